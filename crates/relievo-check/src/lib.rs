@@ -1,0 +1,1 @@
+//! Reference tensors, finite differences, fuzzing, benchmarks (never published).

@@ -1,0 +1,1 @@
+//! Pictures in: the source trait, folders, tar shards, background decoding, augmentation.

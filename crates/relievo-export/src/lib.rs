@@ -1,0 +1,1 @@
+//! Results out: panels, contact sheets, depth and normal pictures.

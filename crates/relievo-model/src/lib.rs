@@ -1,0 +1,1 @@
+//! The photo-geometric autoencoder: predict, reconstruct, losses, presets, weights.

@@ -1,0 +1,1 @@
+//! Layers, initialisation, the five networks, VGG16 features.

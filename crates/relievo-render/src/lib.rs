@@ -1,0 +1,1 @@
+//! From depth to picture: camera, surface grid, normals, shading, rasteriser, warp.

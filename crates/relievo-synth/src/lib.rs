@@ -1,0 +1,1 @@
+//! Pictures made: parametric heads with exact depth, a source like any other.

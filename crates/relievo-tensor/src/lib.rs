@@ -1,0 +1,1 @@
+//! Tensors, the reverse-mode tape, and one folder per operation.

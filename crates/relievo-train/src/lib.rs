@@ -1,0 +1,1 @@
+//! Optimiser steps, schedule, checkpoints, metrics, logs.
