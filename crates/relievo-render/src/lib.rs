@@ -1,1 +1,3 @@
 //! From depth to picture: camera, surface grid, normals, shading, rasteriser, warp.
+
+pub mod triangle;

@@ -1,0 +1,185 @@
+//! One triangle on a raster: which samples it covers, with which weights, at which depth.
+//!
+//! The one place where coverage and interpolation are decided, for the surface grid and for meshes alike. The raster
+//! is a rectangle of point samples, sample `i` of a row or column at coordinate `i + offset` of the units in which the
+//! corners are given; what a sample is (a pixel, a sub-pixel) is the caller's business. Nothing is stored here: a
+//! caller keeps a z-buffer, or a list, or sums.
+//!
+//! A sample on an edge belongs to the triangles on both sides of it. The edge functions are evaluated in f64, where
+//! differences and products of f32 coordinates of one picture's range are exact, so their signs are exact too: two
+//! triangles that share an edge leave no gap between them.
+
+/// A raster of point samples. Corners handed to [`Raster::visit`] are in units of the distance between two samples.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Raster {
+    /// Samples in a row.
+    pub columns: usize,
+    /// Rows.
+    pub rows: usize,
+    /// Coordinate of the first sample in x and in y, in samples: sample `i` lies at `i + offset`.
+    pub offset: f32,
+}
+
+/// A sample that a triangle covers.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sample {
+    /// Column on the raster.
+    pub column: usize,
+    /// Row on the raster.
+    pub row: usize,
+    /// Barycentric weights of the three corners on the screen, in [0, 1], sum 1.
+    pub weights: [f32; 3],
+    /// Perspective-correct depth `1 / sum(weight / z)`, in the corners' unit of z.
+    pub depth: f32,
+}
+
+impl Sample {
+    /// Weights with which attributes of the corners are interpolated on the surface rather than on the screen:
+    /// `weight / z * depth`, sum 1. `z` are the corners' depths.
+    pub fn surface_weights(&self, z: [f32; 3]) -> [f32; 3] {
+        std::array::from_fn(|k| self.weights[k] / z[k] * self.depth)
+    }
+}
+
+impl Raster {
+    /// Calls `visit` for every sample inside the triangle, row by row. Corners are `[x, y, z]`: x to the right and y
+    /// down in samples, z the depth from the camera. Both orientations are visible. A triangle without area, with a
+    /// corner that is not in front of the camera (z > 0), or with a corner that is not finite, covers nothing.
+    pub fn visit(&self, corners: &[[f32; 3]; 3], mut visit: impl FnMut(Sample)) {
+        let [a, b, c] = corners.map(|[x, y, _]| [f64::from(x), f64::from(y)]);
+        let area = (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0]);
+        let z = corners.map(|corner| corner[2]);
+        if area == 0.0 || !area.is_finite() || !z.iter().all(|&z| z > 0.0 && z.is_finite()) {
+            return;
+        }
+        let (first_column, last_column) = covered(a[0], b[0], c[0], self.offset, self.columns);
+        let (first_row, last_row) = covered(a[1], b[1], c[1], self.offset, self.rows);
+        let inverse_z = z.map(|z| 1.0 / z);
+        let inverse_area = 1.0 / area;
+        let side = area.signum();
+        // Edge k lies opposite corner k; its function is positive on the corner's side where the area is.
+        let edges = [(b, c), (c, a), (a, b)].map(|(from, to)| (from, [to[0] - from[0], to[1] - from[1]]));
+        for row in first_row..last_row {
+            let y = row as f64 + f64::from(self.offset);
+            let along_row = edges.map(|(from, step)| step[0] * (y - from[1]));
+            for column in first_column..last_column {
+                let x = column as f64 + f64::from(self.offset);
+                let edge: [f64; 3] =
+                    std::array::from_fn(|k| along_row[k] - edges[k].1[1] * (x - edges[k].0[0]));
+                if edge.iter().any(|&e| e * side < 0.0) {
+                    continue;
+                }
+                let clamped = edge.map(|e| ((e * inverse_area) as f32).clamp(0.0, 1.0));
+                let scale = 1.0 / (clamped[0] + clamped[1] + clamped[2]);
+                let weights = clamped.map(|w| w * scale);
+                let inverse_depth =
+                    weights[0] * inverse_z[0] + weights[1] * inverse_z[1] + weights[2] * inverse_z[2];
+                visit(Sample { column, row, weights, depth: 1.0 / inverse_depth });
+            }
+        }
+    }
+}
+
+/// Half-open range of the samples between the least and the greatest of three coordinates, clipped to the raster.
+fn covered(a: f64, b: f64, c: f64, offset: f32, count: usize) -> (usize, usize) {
+    let offset = f64::from(offset);
+    // A negative float becomes 0 as `usize`: that is the clipping on the near side.
+    let first = (a.min(b).min(c) - offset).ceil() as usize;
+    let end = ((a.max(b).max(c) - offset).floor() + 1.0) as usize;
+    (first, end.min(count))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RASTER: Raster = Raster { columns: 16, rows: 12, offset: 0.5 };
+
+    fn samples(raster: Raster, corners: [[f32; 3]; 3]) -> Vec<Sample> {
+        let mut list = Vec::new();
+        raster.visit(&corners, |sample| list.push(sample));
+        list
+    }
+
+    #[test]
+    fn visits_the_samples_inside_whatever_the_orientation() {
+        // The half square x + y <= 4 holds the samples (0.5 + i, 0.5 + j) with i + j <= 3: 4 + 3 + 2 + 1.
+        let corners = [[0.0, 0.0, 1.0], [4.0, 0.0, 1.0], [0.0, 4.0, 1.0]];
+        let places: Vec<_> = samples(RASTER, corners).iter().map(|s| (s.row, s.column)).collect();
+        let expected: Vec<_> = (0..4).flat_map(|row| (0..4 - row).map(move |column| (row, column))).collect();
+        assert_eq!(places, expected);
+        let turned = [corners[0], corners[2], corners[1]];
+        assert_eq!(samples(RASTER, turned).iter().map(|s| (s.row, s.column)).collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn the_offset_moves_the_samples() {
+        let corners = [[-1.0, -1.0, 1.0], [2.4, -1.0, 1.0], [-1.0, 2.4, 1.0]];
+        let raster = |offset| Raster { offset, ..RASTER };
+        assert_eq!(samples(raster(0.5), corners).len(), 1);
+        assert_eq!(samples(raster(0.0), corners).len(), 3);
+        assert_eq!(samples(raster(-0.5), corners).len(), 6);
+    }
+
+    #[test]
+    fn weights_give_back_the_place_and_depth_is_perspective_correct() {
+        let corners = [[1.0, 1.0, 0.9], [14.0, 3.0, 1.1], [4.0, 11.0, 1.7]];
+        let list = samples(RASTER, corners);
+        assert!(list.len() > 40);
+        for sample in list {
+            let sum = |f: &dyn Fn(usize) -> f32| {
+                sample.weights.iter().enumerate().map(|(k, w)| w * f(k)).sum::<f32>()
+            };
+            assert!((sum(&|k| corners[k][0]) - (sample.column as f32 + 0.5)).abs() < 1e-4);
+            assert!((sum(&|k| corners[k][1]) - (sample.row as f32 + 0.5)).abs() < 1e-4);
+            assert!((sum(&|k| 1.0 / corners[k][2]) - 1.0 / sample.depth).abs() < 1e-5);
+            let surface = sample.surface_weights(corners.map(|c| c[2]));
+            assert!((surface.iter().sum::<f32>() - 1.0).abs() < 1e-5);
+            // The weights on the surface interpolate z itself linearly.
+            let z: f32 = (0..3).map(|k| surface[k] * corners[k][2]).sum();
+            assert!((z - sample.depth).abs() < 1e-5);
+        }
+    }
+
+    #[test]
+    fn what_lies_outside_or_has_no_area_covers_nothing() {
+        for corners in [
+            [[-9.0, -9.0, 1.0], [-5.0, -9.0, 1.0], [-9.0, -5.0, 1.0]],
+            [[90.0, 90.0, 1.0], [95.0, 90.0, 1.0], [90.0, 95.0, 1.0]],
+            [[1.0, 1.0, 1.0], [3.0, 3.0, 1.0], [5.0, 5.0, 1.0]],
+            [[0.0, 0.0, 1.0], [9.0, 0.0, 0.0], [0.0, 9.0, 1.0]],
+            [[0.0, 0.0, 1.0], [9.0, 0.0, -1.0], [0.0, 9.0, 1.0]],
+            [[f32::NAN, 0.0, 1.0], [9.0, 0.0, 1.0], [0.0, 9.0, 1.0]],
+            [[0.0, 0.0, 1.0], [f32::INFINITY, 0.0, 1.0], [0.0, 9.0, 1.0]],
+        ] {
+            assert_eq!(samples(RASTER, corners), [], "{corners:?}");
+        }
+    }
+
+    #[test]
+    fn a_triangle_larger_than_the_raster_is_clipped_to_it() {
+        let corners = [[-1e4, -1e4, 1.0], [3e4, -1e4, 1.0], [-1e4, 3e4, 1.0]];
+        assert_eq!(samples(RASTER, corners).len(), RASTER.columns * RASTER.rows);
+    }
+
+    #[test]
+    fn a_fan_of_triangles_leaves_no_gap() {
+        // Corners on a jagged ring around a centre that lies on no sample: every sample within is covered at least
+        // once, and one that is not on an edge exactly once.
+        let centre = [7.3, 5.9, 1.0];
+        let ring: Vec<[f32; 3]> = (0..23)
+            .map(|k| {
+                let angle = k as f32 / 23.0 * std::f32::consts::TAU;
+                [centre[0] + 30.0 * angle.cos(), centre[1] + 30.0 * angle.sin(), 1.0]
+            })
+            .collect();
+        let mut hits = vec![0; RASTER.columns * RASTER.rows];
+        for k in 0..ring.len() {
+            RASTER.visit(&[centre, ring[k], ring[(k + 1) % ring.len()]], |s| {
+                hits[s.row * RASTER.columns + s.column] += 1
+            });
+        }
+        assert!(hits.iter().all(|&n| n == 1 || n == 2), "{hits:?}");
+        assert!(hits.iter().filter(|&&n| n == 1).count() > hits.len() - 8);
+    }
+}
