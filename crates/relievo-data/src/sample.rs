@@ -1,0 +1,89 @@
+//! What a source of pictures hands out: a picture, what is known about it, or why it cannot be had.
+
+/// An 8-bit RGB picture (sRGB values, as files hold them).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Picture {
+    /// Columns.
+    pub width: u32,
+    /// Rows.
+    pub height: u32,
+    /// `[height, width, 3]`, row-major, top row first; `width * height * 3` bytes.
+    pub pixels: Vec<u8>,
+}
+
+/// Light of the Lambertian model: shading = ambient + diffuse * max(0, normal . direction).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Light {
+    /// Light that reaches every surface alike, in \[0,1\].
+    pub ambient: f32,
+    /// Strength of the directional light, in \[0,1\].
+    pub diffuse: f32,
+    /// Unit vector in the camera's frame (x right, y down, z away from the camera) and with the sign of the
+    /// normals: (0,0,1) lights a plane that faces the camera in full.
+    pub direction: [f32; 3],
+}
+
+/// What is known exactly about a synthetic picture; all maps are in the input view and of the sample's size `S`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Truth {
+    /// `[S,S]` camera depth (the z coordinate) in units; where `mask` is 0 it has no meaning but is finite.
+    pub depth: Vec<f32>,
+    /// `[S,S,3]` unit normals of the visible surface, with the sign of `t_u x t_v` (+z for a plane that faces the camera).
+    pub normals: Vec<f32>,
+    /// `[S,S,3]` surface colour without light, in \[0,1\].
+    pub albedo: Vec<f32>,
+    /// `[S,S]`: 1 where the object is seen, 0 where the background is.
+    pub mask: Vec<u8>,
+    /// The light the picture was made with.
+    pub light: Light,
+    /// Viewpoint: rotation about x, y, z in radians, then translation along x, y, z in units; R = Rz Ry Rx about (0,0,1).
+    pub view: [f32; 6],
+}
+
+/// One picture of a source.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sample {
+    /// What a person would call it: a path relative to the folder, a member of a shard, a number of a generator.
+    pub name: String,
+    /// Square, of the size that was asked for.
+    pub picture: Picture,
+    /// Only synthetic pictures have it.
+    pub truth: Option<Truth>,
+}
+
+/// A picture that cannot be had: which one, and why.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{name}: {reason}")]
+pub struct SampleError {
+    /// The file (with its folder, or the shard it is in) or the number of the picture.
+    pub name: String,
+    /// Why it cannot be had, for a person to read.
+    pub reason: String,
+}
+
+/// A numbered set of pictures: folder, shards, generator.
+///
+/// Picture `index` is always the same one: training resumes bit for bit because of that.
+pub trait Source: Send + Sync {
+    /// One line for a person: what this is and how much of it there is.
+    fn describe(&self) -> String;
+
+    /// Number of pictures.
+    fn len(&self) -> u64;
+
+    /// Whether there is nothing in it.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Name of picture `index < len()`, cheap (nothing is decoded). It decides on which side of a split the picture
+    /// falls, so it must not change when other pictures come or go.
+    fn name(&self, index: u64) -> String {
+        index.to_string()
+    }
+
+    /// Picture `index < len()` as a square of `size` x `size` pixels, with its truth if there is one.
+    ///
+    /// Called from several threads at once. An error means that this one picture cannot be had; the others may.
+    fn sample(&self, index: u64, size: u32) -> Result<Sample, SampleError>;
+}
