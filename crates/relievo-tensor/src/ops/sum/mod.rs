@@ -1,0 +1,84 @@
+//! Sums of tensors of one shape.
+
+mod cpu;
+
+use crate::{Backward, Context, Error, Operation, Result, Tensor, apply_one};
+
+struct WeightedSum {
+    weights: Vec<f32>,
+}
+
+/// `sum_i weight_i * x_i`, element by element, over tensors of one shape. Gradient of x_i: weight_i * dy.
+///
+/// # Errors
+/// If there is no term or the shapes differ.
+pub fn weighted_sum(terms: &[(f32, &Tensor)]) -> Result<Tensor> {
+    let tensors: Vec<&Tensor> = terms.iter().map(|term| term.1).collect();
+    apply_one(WeightedSum { weights: terms.iter().map(|term| term.0).collect() }, &tensors)
+}
+
+/// Adds `addend` to `sum` in place, off the tape: how gradients are accumulated.
+///
+/// # Panics
+/// If the numbers of elements differ.
+pub fn add_into(sum: &mut Tensor, addend: &Tensor) {
+    assert_eq!(sum.elements(), addend.elements(), "{} and {} cannot be added", sum.shape(), addend.shape());
+    cpu::scale_add(sum.data_mut(), 1.0, addend.data());
+}
+
+impl Operation for WeightedSum {
+    fn name(&self) -> &'static str {
+        "weighted_sum"
+    }
+
+    fn forward(&self, inputs: &[&Tensor], _: &mut Context) -> Result<Vec<Tensor>> {
+        let Some(first) = inputs.first() else { return Err(Error::shape(self.name(), "no terms")) };
+        if let Some(other) = inputs.iter().find(|input| input.shape() != first.shape()) {
+            return Err(Error::shape(
+                self.name(),
+                format!("shapes {} and {} differ", first.shape(), other.shape()),
+            ));
+        }
+        let mut sum = Tensor::scratch(first.shape());
+        cpu::scale(sum.data_mut(), self.weights[0], first.data());
+        for (weight, input) in self.weights.iter().zip(inputs).skip(1) {
+            cpu::scale_add(sum.data_mut(), *weight, input.data());
+        }
+        Ok(vec![sum])
+    }
+
+    fn backward(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
+        let dy = backward.gradient();
+        let scaled = |weight: f32| {
+            if weight == 1.0 {
+                return dy.clone();
+            }
+            let mut dx = Tensor::scratch(dy.shape());
+            cpu::scale(dx.data_mut(), weight, dy.data());
+            dx
+        };
+        Ok(self.weights.iter().enumerate().map(|(i, w)| backward.wants(i).then(|| scaled(*w))).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Tape;
+
+    #[test]
+    fn weights_scale_values_and_gradients() {
+        let tape = Tape::new();
+        let x = tape.watch(&Tensor::new(&[1.0, 2.0], [2]).unwrap());
+        let y = Tensor::new(&[10.0, 20.0], [2]).unwrap();
+        let sum = weighted_sum(&[(2.0, &x), (0.5, &y), (1.0, &x)]).unwrap();
+        assert_eq!(sum.data(), [8.0, 16.0]);
+        assert_eq!(tape.backward(&sum).unwrap().get(&x).unwrap().data(), [3.0, 3.0]);
+    }
+
+    #[test]
+    fn shapes_must_agree() {
+        let error = weighted_sum(&[(1.0, &Tensor::zeros([2])), (1.0, &Tensor::zeros([3]))]).unwrap_err();
+        assert_eq!(error.to_string(), "weighted_sum: shapes [2] and [3] differ");
+    }
+}
