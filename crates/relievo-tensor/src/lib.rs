@@ -8,12 +8,14 @@
 
 mod error;
 pub mod ops;
+mod random;
 mod shape;
 mod storage;
 mod tape;
 mod tensor;
 
 pub use error::{Error, Result};
+pub use random::Random;
 pub use shape::{MAX_RANK, Shape};
 pub use storage::{Buffer, PoolStatistics, pool_release, pool_statistics};
 pub use tape::{Backward, Context, Gradients, Operation, Tape, apply, apply_one};
