@@ -1,7 +1,11 @@
 //! The operations, one folder each: `mod.rs` states the contract (shapes, gradient, source), `cpu.rs` computes.
 
+mod activation;
+pub mod conv2d;
 mod reshape;
 mod sum;
 
+pub use activation::Activation;
+pub use conv2d::{Conv2dGeometry, ConvParams, Epilogue, conv_transpose2d, conv2d};
 pub use reshape::reshape;
 pub use sum::{add_into, weighted_sum};

@@ -1,0 +1,83 @@
+//! What happens to the sums of a convolution before they are stored, and its gradient.
+
+use rayon::prelude::*;
+
+use crate::Buffer;
+use crate::ops::activation::Activation;
+
+/// Rows of pixels summed in one go by [`bias_gradient`]; fixed, so that the sum does not depend on the threads.
+const PIXELS_PER_SUM: usize = 1024;
+
+/// Bias and activation.
+#[derive(Debug, Clone, Copy)]
+pub struct Epilogue<'a> {
+    /// Added first, one for each channel.
+    pub bias: Option<&'a [f32]>,
+    /// Applied last.
+    pub activation: Activation,
+}
+
+impl Epilogue<'_> {
+    /// Stores the sums as they are.
+    pub const NONE: Self = Epilogue { bias: None, activation: Activation::None };
+
+    /// Runs over sums already stored, `channels` to a pixel.
+    pub fn apply(&self, y: &mut [f32], channels: usize) {
+        if self.bias.is_none() && self.activation == Activation::None {
+            return;
+        }
+        y.par_chunks_mut(PIXELS_PER_SUM * channels).for_each(|y| {
+            if let Some(bias) = self.bias {
+                for pixel in y.chunks_exact_mut(channels) {
+                    for (y, bias) in pixel.iter_mut().zip(bias) {
+                        *y += bias;
+                    }
+                }
+            }
+            match slope(self.activation) {
+                None => {}
+                Some(slope) => y.iter_mut().for_each(|y| *y = if *y > 0.0 { *y } else { slope * *y }),
+            }
+        });
+    }
+}
+
+/// The slope of an activation below zero (it is one above), or `None` where there is no activation.
+pub fn slope(activation: Activation) -> Option<f32> {
+    match activation {
+        Activation::None => None,
+        Activation::Relu => Some(0.0),
+        Activation::LeakyRelu => Some(0.2),
+    }
+}
+
+/// `dz = dy * f'(z)`, found from `y = f(z)`: all activations here keep the sign.
+pub fn deactivate(activation: Activation, y: &[f32], dy: &[f32], dz: &mut [f32]) {
+    let slope = slope(activation).unwrap_or(1.0);
+    let (y, dy) = (y.par_chunks(8192), dy.par_chunks(8192));
+    dz.par_chunks_mut(8192).zip(y).zip(dy).for_each(|((dz, y), dy)| {
+        for ((dz, y), dy) in dz.iter_mut().zip(y).zip(dy) {
+            *dz = if *y > 0.0 { *dy } else { slope * dy };
+        }
+    });
+}
+
+/// `db` = dz summed over pixels.
+pub fn bias_gradient(dz: &[f32], db: &mut [f32]) {
+    let channels = db.len();
+    let chunk = PIXELS_PER_SUM * channels;
+    let mut sums = Buffer::zeros(dz.len().div_ceil(chunk) * channels);
+    sums.par_chunks_mut(channels).zip(dz.par_chunks(chunk)).for_each(|(sum, dz)| {
+        for pixel in dz.chunks_exact(channels) {
+            for (sum, dz) in sum.iter_mut().zip(pixel) {
+                *sum += dz;
+            }
+        }
+    });
+    db.fill(0.0);
+    for sum in sums.chunks_exact(channels) {
+        for (db, sum) in db.iter_mut().zip(sum) {
+            *db += sum;
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! Convolution and transposed convolution, with an optional bias and activation on the way out.
+//!
+//! `geometry.rs` checks the extents, `plain.rs` is the textbook implementation (the oracle of tests and benchmarks),
+//! `epilogue.rs` what happens to a sum before it is stored. The three products of a convolution serve both
+//! operations: a transposed convolution's forward is the input gradient of the convolution it is the adjoint of,
+//! and its input gradient is that convolution's forward.
+
+mod epilogue;
+mod geometry;
+pub mod plain;
+#[cfg(test)]
+mod testing;
+
+pub use epilogue::Epilogue;
+pub use geometry::Conv2dGeometry;
+
+use crate::ops::activation::Activation;
+use crate::{Backward, Context, Error, Operation, Result, Tensor, apply_one};
+
+/// Parameters of [`conv2d`] and [`conv_transpose2d`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ConvParams {
+    /// Pixels of the larger picture (the input of a convolution, the output of a transposed one) between neighbours
+    /// of the smaller, the same along both axes; at least 1.
+    pub stride: usize,
+    /// Zeros around a convolution's input; rows and columns cut off a transposed convolution's output. The same on
+    /// all four sides.
+    pub padding: usize,
+    /// Applied to each output, after the bias.
+    pub activation: Activation,
+}
+
+/// The convolution (as in all of deep learning: the correlation) of `x [B,H,W,in]` with `w [out,kh,kw,in]`, zeros
+/// outside x, plus `bias [out]`, activated:
+/// `[B, (H + 2*padding - kh)/stride + 1, (W + 2*padding - kw)/stride + 1, out]`.
+///
+/// With z the value before the activation f, dz = dy * f'(z): gradient of x = the transposed convolution of dz with
+/// w; of `w[o,r,s,c]` = the sum over b, i, j of `x[b, i*stride + r - padding, j*stride + s - padding, c] *
+/// dz[b,i,j,o]`; of the bias = dz summed over pixels.
+///
+/// # Errors
+/// If the shapes do not fit.
+pub fn conv2d(x: &Tensor, w: &Tensor, bias: Option<&Tensor>, params: ConvParams) -> Result<Tensor> {
+    run(x, w, bias, params, false)
+}
+
+/// The transposed convolution of `x [B,H,W,in]` with `w [in,kh,kw,out]`, plus `bias [out]`, activated:
+/// `[B, (H - 1)*stride + kh - 2*padding, (W - 1)*stride + kw - 2*padding, out]`.
+///
+/// Without bias and activation it is the adjoint of the convolution with the same weight. With dz as in [`conv2d`]:
+/// gradient of x = that convolution of dz; of w = as in [`conv2d`] with x and dz in each other's place; of the bias =
+/// dz summed over pixels.
+///
+/// # Errors
+/// If the shapes do not fit.
+pub fn conv_transpose2d(x: &Tensor, w: &Tensor, bias: Option<&Tensor>, params: ConvParams) -> Result<Tensor> {
+    run(x, w, bias, params, true)
+}
+
+fn run(
+    x: &Tensor,
+    w: &Tensor,
+    bias: Option<&Tensor>,
+    params: ConvParams,
+    transposed: bool,
+) -> Result<Tensor> {
+    let operation = Convolution { params, transposed, has_bias: bias.is_some() };
+    match bias {
+        Some(bias) => apply_one(operation, &[x, w, bias]),
+        None => apply_one(operation, &[x, w]),
+    }
+}
+
+struct Convolution {
+    params: ConvParams,
+    transposed: bool,
+    has_bias: bool,
+}
+
+impl Convolution {
+    /// The convolution that this operation is, or is the adjoint of.
+    fn geometry(&self, x: &Tensor, w: &Tensor) -> Result<Conv2dGeometry> {
+        let (x, w) = (x.axes(self.name())?, w.axes(self.name())?);
+        let ConvParams { stride, padding, .. } = self.params;
+        if self.transposed {
+            Conv2dGeometry::adjoint(x, w, stride, padding)
+        } else {
+            Conv2dGeometry::new(x, w, stride, padding)
+        }
+    }
+}
+
+impl Operation for Convolution {
+    fn name(&self) -> &'static str {
+        if self.transposed { "conv_transpose2d" } else { "conv2d" }
+    }
+
+    fn forward(&self, inputs: &[&Tensor], context: &mut Context) -> Result<Vec<Tensor>> {
+        let (x, w, bias) = (inputs[0], inputs[1], inputs.get(2));
+        let g = self.geometry(x, w)?;
+        let output = if self.transposed { g.x_shape() } else { g.y_shape() };
+        if let Some(bias) = bias.filter(|bias| *bias.shape() != output[3..]) {
+            let detail = format!("a bias of shape {} for {} channels", bias.shape(), output[3]);
+            return Err(Error::shape(self.name(), detail));
+        }
+        let mut y = Tensor::scratch(output);
+        let epilogue = Epilogue { bias: bias.map(|bias| bias.data()), activation: self.params.activation };
+        if self.transposed {
+            plain::input_gradient(&g, x.data(), w.data(), y.data_mut());
+        } else {
+            plain::forward(&g, x.data(), w.data(), y.data_mut());
+        }
+        epilogue.apply(y.data_mut(), output[3]);
+        context.save(x);
+        context.save(w);
+        if self.params.activation != Activation::None {
+            context.save(&y);
+        }
+        Ok(vec![y])
+    }
+
+    fn backward(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
+        let (x, w) = (&backward.saved[0], &backward.saved[1]);
+        let g = self.geometry(x, w)?;
+        let dy = backward.gradient();
+        let dz = match backward.saved.get(2) {
+            None => dy.clone(),
+            Some(y) => {
+                let mut dz = Tensor::scratch(y.shape());
+                epilogue::deactivate(self.params.activation, y.data(), dy.data(), dz.data_mut());
+                dz
+            }
+        };
+        let dx = backward.wants(0).then(|| {
+            let mut dx = Tensor::scratch(x.shape());
+            if self.transposed {
+                plain::forward(&g, dz.data(), w.data(), dx.data_mut());
+            } else {
+                plain::input_gradient(&g, dz.data(), w.data(), dx.data_mut());
+            }
+            dx
+        });
+        let dw = backward.wants(1).then(|| {
+            let mut dw = Tensor::scratch(w.shape());
+            let (large, small) = if self.transposed { (&dz, x) } else { (x, &dz) };
+            plain::weight_gradient(&g, large.data(), small.data(), dw.data_mut());
+            dw
+        });
+        let mut gradients = vec![dx, dw];
+        if self.has_bias {
+            gradients.push(backward.wants(2).then(|| {
+                let mut db = Tensor::scratch([dz.shape()[3]]);
+                epilogue::bias_gradient(dz.data(), db.data_mut());
+                db
+            }));
+        }
+        Ok(gradients)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::testing::{distance, numbers};
+    use super::*;
+    use crate::Tape;
+
+    fn random(seed: u64, shape: [usize; 4]) -> Tensor {
+        Tensor::new(&numbers(seed, shape.iter().product()), shape).unwrap()
+    }
+
+    fn dot(a: &Tensor, b: &Tensor) -> f64 {
+        assert_eq!(a.shape(), b.shape());
+        a.data().iter().zip(b.data()).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
+    }
+
+    fn linear(stride: usize, padding: usize) -> ConvParams {
+        ConvParams { stride, padding, activation: Activation::None }
+    }
+
+    #[test]
+    fn the_transposed_convolution_is_the_adjoint() {
+        for (stride, padding) in [(1, 1), (2, 1), (1, 0), (2, 0)] {
+            let (x, w) = (random(1, [2, 8, 6, 5]), random(2, [7, 4, 4, 5]));
+            let conv = conv2d(&x, &w, None, linear(stride, padding)).unwrap();
+            let y = random(3, conv.shape().axes().unwrap());
+            let back = conv_transpose2d(&y, &w, None, linear(stride, padding)).unwrap();
+            let (forth, back) = (dot(&conv, &y), dot(&back, &x));
+            assert!((forth - back).abs() < 1e-4 * forth.abs().max(1.0), "{forth} and {back}");
+        }
+    }
+
+    #[test]
+    fn gradients_agree_with_finite_differences() {
+        type Run = fn(&Tensor, &Tensor, Option<&Tensor>, ConvParams) -> Result<Tensor>;
+        let runs = [(conv2d as Run, [4, 4, 4, 3], 4), (conv_transpose2d as Run, [3, 4, 4, 5], 5)];
+        for (run, weight, channels) in runs {
+            for activation in [Activation::None, Activation::Relu, Activation::LeakyRelu] {
+                let params = ConvParams { stride: 2, padding: 1, activation };
+                let inputs = [
+                    random(1, [2, 6, 6, 3]),
+                    random(2, weight),
+                    Tensor::new(&numbers(3, channels), [channels]).unwrap(),
+                ];
+                let forward =
+                    |inputs: &[Tensor; 3]| run(&inputs[0], &inputs[1], Some(&inputs[2]), params).unwrap();
+                let seed = random(4, forward(&inputs).shape().axes().unwrap());
+                let tape = Tape::new();
+                let watched = [0, 1, 2].map(|i| tape.watch(&inputs[i]));
+                let gradients = tape.backward_from(&[(&forward(&watched), seed.clone())]).unwrap();
+                for input in 0..3 {
+                    let gradient = gradients.get(&watched[input]).unwrap().data().to_vec();
+                    // A step that is a power of two moves inputs without rounding. Kinks between the two ends spoil
+                    // a few of the differences, so the comparison is of whole gradients.
+                    let step = 1.0 / 512.0;
+                    let differences: Vec<f32> = (0..gradient.len())
+                        .map(|i| {
+                            let at = |offset: f32| {
+                                let mut moved = inputs.clone();
+                                moved[input].data_mut()[i] += offset;
+                                dot(&forward(&moved), &seed)
+                            };
+                            ((at(step) - at(-step)) / f64::from(2.0 * step)) as f32
+                        })
+                        .collect();
+                    let off = distance(&gradient, &differences);
+                    assert!(off < 2e-2, "{params:?}, input {input}: off by {off}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn only_wanted_gradients_are_computed() {
+        let tape = Tape::new();
+        let (x, w) = (tape.watch(&random(1, [1, 4, 4, 2])), random(2, [3, 3, 3, 2]));
+        let y = conv2d(&x, &w, None, linear(1, 1)).unwrap();
+        let gradients = tape.backward(&y).unwrap();
+        assert!(gradients.get(&x).is_some() && gradients.get(&w).is_none());
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        let (x, w) = (random(1, [1, 4, 4, 2]), random(2, [3, 3, 3, 2]));
+        let error = conv2d(&x, &w, Some(&Tensor::zeros([2])), linear(1, 1)).unwrap_err().to_string();
+        assert_eq!(error, "conv2d: a bias of shape [2] for 3 channels");
+        assert!(conv2d(&random(1, [1, 4, 4, 3]), &w, None, linear(1, 1)).is_err());
+        assert!(conv2d(&Tensor::zeros([4]), &w, None, linear(1, 1)).is_err());
+    }
+}
