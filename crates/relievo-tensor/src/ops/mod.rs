@@ -2,10 +2,13 @@
 
 mod activation;
 pub mod conv2d;
+mod group_norm;
 mod reshape;
 mod sum;
+mod vectorised;
 
-pub use activation::Activation;
+pub use activation::{Activation, activate};
 pub use conv2d::{Conv2dGeometry, ConvParams, Epilogue, conv_transpose2d, conv2d};
+pub use group_norm::group_norm;
 pub use reshape::reshape;
 pub use sum::{add_into, weighted_sum};

@@ -19,11 +19,11 @@ pub struct Epilogue<'a> {
 
 impl Epilogue<'_> {
     /// Stores the sums as they are.
-    pub const NONE: Self = Epilogue { bias: None, activation: Activation::None };
+    pub const NONE: Self = Epilogue { bias: None, activation: Activation::Identity };
 
     /// Runs over sums already stored, `channels` to a pixel.
     pub fn apply(&self, y: &mut [f32], channels: usize) {
-        if self.bias.is_none() && self.activation == Activation::None {
+        if self.bias.is_none() && self.activation == Activation::Identity {
             return;
         }
         y.par_chunks_mut(PIXELS_PER_SUM * channels).for_each(|y| {
@@ -34,32 +34,9 @@ impl Epilogue<'_> {
                     }
                 }
             }
-            match slope(self.activation) {
-                None => {}
-                Some(slope) => y.iter_mut().for_each(|y| *y = if *y > 0.0 { *y } else { slope * *y }),
-            }
+            self.activation.apply(y);
         });
     }
-}
-
-/// The slope of an activation below zero (it is one above), or `None` where there is no activation.
-pub fn slope(activation: Activation) -> Option<f32> {
-    match activation {
-        Activation::None => None,
-        Activation::Relu => Some(0.0),
-        Activation::LeakyRelu => Some(0.2),
-    }
-}
-
-/// `dz = dy * f'(z)`, found from `y = f(z)`: all activations here keep the sign.
-pub fn deactivate(activation: Activation, y: &[f32], dy: &[f32], dz: &mut [f32]) {
-    let slope = slope(activation).unwrap_or(1.0);
-    let (y, dy) = (y.par_chunks(8192), dy.par_chunks(8192));
-    dz.par_chunks_mut(8192).zip(y).zip(dy).for_each(|((dz, y), dy)| {
-        for ((dz, y), dy) in dz.iter_mut().zip(y).zip(dy) {
-            *dz = if *y > 0.0 { *dy } else { slope * dy };
-        }
-    });
 }
 
 /// `db` = dz summed over pixels.

@@ -113,7 +113,7 @@ impl Operation for Convolution {
         epilogue.apply(y.data_mut(), output[3]);
         context.save(x);
         context.save(w);
-        if self.params.activation != Activation::None {
+        if self.params.activation != Activation::Identity {
             context.save(&y);
         }
         Ok(vec![y])
@@ -125,11 +125,7 @@ impl Operation for Convolution {
         let dy = backward.gradient();
         let dz = match backward.saved.get(2) {
             None => dy.clone(),
-            Some(y) => {
-                let mut dz = Tensor::scratch(y.shape());
-                epilogue::deactivate(self.params.activation, y.data(), dy.data(), dz.data_mut());
-                dz
-            }
+            Some(y) => self.params.activation.gradient(y, dy),
         };
         let dx = backward.wants(0).then(|| {
             let mut dx = Tensor::scratch(x.shape());
@@ -174,7 +170,7 @@ mod tests {
     }
 
     fn linear(stride: usize, padding: usize) -> ConvParams {
-        ConvParams { stride, padding, activation: Activation::None }
+        ConvParams { stride, padding, activation: Activation::Identity }
     }
 
     #[test]
@@ -194,7 +190,7 @@ mod tests {
         type Run = fn(&Tensor, &Tensor, Option<&Tensor>, ConvParams) -> Result<Tensor>;
         let runs = [(conv2d as Run, [4, 4, 4, 3], 4), (conv_transpose2d as Run, [3, 4, 4, 5], 5)];
         for (run, weight, channels) in runs {
-            for activation in [Activation::None, Activation::Relu, Activation::LeakyRelu] {
+            for activation in [Activation::Identity, Activation::Relu, Activation::LeakyRelu] {
                 let params = ConvParams { stride: 2, padding: 1, activation };
                 let inputs = [
                     random(1, [2, 6, 6, 3]),
