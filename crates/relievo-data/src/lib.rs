@@ -3,6 +3,18 @@
 //! A [`Source`] is a numbered set of pictures, found on disk or made by a program. Everything that consumes
 //! pictures asks for number `index` at `size` x `size` pixels and does not care where it comes from.
 
+mod cache;
+mod decode;
+mod flip;
+mod loader;
+mod pictures;
+mod random;
 mod sample;
+mod shard;
+mod split;
 
+pub use cache::Cached;
+pub use loader::{Batch, LoadError, Loader, LoaderOptions, LoaderStatistics, Position, Training};
+pub use pictures::{OpenError, Pictures};
 pub use sample::{Light, Picture, Sample, SampleError, Source, Truth};
+pub use split::{Holdout, Split, SplitError, Subset};

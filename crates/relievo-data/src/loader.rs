@@ -1,0 +1,538 @@
+//! Batches, made in the background while the last one is being learned from.
+//!
+//! The order of the pictures is cut into batches, and batches into places. Worker threads take the next free place,
+//! decode its picture, and the one that fills the last place of a batch puts the batch together. At most
+//! [`LoaderOptions::ahead`] batches are open at a time, and that bounds the memory. The workers are threads of the
+//! loader's own and not those of the compute pool: a pool thread that reads a file cannot multiply.
+//!
+//! What stands at a place is a pure function of the source, the seed, the epoch and the place, so batches are the
+//! same for any number of workers, and a run that starts at a position gets what the uninterrupted run got there.
+//! That includes bad pictures: in training the place of a bad one is taken by the next good one in the epoch's order
+//! (which thus comes twice in that epoch), and the places after it stay as they are.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use relievo_tensor::Tensor;
+
+use crate::random::{is_mirrored, shuffled};
+use crate::sample::{Picture, Sample, SampleError, Source, Truth};
+
+/// Pictures that go through the networks together.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    /// `[B,S,S,3]` in \[-1,1\].
+    pub images: Tensor,
+    /// What is known about each picture; mirrored if the picture is.
+    pub truths: Vec<Option<Truth>>,
+    /// The name of each picture.
+    pub names: Vec<String>,
+    /// The number of each picture in the source.
+    pub indices: Vec<u64>,
+    /// Which batch this is.
+    pub position: Position,
+}
+
+/// A place in a training run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Position {
+    /// Passes over the source before this one.
+    pub epoch: u64,
+    /// Batches of this epoch before this one.
+    pub batch: u64,
+}
+
+/// How batches are made.
+#[derive(Clone, Debug)]
+pub struct LoaderOptions {
+    /// Pictures in a batch, at least 1.
+    pub batch_size: usize,
+    /// Side of the pictures in pixels, at least 1.
+    pub size: u32,
+    /// Threads that read and decode, at least 1.
+    pub workers: usize,
+    /// Batches made before they are asked for, at least 1.
+    pub ahead: usize,
+}
+
+impl LoaderOptions {
+    /// Batches of `batch_size` pictures of `size` x `size`, made by one thread for every two cores (four at most),
+    /// three batches ahead.
+    pub fn new(batch_size: usize, size: u32) -> Self {
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        Self { batch_size, size, workers: (cores / 2).clamp(1, 4), ahead: 3 }
+    }
+}
+
+/// The order of training.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Training {
+    /// Decides the order of every epoch and which pictures are mirrored.
+    pub seed: u64,
+    /// Mirror one picture in two.
+    pub mirror: bool,
+    /// The first batch to hand out. A batch number beyond the epoch's last goes on in the next epoch.
+    pub start: Position,
+}
+
+/// Why there is no batch.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LoadError {
+    /// Options that make no batch.
+    #[error(
+        "batches of {batch_size} pictures of {size} x {size} pixels by {workers} threads, {ahead} ahead: each must be at least 1"
+    )]
+    Options {
+        /// As asked for.
+        batch_size: usize,
+        /// As asked for.
+        size: u32,
+        /// As asked for.
+        workers: usize,
+        /// As asked for.
+        ahead: usize,
+    },
+    /// Not one whole batch.
+    #[error("{source_is}: too few for a batch of {batch_size}; add pictures or make the batch smaller")]
+    TooFew {
+        /// What the source says it is.
+        source_is: String,
+        /// Pictures in a batch.
+        batch_size: usize,
+    },
+    /// Every picture is bad.
+    #[error("{source_is}: none of them can be used; {first}")]
+    NoneGood {
+        /// What the source says it is.
+        source_is: String,
+        /// The first few names and reasons.
+        first: String,
+    },
+    /// The system gives no thread.
+    #[error("cannot start a thread to load pictures: {0}")]
+    Thread(String),
+}
+
+/// How loading went so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LoaderStatistics {
+    /// Batches handed out.
+    pub batches: u64,
+    /// Time the consumer stood still because the next batch was not ready.
+    pub waited: Duration,
+}
+
+/// Hands out batches; iterate over it. Training never ends, evaluation ends after one pass.
+///
+/// Dropping it stops the workers, each after the picture in its hands.
+pub struct Loader {
+    shared: Arc<Shared>,
+    workers: Vec<JoinHandle<()>>,
+    statistics: LoaderStatistics,
+    skips_reported: usize,
+}
+
+impl Loader {
+    /// Batches to learn from: shuffled anew every epoch, mirrored one in two, the incomplete last batch of an epoch
+    /// left out, without end.
+    ///
+    /// # Errors
+    /// If the options or the source make no whole batch, or a thread cannot be started.
+    pub fn training(
+        source: Arc<dyn Source>,
+        options: LoaderOptions,
+        training: Training,
+    ) -> Result<Self, LoadError> {
+        if source.len() < options.batch_size as u64 {
+            return Err(LoadError::TooFew { source_is: source.describe(), batch_size: options.batch_size });
+        }
+        Self::start(source, options, Plan::Training(training))
+    }
+
+    /// One pass to measure on: in the source's order, nothing mirrored, the last batch as short as it comes out. A
+    /// bad picture is left out and makes its batch smaller, so that no picture counts twice.
+    ///
+    /// # Errors
+    /// If the options make no batch or a thread cannot be started.
+    pub fn evaluation(source: Arc<dyn Source>, options: LoaderOptions) -> Result<Self, LoadError> {
+        Self::start(source, options, Plan::Evaluation)
+    }
+
+    fn start(source: Arc<dyn Source>, options: LoaderOptions, plan: Plan) -> Result<Self, LoadError> {
+        let LoaderOptions { batch_size, size, workers, ahead } = options;
+        if batch_size == 0 || size == 0 || workers == 0 || ahead == 0 {
+            return Err(LoadError::Options { batch_size, size, workers, ahead });
+        }
+        let shared = Shared {
+            source,
+            options,
+            plan,
+            state: Mutex::default(),
+            work: Condvar::new(),
+            ready: Condvar::new(),
+            bad: Mutex::default(),
+        };
+        let shared = Arc::new(shared);
+        // The loader exists before its threads: if one cannot be started, dropping it stops the others.
+        let mut loader =
+            Self { shared, workers: Vec::new(), statistics: LoaderStatistics::default(), skips_reported: 0 };
+        for number in 0..workers {
+            let shared = Arc::clone(&loader.shared);
+            let worker =
+                thread::Builder::new().name(format!("pictures {number}")).spawn(move || shared.work());
+            loader.workers.push(worker.map_err(|error| LoadError::Thread(error.to_string()))?);
+        }
+        Ok(loader)
+    }
+
+    /// Batches in an epoch (whole ones in training).
+    pub fn batches_per_epoch(&self) -> u64 {
+        self.shared.batches_per_epoch()
+    }
+
+    /// The batch that comes next: what a checkpoint has to remember.
+    pub fn position(&self) -> Position {
+        self.shared.position(self.shared.lock().first)
+    }
+
+    /// Pictures that turned out bad so far, in the order of the source. Workers are ahead of the consumer, so some
+    /// may belong to batches not yet handed out.
+    pub fn skipped(&self) -> Vec<SampleError> {
+        self.shared.bad().errors.values().cloned().collect()
+    }
+
+    /// Bad pictures not returned by this function before: each comes once, to be logged.
+    pub fn newly_skipped(&mut self) -> Vec<SampleError> {
+        let bad = self.shared.bad();
+        let new = bad.found[self.skips_reported..].iter().map(|index| bad.errors[index].clone()).collect();
+        self.skips_reported = bad.found.len();
+        new
+    }
+
+    /// How loading went so far.
+    pub fn statistics(&self) -> LoaderStatistics {
+        self.statistics
+    }
+
+    /// Waits for the next batch of the sequence; `None` when there are no more.
+    fn next_open(&mut self) -> Option<Finished> {
+        let mut state = self.shared.lock();
+        if state.ended || self.shared.end().is_some_and(|end| state.first >= end) {
+            return None;
+        }
+        let began = Instant::now();
+        while state.open.front().is_none_or(|first| first.finished.is_none()) {
+            state = self.shared.ready.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        self.statistics.waited += began.elapsed();
+        state.first += 1;
+        let open = state.open.pop_front();
+        self.shared.work.notify_all();
+        open.and_then(|open| open.finished)
+    }
+}
+
+impl Iterator for Loader {
+    type Item = Result<Batch, LoadError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            match self.next_open()? {
+                Finished::Batch(batch) => {
+                    self.statistics.batches += 1;
+                    return Some(Ok(*batch));
+                }
+                Finished::Empty if self.shared.all_bad() => {
+                    // Nothing will ever come: do not try the same pictures again.
+                    self.shared.lock().ended = true;
+                    return Some(Err(self.shared.none_good()));
+                }
+                // Evaluation: every picture of this batch is bad, others are not.
+                Finished::Empty => {}
+            }
+        }
+    }
+}
+
+impl Drop for Loader {
+    fn drop(&mut self) {
+        self.shared.lock().ended = true;
+        self.shared.work.notify_all();
+        for worker in self.workers.drain(..) {
+            // Only a defect of the loader can make a worker panic, and it has been printed then.
+            let _ = worker.join();
+        }
+    }
+}
+
+enum Plan {
+    Training(Training),
+    Evaluation,
+}
+
+/// What the workers and the consumer share.
+struct Shared {
+    source: Arc<dyn Source>,
+    options: LoaderOptions,
+    plan: Plan,
+    state: Mutex<State>,
+    /// Signals workers: there may be a place to fill, or the end has come.
+    work: Condvar,
+    /// Signals the consumer: a batch is finished.
+    ready: Condvar,
+    bad: Mutex<Bad>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Batches handed out; the number in the sequence of `open[0]`.
+    first: u64,
+    /// Batches being made.
+    open: VecDeque<Open>,
+    /// The order of the epoch the last of them belongs to.
+    order: Option<(u64, Arc<Vec<u64>>)>,
+    ended: bool,
+}
+
+/// A batch being made.
+struct Open {
+    position: Position,
+    order: Arc<Vec<u64>>,
+    /// Place of its first picture in the order.
+    begin: u64,
+    /// Places taken by workers.
+    taken: usize,
+    filled: usize,
+    places: Vec<Option<Placed>>,
+    finished: Option<Finished>,
+}
+
+enum Finished {
+    Batch(Box<Batch>),
+    /// Every picture was bad.
+    Empty,
+}
+
+struct Placed {
+    index: u64,
+    sample: Sample,
+}
+
+/// One place for a worker to fill.
+struct Task {
+    sequence: u64,
+    place: usize,
+    epoch: u64,
+    order: Arc<Vec<u64>>,
+    /// Place in the order.
+    at: u64,
+}
+
+#[derive(Default)]
+struct Bad {
+    errors: BTreeMap<u64, SampleError>,
+    /// Their numbers as they were found.
+    found: Vec<u64>,
+}
+
+impl Shared {
+    /// A poisoned lock is taken all the same: nothing that can panic is done under it except by a defect.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn bad(&self) -> MutexGuard<'_, Bad> {
+        self.bad.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn batches_per_epoch(&self) -> u64 {
+        let batch_size = self.options.batch_size as u64;
+        match self.plan {
+            Plan::Training(_) => self.source.len() / batch_size,
+            Plan::Evaluation => self.source.len().div_ceil(batch_size),
+        }
+    }
+
+    /// Batches in the whole sequence, if it ends.
+    fn end(&self) -> Option<u64> {
+        match self.plan {
+            Plan::Training(_) => None,
+            Plan::Evaluation => Some(self.batches_per_epoch()),
+        }
+    }
+
+    fn position(&self, sequence: u64) -> Position {
+        match self.plan {
+            Plan::Training(Training { start, .. }) => {
+                let batch = start.batch + sequence;
+                let per_epoch = self.batches_per_epoch();
+                Position { epoch: start.epoch + batch / per_epoch, batch: batch % per_epoch }
+            }
+            Plan::Evaluation => Position { epoch: 0, batch: sequence },
+        }
+    }
+
+    /// A worker's life.
+    fn work(&self) {
+        while let Some(task) = self.take() {
+            let placed = self.fill(&task);
+            self.put(&task, placed);
+        }
+    }
+
+    /// The next place to fill; waits while enough batches are open. `None` when the loader goes away.
+    fn take(&self) -> Option<Task> {
+        let mut state = self.lock();
+        loop {
+            if state.ended {
+                return None;
+            }
+            if let Some(task) = self.free_place(&mut state) {
+                return Some(task);
+            }
+            state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Takes the first free place of the open batches, opening another if there may be one more.
+    fn free_place(&self, state: &mut State) -> Option<Task> {
+        if state.open.back().is_none_or(|last| last.taken == last.places.len()) {
+            let sequence = state.first + state.open.len() as u64;
+            if state.open.len() == self.options.ahead || self.end().is_some_and(|end| sequence >= end) {
+                return None;
+            }
+            let open = self.open(state, sequence);
+            state.open.push_back(open);
+        }
+        let sequence = state.first + state.open.len() as u64 - 1;
+        let open = state.open.back_mut()?;
+        let place = open.taken;
+        open.taken += 1;
+        let (position, order) = (open.position, Arc::clone(&open.order));
+        Some(Task { sequence, place, epoch: position.epoch, order, at: open.begin + place as u64 })
+    }
+
+    fn open(&self, state: &mut State, sequence: u64) -> Open {
+        let position = self.position(sequence);
+        let order = match &state.order {
+            Some((epoch, order)) if *epoch == position.epoch => Arc::clone(order),
+            _ => {
+                let order = Arc::new(match self.plan {
+                    Plan::Training(Training { seed, .. }) => {
+                        shuffled(self.source.len(), seed, position.epoch)
+                    }
+                    Plan::Evaluation => (0..self.source.len()).collect(),
+                });
+                state.order = Some((position.epoch, Arc::clone(&order)));
+                order
+            }
+        };
+        let begin = position.batch * self.options.batch_size as u64;
+        let pictures = (order.len() as u64 - begin).min(self.options.batch_size as u64) as usize;
+        let places = (0..pictures).map(|_| None).collect();
+        Open { position, order, begin, taken: 0, filled: 0, places, finished: None }
+    }
+
+    /// The picture for a place; `None` if it is bad and none may take its place.
+    fn fill(&self, task: &Task) -> Option<Placed> {
+        let (candidates, mirror) = match self.plan {
+            Plan::Training(Training { seed, mirror, .. }) => {
+                (task.order.len(), mirror && is_mirrored(seed, task.epoch, task.at))
+            }
+            Plan::Evaluation => (1, false),
+        };
+        let following = task.order.iter().cycle().skip(task.at as usize).take(candidates);
+        let mut placed = following.copied().find_map(|index| self.good(index))?;
+        if mirror {
+            placed.sample.flip();
+        }
+        Some(placed)
+    }
+
+    /// Picture `index` of the source, unless it is bad, which is then remembered.
+    fn good(&self, index: u64) -> Option<Placed> {
+        if self.bad().errors.contains_key(&index) {
+            return None;
+        }
+        let size = self.options.size;
+        // A decoder that panics on a strange file must not take the training with it.
+        let outcome = catch_unwind(AssertUnwindSafe(|| self.source.sample(index, size)));
+        let error = match outcome {
+            Ok(Ok(sample)) if sample.picture.pixels.len() as u64 == u64::from(size).pow(2) * 3 => {
+                return Some(Placed { index, sample });
+            }
+            Ok(Ok(Sample { name, picture: Picture { width, height, .. }, .. })) => SampleError {
+                name,
+                reason: format!("{width} x {height} pixels where {size} x {size} were asked for"),
+            },
+            Ok(Err(error)) => error,
+            Err(_) => SampleError { name: self.source.name(index), reason: "its decoder panicked".into() },
+        };
+        let mut bad = self.bad();
+        if bad.errors.insert(index, error).is_none() {
+            bad.found.push(index);
+        }
+        None
+    }
+
+    /// Fills a place, and puts the batch together if it was the last.
+    fn put(&self, task: &Task, placed: Option<Placed>) {
+        let mut state = self.lock();
+        let Some(open) = open_mut(&mut state, task.sequence) else { return };
+        open.places[task.place] = placed;
+        open.filled += 1;
+        if open.filled < open.places.len() {
+            return;
+        }
+        let (places, position) = (std::mem::take(&mut open.places), open.position);
+        // A finished batch has no free place: `taken` and `places` agree on none.
+        open.taken = 0;
+        drop(state);
+        let finished = self.assemble(places, position);
+        let mut state = self.lock();
+        if let Some(open) = open_mut(&mut state, task.sequence) {
+            open.finished = Some(finished);
+        }
+        drop(state);
+        self.ready.notify_all();
+    }
+
+    fn assemble(&self, places: Vec<Option<Placed>>, position: Position) -> Finished {
+        let placed: Vec<Placed> = places.into_iter().flatten().collect();
+        if placed.is_empty() {
+            return Finished::Empty;
+        }
+        let size = self.options.size as usize;
+        let mut images = Tensor::scratch([placed.len(), size, size, 3]);
+        let pictures = placed.iter().flat_map(|placed| &placed.sample.picture.pixels);
+        for (value, &byte) in images.data_mut().iter_mut().zip(pictures) {
+            *value = f32::from(byte) / 127.5 - 1.0;
+        }
+        let indices = placed.iter().map(|placed| placed.index).collect();
+        let (names, truths) =
+            placed.into_iter().map(|placed| (placed.sample.name, placed.sample.truth)).unzip();
+        Finished::Batch(Box::new(Batch { images, truths, names, indices, position }))
+    }
+
+    fn all_bad(&self) -> bool {
+        self.bad().errors.len() as u64 == self.source.len()
+    }
+
+    fn none_good(&self) -> LoadError {
+        const SHOWN: usize = 3;
+        let bad = self.bad();
+        let shown: Vec<String> = bad.errors.values().take(SHOWN).map(SampleError::to_string).collect();
+        let more = bad.errors.len().saturating_sub(SHOWN);
+        let more = if more > 0 { format!("; and {more} more") } else { String::new() };
+        LoadError::NoneGood { source_is: self.source.describe(), first: shown.join("; ") + &more }
+    }
+}
+
+/// The open batch of that number in the sequence.
+fn open_mut(state: &mut State, sequence: u64) -> Option<&mut Open> {
+    let place = sequence.checked_sub(state.first)?;
+    state.open.get_mut(place as usize)
+}

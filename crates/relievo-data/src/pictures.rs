@@ -1,0 +1,254 @@
+//! Pictures on disk: files in folders, and members of tar shards, as one numbered set.
+
+use std::collections::HashSet;
+use std::fs;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use crate::sample::{Picture, Sample, SampleError, Source};
+use crate::shard::Shard;
+
+/// A larger file is not read: no picture that can be decoded within the limits needs it, in bytes.
+const MAX_FILE_BYTES: u64 = 256 << 20;
+
+const PICTURES: [&str; 4] = ["jpg", "jpeg", "png", "webp"];
+const SHARDS: [&str; 3] = [".tar", ".tar.gz", ".tgz"];
+
+/// All pictures below some folders and in some tar shards, in the order of their names.
+///
+/// - A folder is searched with all its sub-folders; symbolic links are followed, each folder is visited once. Files
+///   that end in .jpg, .jpeg, .png or .webp are pictures, those that end in .tar, .tar.gz or .tgz are shards (capital
+///   letters make no difference); other files are ignored, and so is what is hidden (begins with a dot).
+/// - A picture's name is its path below the folder that was given, with `/` on every system; in a shard,
+///   `shard.tar/path/in/shard`. Several folders put their own names in front. Sorting by name makes picture number N
+///   the same one on every machine.
+/// - Nothing is decoded on opening: a broken picture is found out when it is asked for.
+pub struct Pictures {
+    entries: Vec<Entry>,
+    shards: Vec<(PathBuf, Shard)>,
+    description: String,
+}
+
+struct Entry {
+    name: String,
+    place: Place,
+}
+
+enum Place {
+    File(PathBuf),
+    /// The member's own path begins at byte `path_at` of the name.
+    Member {
+        shard: usize,
+        path_at: usize,
+        offset: u64,
+        bytes: u64,
+    },
+}
+
+/// Folders or shards that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// A path that does not exist.
+    #[error("{} does not exist; give a folder of pictures or a .tar file", .0.display())]
+    Missing(PathBuf),
+    /// A folder or file that cannot be read.
+    #[error("cannot read {}: {source}", .path.display())]
+    Unreadable {
+        /// The folder or file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A shard that is no tar file or ends early.
+    #[error("the shard {} is damaged ({source}); fetch or make it again", .path.display())]
+    DamagedShard {
+        /// The shard.
+        path: PathBuf,
+        /// Where it breaks off.
+        source: io::Error,
+    },
+    /// Nothing there.
+    #[error(
+        "no pictures in {searched}: looked for .jpg, .jpeg, .png and .webp files, in sub-folders and in .tar, \
+         .tar.gz and .tgz files too, and found {others} files of other kinds"
+    )]
+    NoPictures {
+        /// The paths that were searched.
+        searched: String,
+        /// Files that were passed over.
+        others: usize,
+    },
+}
+
+impl Pictures {
+    /// Finds the pictures below the given folders, in the given shards, and the given files themselves (which may
+    /// have any extension).
+    ///
+    /// # Errors
+    /// If a path does not exist, a folder cannot be read, a shard is damaged, or there is no picture in any of them.
+    pub fn open<P: AsRef<Path>>(paths: &[P]) -> Result<Self, OpenError> {
+        let mut found = Search::default();
+        for path in paths {
+            let path = path.as_ref();
+            let metadata = fs::metadata(path).map_err(|source| match source.kind() {
+                io::ErrorKind::NotFound => OpenError::Missing(path.to_owned()),
+                _ => OpenError::Unreadable { path: path.to_owned(), source },
+            })?;
+            let own_name =
+                path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+            if metadata.is_dir() {
+                let prefix = if paths.len() > 1 { own_name } else { String::new() };
+                found.folder(path, &prefix)?;
+            } else if is_shard(&own_name) {
+                found.shard(path, &own_name)?;
+            } else {
+                found.entries.push(Entry { name: own_name, place: Place::File(path.to_owned()) });
+            }
+        }
+        let searched =
+            paths.iter().map(|path| path.as_ref().display().to_string()).collect::<Vec<_>>().join(", ");
+        if found.entries.is_empty() {
+            return Err(OpenError::NoPictures { searched, others: found.others });
+        }
+        let Search { mut entries, shards, .. } = found;
+        // Stable: pictures of the same name keep the order in which the paths were given.
+        entries.sort_by(|a, b| a.name.cmp(&b.name));
+        let description = format!("{} pictures in {searched}", entries.len());
+        Ok(Self { entries, shards, description })
+    }
+
+    fn read(&self, place: &Place) -> Result<Vec<u8>, String> {
+        let (bytes, content) = match place {
+            Place::File(path) => {
+                let read = || {
+                    let file = fs::File::open(path)?;
+                    let bytes = file.metadata()?.len();
+                    let mut content = Vec::with_capacity(bytes.min(MAX_FILE_BYTES) as usize);
+                    file.take(MAX_FILE_BYTES + 1).read_to_end(&mut content)?;
+                    Ok((content.len() as u64, content))
+                };
+                read().map_err(|error: io::Error| format!("cannot be read: {error}"))?
+            }
+            Place::Member { bytes, .. } if *bytes > MAX_FILE_BYTES => (*bytes, Vec::new()),
+            Place::Member { shard, offset, bytes, .. } => {
+                let content = self.shards[*shard].1.read(*offset, *bytes);
+                (*bytes, content.map_err(|error| format!("cannot be read: {error}"))?)
+            }
+        };
+        if bytes > MAX_FILE_BYTES {
+            return Err(format!("the file has more than {} MiB", MAX_FILE_BYTES >> 20));
+        }
+        Ok(content)
+    }
+
+    /// Where to look for the file, for a message.
+    fn location(&self, Entry { name, place }: &Entry) -> String {
+        match place {
+            Place::File(path) => path.display().to_string(),
+            Place::Member { shard, path_at, .. } => {
+                format!("{} in {}", &name[*path_at..], self.shards[*shard].0.display())
+            }
+        }
+    }
+}
+
+impl Source for Pictures {
+    fn describe(&self) -> String {
+        self.description.clone()
+    }
+
+    fn len(&self) -> u64 {
+        self.entries.len() as u64
+    }
+
+    fn name(&self, index: u64) -> String {
+        self.entries[index as usize].name.clone()
+    }
+
+    fn sample(&self, index: u64, size: u32) -> Result<Sample, SampleError> {
+        let entry = &self.entries[index as usize];
+        match self.read(&entry.place).and_then(|bytes| Picture::decode(&bytes)) {
+            Ok(picture) => {
+                Ok(Sample { name: entry.name.clone(), picture: picture.square(size), truth: None })
+            }
+            Err(reason) => Err(SampleError { name: self.location(entry), reason }),
+        }
+    }
+}
+
+/// What has been found so far.
+#[derive(Default)]
+struct Search {
+    entries: Vec<Entry>,
+    shards: Vec<(PathBuf, Shard)>,
+    /// Files that are neither pictures nor shards.
+    others: usize,
+    /// Folders already visited, by their real paths: a link to a parent would never end.
+    visited: HashSet<PathBuf>,
+}
+
+impl Search {
+    fn folder(&mut self, folder: &Path, prefix: &str) -> Result<(), OpenError> {
+        let unreadable = |source| OpenError::Unreadable { path: folder.to_owned(), source };
+        if !self.visited.insert(fs::canonicalize(folder).map_err(unreadable)?) {
+            return Ok(());
+        }
+        let mut children = Vec::new();
+        for child in fs::read_dir(folder).map_err(unreadable)? {
+            children.push(child.map_err(unreadable)?.path());
+        }
+        // The system lists in any order, and which of two links to a folder is followed must not depend on it.
+        children.sort();
+        for child in children {
+            let file_name = child.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if file_name.starts_with('.') {
+                continue;
+            }
+            let name = if prefix.is_empty() { file_name } else { format!("{prefix}/{file_name}") };
+            // A link that leads nowhere is not a picture; it has no metadata.
+            match fs::metadata(&child) {
+                Ok(metadata) if metadata.is_dir() => self.folder(&child, &name)?,
+                Ok(_) if is_shard(&name) => self.shard(&child, &name)?,
+                Ok(metadata) if metadata.is_file() && is_picture(&name) => {
+                    self.entries.push(Entry { name, place: Place::File(child) });
+                }
+                _ => self.others += 1,
+            }
+        }
+        Ok(())
+    }
+
+    fn shard(&mut self, path: &Path, name: &str) -> Result<(), OpenError> {
+        let (shard, members) = Shard::open(path).map_err(|source| {
+            let path = path.to_owned();
+            match source.kind() {
+                io::ErrorKind::PermissionDenied => OpenError::Unreadable { path, source },
+                _ => OpenError::DamagedShard { path, source },
+            }
+        })?;
+        let number = self.shards.len();
+        self.shards.push((path.to_owned(), shard));
+        for member in members {
+            let path = member.path.trim_start_matches("./");
+            let hidden = path.split('/').any(|part| part.starts_with('.'));
+            if hidden || !is_picture(path) {
+                self.others += usize::from(!hidden);
+                continue;
+            }
+            let (path_at, offset, bytes) = (name.len() + 1, member.offset, member.bytes);
+            let place = Place::Member { shard: number, path_at, offset, bytes };
+            self.entries.push(Entry { name: format!("{name}/{path}"), place });
+        }
+        Ok(())
+    }
+}
+
+fn is_picture(name: &str) -> bool {
+    name.rsplit_once('.')
+        .is_some_and(|(_, extension)| PICTURES.iter().any(|e| extension.eq_ignore_ascii_case(e)))
+}
+
+fn is_shard(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    SHARDS.iter().any(|extension| name.ends_with(extension))
+}

@@ -1,0 +1,180 @@
+//! Holding out a part of a source for validation.
+
+use std::sync::Arc;
+
+use crate::random::mix_name;
+use crate::sample::{Sample, SampleError, Source};
+
+/// How much is held out.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Holdout {
+    /// About this share, in \[0,1). A picture stays on its side when others are added or removed.
+    Fraction(f64),
+    /// Exactly this many.
+    Count(u64),
+}
+
+/// A source in two parts that share no picture.
+pub struct Split {
+    /// What is learned from.
+    pub train: Subset,
+    /// What is held out.
+    pub validation: Subset,
+}
+
+/// A split that leaves nothing to learn from.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum SplitError {
+    /// The share is not in \[0,1).
+    #[error("cannot hold out a share of {0}: it must be at least 0 and less than 1")]
+    Fraction(f64),
+    /// Nothing is left for training.
+    #[error("holding out {held_out} of {all} pictures leaves none to learn from: hold out fewer")]
+    NothingLeft {
+        /// Pictures held out.
+        held_out: u64,
+        /// Pictures there are.
+        all: u64,
+    },
+}
+
+impl Split {
+    /// Splits by a hash of each picture's name: the order of the files, the seed of the training and the machine
+    /// make no difference. Both parts keep the order of the source.
+    ///
+    /// # Errors
+    /// If the share is not in \[0,1) or no picture is left for training.
+    pub fn new(source: Arc<dyn Source>, holdout: Holdout) -> Result<Self, SplitError> {
+        let all = source.len();
+        let hash = |index: &u64| mix_name(&source.name(*index));
+        let (mut validation, mut train): (Vec<u64>, Vec<u64>) = match holdout {
+            Holdout::Fraction(share) if !(0.0..1.0).contains(&share) => {
+                return Err(SplitError::Fraction(share));
+            }
+            Holdout::Fraction(share) => {
+                let bound = (share * 2_f64.powi(64)) as u64;
+                (0..all).partition(|index| hash(index) < bound)
+            }
+            Holdout::Count(count) => {
+                let mut indices: Vec<u64> = (0..all).collect();
+                indices.sort_by_cached_key(|index| (hash(index), *index));
+                let train = indices.split_off(count.min(all) as usize);
+                (indices, train)
+            }
+        };
+        if train.is_empty() {
+            return Err(SplitError::NothingLeft { held_out: validation.len() as u64, all });
+        }
+        validation.sort_unstable();
+        train.sort_unstable();
+        let part = |indices| Subset { source: Arc::clone(&source), indices };
+        Ok(Self { train: part(train), validation: part(validation) })
+    }
+}
+
+/// Some of the pictures of a source.
+pub struct Subset {
+    source: Arc<dyn Source>,
+    indices: Vec<u64>,
+}
+
+impl Source for Subset {
+    fn describe(&self) -> String {
+        format!("{} of {}", self.indices.len(), self.source.describe())
+    }
+
+    fn len(&self) -> u64 {
+        self.indices.len() as u64
+    }
+
+    fn name(&self, index: u64) -> String {
+        self.source.name(self.indices[index as usize])
+    }
+
+    fn sample(&self, index: u64, size: u32) -> Result<Sample, SampleError> {
+        self.source.sample(self.indices[index as usize], size)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Pictures that have names and nothing else.
+    struct Names(Vec<String>);
+
+    impl Source for Names {
+        fn describe(&self) -> String {
+            "names".into()
+        }
+        fn len(&self) -> u64 {
+            self.0.len() as u64
+        }
+        fn name(&self, index: u64) -> String {
+            self.0[index as usize].clone()
+        }
+        fn sample(&self, index: u64, _size: u32) -> Result<Sample, SampleError> {
+            Err(SampleError { name: self.name(index), reason: "only a name".into() })
+        }
+    }
+
+    fn names(part: &Subset) -> Vec<String> {
+        (0..part.len()).map(|index| part.name(index)).collect()
+    }
+
+    fn sorted(mut names: Vec<String>) -> Vec<String> {
+        names.sort();
+        names
+    }
+
+    proptest! {
+        #[test]
+        fn parts_are_disjoint_whole_and_do_not_depend_on_the_order(
+            all in proptest::collection::hash_set("[a-z]{1,6}", 2..60),
+            share in 0.0..0.9_f64,
+        ) {
+            let forth: Vec<String> = all.into_iter().collect();
+            let mut back = forth.clone();
+            back.reverse();
+            let count = (share * forth.len() as f64) as u64;
+            for holdout in [Holdout::Fraction(share), Holdout::Count(count)] {
+                let Ok(a) = Split::new(Arc::new(Names(forth.clone())), holdout) else {
+                    // Chance may send every name of a small set to one side.
+                    prop_assert!(matches!(holdout, Holdout::Fraction(_)));
+                    continue;
+                };
+                let b = Split::new(Arc::new(Names(back.clone())), holdout).unwrap();
+                prop_assert_eq!(sorted(names(&a.train)), sorted(names(&b.train)));
+                prop_assert_eq!(sorted(names(&a.validation)), sorted(names(&b.validation)));
+                let together = [names(&a.train), names(&a.validation)].concat();
+                prop_assert_eq!(sorted(together), sorted(forth.clone()));
+                if let Holdout::Count(count) = holdout {
+                    prop_assert_eq!(a.validation.len(), count);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_share_is_about_kept_and_survives_new_pictures() {
+        let few: Vec<String> = (0..5000).map(|n| format!("faces/{n}.jpg")).collect();
+        let more: Vec<String> = (0..6000).map(|n| format!("faces/{n}.jpg")).collect();
+        let holdout = Holdout::Fraction(0.1);
+        let few = names(&Split::new(Arc::new(Names(few)), holdout).unwrap().validation);
+        let more = names(&Split::new(Arc::new(Names(more)), holdout).unwrap().validation);
+        assert!((400..600).contains(&few.len()), "{}", few.len());
+        assert!(few.iter().all(|name| more.contains(name)));
+    }
+
+    #[test]
+    fn what_leaves_nothing_is_refused() {
+        let source = || Arc::new(Names(vec!["a".into(), "b".into()]));
+        let error = Split::new(source(), Holdout::Count(2)).err().unwrap();
+        assert_eq!(error, SplitError::NothingLeft { held_out: 2, all: 2 });
+        assert_eq!(Split::new(source(), Holdout::Fraction(1.0)).err().unwrap(), SplitError::Fraction(1.0));
+        assert!(Split::new(source(), Holdout::Fraction(f64::NAN)).is_err());
+        assert_eq!(Split::new(source(), Holdout::Count(0)).unwrap().validation.len(), 0);
+    }
+}
