@@ -9,6 +9,8 @@
 //! differences and products of f32 coordinates of one picture's range are exact, so their signs are exact too: two
 //! triangles that share an edge leave no gap between them.
 
+use std::ops::Range;
+
 /// A raster of point samples. Corners handed to [`Raster::visit`] are in units of the distance between two samples.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Raster {
@@ -41,52 +43,87 @@ impl Sample {
     }
 }
 
-impl Raster {
-    /// Calls `visit` for every sample inside the triangle, row by row. Corners are `[x, y, z]`: x to the right and y
-    /// down in samples, z the depth from the camera. Both orientations are visible. A triangle without area, with a
-    /// corner that is not in front of the camera (z > 0), or with a corner that is not finite, covers nothing.
-    pub fn visit(&self, corners: &[[f32; 3]; 3], mut visit: impl FnMut(Sample)) {
+/// A triangle made ready to be asked about points of the screen.
+struct Triangle {
+    /// For every corner the edge opposite it: where it starts, and the step to its end.
+    edges: [([f64; 2], [f64; 2]); 3],
+    /// Of twice the area, signed by the orientation.
+    inverse_area: f64,
+    inverse_z: [f32; 3],
+}
+
+/// The edge functions' parts that do not change along a row.
+type Line = [f64; 3];
+
+impl Triangle {
+    /// `None` if the triangle covers nothing.
+    fn new(corners: &[[f32; 3]; 3]) -> Option<Self> {
         let [a, b, c] = corners.map(|[x, y, _]| [f64::from(x), f64::from(y)]);
         let area = (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0]);
         let z = corners.map(|corner| corner[2]);
         if area == 0.0 || !area.is_finite() || !z.iter().all(|&z| z > 0.0 && z.is_finite()) {
+            return None;
+        }
+        // The function of edge k is positive on corner k's side where the area is.
+        let edges = [(b, c), (c, a), (a, b)].map(|(from, to)| (from, [to[0] - from[0], to[1] - from[1]]));
+        Some(Self { edges, inverse_area: 1.0 / area, inverse_z: z.map(|z| 1.0 / z) })
+    }
+
+    fn line(&self, y: f64) -> Line {
+        self.edges.map(|(from, step)| step[0] * (y - from[1]))
+    }
+
+    /// Weights and depth at the place `x` of a line, if the triangle covers it.
+    fn at(&self, line: &Line, x: f64) -> Option<([f32; 3], f32)> {
+        let edge: [f64; 3] = std::array::from_fn(|k| {
+            (line[k] - self.edges[k].1[1] * (x - self.edges[k].0[0])) * self.inverse_area
+        });
+        if edge.iter().any(|&e| e < 0.0) {
+            return None;
+        }
+        let clamped = edge.map(|e| (e as f32).min(1.0));
+        let scale = 1.0 / (clamped[0] + clamped[1] + clamped[2]);
+        let weights = clamped.map(|w| w * scale);
+        let z = self.inverse_z;
+        Some((weights, 1.0 / (weights[0] * z[0] + weights[1] * z[1] + weights[2] * z[2])))
+    }
+}
+
+impl Raster {
+    /// Calls `visit` for every sample inside the triangle, row by row. Corners are `[x, y, z]`: x to the right and y
+    /// down in samples, z the depth from the camera. Both orientations are visible. A triangle without area, with a
+    /// corner that is not in front of the camera (z > 0), or with a corner that is not finite, covers nothing.
+    pub fn visit(&self, corners: &[[f32; 3]; 3], visit: impl FnMut(Sample)) {
+        self.visit_rows(corners, 0..self.rows, visit);
+    }
+
+    /// [`Raster::visit`], but only the samples of some rows: a raster can be shared out by bands of rows.
+    pub fn visit_rows(&self, corners: &[[f32; 3]; 3], rows: Range<usize>, mut visit: impl FnMut(Sample)) {
+        let [a, b, c] = corners;
+        let (first_row, last_row) = covered(a[1], b[1], c[1], self.offset, rows);
+        let (first_column, last_column) = covered(a[0], b[0], c[0], self.offset, 0..self.columns);
+        if first_row >= last_row || first_column >= last_column {
             return;
         }
-        let (first_column, last_column) = covered(a[0], b[0], c[0], self.offset, self.columns);
-        let (first_row, last_row) = covered(a[1], b[1], c[1], self.offset, self.rows);
-        let inverse_z = z.map(|z| 1.0 / z);
-        let inverse_area = 1.0 / area;
-        let side = area.signum();
-        // Edge k lies opposite corner k; its function is positive on the corner's side where the area is.
-        let edges = [(b, c), (c, a), (a, b)].map(|(from, to)| (from, [to[0] - from[0], to[1] - from[1]]));
+        let Some(triangle) = Triangle::new(corners) else { return };
         for row in first_row..last_row {
-            let y = row as f64 + f64::from(self.offset);
-            let along_row = edges.map(|(from, step)| step[0] * (y - from[1]));
+            let line = triangle.line(row as f64 + f64::from(self.offset));
             for column in first_column..last_column {
-                let x = column as f64 + f64::from(self.offset);
-                let edge: [f64; 3] =
-                    std::array::from_fn(|k| along_row[k] - edges[k].1[1] * (x - edges[k].0[0]));
-                if edge.iter().any(|&e| e * side < 0.0) {
-                    continue;
+                if let Some((weights, depth)) = triangle.at(&line, column as f64 + f64::from(self.offset)) {
+                    visit(Sample { column, row, weights, depth });
                 }
-                let clamped = edge.map(|e| ((e * inverse_area) as f32).clamp(0.0, 1.0));
-                let scale = 1.0 / (clamped[0] + clamped[1] + clamped[2]);
-                let weights = clamped.map(|w| w * scale);
-                let inverse_depth =
-                    weights[0] * inverse_z[0] + weights[1] * inverse_z[1] + weights[2] * inverse_z[2];
-                visit(Sample { column, row, weights, depth: 1.0 / inverse_depth });
             }
         }
     }
 }
 
-/// Half-open range of the samples between the least and the greatest of three coordinates, clipped to the raster.
-fn covered(a: f64, b: f64, c: f64, offset: f32, count: usize) -> (usize, usize) {
-    let offset = f64::from(offset);
+/// Half-open range of the samples between the least and the greatest of three coordinates, as far as `within`.
+fn covered(a: f32, b: f32, c: f32, offset: f32, within: Range<usize>) -> (usize, usize) {
+    let place = |x: f32| f64::from(x) - f64::from(offset);
     // A negative float becomes 0 as `usize`: that is the clipping on the near side.
-    let first = (a.min(b).min(c) - offset).ceil() as usize;
-    let end = ((a.max(b).max(c) - offset).floor() + 1.0) as usize;
-    (first, end.min(count))
+    let first = place(a.min(b).min(c)).ceil() as usize;
+    let end = (place(a.max(b).max(c)).floor() + 1.0) as usize;
+    (first.max(within.start), end.min(within.end))
 }
 
 #[cfg(test)]

@@ -1,0 +1,199 @@
+//! What becomes of the depth net's output, and of a rasterised depth: ranges, border, clamping.
+
+use rayon::prelude::*;
+use relievo_tensor::{Backward, Context, Error, Operation, Result, Tensor, apply_one};
+
+/// The depths a canonical surface can take, in units of the distance from the camera to the pivot.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct DepthRange {
+    /// Depth of the nearest point, 0.9 in the method.
+    pub min: f32,
+    /// Depth of the farthest point, 1.1 in the method.
+    pub max: f32,
+}
+
+impl DepthRange {
+    /// Half the distance from the nearest to the farthest: how far a rasterised depth may leave the range.
+    pub fn margin(&self) -> f32 {
+        (self.max - self.min) / 2.0
+    }
+
+    /// The least and the greatest depth a rasterised surface is clamped to: the range widened by its margin.
+    pub fn widened(&self) -> [f32; 2] {
+        [self.min - self.margin(), self.max + self.margin()]
+    }
+
+    /// The depth `weight` of the way from `min` (0) to `max` (1). The border of the method is at 0.7.
+    pub fn between(&self, weight: f32) -> f32 {
+        weight * self.max + (1.0 - weight) * self.min
+    }
+}
+
+/// How many columns [`set_border`] sets on either side.
+const BORDER: usize = 2;
+
+/// Depth from the depth net's output: the mean over the picture is taken off, tanh brings it to (-1, 1), and
+/// `(1 + t) / 2 * max + (1 - t) / 2 * min` into the range.
+///
+/// `raw` `[B, rows, columns]`, any values; result of the same shape, in `(min, max)`. Gradient: with
+/// `h = dy (1 - t^2) (max - min) / 2`, `h - mean(h)` over the picture. Source: Wu et al. 2020, section 3.1 (the mean
+/// removed so that the distance, which a single picture does not show, cannot drift).
+///
+/// # Errors
+/// If `raw` has not three axes.
+pub fn depth_from_raw(raw: &Tensor, range: DepthRange) -> Result<Tensor> {
+    apply_one(DepthFromRaw { range }, &[raw])
+}
+
+struct DepthFromRaw {
+    range: DepthRange,
+}
+
+/// `squashed = tanh(raw - mean(raw))` of one picture.
+fn squash(raw: &[f32], squashed: &mut [f32]) {
+    let mean = mean(raw);
+    for (t, raw) in squashed.iter_mut().zip(raw) {
+        *t = (raw - mean).tanh();
+    }
+}
+
+/// The mean of one picture, summed in order.
+fn mean(picture: &[f32]) -> f32 {
+    let sum: f64 = picture.iter().map(|&x| f64::from(x)).sum();
+    (sum / picture.len().max(1) as f64) as f32
+}
+
+impl Operation for DepthFromRaw {
+    fn name(&self) -> &'static str {
+        "depth_from_raw"
+    }
+
+    fn forward(&self, inputs: &[&Tensor], context: &mut Context) -> Result<Vec<Tensor>> {
+        let [_, rows, columns] = inputs[0].axes(self.name())?;
+        let picture = (rows * columns).max(1);
+        let mut squashed = Tensor::scratch(inputs[0].shape());
+        let mut depth = Tensor::scratch(inputs[0].shape());
+        let (middle, half) = ((self.range.max + self.range.min) / 2.0, self.range.margin());
+        let pictures =
+            squashed.data_mut().par_chunks_mut(picture).zip(depth.data_mut().par_chunks_mut(picture));
+        pictures.zip(inputs[0].data().par_chunks(picture)).for_each(|((squashed, depth), raw)| {
+            squash(raw, squashed);
+            for (depth, t) in depth.iter_mut().zip(squashed) {
+                *depth = middle + half * *t;
+            }
+        });
+        context.save(&squashed);
+        Ok(vec![depth])
+    }
+
+    fn backward(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
+        let [_, rows, columns] = backward.saved[0].axes(self.name())?;
+        let picture = (rows * columns).max(1);
+        let half = self.range.margin();
+        let mut draw = Tensor::scratch(backward.saved[0].shape());
+        let saved = backward.saved[0].data().par_chunks(picture);
+        let dy = backward.gradient().data().par_chunks(picture);
+        draw.data_mut().par_chunks_mut(picture).zip(saved.zip(dy)).for_each(|(draw, (squashed, dy))| {
+            for (draw, (t, dy)) in draw.iter_mut().zip(squashed.iter().zip(dy)) {
+                *draw = dy * half * (1.0 - t * t);
+            }
+            let mean = mean(draw);
+            draw.iter_mut().for_each(|draw| *draw -= mean);
+        });
+        Ok(vec![Some(draw)])
+    }
+}
+
+/// Sets the two leftmost and the two rightmost columns to `border_depth`, so that the surface ends where its
+/// background is.
+///
+/// `depth` `[B, rows, columns]`, at least four columns. Gradient: that of the output, zero in the columns set.
+/// Source: Wu et al. 2020, supplementary material (border depth 0.7 max + 0.3 min).
+///
+/// # Errors
+/// If `depth` has not three axes, or fewer than four columns.
+pub fn set_border(depth: &Tensor, border_depth: f32) -> Result<Tensor> {
+    apply_one(SetBorder { border_depth }, &[depth])
+}
+
+struct SetBorder {
+    border_depth: f32,
+}
+
+impl SetBorder {
+    fn with_border(&self, maps: &Tensor, value: f32) -> Result<Tensor> {
+        let [_, _, columns] = maps.axes(self.name())?;
+        if columns < 2 * BORDER {
+            let detail = format!("needs at least {} columns, got the shape {}", 2 * BORDER, maps.shape());
+            return Err(Error::shape(self.name(), detail));
+        }
+        let mut result = maps.detach();
+        for row in result.data_mut().chunks_exact_mut(columns) {
+            row[..BORDER].fill(value);
+            row[columns - BORDER..].fill(value);
+        }
+        Ok(result)
+    }
+}
+
+impl Operation for SetBorder {
+    fn name(&self) -> &'static str {
+        "set_border"
+    }
+
+    fn forward(&self, inputs: &[&Tensor], _: &mut Context) -> Result<Vec<Tensor>> {
+        Ok(vec![self.with_border(inputs[0], self.border_depth)?])
+    }
+
+    fn backward(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
+        Ok(vec![Some(self.with_border(backward.gradient(), 0.0)?)])
+    }
+}
+
+/// Clamps a rasterised depth to the range widened by its margin on both sides ([`DepthRange::widened`]), which also
+/// brings the rasteriser's background there. Any shape. Gradient: that of the output, zero where clamped.
+///
+/// # Errors
+/// None of its own.
+pub fn clamp_depth(depth: &Tensor, range: DepthRange) -> Result<Tensor> {
+    apply_one(ClampDepth { bounds: range.widened() }, &[depth])
+}
+
+struct ClampDepth {
+    bounds: [f32; 2],
+}
+
+/// Elements that are worth a task of their own.
+const BLOCK: usize = 8192;
+
+impl Operation for ClampDepth {
+    fn name(&self) -> &'static str {
+        "clamp_depth"
+    }
+
+    fn forward(&self, inputs: &[&Tensor], context: &mut Context) -> Result<Vec<Tensor>> {
+        context.save(inputs[0]);
+        let [low, high] = self.bounds;
+        let mut clamped = Tensor::scratch(inputs[0].shape());
+        let blocks = clamped.data_mut().par_chunks_mut(BLOCK).zip(inputs[0].data().par_chunks(BLOCK));
+        blocks.for_each(|(clamped, depth)| {
+            for (clamped, depth) in clamped.iter_mut().zip(depth) {
+                *clamped = depth.max(low).min(high);
+            }
+        });
+        Ok(vec![clamped])
+    }
+
+    fn backward(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
+        let (depth, dy) = (&backward.saved[0], backward.gradient());
+        let [low, high] = self.bounds;
+        let mut gradient = Tensor::scratch(depth.shape());
+        let blocks = depth.data().par_chunks(BLOCK).zip(dy.data().par_chunks(BLOCK));
+        gradient.data_mut().par_chunks_mut(BLOCK).zip(blocks).for_each(|(gradient, (depth, dy))| {
+            for (gradient, (depth, dy)) in gradient.iter_mut().zip(depth.iter().zip(dy)) {
+                *gradient = if (low..=high).contains(depth) { *dy } else { 0.0 };
+            }
+        });
+        Ok(vec![Some(gradient)])
+    }
+}

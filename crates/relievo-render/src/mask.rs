@@ -1,0 +1,84 @@
+//! Where the input view shows the surface at all.
+
+use relievo_tensor::{Backward, Context, Error, Operation, Result, Tensor, apply_one};
+
+use crate::DepthRange;
+
+/// Where the surface is seen: 1 where the clamped depth ([`crate::clamp_depth`]) lies below the far end of the
+/// widened range, 0 where it was clamped to it, as the background is; in all `parts` of the batch at once.
+///
+/// `depth` `[B, rows, columns]`, B = parts times M; result `[M, rows, columns]`, the product over the pictures
+/// `i, i + M, ...`. With a batch doubled by mirroring `parts` is 2, else 1. No gradient flows through it.
+/// Source: Wu et al. 2020, section 3.4.
+///
+/// # Errors
+/// If `depth` has not three axes, or its batch cannot be divided into the parts.
+pub fn visible_mask(depth: &Tensor, range: DepthRange, parts: usize) -> Result<Tensor> {
+    const NAME: &str = "visible_mask";
+    let [batch, rows, columns] = depth.axes(NAME)?;
+    if parts == 0 || !batch.is_multiple_of(parts) {
+        return Err(Error::shape(NAME, format!("a batch of {batch} cannot be divided into {parts} parts")));
+    }
+    let [_, limit] = range.widened();
+    let mut mask = Tensor::full([batch / parts, rows, columns], 1.0);
+    let masks = mask.elements();
+    if masks > 0 {
+        let mask = mask.data_mut();
+        for part in depth.data().chunks_exact(masks) {
+            for (mask, depth) in mask.iter_mut().zip(part) {
+                *mask *= f32::from(*depth < limit);
+            }
+        }
+    }
+    Ok(mask)
+}
+
+/// Multiplies every channel of every picture by its mask.
+///
+/// `picture` `[B, rows, columns, C]`; `mask` `[M, rows, columns]`, M a divisor of B (picture i takes mask `i % M`).
+/// Gradient in the picture: that of the output times the mask; none in the mask.
+///
+/// # Errors
+/// If the shapes are others.
+pub fn apply_mask(picture: &Tensor, mask: &Tensor) -> Result<Tensor> {
+    apply_one(ApplyMask { mask: mask.detach() }, &[picture])
+}
+
+struct ApplyMask {
+    mask: Tensor,
+}
+
+impl ApplyMask {
+    fn multiply(&self, pictures: &Tensor) -> Result<Tensor> {
+        let [batch, rows, columns, channels] = pictures.axes(self.name())?;
+        let [masks, mask_rows, mask_columns] = self.mask.axes(self.name())?;
+        crate::check_shared(self.name(), batch, masks, "masks")?;
+        if [mask_rows, mask_columns] != [rows, columns] {
+            let detail = format!("pictures {} and mask {} do not fit", pictures.shape(), self.mask.shape());
+            return Err(Error::shape(self.name(), detail));
+        }
+        let mut product = Tensor::scratch(pictures.shape());
+        let masks = self.mask.data().iter().cycle();
+        let pixels = product.data_mut().chunks_exact_mut(channels.max(1));
+        for ((product, pixel), mask) in pixels.zip(pictures.data().chunks_exact(channels.max(1))).zip(masks) {
+            for (product, value) in product.iter_mut().zip(pixel) {
+                *product = value * mask;
+            }
+        }
+        Ok(product)
+    }
+}
+
+impl Operation for ApplyMask {
+    fn name(&self) -> &'static str {
+        "apply_mask"
+    }
+
+    fn forward(&self, inputs: &[&Tensor], _: &mut Context) -> Result<Vec<Tensor>> {
+        Ok(vec![self.multiply(inputs[0])?])
+    }
+
+    fn backward(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
+        Ok(vec![Some(self.multiply(backward.gradient())?)])
+    }
+}

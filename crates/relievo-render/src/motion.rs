@@ -1,0 +1,265 @@
+//! The viewpoint as a rigid motion of the surface in front of a camera that stays.
+
+use rayon::prelude::*;
+use relievo_tensor::{Backward, Context, Error, Operation, Result, Tensor, apply_one};
+
+use crate::check_shared;
+
+/// The point about which a viewpoint rotates: on the optical axis at the middle of the depths.
+pub const PIVOT: [f32; 3] = [0.0, 0.0, 1.0];
+
+/// Numbers of a viewpoint: rotations about x, y, z in radians, translations along x, y, z.
+pub(crate) const VIEW: usize = 6;
+
+type Matrix = [[f64; 3]; 3];
+
+fn product(a: &Matrix, b: &Matrix) -> Matrix {
+    std::array::from_fn(|i| std::array::from_fn(|j| (0..3).map(|k| a[i][k] * b[k][j]).sum()))
+}
+
+/// The rotations about x, y and z of which a viewpoint consists, and their derivatives in the angle.
+fn axis_rotations(angles: [f32; 3]) -> ([Matrix; 3], [Matrix; 3]) {
+    let [(sx, cx), (sy, cy), (sz, cz)] = angles.map(|angle| f64::from(angle).sin_cos());
+    let rotations = [
+        [[1.0, 0.0, 0.0], [0.0, cx, -sx], [0.0, sx, cx]],
+        [[cy, 0.0, sy], [0.0, 1.0, 0.0], [-sy, 0.0, cy]],
+        [[cz, -sz, 0.0], [sz, cz, 0.0], [0.0, 0.0, 1.0]],
+    ];
+    let derivatives = [
+        [[0.0, 0.0, 0.0], [0.0, -sx, -cx], [0.0, cx, -sx]],
+        [[-sy, 0.0, cy], [0.0, 0.0, 0.0], [-cy, 0.0, -sy]],
+        [[-sz, -cz, 0.0], [cz, -sz, 0.0], [0.0, 0.0, 0.0]],
+    ];
+    (rotations, derivatives)
+}
+
+/// `R = Rz Ry Rx`.
+fn compose([x, y, z]: [&Matrix; 3]) -> Matrix {
+    product(z, &product(y, x))
+}
+
+/// The rotation matrix `R = Rz Ry Rx` of three angles in radians, rows first: it turns column vectors.
+pub fn rotation(angles: [f32; 3]) -> [[f32; 3]; 3] {
+    let ([x, y, z], _) = axis_rotations(angles);
+    compose([&x, &y, &z]).map(|row| row.map(|r| r as f32))
+}
+
+/// A viewpoint made ready to move points.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Motion {
+    /// The rotation about [`PIVOT`].
+    pub rotation: [[f32; 3]; 3],
+    /// What is added after the rotation.
+    pub translation: [f32; 3],
+}
+
+impl Motion {
+    /// The motion of a viewpoint: three angles in radians, three lengths.
+    pub fn new(view: [f32; 6]) -> Self {
+        let [x, y, z, tx, ty, tz] = view;
+        Self { rotation: rotation([x, y, z]), translation: [tx, ty, tz] }
+    }
+
+    /// The motions of a tensor `[B, 6]`.
+    pub(crate) fn of_views(views: &Tensor) -> Vec<Self> {
+        let six = |view: &[f32]| std::array::from_fn(|i| view[i]);
+        views.data().chunks_exact(VIEW).map(|view| Self::new(six(view))).collect()
+    }
+
+    /// `R (P - c) + c + t`.
+    pub fn apply(&self, point: [f32; 3]) -> [f32; 3] {
+        let q = subtract(point, PIVOT);
+        std::array::from_fn(|i| dot(self.rotation[i], q) + PIVOT[i] + self.translation[i])
+    }
+
+    /// `R^T (P - t - c) + c`: undoes [`Motion::apply`].
+    pub fn apply_inverse(&self, point: [f32; 3]) -> [f32; 3] {
+        let q = subtract(subtract(point, self.translation), PIVOT);
+        let turned = self.turn_back(q);
+        std::array::from_fn(|i| turned[i] + PIVOT[i])
+    }
+
+    /// `R v`.
+    pub(crate) fn turn(&self, v: [f32; 3]) -> [f32; 3] {
+        std::array::from_fn(|i| dot(self.rotation[i], v))
+    }
+
+    /// `R^T v`.
+    pub(crate) fn turn_back(&self, v: [f32; 3]) -> [f32; 3] {
+        let r = &self.rotation;
+        std::array::from_fn(|j| r[0][j] * v[0] + r[1][j] * v[1] + r[2][j] * v[2])
+    }
+}
+
+fn subtract(a: [f32; 3], b: [f32; 3]) -> [f32; 3] {
+    std::array::from_fn(|i| a[i] - b[i])
+}
+
+fn dot(a: [f32; 3], b: [f32; 3]) -> f32 {
+    a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
+}
+
+/// Sums over points of the gradient in a motion's twelve numbers.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct MotionGradient {
+    rotation: Matrix,
+    translation: [f64; 3],
+}
+
+impl MotionGradient {
+    /// Adds a point of [`Motion::apply`]: `gradient` is that of the moved point.
+    pub(crate) fn add(&mut self, point: [f32; 3], gradient: [f32; 3]) {
+        let q = subtract(point, PIVOT);
+        for (i, g) in gradient.into_iter().enumerate() {
+            self.translation[i] += f64::from(g);
+            for (sum, q) in self.rotation[i].iter_mut().zip(q) {
+                *sum += f64::from(g * q);
+            }
+        }
+    }
+
+    /// Adds a point of [`Motion::apply_inverse`]: `gradient` is that of the moved point, `turned` that of the point.
+    pub(crate) fn add_inverse(
+        &mut self,
+        motion: &Motion,
+        point: [f32; 3],
+        gradient: [f32; 3],
+        turned: [f32; 3],
+    ) {
+        let q = subtract(subtract(point, motion.translation), PIVOT);
+        for i in 0..3 {
+            self.translation[i] -= f64::from(turned[i]);
+            for (sum, g) in self.rotation[i].iter_mut().zip(gradient) {
+                *sum += f64::from(q[i] * g);
+            }
+        }
+    }
+
+    fn merge(&mut self, other: &Self) {
+        for i in 0..3 {
+            self.translation[i] += other.translation[i];
+            for j in 0..3 {
+                self.rotation[i][j] += other.rotation[i][j];
+            }
+        }
+    }
+
+    /// The gradient in the viewpoint's six numbers.
+    fn of_view(&self, view: &[f32]) -> [f32; VIEW] {
+        let ([x, y, z], [dx, dy, dz]) = axis_rotations([view[0], view[1], view[2]]);
+        let along = |derivative: Matrix| -> f32 {
+            let terms = self.rotation.iter().flatten().zip(derivative.iter().flatten());
+            terms.map(|(g, d)| g * d).sum::<f64>() as f32
+        };
+        let [tx, ty, tz] = self.translation.map(|t| t as f32);
+        [
+            along(compose([&dx, &y, &z])),
+            along(compose([&x, &dy, &z])),
+            along(compose([&x, &y, &dz])),
+            tx,
+            ty,
+            tz,
+        ]
+    }
+
+    /// The gradient `[B, 6]` of the views, from the sums of every row of every picture, in their order.
+    pub(crate) fn of_views(rows: &[Self], rows_per_picture: usize, views: &Tensor) -> Tensor {
+        let count = views.elements() / VIEW;
+        let mut sums = vec![Self::default(); count];
+        for (picture, rows) in rows.chunks(rows_per_picture).enumerate() {
+            rows.iter().for_each(|row| sums[picture % count].merge(row));
+        }
+        let mut gradient = Tensor::scratch(views.shape());
+        let pairs = gradient.data_mut().chunks_exact_mut(VIEW).zip(views.data().chunks_exact(VIEW));
+        for ((gradient, view), sum) in pairs.zip(&sums) {
+            gradient.copy_from_slice(&sum.of_view(view));
+        }
+        gradient
+    }
+}
+
+/// Checks that `views` is `[B, 6]` with a B that divides the number of pictures.
+pub(crate) fn check_views(operation: &'static str, pictures: usize, views: &Tensor) -> Result<()> {
+    match views.axes::<2>(operation)? {
+        [count, VIEW] => check_shared(operation, pictures, count, "viewpoints"),
+        _ => {
+            Err(Error::shape(operation, format!("needs viewpoints [B, 6], got the shape {}", views.shape())))
+        }
+    }
+}
+
+/// Moves every picture's points by its viewpoint, `P' = R (P - c) + c + t` with c the [`PIVOT`] and R =
+/// [`rotation`], or with `inverse` back, `P' = R^T (P - t - c) + c`.
+///
+/// `points` `[B, rows, columns, 3]`; `view` `[B', 6]`, radians and lengths, B' a divisor of B (picture i takes view
+/// `i % B'`). Gradient in the points: the output's gradient turned by R^T (inverse: by R); in the view: exact, summed
+/// over the picture in f64. Source: Wu et al. 2020, section 3.3.
+///
+/// # Errors
+/// If the shapes are others.
+pub fn move_points(points: &Tensor, view: &Tensor, inverse: bool) -> Result<Tensor> {
+    apply_one(MovePoints { inverse }, &[points, view])
+}
+
+struct MovePoints {
+    inverse: bool,
+}
+
+impl Operation for MovePoints {
+    fn name(&self) -> &'static str {
+        "move_points"
+    }
+
+    fn forward(&self, inputs: &[&Tensor], context: &mut Context) -> Result<Vec<Tensor>> {
+        let [points, views] = [inputs[0], inputs[1]];
+        let [batch, rows, columns, 3] = points.axes(self.name())? else {
+            let detail = format!("needs points [B, rows, columns, 3], got the shape {}", points.shape());
+            return Err(Error::shape(self.name(), detail));
+        };
+        check_views(self.name(), batch, views)?;
+        context.save(points);
+        context.save(views);
+        let motions = Motion::of_views(views);
+        let mut moved = Tensor::scratch(points.shape());
+        let row = (columns * 3).max(1);
+        let lines = moved.data_mut().par_chunks_mut(row).zip(points.data().par_chunks(row));
+        lines.enumerate().for_each(|(line, (moved, points))| {
+            let motion = &motions[line / rows % motions.len()];
+            for (moved, point) in moved.as_chunks_mut::<3>().0.iter_mut().zip(points.as_chunks::<3>().0) {
+                *moved = if self.inverse { motion.apply_inverse(*point) } else { motion.apply(*point) };
+            }
+        });
+        Ok(vec![moved])
+    }
+
+    fn backward(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
+        let (points, views) = (&backward.saved[0], &backward.saved[1]);
+        let [_, rows, columns, _] = points.axes(self.name())?;
+        let motions = Motion::of_views(views);
+        let row = (columns * 3).max(1);
+        let mut dpoints = Tensor::scratch(points.shape());
+        let lines = points.data().par_chunks(row).zip(backward.gradient().data().par_chunks(row));
+        let lines = dpoints.data_mut().par_chunks_mut(row).zip(lines).enumerate();
+        let sums: Vec<MotionGradient> = lines
+            .map(|(line, (dpoints, (points, dy)))| {
+                let motion = &motions[line / rows % motions.len()];
+                let mut sum = MotionGradient::default();
+                let pairs = points.as_chunks::<3>().0.iter().zip(dy.as_chunks::<3>().0);
+                for (dpoint, (point, g)) in dpoints.as_chunks_mut::<3>().0.iter_mut().zip(pairs) {
+                    *dpoint = if self.inverse { motion.turn(*g) } else { motion.turn_back(*g) };
+                    if !backward.wants(1) {
+                        continue;
+                    }
+                    if self.inverse {
+                        sum.add_inverse(motion, *point, *g, *dpoint);
+                    } else {
+                        sum.add(*point, *g);
+                    }
+                }
+                sum
+            })
+            .collect();
+        let dviews = backward.wants(1).then(|| MotionGradient::of_views(&sums, rows, views));
+        Ok(vec![backward.wants(0).then_some(dpoints), dviews])
+    }
+}

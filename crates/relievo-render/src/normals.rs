@@ -1,0 +1,135 @@
+//! Surface normals from central differences of the surface grid.
+//!
+//! Backward works in two passes over rows, so that rows can be shared out: the first finds the gradient of the two
+//! tangents at every pixel, the second gathers for every pixel those of its four neighbours, in a fixed order.
+
+use rayon::prelude::*;
+use relievo_tensor::{Backward, Buffer, Context, Operation, Result, Tensor, apply_one};
+
+use crate::Camera;
+
+/// Added to the norm before dividing by it.
+const EPSILON: f32 = 1e-7;
+
+/// Unit normals of a depth map: `t_u x t_v / (|t_u x t_v| + 1e-7)` with `t_u = P[v, u+1] - P[v, u-1]` and
+/// `t_v = P[v+1, u] - P[v-1, u]` of the lifted grid P, and `(0, 0, 1)` on the one-pixel border.
+///
+/// `depth` `[B, S, S]`, result `[B, S, S, 3]`; a surface facing the camera has the normal `(0, 0, 1)`. Gradient:
+/// exact. Source: Wu et al. 2020, section 3.3.
+///
+/// # Errors
+/// If `depth` has not the camera's size.
+pub fn normals(depth: &Tensor, camera: Camera) -> Result<Tensor> {
+    apply_one(Normals { camera }, &[depth])
+}
+
+struct Normals {
+    camera: Camera,
+}
+
+fn cross(a: [f32; 3], b: [f32; 3]) -> [f32; 3] {
+    [a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]]
+}
+
+fn norm(v: [f32; 3]) -> f32 {
+    (v[0] * v[0] + v[1] * v[1] + v[2] * v[2]).sqrt()
+}
+
+/// Tangents at the inner pixel (`row`, `column`) of one depth map.
+fn tangents(depth: &[f32], slopes: &[f32], row: usize, column: usize) -> [[f32; 3]; 2] {
+    let size = slopes.len();
+    let at = row * size + column;
+    let (left, right, above, below) = (depth[at - 1], depth[at + 1], depth[at - size], depth[at + size]);
+    let (x, y) = (slopes[column], slopes[row]);
+    let across = right - left;
+    let down = below - above;
+    [
+        [right * slopes[column + 1] - left * slopes[column - 1], across * y, across],
+        [down * x, below * slopes[row + 1] - above * slopes[row - 1], down],
+    ]
+}
+
+/// Gradients of the two tangents at an inner pixel, given that of the normal.
+fn tangent_gradients([tu, tv]: [[f32; 3]; 2], dy: [f32; 3]) -> [[f32; 3]; 2] {
+    let m = cross(tu, tv);
+    let length = norm(m);
+    let divisor = length + EPSILON;
+    let along = (m[0] * dy[0] + m[1] * dy[1] + m[2] * dy[2]) / (length.max(f32::MIN_POSITIVE) * divisor);
+    let dm: [f32; 3] = std::array::from_fn(|i| (dy[i] - m[i] * along) / divisor);
+    // m = tu x tv, so d tu = tv x dm and d tv = dm x tu.
+    [cross(tv, dm), cross(dm, tu)]
+}
+
+fn is_inner(size: usize, row: usize) -> bool {
+    row > 0 && row + 1 < size
+}
+
+impl Operation for Normals {
+    fn name(&self) -> &'static str {
+        "normals"
+    }
+
+    fn forward(&self, inputs: &[&Tensor], context: &mut Context) -> Result<Vec<Tensor>> {
+        let batch = self.camera.pictures(self.name(), inputs[0])?;
+        context.save(inputs[0]);
+        let (size, slopes, depth) = (self.camera.size, self.camera.slopes(), inputs[0].data());
+        let mut normals = Tensor::scratch([batch, size, size, 3]);
+        normals.data_mut().par_chunks_mut(size * 3).enumerate().for_each(|(line, normals)| {
+            let (picture, row) = (line / size, line % size);
+            let depth = &depth[picture * size * size..][..size * size];
+            for (column, normal) in normals.as_chunks_mut::<3>().0.iter_mut().enumerate() {
+                *normal = [0.0, 0.0, 1.0];
+                if is_inner(size, row) && is_inner(size, column) {
+                    let [tu, tv] = tangents(depth, &slopes, row, column);
+                    let m = cross(tu, tv);
+                    let divisor = norm(m) + EPSILON;
+                    *normal = m.map(|m| m / divisor);
+                }
+            }
+        });
+        Ok(vec![normals])
+    }
+
+    fn backward(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
+        let depth = &backward.saved[0];
+        let (size, slopes) = (self.camera.size, self.camera.slopes());
+        let mut of_tangents = Buffer::scratch(depth.elements() * 6);
+        let lines = of_tangents.par_chunks_mut(size * 6).zip(backward.gradient().data().par_chunks(size * 3));
+        lines.enumerate().for_each(|(line, (gradients, dy))| {
+            let (picture, row) = (line / size, line % size);
+            let depth = &depth.data()[picture * size * size..][..size * size];
+            let places = gradients.as_chunks_mut::<6>().0.iter_mut().zip(dy.as_chunks::<3>().0);
+            for (column, (gradient, dy)) in places.enumerate() {
+                *gradient = [0.0; 6];
+                if is_inner(size, row) && is_inner(size, column) {
+                    let pair = tangent_gradients(tangents(depth, &slopes, row, column), *dy);
+                    gradient.copy_from_slice(pair.as_flattened());
+                }
+            }
+        });
+        let mut ddepth = Tensor::scratch(depth.shape());
+        ddepth.data_mut().par_chunks_mut(size).enumerate().for_each(|(line, ddepth)| {
+            let (picture, row) = (line / size, line % size);
+            let gradients = &of_tangents.as_chunks::<6>().0[picture * size * size..][..size * size];
+            let along = |g: &[f32], x: f32, y: f32| g[0] * x + g[1] * y + g[2];
+            for (column, ddepth) in ddepth.iter_mut().enumerate() {
+                let (x, y, at) = (slopes[column], slopes[row], row * size + column);
+                let mut sum = 0.0;
+                if column > 0 {
+                    sum += along(&gradients[at - 1][..3], x, y);
+                }
+                if column + 1 < size {
+                    sum -= along(&gradients[at + 1][..3], x, y);
+                }
+                if row > 0 {
+                    sum += along(&gradients[at - size][3..], x, y);
+                }
+                if row + 1 < size {
+                    sum -= along(&gradients[at + size][3..], x, y);
+                }
+                *ddepth = sum;
+            }
+        });
+        Ok(vec![Some(ddepth)])
+    }
+}

@@ -1,0 +1,194 @@
+//! Lambertian shading: how bright the light makes a surface, and the canonical picture.
+
+use rayon::prelude::*;
+use relievo_tensor::{Backward, Context, Error, Operation, Result, Tensor, apply_one};
+
+use crate::check_shared;
+use crate::light::{LIGHT, lights};
+
+/// `max(0, n.l)` of every pixel's normal n and its picture's light direction l.
+///
+/// `normals` `[B, rows, columns, 3]`; `light` `[B', 5]` as [`crate::light_from_raw`] gives it, B' a divisor of B;
+/// result `[B, rows, columns]`. Gradient where n.l > 0: `dy l` in the normal, `dy n` summed over the picture in the
+/// direction; zero elsewhere. Source: Wu et al. 2020, section 3.3.
+///
+/// # Errors
+/// If the shapes are others.
+pub fn diffuse_shading(normals: &Tensor, light: &Tensor) -> Result<Tensor> {
+    apply_one(DiffuseShading, &[normals, light])
+}
+
+struct DiffuseShading;
+
+/// Batch, rows and columns of `[B, rows, columns, 3]`.
+fn extents(operation: &'static str, maps: &Tensor) -> Result<[usize; 3]> {
+    match maps.axes::<4>(operation)? {
+        [batch, rows, columns, 3] => Ok([batch, rows, columns]),
+        _ => Err(Error::shape(
+            operation,
+            format!("needs [B, rows, columns, 3], got the shape {}", maps.shape()),
+        )),
+    }
+}
+
+/// The lights `[B', 5]`, checked against the number of pictures.
+fn shared_lights<'a>(
+    operation: &'static str,
+    pictures: usize,
+    light: &'a Tensor,
+) -> Result<&'a [[f32; LIGHT]]> {
+    check_shared(operation, pictures, lights(operation, light)?, "lights")?;
+    Ok(light.data().as_chunks().0)
+}
+
+/// The gradient `[B', 5]` from the sums of every row of every picture, in their order.
+fn light_gradient(rows: &[[f64; LIGHT]], rows_per_picture: usize, light: &Tensor) -> Tensor {
+    let count = light.elements() / LIGHT;
+    let mut sums = vec![[0.0; LIGHT]; count];
+    for (picture, rows) in rows.chunks(rows_per_picture).enumerate() {
+        for row in rows {
+            for (sum, row) in sums[picture % count].iter_mut().zip(row) {
+                *sum += row;
+            }
+        }
+    }
+    let mut gradient = Tensor::scratch(light.shape());
+    for (gradient, sum) in gradient.data_mut().iter_mut().zip(sums.as_flattened()) {
+        *gradient = *sum as f32;
+    }
+    gradient
+}
+
+fn incidence(normal: &[f32; 3], light: &[f32; LIGHT]) -> f32 {
+    normal[0] * light[2] + normal[1] * light[3] + normal[2] * light[4]
+}
+
+impl Operation for DiffuseShading {
+    fn name(&self) -> &'static str {
+        "diffuse_shading"
+    }
+
+    fn forward(&self, inputs: &[&Tensor], context: &mut Context) -> Result<Vec<Tensor>> {
+        let [batch, rows, columns] = extents(self.name(), inputs[0])?;
+        let lights = shared_lights(self.name(), batch, inputs[1])?;
+        context.save(inputs[0]);
+        context.save(inputs[1]);
+        let mut shading = Tensor::scratch([batch, rows, columns]);
+        let row = columns.max(1);
+        let lines = shading.data_mut().par_chunks_mut(row).zip(inputs[0].data().par_chunks(row * 3));
+        lines.enumerate().for_each(|(line, (shading, normals))| {
+            let light = &lights[line / rows % lights.len()];
+            for (shading, normal) in shading.iter_mut().zip(normals.as_chunks().0) {
+                *shading = incidence(normal, light).max(0.0);
+            }
+        });
+        Ok(vec![shading])
+    }
+
+    fn backward(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
+        let (normals, light) = (&backward.saved[0], &backward.saved[1]);
+        let [batch, rows, columns] = extents(self.name(), normals)?;
+        let lights = shared_lights(self.name(), batch, light)?;
+        let row = columns.max(1);
+        let mut dnormals = Tensor::scratch(normals.shape());
+        let lines = normals.data().par_chunks(row * 3).zip(backward.gradient().data().par_chunks(row));
+        let lines = dnormals.data_mut().par_chunks_mut(row * 3).zip(lines).enumerate();
+        let sums: Vec<[f64; LIGHT]> = lines
+            .map(|(line, (dnormals, (normals, dy)))| {
+                let light = &lights[line / rows % lights.len()];
+                let mut sum = [0.0; LIGHT];
+                let pairs = normals.as_chunks::<3>().0.iter().zip(dy);
+                for (dnormal, (normal, dy)) in dnormals.as_chunks_mut::<3>().0.iter_mut().zip(pairs) {
+                    let dy = if incidence(normal, light) > 0.0 { *dy } else { 0.0 };
+                    *dnormal = [dy * light[2], dy * light[3], dy * light[4]];
+                    for (sum, n) in sum[2..].iter_mut().zip(normal) {
+                        *sum += f64::from(dy * n);
+                    }
+                }
+                sum
+            })
+            .collect();
+        let dlight = backward.wants(1).then(|| light_gradient(&sums, rows, light));
+        Ok(vec![backward.wants(0).then_some(dnormals), dlight])
+    }
+}
+
+/// The canonical picture: `(albedo / 2 + 0.5) (a + b diffuse) 2 - 1`, a and b the light's strengths.
+///
+/// `albedo` `[B, rows, columns, 3]` in [-1, 1]; `diffuse` `[B, rows, columns]` from [`diffuse_shading`]; `light`
+/// `[B', 5]`, B' a divisor of B; result as albedo, above 1 where the light is too strong. Gradient:
+/// `dy (a + b diffuse)` in the albedo; with `h = sum over channels of dy (albedo + 1)`: `b h` in the shading, the
+/// picture's sum of h in a and of `h diffuse` in b. Source: Wu et al. 2020, section 3.3, equation 3.
+///
+/// # Errors
+/// If the shapes are others.
+pub fn shade(albedo: &Tensor, diffuse: &Tensor, light: &Tensor) -> Result<Tensor> {
+    apply_one(Shade, &[albedo, diffuse, light])
+}
+
+struct Shade;
+
+impl Operation for Shade {
+    fn name(&self) -> &'static str {
+        "shade"
+    }
+
+    fn forward(&self, inputs: &[&Tensor], context: &mut Context) -> Result<Vec<Tensor>> {
+        let [albedo, diffuse, light] = [inputs[0], inputs[1], inputs[2]];
+        let [batch, rows, columns] = extents(self.name(), albedo)?;
+        if diffuse.axes(self.name())? != [batch, rows, columns] {
+            let detail = format!("albedo {} and shading {} do not fit", albedo.shape(), diffuse.shape());
+            return Err(Error::shape(self.name(), detail));
+        }
+        let lights = shared_lights(self.name(), batch, light)?;
+        inputs.iter().for_each(|input| context.save(input));
+        let mut picture = Tensor::scratch(albedo.shape());
+        let row = columns.max(1);
+        let lines = albedo.data().par_chunks(row * 3).zip(diffuse.data().par_chunks(row));
+        let lines = picture.data_mut().par_chunks_mut(row * 3).zip(lines);
+        lines.enumerate().for_each(|(line, (picture, (albedo, diffuse)))| {
+            let [a, b, ..] = lights[line / rows % lights.len()];
+            let pairs = albedo.as_chunks::<3>().0.iter().zip(diffuse);
+            for (colour, (albedo, diffuse)) in picture.as_chunks_mut::<3>().0.iter_mut().zip(pairs) {
+                let shading = a + b * diffuse;
+                *colour = albedo.map(|albedo| (albedo / 2.0 + 0.5) * shading * 2.0 - 1.0);
+            }
+        });
+        Ok(vec![picture])
+    }
+
+    fn backward(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
+        let [albedo, diffuse, light] = [&backward.saved[0], &backward.saved[1], &backward.saved[2]];
+        let [batch, rows, columns] = extents(self.name(), albedo)?;
+        let lights = shared_lights(self.name(), batch, light)?;
+        let row = columns.max(1);
+        let mut dalbedo = Tensor::scratch(albedo.shape());
+        let mut ddiffuse = Tensor::scratch(diffuse.shape());
+        let inputs = albedo.data().par_chunks(row * 3).zip(diffuse.data().par_chunks(row));
+        let inputs = inputs.zip(backward.gradient().data().par_chunks(row * 3));
+        let outputs = dalbedo.data_mut().par_chunks_mut(row * 3).zip(ddiffuse.data_mut().par_chunks_mut(row));
+        let sums: Vec<[f64; LIGHT]> = outputs
+            .zip(inputs)
+            .enumerate()
+            .map(|(line, ((dalbedo, ddiffuse), ((albedo, diffuse), dy)))| {
+                let [a, b, ..] = lights[line / rows % lights.len()];
+                let mut sum = [0.0; LIGHT];
+                let (albedo, dy) = (albedo.as_chunks::<3>().0, dy.as_chunks::<3>().0);
+                let outputs = dalbedo.as_chunks_mut::<3>().0.iter_mut().zip(ddiffuse);
+                for (((dalbedo, ddiffuse), (albedo, dy)), s) in
+                    outputs.zip(albedo.iter().zip(dy)).zip(diffuse)
+                {
+                    let shading = a + b * s;
+                    *dalbedo = dy.map(|dy| dy * shading);
+                    let h: f32 = albedo.iter().zip(dy).map(|(albedo, dy)| dy * (albedo + 1.0)).sum();
+                    *ddiffuse = b * h;
+                    sum[0] += f64::from(h);
+                    sum[1] += f64::from(h * s);
+                }
+                sum
+            })
+            .collect();
+        let dlight = backward.wants(2).then(|| light_gradient(&sums, rows, light));
+        Ok(vec![backward.wants(0).then_some(dalbedo), backward.wants(1).then_some(ddiffuse), dlight])
+    }
+}
