@@ -1,1 +1,17 @@
-//! The photo-geometric autoencoder: predict, reconstruct, losses, presets, weights.
+//! The photo-geometric autoencoder of Wu et al. 2020: predict, reconstruct, losses, presets, weights.
+//!
+//! [`Model`] holds the settings and the parameters of the five networks. [`Model::predict`] takes pictures apart into
+//! depth, albedo, light and viewpoint and puts them together again; [`Model::losses`] does so twice, the second time
+//! from the mirrored depth and albedo, and compares both with the picture.
+
+mod losses;
+mod model;
+mod prediction;
+mod settings;
+mod weights;
+
+pub use losses::Losses;
+pub use model::{Model, ModelError};
+pub use prediction::Prediction;
+pub use settings::{LightModel, ModelSettings, Preset};
+pub use weights::WeightsError;

@@ -1,0 +1,130 @@
+//! The model: settings, networks, parameters.
+
+use std::ops::Range;
+
+use relievo_nets::{ConfidenceNetwork, Network, ParameterInfo, Vgg, VggError, autoencoder, encoder};
+use relievo_tensor::ops::Activation;
+use relievo_tensor::{Error, Tensor};
+
+use crate::settings::{LightModel, ModelSettings};
+
+/// Why a model cannot be made or run.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelError {
+    /// A setting that makes no sense.
+    #[error("model settings: {0}")]
+    Settings(String),
+    /// The perceptual features cannot be had.
+    #[error(transparent)]
+    Vgg(#[from] VggError),
+    /// Pictures of another shape than the model's.
+    #[error("the model takes pictures of shape [B,{size},{size},3], not {shape}")]
+    Pictures {
+        /// Height and width the model was made for.
+        size: usize,
+        /// What it was given.
+        shape: String,
+    },
+    /// The engine refused an operation.
+    #[error(transparent)]
+    Engine(#[from] Error),
+}
+
+/// The five networks, the ranges of their outputs and the camera: everything that turns a picture into its parts
+/// and back.
+pub struct Model {
+    settings: ModelSettings,
+    pub(crate) networks: Networks,
+    infos: Vec<ParameterInfo>,
+    pub(crate) parameters: Vec<Tensor>,
+    /// There only when the perceptual loss has a weight.
+    pub(crate) vgg: Option<Vgg>,
+}
+
+/// The networks, each with its range in the flat list of parameters.
+pub(crate) struct Networks {
+    pub depth: (Network, Range<usize>),
+    pub albedo: (Network, Range<usize>),
+    /// The light network, or the shading network that stands in for it.
+    pub light: (Network, Range<usize>),
+    pub view: (Network, Range<usize>),
+    pub confidence: Option<(ConfidenceNetwork, Range<usize>)>,
+}
+
+impl Networks {
+    fn new(settings: &ModelSettings) -> (Self, Vec<ParameterInfo>) {
+        let ModelSettings { image_size: size, width, code, encoder_width, .. } = *settings;
+        let mut infos = Vec::new();
+        let mut place = |of_one: Vec<ParameterInfo>| {
+            let start = infos.len();
+            infos.extend(of_one);
+            start..infos.len()
+        };
+        let mut network = |network: Network| {
+            let range = place(network.parameters());
+            (network, range)
+        };
+        let depth = network(autoencoder("depth", width, code, 1, size, Activation::Identity));
+        let albedo = network(autoencoder("albedo", width, code, 3, size, Activation::Tanh));
+        let light = network(match settings.light {
+            LightModel::Lambert => encoder("light", encoder_width, 4, size),
+            LightModel::ShadingMap => autoencoder("shading", width, code, 1, size, Activation::Tanh),
+        });
+        let view = network(encoder("view", encoder_width, 6, size));
+        let confidence = settings.confidence.then(|| {
+            let network = ConfidenceNetwork::new("confidence", width, code / 2, size);
+            let range = place(network.parameters());
+            (network, range)
+        });
+        (Self { depth, albedo, light, view, confidence }, infos)
+    }
+}
+
+impl Model {
+    /// A new model whose parameters are drawn from `seed`.
+    ///
+    /// # Errors
+    /// If a setting makes no sense.
+    pub fn new(settings: ModelSettings, seed: u64) -> Result<Self, ModelError> {
+        let mut model = Self::without_parameters(settings)?;
+        model.parameters = model.infos.iter().map(|info| info.initialise(seed)).collect();
+        Ok(model)
+    }
+
+    /// A model whose parameters are still to be filled in.
+    pub(crate) fn without_parameters(settings: ModelSettings) -> Result<Self, ModelError> {
+        settings.check().map_err(ModelError::Settings)?;
+        let (networks, infos) = Networks::new(&settings);
+        let vgg = if settings.perceptual_weight > 0.0 { Some(Vgg::new()?) } else { None };
+        Ok(Self { settings, networks, infos, parameters: Vec::new(), vgg })
+    }
+
+    /// The settings it was made with.
+    pub fn settings(&self) -> &ModelSettings {
+        &self.settings
+    }
+
+    /// Name, shape and beginning of each parameter: depth, albedo, light, view, confidence, layer by layer.
+    pub fn parameter_infos(&self) -> &[ParameterInfo] {
+        &self.infos
+    }
+
+    /// The parameters in the order of [`Model::parameter_infos`].
+    pub fn parameters(&self) -> &[Tensor] {
+        &self.parameters
+    }
+
+    /// The parameters, to be changed in place. Their shapes must stay as they are.
+    pub fn parameters_mut(&mut self) -> &mut [Tensor] {
+        &mut self.parameters
+    }
+
+    /// Refuses pictures of another shape than `[B,size,size,3]`.
+    pub(crate) fn check_pictures(&self, pictures: &Tensor) -> Result<usize, ModelError> {
+        let size = self.settings.image_size;
+        match pictures.shape().axes() {
+            Some([batch, height, width, 3]) if batch > 0 && height == size && width == size => Ok(batch),
+            _ => Err(ModelError::Pictures { size, shape: pictures.shape().to_string() }),
+        }
+    }
+}

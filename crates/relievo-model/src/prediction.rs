@@ -1,0 +1,126 @@
+//! A picture taken apart and put together again: section 3 of Wu et al. 2020.
+
+use relievo_render::{
+    RasterSettings, apply_mask, clamp_depth, depth_from_raw, diffuse_shading, lift, light_from_raw,
+    move_points, normals, rasterise_depth, sampling_grid, set_border, shade, visible_mask,
+};
+use relievo_tensor::ops::{double_batch, grid_sample, reshape, scale_columns, weighted_sum};
+use relievo_tensor::{Error, Tensor};
+
+use crate::model::{Model, ModelError};
+use crate::settings::LightModel;
+
+/// Everything the model sees in a batch of B pictures of SxS pixels. In training, depth, albedo and what is made of
+/// them have 2B entries: B as seen, then B mirrored; both halves share light, viewpoint and mask.
+#[derive(Debug, Clone)]
+pub struct Prediction {
+    /// What the depth network says, before any range is put on it: `[B,S,S]`; never doubled.
+    pub raw_depth: Tensor,
+    /// Canonical depth before the border was set: `[B,S,S]`; never doubled.
+    pub smooth_depth: Tensor,
+    /// Depth in the canonical view, `[B,S,S]`, within the settings' range.
+    pub canonical_depth: Tensor,
+    /// Albedo in the canonical view, `[B,S,S,3]` in [-1,1].
+    pub albedo: Tensor,
+    /// Light `[B,5]`: ambient, diffuse, then the direction (x, y, z) of length one. With a shading map:
+    /// (0, 1, 0, 0, 1).
+    pub light: Tensor,
+    /// Normals of the canonical depth, `[B,S,S,3]` of length one.
+    pub normals: Tensor,
+    /// `max(0, normal . direction)`, `[B,S,S]`; with a shading map: that map, in [0,2].
+    pub diffuse_shading: Tensor,
+    /// The lit object in the canonical view, `[B,S,S,3]`.
+    pub canonical_picture: Tensor,
+    /// Viewpoint `[B,6]`: radians about x, y, z, translation along x, y, z.
+    pub view: Tensor,
+    /// Depth in the view of the picture, `[B,S,S]`, clamped to half a range beyond the settings' range.
+    pub depth: Tensor,
+    /// Where the object is in the view of the picture, `[B,S,S]`: 1 there, 0 elsewhere. No gradient.
+    pub mask: Tensor,
+    /// The picture reconstructed, `[B,S,S,3]`; 0 (grey) where the object is not.
+    pub picture: Tensor,
+    /// Scales of the error, above 0: of the photometric loss `[B,S,S,2]` and of the perceptual loss
+    /// `[B,S/4,S/4,2]`; channel 0 as seen, 1 for the mirrored half.
+    pub confidence: Option<(Tensor, Tensor)>,
+}
+
+impl Model {
+    /// Takes `pictures [B,S,S,3]` in [-1,1] apart and puts them together again.
+    ///
+    /// # Errors
+    /// If the pictures have another size than the model's.
+    pub fn predict(&self, pictures: &Tensor) -> Result<Prediction, ModelError> {
+        self.check_pictures(pictures)?;
+        Ok(self.run(pictures, &self.parameters, false)?)
+    }
+
+    /// The whole forward pass from `parameters`; with `mirrored`, the second half of the doubled batch too.
+    pub(crate) fn run(
+        &self,
+        pictures: &Tensor,
+        parameters: &[Tensor],
+        mirrored: bool,
+    ) -> Result<Prediction, Error> {
+        let settings = self.settings();
+        let [batch, size, _, _] = pictures.axes("model")?;
+        let double =
+            |x: &Tensor, mirror: bool| if mirrored { double_batch(x, mirror) } else { Ok(x.clone()) };
+        let network = |part: &(relievo_nets::Network, std::ops::Range<usize>)| {
+            part.0.forward(pictures, &parameters[part.1.clone()])
+        };
+
+        let raw_depth = reshape(&network(&self.networks.depth)?, [batch, size, size])?;
+        let smooth_depth = depth_from_raw(&raw_depth, settings.depth_range())?;
+        let canonical_depth =
+            double(&set_border(&smooth_depth, settings.border_depth)?, settings.flip_depth)?;
+        let albedo = double(&network(&self.networks.albedo)?, settings.flip_albedo)?;
+
+        let camera = settings.camera();
+        let normals = normals(&canonical_depth, camera)?;
+        let light_raw = network(&self.networks.light)?;
+        let (light, diffuse_shading) = match settings.light {
+            LightModel::Lambert => {
+                let light = light_from_raw(&reshape(&light_raw, [batch, 4])?, settings.light_range())?;
+                let shading = diffuse_shading(&normals, &light)?;
+                (light, shading)
+            }
+            LightModel::ShadingMap => {
+                let map = reshape(&light_raw, [batch, size, size])?;
+                let shading = weighted_sum(&[(1.0, &map), (1.0, &Tensor::full(map.shape(), 1.0))])?;
+                // The map alone: no ambient light, and a diffuse light of strength one from the front.
+                let light = Tensor::new(&[0.0, 1.0, 0.0, 0.0, 1.0].repeat(batch), [batch, 5])?;
+                (light, double(&shading, false)?)
+            }
+        };
+        let canonical_picture = shade(&albedo, &diffuse_shading, &light)?;
+
+        let raw_view = reshape(&network(&self.networks.view)?, [batch, 6])?;
+        let view = scale_columns(&raw_view, &settings.view_ranges())?;
+        let moved = move_points(&lift(&canonical_depth, camera)?, &view, false)?;
+        let raster = RasterSettings { pixel_centre: settings.pixel_centre, ..RasterSettings::default() };
+        let depth = clamp_depth(&rasterise_depth(&moved, camera, raster)?, settings.depth_range())?;
+        let grid = sampling_grid(&depth, &view, camera)?;
+        let mask = visible_mask(&depth, settings.depth_range(), if mirrored { 2 } else { 1 })?;
+        let picture = apply_mask(&grid_sample(&canonical_picture, &grid)?, &mask)?;
+
+        let confidence = match &self.networks.confidence {
+            Some((network, range)) => Some(network.forward(pictures, &parameters[range.clone()])?),
+            None => None,
+        };
+        Ok(Prediction {
+            raw_depth,
+            smooth_depth,
+            canonical_depth,
+            albedo,
+            light,
+            normals,
+            diffuse_shading,
+            canonical_picture,
+            view,
+            depth,
+            mask,
+            picture,
+            confidence,
+        })
+    }
+}

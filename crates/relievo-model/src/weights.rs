@@ -1,0 +1,192 @@
+//! Weights in and out: safetensors with the model's settings in the metadata, so that a file is all one needs.
+
+use std::collections::HashMap;
+
+use relievo_tensor::Tensor;
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
+
+use crate::model::{Model, ModelError};
+use crate::settings::ModelSettings;
+
+/// The key under which the settings stand in the metadata, as JSON.
+const SETTINGS_KEY: &str = "relievo.model";
+
+/// Why weights cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum WeightsError {
+    /// Not a safetensors file, or a truncated one.
+    #[error("{origin}: not a readable weights file ({reason}); it may be cut off or of another kind")]
+    Format {
+        /// Where the bytes came from.
+        origin: String,
+        /// What the reader said.
+        reason: String,
+    },
+    /// A safetensors file without this program's settings.
+    #[error(
+        "{origin}: holds no model settings (metadata `{SETTINGS_KEY}`), so it was not written by relievo"
+    )]
+    NoSettings {
+        /// Where the bytes came from.
+        origin: String,
+    },
+    /// The settings are unreadable: another version wrote them.
+    #[error(
+        "{origin}: its model settings cannot be read ({reason}); it was written by another version of relievo"
+    )]
+    Settings {
+        /// Where the bytes came from.
+        origin: String,
+        /// What is wrong with them.
+        reason: String,
+    },
+    /// A parameter that is missing, or has another shape or type than the settings say.
+    #[error("{origin}: parameter {name}: {reason}")]
+    Parameter {
+        /// Where the bytes came from.
+        origin: String,
+        /// The parameter.
+        name: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The settings make no model.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+}
+
+impl Model {
+    /// All parameters as a safetensors file, with the settings in its metadata.
+    pub fn to_safetensors(&self) -> Vec<u8> {
+        let settings = serde_json::to_string(self.settings()).expect("settings are plain numbers and names");
+        let metadata = HashMap::from([(SETTINGS_KEY.to_owned(), settings)]);
+        let views = self.parameter_infos().iter().zip(self.parameters()).map(|(info, tensor)| {
+            let bytes = little_endian(tensor.data());
+            (info.name.clone(), OwnedView { bytes, shape: tensor.shape().to_vec() })
+        });
+        safetensors::serialize(views, Some(metadata)).expect("parameters have distinct names and whole bytes")
+    }
+
+    /// A model from what [`Model::to_safetensors`] wrote. `origin` (a path, say) begins every error message.
+    ///
+    /// # Errors
+    /// If the bytes are no such file, or parameters are missing or of the wrong shape.
+    pub fn from_safetensors(bytes: &[u8], origin: &str) -> Result<Self, WeightsError> {
+        let origin = origin.to_owned();
+        let unreadable = |error: safetensors::SafeTensorError| WeightsError::Format {
+            origin: origin.clone(),
+            reason: error.to_string(),
+        };
+        let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(unreadable)?;
+        let file = SafeTensors::deserialize(bytes).map_err(unreadable)?;
+        let settings = metadata.metadata().as_ref().and_then(|all| all.get(SETTINGS_KEY));
+        let settings = settings.ok_or_else(|| WeightsError::NoSettings { origin: origin.clone() })?;
+        let settings: ModelSettings = serde_json::from_str(settings)
+            .map_err(|error| WeightsError::Settings { origin: origin.clone(), reason: error.to_string() })?;
+        let mut model = Self::without_parameters(settings)?;
+        let mut parameters = Vec::with_capacity(model.parameter_infos().len());
+        for info in model.parameter_infos() {
+            let wrong = |reason: String| WeightsError::Parameter {
+                origin: origin.clone(),
+                name: info.name.clone(),
+                reason,
+            };
+            let view = file.tensor(&info.name).map_err(|_| wrong("is not in the file".into()))?;
+            parameters.push(read(&view, &info.shape).map_err(wrong)?);
+        }
+        model.parameters = parameters;
+        Ok(model)
+    }
+}
+
+fn little_endian(numbers: &[f32]) -> Vec<u8> {
+    numbers.iter().flat_map(|number| number.to_le_bytes()).collect()
+}
+
+fn read(view: &TensorView<'_>, shape: &[usize]) -> Result<Tensor, String> {
+    if view.shape() != shape {
+        return Err(format!("has the shape {:?}, but the settings ask for {shape:?}", view.shape()));
+    }
+    if view.dtype() != Dtype::F32 {
+        return Err(format!("is stored as {:?}, not as F32", view.dtype()));
+    }
+    let numbers: Vec<f32> =
+        view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+    if let Some(index) = numbers.iter().position(|number| !number.is_finite()) {
+        return Err(format!("holds {} at place {index}", numbers[index]));
+    }
+    Tensor::new(&numbers, shape).map_err(|error| error.to_string())
+}
+
+/// A tensor's bytes, owned, as the serialiser wants to see them.
+struct OwnedView {
+    bytes: Vec<u8>,
+    shape: Vec<usize>,
+}
+
+impl safetensors::View for OwnedView {
+    fn dtype(&self) -> Dtype {
+        Dtype::F32
+    }
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+    fn data(&self) -> std::borrow::Cow<'_, [u8]> {
+        (&self.bytes).into()
+    }
+    fn data_len(&self) -> usize {
+        self.bytes.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn small() -> Model {
+        let settings = ModelSettings { width: 8, code: 16, encoder_width: 8, ..ModelSettings::default() };
+        Model::new(settings, 5).unwrap()
+    }
+
+    #[test]
+    fn weights_survive_the_file() {
+        let model = small();
+        let again = Model::from_safetensors(&model.to_safetensors(), "memory").unwrap();
+        assert_eq!(again.settings(), model.settings());
+        for (a, b) in again.parameters().iter().zip(model.parameters()) {
+            assert_eq!(a.data(), b.data());
+        }
+    }
+
+    fn refusal(bytes: &[u8]) -> String {
+        Model::from_safetensors(bytes, "face.safetensors")
+            .err()
+            .map(|error| error.to_string())
+            .unwrap_or_default()
+    }
+
+    #[test]
+    fn damaged_files_are_refused_by_name() {
+        let bytes = small().to_safetensors();
+        assert!(
+            refusal(&bytes[..bytes.len() / 2]).starts_with("face.safetensors: not a readable weights file")
+        );
+        assert!(refusal(b"PNG").starts_with("face.safetensors: not a readable weights file"));
+        let foreign = safetensors::serialize(Vec::<(String, OwnedView)>::new(), None).unwrap();
+        assert!(refusal(&foreign).contains("was not written by relievo"));
+    }
+
+    #[test]
+    fn a_wrong_shape_is_named() {
+        let mut model = small();
+        model.parameters[0] = Tensor::zeros([8, 4, 4, 2]);
+        let message = refusal(&model.to_safetensors());
+        assert_eq!(
+            message,
+            "face.safetensors: parameter depth.0.weight: has the shape [8, 4, 4, 2], but the settings ask for [8, 4, 4, 3]"
+        );
+        model.parameters[0] = Tensor::full([8, 4, 4, 3], f32::NAN);
+        assert!(refusal(&model.to_safetensors()).contains("holds NaN at place 0"));
+    }
+}

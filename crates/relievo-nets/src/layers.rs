@@ -1,0 +1,189 @@
+//! A network as a list of layers, the parameters it needs, and how they begin.
+
+use relievo_tensor::ops::{Activation, ConvParams, conv_transpose2d, conv2d, group_norm, upsample_nearest};
+use relievo_tensor::{Error, Random, Result, Shape, Tensor};
+
+/// Added to the variance in group normalisation, as in PyTorch.
+const NORM_EPSILON: f32 = 1e-5;
+
+/// One layer: a convolution with what follows it, or an enlargement.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Layer {
+    /// A convolution without bias, then group normalisation if asked for, then the activation.
+    Convolution {
+        /// Whether it is a transposed convolution.
+        transposed: bool,
+        /// Channels in.
+        inputs: usize,
+        /// Channels out.
+        outputs: usize,
+        /// Height and width of the kernel.
+        kernel: usize,
+        /// Pixels from one position to the next.
+        stride: usize,
+        /// Zeros around the input (rows cut off the output when transposed).
+        padding: usize,
+        /// Groups of the group normalisation, if there is one.
+        norm_groups: Option<usize>,
+        /// Applied last.
+        activation: Activation,
+    },
+    /// Every pixel becomes a square of 2x2.
+    UpsampleNearest,
+}
+
+impl Layer {
+    /// A convolution with kernel/stride/padding, no normalisation and no activation.
+    pub fn conv(inputs: usize, outputs: usize, [kernel, stride, padding]: [usize; 3]) -> Self {
+        let (transposed, norm_groups, activation) = (false, None, Activation::Identity);
+        Self::Convolution { transposed, inputs, outputs, kernel, stride, padding, norm_groups, activation }
+    }
+
+    /// A transposed convolution with kernel/stride/padding, no normalisation and no activation.
+    pub fn deconv(inputs: usize, outputs: usize, geometry: [usize; 3]) -> Self {
+        let mut layer = Self::conv(inputs, outputs, geometry);
+        if let Self::Convolution { transposed, .. } = &mut layer {
+            *transposed = true;
+        }
+        layer
+    }
+
+    /// The convolution followed by group normalisation.
+    pub fn norm(mut self, groups: usize) -> Self {
+        if let Self::Convolution { norm_groups, .. } = &mut self {
+            *norm_groups = Some(groups);
+        }
+        self
+    }
+
+    /// The convolution followed by an activation.
+    pub fn then(mut self, then: Activation) -> Self {
+        if let Self::Convolution { activation, .. } = &mut self {
+            *activation = then;
+        }
+        self
+    }
+}
+
+/// How a parameter begins.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Initialisation {
+    /// Uniform in plus or minus one over the root of the fan-in.
+    Uniform {
+        /// Inputs each output depends on, as PyTorch counts them: `in*k*k`, and `out*k*k` when transposed.
+        fan_in: usize,
+    },
+    /// One value everywhere.
+    Constant(f32),
+}
+
+/// A parameter: what it is called, how large it is, how it begins.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ParameterInfo {
+    /// `NETWORK.LAYER.weight`, `NETWORK.LAYER.norm.weight` or `NETWORK.LAYER.norm.bias`, layers counted from 0.
+    pub name: String,
+    /// `[out,k,k,in]` for convolutions, `[in,k,k,out]` for transposed ones, `[channels]` for normalisations.
+    pub shape: Shape,
+    /// How it begins.
+    pub initialisation: Initialisation,
+    /// Whether it belongs to a transposed convolution.
+    pub transposed: bool,
+}
+
+impl ParameterInfo {
+    /// The parameter as it begins: a function of the seed and the parameter's name alone.
+    pub fn initialise(&self, seed: u64) -> Tensor {
+        let mut tensor = Tensor::scratch(self.shape);
+        match self.initialisation {
+            Initialisation::Constant(value) => tensor.data_mut().fill(value),
+            Initialisation::Uniform { fan_in } => {
+                // FNV-1a of the name, so that a parameter does not depend on which others there are.
+                let stream = self.name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+                    (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+                });
+                let random = Random::new(seed, stream);
+                let bound = (fan_in as f32).sqrt().recip();
+                for (index, element) in tensor.data_mut().iter_mut().enumerate() {
+                    *element = (2.0 * random.uniform(index as u64) - 1.0) * bound;
+                }
+            }
+        }
+        tensor
+    }
+}
+
+/// Layers run one after the other.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Network {
+    name: String,
+    layers: Vec<Layer>,
+}
+
+impl Network {
+    /// A network of these layers. `name` begins the names of its parameters.
+    pub fn new(name: impl Into<String>, layers: Vec<Layer>) -> Self {
+        Self { name: name.into(), layers }
+    }
+
+    /// Its parameters in the order [`Network::forward`] takes them.
+    pub fn parameters(&self) -> Vec<ParameterInfo> {
+        let mut all = Vec::new();
+        for (index, layer) in self.layers.iter().enumerate() {
+            let &Layer::Convolution { transposed, inputs, outputs, kernel, norm_groups, .. } = layer else {
+                continue;
+            };
+            let (shape, fan_in) = if transposed {
+                ([inputs, kernel, kernel, outputs], outputs * kernel * kernel)
+            } else {
+                ([outputs, kernel, kernel, inputs], inputs * kernel * kernel)
+            };
+            let mut push = |suffix: &str, shape: Shape, initialisation| {
+                let name = format!("{}.{index}.{suffix}", self.name);
+                all.push(ParameterInfo { name, shape, initialisation, transposed });
+            };
+            push("weight", shape.into(), Initialisation::Uniform { fan_in });
+            if norm_groups.is_some() {
+                push("norm.weight", [outputs].into(), Initialisation::Constant(1.0));
+                push("norm.bias", [outputs].into(), Initialisation::Constant(0.0));
+            }
+        }
+        all
+    }
+
+    /// Runs the layers on `x [B,H,W,C]` with `parameters` as [`Network::parameters`] lists them.
+    ///
+    /// # Errors
+    /// If there are too few or too many parameters, or shapes do not fit.
+    pub fn forward(&self, x: &Tensor, parameters: &[Tensor]) -> Result<Tensor> {
+        let mut x = x.clone();
+        let mut parameters = parameters.iter();
+        let mut next = || {
+            let missing = || Error::shape("network", format!("{} was given too few parameters", self.name));
+            parameters.next().ok_or_else(missing)
+        };
+        for layer in &self.layers {
+            x = match *layer {
+                Layer::UpsampleNearest => upsample_nearest(&x, 2)?,
+                Layer::Convolution { transposed, stride, padding, norm_groups, activation, .. } => {
+                    let weight = next()?;
+                    // With a normalisation between, the activation belongs to the normalisation.
+                    let own = if norm_groups.is_some() { Activation::Identity } else { activation };
+                    let params = ConvParams { stride, padding, activation: own };
+                    let y = if transposed {
+                        conv_transpose2d(&x, weight, None, params)?
+                    } else {
+                        conv2d(&x, weight, None, params)?
+                    };
+                    match norm_groups {
+                        Some(groups) => group_norm(&y, next()?, next()?, groups, NORM_EPSILON, activation)?,
+                        None => y,
+                    }
+                }
+            };
+        }
+        if parameters.next().is_some() {
+            return Err(Error::shape("network", format!("{} was given too many parameters", self.name)));
+        }
+        Ok(x)
+    }
+}

@@ -1,0 +1,143 @@
+//! VGG16 up to relu3_3: the features of the perceptual loss (Simonyan and Zisserman 2015).
+//!
+//! The weights are those of the original, in the repository at half precision. They were trained on pictures in
+//! BGR order, 0..255, minus the mean colour. The pictures here are RGB in [-1,1], so `CaffeInput` converts them: it
+//! cannot be folded into the first convolution, whose zero padding means "the mean colour". The division of the
+//! features by 58.395 is folded into the last layer: a ReLU passes a positive factor through.
+
+use half::f16;
+use relievo_tensor::ops::{Activation, ConvParams, conv2d, max_pool};
+use relievo_tensor::{Backward, Context, Operation, Result, Tensor, apply_one};
+use safetensors::{Dtype, SafeTensors};
+
+static WEIGHTS: &[u8] = include_bytes!("../../../assets/vgg/vgg16-conv1_1-conv3_3-f16.safetensors");
+
+/// The convolutions in order; `None` is a 2x2 max pooling.
+const LAYERS: [Option<&str>; 9] = [
+    Some("conv1_1"),
+    Some("conv1_2"),
+    None,
+    Some("conv2_1"),
+    Some("conv2_2"),
+    None,
+    Some("conv3_1"),
+    Some("conv3_2"),
+    Some("conv3_3"),
+];
+
+/// The mean colour of ImageNet in BGR order, 0..255.
+const MEAN_BGR: [f32; 3] = [103.939, 116.779, 123.68];
+
+/// What features are divided by: 255 times the mean standard deviation of ImageNet's colours.
+const FEATURE_SCALE: f32 = 58.395;
+
+/// Why the features cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum VggError {
+    /// The embedded file does not hold what it should: the program was built from a damaged checkout.
+    #[error("the embedded VGG16 weights are damaged ({0}); restore assets/vgg and build again")]
+    Damaged(String),
+}
+
+/// The feature network. Its weights are fixed: no gradient reaches them.
+pub struct Vgg {
+    /// Weight `[out,3,3,in]` and bias `[out]` of each convolution in order.
+    convolutions: Vec<(Tensor, Tensor)>,
+}
+
+impl Vgg {
+    /// The features of the embedded weights.
+    ///
+    /// # Errors
+    /// If the embedded file is damaged.
+    pub fn new() -> std::result::Result<Self, VggError> {
+        let damaged = |what: String| VggError::Damaged(what);
+        let file = SafeTensors::deserialize(WEIGHTS).map_err(|error| damaged(error.to_string()))?;
+        let read = |name: String| -> std::result::Result<(Vec<f32>, Vec<usize>), VggError> {
+            let view = file.tensor(&name).map_err(|error| damaged(error.to_string()))?;
+            if view.dtype() != Dtype::F16 {
+                return Err(damaged(format!("{name} is {:?}, not F16", view.dtype())));
+            }
+            let numbers =
+                view.data().chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32()).collect();
+            Ok((numbers, view.shape().to_vec()))
+        };
+        let mut convolutions = Vec::new();
+        for name in LAYERS.into_iter().flatten() {
+            let (weight, shape) = read(format!("{name}.weight"))?;
+            let (bias, _) = read(format!("{name}.bias"))?;
+            let &[outputs, inputs, 3, 3] = shape.as_slice() else {
+                return Err(damaged(format!("{name}.weight has the shape {shape:?}")));
+            };
+            let scale = if name == "conv3_3" { FEATURE_SCALE.recip() } else { 1.0 };
+            let mut last = Tensor::scratch([outputs, 3, 3, inputs]);
+            for (o, filter) in last.data_mut().chunks_exact_mut(9 * inputs).enumerate() {
+                for tap in 0..9 {
+                    for i in 0..inputs {
+                        filter[tap * inputs + i] = scale * weight[(o * inputs + i) * 9 + tap];
+                    }
+                }
+            }
+            let bias: Vec<f32> = bias.iter().map(|b| b * scale).collect();
+            let bias = Tensor::new(&bias, [outputs]).map_err(|error| damaged(error.to_string()))?;
+            convolutions.push((last, bias));
+        }
+        Ok(Self { convolutions })
+    }
+
+    /// relu3_3 / 58.395 of `pictures [B,H,W,3]` in [-1,1], H and W divisible by 4: `[B,H/4,W/4,256]`.
+    ///
+    /// # Errors
+    /// If the shape does not fit.
+    pub fn features(&self, pictures: &Tensor) -> Result<Tensor> {
+        let mut x = apply_one(CaffeInput, &[pictures])?;
+        let mut convolutions = self.convolutions.iter();
+        for layer in LAYERS {
+            x = match (layer, layer.and_then(|_| convolutions.next())) {
+                (Some(_), Some((weight, bias))) => conv2d(
+                    &x,
+                    weight,
+                    Some(bias),
+                    ConvParams { stride: 1, padding: 1, activation: Activation::Relu },
+                )?,
+                _ => max_pool(&x, 2)?,
+            };
+        }
+        Ok(x)
+    }
+}
+
+/// From RGB in [-1,1] to BGR in 0..255 minus the mean colour, `[B,H,W,3]` both. Gradient: 127.5 times the output's,
+/// channels reversed.
+struct CaffeInput;
+
+impl CaffeInput {
+    fn reverse(x: &Tensor, offset: [f32; 3]) -> Tensor {
+        let mut y = Tensor::scratch(x.shape());
+        for (y, x) in y.data_mut().chunks_exact_mut(3).zip(x.data().chunks_exact(3)) {
+            for channel in 0..3 {
+                y[channel] = 127.5 * x[2 - channel] + offset[channel];
+            }
+        }
+        y
+    }
+}
+
+impl Operation for CaffeInput {
+    fn name(&self) -> &'static str {
+        "vgg_input"
+    }
+
+    fn forward(&self, inputs: &[&Tensor], _: &mut Context) -> Result<Vec<Tensor>> {
+        let [_, _, _, channels] = inputs[0].axes(self.name())?;
+        if channels != 3 {
+            let detail = format!("needs pictures [B,H,W,3], got {}", inputs[0].shape());
+            return Err(relievo_tensor::Error::shape(self.name(), detail));
+        }
+        Ok(vec![Self::reverse(inputs[0], MEAN_BGR.map(|mean| 127.5 - mean))])
+    }
+
+    fn backward(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
+        Ok(vec![Some(Self::reverse(backward.gradient(), [0.0; 3]))])
+    }
+}

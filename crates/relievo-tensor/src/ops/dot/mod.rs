@@ -1,0 +1,56 @@
+//! A few numbers weighed and summed: how loss terms become one loss. Too small for threads.
+
+use crate::{Backward, Context, Error, Operation, Result, Tensor, apply_one};
+
+struct Dot {
+    weights: Vec<f32>,
+}
+
+/// The sum of the elements of `x` times as many constant `weights`, in row-major order: a scalar. Gradient of x: the
+/// weights times the output's gradient.
+///
+/// # Errors
+/// If there are not as many weights as elements.
+pub fn dot(x: &Tensor, weights: &[f32]) -> Result<Tensor> {
+    apply_one(Dot { weights: weights.to_vec() }, &[x])
+}
+
+impl Operation for Dot {
+    fn name(&self) -> &'static str {
+        "dot"
+    }
+
+    fn forward(&self, inputs: &[&Tensor], context: &mut Context) -> Result<Vec<Tensor>> {
+        let x = inputs[0];
+        if x.elements() != self.weights.len() {
+            return Err(Error::shape(
+                self.name(),
+                format!("{} weights for the shape {}", self.weights.len(), x.shape()),
+            ));
+        }
+        context.save(x);
+        Ok(vec![Tensor::scalar(x.data().iter().zip(&self.weights).map(|(x, weight)| x * weight).sum())])
+    }
+
+    fn backward(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
+        let dy = backward.gradient().item()?;
+        let dx: Vec<f32> = self.weights.iter().map(|weight| weight * dy).collect();
+        Ok(vec![Some(Tensor::new(&dx, backward.saved[0].shape())?)])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Tape;
+
+    #[test]
+    fn elements_are_weighed() {
+        let tape = Tape::new();
+        let x = tape.watch(&Tensor::new(&[1.0, 2.0], [2]).unwrap());
+        let y = dot(&x, &[3.0, 0.5]).unwrap();
+        assert_eq!(y.item().unwrap(), 4.0);
+        assert_eq!(tape.backward(&y).unwrap().get(&x).unwrap().data(), [3.0, 0.5]);
+        assert!(dot(&x, &[1.0]).is_err());
+    }
+}
