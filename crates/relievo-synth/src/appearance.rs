@@ -1,0 +1,373 @@
+//! What the head is made of: colour as a function of the place on the base mesh.
+//!
+//! A place is its position on the undeformed, exactly symmetric head, so a texture follows the surface into every
+//! shape and expression and needs no uv seams. Almost everything is drawn over |x|: the two halves of a face have the
+//! same albedo, fine texture included, up to a small asymmetric part. Colours are display values in [0, 1]; layers
+//! are painted one over the other from the skin outwards.
+
+use crate::asset::Region;
+use crate::hair::Hair;
+use crate::identity::Identity;
+use crate::random::{Draws, Noise, smoothstep};
+
+pub(crate) type Colour = [f32; 3];
+
+/// A place on the base mesh.
+pub(crate) struct Place {
+    /// Position on the undeformed head, decimetres.
+    pub position: [f32; 3],
+    /// Region masks there, in [0, 1].
+    pub masks: [f32; 5],
+    /// 0 skin, 1 and 2 eyes.
+    pub part: u8,
+}
+
+impl Place {
+    fn mask(&self, region: Region) -> f32 {
+        self.masks[region as usize]
+    }
+}
+
+/// Colours and patterns of one head.
+pub(crate) struct Appearance {
+    skin: Colour,
+    /// How much blood shows, about 1.
+    redness: f32,
+    /// Amplitude of the skin's texture, about 1.
+    roughness: f32,
+    wrinkles: f32,
+    freckles: f32,
+    eye_shadow: f32,
+    lips: Colour,
+    lip_strength: f32,
+    lashes: f32,
+    brow: Brow,
+    stubble: f32,
+    beard: f32,
+    beard_colour: Colour,
+    moles: Vec<([f32; 3], f32)>,
+    eyes: Eyes,
+    cloth: Colour,
+    neckline: f32,
+    teeth: Colour,
+    pub hair: Hair,
+    mottle: Noise,
+    fine: Noise,
+    uneven: Noise,
+    strands: Noise,
+    spots: Noise,
+}
+
+struct Brow {
+    height: f32,
+    arch: f32,
+    thickness: f32,
+    inner: f32,
+    outer: f32,
+    density: f32,
+    colour: Colour,
+}
+
+struct Eyes {
+    iris: Colour,
+    iris_radius: f32,
+    pupil_radius: f32,
+    /// Direction of sight, radians to the right and up.
+    gaze: [f32; 2],
+    white: Colour,
+}
+
+/// Skin from the lightest to the darkest, evenly spaced in melanin.
+const SKIN: [Colour; 7] = [
+    [0.95, 0.80, 0.72],
+    [0.91, 0.73, 0.62],
+    [0.82, 0.62, 0.49],
+    [0.70, 0.50, 0.37],
+    [0.54, 0.36, 0.26],
+    [0.39, 0.25, 0.18],
+    [0.28, 0.18, 0.135],
+];
+
+/// Middle of an eyeball on the base mesh (|x|), and its radius.
+const EYE: [f32; 3] = [0.3078, 7.2841, 1.2440];
+const EYE_RADIUS: f32 = 0.1475;
+
+impl Appearance {
+    pub fn draw(identity: &Identity, draws: &mut Draws) -> Self {
+        let Identity { ethnicity, male, child, old, .. } = *identity;
+        let [african, asian, caucasian] = ethnicity;
+        let melanin = 0.76 * african + 0.30 * asian + 0.16 * caucasian + 0.09 * draws.bell();
+        let hair = Hair::draw(identity, draws);
+        let tint = [0.0; 3].map(|_: f32| 1.0 + 0.025 * draws.bell());
+        let skin = along(&SKIN, melanin.clamp(0.0, 1.0));
+        let skin = [skin[0] * tint[0], skin[1] * tint[1], skin[2] * tint[2]].map(|c| c.clamp(0.05, 0.97));
+        let made_up = male < 0.5 && child < 0.1 && draws.chance(0.5);
+        let bearded = male > 0.6 && child < 0.05;
+        let lips = {
+            let natural = mix([skin[0] * 0.88, skin[1] * 0.66, skin[2] * 0.68], [0.72, 0.36, 0.36], 0.35);
+            let painted = [[0.72, 0.12, 0.16], [0.78, 0.28, 0.36], [0.55, 0.12, 0.22], [0.80, 0.42, 0.42]]
+                [draws.pick(&[1.0; 4])];
+            if made_up { mix(natural, painted, draws.between(0.2, 0.9)) } else { natural }
+        };
+        let beard_kind = if bearded { draws.pick(&[0.45, 0.35, 0.2]) } else { 3 };
+        let dark_hair = hair.root_colour();
+        let iris = {
+            let dark = [0.20, 0.12, 0.07];
+            let others = [
+                dark,
+                [0.36, 0.23, 0.12],
+                [0.42, 0.38, 0.22],
+                [0.33, 0.45, 0.36],
+                [0.36, 0.50, 0.62],
+                [0.48, 0.54, 0.58],
+            ];
+            let light = caucasian * (1.0 - melanin).max(0.0);
+            others[draws.pick(&[1.2 + 3.0 * (african + asian), 1.0, light, light, 1.4 * light, 0.7 * light])]
+        };
+        let moles = (0..draws.pick(&[4.0, 3.0, 2.0, 1.0, 1.0]))
+            .map(|_| {
+                let place = [draws.between(-0.6, 0.6), draws.between(6.2, 7.8), draws.between(0.9, 1.6)];
+                (place, draws.between(0.012, 0.03))
+            })
+            .collect();
+        Self {
+            skin,
+            redness: draws.between(0.4, 1.5),
+            roughness: draws.between(0.6, 1.5),
+            wrinkles: (old * 1.1 - 0.15).max(0.0) * draws.between(0.5, 1.0),
+            freckles: if melanin < 0.35 && draws.chance(0.25) { draws.between(0.15, 0.6) } else { 0.0 },
+            eye_shadow: if made_up { draws.between(0.0, 0.55) } else { draws.between(0.0, 0.2) },
+            lips,
+            lip_strength: draws.between(0.6, 1.0) * (1.0 - 0.25 * male),
+            lashes: draws.between(0.35, 0.7) + if made_up { 0.25 } else { 0.0 },
+            brow: Brow {
+                height: 7.425 + 0.02 * draws.bell(),
+                arch: draws.between(0.01, 0.06) * (1.2 - 0.5 * male),
+                thickness: (0.032 + 0.018 * male) * draws.between(0.65, 1.35),
+                inner: draws.between(0.07, 0.15),
+                outer: draws.between(0.48, 0.58),
+                density: draws.between(0.5, 0.95) * (1.0 - 0.4 * child),
+                colour: mix(dark_hair, [0.12, 0.08, 0.06], draws.between(0.2, 0.6)),
+            },
+            stubble: if beard_kind == 1 { draws.between(0.15, 0.6) } else { 0.0 },
+            beard: if beard_kind == 2 { draws.between(0.6, 0.95) } else { 0.0 },
+            beard_colour: mix(dark_hair, [0.15, 0.11, 0.09], 0.4),
+            moles,
+            eyes: Eyes {
+                iris,
+                iris_radius: draws.between(0.40, 0.47),
+                pupil_radius: draws.between(0.13, 0.22),
+                gaze: [0.12 * draws.bell(), 0.07 * draws.bell()],
+                white: mix([0.93, 0.91, 0.89], [0.88, 0.78, 0.70], draws.uniform() * 0.5),
+            },
+            cloth: [draws.between(0.03, 0.9), draws.between(0.03, 0.9), draws.between(0.03, 0.9)],
+            neckline: draws.between(5.7, 6.05),
+            teeth: mix([0.93, 0.91, 0.87], [0.82, 0.76, 0.62], draws.uniform()),
+            hair,
+            mottle: draws.noise(),
+            fine: draws.noise(),
+            uneven: draws.noise(),
+            strands: draws.noise(),
+            spots: draws.noise(),
+        }
+    }
+
+    /// Albedo at a place, in [0, 1].
+    pub fn albedo(&self, place: &Place) -> Colour {
+        let colour = if place.part == 0 { self.skin(place) } else { self.eyes.albedo(place, self.fine) };
+        colour.map(|c| c.clamp(0.0, 1.0))
+    }
+
+    fn skin(&self, place: &Place) -> Colour {
+        let [x, y, z] = place.position;
+        let m = x.abs();
+        let front = smoothstep(0.7, 0.95, z);
+        if y < self.neckline {
+            let weave = self.fine.at([m * 40.0, y * 40.0, z * 40.0]);
+            return self.cloth.map(|c| c * (1.0 + 0.15 * weave));
+        }
+        let scalp = self.hair.line(place.position) - place.mask(Region::Ears) * 2.0;
+        let hair_cover = self.hair.cover(scalp, place.position);
+        if hair_cover >= 1.0 {
+            return self.hair.colour(place.position);
+        }
+
+        // Texture: blotches, pores, and a little that the other half does not have.
+        let blotch = self.mottle.at([m * 3.5, y * 3.5, z * 3.5]);
+        let grain = self.mottle.at([m * 14.0, y * 14.0 + 50.0, z * 14.0]);
+        let pores = self.fine.at([m * 42.0, y * 42.0, z * 42.0]);
+        let uneven = self.uneven.at([x * 6.0, y * 6.0, z * 6.0]);
+        let light = 1.0 + self.roughness * (0.05 * blotch + 0.06 * grain + 0.085 * pores + 0.025 * uneven);
+
+        // Blood: cheeks, nose, ears, chin.
+        let spot = |cx: f32, cy: f32, r: f32| {
+            let d2 = ((m - cx).powi(2) + (y - cy).powi(2)) / (r * r);
+            front * (1.0 - d2 * 0.25).max(0.0).powi(4)
+        };
+        let blood = 0.75 * spot(0.42, 6.93, 0.2) + 0.8 * spot(0.0, 6.93, 0.1) + 0.25 * spot(0.0, 6.3, 0.14);
+        let blood = (blood + 0.5 * place.mask(Region::Ears)) * self.redness * (1.0 + 0.7 * blotch);
+        let mut colour = [
+            self.skin[0] * light * (1.0 - 0.02 * blood),
+            self.skin[1] * light * (1.0 - 0.16 * blood - 0.02 * grain),
+            self.skin[2] * light * (1.0 - 0.15 * blood - 0.03 * grain),
+        ];
+
+        // Under the eyes; the fold above them.
+        let bag = spot(0.28, 7.15, 0.075);
+        let lid = spot(0.31, 7.355, 0.085) * self.eye_shadow;
+        darken(&mut colour, [0.20, 0.26, 0.22], bag * (0.5 + 0.5 * self.wrinkles));
+        darken(&mut colour, [0.55, 0.60, 0.50], lid);
+
+        if self.wrinkles > 0.0 {
+            colour = self.wrinkle(colour, m, y, front);
+        }
+        if self.freckles > 0.0 {
+            let speck = self.spots.at([m * 22.0, y * 22.0, z * 22.0]);
+            let here = spot(0.3, 7.0, 0.35) + spot(0.0, 7.0, 0.2);
+            darken(
+                &mut colour,
+                [0.30, 0.42, 0.50],
+                smoothstep(0.22, 0.5, speck) * self.freckles * here.min(1.0),
+            );
+        }
+        for (centre, radius) in &self.moles {
+            let d2 = (x - centre[0]).powi(2) + (y - centre[1]).powi(2);
+            let there = front * smoothstep(radius * radius, 0.25 * radius * radius, d2);
+            colour = mix(colour, [0.24, 0.14, 0.10], 0.7 * there);
+        }
+
+        // Nostrils: dark inside.
+        let nostril =
+            ((m - 0.085) / 0.05).powi(2) + ((y - 6.845) / 0.028).powi(2) + ((z - 1.5) / 0.09).powi(2);
+        darken(&mut colour, [0.75, 0.8, 0.8], smoothstep(1.3, 0.3, nostril));
+
+        // Lips, with their fine vertical lines.
+        let lips = smoothstep(0.25, 0.75, place.mask(Region::Lips)) * self.lip_strength;
+        if lips > 0.0 {
+            let line = self.fine.at([m * 55.0, y * 8.0, 3.0]);
+            colour = mix(colour, self.lips.map(|c| c * (1.0 + 0.14 * line + 0.04 * pores)), lips);
+        }
+        let inside = place.mask(Region::InsideMouth);
+        if inside > 0.0 {
+            colour = self.inside_mouth(colour, m, y, z, inside);
+        }
+
+        colour = self.beard(colour, place, m, y, z);
+        colour = self.brow.paint(colour, m, y, front, self.strands);
+        let rim = smoothstep(0.72, 0.98, place.mask(Region::Eyelids));
+        let upper = smoothstep(7.26, 7.31, y);
+        colour = mix(colour, [0.09, 0.06, 0.05], rim * self.lashes * (0.35 + 0.65 * upper));
+
+        if hair_cover > 0.0 {
+            colour = mix(colour, self.hair.colour(place.position), hair_cover);
+        }
+        colour
+    }
+
+    /// Lines across the forehead and from the nose to the mouth's corners.
+    fn wrinkle(&self, colour: Colour, m: f32, y: f32, front: f32) -> Colour {
+        let wave = self.mottle.at([m * 2.0, y * 26.0, 9.0]);
+        let forehead = smoothstep(7.5, 7.58, y) * smoothstep(8.0, 7.85, y) * smoothstep(0.55, 0.35, m);
+        let fold_x = 0.13 + (6.87 - y) * 0.55;
+        let fold =
+            smoothstep(0.035, 0.0, (m - fold_x).abs()) * smoothstep(6.5, 6.6, y) * smoothstep(6.9, 6.84, y);
+        let crow = smoothstep(0.48, 0.54, m)
+            * smoothstep(0.66, 0.6, m)
+            * smoothstep(0.12, 0.05, (y - 7.27).abs())
+            * smoothstep(0.1, 0.5, self.mottle.at([m * 3.0, (y - 7.27) * 40.0, 4.0]));
+        let depth = forehead * smoothstep(0.1, 0.6, wave) + 0.7 * fold + crow;
+        let mut colour = colour;
+        darken(&mut colour, [0.28, 0.34, 0.34], front * depth * self.wrinkles);
+        colour
+    }
+
+    /// Teeth in front, dark behind.
+    fn inside_mouth(&self, colour: Colour, m: f32, y: f32, z: f32, inside: f32) -> Colour {
+        let gap = smoothstep(0.35, 0.1, (m * 13.0 - (m * 13.0).round()).abs() * 2.0);
+        let teeth = self.teeth.map(|c| c * (0.75 + 0.2 * gap));
+        let row = smoothstep(1.30, 1.34, z) * smoothstep(0.2, 0.15, m) * smoothstep(6.55, 6.58, y);
+        mix(colour, mix([0.22, 0.07, 0.07], teeth, row), smoothstep(0.3, 0.8, inside))
+    }
+
+    fn beard(&self, colour: Colour, place: &Place, m: f32, y: f32, z: f32) -> Colour {
+        if self.stubble + self.beard <= 0.0 {
+            return colour;
+        }
+        let top = 6.58 + 0.9 * (m - 0.22).max(0.0);
+        let jaw = smoothstep(top + 0.03, top - 0.06, y) * smoothstep(6.05, 6.2, y) * smoothstep(0.5, 0.7, z);
+        let moustache = smoothstep(0.3, 0.22, m)
+            * smoothstep(6.84, 6.79, y)
+            * smoothstep(6.55, 6.62, y)
+            * smoothstep(1.2, 1.3, z);
+        let bare = 1.0 - smoothstep(0.1, 0.5, place.mask(Region::Lips));
+        let here = jaw.max(moustache) * bare;
+        if here <= 0.0 {
+            return colour;
+        }
+        let strand = self.strands.at([m * 60.0, y * 22.0, z * 60.0]);
+        let mut colour = colour;
+        darken(&mut colour, [0.40, 0.36, 0.30], here * self.stubble * (0.8 + 0.5 * strand));
+        let hair = self.beard_colour.map(|c| c * (1.0 + 0.6 * strand));
+        mix(colour, hair, (here * self.beard * (1.05 + 0.4 * strand)).clamp(0.0, 1.0))
+    }
+}
+
+impl Brow {
+    fn paint(&self, colour: Colour, m: f32, y: f32, front: f32, strands: Noise) -> Colour {
+        let along = (m - self.inner) / (self.outer - self.inner);
+        if !(-0.1..=1.1).contains(&along) || (y - self.height).abs() > 0.25 {
+            return colour;
+        }
+        let rise = along * (2.0 - along) * 1.1 - smoothstep(0.6, 1.1, along) * 0.75;
+        let from_line = y - (self.height + self.arch * rise);
+        let half = self.thickness * (1.0 - 0.75 * along.max(0.0).powi(2));
+        let strand = strands.at([(m + from_line * 0.8) * 70.0, (from_line - m * 0.3) * 16.0, 0.5]);
+        let body = smoothstep(half * 1.25, half * 0.5, from_line.abs() + 0.3 * half * strand);
+        let ends = smoothstep(-0.08, 0.1, along) * smoothstep(1.06, 0.85, along);
+        mix(colour, self.colour, body * ends * front * (self.density * (1.0 + 0.35 * strand)).min(1.0))
+    }
+}
+
+impl Eyes {
+    fn albedo(&self, place: &Place, noise: Noise) -> Colour {
+        let [x, y, z] = place.position;
+        let side = x.signum();
+        let local = [(x - side * EYE[0]) / EYE_RADIUS, (y - EYE[1]) / EYE_RADIUS, (z - EYE[2]) / EYE_RADIUS];
+        let (dx, dy) = (local[0] - self.gaze[0], local[1] - self.gaze[1]);
+        let radius = (dx * dx + dy * dy).sqrt();
+        // Fibres: noise over the direction from the pupil, the same in both eyes.
+        let fibre = noise.at([dx * side / (radius + 0.05) * 9.0, dy / (radius + 0.05) * 9.0, radius * 4.0]);
+        let ring = smoothstep(0.6, 1.0, radius / self.iris_radius);
+        let iris = self.iris.map(|c| c * (1.1 - 0.65 * ring) * (1.0 + 0.35 * fibre));
+        // The lid's shadow lies on the upper part, blood in the corners.
+        let shade = 1.0 - 0.35 * smoothstep(0.15, 0.5, local[1]);
+        let corner = smoothstep(0.55, 0.95, local[0].abs());
+        let white = mix(self.white, [0.80, 0.52, 0.48], 0.5 * corner);
+        let mut colour =
+            mix(white, iris, smoothstep(self.iris_radius + 0.04, self.iris_radius - 0.04, radius));
+        colour = mix(
+            colour,
+            [0.03, 0.025, 0.025],
+            smoothstep(self.pupil_radius + 0.05, self.pupil_radius - 0.03, radius),
+        );
+        colour.map(|c| c * shade)
+    }
+}
+
+/// Colour at `t` in [0, 1] along evenly spaced ones.
+pub(crate) fn along(colours: &[Colour], t: f32) -> Colour {
+    let place = t * (colours.len() - 1) as f32;
+    let first = (place as usize).min(colours.len() - 2);
+    mix(colours[first], colours[first + 1], place - first as f32)
+}
+
+pub(crate) fn mix(from: Colour, to: Colour, weight: f32) -> Colour {
+    std::array::from_fn(|k| from[k] + (to[k] - from[k]) * weight)
+}
+
+/// Takes shares of each channel away, in full where `amount` is 1.
+fn darken(colour: &mut Colour, shares: Colour, amount: f32) {
+    for (channel, share) in colour.iter_mut().zip(shares) {
+        *channel *= 1.0 - (share * amount).clamp(0.0, 1.0);
+    }
+}

@@ -1,0 +1,341 @@
+//! Who the head is: its shape, drawn from the bases.
+//!
+//! The macro targets are prototypes, one for each ethnicity, sex and age; their weights are products of three sets of
+//! weights and sum to 1, so a head is a mean of prototypes. Shape targets come in opposite pairs (narrower, wider),
+//! most of them once for each side of the face; a pair is one *knob*, drawn once, and the two sides follow it up to a
+//! small difference. Expressions are drawn as a mood, a recipe over the units, rather than unit by unit: at random
+//! they do not add up to a face that anybody makes.
+
+use std::sync::OnceLock;
+
+use crate::asset::{HeadModel, Target};
+use crate::random::Draws;
+
+/// What the shape was drawn from, for whatever else depends on it (skin, hair, beard).
+pub(crate) struct Identity {
+    /// African, Asian, Caucasian; sum 1.
+    pub ethnicity: [f32; 3],
+    /// 0 female, 1 male.
+    pub male: f32,
+    /// Weight of the child prototypes, in [0, 1].
+    pub child: f32,
+    /// Weight of the old prototypes, in [0, 1].
+    pub old: f32,
+    /// How far the lips are apart, in [0, 1].
+    pub mouth_open: f32,
+}
+
+/// Two opposite displacements, on the whole face or on each of its sides.
+struct Knob {
+    /// Name of its first end, without the side.
+    name: String,
+    /// `[side][less, more]`; one side for what has none.
+    sides: Vec<[Option<usize>; 2]>,
+    /// Standard deviation of its value, in units of its targets.
+    spread: f32,
+}
+
+impl Identity {
+    /// Draws a head and returns who it is and its vertices (decimetres, the model's frame).
+    pub fn draw(model: &HeadModel, draws: &mut Draws) -> (Self, Vec<[f32; 3]>) {
+        let mut positions = model.vertices.clone();
+        let mut identity = Self::draw_prototype(draws);
+        for (target, weight) in model.macros.iter().zip(prototype_weights(model, &identity)) {
+            if weight > 0.0 {
+                model.displace(&mut positions, target, weight);
+            }
+        }
+        draw_shape(model, draws, &mut positions);
+        draw_asymmetry(model, draws, &mut positions);
+        identity.draw_expression(model, draws, &mut positions);
+        (identity, positions)
+    }
+
+    fn draw_prototype(draws: &mut Draws) -> Self {
+        // High powers make one ethnicity prevail in most heads and leave some that are in between.
+        let shares = [0.9, 0.9, 1.1].map(|prior| (prior * draws.uniform()).powi(4) + 1e-6);
+        let sum: f32 = shares.iter().sum();
+        let male = {
+            let toward_middle = draws.uniform().powi(3) * 0.45;
+            if draws.chance(0.5) { toward_middle } else { 1.0 - toward_middle }
+        };
+        let (child, old) = match draws.pick(&[0.08, 0.52, 0.4]) {
+            0 => (draws.between(0.1, 0.8), 0.0),
+            1 => (0.0, draws.between(0.0, 0.3)),
+            _ => (0.0, draws.between(0.3, 1.0)),
+        };
+        Self { ethnicity: shares.map(|s| s / sum), male, child, old, mouth_open: 0.0 }
+    }
+
+    /// The face of the moment.
+    fn draw_expression(&mut self, model: &HeadModel, draws: &mut Draws, positions: &mut [[f32; 3]]) {
+        let mut units: Vec<(&str, f32)> = Vec::new();
+        match draws.pick(&[0.36, 0.36, 0.08, 0.1, 0.1]) {
+            // At rest.
+            0 => {}
+            // A smile, closed or parted.
+            1 => {
+                let smile = draws.between(0.25, 1.0);
+                units.push(("mouth-corner-puller", smile));
+                units.push(("eye-slit", smile * draws.between(0.1, 0.7)));
+                units.push(("mouth-upward-retraction", smile * draws.between(0.0, 0.4)));
+                if draws.chance(0.5) {
+                    self.mouth_open = draws.between(0.05, 0.25);
+                }
+            }
+            // Displeased.
+            2 => {
+                let force = draws.between(0.3, 0.9);
+                units.push(("eyebrows-down", force));
+                units.push(("mouth-depression", force * draws.between(0.0, 0.8)));
+                units.push(("mouth-compression", force * draws.between(0.0, 0.5)));
+                units.push(("nose-elevation", force * draws.between(0.0, 0.4)));
+            }
+            // Surprised or attentive.
+            3 => {
+                let force = draws.between(0.2, 0.9);
+                units.push(("eyebrows-up", force));
+                units.push(("eye-opened-up", force * draws.between(0.2, 0.9)));
+                units.push(("eyebrows-inner-up", force * draws.between(0.0, 0.5)));
+                self.mouth_open = if draws.chance(0.4) { draws.between(0.0, 0.3) } else { 0.0 };
+            }
+            // Speaking.
+            _ => {
+                self.mouth_open = draws.between(0.05, 0.4);
+                units.push(("mouth-protusion", draws.between(0.0, 0.3)));
+                units.push(("mouth-eversion", draws.between(0.0, 0.4)));
+            }
+        }
+        units.push(("mouth-open", self.mouth_open));
+        // Nobody's face is exactly at rest.
+        for unit in
+            ["mouth-pursing", "mouth-retraction", "mouth-elevation", "nose-depression", "mouth-parling"]
+        {
+            units.push((unit, draws.uniform().powi(3) * 0.35));
+        }
+        let lid = if draws.chance(0.03) { draws.between(0.7, 1.0) } else { draws.uniform().powi(3) * 0.35 };
+        units.push(("eye-closure", lid));
+        units.push(("eyebrows-extern-up", draws.uniform().powi(2) * 0.4));
+
+        for (unit, weight) in units {
+            let uneven = draws.bell() * 0.08;
+            for target in &model.expressions {
+                let (ethnicity, name) = split_unit(&target.name);
+                let Some(side) = sided(name, unit) else { continue };
+                let weight = weight * (1.0 + f32::from(side) * uneven) * self.ethnicity[ethnicity];
+                if weight > 1e-3 {
+                    model.displace(positions, target, weight);
+                }
+            }
+        }
+    }
+}
+
+/// `expression/units/asian/eye-left-slit`: the ethnicity's index and the unit's name.
+fn split_unit(name: &str) -> (usize, &str) {
+    let mut parts = name.rsplit('/');
+    let unit = parts.next().unwrap_or_default();
+    let ethnicity = ETHNICITIES.iter().position(|&e| Some(e) == parts.clone().next()).unwrap_or(2);
+    (ethnicity, unit)
+}
+
+/// Which side of `unit` a target is: -1 left, 1 right, 0 neither; nothing if it is another unit's.
+fn sided(target: &str, unit: &str) -> Option<i8> {
+    if target == unit {
+        return Some(0);
+    }
+    for (side, infix) in [(-1, "-left-"), (1, "-right-")] {
+        if let Some((head, tail)) = target.split_once(infix)
+            && unit.strip_prefix(head).and_then(|rest| rest.strip_prefix('-')) == Some(tail)
+        {
+            return Some(side);
+        }
+    }
+    None
+}
+
+const ETHNICITIES: [&str; 3] = ["african", "asian", "caucasian"];
+
+/// Weight of every macro target.
+fn prototype_weights(model: &HeadModel, identity: &Identity) -> Vec<f32> {
+    let young = 1.0 - identity.child - identity.old;
+    let of = |word: &str| match word {
+        "african" => identity.ethnicity[0],
+        "asian" => identity.ethnicity[1],
+        "caucasian" => identity.ethnicity[2],
+        "female" => 1.0 - identity.male,
+        "male" => identity.male,
+        "child" => identity.child,
+        "young" => young,
+        "old" => identity.old,
+        other => unreachable!("no prototype is {other}"),
+    };
+    model.macros.iter().map(|target| target.name.split('-').map(of).product()).collect()
+}
+
+/// Ends of names that make a pair.
+const PAIRS: [[&str; 2]; 6] = [
+    ["-decr", "-incr"],
+    ["-down", "-up"],
+    ["-in", "-out"],
+    ["-backward", "-forward"],
+    ["-compress", "-uncompress"],
+    ["-concave", "-convex"],
+];
+
+/// The shape targets as knobs.
+fn knobs(model: &HeadModel) -> &'static [Knob] {
+    static KNOBS: OnceLock<Vec<Knob>> = OnceLock::new();
+    KNOBS.get_or_init(|| {
+        let mut knobs: Vec<Knob> = Vec::new();
+        for (index, target) in model.shapes.iter().enumerate() {
+            let (side, name) = match target.name.split_once("/l-") {
+                Some((part, rest)) => (0, format!("{part}/{rest}")),
+                None => match target.name.split_once("/r-") {
+                    Some((part, rest)) => (1, format!("{part}/{rest}")),
+                    None => (0, target.name.clone()),
+                },
+            };
+            let (name, end) = PAIRS
+                .iter()
+                .flat_map(|pair| [(pair, 0), (pair, 1)])
+                .find_map(|(pair, end)| Some((format!("{}{}", name.strip_suffix(pair[end])?, pair[0]), end)))
+                .unwrap_or((name, 1));
+            let knob = match knobs.iter().position(|knob| knob.name == name) {
+                Some(place) => &mut knobs[place],
+                None => {
+                    knobs.push(Knob { spread: spread(&name), name, sides: Vec::new() });
+                    knobs.last_mut().expect("just pushed")
+                }
+            };
+            knob.sides.resize(knob.sides.len().max(side + 1), [None; 2]);
+            knob.sides[side][end] = Some(index);
+        }
+        knobs
+    })
+}
+
+/// Standard deviation of a knob, in units of its targets, by the longest prefix that fits its name.
+const SPREADS: [(&str, f32); 29] = [
+    ("", 0.3),
+    ("cheek/", 0.4),
+    ("chin/", 0.35),
+    ("chin/chin-jaw-drop", 0.25),
+    ("chin/chin-prognathism", 0.25),
+    ("ears/", 0.3),
+    ("ears/ear-shape", 0.12),
+    ("ears/ear-trans", 0.15),
+    ("eyebrows/", 0.35),
+    ("eyes/", 0.35),
+    ("eyes/eye-trans", 0.4),
+    ("forehead/", 0.3),
+    ("forehead/forehead-nubian", 0.1),
+    ("head/", 0.3),
+    ("head/head-age", 0.4),
+    ("head/head-fat", 0.5),
+    ("head/head-angle", 0.1),
+    ("mouth/", 0.35),
+    ("mouth/mouth-trans", 0.3),
+    // Sideways: these are asymmetries.
+    ("mouth/mouth-trans-in", 0.06),
+    ("neck/", 0.3),
+    ("neck/neck-trans", 0.1),
+    ("nose/", 0.4),
+    ("nose/nose-trans-in", 0.06),
+    ("nose/nose-point", 0.3),
+    ("nose/nose-scale-depth", 0.3),
+    ("nose/nose-compression", 0.25),
+    ("nose/nose-volume", 0.3),
+    ("nose/nose-hump", 0.4),
+];
+
+/// Face outlines: a head has at most one.
+const OUTLINES: [&str; 7] = [
+    "head/head-diamond",
+    "head/head-invertedtriangular",
+    "head/head-oval",
+    "head/head-rectangular",
+    "head/head-round",
+    "head/head-square",
+    "head/head-triangular",
+];
+
+fn spread(name: &str) -> f32 {
+    SPREADS
+        .iter()
+        .filter(|(prefix, _)| name.starts_with(prefix))
+        .max_by_key(|(prefix, _)| prefix.len())
+        .map_or(0.0, |(_, spread)| *spread)
+}
+
+fn draw_shape(model: &HeadModel, draws: &mut Draws, positions: &mut [[f32; 3]]) {
+    let outline = OUTLINES[draws.pick(&[1.0; 7])];
+    let outline_weight = draws.uniform() * 0.7;
+    for knob in knobs(model) {
+        if OUTLINES.contains(&knob.name.as_str()) {
+            if knob.name == outline
+                && let Some(target) = knob.sides[0][1]
+            {
+                model.displace(positions, &model.shapes[target], outline_weight);
+            }
+            continue;
+        }
+        let value = draws.bell() * knob.spread;
+        for ends in &knob.sides {
+            let value = value + if knob.sides.len() == 2 { draws.bell() * knob.spread * 0.15 } else { 0.0 };
+            let target = if value < 0.0 { ends[0] } else { ends[1] };
+            if let Some(target) = target {
+                model.displace(positions, &model.shapes[target], value.abs());
+            }
+        }
+    }
+}
+
+/// The asymmetry targets are opposites, too: left and right of the same name.
+fn draw_asymmetry(model: &HeadModel, draws: &mut Draws, positions: &mut [[f32; 3]]) {
+    for pair in model.asymmetries.chunks(2) {
+        let value = draws.bell() * 0.15;
+        let target: &Target = &pair[usize::from(value > 0.0) % pair.len()];
+        model.displace(positions, target, value.abs());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use relievo_tensor::Random;
+
+    use super::*;
+
+    #[test]
+    fn prototype_weights_sum_to_one() {
+        let model = HeadModel::get();
+        for head in 0..50 {
+            let identity = Identity::draw_prototype(&mut Draws::new(Random::new(1, head)));
+            let weights = prototype_weights(model, &identity);
+            assert!((weights.iter().sum::<f32>() - 1.0).abs() < 1e-5);
+            assert!(weights.iter().all(|w| *w >= 0.0));
+        }
+    }
+
+    #[test]
+    fn every_shape_target_belongs_to_a_knob_and_pairs_are_found() {
+        let model = HeadModel::get();
+        let knobs = knobs(model);
+        let used = knobs.iter().flat_map(|k| k.sides.as_flattened()).flatten().count();
+        assert_eq!(used, model.shapes.len());
+        let eye = knobs.iter().find(|k| k.name == "eyes/eye-scale-decr").unwrap();
+        assert_eq!(eye.sides.len(), 2);
+        assert!(eye.sides.as_flattened().iter().all(Option::is_some));
+        let sideways = knobs.iter().find(|k| k.name == "nose/nose-trans-in").unwrap();
+        assert!(sideways.sides.as_flattened().iter().all(Option::is_some));
+    }
+
+    #[test]
+    fn expression_units_find_their_sides() {
+        assert_eq!(sided("mouth-open", "mouth-open"), Some(0));
+        assert_eq!(sided("eye-left-slit", "eye-slit"), Some(-1));
+        assert_eq!(sided("eyebrows-right-up", "eyebrows-up"), Some(1));
+        assert_eq!(sided("eyebrows-right-extern-up", "eyebrows-up"), None);
+        assert_eq!(split_unit("expression/units/asian/mouth-open"), (1, "mouth-open"));
+    }
+}

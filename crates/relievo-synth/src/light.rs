@@ -1,0 +1,22 @@
+//! Light of a picture, within the model's ranges.
+
+use relievo_data::Light;
+
+use crate::random::Draws;
+
+/// Draws a light. The direction is (x, y, 1) / norm in the canonical frame, with |x| and |y| at most 1, as the model
+/// can say it: y > 0 comes from above, x > 0 from the picture's left.
+pub(crate) fn draw(draws: &mut Draws) -> Light {
+    let x = if draws.chance(0.55) { draws.between(-1.0, 1.0) } else { 0.35 * draws.bell() };
+    let y = 0.2 + 0.35 * draws.bell();
+    let [x, y] = [x, y].map(|c| c.clamp(-1.0, 1.0));
+    let length = (x * x + y * y + 1.0).sqrt();
+    // The brightest shading, and how much of it comes from everywhere.
+    let brightest = draws.between(0.7, 1.08);
+    let share = draws.between(0.2, 0.75);
+    Light {
+        ambient: (brightest * share).min(1.0),
+        diffuse: (brightest * (1.0 - share)).min(1.0),
+        direction: [x / length, y / length, 1.0 / length],
+    }
+}

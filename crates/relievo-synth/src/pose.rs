@@ -1,0 +1,158 @@
+//! Where the head is: scaled and placed as a face crop frames it, turned, and placed again.
+//!
+//! Frame coordinates are those of the picture plane: (-0.5, -0.5) is the centre of the first pixel of the picture and
+//! (0.5, 0.5) that of the last, so nothing here depends on the picture's size. The crop is the one that real pictures
+//! get: with E the middle between the eyes and M the middle between the mouth's corners, its side is
+//! max(|EM| / 0.365, |eye - eye| / 0.371) and its centre lies at (E + M) / 2, 0.015 sides further up.
+//!
+//! The canonical head is frontal, its plane of symmetry in the middle of the frame, its size such that the crop's side
+//! is the frame's, up to jitter, and the tip of its nose at a fixed depth. The view turns it about (0, 0, 1) and shifts
+//! it so that the crop of the turned head is centred in the frame again, as crops of photographs are. The size is not
+//! adapted once more: that would be a translation along z, which the model of faces does not have.
+
+use crate::asset::{HeadModel, Region};
+use crate::random::Draws;
+
+/// Tangent of half the field of view, 10 degrees.
+pub(crate) const TAN_HALF_FOV: f32 = 0.087_488_664;
+/// Depth of the point that turning leaves in place, and the middle of the depth range 0.9..1.1.
+const PIVOT: f32 = 1.0;
+
+/// The landmarks that a face crop is made from, as vertices (centres of groups) of the model.
+pub(crate) struct Landmarks {
+    eyes: [Vec<u16>; 2],
+    mouth_corners: [u16; 2],
+}
+
+/// A viewpoint: x' = R (x - c) + c + t, c = (0, 0, 1), R = Rz Ry Rx.
+pub(crate) struct View {
+    /// Rotation about x, y, z (radians), translation along x, y, z (units).
+    pub parameters: [f32; 6],
+    rotation: [[f32; 3]; 3],
+}
+
+/// Centre (frame coordinates) and side (of the frame's) of a crop.
+struct Crop {
+    centre: [f32; 2],
+    side: f32,
+}
+
+impl Landmarks {
+    pub fn find(model: &HeadModel) -> Self {
+        // The front of each eyeball: where the iris is.
+        let eyes = [1, 2].map(|part| {
+            let mut of_eye: Vec<u16> = (model.triangles.iter().zip(&model.parts))
+                .filter(|(_, p)| **p == part)
+                .flat_map(|(corners, _)| *corners)
+                .collect();
+            of_eye.sort_unstable();
+            of_eye.dedup();
+            let front = of_eye.iter().map(|&v| model.vertices[usize::from(v)][2]).fold(f32::MIN, f32::max);
+            of_eye.retain(|&v| model.vertices[usize::from(v)][2] > front - 0.03);
+            of_eye
+        });
+        let lips = (0..model.vertices.len()).filter(|&v| model.masks[v][Region::Lips as usize] > 0.5);
+        let by_x = |a: &usize, b: &usize| model.vertices[*a][0].total_cmp(&model.vertices[*b][0]);
+        let right = lips.clone().max_by(by_x).unwrap_or_default() as u16;
+        let left = lips.min_by(by_x).unwrap_or_default() as u16;
+        Self { eyes, mouth_corners: [right, left] }
+    }
+
+    /// Crop of a head whose vertices are in the camera's frame.
+    fn crop(&self, place: impl Fn(u16) -> [f32; 3]) -> Crop {
+        let [right, left] = [0, 1].map(|side| {
+            let group = &self.eyes[side];
+            let mut sum = [0.0; 3];
+            for &vertex in group {
+                let point = place(vertex);
+                for axis in 0..3 {
+                    sum[axis] += point[axis];
+                }
+            }
+            project(sum.map(|s| s / group.len() as f32))
+        });
+        let corners = self.mouth_corners.map(|vertex| project(place(vertex)));
+        let middle = |a: [f32; 2], b: [f32; 2]| [(a[0] + b[0]) / 2.0, (a[1] + b[1]) / 2.0];
+        let distance = |a: [f32; 2], b: [f32; 2]| ((a[0] - b[0]).powi(2) + (a[1] - b[1]).powi(2)).sqrt();
+        let eyes = middle(right, left);
+        let mouth = middle(corners[0], corners[1]);
+        let side = (distance(eyes, mouth) / 0.365).max(distance(right, left) / 0.371);
+        let centre = middle(eyes, mouth);
+        Crop { centre: [centre[0], centre[1] - 0.015 * side], side }
+    }
+}
+
+/// Frame coordinates of a point in the camera's frame.
+fn project([x, y, z]: [f32; 3]) -> [f32; 2] {
+    [x / z, y / z].map(|slope| slope / (2.0 * TAN_HALF_FOV))
+}
+
+/// Places a head in the canonical frame: from decimetres, y up, to units, x right, y down, z away from the camera.
+/// `points` are the head's vertices and are replaced.
+pub(crate) fn place_canonical(landmarks: &Landmarks, points: &mut [[f32; 3]], draws: &mut Draws) {
+    let size = 1.0 + 0.035 * draws.bell();
+    let height = 0.012 * draws.bell();
+    let nose = points.iter().map(|p| p[2]).fold(f32::MIN, f32::max);
+    let nose_depth = 0.922 + 0.006 * draws.bell();
+    // Perspective is weak, so the fixed point is reached to single precision in a few rounds.
+    let (mut scale, mut middle) = (0.0966, 7.0);
+    for _ in 0..6 {
+        let crop = landmarks.crop(|v| canonical(points[usize::from(v)], scale, middle, nose, nose_depth));
+        middle += (height - crop.centre[1]) * 2.0 * TAN_HALF_FOV / scale;
+        scale *= size / crop.side;
+    }
+    for point in points {
+        *point = canonical(*point, scale, middle, nose, nose_depth);
+    }
+}
+
+fn canonical([x, y, z]: [f32; 3], scale: f32, middle: f32, nose: f32, nose_depth: f32) -> [f32; 3] {
+    [x * scale, (middle - y) * scale, nose_depth + (nose - z) * scale]
+}
+
+impl View {
+    /// Draws a viewpoint for a canonical head.
+    pub fn draw(landmarks: &Landmarks, points: &[[f32; 3]], draws: &mut Draws) -> Self {
+        let degrees = |value: f32| value.to_radians();
+        let yaw = match draws.pick(&[0.7, 0.3]) {
+            0 => 13.0 * draws.bell(),
+            _ => 24.0 * draws.bell(),
+        };
+        let rotation = [
+            degrees((5.5 * draws.bell()).clamp(-15.0, 15.0)),
+            degrees(yaw.clamp(-50.0, 50.0)),
+            degrees((4.0 * draws.bell()).clamp(-10.0, 10.0)),
+        ];
+        let wanted = [0.012 * draws.bell(), 0.012 * draws.bell()];
+        let mut view = Self::new([rotation[0], rotation[1], rotation[2], 0.0, 0.0, 0.0]);
+        for _ in 0..4 {
+            let crop = landmarks.crop(|v| view.apply(points[usize::from(v)]));
+            for axis in 0..2 {
+                view.parameters[3 + axis] += (wanted[axis] - crop.centre[axis]) * 2.0 * TAN_HALF_FOV;
+            }
+        }
+        view
+    }
+
+    pub fn new(parameters: [f32; 6]) -> Self {
+        let [(sx, cx), (sy, cy), (sz, cz)] = [0, 1, 2].map(|k| parameters[k].sin_cos());
+        let rotation = [
+            [cz * cy, cz * sy * sx - sz * cx, cz * sy * cx + sz * sx],
+            [sz * cy, sz * sy * sx + cz * cx, sz * sy * cx - cz * sx],
+            [-sy, cy * sx, cy * cx],
+        ];
+        Self { parameters, rotation }
+    }
+
+    /// A canonical point, seen from here.
+    pub fn apply(&self, [x, y, z]: [f32; 3]) -> [f32; 3] {
+        let [x, y, z] = self.rotate([x, y, z - PIVOT]);
+        let t = &self.parameters[3..];
+        [x + t[0], y + t[1], z + PIVOT + t[2]]
+    }
+
+    /// A canonical direction, seen from here.
+    pub fn rotate(&self, direction: [f32; 3]) -> [f32; 3] {
+        self.rotation.map(|row| row[0] * direction[0] + row[1] * direction[1] + row[2] * direction[2])
+    }
+}
