@@ -6,6 +6,8 @@
 //!
 //! Results do not depend on the number of threads: work is split so that no sum depends on the split.
 
+#[doc(hidden)]
+pub mod differences;
 mod error;
 pub mod ops;
 mod random;

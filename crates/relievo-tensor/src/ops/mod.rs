@@ -2,13 +2,24 @@
 
 mod activation;
 pub mod conv2d;
+mod dot;
+mod double_batch;
+mod grid_sample;
 mod group_norm;
+mod max_pool;
+mod reduce;
 mod reshape;
+mod resize;
 mod sum;
 mod vectorised;
 
 pub use activation::{Activation, activate};
 pub use conv2d::{Conv2dGeometry, ConvParams, Epilogue, conv_transpose2d, conv2d};
+pub use dot::dot;
+pub use double_batch::double_batch;
+pub use grid_sample::grid_sample;
 pub use group_norm::group_norm;
+pub use max_pool::max_pool;
 pub use reshape::reshape;
+pub use resize::{average_pool, upsample_nearest};
 pub use sum::{add_into, weighted_sum};

@@ -98,3 +98,92 @@ impl Operation for Activation {
         Ok(vec![Some(self.gradient(&backward.saved[0], backward.gradient()))])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Tape;
+    use crate::differences::{
+        assert_operation_independent_of_threads, distance, gradient_errors, random_tensor,
+    };
+
+    const ALL: [Activation; 5] = [
+        Activation::Identity,
+        Activation::Relu,
+        Activation::LeakyRelu,
+        Activation::Tanh,
+        Activation::Softplus,
+    ];
+
+    fn exact(activation: Activation, x: f64) -> f64 {
+        match activation {
+            Activation::Identity => x,
+            Activation::Relu => x.max(0.0),
+            Activation::LeakyRelu => x.max(0.2 * x),
+            Activation::Tanh => x.tanh(),
+            Activation::Softplus => x.exp().ln_1p(),
+        }
+    }
+
+    #[test]
+    fn values_and_slopes_agree_with_f64() {
+        for activation in ALL {
+            for i in -4000..4000 {
+                // Never 0, where two of them have a kink.
+                let x = (i as f32 + 0.5) / 100.0;
+                let (value, wide) = (f64::from(activation.value(x)), f64::from(x));
+                let right = exact(activation, wide);
+                assert!((value - right).abs() <= 4e-7 * right.abs(), "{activation:?} at {x}: {value}");
+                let step = 1e-6;
+                let slope = (exact(activation, wide + step) - exact(activation, wide - step)) / (2.0 * step);
+                // 1 - y^2 is known no better than y.
+                let floor = if activation == Activation::Tanh { 3e-7 } else { 3e-9 };
+                let tolerance = 1e-6 * slope.abs() + floor;
+                let found = [activation.slope(x), activation.slope_from_output(activation.value(x))];
+                for found in found.map(f64::from) {
+                    assert!((found - slope).abs() < tolerance, "{activation:?}: slope {found} at {x}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn gradients_agree_with_differences_on_any_number_of_threads() {
+        for activation in ALL {
+            let x = [random_tensor(1, [3, 5, 7])];
+            let errors = gradient_errors(&x, 1.0 / 1024.0, |x| activate(&x[0], activation)).unwrap();
+            assert!(errors[0] < 2e-3, "{activation:?}: {errors:?}");
+            assert_operation_independent_of_threads(&[random_tensor(2, [9999])], |x| {
+                activate(&x[0], activation)
+            });
+        }
+    }
+
+    #[test]
+    fn at_the_kink_and_beyond_the_range() {
+        let slopes = ALL.map(|activation| activation.slope(0.0));
+        assert_eq!(slopes, [1.0, 0.0, 0.2, 1.0, 0.5]);
+        for activation in ALL {
+            assert!(activation.value(f32::NAN).is_nan(), "{activation:?}");
+            for x in [-1e30, -100.0, 100.0, 1e30] {
+                let y = activation.value(x);
+                assert!(y.is_finite() && activation.slope(x).is_finite(), "{activation:?}");
+                assert_eq!(activation.slope_from_output(y), activation.slope(x), "{activation:?}");
+            }
+        }
+        let tape = Tape::new();
+        let x = tape.watch(&Tensor::full([0, 3], 1.0));
+        assert_eq!(activate(&x, Activation::Tanh).unwrap().elements(), 0);
+    }
+
+    #[test]
+    fn blocks_agree_with_single_values() {
+        let x = random_tensor(3, [77]);
+        for activation in ALL {
+            let mut y = x.data().to_vec();
+            activation.apply(&mut y);
+            let one_by_one: Vec<f64> = x.data().iter().map(|x| f64::from(activation.value(*x))).collect();
+            assert_eq!(distance(&y, &one_by_one), 0.0);
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! What tests of operations share: finite differences of gradients, random tensors, pools of threads. Public for
+//! the tests of the crates that define operations of their own.
+
+use crate::{Random, Result, Tape, Tensor};
+
+/// A tensor of numbers uniform in [-1, 1), the same ones for the same seed.
+pub fn random_tensor<const N: usize>(seed: u64, shape: [usize; N]) -> Tensor {
+    let random = Random::new(seed, 0);
+    let elements: Vec<f32> =
+        (0..shape.iter().product::<usize>()).map(|i| 2.0 * random.uniform(i as u64) - 1.0).collect();
+    Tensor::new(&elements, shape).expect("as many numbers as the shape has elements")
+}
+
+/// The 2-norm of `got - right`, relative to that of `right` (absolute where that is zero).
+pub fn distance(got: &[f32], right: &[f64]) -> f64 {
+    assert_eq!(got.len(), right.len(), "the lengths differ");
+    let off: f64 = got.iter().zip(right).map(|(a, b)| (f64::from(*a) - b).powi(2)).sum();
+    let all: f64 = right.iter().map(|b| b * b).sum();
+    if all > 0.0 { (off / all).sqrt() } else { off.sqrt() }
+}
+
+/// For every input, how far its gradient is from central differences, as [`distance`] has it.
+///
+/// The function differentiated is the sum of the output's elements times fixed random numbers. `step` should be a
+/// power of two, so that moving an input rounds nothing. Where the output has a kink between the ends of a step,
+/// the difference is not the gradient: choose inputs that are away from kinks, or allow for it.
+pub fn gradient_errors(
+    inputs: &[Tensor],
+    step: f32,
+    operation: impl Fn(&[Tensor]) -> Result<Tensor>,
+) -> Result<Vec<f64>> {
+    let tape = Tape::new();
+    let variables: Vec<Tensor> = inputs.iter().map(|input| tape.watch(input)).collect();
+    let output = operation(&variables)?;
+    let factors = random_tensor(0x5eed, [output.elements()]).with_shape(output.shape());
+    let gradients = tape.backward_from(&[(&output, factors.clone())])?;
+    let objective = |inputs: &[Tensor]| -> Result<f64> {
+        let output = operation(inputs)?;
+        Ok(output.data().iter().zip(factors.data()).map(|(y, f)| f64::from(*y) * f64::from(*f)).sum())
+    };
+    let mut moved = inputs.to_vec();
+    let mut errors = Vec::with_capacity(inputs.len());
+    for (index, variable) in variables.iter().enumerate() {
+        let mut differences = Vec::with_capacity(variable.elements());
+        for element in 0..variable.elements() {
+            let middle = inputs[index].data()[element];
+            let mut at = |value: f32| {
+                moved[index].data_mut()[element] = value;
+                objective(&moved)
+            };
+            let difference = at(middle + step)? - at(middle - step)?;
+            at(middle)?;
+            differences.push(difference / (2.0 * f64::from(step)));
+        }
+        let none = Tensor::zeros(variable.shape());
+        errors.push(distance(gradients.get(variable).unwrap_or(&none).data(), &differences));
+    }
+    Ok(errors)
+}
+
+/// Runs `compute` on pools of one, two, three and seven threads and asserts that every bit of what it gives is the
+/// same.
+pub fn assert_independent_of_threads(compute: impl Fn() -> Vec<Tensor> + Sync) {
+    let on = |threads: usize| -> Vec<Vec<u32>> {
+        let pool =
+            rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads can be started");
+        let tensors = pool.install(&compute);
+        tensors.iter().map(|tensor| tensor.data().iter().map(|x| x.to_bits()).collect()).collect()
+    };
+    let one = on(1);
+    for threads in [2, 3, 7] {
+        assert!(on(threads) == one, "{threads} threads give another result than one");
+    }
+}
+
+/// [`assert_independent_of_threads`] for an operation's output and the gradients of its inputs.
+pub fn assert_operation_independent_of_threads(
+    inputs: &[Tensor],
+    operation: impl Fn(&[Tensor]) -> Result<Tensor> + Sync,
+) {
+    assert_independent_of_threads(|| {
+        let tape = Tape::new();
+        let variables: Vec<Tensor> = inputs.iter().map(|input| tape.watch(input)).collect();
+        let output = operation(&variables).expect("the inputs fit");
+        let factors = random_tensor(0x5eed, [output.elements()]).with_shape(output.shape());
+        let mut gradients = tape.backward_from(&[(&output, factors)]).expect("the output is on the tape");
+        let gradients = variables.iter().filter_map(|variable| gradients.take(variable));
+        std::iter::once(output.detach()).chain(gradients).collect()
+    });
+}

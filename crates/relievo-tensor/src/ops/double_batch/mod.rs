@@ -1,0 +1,110 @@
+//! A batch followed by its mirror image: the symmetry assumption.
+
+mod cpu;
+
+use crate::{Backward, Context, Error, Operation, Result, Shape, Tensor, apply_one};
+
+struct DoubleBatch {
+    /// Whether the second half is mirrored along the width axis.
+    mirror: bool,
+}
+
+/// x followed by x mirrored along its width axis (`mirror`), or by x again, along the batch axis.
+///
+/// x `[B,H,W,C]`, `[B,H,W]`, or, without `mirror`, any shape `[B,...]`; the result has 2B. Gradient: that of the first
+/// half plus that of the second, mirrored back.
+///
+/// # Errors
+/// If x has no batch axis, or `mirror` is asked of a tensor without a width.
+pub fn double_batch(x: &Tensor, mirror: bool) -> Result<Tensor> {
+    apply_one(DoubleBatch { mirror }, &[x])
+}
+
+impl DoubleBatch {
+    /// Width and channels of the rows that are mirrored; a row of one wide pixel where nothing is.
+    fn row(&self, shape: Shape) -> [usize; 2] {
+        match *shape {
+            [_, _, width, channels] if self.mirror => [width, channels],
+            [_, _, width] if self.mirror => [width, 1],
+            _ => [1, shape.get(1..).unwrap_or_default().iter().product()],
+        }
+    }
+}
+
+/// The shape with another batch.
+fn with_batch(shape: Shape, batch: usize) -> Shape {
+    let mut extents = [1; crate::MAX_RANK];
+    extents[..shape.len()].copy_from_slice(&shape);
+    extents[0] = batch;
+    Shape::from(&extents[..shape.len()])
+}
+
+impl Operation for DoubleBatch {
+    fn name(&self) -> &'static str {
+        "double_batch"
+    }
+
+    fn forward(&self, inputs: &[&Tensor], _: &mut Context) -> Result<Vec<Tensor>> {
+        let shape = inputs[0].shape();
+        if shape.is_empty() || self.mirror && !matches!(shape.len(), 3 | 4) {
+            let detail =
+                format!("a tensor of shape {shape} has no {}", if self.mirror { "width" } else { "batch" });
+            return Err(Error::shape(self.name(), detail));
+        }
+        let mut y = Tensor::scratch(with_batch(shape, 2 * shape[0]));
+        cpu::forward(self.row(shape), inputs[0].data(), y.data_mut());
+        Ok(vec![y])
+    }
+
+    fn backward(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
+        let dy = backward.gradient();
+        let shape = with_batch(dy.shape(), dy.shape()[0] / 2);
+        let mut dx = Tensor::scratch(shape);
+        cpu::backward(self.row(shape), dy.data(), dx.data_mut());
+        Ok(vec![Some(dx)])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::differences::{assert_operation_independent_of_threads, gradient_errors, random_tensor};
+
+    #[test]
+    fn the_second_half_is_mirrored_along_the_width() {
+        let x = Tensor::new(&[0.0, 1.0, 2.0, 3.0, 4.0, 5.0], [1, 1, 3, 2]).unwrap();
+        let y = double_batch(&x, true).unwrap();
+        assert_eq!(*y.shape(), [2, 1, 3, 2]);
+        assert_eq!(y.data(), [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 4.0, 5.0, 2.0, 3.0, 0.0, 1.0]);
+        let x = Tensor::new(&[0.0, 1.0, 2.0, 3.0], [1, 2, 2]).unwrap();
+        assert_eq!(double_batch(&x, true).unwrap().data(), [0.0, 1.0, 2.0, 3.0, 1.0, 0.0, 3.0, 2.0]);
+        let x = Tensor::new(&[0.0, 1.0, 2.0, 3.0], [2, 2]).unwrap();
+        let y = double_batch(&x, false).unwrap();
+        assert_eq!((&*y.shape(), y.data()), (&[4, 2][..], &[0.0, 1.0, 2.0, 3.0, 0.0, 1.0, 2.0, 3.0][..]));
+    }
+
+    #[test]
+    fn gradients_agree_with_differences_on_any_number_of_threads() {
+        let x = [random_tensor(1, [3, 4, 5, 2])];
+        for mirror in [true, false] {
+            let run = |x: &[Tensor]| double_batch(&x[0], mirror);
+            assert!(gradient_errors(&x, 0.25, run).unwrap()[0] < 1e-6);
+            assert_operation_independent_of_threads(&x, run);
+        }
+        assert!(
+            gradient_errors(&[random_tensor(1, [2, 3, 4])], 0.25, |x| double_batch(&x[0], true)).unwrap()[0]
+                < 1e-6
+        );
+        assert!(
+            gradient_errors(&[random_tensor(1, [2, 6])], 0.25, |x| double_batch(&x[0], false)).unwrap()[0]
+                < 1e-6
+        );
+    }
+
+    #[test]
+    fn what_has_no_width_is_not_mirrored() {
+        let error = double_batch(&Tensor::zeros([2, 3]), true).unwrap_err().to_string();
+        assert_eq!(error, "double_batch: a tensor of shape [2, 3] has no width");
+        assert!(double_batch(&Tensor::scalar(1.0), false).is_err());
+    }
+}

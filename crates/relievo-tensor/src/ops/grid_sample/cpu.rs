@@ -1,0 +1,152 @@
+//! Values and the gradient of the grid: one task per row of the grid. The gradient of the pictures is scattered, one
+//! task per picture, so that what falls on one pixel is always added in the same order.
+
+use rayon::prelude::*;
+
+/// Extents of pictures and grids.
+#[derive(Clone, Copy)]
+pub struct Layout {
+    /// Rows of the pictures.
+    pub height: usize,
+    /// Columns of the pictures.
+    pub width: usize,
+    /// Channels of the pictures.
+    pub channels: usize,
+    /// Rows of the grids.
+    pub rows: usize,
+    /// Columns of the grids.
+    pub columns: usize,
+}
+
+impl Layout {
+    fn picture(self) -> usize {
+        self.height * self.width * self.channels
+    }
+
+    fn grid(self) -> usize {
+        self.rows * self.columns * 2
+    }
+
+    fn output(self) -> usize {
+        self.rows * self.columns * self.channels
+    }
+}
+
+/// The four pixels around a place.
+struct Cell {
+    /// Where the top left pixel starts in the picture; may lie outside of it.
+    corner: isize,
+    /// Which of the top left, top right, bottom left and bottom right pixels lie inside.
+    inside: [bool; 4],
+    /// How far the place is from the left column and the top row, in pixels.
+    along: f32,
+    down: f32,
+}
+
+impl Cell {
+    #[inline(always)]
+    fn at(layout: Layout, place: &[f32]) -> Self {
+        // The first pixel at or before a coordinate, as a number that cannot overflow: -2 and `extent` stand for
+        // everything that is out of reach on either side.
+        let split = |coordinate: f32, extent: usize| {
+            let position = (coordinate + 1.0) * 0.5 * (extent as f32 - 1.0);
+            let first = position.floor();
+            (first.clamp(-2.0, extent as f32) as isize, position - first)
+        };
+        let (column, along) = split(place[0], layout.width);
+        let (row, down) = split(place[1], layout.height);
+        let within = |index: isize, extent: usize| index >= 0 && index < extent as isize;
+        let (left, right) = (within(column, layout.width), within(column + 1, layout.width));
+        let (top, bottom) = (within(row, layout.height), within(row + 1, layout.height));
+        Self {
+            corner: (row * layout.width as isize + column) * layout.channels as isize,
+            inside: [top && left, top && right, bottom && left, bottom && right],
+            along,
+            down,
+        }
+    }
+
+    /// The weights of the four pixels.
+    #[inline(always)]
+    fn weights(&self) -> [f32; 4] {
+        let (left, top) = (1.0 - self.along, 1.0 - self.down);
+        [left * top, self.along * top, left * self.down, self.along * self.down]
+    }
+
+    /// Which of the four pixels lie inside, and where each starts in the picture.
+    #[inline(always)]
+    fn pixels(&self, layout: Layout) -> impl Iterator<Item = (usize, usize)> {
+        let (channels, line) = (layout.channels as isize, (layout.width * layout.channels) as isize);
+        let offsets = [0, channels, line, line + channels];
+        let (corner, inside) = (self.corner, self.inside);
+        (0..4).filter(move |i| inside[*i]).map(move |i| (i, (corner + offsets[i]) as usize))
+    }
+}
+
+/// y from pictures and grids.
+pub fn forward(layout: Layout, picture: &[f32], grid: &[f32], y: &mut [f32]) {
+    let pictures = picture.par_chunks(layout.picture());
+    let outputs = grid.par_chunks(layout.grid()).zip(y.par_chunks_mut(layout.output()));
+    pictures.zip(outputs).for_each(|(picture, (grid, y))| {
+        let rows =
+            grid.par_chunks(layout.columns * 2).zip(y.par_chunks_mut(layout.columns * layout.channels));
+        rows.for_each(|(grid, y)| {
+            for (place, y) in grid.chunks_exact(2).zip(y.chunks_exact_mut(layout.channels)) {
+                let cell = Cell::at(layout, place);
+                let weights = cell.weights();
+                y.fill(0.0);
+                for (i, start) in cell.pixels(layout) {
+                    for (y, value) in y.iter_mut().zip(&picture[start..start + layout.channels]) {
+                        *y += weights[i] * value;
+                    }
+                }
+            }
+        });
+    });
+}
+
+/// The gradient of the pictures.
+pub fn picture_gradient(layout: Layout, grid: &[f32], dy: &[f32], dpicture: &mut [f32]) {
+    let gradients = grid.par_chunks(layout.grid()).zip(dy.par_chunks(layout.output()));
+    dpicture.par_chunks_mut(layout.picture()).zip(gradients).for_each(|(dpicture, (grid, dy))| {
+        dpicture.fill(0.0);
+        for (place, dy) in grid.chunks_exact(2).zip(dy.chunks_exact(layout.channels)) {
+            let cell = Cell::at(layout, place);
+            let weights = cell.weights();
+            for (i, start) in cell.pixels(layout) {
+                for (sum, dy) in dpicture[start..start + layout.channels].iter_mut().zip(dy) {
+                    *sum += weights[i] * dy;
+                }
+            }
+        }
+    });
+}
+
+/// The gradient of the grids from pictures, grids and dy.
+pub fn grid_gradient(layout: Layout, [picture, grid, dy]: [&[f32]; 3], dgrid: &mut [f32]) {
+    let inputs = picture.par_chunks(layout.picture()).zip(grid.par_chunks(layout.grid()));
+    let outputs = dy.par_chunks(layout.output()).zip(dgrid.par_chunks_mut(layout.grid()));
+    let scale = [layout.width, layout.height].map(|extent| 0.5 * (extent as f32 - 1.0));
+    inputs.zip(outputs).for_each(|((picture, grid), (dy, dgrid))| {
+        let places = grid.par_chunks(layout.columns * 2).zip(dgrid.par_chunks_mut(layout.columns * 2));
+        let rows = places.zip(dy.par_chunks(layout.columns * layout.channels));
+        rows.for_each(|((grid, dgrid), dy)| {
+            let places = grid.chunks_exact(2).zip(dgrid.chunks_exact_mut(2));
+            for ((place, dplace), dy) in places.zip(dy.chunks_exact(layout.channels)) {
+                let cell = Cell::at(layout, place);
+                // dy times the value of each of the four pixels.
+                let mut products = [0.0; 4];
+                for (i, start) in cell.pixels(layout) {
+                    let pixel = &picture[start..start + layout.channels];
+                    products[i] = pixel.iter().zip(dy).map(|(value, dy)| value * dy).sum();
+                }
+                let [top_left, top_right, bottom_left, bottom_right] = products;
+                let (left, top) = (1.0 - cell.along, 1.0 - cell.down);
+                dplace[0] =
+                    scale[0] * (top * (top_right - top_left) + cell.down * (bottom_right - bottom_left));
+                dplace[1] =
+                    scale[1] * (left * (bottom_left - top_left) + cell.along * (bottom_right - top_right));
+            }
+        });
+    });
+}

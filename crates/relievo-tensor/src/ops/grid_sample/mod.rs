@@ -1,0 +1,194 @@
+//! Bilinear sampling of pictures at given places: the warp (Jaderberg et al. 2015, spatial transformers).
+
+mod cpu;
+
+use crate::{Backward, Context, Error, Operation, Result, Tensor, apply_one};
+
+struct GridSample;
+
+/// The picture at the places of the grid: picture `[B,H,W,C]`, grid `[B,H',W',2]`, result `[B,H',W',C]`.
+///
+/// A place is (x, y), with -1 the centre of the first column or row and 1 that of the last (PyTorch's
+/// `align_corners=True`). Between centres the value is bilinear; outside, pixels are zero, so that the value falls to
+/// zero over one pixel. With the corners' weights w and values p: d/dp = w dy, d/dx = (W-1)/2 * sum of
+/// dy (p_right - p_left) over both rows, weighted as they are; alike in y. On the centres themselves, the gradient
+/// is that of the cell to the right and below, as in PyTorch. A place that is not a number gives NaN.
+///
+/// # Errors
+/// If the shapes do not fit.
+pub fn grid_sample(picture: &Tensor, grid: &Tensor) -> Result<Tensor> {
+    apply_one(GridSample, &[picture, grid])
+}
+
+fn layout(picture: &Tensor, grid: &Tensor) -> Result<cpu::Layout> {
+    let [batch, height, width, channels] = picture.axes("grid_sample")?;
+    let [grids, rows, columns, two] = grid.axes("grid_sample")?;
+    if grids != batch || two != 2 || picture.elements() == 0 || grid.elements() == 0 {
+        let detail = format!("a grid of shape {} for pictures of shape {}", grid.shape(), picture.shape());
+        return Err(Error::shape("grid_sample", detail));
+    }
+    Ok(cpu::Layout { height, width, channels, rows, columns })
+}
+
+impl Operation for GridSample {
+    fn name(&self) -> &'static str {
+        "grid_sample"
+    }
+
+    fn forward(&self, inputs: &[&Tensor], context: &mut Context) -> Result<Vec<Tensor>> {
+        let &[picture, grid] = inputs else { unreachable!("grid_sample passes two inputs") };
+        let layout = layout(picture, grid)?;
+        let mut y = Tensor::scratch([picture.shape()[0], layout.rows, layout.columns, layout.channels]);
+        cpu::forward(layout, picture.data(), grid.data(), y.data_mut());
+        context.save(picture);
+        context.save(grid);
+        Ok(vec![y])
+    }
+
+    fn backward(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
+        let [picture, grid] = backward.saved else { unreachable!("two tensors were saved") };
+        let layout = layout(picture, grid)?;
+        let dy = backward.gradient().data();
+        let dpicture = backward.wants(0).then(|| {
+            let mut dpicture = Tensor::scratch(picture.shape());
+            cpu::picture_gradient(layout, grid.data(), dy, dpicture.data_mut());
+            dpicture
+        });
+        let dgrid = backward.wants(1).then(|| {
+            let mut dgrid = Tensor::scratch(grid.shape());
+            cpu::grid_gradient(layout, [picture.data(), grid.data(), dy], dgrid.data_mut());
+            dgrid
+        });
+        Ok(vec![dpicture, dgrid])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Tape;
+    use crate::differences::{
+        assert_operation_independent_of_threads, distance, gradient_errors, random_tensor,
+    };
+
+    /// Value, gradient of the pictures and of the grid by the definition, in f64.
+    fn naive(picture: &Tensor, grid: &Tensor, dy: &Tensor) -> [Vec<f64>; 3] {
+        let [batch, h, w, c] = picture.axes("").unwrap();
+        let [_, rows, columns, _] = grid.axes("").unwrap();
+        let mut y = vec![0.0; dy.elements()];
+        let mut dpicture = vec![0.0; picture.elements()];
+        let mut dgrid = vec![0.0; grid.elements()];
+        for place in 0..batch * rows * columns {
+            let x_scale = (w as f64 - 1.0) / 2.0;
+            let y_scale = (h as f64 - 1.0) / 2.0;
+            let column = (f64::from(grid.data()[2 * place]) + 1.0) * x_scale;
+            let row = (f64::from(grid.data()[2 * place + 1]) + 1.0) * y_scale;
+            for v in 0..h {
+                for u in 0..w {
+                    let (along, down) = (column - u as f64, row - v as f64);
+                    // At a centre the slope is that of the cell to the right.
+                    let hat = |t: f64| (1.0 - t.abs()).max(0.0);
+                    let slope = |t: f64| {
+                        if (-1.0..0.0).contains(&t) {
+                            1.0
+                        } else if (0.0..1.0).contains(&t) {
+                            -1.0
+                        } else {
+                            0.0
+                        }
+                    };
+                    for channel in 0..c {
+                        let pixel = ((place / (rows * columns) * h + v) * w + u) * c + channel;
+                        let value = f64::from(picture.data()[pixel]);
+                        let dy = f64::from(dy.data()[place * c + channel]);
+                        y[place * c + channel] += hat(along) * hat(down) * value;
+                        dpicture[pixel] += hat(along) * hat(down) * dy;
+                        dgrid[2 * place] += slope(along) * x_scale * hat(down) * value * dy;
+                        dgrid[2 * place + 1] += slope(down) * y_scale * hat(along) * value * dy;
+                    }
+                }
+            }
+        }
+        [y, dpicture, dgrid]
+    }
+
+    fn compare(picture: &Tensor, grid: &Tensor) {
+        let [batch, rows, columns, _] = grid.axes("").unwrap();
+        let dy = random_tensor(9, [batch, rows, columns, picture.shape()[3]]);
+        let tape = Tape::new();
+        let variables = [tape.watch(picture), tape.watch(grid)];
+        let y = grid_sample(&variables[0], &variables[1]).unwrap();
+        let gradients = tape.backward_from(&[(&y, dy.clone())]).unwrap();
+        let found = [
+            y.data(),
+            gradients.get(&variables[0]).unwrap().data(),
+            gradients.get(&variables[1]).unwrap().data(),
+        ];
+        for (index, (found, right)) in found.into_iter().zip(naive(picture, grid, &dy)).enumerate() {
+            let off = distance(found, &right);
+            assert!(off < 3e-6, "{} at {}, {index}: off by {off}", grid.shape(), picture.shape());
+        }
+    }
+
+    /// A grid of random places that reach a little beyond the picture.
+    fn wide_grid(seed: u64, shape: [usize; 4]) -> Tensor {
+        let places: Vec<f32> = random_tensor(seed, shape).data().iter().map(|x| 1.5 * x).collect();
+        Tensor::new(&places, shape).unwrap()
+    }
+
+    #[test]
+    fn agrees_with_the_definition_inside_and_outside() {
+        for c in [1, 2, 3, 5] {
+            compare(&random_tensor(1, [2, 5, 7, c]), &wide_grid(2, [2, 9, 4, 2]));
+        }
+        compare(&random_tensor(1, [1, 1, 4, 3]), &wide_grid(2, [1, 3, 3, 2]));
+    }
+
+    #[test]
+    fn on_the_centres_and_half_outside() {
+        // Five columns and rows: centres at multiples of 1/2. Corners, beyond them by half a pixel and by a whole one.
+        let ticks = [-1.75, -1.5, -1.25, -1.0, -0.5, 0.0, 0.25, 1.0, 1.25, 1.5, 1.75];
+        let places: Vec<f32> = ticks.iter().flat_map(|y| ticks.iter().flat_map(move |x| [*x, *y])).collect();
+        let grid = Tensor::new(&places, [1, 11, 11, 2]).unwrap();
+        let picture = random_tensor(1, [1, 5, 5, 3]);
+        compare(&picture, &grid);
+        let y = grid_sample(&picture, &grid).unwrap();
+        let at = |row: usize, column: usize| &y.data()[(row * 11 + column) * 3..][..3];
+        assert_eq!(at(3, 3), &picture.data()[..3]);
+        assert_eq!(
+            at(2, 3),
+            [0.5, 0.5, 0.5].iter().zip(&picture.data()[..3]).map(|(a, b)| a * b).collect::<Vec<_>>()
+        );
+        assert_eq!(at(1, 3), [0.0; 3]);
+    }
+
+    #[test]
+    fn gradients_agree_with_differences_on_any_number_of_threads() {
+        let inputs = [random_tensor(1, [2, 6, 5, 3]), wide_grid(2, [2, 4, 3, 2])];
+        let run = |inputs: &[Tensor]| grid_sample(&inputs[0], &inputs[1]);
+        let errors = gradient_errors(&inputs, 1.0 / 4096.0, run).unwrap();
+        assert!(errors[0] < 1e-3 && errors[1] < 1e-2, "{errors:?}");
+        let inputs = [random_tensor(1, [5, 33, 31, 3]), wide_grid(2, [5, 31, 35, 2])];
+        assert_operation_independent_of_threads(&inputs, run);
+    }
+
+    #[test]
+    fn far_and_undefined_places_do_no_harm() {
+        let places = [1e30, 0.0, f32::INFINITY, f32::NEG_INFINITY, -1e30, 1e30, f32::NAN, 0.0];
+        let grid = Tensor::new(&places, [1, 1, 4, 2]).unwrap();
+        let tape = Tape::new();
+        let picture = tape.watch(&Tensor::full([1, 3, 3, 1], 1.0));
+        let y = grid_sample(&picture, &grid).unwrap();
+        assert_eq!(y.data()[..3], [0.0; 3]);
+        assert!(y.data()[3].is_nan());
+        assert!(tape.backward(&y).is_ok());
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        let picture = Tensor::zeros([2, 4, 4, 3]);
+        let error = grid_sample(&picture, &Tensor::zeros([1, 4, 4, 2])).unwrap_err().to_string();
+        assert_eq!(error, "grid_sample: a grid of shape [1, 4, 4, 2] for pictures of shape [2, 4, 4, 3]");
+        assert!(grid_sample(&picture, &Tensor::zeros([2, 4, 4, 3])).is_err());
+    }
+}

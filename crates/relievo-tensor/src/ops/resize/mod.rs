@@ -1,0 +1,155 @@
+//! Resizing by whole factors: up by repetition, down by means. Each is the other's gradient, up to a factor.
+
+mod cpu;
+
+use crate::{Backward, Context, Error, Operation, Result, Shape, Tensor, apply_one};
+
+/// Every pixel of x `[B,H,W,C]` repeated to factor x factor pixels: `[B,factor*H,factor*W,C]`. Gradient: the sum over
+/// the copies.
+///
+/// # Errors
+/// If x has not four axes or the factor is zero.
+pub fn upsample_nearest(x: &Tensor, factor: usize) -> Result<Tensor> {
+    apply_one(UpsampleNearest { factor }, &[x])
+}
+
+/// The mean of every factor x factor pixels of x `[B,H,W,C]`: `[B,H/factor,W/factor,C]`. Without channels:
+/// `[B,H,W]` to `[B,H/factor,W/factor]`. Gradient: an equal share for every pixel.
+///
+/// # Errors
+/// If x has another number of axes or the factor does not divide height and width.
+pub fn average_pool(x: &Tensor, factor: usize) -> Result<Tensor> {
+    apply_one(AveragePool { factor }, &[x])
+}
+
+struct UpsampleNearest {
+    factor: usize,
+}
+
+struct AveragePool {
+    factor: usize,
+}
+
+/// A shape with the extents of its second and third axis changed, as those of the small and of the large pictures.
+fn resized(shape: Shape, height: usize, width: usize) -> Shape {
+    let mut extents = [1; crate::MAX_RANK];
+    extents[..shape.len()].copy_from_slice(&shape);
+    extents[1] = height;
+    extents[2] = width;
+    Shape::from(&extents[..shape.len()])
+}
+
+/// Channels of `[B,H,W,C]`, one for `[B,H,W]`.
+fn channels(shape: Shape) -> usize {
+    shape.get(3).copied().unwrap_or(1)
+}
+
+impl Operation for UpsampleNearest {
+    fn name(&self) -> &'static str {
+        "upsample_nearest"
+    }
+
+    fn forward(&self, inputs: &[&Tensor], _: &mut Context) -> Result<Vec<Tensor>> {
+        let [_, h, w, channels] = inputs[0].axes(self.name())?;
+        if self.factor == 0 {
+            return Err(Error::shape(self.name(), "the factor is zero"));
+        }
+        let mut y = Tensor::scratch(resized(inputs[0].shape(), h * self.factor, w * self.factor));
+        cpu::spread([w, channels, self.factor], 1.0, inputs[0].data(), y.data_mut());
+        Ok(vec![y])
+    }
+
+    fn backward(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
+        let dy = backward.gradient();
+        let [_, h, w, channels] = dy.axes(self.name())?;
+        let mut dx = Tensor::scratch(resized(dy.shape(), h / self.factor, w / self.factor));
+        cpu::gather([w / self.factor, channels, self.factor], 1.0, dy.data(), dx.data_mut());
+        Ok(vec![Some(dx)])
+    }
+}
+
+impl AveragePool {
+    fn share(&self) -> f32 {
+        1.0 / (self.factor * self.factor) as f32
+    }
+}
+
+impl Operation for AveragePool {
+    fn name(&self) -> &'static str {
+        "average_pool"
+    }
+
+    fn forward(&self, inputs: &[&Tensor], _: &mut Context) -> Result<Vec<Tensor>> {
+        let shape = inputs[0].shape();
+        let ([_, h, w] | [_, h, w, _]) = *shape else {
+            let detail = format!("needs a tensor of 3 or 4 axes, got the shape {shape}");
+            return Err(Error::shape(self.name(), detail));
+        };
+        if self.factor == 0 || h % self.factor != 0 || w % self.factor != 0 {
+            let detail = format!("the factor {} does not divide the pictures of {shape}", self.factor);
+            return Err(Error::shape(self.name(), detail));
+        }
+        let mut y = Tensor::scratch(resized(shape, h / self.factor, w / self.factor));
+        let line = [w / self.factor, channels(shape), self.factor];
+        cpu::gather(line, self.share(), inputs[0].data(), y.data_mut());
+        Ok(vec![y])
+    }
+
+    fn backward(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
+        let dy = backward.gradient();
+        let (h, w) = (dy.shape()[1], dy.shape()[2]);
+        let mut dx = Tensor::scratch(resized(dy.shape(), h * self.factor, w * self.factor));
+        cpu::spread([w, channels(dy.shape()), self.factor], self.share(), dy.data(), dx.data_mut());
+        Ok(vec![Some(dx)])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::differences::{
+        assert_operation_independent_of_threads, distance, gradient_errors, random_tensor,
+    };
+
+    #[test]
+    fn up_repeats_and_down_averages() {
+        for factor in [1, 2, 3] {
+            let (h, w, c) = (3, 5, 7);
+            let x = random_tensor(1, [2, h, w, c]);
+            let up = upsample_nearest(&x, factor).unwrap();
+            assert_eq!(*up.shape(), [2, h * factor, w * factor, c]);
+            for (i, y) in up.data().iter().enumerate() {
+                let (row, column, channel) = (i / c / (w * factor), i / c % (w * factor), i % c);
+                let picture = row / (h * factor);
+                let row = row % (h * factor) / factor;
+                assert_eq!(*y, x.data()[((picture * h + row) * w + column / factor) * c + channel]);
+            }
+            let down = average_pool(&up, factor).unwrap();
+            let exact: Vec<f64> = x.data().iter().map(|x| f64::from(*x)).collect();
+            assert!(distance(down.data(), &exact) < 1e-7);
+        }
+        let mask = Tensor::new(&[1.0, 0.0, 1.0, 1.0, 1.0, 1.0, 0.0, 0.0], [1, 2, 4]).unwrap();
+        assert_eq!(average_pool(&mask, 2).unwrap().data(), [0.75, 0.5]);
+    }
+
+    #[test]
+    fn gradients_agree_with_differences_on_any_number_of_threads() {
+        let x = [random_tensor(2, [2, 6, 9, 5])];
+        for run in [|x: &[Tensor]| upsample_nearest(&x[0], 2), |x: &[Tensor]| average_pool(&x[0], 3)] {
+            let errors = gradient_errors(&x, 0.25, run).unwrap();
+            assert!(errors[0] < 1e-5, "{errors:?}");
+            assert_operation_independent_of_threads(&x, run);
+        }
+        let plane = [random_tensor(3, [2, 4, 6])];
+        assert!(gradient_errors(&plane, 0.25, |x| average_pool(&x[0], 2)).unwrap()[0] < 1e-5);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        let x = Tensor::zeros([1, 6, 4, 2]);
+        let error = average_pool(&x, 4).unwrap_err().to_string();
+        assert_eq!(error, "average_pool: the factor 4 does not divide the pictures of [1, 6, 4, 2]");
+        assert!(average_pool(&x, 0).is_err() && upsample_nearest(&x, 0).is_err());
+        assert!(upsample_nearest(&Tensor::zeros([2, 2]), 2).is_err());
+    }
+}
