@@ -14,4 +14,4 @@ pub use losses::Losses;
 pub use model::{Model, ModelError};
 pub use prediction::Prediction;
 pub use settings::{LightModel, ModelSettings, Preset};
-pub use weights::WeightsError;
+pub use weights::{SETTINGS_KEY, WeightsError};

@@ -2,12 +2,14 @@
 
 use relievo_tensor::ops::{dot, perceptual_loss, photometric_loss, smoothness, weighted_sum};
 use relievo_tensor::{Error, Tape, Tensor};
+use serde::{Deserialize, Serialize};
 
 use crate::model::{Model, ModelError};
 use crate::prediction::Prediction;
 
 /// The terms of the loss. With confidence they are negative log likelihoods and may be below zero.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Losses {
     /// What is minimised: photometric + flip weight * photometric_flip + perceptual weight * (perceptual + flip
     /// weight * perceptual_flip) + smoothness weight * smoothness.

@@ -9,8 +9,8 @@ use safetensors::{Dtype, SafeTensors};
 use crate::model::{Model, ModelError};
 use crate::settings::ModelSettings;
 
-/// The key under which the settings stand in the metadata, as JSON.
-const SETTINGS_KEY: &str = "relievo.model";
+/// The key under which the settings stand in a weights file's metadata, as JSON.
+pub const SETTINGS_KEY: &str = "relievo.model";
 
 /// Why weights cannot be read.
 #[derive(Debug, thiserror::Error)]
