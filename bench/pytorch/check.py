@@ -1,0 +1,189 @@
+"""Checks the PyTorch peer against the reference tensors, so that what it is timed on is known to be right.
+
+    python check.py [FOLDER]
+
+FOLDER holds golden sets, plain or packed; without it the RELIEVO_GOLDEN folder, else the repository's copies.
+Prints one line per tensor; exit status 1 if any is out of tolerance.
+"""
+
+import gzip
+import os
+import pathlib
+import sys
+
+import numpy
+import torch
+
+import model
+import nets
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
+def read(path):
+    raw = path.read_bytes()
+    return nets.read_safetensors(gzip.decompress(raw) if path.suffix == ".gz" else raw)
+
+
+def formula(k, count, scale=1.0):
+    """`count` numbers in (-scale, scale) from the reference tensors' formula (assets/golden/README.md)."""
+    wrap = numpy.uint64(0xFFFFFFFF)
+    x = numpy.arange(count, dtype=numpy.uint64) * numpy.uint64(1664525)
+    x = (x + numpy.uint64((k * 1013904223 + 12345) & 0xFFFFFFFF)) & wrap
+    x = ((x ^ (x >> numpy.uint64(16))) * numpy.uint64(0x45D9F3B)) & wrap
+    x = x ^ (x >> numpy.uint64(16))
+    return torch.from_numpy(((x.astype(numpy.float64) / 2**31 - 1) * scale).astype(numpy.float32))
+
+
+@torch.no_grad()
+def fill(networks, k):
+    for _, parameter in networks.named_parameters():
+        if parameter.dim() == 4:
+            scale = (3 / parameter[0].numel()) ** 0.5
+            values = formula(k, parameter.numel(), scale)
+        else:
+            values = 0.1 * formula(k, parameter.numel())
+        parameter.copy_(values.view(parameter.shape))
+        k += 1
+    for module in networks.modules():
+        if isinstance(module, torch.nn.GroupNorm):
+            module.weight += 1
+
+
+def golden_name(name):
+    """A parameter's name here to its name in the golden files."""
+    net, rest = name.split(".", 1)
+    if net == "confidence":
+        rest = rest.replace("trunk.", "network.").replace("picture_head.", "out_net1.").replace("feature_head.", "out_net2.")
+    else:
+        rest = f"network.{rest}"
+    return f"net{net[0].upper()}.{rest}"
+
+
+class Report:
+    def __init__(self):
+        self.failed = 0
+
+    def line(self, name, what, value, limit):
+        good = value <= limit
+        self.failed += not good
+        print(f"{'ok  ' if good else 'FAIL'} {name:44s} {what} {value:.2e} (limit {limit:.0e})")
+
+    def smooth(self, name, ours, golden, limit=5e-5):
+        error = (ours.double() - golden.double()).norm() / golden.double().norm().clamp(min=1e-30)
+        self.line(name, "relative error", error.item(), limit)
+
+    def behind_rasteriser(self, name, ours, golden):
+        off = ((ours - golden).abs() > 1e-4).double().mean().item()
+        self.line(name, "share beyond 1e-4", off, 5e-3)
+
+    def gradient(self, name, ours, golden):
+        a, b = ours.double().flatten(), golden.double().flatten()
+        if b.norm() == 0:
+            return self.line(name, "norm", a.norm().item(), 0)
+        self.line(name, "1 - cosine", 1 - (a @ b / a.norm() / b.norm().clamp(min=1e-300)).item(), 1e-3)
+        self.line(name, "norm off by", abs(a.norm() / b.norm() - 1).item(), 1e-2)
+
+
+def check_operations(path, report):
+    golden, _ = read(path)
+    config = model.Config()
+
+    def leaves():
+        return [golden[name].clone().requires_grad_() for name in ("depth", "view", "im")]
+
+    operations = {
+        "grid_3d": lambda d, v, i: model.lift(d),
+        "normal": lambda d, v, i: model.normals(d),
+        "warped_3d_grid": lambda d, v, i: model.move(model.lift(d), v),
+        "warped_depth": lambda d, v, i: model.warped_depth(config, d, v),
+        "inv_warped_2d_grid": lambda d, v, i: model.sampling_grid(d, v),
+        "reprojected_im": lambda d, v, i: model.sample(
+            i, model.sampling_grid(model.warped_depth(config, d, v), v)
+        ),
+    }
+    for name, operation in operations.items():
+        inputs = leaves()
+        value = operation(*inputs)
+        rough = name in ("warped_depth", "reprojected_im")
+        (report.behind_rasteriser if rough else report.smooth)(name, value, golden[name])
+        (value * formula(sum(name.encode()), value.numel()).view(value.shape)).sum().backward()
+        for label, leaf in zip(("depth", "view", "im"), inputs):
+            key = f"{name}.grad_{label}"
+            if key in golden:
+                (report.gradient if rough else report.smooth)(key, leaf.grad, golden[key])
+
+
+BEHIND_RASTERISER = {"recon_depth", "recon_im", "recon_normal"}
+
+
+def check_step(path, vgg, report):
+    golden, metadata = read(path)
+    config = model.PRESETS[metadata["config"]]
+    networks = nets.Networks(config.confidence)
+    fill(networks, int(metadata["lcg_base"]))
+    adam = model.optimiser(networks)
+    curve = golden["loss_curve_20_steps"]
+    for step in range(len(curve)):
+        out = model.forward(config, networks, vgg, golden["input"])
+        loss = out["loss_total"]
+        relative = abs(loss.item() / curve[step].item() - 1)
+        report.line(f"loss of step {step}", "relative error", relative, {0: 1e-5, 1: 1e-4}.get(step, 3e-2))
+        adam.zero_grad()
+        if step > 0:
+            loss.backward()
+            adam.step()
+            continue
+        tracked = {name: value for name, value in out.items() if f"grad.{name}" in golden}
+        for value in tracked.values():
+            value.retain_grad()
+        loss.backward()
+        for name, value in out.items():
+            if name not in golden:
+                continue
+            value = value.detach()
+            if name.startswith("loss_"):
+                report.smooth(name, value, golden[name], 1e-5)
+            elif name in BEHIND_RASTERISER:
+                report.behind_rasteriser(name, value, golden[name])
+            else:
+                report.smooth(name, value, golden[name])
+        for name, value in tracked.items():
+            # The mirrored and the plain half are the same tensor before they part; the reference counts both alike.
+            report.gradient(f"grad.{name}", value.grad, golden[f"grad.{name}"])
+        for name, parameter in networks.named_parameters():
+            name, gradient = golden_name(name), parameter.grad.double()
+            statistics = torch.stack([gradient.sum(), gradient.abs().sum(), gradient.norm()])
+            expected = golden[f"gradstat.{name}"].double()
+            report.line(f"gradstat.{name}", "norm off by", abs(statistics[2] / expected[2] - 1).item(), 5e-3)
+            head = gradient.flatten()[:256]
+            report.smooth(f"gradhead.{name}", head, golden[f"gradhead.{name}"], 5e-2)
+        adam.step()
+        for name, parameter in networks.named_parameters():
+            name = golden_name(name)
+            report.smooth(f"paramhead1.{name}", parameter.detach().flatten()[:64], golden[f"paramhead1.{name}"], 1e-3)
+
+
+def main(folder):
+    torch.manual_seed(0)
+    report = Report()
+    weights, _ = read(next((ROOT / "assets" / "vgg").glob("*.safetensors")))
+    vgg = nets.VggFeatures(weights)
+    files = sorted(folder.iterdir())
+    found = 0
+    for path in files:
+        if path.suffix not in (".safetensors", ".gz"):
+            continue
+        if path.name.startswith(("ops", "step_")):
+            found += 1
+            print(f"== {path.name}")
+            check_operations(path, report) if path.name.startswith("ops") else check_step(path, vgg, report)
+    if not found:
+        sys.exit(f"{folder}: no golden file (ops*, step_*)")
+    print(f"{report.failed} of the checks failed" if report.failed else "all within tolerance")
+    sys.exit(report.failed > 0)
+
+
+if __name__ == "__main__":
+    default = os.environ.get("RELIEVO_GOLDEN", ROOT / "assets" / "golden")
+    main(pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else default))
