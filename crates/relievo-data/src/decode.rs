@@ -71,33 +71,44 @@ impl Picture {
         let top = (self.height as usize - side) / 2;
         let stride = self.width as usize * 3;
         let row = |v: usize| &self.pixels[(top + v) * stride + left * 3..][..side * 3];
-        let size = size as usize;
-        let mut pixels = Vec::with_capacity(size * size * 3);
-        if side == size {
-            (0..side).for_each(|v| pixels.extend_from_slice(row(v)));
-        } else {
-            let taps: Vec<Taps> = (0..size).map(|place| Taps::new(place, side, size)).collect();
-            let mut mixed = vec![0_f32; side * 3];
-            for vertical in &taps {
-                mixed.fill(0.0);
-                for (v, weight) in vertical.iter() {
-                    for (sum, &value) in mixed.iter_mut().zip(row(v)) {
-                        *sum += weight * f32::from(value);
-                    }
-                }
-                for horizontal in &taps {
-                    let mut colour = [0.5_f32; 3]; // rounds to the nearest when the fraction is cut off
-                    for (u, weight) in horizontal.iter() {
-                        for (sum, value) in colour.iter_mut().zip(&mixed[u * 3..]) {
-                            *sum += weight * value;
-                        }
-                    }
-                    pixels.extend(colour.map(|sum| sum as u8));
-                }
+        if side == size as usize {
+            let pixels = (0..side).flat_map(row).copied().collect();
+            return Self { width: size, height: size, pixels };
+        }
+        let taps: Vec<Taps> = (0..size as usize).map(|place| Taps::new(place, side, size as usize)).collect();
+        // Mixing whole rows is fast, so the columns become rows in between.
+        let flat = transposed(&mixed_rows(row, side * 3, &taps), side);
+        let turned =
+            mixed_rows(|u| &flat[u * size as usize * 3..][..size as usize * 3], size as usize * 3, &taps);
+        let pixels = transposed(&turned, size as usize);
+        // Half a step, so that cutting the fraction off rounds to the nearest.
+        let pixels = pixels.into_iter().map(|value| (value + 0.5) as u8).collect();
+        Self { width: size, height: size, pixels }
+    }
+}
+
+/// Rows of `length` values, each mixed from some of the given rows.
+fn mixed_rows<'a, T: Copy + Into<f32> + 'a>(
+    row: impl Fn(usize) -> &'a [T],
+    length: usize,
+    taps: &[Taps],
+) -> Vec<f32> {
+    let mut mixed = vec![0.0; taps.len() * length];
+    for (target, taps) in mixed.chunks_exact_mut(length).zip(taps) {
+        for (at, weight) in taps.iter() {
+            for (sum, &value) in target.iter_mut().zip(row(at)) {
+                *sum += weight * value.into();
             }
         }
-        Self { width: size as u32, height: size as u32, pixels }
     }
+    mixed
+}
+
+/// `[H,W,3]` as `[W,H,3]`.
+fn transposed(values: &[f32], width: usize) -> Vec<f32> {
+    let (colours, _) = values.as_chunks::<3>();
+    let height = colours.len() / width;
+    (0..width).flat_map(|u| (0..height).map(move |v| colours[v * width + u])).flatten().collect()
 }
 
 /// The pixels of the source that one pixel of the result is made of.

@@ -1,1 +1,20 @@
-//! Results out: panels, contact sheets, depth and normal pictures.
+//! Results out: pictures of what the model sees, sheets of them with captions, curves, 16-bit depth.
+//!
+//! Everything is drawn on a [`Canvas`], an RGB picture in memory. Arrays of the model become one by a colour map
+//! ([`depth_grey`], [`normals_rgb`], [`viridis`], [`Canvas::from_signed`]...), canvases are put together by
+//! [`Sheet`], and [`Chart`] draws curves. What is written to disk appears there whole or not at all: [`write_atomic`].
+
+mod atomic;
+mod canvas;
+mod chart;
+mod colour;
+mod png;
+mod sheet;
+mod text;
+
+pub use atomic::{WriteError, write_atomic};
+pub use canvas::{Canvas, Colour};
+pub use chart::Chart;
+pub use colour::{Range, depth_grey, normals_rgb, viridis};
+pub use png::DepthScale;
+pub use sheet::Sheet;

@@ -1,0 +1,371 @@
+//! Batches: the same for any number of workers and from any start, with bad pictures among them.
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use image::{ImageFormat, Rgb, RgbImage};
+use proptest::prelude::*;
+use relievo_data::{
+    Batch, Light, LoadError, Loader, LoaderOptions, Picture, Pictures, Position, Sample, SampleError, Source,
+    Training, Truth,
+};
+
+/// Pictures whose left column tells their number and whose other columns are white, with a truth to match; some
+/// are bad, and some take their time.
+struct Numbered {
+    len: u64,
+    bad: HashSet<u64>,
+    /// Milliseconds for every third picture.
+    slow: u64,
+    asked: AtomicU64,
+}
+
+/// The bad picture that does not even give an error.
+const PANICS: u64 = 107;
+
+impl Numbered {
+    fn new(len: u64, bad: impl IntoIterator<Item = u64>) -> Arc<Self> {
+        Arc::new(Self { len, bad: bad.into_iter().collect(), slow: 0, asked: AtomicU64::new(0) })
+    }
+}
+
+impl Source for Numbered {
+    fn describe(&self) -> String {
+        format!("{} numbered pictures", self.len)
+    }
+
+    fn len(&self) -> u64 {
+        self.len
+    }
+
+    fn sample(&self, index: u64, size: u32) -> Result<Sample, SampleError> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        if index.is_multiple_of(3) && self.slow > 0 {
+            std::thread::sleep(Duration::from_millis(self.slow));
+        }
+        if self.bad.contains(&index) {
+            assert!(index != PANICS, "a decoder that gives up");
+            return Err(SampleError { name: self.name(index), reason: "is bad".into() });
+        }
+        let side = size as usize;
+        let left = |at: usize| at.is_multiple_of(side);
+        let pixels = (0..side * side).flat_map(|at| [if left(at) { index as u8 } else { 255 }; 3]).collect();
+        let truth = Truth {
+            depth: (0..side * side).map(|at| if left(at) { index as f32 } else { 0.0 }).collect(),
+            normals: [0.6, 0.0, 0.8].repeat(side * side),
+            albedo: vec![0.5; side * side * 3],
+            mask: vec![1; side * side],
+            light: Light { ambient: 0.5, diffuse: 0.5, direction: [0.0, 0.0, 1.0] },
+            view: [0.0, 0.1, 0.0, 0.0, 0.0, 0.0],
+        };
+        let picture = Picture { width: size, height: size, pixels };
+        Ok(Sample { name: self.name(index), picture, truth: Some(truth) })
+    }
+}
+
+fn options(batch_size: usize, workers: usize) -> LoaderOptions {
+    LoaderOptions { batch_size, size: 4, workers, ahead: 3 }
+}
+
+fn training(source: Arc<dyn Source>, batch_size: usize, workers: usize, training: Training) -> Loader {
+    Loader::training(source, options(batch_size, workers), training).unwrap()
+}
+
+fn mirrored() -> Training {
+    Training { seed: 5, mirror: true, start: Position::default() }
+}
+
+fn take(loader: &mut Loader, count: usize) -> Vec<Batch> {
+    loader.take(count).map(|batch| batch.unwrap()).collect()
+}
+
+fn assert_same(a: &[Batch], b: &[Batch]) {
+    assert_eq!(a.len(), b.len());
+    for (a, b) in a.iter().zip(b) {
+        assert_eq!((&a.names, &a.indices, a.position), (&b.names, &b.indices, b.position));
+        assert_eq!(a.images.data(), b.images.data());
+        assert_eq!(a.truths, b.truths);
+    }
+}
+
+fn indices(batches: &[Batch]) -> Vec<u64> {
+    batches.iter().flat_map(|batch| batch.indices.clone()).collect()
+}
+
+/// Whether each picture of a batch is mirrored: the column with the number is on the other side.
+fn mirrors(batch: &Batch) -> Vec<bool> {
+    batch.images.data().chunks_exact(4 * 4 * 3).map(|picture| picture[0] == 1.0).collect()
+}
+
+#[test]
+fn an_epoch_shows_every_picture_once_and_no_two_epochs_are_alike() {
+    let mut loader = training(Numbered::new(20, []), 5, 2, mirrored());
+    assert_eq!(loader.batches_per_epoch(), 4);
+    let epochs: Vec<Vec<u64>> = (0..3).map(|_| indices(&take(&mut loader, 4))).collect();
+    for epoch in &epochs {
+        let mut sorted = epoch.clone();
+        sorted.sort_unstable();
+        assert!(sorted.into_iter().eq(0..20), "{epoch:?}");
+    }
+    assert_ne!(epochs[0], epochs[1]);
+    assert_ne!(epochs[1], epochs[2]);
+    let other = Training { seed: 6, ..mirrored() };
+    assert_ne!(epochs[0], indices(&take(&mut training(Numbered::new(20, []), 5, 2, other), 4)));
+}
+
+#[test]
+fn the_incomplete_batch_is_left_out_of_training() {
+    let mut loader = training(Numbered::new(23, []), 5, 2, mirrored());
+    let batches = take(&mut loader, 8);
+    let expected = (0..2).flat_map(|epoch| (0..4).map(move |batch| Position { epoch, batch }));
+    assert!(batches.iter().map(|batch| batch.position).eq(expected));
+    for epoch in batches.chunks(4) {
+        let different: HashSet<u64> = indices(epoch).into_iter().collect();
+        assert_eq!(different.len(), 20);
+    }
+}
+
+#[test]
+fn evaluation_shows_everything_once_in_order_and_unmirrored() {
+    let loader = Loader::evaluation(Numbered::new(13, []), options(5, 3)).unwrap();
+    let batches: Vec<Batch> = loader.map(|batch| batch.unwrap()).collect();
+    assert!(indices(&batches).into_iter().eq(0..13));
+    let sizes: Vec<usize> = batches.iter().map(|batch| batch.images.shape()[0]).collect();
+    assert_eq!(sizes, [5, 5, 3]);
+    assert!(batches.iter().flat_map(mirrors).all(|mirrored| !mirrored));
+}
+
+#[test]
+fn pictures_run_from_minus_one_to_one() {
+    let mut loader = Loader::evaluation(Numbered::new(1, []), options(1, 1)).unwrap();
+    let batch = loader.next().unwrap().unwrap();
+    assert_eq!(batch.images.shape()[..], [1, 4, 4, 3]);
+    assert_eq!(batch.images.data()[..6], [-1.0, -1.0, -1.0, 1.0, 1.0, 1.0]);
+    assert!(loader.next().is_none());
+}
+
+#[test]
+fn one_picture_in_two_is_mirrored_and_its_truth_with_it() {
+    let mut loader = training(Numbered::new(200, []), 50, 2, mirrored());
+    let batches = take(&mut loader, 8);
+    let all: Vec<bool> = batches.iter().flat_map(mirrors).collect();
+    let count = all.iter().filter(|&&mirrored| mirrored).count();
+    assert!((160..240).contains(&count), "{count} of 400");
+    // Another epoch mirrors others.
+    let choice = |epoch: usize| {
+        let part = &batches[epoch * 4..epoch * 4 + 4];
+        indices(part)
+            .into_iter()
+            .zip(part.iter().flat_map(mirrors))
+            .collect::<std::collections::BTreeMap<_, _>>()
+    };
+    assert_ne!(choice(0), choice(1));
+    for batch in &batches {
+        for ((mirrored, truth), &index) in mirrors(batch).into_iter().zip(&batch.truths).zip(&batch.indices) {
+            let truth = truth.as_ref().unwrap();
+            let column = if mirrored { 3 } else { 0 };
+            assert_eq!((truth.depth[column], truth.depth[1]), (index as f32, 0.0));
+            let sign = if mirrored { -1.0 } else { 1.0 };
+            assert_eq!((truth.normals[0], truth.view[1]), (0.6 * sign, 0.1 * sign));
+        }
+    }
+    let straight = Training { mirror: false, ..mirrored() };
+    let batches = take(&mut training(Numbered::new(200, []), 50, 2, straight), 4);
+    assert!(batches.iter().flat_map(mirrors).all(|mirrored| !mirrored));
+}
+
+#[test]
+fn a_bad_picture_is_replaced_by_the_next_of_the_order_and_moves_no_other() {
+    let whole = take(&mut training(Numbered::new(130, []), 26, 1, mirrored()), 10);
+    let mut loader = training(Numbered::new(130, [7, 8, 107]), 26, 3, mirrored());
+    let holed = take(&mut loader, 10);
+    for (whole, holed) in whole.chunks(5).zip(holed.chunks(5)) {
+        let (order, got) = (indices(whole), indices(holed));
+        for place in 0..130 {
+            let next_good =
+                (place..place + 130).map(|at| order[at % 130]).find(|index| ![7, 8, 107].contains(index));
+            assert_eq!(Some(got[place]), next_good);
+        }
+    }
+    let skipped: Vec<String> = loader.skipped().iter().map(SampleError::to_string).collect();
+    assert_eq!(skipped, ["7: is bad", "8: is bad", "107: its decoder panicked"]);
+    // Each is reported once.
+    assert_eq!(loader.newly_skipped().len(), 3);
+    take(&mut loader, 10);
+    assert_eq!((loader.newly_skipped().len(), loader.skipped().len()), (0, 3));
+}
+
+#[test]
+fn a_bad_picture_is_left_out_of_evaluation() {
+    let mut loader = Loader::evaluation(Numbered::new(12, [1, 4, 5, 6, 7]), options(4, 2)).unwrap();
+    let batches = take(&mut loader, 9);
+    // The second batch has nothing left.
+    let got: Vec<&[u64]> = batches.iter().map(|batch| &batch.indices[..]).collect();
+    assert_eq!(got, [&[0, 2, 3][..], &[8, 9, 10, 11]]);
+    assert_eq!(loader.skipped().len(), 5);
+}
+
+#[test]
+fn a_source_without_a_good_picture_says_so_and_ends() {
+    let expected =
+        "6 numbered pictures: none of them can be used; 0: is bad; 2: is bad; 4: is bad; and 3 more";
+    let bad = || -> Arc<dyn Source> {
+        struct Bad;
+        impl Source for Bad {
+            fn describe(&self) -> String {
+                "6 numbered pictures".into()
+            }
+            fn len(&self) -> u64 {
+                6
+            }
+            fn name(&self, index: u64) -> String {
+                (index * 2).to_string()
+            }
+            fn sample(&self, index: u64, _size: u32) -> Result<Sample, SampleError> {
+                Err(SampleError { name: self.name(index), reason: "is bad".into() })
+            }
+        }
+        Arc::new(Bad)
+    };
+    for loader in [
+        Loader::training(bad(), options(2, 2), mirrored()).unwrap(),
+        Loader::evaluation(bad(), options(2, 2)).unwrap(),
+    ] {
+        let mut loader = loader;
+        assert_eq!(loader.next().unwrap().unwrap_err().to_string(), expected);
+        assert!(loader.next().is_none());
+    }
+}
+
+#[test]
+fn what_makes_no_batch_is_refused() {
+    let error = Loader::training(Numbered::new(10, []), options(64, 1), mirrored()).err().unwrap();
+    assert_eq!(
+        error.to_string(),
+        "10 numbered pictures: too few for a batch of 64; add pictures or make the batch smaller"
+    );
+    for broken in [
+        LoaderOptions { batch_size: 0, ..options(1, 1) },
+        LoaderOptions { size: 0, ..options(1, 1) },
+        LoaderOptions { workers: 0, ..options(1, 1) },
+        LoaderOptions { ahead: 0, ..options(1, 1) },
+    ] {
+        let error = Loader::training(Numbered::new(10, []), broken, mirrored()).err().unwrap();
+        assert!(matches!(error, LoadError::Options { .. }), "{error}");
+    }
+}
+
+#[test]
+fn workers_do_not_run_ahead_without_bound_and_stop_when_dropped() {
+    let source = Numbered::new(1000, []);
+    let mut loader = training(source.clone(), 10, 4, mirrored());
+    take(&mut loader, 2);
+    std::thread::sleep(Duration::from_millis(50));
+    let asked = source.asked.load(Ordering::Relaxed);
+    assert!(asked <= (2 + 3) * 10, "{asked} pictures for 2 batches and 3 ahead");
+    assert_eq!(loader.position(), Position { epoch: 0, batch: 2 });
+    assert_eq!(loader.statistics().batches, 2);
+    drop(loader);
+    // Nobody holds the source any more: the workers are gone.
+    assert_eq!(Arc::strong_count(&source), 1);
+    // Dropped at once, with workers in the middle of a picture.
+    let slow = Arc::new(Numbered { len: 100, bad: HashSet::new(), slow: 5, asked: AtomicU64::new(0) });
+    drop(training(slow.clone(), 10, 4, mirrored()));
+    assert_eq!(Arc::strong_count(&slow), 1);
+}
+
+#[test]
+fn waiting_is_measured() {
+    let slow = Arc::new(Numbered { len: 3, bad: HashSet::new(), slow: 30, asked: AtomicU64::new(0) });
+    let mut loader = training(slow, 3, 1, mirrored());
+    take(&mut loader, 2);
+    assert!(loader.statistics().waited >= Duration::from_millis(25), "{:?}", loader.statistics());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
+    /// The batches from a position on are those of a run from the beginning, whatever the number of workers, the
+    /// bad pictures and the time each picture takes.
+    #[test]
+    fn a_run_goes_on_as_if_it_had_never_stopped(
+        len in 3_u64..30,
+        batch_size in 1_usize..7,
+        bad in proptest::collection::vec(0_u64..30, 0..6),
+        workers in 1_usize..5,
+        slow in 0_u64..2,
+        seed in any::<u64>(),
+        stop in 0_u64..12,
+    ) {
+        prop_assume!(len >= batch_size as u64 && (0..len).any(|index| !bad.contains(&index)));
+        let run = Training { seed, mirror: true, start: Position::default() };
+        let whole = take(&mut training(Numbered::new(len, bad.clone()), batch_size, 1, run), stop as usize + 6);
+        let mut first = training(Numbered::new(len, bad.clone()), batch_size, workers, run);
+        assert_same(&take(&mut first, stop as usize), &whole[..stop as usize]);
+        let start = first.position();
+        let source = Numbered { len, bad: bad.into_iter().collect(), slow, asked: AtomicU64::new(0) };
+        let mut second = training(Arc::new(source), batch_size, workers, Training { start, ..run });
+        assert_same(&take(&mut second, 6), &whole[stop as usize..]);
+    }
+}
+
+fn write(path: &Path, shade: u8) {
+    RgbImage::from_pixel(16, 16, Rgb([shade; 3])).save_with_format(path, ImageFormat::Png).unwrap();
+}
+
+/// The whole way: files on disk, some of them broken, to batches.
+#[test]
+fn a_folder_with_broken_files_trains() {
+    let folder = tempfile::tempdir().unwrap();
+    for number in 0..12_u8 {
+        write(&folder.path().join(format!("{number:02}.png")), number * 20);
+    }
+    std::fs::write(folder.path().join("broken.jpg"), b"no picture").unwrap();
+    let run = |workers: usize| {
+        let pictures = Arc::new(Pictures::open(&[folder.path()]).unwrap());
+        let mut loader =
+            Loader::training(pictures, LoaderOptions { size: 8, ..options(4, workers) }, mirrored()).unwrap();
+        let batches = take(&mut loader, 9);
+        (batches, loader.skipped())
+    };
+    let (batches, skipped) = run(1);
+    let shown = folder.path().join("broken.jpg").display().to_string();
+    assert_eq!(skipped, [SampleError { name: shown, reason: "not a JPEG, PNG or WebP picture".into() }]);
+    assert_same(&batches, &run(4).0);
+    for batch in &batches {
+        for (picture, name) in batch.images.data().chunks_exact(8 * 8 * 3).zip(&batch.names) {
+            let number: f32 = name[..2].parse().unwrap();
+            assert!(picture.iter().all(|&value| value == number * 20.0 / 127.5 - 1.0), "{name}");
+        }
+    }
+}
+
+/// Set `RELIEVO_DATA` to a folder that holds shards of real pictures to see how fast they come.
+#[test]
+fn real_shards_load_without_a_bad_picture() {
+    let Ok(folder) = std::env::var("RELIEVO_DATA") else {
+        eprintln!(
+            "skipped: RELIEVO_DATA names no folder with celeba-80px.tar, cats-64px.tar, generated-112px.tar"
+        );
+        return;
+    };
+    for shard in ["celeba-80px.tar", "cats-64px.tar", "generated-112px.tar"] {
+        let path = Path::new(&folder).join(shard);
+        if !path.exists() {
+            eprintln!("skipped: {} does not exist", path.display());
+            continue;
+        }
+        let began = std::time::Instant::now();
+        let pictures = Arc::new(Pictures::open(&[path]).unwrap());
+        let indexed = began.elapsed();
+        let began = std::time::Instant::now();
+        let options = LoaderOptions { batch_size: 64, size: 64, workers: 2, ahead: 3 };
+        let mut loader = Loader::evaluation(pictures.clone(), options).unwrap();
+        let count: usize = loader.by_ref().map(|batch| batch.unwrap().names.len()).sum();
+        let rate = count as f64 / began.elapsed().as_secs_f64();
+        println!("{shard}: {count} pictures listed in {indexed:?}, {rate:.0} a second with 2 workers");
+        assert_eq!((count as u64, loader.skipped().len()), (pictures.len(), 0));
+    }
+}

@@ -1,0 +1,154 @@
+//! PNG files: canvases, and depth with 16 bits.
+
+use std::io;
+use std::path::Path;
+
+use image::codecs::png::PngEncoder;
+use image::{ExtendedColorType, ImageEncoder};
+
+use crate::atomic::{WriteError, write_atomic};
+use crate::canvas::Canvas;
+
+impl Canvas {
+    /// Writes an 8-bit RGB PNG, whole or not at all.
+    ///
+    /// # Errors
+    /// See [`write_atomic`].
+    pub fn write_png(&self, path: impl AsRef<Path>) -> Result<(), WriteError> {
+        write(path.as_ref(), self.bytes(), self.width(), self.height(), ExtendedColorType::Rgb8)
+    }
+}
+
+/// How the numbers of a 16-bit depth picture are to be read: 0 is "no depth", and v in 1..=65535 stands for
+/// `min + (v - 1) / 65534 * (max - min)`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct DepthScale {
+    /// Depth of the number 1, in units of the camera's frame.
+    pub min: f32,
+    /// Depth of the number 65535.
+    pub max: f32,
+}
+
+impl DepthScale {
+    /// Writes depth `[H,W]` as a 16-bit grey PNG, whole or not at all, and returns how to read it. The scale runs
+    /// from the least to the greatest depth there is, so nothing is clipped; where `mask` (if given) is 0 or the
+    /// depth is not finite the number is 0.
+    ///
+    /// # Errors
+    /// See [`write_atomic`].
+    ///
+    /// # Panics
+    /// If `depth` is not a whole number of rows, or the mask has another shape.
+    pub fn write_png(
+        path: impl AsRef<Path>,
+        depth: &[f32],
+        width: usize,
+        mask: Option<&[u8]>,
+    ) -> Result<Self, WriteError> {
+        assert!(width > 0 && depth.len().is_multiple_of(width), "{} depths in rows of {width}", depth.len());
+        assert!(
+            mask.is_none_or(|mask| mask.len() == depth.len()),
+            "the mask must have the shape of the depth"
+        );
+        let valid = |at: usize| depth[at].is_finite() && mask.is_none_or(|mask| mask[at] != 0);
+        let seen = || (0..depth.len()).filter(|&at| valid(at)).map(|at| depth[at]);
+        let scale = match seen().reduce(f32::min).zip(seen().reduce(f32::max)) {
+            Some((min, max)) => Self { min, max },
+            None => Self { min: 0.0, max: 0.0 },
+        };
+        // The encoder takes numbers in the machine's order of bytes.
+        let bytes: Vec<u8> = (0..depth.len())
+            .flat_map(|at| if valid(at) { scale.encode(depth[at]) } else { 0 }.to_ne_bytes())
+            .collect();
+        write(path.as_ref(), &bytes, width, depth.len() / width, ExtendedColorType::L16)?;
+        Ok(scale)
+    }
+
+    /// The number of a depth between `min` and `max`.
+    pub fn encode(self, depth: f32) -> u16 {
+        let (min, max) = (f64::from(self.min), f64::from(self.max));
+        let share = if max > min { (f64::from(depth) - min) / (max - min) } else { 0.0 };
+        1 + (share.clamp(0.0, 1.0) * 65534.0).round() as u16
+    }
+
+    /// The depth of a number; `None` for 0.
+    pub fn decode(self, number: u16) -> Option<f32> {
+        let share = f64::from(number.checked_sub(1)?) / 65534.0;
+        Some((f64::from(self.min) + share * (f64::from(self.max) - f64::from(self.min))) as f32)
+    }
+}
+
+fn write(
+    path: &Path,
+    bytes: &[u8],
+    width: usize,
+    height: usize,
+    colour: ExtendedColorType,
+) -> Result<(), WriteError> {
+    write_atomic(path, |file| {
+        PngEncoder::new(file).write_image(bytes, width as u32, height as u32, colour).map_err(|error| {
+            match error {
+                image::ImageError::IoError(error) => error,
+                other => io::Error::other(other),
+            }
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_canvas_comes_back_as_it_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("made/for/it.png");
+        let canvas = Canvas::from_rgb8(&(0..=251).collect::<Vec<u8>>(), 12);
+        canvas.write_png(&path).unwrap();
+        let read = image::open(&path).unwrap().into_rgb8();
+        assert_eq!(read.dimensions(), (12, 7));
+        assert_eq!(read.into_raw(), canvas.bytes());
+    }
+
+    #[test]
+    fn an_empty_canvas_is_an_error_and_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("empty.png");
+        assert!(Canvas::new(0, 0, [0; 3]).write_png(&path).is_err());
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn depth_without_a_valid_pixel_is_all_zero() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("depth.png");
+        DepthScale::write_png(&path, &[f32::NAN, 1.0], 2, Some(&[1, 0])).unwrap();
+        assert_eq!(image::open(&path).unwrap().into_luma16().into_raw(), [0, 0]);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+        #[test]
+        fn depth_comes_back_within_half_a_step(
+            depth in proptest::collection::vec(prop_oneof![9 => 0.5_f32..1.5, 1 => Just(f32::INFINITY)], 1..40),
+            background in any::<prop::sample::Index>(),
+        ) {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("depth.png");
+            let mut mask = vec![1_u8; depth.len()];
+            mask[background.index(depth.len())] = 0;
+            let scale = DepthScale::write_png(&path, &depth, depth.len(), Some(&mask)).unwrap();
+            let read = image::open(&path).unwrap();
+            prop_assert_eq!(read.color(), image::ColorType::L16);
+            let step = (scale.max - scale.min) / 65534.0;
+            for ((number, depth), seen) in read.into_luma16().into_raw().into_iter().zip(depth).zip(mask) {
+                match scale.decode(number) {
+                    Some(read) => prop_assert!((read - depth).abs() <= step * 0.51 + 1e-7, "{read} {depth}"),
+                    None => prop_assert!(seen == 0 || !depth.is_finite()),
+                }
+            }
+        }
+    }
+}
