@@ -1,2 +1,65 @@
-//! The command line.
-fn main() {}
+//! The command line: one module for each subcommand, each a thin layer over library calls.
+//!
+//! What a command was asked for goes to standard output; progress, notes and errors go to standard error. Exit codes:
+//! 0 done, 1 failed (in whole or in part), 2 the command line makes no sense.
+
+mod console;
+mod record;
+mod synth;
+
+use std::num::NonZeroUsize;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Parser, Subcommand};
+
+use crate::console::Console;
+
+/// 3D from single photographs, learned without supervision
+#[derive(Parser)]
+#[command(
+    name = "relievo",
+    version,
+    max_term_width = 80,
+    after_help = "Start with `relievo demo`: it learns from synthetic heads and shows what it has learned."
+)]
+struct Line {
+    #[command(subcommand)]
+    command: Command,
+    /// Threads that compute [default: one for each core]
+    #[arg(long, global = true, value_name = "N", help_heading = "Everywhere")]
+    threads: Option<NonZeroUsize>,
+    /// Print results, warnings and errors only
+    #[arg(long, short, global = true, help_heading = "Everywhere")]
+    quiet: bool,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Synth(synth::Options),
+}
+
+fn main() -> ExitCode {
+    console::report_defects();
+    let line = Line::parse();
+    let console = Console::new(line.quiet);
+    match run(line, &console) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            console.error(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(line: Line, console: &Console) -> anyhow::Result<()> {
+    if let Some(threads) = line.threads {
+        rayon::ThreadPoolBuilder::new()
+            .num_threads(threads.get())
+            .build_global()
+            .with_context(|| format!("cannot start {threads} threads; ask for fewer with --threads"))?;
+    }
+    match line.command {
+        Command::Synth(options) => synth::run(&options, console),
+    }
+}

@@ -1,0 +1,150 @@
+//! `relievo synth`: synthetic heads to disk, with everything that is known about them.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use clap::Args;
+use rayon::prelude::*;
+use relievo_data::{Sample, Source};
+use relievo_export::{Canvas, DepthScale, Range, Sheet, depth_grey, normals_rgb, write_atomic};
+use relievo_synth::Heads;
+use serde::Serialize;
+
+use crate::console::Console;
+use crate::record::{Depth, Light, View};
+
+/// File of the folder that tells of each head; it also marks the folder as taken.
+const TRUTH: &str = "truth.jsonl";
+
+/// Heads made, written and reported together.
+const CHUNK: u64 = 64;
+
+/// Heads on a contact sheet.
+const SHEET_HEADS: u64 = 96;
+const SHEET_COLUMNS: usize = 12;
+
+/// Write synthetic heads with their exact depth, normals, albedo and mask
+///
+/// Head number N of a seed is always the same one. The folder gets pictures/,
+/// depth/ (16 bits), normals/, albedo/ and mask/, and truth.jsonl with light,
+/// viewpoint and depth scale of each head. `relievo train FOLDER/pictures`
+/// learns from them; `relievo train synthetic` makes its own as it goes.
+#[derive(Args)]
+#[command(verbatim_doc_comment)]
+pub struct Options {
+    /// Folder to write to
+    #[arg(short, long, value_name = "FOLDER")]
+    out: PathBuf,
+    /// Number of heads
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
+    count: u64,
+    /// Which heads: other seeds have other heads
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Number of the first head
+    #[arg(long, default_value_t = 0)]
+    start: u64,
+    /// Height and width of the pictures
+    #[arg(long, value_name = "PIXELS", default_value_t = 64, value_parser = clap::value_parser!(u32).range(16..=1024))]
+    size: u32,
+    /// Also write sheet.png: the first 96 heads on one sheet
+    #[arg(long)]
+    sheet: bool,
+}
+
+/// A line of the truth file.
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Truth {
+    seed: u64,
+    number: u64,
+    picture: String,
+    normals: String,
+    albedo: String,
+    mask: String,
+    depth: Depth,
+    light: Light,
+    view: View,
+}
+
+pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
+    let &Options { ref out, count, seed, start, size, sheet } = options;
+    let last = start.checked_add(count - 1).context("--start and --count reach beyond the largest number")?;
+    if out.join(TRUTH).exists() {
+        bail!("{} already holds heads ({TRUTH}); give another folder with -o", out.display());
+    }
+    let heads = Heads::range(seed, start, count);
+    let digits = last.to_string().len().max(6);
+    let mut lines = Vec::new();
+    let mut progress = console.progress(count, "heads");
+    progress.set(0, "");
+    for begin in (0..count).step_by(CHUNK as usize) {
+        let end = count.min(begin + CHUNK);
+        let chunk: Vec<String> = (begin..end)
+            .into_par_iter()
+            .map(|index| {
+                let number = start + index;
+                let truth = write_head(out, &heads.sample(index, size)?, &format!("{number:0digits$}.png"))?;
+                Ok(serde_json::to_string(&Truth { seed, number, ..truth })?)
+            })
+            .collect::<anyhow::Result<_>>()?;
+        lines.extend(chunk);
+        progress.set(end, "");
+    }
+    drop(progress);
+    if sheet {
+        contact_sheet(&heads, size)?.write_png(out.join("sheet.png"))?;
+    }
+    // Last: where it stands, everything it speaks of is there.
+    write_atomic(out.join(TRUTH), |file| lines.iter().try_for_each(|line| writeln!(file, "{line}")))?;
+    console.note(format_args!("{count} heads of {size} x {size} pixels in {}", out.display()));
+    Ok(())
+}
+
+/// Writes the pictures of one head; seed and number are left 0.
+fn write_head(out: &Path, sample: &Sample, file: &str) -> anyhow::Result<Truth> {
+    let width = sample.picture.width as usize;
+    let truth = sample.truth.as_ref().context("a synthetic head without its truth")?;
+    let name = |folder: &str| format!("{folder}/{file}");
+    let (picture, normals, albedo) = (name("pictures"), name("normals"), name("albedo"));
+    let (mask, depth) = (name("mask"), name("depth"));
+    Canvas::from_rgb8(&sample.picture.pixels, width).write_png(out.join(&picture))?;
+    normals_rgb(&truth.normals, width).write_png(out.join(&normals))?;
+    Canvas::from_unit(&truth.albedo, width).write_png(out.join(&albedo))?;
+    mask_picture(&truth.mask, width).write_png(out.join(&mask))?;
+    let scale = DepthScale::write_png(out.join(&depth), &truth.depth, width, Some(&truth.mask))?;
+    let depth = Depth::new(depth, scale);
+    let (light, view) = (truth.light.into(), truth.view.into());
+    Ok(Truth { seed: 0, number: 0, picture, normals, albedo, mask, depth, light, view })
+}
+
+fn mask_picture(mask: &[u8], width: usize) -> Canvas {
+    let white: Vec<f32> = mask.iter().map(|&seen| f32::from(seen)).collect();
+    Canvas::from_grey(&white, width)
+}
+
+/// The first heads: four rows (picture, albedo, depth, normals) for every twelve.
+fn contact_sheet(heads: &Heads, size: u32) -> anyhow::Result<Canvas> {
+    let samples: Vec<Sample> = (0..heads.len().min(SHEET_HEADS))
+        .into_par_iter()
+        .map(|index| heads.sample(index, size))
+        .collect::<Result<_, _>>()?;
+    let width = size as usize;
+    let mut sheet = Sheet::new(width).title(heads.describe());
+    for row in samples.chunks(SHEET_COLUMNS) {
+        let map = |draw: &dyn Fn(&relievo_data::Truth) -> Canvas| {
+            row.iter().map(|sample| sample.truth.as_ref().map(draw)).collect::<Vec<_>>()
+        };
+        sheet.row("picture", row.iter().map(|sample| Canvas::from_rgb8(&sample.picture.pixels, width)));
+        sheet.row("albedo", map(&|truth| Canvas::from_unit(&truth.albedo, width)));
+        sheet.row(
+            "depth",
+            map(&|truth| {
+                let range = Range::robust(&truth.depth, Some(&truth.mask));
+                depth_grey(&truth.depth, width, Some(&truth.mask), range)
+            }),
+        );
+        sheet.row("normals", map(&|truth| normals_rgb(&truth.normals, width)));
+    }
+    Ok(sheet.draw())
+}
