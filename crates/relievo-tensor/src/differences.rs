@@ -11,6 +11,15 @@ pub fn random_tensor<const N: usize>(seed: u64, shape: [usize; N]) -> Tensor {
     Tensor::new(&elements, shape).expect("as many numbers as the shape has elements")
 }
 
+/// A tensor of random multiples of 2^-bits in [-1, 1]: two of them are equal or at least that far apart, so that a
+/// difference with a smaller step does not meet the kink of |a - b| but where a = b, in the middle of it.
+pub fn random_multiples<const N: usize>(seed: u64, shape: [usize; N], bits: u32) -> Tensor {
+    let unit = (1u32 << bits) as f32;
+    let elements: Vec<f32> =
+        random_tensor(seed, shape).data().iter().map(|x| (x * unit).round() / unit).collect();
+    Tensor::new(&elements, shape).expect("as many numbers as the shape has elements")
+}
+
 /// The 2-norm of `got - right`, relative to that of `right` (absolute where that is zero).
 pub fn distance(got: &[f32], right: &[f64]) -> f64 {
     assert_eq!(got.len(), right.len(), "the lengths differ");

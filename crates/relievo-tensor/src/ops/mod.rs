@@ -1,25 +1,33 @@
 //! The operations, one folder each: `mod.rs` states the contract (shapes, gradient, source), `cpu.rs` computes.
 
 mod activation;
+mod adam;
 pub mod conv2d;
 mod dot;
 mod double_batch;
 mod grid_sample;
 mod group_norm;
+mod likelihood_loss;
 mod max_pool;
 mod reduce;
 mod reshape;
 mod resize;
+mod scale_columns;
+mod smoothness;
 mod sum;
 mod vectorised;
 
 pub use activation::{Activation, activate};
+pub use adam::{AdamStep, scale_all, squared_norm};
 pub use conv2d::{Conv2dGeometry, ConvParams, Epilogue, conv_transpose2d, conv2d};
 pub use dot::dot;
 pub use double_batch::double_batch;
 pub use grid_sample::grid_sample;
 pub use group_norm::group_norm;
+pub use likelihood_loss::{perceptual_loss, photometric_loss};
 pub use max_pool::max_pool;
 pub use reshape::reshape;
 pub use resize::{average_pool, upsample_nearest};
+pub use scale_columns::scale_columns;
+pub use smoothness::smoothness;
 pub use sum::{add_into, weighted_sum};

@@ -4,6 +4,7 @@ pub(crate) mod cpu;
 mod functions;
 
 pub(crate) use cpu::{Curve, with_curve};
+pub(crate) use functions::ln;
 
 use rayon::prelude::*;
 

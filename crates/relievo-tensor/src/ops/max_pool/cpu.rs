@@ -73,7 +73,7 @@ pub fn backward(layout: Layout, [x, y, dy]: [&[f32]; 3], dx: &mut [f32]) {
         let bands = x.par_chunks(layout.band()).zip(dx[..covered].par_chunks_mut(layout.band()));
         let rows = y.par_chunks(layout.row()).zip(dy.par_chunks(layout.row()));
         bands.zip(rows).for_each(|((x, dx), (y, dy))| {
-            if layout.width % layout.size != 0 {
+            if !layout.width.is_multiple_of(layout.size) {
                 dx.fill(0.0);
             }
             // What of dy has not been given to a pixel yet.

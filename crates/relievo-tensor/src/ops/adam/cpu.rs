@@ -1,0 +1,71 @@
+//! Blocks of all parameters are shared among the threads; one pass reads and writes everything once.
+
+use rayon::prelude::*;
+
+use super::AdamStep;
+use crate::ops::reduce;
+use crate::ops::vectorised::vectorised;
+
+/// Elements a thread takes at a time. Fixed, so that sums do not depend on the threads.
+const BLOCK: usize = 16_384;
+
+/// The numbers of a step as they meet the elements: computed in f64, rounded once.
+pub struct Scalars {
+    weight_decay: f32,
+    one_minus_beta1: f32,
+    beta2: f32,
+    one_minus_beta2: f32,
+    epsilon: f32,
+    /// Minus learning rate / (1 - beta1^step).
+    minus_step_size: f32,
+    /// sqrt(1 - beta2^step).
+    root_of_correction2: f32,
+}
+
+impl Scalars {
+    /// Those of a step.
+    pub fn new(rule: &AdamStep) -> Self {
+        let [beta1, beta2] = rule.betas;
+        let correction = |beta: f64| 1.0 - beta.powf(rule.step as f64);
+        Self {
+            weight_decay: rule.weight_decay as f32,
+            one_minus_beta1: (1.0 - beta1) as f32,
+            beta2: beta2 as f32,
+            one_minus_beta2: (1.0 - beta2) as f32,
+            epsilon: rule.epsilon as f32,
+            minus_step_size: (-rule.learning_rate / correction(beta1)) as f32,
+            root_of_correction2: correction(beta2).sqrt() as f32,
+        }
+    }
+}
+
+/// Moves one tensor's parameters.
+pub fn update(scalars: &Scalars, parameter: &mut [f32], gradient: &[f32], [first, second]: [&mut [f32]; 2]) {
+    let moments = first.par_chunks_mut(BLOCK).zip(second.par_chunks_mut(BLOCK));
+    let parameters = parameter.par_chunks_mut(BLOCK).zip(gradient.par_chunks(BLOCK));
+    parameters.zip(moments).for_each(|((p, g), (m, v))| update_block(scalars, p, g, m, v));
+}
+
+/// The sum of squares.
+pub fn sum_of_squares(x: &[f32]) -> f64 {
+    reduce::sum_in_order(x.len().div_ceil(BLOCK), |block| {
+        reduce::sum_of_squares(&x[block * BLOCK..((block + 1) * BLOCK).min(x.len())])
+    })
+}
+
+/// `x *= factor`.
+pub fn scale(x: &mut [f32], factor: f32) {
+    x.par_chunks_mut(BLOCK).for_each(|x| x.iter_mut().for_each(|x| *x *= factor));
+}
+
+vectorised! {
+    fn update_block(scalars: &Scalars, p: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32]) {
+        for (((p, g), m), v) in p.iter_mut().zip(g).zip(m).zip(v) {
+            let g = g + scalars.weight_decay * *p;
+            *m += scalars.one_minus_beta1 * (g - *m);
+            *v = *v * scalars.beta2 + scalars.one_minus_beta2 * g * g;
+            let denominator = v.sqrt() / scalars.root_of_correction2 + scalars.epsilon;
+            *p += scalars.minus_step_size * *m / denominator;
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! Adam (Kingma and Ba 2015) over all parameters at once, and what is done to gradients before.
+//!
+//! These change tensors in place and are not recorded. A tensor that shares its buffer with another is copied first
+//! (see [`Tensor::data_mut`]): drop the tape's variables before the step.
+
+mod cpu;
+
+use rayon::prelude::*;
+
+use crate::{Error, Result, Tensor};
+
+/// One step of Adam. The numbers are f64 because PyTorch's are: 1 - 0.9 is to be rounded once.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AdamStep {
+    /// The step's size.
+    pub learning_rate: f64,
+    /// The decay rates of the first and second moment.
+    pub betas: [f64; 2],
+    /// Added to the root of the second moment.
+    pub epsilon: f64,
+    /// This much of the parameter is added to its gradient (not decoupled).
+    pub weight_decay: f64,
+    /// The number of this step; the first is 1.
+    pub step: u64,
+}
+
+impl Default for AdamStep {
+    /// PyTorch's defaults, at the first step.
+    fn default() -> Self {
+        Self { learning_rate: 1e-3, betas: [0.9, 0.999], epsilon: 1e-8, weight_decay: 0.0, step: 1 }
+    }
+}
+
+impl AdamStep {
+    /// Moves the parameters, given their gradients and the running first and second moments (zeros before the first
+    /// step). With g = gradient + weight_decay p: m += (1 - b1)(g - m), v = b2 v + (1 - b2) g^2,
+    /// p -= learning_rate / (1 - b1^step) * m / (sqrt(v) / sqrt(1 - b2^step) + epsilon), rounded where
+    /// `torch.optim.Adam` rounds.
+    ///
+    /// # Errors
+    /// If the four lists do not have the same lengths and shapes, or the step is zero; then nothing was changed.
+    pub fn apply(
+        &self,
+        parameters: &mut [Tensor],
+        gradients: &[Tensor],
+        first: &mut [Tensor],
+        second: &mut [Tensor],
+    ) -> Result<()> {
+        let lengths = [parameters.len(), gradients.len(), first.len(), second.len()];
+        if self.step == 0 || lengths.iter().any(|length| *length != parameters.len()) {
+            let detail = format!("step {} with lists of {lengths:?} tensors", self.step);
+            return Err(Error::shape("adam", detail));
+        }
+        for (index, parameter) in parameters.iter().enumerate() {
+            let shape = parameter.shape();
+            let others = [gradients[index].shape(), first[index].shape(), second[index].shape()];
+            if others.iter().any(|other| *other != shape) {
+                let detail =
+                    format!("parameter {index} has the shape {shape}, its gradient and moments {others:?}");
+                return Err(Error::shape("adam", detail));
+            }
+        }
+        let scalars = cpu::Scalars::new(self);
+        let moments = first.par_iter_mut().zip(second.par_iter_mut());
+        let parameters = parameters.par_iter_mut().zip(gradients.par_iter());
+        parameters.zip(moments).for_each(|((parameter, gradient), (first, second))| {
+            let moments = [first.data_mut(), second.data_mut()];
+            cpu::update(&scalars, parameter.data_mut(), gradient.data(), moments);
+        });
+        Ok(())
+    }
+}
+
+/// The sum of the squares of all elements. It is finite if and only if they all are.
+pub fn squared_norm(tensors: &[Tensor]) -> f64 {
+    tensors.iter().map(|tensor| cpu::sum_of_squares(tensor.data())).sum()
+}
+
+/// Multiplies every element by `factor`.
+pub fn scale_all(tensors: &mut [Tensor], factor: f32) {
+    tensors.par_iter_mut().for_each(|tensor| cpu::scale(tensor.data_mut(), factor));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::differences::{assert_independent_of_threads, distance, random_tensor};
+
+    #[test]
+    fn follows_the_formula() {
+        let shapes = [[3, 5], [1, 1], [700, 101]];
+        let mut parameters: Vec<Tensor> =
+            (0..).zip(shapes).map(|(i, shape)| random_tensor(i, shape)).collect();
+        let mut first: Vec<Tensor> = shapes.map(Tensor::zeros).to_vec();
+        let mut second = first.clone();
+        let wide = |tensor: &Tensor| tensor.data().iter().map(|x| f64::from(*x)).collect::<Vec<f64>>();
+        let mut exact: Vec<[Vec<f64>; 3]> = (parameters.iter())
+            .map(|p| [wide(p), vec![0.0; p.elements()], vec![0.0; p.elements()]])
+            .collect();
+        for step in 1..=3 {
+            let rule = AdamStep { learning_rate: 1e-2, weight_decay: 5e-4, step, ..AdamStep::default() };
+            let gradients: Vec<Tensor> =
+                (10 * step..).zip(shapes).map(|(i, shape)| random_tensor(i, shape)).collect();
+            rule.apply(&mut parameters, &gradients, &mut first, &mut second).unwrap();
+            for ([p, m, v], gradient) in exact.iter_mut().zip(&gradients) {
+                for (i, g) in wide(gradient).into_iter().enumerate() {
+                    let g = g + 5e-4 * p[i];
+                    m[i] = 0.9 * m[i] + 0.1 * g;
+                    v[i] = 0.999 * v[i] + 0.001 * g * g;
+                    let corrected =
+                        [m[i] / (1.0 - 0.9f64.powi(step as i32)), v[i] / (1.0 - 0.999f64.powi(step as i32))];
+                    p[i] -= 1e-2 * corrected[0] / (corrected[1].sqrt() + 1e-8);
+                }
+            }
+        }
+        for (i, [p, m, v]) in exact.iter().enumerate() {
+            for (found, right) in [(&parameters[i], p), (&first[i], m), (&second[i], v)] {
+                let off = distance(found.data(), right);
+                assert!(off < 3e-7, "tensor {i}: off by {off}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_roundings_are_pytorchs() {
+        let number = |i: u64| i as f32;
+        let tensor = |elements: Vec<f32>| [Tensor::new(&elements, [1000]).unwrap()];
+        let mut p = tensor((0..1000).map(|i| number(i) / 7.0 - 50.0).collect());
+        let (mut m, mut v) = ([Tensor::zeros([1000])], [Tensor::zeros([1000])]);
+        for step in 1..4 {
+            let gradient = |i: u64| (number(i * step * 37 % 101) - 50.0) / number(64 * step * step);
+            let rule = AdamStep { learning_rate: 1e-4, weight_decay: 5e-4, step, ..AdamStep::default() };
+            rule.apply(&mut p, &tensor((0..1000).map(gradient).collect()), &mut m, &mut v).unwrap();
+        }
+        // From torch.optim.Adam of PyTorch 2.11 on a CPU. Of the parameters, the exclusive or of the bits of element i
+        // times 2 i + 1: they are the same to the last bit. Of the moments two elements; PyTorch fuses some of their
+        // multiplications and additions.
+        let bits = (0..).zip(p[0].data()).map(|(i, x)| x.to_bits().wrapping_mul(2 * i + 1));
+        assert_eq!(bits.fold(0, |all, bits| all ^ bits), 0x2814_fb92);
+        for (found, right) in
+            [(&m[0], [-0.071_361_01, -0.017_265_845]), (&v[0], [4.450_549e-4, 1.379_646_9e-4])]
+        {
+            for (found, right) in [found.data()[3], found.data()[997]].into_iter().zip(right) {
+                assert!((found / right - 1.0f32).abs() < 1.5e-7, "{found} for {right}");
+            }
+        }
+    }
+
+    #[test]
+    fn norms_and_scales() {
+        let mut tensors = [random_tensor(1, [100_003]), random_tensor(2, [3, 7])];
+        let exact: f64 = tensors.iter().flat_map(|t| t.data()).map(|x| f64::from(*x).powi(2)).sum();
+        assert!((squared_norm(&tensors) / exact - 1.0).abs() < 1e-12);
+        assert_independent_of_threads(|| {
+            let norm = squared_norm(&tensors).to_bits();
+            vec![Tensor::new(&[(norm >> 32) as u32, norm as u32].map(f32::from_bits), [2]).unwrap()]
+        });
+        let before = tensors[1].data().to_vec();
+        scale_all(&mut tensors, 0.5);
+        assert!(tensors[1].data().iter().zip(&before).all(|(after, before)| *after == 0.5 * before));
+        tensors[1].data_mut()[20] = f32::INFINITY;
+        assert_eq!(squared_norm(&tensors), f64::INFINITY);
+        tensors[0].data_mut()[70_000] = f32::NAN;
+        assert!(squared_norm(&tensors).is_nan());
+        assert!(squared_norm(&[Tensor::full([4], f32::MAX)]).is_finite());
+    }
+
+    #[test]
+    fn lists_that_do_not_fit_are_refused() {
+        let rule = AdamStep::default();
+        let (mut p, mut m, mut v) = ([Tensor::zeros([2])], [Tensor::zeros([2])], [Tensor::zeros([2])]);
+        assert!(rule.apply(&mut p, &[], &mut m, &mut v).is_err());
+        let error = rule.apply(&mut p, &[Tensor::zeros([3])], &mut m, &mut v).unwrap_err().to_string();
+        assert_eq!(error, "adam: parameter 0 has the shape [2], its gradient and moments [[3], [2], [2]]");
+        let zeroth = AdamStep { step: 0, ..rule };
+        assert!(zeroth.apply(&mut p, &[Tensor::zeros([2])], &mut m, &mut v).is_err());
+    }
+}

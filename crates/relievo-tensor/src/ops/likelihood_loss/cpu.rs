@@ -1,0 +1,156 @@
+//! One task is a row of pixels. Errors are summed over channels first, so that what depends on the confidence is
+//! computed once per pixel.
+
+use rayon::prelude::*;
+
+use crate::ops::activation::ln;
+use crate::ops::reduce::{self, sum_in_order};
+
+/// Added to scales and to their squares.
+const EPS: f32 = 1e-7;
+
+/// How errors are distributed.
+#[derive(Clone, Copy)]
+pub enum Likelihood {
+    /// Absolute errors, times sqrt(2) / (s + eps).
+    Laplace,
+    /// Squared errors, times 1 / (2 s^2 + eps).
+    Gauss,
+}
+
+impl Likelihood {
+    /// The errors of a pixel, summed over its channels.
+    fn error(self, prediction: &[f32], target: &[f32]) -> f64 {
+        match self {
+            Likelihood::Laplace => prediction.iter().zip(target).map(|(a, b)| f64::from((a - b).abs())).sum(),
+            Likelihood::Gauss => reduce::squared_distance(prediction, target),
+        }
+    }
+
+    /// What an error is multiplied by at scale s.
+    fn precision(self, s: f32) -> f32 {
+        match self {
+            Likelihood::Laplace => std::f32::consts::SQRT_2 / (s + EPS),
+            Likelihood::Gauss => 1.0 / (2.0 * s * s + EPS),
+        }
+    }
+
+    /// The derivative of [`Likelihood::precision`] by s.
+    fn precision_slope(self, s: f32) -> f32 {
+        let precision = self.precision(s);
+        match self {
+            Likelihood::Laplace => -precision / (s + EPS),
+            Likelihood::Gauss => -4.0 * s * precision * precision,
+        }
+    }
+
+    /// `gradient = scale * ` the derivative of the error by the prediction, for every channel of a pixel.
+    fn error_slopes(self, scale: f32, prediction: &[f32], target: &[f32], gradient: &mut [f32]) {
+        let channels = gradient.iter_mut().zip(prediction.iter().zip(target));
+        match self {
+            Likelihood::Laplace => channels.for_each(|(gradient, (a, b))| {
+                let d = a - b;
+                *gradient = if d == 0.0 { 0.0 } else { scale * d.signum() };
+            }),
+            Likelihood::Gauss => channels.for_each(|(gradient, (a, b))| *gradient = scale * (2.0 * (a - b))),
+        }
+    }
+}
+
+/// The extents of the target.
+#[derive(Clone, Copy)]
+pub struct Layout {
+    /// Rows in all its pictures together.
+    pub rows: usize,
+    /// Pixels in a row.
+    pub width: usize,
+    /// Channels of a pixel.
+    pub channels: usize,
+}
+
+impl Layout {
+    /// The elements of row `row`, of `per_pixel` to a pixel.
+    fn row(self, row: usize, per_pixel: usize) -> std::ops::Range<usize> {
+        row * self.width * per_pixel..(row + 1) * self.width * per_pixel
+    }
+}
+
+/// For both halves, the sum over pixels of mask times error, from prediction, target and mask.
+pub fn sums(
+    likelihood: Likelihood,
+    layout: Layout,
+    [prediction, target, mask]: [&[f32]; 3],
+    confidence: Option<&[f32]>,
+) -> [f64; 2] {
+    let channels = layout.channels;
+    [0, 1].map(|half| {
+        sum_in_order(layout.rows, |row| {
+            let prediction = &prediction[layout.row(half * layout.rows + row, channels)];
+            let target = &target[layout.row(row, channels)];
+            let pairs = prediction.chunks_exact(channels).zip(target.chunks_exact(channels));
+            let pixels = layout.row(row, 1).zip(pairs).map(|(pixel, (a, b))| {
+                let error = likelihood.error(a, b);
+                let loss = match confidence.map(|confidence| confidence[2 * pixel + half]) {
+                    None => error,
+                    Some(s) => {
+                        error * f64::from(likelihood.precision(s)) + channels as f64 * f64::from(ln(s + EPS))
+                    }
+                };
+                f64::from(mask[pixel]) * loss
+            });
+            pixels.sum()
+        })
+    })
+}
+
+/// The sum of the mask.
+pub fn mask_sum(layout: Layout, mask: &[f32]) -> f64 {
+    sum_in_order(layout.rows, |row| reduce::sum(&mask[layout.row(row, 1)]))
+}
+
+/// The gradient of the prediction, given the factor of each half.
+pub fn prediction_gradient(
+    likelihood: Likelihood,
+    layout: Layout,
+    scale: [f32; 2],
+    [prediction, target, mask]: [&[f32]; 3],
+    confidence: Option<&[f32]>,
+    gradient: &mut [f32],
+) {
+    let channels = layout.channels;
+    let rows = gradient.par_chunks_mut(layout.width * channels).enumerate();
+    rows.for_each(|(both_rows, gradient)| {
+        let (half, row) = (both_rows / layout.rows, both_rows % layout.rows);
+        let prediction = prediction[layout.row(both_rows, channels)].chunks_exact(channels);
+        let target = target[layout.row(row, channels)].chunks_exact(channels);
+        let pixels = layout.row(row, 1).zip(gradient.chunks_exact_mut(channels));
+        for ((pixel, gradient), (prediction, target)) in pixels.zip(prediction.zip(target)) {
+            let precision = confidence.map_or(1.0, |s| likelihood.precision(s[2 * pixel + half]));
+            likelihood.error_slopes(scale[half] * mask[pixel] * precision, prediction, target, gradient);
+        }
+    });
+}
+
+/// The gradient of the confidence, given the factor of each half.
+pub fn confidence_gradient(
+    likelihood: Likelihood,
+    layout: Layout,
+    scale: [f32; 2],
+    [prediction, target, mask]: [&[f32]; 3],
+    confidence: &[f32],
+    gradient: &mut [f32],
+) {
+    let channels = layout.channels;
+    gradient.par_chunks_mut(2 * layout.width).enumerate().for_each(|(row, gradient)| {
+        for (pixel, gradient) in layout.row(row, 1).zip(gradient.chunks_exact_mut(2)) {
+            let target = &target[pixel * channels..][..channels];
+            for half in 0..2 {
+                let s = confidence[2 * pixel + half];
+                let start = (half * layout.rows * layout.width + pixel) * channels;
+                let error = likelihood.error(&prediction[start..start + channels], target) as f32;
+                let slope = error * likelihood.precision_slope(s) + channels as f32 / (s + EPS);
+                gradient[half] = scale[half] * mask[pixel] * slope;
+            }
+        }
+    });
+}

@@ -1,0 +1,290 @@
+//! How unlikely the target is, given a prediction and how sure it is: the photometric and the perceptual loss.
+//!
+//! Both are negative logarithms of likelihoods, less their constants: of a Laplacian for colours, of a Gaussian for
+//! features. They are one operation with two error functions.
+
+mod cpu;
+
+use super::average_pool;
+use crate::{Backward, Context, Error, Operation, Result, Tensor, apply_one};
+use cpu::Likelihood;
+
+/// The photometric losses of the reconstruction as seen (first half of the batch) and flipped (second half): `[2]`.
+///
+/// reconstruction `[2B,H,W,C]`, target `[B,H,W,C]` (the same for both halves), mask `[B,H,W]`, confidence `[B,H,W,2]`
+/// (positive: the scale s; channel 0 for the half as seen, channel 1 for the flipped). Per pixel and channel
+/// |reconstruction - target| sqrt(2) / (s + eps) + ln(s + eps), eps = 1e-7; without confidence the plain absolute
+/// difference. Then the mean weighted by the mask, which counts for every channel.
+///
+/// Gradients flow to the reconstruction and the confidence, none to target and mask. Where the difference is zero the
+/// slope is zero. A mask of zeros (nothing is visible) gives a loss and gradients of zero.
+///
+/// Source: Wu, Rupprecht and Vedaldi 2020, equation 3.
+///
+/// # Errors
+/// If the shapes do not fit.
+pub fn photometric_loss(
+    reconstruction: &Tensor,
+    target: &Tensor,
+    mask: &Tensor,
+    confidence: Option<&Tensor>,
+) -> Result<Tensor> {
+    let loss = LikelihoodLoss { name: "photometric_loss", likelihood: Likelihood::Laplace };
+    loss.apply(reconstruction, target, mask, confidence)
+}
+
+/// The perceptual losses of the features of the reconstruction as seen (first half) and flipped (second half): `[2]`.
+///
+/// features `[2B,h,w,C]`, target_features `[B,h,w,C]` (the same for both halves), mask `[B,H,W]` with H a multiple of h
+/// and W the same multiple of w, confidence `[B,h,w,2]` as in [`photometric_loss`]. Per place and channel
+/// (features - target)^2 / (2 s^2 + eps) + ln(s + eps), eps = 1e-7; without confidence the plain square. Then the mean
+/// weighted by the mask averaged over each place, which counts for every channel.
+///
+/// Gradients and empty masks as in [`photometric_loss`]. Source: Wu, Rupprecht and Vedaldi 2020, equation 7.
+///
+/// # Errors
+/// If the shapes do not fit.
+pub fn perceptual_loss(
+    features: &Tensor,
+    target_features: &Tensor,
+    mask: &Tensor,
+    confidence: Option<&Tensor>,
+) -> Result<Tensor> {
+    let loss = LikelihoodLoss { name: "perceptual_loss", likelihood: Likelihood::Gauss };
+    let [_, height, ..] = *mask.shape() else { return Err(loss.misfit(features, target_features, mask)) };
+    let [_, rows, _, _] = target_features.axes(loss.name)?;
+    let mask = average_pool(&mask.detach(), height.checked_div(rows).unwrap_or(0))?;
+    loss.apply(features, target_features, &mask, confidence)
+}
+
+struct LikelihoodLoss {
+    /// The name used in error messages.
+    name: &'static str,
+    /// How errors are distributed.
+    likelihood: Likelihood,
+}
+
+impl LikelihoodLoss {
+    fn apply(
+        self,
+        prediction: &Tensor,
+        target: &Tensor,
+        mask: &Tensor,
+        confidence: Option<&Tensor>,
+    ) -> Result<Tensor> {
+        let inputs: Vec<&Tensor> = [prediction, target, mask].into_iter().chain(confidence).collect();
+        apply_one(self, &inputs)
+    }
+
+    fn misfit(&self, prediction: &Tensor, target: &Tensor, mask: &Tensor) -> Error {
+        let [prediction, target, mask] = [prediction, target, mask].map(Tensor::shape);
+        let detail =
+            format!("a prediction of shape {prediction} for a target of {target} under a mask of {mask}");
+        Error::shape(self.name, detail)
+    }
+
+    fn layout(&self, prediction: &Tensor, target: &Tensor, mask: &Tensor) -> Result<cpu::Layout> {
+        let [batch, height, width, channels] = target.axes(self.name)?;
+        let fits = *prediction.shape() == [2 * batch, height, width, channels]
+            && *mask.shape() == [batch, height, width]
+            && target.elements() > 0;
+        if !fits {
+            return Err(self.misfit(prediction, target, mask));
+        }
+        Ok(cpu::Layout { rows: batch * height, width, channels })
+    }
+}
+
+impl Operation for LikelihoodLoss {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn forward(&self, inputs: &[&Tensor], context: &mut Context) -> Result<Vec<Tensor>> {
+        let (prediction, target, mask, confidence) = (inputs[0], inputs[1], inputs[2], inputs.get(3));
+        let layout = self.layout(prediction, target, mask)?;
+        let [batch, height, width] = mask.axes(self.name)?;
+        if let Some(confidence) = confidence.filter(|c| *c.shape() != [batch, height, width, 2]) {
+            let detail =
+                format!("a confidence of shape {} for a mask of {}", confidence.shape(), mask.shape());
+            return Err(Error::shape(self.name, detail));
+        }
+        let data = [prediction, target, mask].map(Tensor::data);
+        let losses = cpu::sums(self.likelihood, layout, data, confidence.map(|c| c.data()));
+        let weight = cpu::mask_sum(layout, mask.data()) * layout.channels as f64;
+        let share = if weight > 0.0 { 1.0 / weight } else { 0.0 };
+        inputs.iter().for_each(|input| context.save(input));
+        context.save(&Tensor::scalar(share as f32));
+        Ok(vec![Tensor::new(&losses.map(|loss| (loss * share) as f32), [2])?])
+    }
+
+    fn backward(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
+        let (share, inputs) = backward.saved.split_last().expect("forward saved the inputs and their weight");
+        let (prediction, target, mask, confidence) = (&inputs[0], &inputs[1], &inputs[2], inputs.get(3));
+        let layout = self.layout(prediction, target, mask)?;
+        let dy = backward.gradient().data();
+        let scale = [dy[0], dy[1]].map(|dy| dy * share.data()[0]);
+        let data = [prediction, target, mask].map(Tensor::data);
+        let dprediction = backward.wants(0).then(|| {
+            let mut gradient = Tensor::scratch(prediction.shape());
+            let confidence = confidence.map(Tensor::data);
+            cpu::prediction_gradient(self.likelihood, layout, scale, data, confidence, gradient.data_mut());
+            gradient
+        });
+        let mut gradients = vec![dprediction, None, None];
+        if let Some(confidence) = confidence {
+            gradients.push(backward.wants(3).then(|| {
+                let mut gradient = Tensor::scratch(confidence.shape());
+                let ds = gradient.data_mut();
+                cpu::confidence_gradient(self.likelihood, layout, scale, data, confidence.data(), ds);
+                gradient
+            }));
+        }
+        Ok(gradients)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Tape;
+    use crate::differences::{
+        assert_operation_independent_of_threads, distance, gradient_errors, random_multiples, random_tensor,
+    };
+
+    type Loss = fn(&Tensor, &Tensor, &Tensor, Option<&Tensor>) -> Result<Tensor>;
+
+    /// Losses, gradients of the prediction and of the confidence (for dy = [1, 2]) by the definition, in f64. The
+    /// mask has the size of the features.
+    fn naive(laplace: bool, inputs: [&Tensor; 3], confidence: Option<&Tensor>) -> [Vec<f64>; 3] {
+        let eps = 1e-7;
+        let [prediction, target, mask] =
+            inputs.map(|tensor| tensor.data().iter().map(|x| f64::from(*x)).collect::<Vec<f64>>());
+        let channels = inputs[1].shape()[3];
+        let weight = mask.iter().sum::<f64>() * channels as f64;
+        let mut losses = vec![0.0; 2];
+        let mut dprediction = vec![0.0; prediction.len()];
+        let mut dconfidence = vec![0.0; 2 * mask.len()];
+        for (i, value) in prediction.iter().enumerate() {
+            let (half, pixel) = (i / target.len(), i % target.len() / channels);
+            let d = value - target[i % target.len()];
+            let scale = (half + 1) as f64 * mask[pixel] / weight;
+            let (error, slope) = if laplace { (d.abs(), d.signum()) } else { (d * d, 2.0 * d) };
+            let Some(confidence) = confidence else {
+                losses[half] += mask[pixel] * error / weight;
+                dprediction[i] = scale * slope;
+                continue;
+            };
+            let s = f64::from(confidence.data()[2 * pixel + half]);
+            let (precision, its_slope) = if laplace {
+                (2f64.sqrt() / (s + eps), -2f64.sqrt() / (s + eps).powi(2))
+            } else {
+                (1.0 / (2.0 * s * s + eps), -4.0 * s / (2.0 * s * s + eps).powi(2))
+            };
+            losses[half] += mask[pixel] * (error * precision + (s + eps).ln()) / weight;
+            dprediction[i] = scale * slope * precision;
+            dconfidence[2 * pixel + half] += scale * (error * its_slope + 1.0 / (s + eps));
+        }
+        [losses, dprediction, dconfidence]
+    }
+
+    /// Numbers between 0 and 1, `floor` added.
+    fn positive<const N: usize>(seed: u64, shape: [usize; N], floor: f32) -> Tensor {
+        let elements: Vec<f32> = random_tensor(seed, shape).data().iter().map(|x| x.abs() + floor).collect();
+        Tensor::new(&elements, shape).unwrap()
+    }
+
+    fn case([b, h, w, c]: [usize; 4]) -> ([Tensor; 3], Tensor) {
+        let inputs =
+            [random_tensor(1, [2 * b, h, w, c]), random_tensor(2, [b, h, w, c]), positive(3, [b, h, w], 0.0)];
+        (inputs, positive(4, [b, h, w, 2], 0.01))
+    }
+
+    #[test]
+    fn agree_with_the_definition() {
+        for (shape, loss, laplace) in [
+            ([2, 5, 7, 3], photometric_loss as Loss, true),
+            ([1, 1, 1, 1], photometric_loss, true),
+            ([2, 3, 4, 37], perceptual_loss, false),
+        ] {
+            let ([prediction, target, mask], confidence) = case(shape);
+            for confidence in [None, Some(&confidence)] {
+                let tape = Tape::new();
+                let prediction = tape.watch(&prediction);
+                let variable = confidence.map(|confidence| tape.watch(confidence));
+                let y = loss(&prediction, &target, &mask, variable.as_ref()).unwrap();
+                let dy = Tensor::new(&[1.0, 2.0], [2]).unwrap();
+                let gradients = tape.backward_from(&[(&y, dy)]).unwrap();
+                let [losses, dprediction, dconfidence] =
+                    naive(laplace, [&prediction, &target, &mask], confidence);
+                assert!(distance(y.data(), &losses) < 1e-6, "{y:?} for {losses:?}");
+                assert!(distance(gradients.get(&prediction).unwrap().data(), &dprediction) < 1e-6);
+                if let Some(variable) = variable {
+                    assert!(distance(gradients.get(&variable).unwrap().data(), &dconfidence) < 1e-6);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_mask_is_averaged_to_the_size_of_the_features() {
+        let (prediction, target) = (random_tensor(1, [4, 2, 3, 5]), random_tensor(2, [2, 2, 3, 5]));
+        let mask = positive(3, [2, 8, 12], 0.0);
+        let small = average_pool(&mask, 4).unwrap();
+        let losses = perceptual_loss(&prediction, &target, &mask, None).unwrap();
+        assert_eq!(losses.data(), perceptual_loss(&prediction, &target, &small, None).unwrap().data());
+    }
+
+    #[test]
+    fn gradients_agree_with_differences_on_any_number_of_threads() {
+        for (shape, loss) in [([2, 3, 4, 3], photometric_loss as Loss), ([1, 4, 3, 20], perceptual_loss)] {
+            let [b, h, w, c] = shape;
+            let prediction = random_multiples(1, [2 * b, h, w, c], 6);
+            let target = random_multiples(2, shape, 6);
+            let (mask, confidence) = (positive(3, [b, h, w], 0.0), positive(4, [b, h, w, 2], 0.5));
+            let run = |inputs: &[Tensor]| loss(&inputs[0], &target, &mask, inputs.get(1));
+            let errors = gradient_errors(&[prediction, confidence], 1.0 / 128.0, run).unwrap();
+            assert!(errors.iter().all(|error| *error < 1e-3), "{errors:?}");
+            let ([prediction, target, mask], confidence) = case([3, 31, 33, shape[3]]);
+            assert_operation_independent_of_threads(&[prediction, confidence], |inputs| {
+                loss(&inputs[0], &target, &mask, inputs.get(1))
+            });
+        }
+    }
+
+    #[test]
+    fn an_empty_mask_and_a_perfect_prediction_give_no_gradient() {
+        for loss in [photometric_loss as Loss, perceptual_loss] {
+            let ([prediction, target, mask], confidence) = case([1, 4, 4, 3]);
+            let perfect = Tensor::new(&[target.data(), target.data()].concat(), prediction.shape()).unwrap();
+            for (prediction, mask) in [(&prediction, &Tensor::zeros([1, 4, 4])), (&perfect, &mask)] {
+                let tape = Tape::new();
+                let (prediction, confidence) = (tape.watch(prediction), tape.watch(&confidence));
+                let y = loss(&prediction, &target, mask, Some(&confidence)).unwrap();
+                let gradients = tape.backward(&y).unwrap();
+                assert!(gradients.get(&prediction).unwrap().data().iter().all(|dx| *dx == 0.0));
+                assert!(gradients.get(&confidence).unwrap().data().iter().all(|ds| ds.is_finite()));
+                if mask.data().iter().all(|m| *m == 0.0) {
+                    assert_eq!(y.data(), [0.0, 0.0]);
+                }
+            }
+        }
+        // The surest confidence there is.
+        let ([prediction, target, mask], _) = case([1, 4, 4, 3]);
+        let y = photometric_loss(&prediction, &target, &mask, Some(&Tensor::zeros([1, 4, 4, 2]))).unwrap();
+        assert!(y.data().iter().all(|loss| loss.is_finite()));
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        let ([prediction, target, mask], _) = case([2, 4, 4, 3]);
+        let error = photometric_loss(&target, &target, &mask, None).unwrap_err().to_string();
+        let expected =
+            "a prediction of shape [2, 4, 4, 3] for a target of [2, 4, 4, 3] under a mask of [2, 4, 4]";
+        assert_eq!(error, format!("photometric_loss: {expected}"));
+        assert!(photometric_loss(&prediction, &target, &mask, Some(&mask)).is_err());
+        assert!(perceptual_loss(&prediction, &target, &Tensor::zeros([2, 6, 6]), None).is_err());
+        assert!(perceptual_loss(&prediction, &target, &Tensor::zeros([2, 2, 2]), None).is_err());
+        assert!(perceptual_loss(&prediction, &target, &Tensor::scalar(1.0), None).is_err());
+    }
+}

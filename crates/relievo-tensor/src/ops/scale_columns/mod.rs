@@ -1,0 +1,70 @@
+//! Columns times fixed numbers: what turns a network's outputs in [-1, 1] into quantities with units.
+
+use rayon::prelude::*;
+
+use crate::{Backward, Context, Error, Operation, Result, Tensor, apply_one};
+
+struct ScaleColumns {
+    /// One factor for every column.
+    factors: Vec<f32>,
+}
+
+/// x `[B,C]` with every column multiplied by its factor. Gradient: dy times the factors.
+///
+/// # Errors
+/// If x has another number of columns than there are factors.
+pub fn scale_columns(x: &Tensor, factors: &[f32]) -> Result<Tensor> {
+    apply_one(ScaleColumns { factors: factors.to_vec() }, &[x])
+}
+
+impl ScaleColumns {
+    fn scaled(&self, x: &Tensor) -> Tensor {
+        let mut y = Tensor::scratch(x.shape());
+        // Thousands of elements at most: a task takes many rows.
+        const ROWS: usize = 1024;
+        let chunk = ROWS * self.factors.len().max(1);
+        y.data_mut().par_chunks_mut(chunk).zip(x.data().par_chunks(chunk)).for_each(|(y, x)| {
+            for ((y, x), factor) in y.iter_mut().zip(x).zip(self.factors.iter().cycle()) {
+                *y = x * factor;
+            }
+        });
+        y
+    }
+}
+
+impl Operation for ScaleColumns {
+    fn name(&self) -> &'static str {
+        "scale_columns"
+    }
+
+    fn forward(&self, inputs: &[&Tensor], _: &mut Context) -> Result<Vec<Tensor>> {
+        let [_, columns] = inputs[0].axes(self.name())?;
+        if columns != self.factors.len() {
+            let detail =
+                format!("{} factors for a tensor of shape {}", self.factors.len(), inputs[0].shape());
+            return Err(Error::shape(self.name(), detail));
+        }
+        Ok(vec![self.scaled(inputs[0])])
+    }
+
+    fn backward(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
+        Ok(vec![Some(self.scaled(backward.gradient()))])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::differences::{gradient_errors, random_tensor};
+
+    #[test]
+    fn each_column_has_its_factor() {
+        let x = Tensor::new(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], [2, 3]).unwrap();
+        assert_eq!(scale_columns(&x, &[1.0, 10.0, -1.0]).unwrap().data(), [1.0, 20.0, -3.0, 4.0, 50.0, -6.0]);
+        let error = scale_columns(&x, &[1.0]).unwrap_err().to_string();
+        assert_eq!(error, "scale_columns: 1 factors for a tensor of shape [2, 3]");
+        let errors =
+            gradient_errors(&[random_tensor(1, [2, 3])], 0.25, |x| scale_columns(&x[0], &[1.0, 3.0, 0.0]));
+        assert!(errors.unwrap()[0] < 1e-6);
+    }
+}
