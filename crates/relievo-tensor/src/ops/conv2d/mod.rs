@@ -1,10 +1,11 @@
 //! Convolution and transposed convolution, with an optional bias and activation on the way out.
 //!
-//! `geometry.rs` checks the extents, `plain.rs` is the textbook implementation (the oracle of tests and benchmarks),
-//! `epilogue.rs` what happens to a sum before it is stored. The three products of a convolution serve both
+//! `geometry.rs` checks the extents, `cpu/` computes, `plain.rs` is the textbook implementation (the oracle of tests
+//! and benchmarks), `epilogue.rs` what happens to a sum before it is stored. The three products of a convolution serve both
 //! operations: a transposed convolution's forward is the input gradient of the convolution it is the adjoint of,
 //! and its input gradient is that convolution's forward.
 
+pub mod cpu;
 mod epilogue;
 mod geometry;
 pub mod plain;
@@ -106,11 +107,10 @@ impl Operation for Convolution {
         let mut y = Tensor::scratch(output);
         let epilogue = Epilogue { bias: bias.map(|bias| bias.data()), activation: self.params.activation };
         if self.transposed {
-            plain::input_gradient(&g, x.data(), w.data(), y.data_mut());
+            cpu::input_gradient(&g, x.data(), w.data(), y.data_mut(), epilogue);
         } else {
-            plain::forward(&g, x.data(), w.data(), y.data_mut());
+            cpu::forward(&g, x.data(), w.data(), y.data_mut(), epilogue);
         }
-        epilogue.apply(y.data_mut(), output[3]);
         context.save(x);
         context.save(w);
         if self.params.activation != Activation::Identity {
@@ -130,16 +130,16 @@ impl Operation for Convolution {
         let dx = backward.wants(0).then(|| {
             let mut dx = Tensor::scratch(x.shape());
             if self.transposed {
-                plain::forward(&g, dz.data(), w.data(), dx.data_mut());
+                cpu::forward(&g, dz.data(), w.data(), dx.data_mut(), Epilogue::NONE);
             } else {
-                plain::input_gradient(&g, dz.data(), w.data(), dx.data_mut());
+                cpu::input_gradient(&g, dz.data(), w.data(), dx.data_mut(), Epilogue::NONE);
             }
             dx
         });
         let dw = backward.wants(1).then(|| {
             let mut dw = Tensor::scratch(w.shape());
             let (large, small) = if self.transposed { (&dz, x) } else { (x, &dz) };
-            plain::weight_gradient(&g, large.data(), small.data(), dw.data_mut());
+            cpu::weight_gradient(&g, large.data(), small.data(), dw.data_mut());
             dw
         });
         let mut gradients = vec![dx, dw];

@@ -1,0 +1,454 @@
+//! Forward and input gradient as implicit matrix products: rows are output pixels, columns output channels, and the
+//! depth runs over taps and input channels. The input is read where it lies, through a table of row pointers (a row
+//! of zeros stands for the padding); the table is made once for a range of pixels and used for all columns.
+//!
+//! The input gradient of a stride-s convolution falls into s*s phases, each a stride-1 correlation of dy with the
+//! taps that reach that phase.
+
+use rayon::prelude::*;
+
+use super::kernels::{Dots, Ending, Kernels, Tile};
+use crate::Buffer;
+use crate::ops::conv2d::{Conv2dGeometry, Epilogue};
+
+/// Up to this many channels, a tap alone is too short a run: the kernel's rows are read as one run from a padded
+/// copy of the input.
+const FEW_CHANNELS: usize = 8;
+/// Up to this many output channels, vectors along them would be mostly empty: dot products instead.
+const FEW_OUTPUTS: usize = 8;
+/// Up to this many pixels, packing the weights costs more than it saves.
+const FEW_PIXELS: usize = 64;
+/// Products that make a job worth handing to another thread.
+const JOB_PRODUCTS: usize = 1 << 18;
+/// Jobs aimed at, whatever the number of threads.
+const JOBS: usize = 32;
+
+/// A pointer that jobs share; each writes elements of its own.
+#[derive(Clone, Copy)]
+struct Shared(*mut f32);
+// SAFETY: whoever makes one sees to it that jobs write disjoint elements.
+unsafe impl Send for Shared {}
+// SAFETY: as above.
+unsafe impl Sync for Shared {}
+
+/// A tap of a correlation: where it reads, relative to `step` times the output's place, and where its weights start.
+struct Tap {
+    row: isize,
+    column: isize,
+    weight: usize,
+}
+
+/// The correlation of a picture with some taps, for a grid of output pixels.
+struct Correlation<'a> {
+    source: &'a [f32],
+    batch: usize,
+    source_h: usize,
+    source_w: usize,
+    /// Elements from one pixel of the source to the next.
+    source_c: usize,
+    /// Elements each tap reads.
+    depth: usize,
+    taps: Vec<Tap>,
+    /// Source pixels between neighbours of the grid.
+    step: usize,
+    rows: usize,
+    columns: usize,
+    /// Elements between grid neighbours in the output: picture, row, column; and the first element.
+    out_strides: [usize; 3],
+    out_start: usize,
+}
+
+/// Where a correlation finds its weights.
+#[derive(Clone, Copy)]
+enum Weights<'a> {
+    /// Depth-major: `b[weight of the tap + c*stride + channel]`, to be read where they lie or from packed panels.
+    ByDepth { b: &'a [f32], stride: usize, panel: Option<usize> },
+    /// Channel-major: `b[channel*stride + weight of the tap + c]`, for dot products.
+    ByChannel { b: &'a [f32], stride: usize },
+}
+
+/// The table of a range of pixels.
+#[derive(Default)]
+struct Table {
+    blocks: Vec<Block>,
+    a: Vec<*const f32>,
+    b: Vec<*const f32>,
+    y: Vec<*mut f32>,
+}
+
+/// A register tile's worth of pixels.
+struct Block {
+    rows: usize,
+    taps: usize,
+    a: usize,
+    b: usize,
+    y: usize,
+}
+
+impl Correlation<'_> {
+    fn pixels(&self) -> usize {
+        self.batch * self.rows * self.columns
+    }
+
+    /// Adds the block of pixels `from..to` to the table. Taps that lie in the padding for all of them are left out.
+    fn add_block(
+        &self,
+        table: &mut Table,
+        from: usize,
+        to: usize,
+        batch_first: bool,
+        w: &[f32],
+        zeros: &[f32],
+        y: Shared,
+    ) {
+        let mut block =
+            Block { rows: to - from, taps: 0, a: table.a.len(), b: table.b.len(), y: table.y.len() };
+        let mut places = [(0, 0, 0); 16];
+        for (place, pixel) in places.iter_mut().zip(from..to) {
+            let grid = self.rows * self.columns;
+            let (picture, at) = if batch_first {
+                (pixel % self.batch, pixel / self.batch)
+            } else {
+                (pixel / grid, pixel % grid)
+            };
+            let (row, column) = (at / self.columns, at % self.columns);
+            *place = (picture * self.source_h, (row * self.step) as isize, (column * self.step) as isize);
+            let out =
+                picture * self.out_strides[0] + row * self.out_strides[1] + column * self.out_strides[2];
+            // SAFETY: the strides and extents of the output keep every pixel of the grid inside y.
+            table.y.push(unsafe { y.0.add(self.out_start + out) });
+        }
+        for tap in &self.taps {
+            let start = table.a.len();
+            let mut any = false;
+            for &(picture, row, column) in &places[..block.rows] {
+                let (row, column) = (row + tap.row, column + tap.column);
+                let inside = row >= 0
+                    && column >= 0
+                    && (row as usize) < self.source_h
+                    && (column as usize) < self.source_w;
+                any |= inside;
+                table.a.push(if inside {
+                    self.source
+                        [((picture + row as usize) * self.source_w + column as usize) * self.source_c..]
+                        .as_ptr()
+                } else {
+                    zeros.as_ptr()
+                });
+            }
+            if any {
+                table.b.push(w[tap.weight..].as_ptr());
+                block.taps += 1;
+            } else {
+                table.a.truncate(start);
+            }
+        }
+        table.blocks.push(block);
+    }
+
+    /// The pixels of each block: runs of at most `most`, as even as can be.
+    fn blocks(&self, most: usize, batch_first: bool) -> Vec<(usize, usize)> {
+        let run = if batch_first { self.batch } else { self.pixels() };
+        let pieces = run.div_ceil(most);
+        (0..self.pixels() / run * pieces)
+            .map(|i| {
+                let (start, piece) = (i / pieces * run, i % pieces);
+                (start + piece * run / pieces, start + (piece + 1) * run / pieces)
+            })
+            .collect()
+    }
+}
+
+/// Runs correlations that share source, weights and output channels, and write disjoint pixels of `y`.
+fn correlate(
+    kernels: &Kernels,
+    correlations: &[Correlation<'_>],
+    weights: Weights<'_>,
+    channels: usize,
+    y: &mut [f32],
+    epilogue: Epilogue<'_>,
+) {
+    let depth = correlations.iter().map(|c| c.depth).max().unwrap_or(0);
+    let zeros = Buffer::zeros(depth);
+    let (most_rows, width) = match weights {
+        Weights::ByDepth { .. } => (kernels.rows, kernels.columns),
+        Weights::ByChannel { .. } => (kernels.dot, kernels.dot),
+    };
+    let panels = channels.div_ceil(width);
+    let y_start = Shared(y.as_mut_ptr());
+
+    // Pictures that are small beside the padding: blocks of the same pixel of several pictures, so that taps in the
+    // padding can be left out.
+    let plans: Vec<_> = correlations
+        .iter()
+        .map(|c| {
+            let batch_first = c.rows * c.columns <= 64 && c.batch >= 4;
+            (c, batch_first, c.blocks(most_rows, batch_first))
+        })
+        .collect();
+    let products: usize = correlations.iter().map(|c| c.pixels() * c.taps.len() * c.depth * channels).sum();
+    let jobs = (products / JOB_PRODUCTS).clamp(1, JOBS);
+    // Many weights and few pixels: split the columns, so that each weight is read by one job only. Else the pixels.
+    let total_blocks: usize = plans.iter().map(|(.., blocks)| blocks.len()).sum();
+    let column_jobs = if total_blocks >= 4 * jobs { 1 } else { jobs.min(panels) };
+    let block_jobs = jobs.div_ceil(column_jobs);
+    let per_job = total_blocks.div_ceil(block_jobs).max(1);
+    let work: Vec<_> = plans
+        .iter()
+        .flat_map(|(c, batch_first, blocks)| {
+            blocks.chunks(per_job).map(move |chunk| (*c, *batch_first, chunk))
+        })
+        .flat_map(|(c, batch_first, chunk)| {
+            (0..column_jobs).map(move |i| {
+                (c, batch_first, chunk, i * panels / column_jobs..(i + 1) * panels / column_jobs)
+            })
+        })
+        .collect();
+
+    work.into_par_iter().for_each(|(c, batch_first, chunk, panels)| {
+        let y_start = y_start;
+        let mut table = Table::default();
+        let (b, stride) = match weights {
+            Weights::ByDepth { b, stride, .. } | Weights::ByChannel { b, stride } => (b, stride),
+        };
+        for &(from, to) in chunk {
+            c.add_block(&mut table, from, to, batch_first, b, &zeros, y_start);
+        }
+        for panel in panels {
+            let first = panel * width;
+            let columns = (channels - first).min(width);
+            let ending = Ending::of(epilogue, first);
+            for block in &table.blocks {
+                let (a, b, y) = (&table.a[block.a..], &table.b[block.b..], &table.y[block.y..]);
+                match weights {
+                    Weights::ByDepth { panel: size, .. } => {
+                        let tile = Tile {
+                            rows: block.rows,
+                            columns,
+                            taps: block.taps,
+                            depth: c.depth,
+                            a: a.as_ptr(),
+                            a_offset: 0,
+                            b: b.as_ptr(),
+                            b_offset: size.map_or(first, |size| panel * size),
+                            b_stride: stride,
+                            y: y.as_ptr(),
+                            y_offset: first,
+                            ending,
+                        };
+                        // SAFETY: the table points at pixels of the source or at zeros, all `depth` long; weights and
+                        // output rows hold `columns` from `first`; other jobs write other pixels or columns.
+                        unsafe { (kernels.tile)(&tile) }
+                    }
+                    Weights::ByChannel { .. } => {
+                        let dots = Dots {
+                            rows: block.rows,
+                            columns,
+                            taps: block.taps,
+                            depth: c.depth,
+                            a: a.as_ptr(),
+                            b: b.as_ptr(),
+                            b_offset: first * stride,
+                            b_stride: stride,
+                            y: y.as_ptr(),
+                            y_offset: first,
+                            ending,
+                        };
+                        // SAFETY: as above.
+                        unsafe { (kernels.dots)(&dots) }
+                    }
+                }
+            }
+        }
+    });
+}
+
+/// A copy of x with its padding around it.
+fn padded(x: &[f32], [batch, h, w, c]: [usize; 4], padding: usize) -> Buffer {
+    let (rows, row) = (h + 2 * padding, (w + 2 * padding) * c);
+    let mut copy = Buffer::scratch(batch * rows * row);
+    copy.par_chunks_mut(row).enumerate().for_each(|(line, to)| {
+        match (line % rows).checked_sub(padding).filter(|&y| y < h) {
+            None => to.fill(0.0),
+            Some(y) => {
+                let from = (line / rows * h + y) * w * c;
+                let (left, rest) = to.split_at_mut(padding * c);
+                let (middle, right) = rest.split_at_mut(w * c);
+                left.fill(0.0);
+                middle.copy_from_slice(&x[from..from + w * c]);
+                right.fill(0.0);
+            }
+        }
+    });
+    copy
+}
+
+/// The weights `w[channel][k]` as panels `[channels / width][k][width]`.
+fn pack_by_channel(w: &[f32], channels: usize, depth: usize, width: usize) -> Buffer {
+    let mut packed = Buffer::scratch(channels.div_ceil(width) * depth * width);
+    packed.par_chunks_mut(depth * width).enumerate().for_each(|(panel, to)| {
+        let first = panel * width;
+        let columns = (channels - first).min(width);
+        // Sixteen depths at a time: the cache lines they span are used up before they are evicted.
+        for start in (0..depth).step_by(16) {
+            let end = (start + 16).min(depth);
+            for j in 0..columns {
+                let row = &w[(first + j) * depth..][start..end];
+                for (k, w) in row.iter().enumerate() {
+                    to[(start + k) * width + j] = *w;
+                }
+            }
+        }
+    });
+    packed
+}
+
+/// The weights `w[k][channel]` as panels `[channels / width][k][width]`, where k counts (depth, tap) and the panels
+/// (tap, depth).
+fn pack_by_depth(w: &[f32], channels: usize, taps: usize, depth: usize, width: usize) -> Buffer {
+    let mut packed = Buffer::scratch(channels.div_ceil(width) * taps * depth * width);
+    packed.par_chunks_mut(taps * depth * width).enumerate().for_each(|(panel, to)| {
+        let first = panel * width;
+        let columns = (channels - first).min(width);
+        for (k, to) in to.chunks_exact_mut(width).enumerate() {
+            let from = (k % depth * taps + k / depth) * channels + first;
+            to[..columns].copy_from_slice(&w[from..from + columns]);
+        }
+    });
+    packed
+}
+
+/// `y = epilogue(conv(x, w))`.
+pub fn forward(
+    kernels: &Kernels,
+    g: &Conv2dGeometry,
+    x: &[f32],
+    w: &[f32],
+    y: &mut [f32],
+    epilogue: Epilogue<'_>,
+) {
+    let k = g.taps() * g.in_c;
+    let copy;
+    let out_strides = [g.out_h * g.out_w * g.out_c, g.out_w * g.out_c, g.out_c];
+    let mut correlation = Correlation {
+        source: x,
+        batch: g.batch,
+        source_h: g.in_h,
+        source_w: g.in_w,
+        source_c: g.in_c,
+        depth: g.in_c,
+        taps: Vec::new(),
+        step: g.stride,
+        rows: g.out_h,
+        columns: g.out_w,
+        out_strides,
+        out_start: 0,
+    };
+    let (mut tap_w, mut padding) = (g.kernel_w, g.padding as isize);
+    if g.in_c <= FEW_CHANNELS && g.kernel_w > 1 {
+        copy = padded(x, g.x_shape(), g.padding);
+        correlation.source = &copy;
+        correlation.source_h += 2 * g.padding;
+        correlation.source_w += 2 * g.padding;
+        correlation.depth *= g.kernel_w;
+        (tap_w, padding) = (1, 0);
+    }
+    let by_dots = g.out_c <= FEW_OUTPUTS || correlation.pixels() <= FEW_PIXELS;
+    let width = kernels.columns;
+    for row in 0..g.kernel_h {
+        for column in 0..tap_w {
+            let weight = (row * g.kernel_w + column) * g.in_c * if by_dots { 1 } else { width };
+            correlation.taps.push(Tap {
+                row: row as isize - padding,
+                column: column as isize - padding,
+                weight,
+            });
+        }
+    }
+    if by_dots {
+        let weights = Weights::ByChannel { b: w, stride: k };
+        return correlate(kernels, &[correlation], weights, g.out_c, y, epilogue);
+    }
+    let packed = pack_by_channel(w, g.out_c, k, width);
+    let weights = Weights::ByDepth { b: &packed, stride: width, panel: Some(k * width) };
+    correlate(kernels, &[correlation], weights, g.out_c, y, epilogue);
+}
+
+/// `dx = epilogue(gradient of sum(conv(x, w) * dy) in x)`.
+pub fn input_gradient(
+    kernels: &Kernels,
+    g: &Conv2dGeometry,
+    dy: &[f32],
+    w: &[f32],
+    dx: &mut [f32],
+    epilogue: Epilogue<'_>,
+) {
+    let few = g.in_c <= FEW_OUTPUTS || g.out_c <= FEW_CHANNELS;
+    if few && g.stride == 1 && g.kernel_h == g.kernel_w && g.padding < g.kernel_h {
+        let (flipped, w) = flip(g, w);
+        return forward(kernels, &flipped, dy, &w, dx, epilogue);
+    }
+    let (s, width) = (g.stride, kernels.columns);
+    let packed = (g.batch * g.out_h * g.out_w > FEW_PIXELS / 2)
+        .then(|| pack_by_depth(w, g.in_c, g.taps(), g.out_c, width));
+    let tap_size = if packed.is_some() { g.out_c * width } else { g.in_c };
+    // Along one axis: the taps that reach phase `phase`, and the offset of what they read.
+    let reach = |phase: usize, kernel: usize| {
+        (0..kernel).filter_map(move |tap| {
+            let from = (phase + g.padding) as isize - tap as isize;
+            (from.rem_euclid(s as isize) == 0).then(|| (tap, from.div_euclid(s as isize)))
+        })
+    };
+    let phases = (0..s.min(g.in_h)).flat_map(|row| (0..s.min(g.in_w)).map(move |column| (row, column)));
+    let correlations: Vec<_> = phases
+        .map(|(phase_y, phase_x)| Correlation {
+            source: dy,
+            batch: g.batch,
+            source_h: g.out_h,
+            source_w: g.out_w,
+            source_c: g.out_c,
+            depth: g.out_c,
+            taps: reach(phase_y, g.kernel_h)
+                .flat_map(|(r, row)| {
+                    reach(phase_x, g.kernel_w).map(move |(c, column)| Tap {
+                        row,
+                        column,
+                        weight: (r * g.kernel_w + c) * tap_size,
+                    })
+                })
+                .collect(),
+            step: 1,
+            rows: (g.in_h - phase_y).div_ceil(s),
+            columns: (g.in_w - phase_x).div_ceil(s),
+            out_strides: [g.in_h * g.in_w * g.in_c, s * g.in_w * g.in_c, s * g.in_c],
+            out_start: (phase_y * g.in_w + phase_x) * g.in_c,
+        })
+        .collect();
+    let weights = match &packed {
+        Some(b) => Weights::ByDepth { b, stride: width, panel: Some(g.taps() * g.out_c * width) },
+        None => Weights::ByDepth { b: w, stride: g.taps() * g.in_c, panel: None },
+    };
+    correlate(kernels, &correlations, weights, g.in_c, dx, epilogue);
+}
+
+/// A stride-1 input gradient as a forward convolution of dy: its geometry, and the weights turned by half a turn
+/// with input and output channels in each other's place.
+fn flip(g: &Conv2dGeometry, w: &[f32]) -> (Conv2dGeometry, Buffer) {
+    let flipped = Conv2dGeometry {
+        in_h: g.out_h,
+        in_w: g.out_w,
+        in_c: g.out_c,
+        out_h: g.in_h,
+        out_w: g.in_w,
+        out_c: g.in_c,
+        padding: g.kernel_h - 1 - g.padding,
+        ..*g
+    };
+    let taps = g.taps();
+    let mut turned = Buffer::scratch(w.len());
+    for (at, to) in turned.iter_mut().enumerate() {
+        let (c, tap, o) = (at / (taps * g.out_c), at / g.out_c % taps, at % g.out_c);
+        *to = w[(o * taps + (taps - 1 - tap)) * g.in_c + c];
+    }
+    (flipped, turned)
+}

@@ -1,0 +1,449 @@
+//! The inner loops: small matrix products whose accumulators stay in registers.
+//!
+//! * [`Tile`]: rows of A are broadcast element by element and multiply two vectors of B's columns. A is read in
+//!   place through a table of row pointers, so that a convolution needs no unrolled copy of its input.
+//! * [`Dots`]: dot products of rows of A with rows of B, both read along the depth as they lie: no packing, so the
+//!   choice where weights are used for few pixels, and where there are few output channels.
+//! * [`Outer`]: the sum over pixels of outer products, for weight gradients.
+//!
+//! Each element of a result is computed by the same operations in the same order, whatever tile it falls in: that
+//! is why results do not depend on how the work is split.
+
+use super::simd::{Level, Scalar, Simd};
+use crate::ops::activation::Activation;
+use crate::ops::conv2d::Epilogue;
+
+/// What happens to a finished sum.
+#[derive(Debug, Clone, Copy)]
+pub struct Ending {
+    /// One number for each column, or null.
+    pub bias: *const f32,
+    /// The factor below zero, if there is an activation.
+    pub slope: Option<f32>,
+}
+
+impl Ending {
+    /// Stores the sum as it is.
+    pub const PLAIN: Self = Ending { bias: std::ptr::null(), slope: None };
+
+    /// What the kernels do of an epilogue, for columns from `first`. Activations that are not two straight lines
+    /// are left to [`Epilogue::apply`].
+    pub fn of(epilogue: Epilogue<'_>, first: usize) -> Self {
+        let slope = match epilogue.activation {
+            Activation::Relu | Activation::LeakyRelu => Some(epilogue.activation.slope(-1.0)),
+            Activation::Identity | Activation::Tanh | Activation::Softplus => None,
+        };
+        Ending { bias: epilogue.bias.map_or(std::ptr::null(), |bias| bias[first..].as_ptr()), slope }
+    }
+}
+
+/// `y[i][j] = ending(sum over taps t and depths c of a[t][i][c] * b[t][c][j])`.
+#[derive(Debug, Clone, Copy)]
+pub struct Tile {
+    /// Rows i: 1 to [`Kernels::rows`].
+    pub rows: usize,
+    /// Columns j: 1 to [`Kernels::columns`].
+    pub columns: usize,
+    /// Taps t.
+    pub taps: usize,
+    /// Depths c.
+    pub depth: usize,
+    /// `taps * rows` pointers to `depth` elements, tap by tap.
+    pub a: *const *const f32,
+    /// Added to every pointer of `a`.
+    pub a_offset: usize,
+    /// `taps` pointers to `depth` rows of `columns` elements.
+    pub b: *const *const f32,
+    /// Added to every pointer of `b`.
+    pub b_offset: usize,
+    /// Elements from one row of b to the next.
+    pub b_stride: usize,
+    /// `rows` pointers to `columns` elements.
+    pub y: *const *mut f32,
+    /// Added to every pointer of `y`.
+    pub y_offset: usize,
+    /// What happens to each sum.
+    pub ending: Ending,
+}
+
+/// `y[i][j] = ending(sum over taps t and depths c of a[t][i][c] * b[j][taps_b[t] + c])`.
+#[derive(Debug, Clone, Copy)]
+pub struct Dots {
+    /// Rows i: 1 to [`Kernels::dot`].
+    pub rows: usize,
+    /// Columns j: 1 to [`Kernels::dot`].
+    pub columns: usize,
+    /// Taps t.
+    pub taps: usize,
+    /// Depths c.
+    pub depth: usize,
+    /// `taps * rows` pointers to `depth` elements, tap by tap.
+    pub a: *const *const f32,
+    /// `taps` pointers to `depth` elements of b's row 0.
+    pub b: *const *const f32,
+    /// Added to every pointer of `b`: where column 0 of this tile starts.
+    pub b_offset: usize,
+    /// Elements from one row of b (one column of y) to the next.
+    pub b_stride: usize,
+    /// `rows` pointers to `columns` elements.
+    pub y: *const *mut f32,
+    /// Added to every pointer of `y`.
+    pub y_offset: usize,
+    /// What happens to each sum.
+    pub ending: Ending,
+}
+
+/// `y[i][j] (+)= sum over pixels p of a[p][i] * b[p][j]`.
+#[derive(Debug, Clone, Copy)]
+pub struct Outer {
+    /// Rows i: 1 to [`Kernels::rows`].
+    pub rows: usize,
+    /// Columns j: 1 to [`Kernels::columns`].
+    pub columns: usize,
+    /// Pixels p.
+    pub pixels: usize,
+    /// `pixels` pairs of pointers, to `rows` elements and to `columns` elements.
+    pub pairs: *const [*const f32; 2],
+    /// Added to the first pointer of every pair.
+    pub a_offset: usize,
+    /// Added to the second pointer of every pair.
+    pub b_offset: usize,
+    /// The first of `rows` rows of `columns` elements.
+    pub y: *mut f32,
+    /// Elements from one row of y to the next.
+    pub y_stride: usize,
+    /// Whether to add to what y holds.
+    pub accumulate: bool,
+}
+
+/// The kernels of one instruction set. All pointers of an argument must be good for what its fields say, and y must
+/// not overlap a or b.
+#[derive(Clone, Copy)]
+pub struct Kernels {
+    /// Lanes of a vector.
+    pub lanes: usize,
+    /// The most rows of [`Tile`] and [`Outer`].
+    pub rows: usize,
+    /// The most columns of [`Tile`] and [`Outer`]: two vectors.
+    pub columns: usize,
+    /// The most rows and columns of [`Dots`].
+    pub dot: usize,
+    /// Computes a [`Tile`].
+    pub tile: unsafe fn(&Tile),
+    /// Computes [`Dots`].
+    pub dots: unsafe fn(&Dots),
+    /// Computes an [`Outer`].
+    pub outer: unsafe fn(&Outer),
+}
+
+impl Kernels {
+    /// The kernels of a level this machine has.
+    pub fn of(level: Level) -> &'static Kernels {
+        match level {
+            Level::Scalar => &scalar::KERNELS,
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 => &avx2::KERNELS,
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 => &avx512::KERNELS,
+            #[cfg(target_arch = "aarch64")]
+            Level::Neon => &neon::KERNELS,
+        }
+    }
+}
+
+/// Entry points with an instruction set switched on.
+macro_rules! kernels {
+    ($module:ident, $simd:path $(, $feature:literal)?) => {
+        mod $module {
+            use super::*;
+
+            pub static KERNELS: Kernels = Kernels {
+                lanes: <$simd>::LANES,
+                rows: <$simd>::ROWS,
+                columns: 2 * <$simd>::LANES,
+                dot: <$simd>::DOT,
+                tile,
+                dots,
+                outer,
+            };
+
+            $(#[target_feature(enable = $feature)])?
+            unsafe fn tile(t: &Tile) {
+                // SAFETY: the caller's, who also saw to it that the instruction set is there.
+                unsafe { super::tile::<$simd>(t) }
+            }
+
+            $(#[target_feature(enable = $feature)])?
+            unsafe fn dots(d: &Dots) {
+                // SAFETY: as above.
+                unsafe { super::dots::<$simd>(d) }
+            }
+
+            $(#[target_feature(enable = $feature)])?
+            unsafe fn outer(o: &Outer) {
+                // SAFETY: as above.
+                unsafe { super::outer::<$simd>(o) }
+            }
+        }
+    };
+}
+
+kernels!(scalar, Scalar);
+#[cfg(target_arch = "x86_64")]
+kernels!(avx2, super::super::simd::Avx2, "avx2,fma");
+#[cfg(target_arch = "x86_64")]
+kernels!(avx512, super::super::simd::Avx512, "avx512f,avx2,fma");
+#[cfg(target_arch = "aarch64")]
+kernels!(neon, super::super::simd::Neon, "neon");
+
+/// Calls `$f::<S, n, ...>($arg)` with the run-time number `$n` as a constant.
+macro_rules! with_rows {
+    ($n:expr, $f:ident :: <$s:ident $(, $more:tt)*>($($arg:expr),*)) => {
+        match $n {
+            1 => $f::<$s, 1 $(, $more)*>($($arg),*),
+            2 => $f::<$s, 2 $(, $more)*>($($arg),*),
+            3 => $f::<$s, 3 $(, $more)*>($($arg),*),
+            4 => $f::<$s, 4 $(, $more)*>($($arg),*),
+            5 if $s::ROWS >= 5 => $f::<$s, 5 $(, $more)*>($($arg),*),
+            6 if $s::ROWS >= 6 => $f::<$s, 6 $(, $more)*>($($arg),*),
+            7 if $s::ROWS >= 7 => $f::<$s, 7 $(, $more)*>($($arg),*),
+            8 if $s::ROWS >= 8 => $f::<$s, 8 $(, $more)*>($($arg),*),
+            9 if $s::ROWS >= 9 => $f::<$s, 9 $(, $more)*>($($arg),*),
+            10 if $s::ROWS >= 10 => $f::<$s, 10 $(, $more)*>($($arg),*),
+            11 if $s::ROWS >= 11 => $f::<$s, 11 $(, $more)*>($($arg),*),
+            12 if $s::ROWS >= 12 => $f::<$s, 12 $(, $more)*>($($arg),*),
+            n => unreachable!("a tile of {n} rows"),
+        }
+    };
+}
+
+#[inline(always)]
+unsafe fn tile<S: Simd>(t: &Tile) {
+    debug_assert!(t.columns >= 1 && t.columns <= 2 * S::LANES);
+    // SAFETY: the caller's; a tile of one and a half vectors is a whole vector and a part.
+    unsafe {
+        if t.columns == 2 * S::LANES {
+            with_rows!(t.rows, tile_of::<S, 2, true>(t, 0, S::LANES));
+        } else {
+            let mut from = 0;
+            while from < t.columns {
+                let lanes = (t.columns - from).min(S::LANES);
+                with_rows!(t.rows, tile_of::<S, 1, false>(t, from, lanes));
+                from += lanes;
+            }
+        }
+    }
+}
+
+/// Rows `R`, vectors `V` to a row, of which the last has `lanes` lanes unless `WHOLE`; columns `from` onwards.
+#[inline(always)]
+unsafe fn tile_of<S: Simd, const R: usize, const V: usize, const WHOLE: bool>(
+    t: &Tile,
+    from: usize,
+    lanes: usize,
+) {
+    // SAFETY: the caller's pointers are good for the rows, columns, taps and depths of the tile.
+    unsafe {
+        let mut sums = [[S::splat(0.0); V]; R];
+        for tap in 0..t.taps {
+            let mut a = [std::ptr::null(); R];
+            for i in 0..R {
+                a[i] = (*t.a.add(tap * R + i)).add(t.a_offset);
+            }
+            let mut b = (*t.b.add(tap)).add(t.b_offset + from);
+            for c in 0..t.depth {
+                let row = vectors::<S, V, WHOLE>(b, lanes);
+                for i in 0..R {
+                    let broadcast = S::splat(*a[i].add(c));
+                    for v in 0..V {
+                        sums[i][v] = S::fma(broadcast, row[v], sums[i][v]);
+                    }
+                }
+                b = b.add(t.b_stride);
+            }
+        }
+        if !t.ending.bias.is_null() {
+            let bias = vectors::<S, V, WHOLE>(t.ending.bias.add(from), lanes);
+            for i in 0..R {
+                for v in 0..V {
+                    sums[i][v] = S::add(sums[i][v], bias[v]);
+                }
+            }
+        }
+        if let Some(slope) = t.ending.slope {
+            let slope = S::splat(slope);
+            for i in 0..R {
+                for v in 0..V {
+                    sums[i][v] = S::activate(sums[i][v], slope);
+                }
+            }
+        }
+        for i in 0..R {
+            let y = (*t.y.add(i)).add(t.y_offset + from);
+            for v in 0..V {
+                let y = y.add(v * S::LANES);
+                if WHOLE { S::store(y, sums[i][v]) } else { S::store_part(y, sums[i][v], lanes) }
+            }
+        }
+    }
+}
+
+/// `V` vectors from memory; if not `WHOLE`, just the first `lanes` lanes of one.
+#[inline(always)]
+unsafe fn vectors<S: Simd, const V: usize, const WHOLE: bool>(p: *const f32, lanes: usize) -> [S::V; V] {
+    debug_assert!(WHOLE || V == 1);
+    // SAFETY: the caller's pointer is good for the vectors, or lanes.
+    unsafe {
+        let mut all = [S::splat(0.0); V];
+        for (v, to) in all.iter_mut().enumerate() {
+            *to = if WHOLE { S::load(p.add(v * S::LANES)) } else { S::load_part(p, lanes) };
+        }
+        all
+    }
+}
+
+#[inline(always)]
+unsafe fn dots<S: Simd>(d: &Dots) {
+    // SAFETY: the caller's.
+    unsafe {
+        match d.rows {
+            1 => dots_by_columns::<S, 1>(d),
+            2 => dots_by_columns::<S, 2>(d),
+            3 => dots_by_columns::<S, 3>(d),
+            4 if S::DOT >= 4 => dots_by_columns::<S, 4>(d),
+            5 if S::DOT >= 5 => dots_by_columns::<S, 5>(d),
+            n => unreachable!("a tile of {n} rows of dot products"),
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn dots_by_columns<S: Simd, const R: usize>(d: &Dots) {
+    // SAFETY: the caller's.
+    unsafe {
+        match d.columns {
+            1 => dots_of::<S, R, 1>(d),
+            2 => dots_of::<S, R, 2>(d),
+            3 => dots_of::<S, R, 3>(d),
+            4 if S::DOT >= 4 => dots_of::<S, R, 4>(d),
+            5 if S::DOT >= 5 => dots_of::<S, R, 5>(d),
+            n => unreachable!("a tile of {n} columns of dot products"),
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn dots_of<S: Simd, const R: usize, const C: usize>(d: &Dots) {
+    // SAFETY: the caller's pointers are good for the rows, columns, taps and depths.
+    unsafe {
+        let mut sums = [[S::splat(0.0); C]; R];
+        let whole = d.depth - d.depth % S::LANES;
+        for tap in 0..d.taps {
+            let mut a = [std::ptr::null(); R];
+            for i in 0..R {
+                a[i] = *d.a.add(tap * R + i);
+            }
+            let b = (*d.b.add(tap)).add(d.b_offset);
+            let mut c = 0;
+            while c < whole {
+                dots_step::<S, R, C, true>(&mut sums, &a, b, d.b_stride, c, S::LANES);
+                c += S::LANES;
+            }
+            if whole < d.depth {
+                dots_step::<S, R, C, false>(&mut sums, &a, b, d.b_stride, whole, d.depth - whole);
+            }
+        }
+        for (i, sums) in sums.iter().enumerate() {
+            let y = (*d.y.add(i)).add(d.y_offset);
+            for (j, sum) in sums.iter().enumerate() {
+                let mut sum = S::sum(*sum);
+                if !d.ending.bias.is_null() {
+                    sum += *d.ending.bias.add(j);
+                }
+                if let Some(slope) = d.ending.slope {
+                    sum = if sum > 0.0 { sum } else { slope * sum };
+                }
+                *y.add(j) = sum;
+            }
+        }
+    }
+}
+
+/// The products of one vector, or its first `lanes` lanes, of each row at depth `c`.
+#[inline(always)]
+unsafe fn dots_step<S: Simd, const R: usize, const C: usize, const WHOLE: bool>(
+    sums: &mut [[S::V; C]; R],
+    a: &[*const f32; R],
+    b: *const f32,
+    b_stride: usize,
+    c: usize,
+    lanes: usize,
+) {
+    // SAFETY: the caller's.
+    unsafe {
+        let mut row = [S::splat(0.0); R];
+        for i in 0..R {
+            row[i] = if WHOLE { S::load(a[i].add(c)) } else { S::load_part(a[i].add(c), lanes) };
+        }
+        for j in 0..C {
+            let b = b.add(j * b_stride + c);
+            let b = if WHOLE { S::load(b) } else { S::load_part(b, lanes) };
+            for i in 0..R {
+                sums[i][j] = S::fma(row[i], b, sums[i][j]);
+            }
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn outer<S: Simd>(o: &Outer) {
+    debug_assert!(o.columns >= 1 && o.columns <= 2 * S::LANES);
+    // SAFETY: the caller's; see `tile`.
+    unsafe {
+        if o.columns == 2 * S::LANES {
+            with_rows!(o.rows, outer_of::<S, 2, true>(o, 0, S::LANES));
+        } else {
+            let mut from = 0;
+            while from < o.columns {
+                let lanes = (o.columns - from).min(S::LANES);
+                with_rows!(o.rows, outer_of::<S, 1, false>(o, from, lanes));
+                from += lanes;
+            }
+        }
+    }
+}
+
+/// As `tile_of`.
+#[inline(always)]
+unsafe fn outer_of<S: Simd, const R: usize, const V: usize, const WHOLE: bool>(
+    o: &Outer,
+    from: usize,
+    lanes: usize,
+) {
+    // SAFETY: the caller's pointers are good for the rows, columns and pixels.
+    unsafe {
+        let mut sums = [[S::splat(0.0); V]; R];
+        if o.accumulate {
+            for (i, sums) in sums.iter_mut().enumerate() {
+                *sums = vectors::<S, V, WHOLE>(o.y.add(i * o.y_stride + from), lanes);
+            }
+        }
+        for pixel in 0..o.pixels {
+            let [a, b] = *o.pairs.add(pixel);
+            let (a, b) = (a.add(o.a_offset), b.add(o.b_offset + from));
+            let row = vectors::<S, V, WHOLE>(b, lanes);
+            for i in 0..R {
+                let broadcast = S::splat(*a.add(i));
+                for v in 0..V {
+                    sums[i][v] = S::fma(broadcast, row[v], sums[i][v]);
+                }
+            }
+        }
+        for i in 0..R {
+            for v in 0..V {
+                let y = o.y.add(i * o.y_stride + from + v * S::LANES);
+                if WHOLE { S::store(y, sums[i][v]) } else { S::store_part(y, sums[i][v], lanes) }
+            }
+        }
+    }
+}
