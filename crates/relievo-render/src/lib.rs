@@ -3,8 +3,8 @@
 //! A picture is explained as a surface (a depth per pixel, seen by one fixed [`Camera`]), its albedo, a light and a
 //! viewpoint. The canonical picture is the albedo under the light ([`light_from_raw`], [`normals`],
 //! [`diffuse_shading`], [`shade`]); the reconstruction is the canonical picture seen from the viewpoint
-//! ([`move_points`], [`rasterise_depth`], [`sampling_grid`]). All of it is differentiable in depth, albedo, light and
-//! viewpoint.
+//! ([`move_points`], [`rasterise_depth`], [`sampling_grid`], put together in [`Scene::reconstruct`]). All of it is differentiable in depth, albedo, light and
+//! viewpoint. [`render_views`] shows the surface from elsewhere, without gradients.
 //!
 //! Every operation is a kernel (a pure function on slices) wrapped in a [`relievo_tensor::Operation`]. Work is shared
 //! out by pictures and rows, and no sum depends on who computed which part: results are the same on any number of
@@ -23,8 +23,10 @@ mod mask;
 mod motion;
 mod normals;
 mod rasterise;
+mod reconstruction;
 mod shading;
 pub mod triangle;
+mod views;
 
 pub use camera::Camera;
 pub use depth::{DepthRange, clamp_depth, depth_from_raw, set_border};
@@ -35,7 +37,9 @@ pub use mask::{apply_mask, visible_mask};
 pub use motion::{Motion, PIVOT, move_points, rotation};
 pub use normals::normals;
 pub use rasterise::{RasterSettings, rasterise_depth};
+pub use reconstruction::{Reconstruction, Scene};
 pub use shading::{diffuse_shading, shade};
+pub use views::{ViewSettings, Views, render_views};
 
 use relievo_tensor::{Error, Result};
 

@@ -53,9 +53,9 @@ fn tangents(depth: &[f32], slopes: &[f32], row: usize, column: usize) -> [[f32; 
 fn tangent_gradients([tu, tv]: [[f32; 3]; 2], dy: [f32; 3]) -> [[f32; 3]; 2] {
     let m = cross(tu, tv);
     let length = norm(m);
-    let divisor = length + EPSILON;
-    let along = (m[0] * dy[0] + m[1] * dy[1] + m[2] * dy[2]) / (length.max(f32::MIN_POSITIVE) * divisor);
-    let dm: [f32; 3] = std::array::from_fn(|i| (dy[i] - m[i] * along) / divisor);
+    let inverse = 1.0 / (length + EPSILON);
+    let along = (m[0] * dy[0] + m[1] * dy[1] + m[2] * dy[2]) / length.max(f32::MIN_POSITIVE) * inverse;
+    let dm: [f32; 3] = std::array::from_fn(|i| (dy[i] - m[i] * along) * inverse);
     // m = tu x tv, so d tu = tv x dm and d tv = dm x tu.
     [cross(tv, dm), cross(dm, tu)]
 }
@@ -82,8 +82,8 @@ impl Operation for Normals {
                 if is_inner(size, row) && is_inner(size, column) {
                     let [tu, tv] = tangents(depth, &slopes, row, column);
                     let m = cross(tu, tv);
-                    let divisor = norm(m) + EPSILON;
-                    *normal = m.map(|m| m / divisor);
+                    let inverse = 1.0 / (norm(m) + EPSILON);
+                    *normal = m.map(|m| m * inverse);
                 }
             }
         });

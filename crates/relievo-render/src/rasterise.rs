@@ -19,7 +19,7 @@ use rayon::prelude::*;
 use relievo_tensor::{Backward, Buffer, Context, Error, Operation, Result, Tensor, apply_one};
 
 use crate::Camera;
-use crate::triangle::Raster;
+use crate::triangle::{Raster, Sample, Triangle};
 
 /// How a surface is rasterised.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -71,7 +71,7 @@ struct RasteriseDepth {
 }
 
 /// Rows of pixels in a band. A constant: cells at a band's edge are looked at twice, so bands must not be too thin.
-const BAND: usize = 16;
+pub(crate) const BAND: usize = 16;
 
 /// What the samples without a triangle save as their winner.
 const NOBODY: f32 = -1.0;
@@ -114,37 +114,61 @@ pub(crate) fn cell_row_extents(screen: &[[f32; 3]], size: usize) -> Vec<[f32; 2]
     rows.windows(2).map(|pair| [pair[0][0].min(pair[1][0]), pair[0][1].max(pair[1][1])]).collect()
 }
 
+/// One picture's grid on the screen.
+pub(crate) struct Surface<'a> {
+    /// Corners as [`project`] gives them, `size` in a row.
+    pub screen: &'a [[f32; 3]],
+    /// What [`cell_row_extents`] gives.
+    pub extents: &'a [[f32; 2]],
+    /// Rows and columns of corners.
+    pub size: usize,
+}
+
+impl Surface<'_> {
+    /// Calls `visit(number of the triangle, its corners' indices, their places, sample)` for every sample of the rows
+    /// `rows` that a triangle covers, triangle by triangle in order.
+    pub fn visit_band(
+        &self,
+        raster: &Raster,
+        rows: &Range<usize>,
+        mut visit: impl FnMut(usize, &[usize; 3], &[[f32; 3]; 3], Sample),
+    ) {
+        let [top, bottom] = [rows.start, rows.end - 1].map(|row| row as f32 + raster.offset);
+        for (row, [low, high]) in self.extents.iter().enumerate() {
+            if *low > bottom || *high < top {
+                continue;
+            }
+            for column in 0..self.size - 1 {
+                let first = first_triangle(self.size, row, column);
+                for (half, indices) in triangles(self.size, row, column).iter().enumerate() {
+                    let corners = indices.map(|index| self.screen[index]);
+                    raster.visit_rows(&corners, rows.clone(), |sample| {
+                        visit(first + half, indices, &corners, sample);
+                    });
+                }
+            }
+        }
+    }
+}
+
 /// Fills the z-buffer and the winners of the sample rows `rows` of one picture.
 fn fill_band(
-    screen: &[[f32; 3]],
-    extents: &[[f32; 2]],
-    size: usize,
+    surface: &Surface<'_>,
     settings: &RasterSettings,
     rows: Range<usize>,
     buffer: &mut [f32],
     winners: &mut [f32],
 ) {
-    let raster = settings.raster(size);
-    let [top, bottom] = [rows.start, rows.end - 1].map(|row| row as f32 + raster.offset);
+    let raster = settings.raster(surface.size);
     buffer.fill(settings.far);
     winners.fill(NOBODY);
-    for (row, [low, high]) in extents.iter().enumerate() {
-        if *low > bottom || *high < top {
-            continue;
+    surface.visit_band(&raster, &rows, |number, _, _, sample| {
+        let place = (sample.row - rows.start) * raster.columns + sample.column;
+        if sample.depth > settings.near && sample.depth < buffer[place] {
+            buffer[place] = sample.depth;
+            winners[place] = number as f32;
         }
-        for column in 0..size - 1 {
-            for (half, corners) in triangles(size, row, column).iter().enumerate() {
-                let number = (first_triangle(size, row, column) + half) as f32;
-                raster.visit_rows(&corners.map(|c| screen[c]), rows.clone(), |sample| {
-                    let place = (sample.row - rows.start) * raster.columns + sample.column;
-                    if sample.depth > settings.near && sample.depth < buffer[place] {
-                        buffer[place] = sample.depth;
-                        winners[place] = number;
-                    }
-                });
-            }
-        }
-    }
+    });
 }
 
 /// Means over squares of samples: one row of pixels from its rows of samples.
@@ -184,18 +208,29 @@ fn cell_row_gradients(
         for (half, indices) in triangles(size, row, column).iter().enumerate() {
             let number = (first_triangle(size, row, column) + half) as f32;
             let corners = indices.map(|c| screen[c]);
+            let [sample_rows, sample_columns] = raster.bounds(&corners, 0..raster.rows);
             let mut sums = [0.0; 3];
-            let mut won = false;
-            raster.visit(&corners, |sample| {
-                if winners[sample.row * raster.columns + sample.column] == number {
-                    won = true;
-                    let g = sample_gradient(sample.row, sample.column) * sample.depth * sample.depth;
-                    for (sum, w) in sums.iter_mut().zip(sample.weights) {
+            // Worked out when a sample is known to be the triangle's: many have none.
+            let mut triangle = None;
+            for sample_row in sample_rows {
+                for sample_column in sample_columns.clone() {
+                    if winners[sample_row * raster.columns + sample_column] != number {
+                        continue;
+                    }
+                    let Some(triangle) = triangle.get_or_insert_with(|| Triangle::new(&corners)) else {
+                        continue;
+                    };
+                    let line = triangle.line(raster.place(sample_row));
+                    let Some((weights, depth)) = triangle.at(&line, raster.place(sample_column)) else {
+                        continue;
+                    };
+                    let g = sample_gradient(sample_row, sample_column) * depth * depth;
+                    for (sum, w) in sums.iter_mut().zip(weights) {
                         *sum += f64::from(g * w);
                     }
                 }
-            });
-            if won {
+            }
+            if triangle.is_some() {
                 for (index, gradient) in indices.iter().zip(corner_gradients(&corners, sums)) {
                     for (sum, g) in gradients[index - row * size].iter_mut().zip(gradient) {
                         *sum += g;
@@ -240,14 +275,14 @@ impl Operation for RasteriseDepth {
         let pictures = pictures.zip(winners.data_mut().par_chunks_mut(raster.rows * raster.columns));
         pictures.zip(screen.par_chunks(size * size * 3)).for_each(|((depth, winners), screen)| {
             let screen = screen.as_chunks::<3>().0;
-            let extents = cell_row_extents(screen, size);
+            let surface = Surface { screen, extents: &cell_row_extents(screen, size), size };
             let bands = depth.par_chunks_mut(BAND * size);
             let bands = bands.zip(winners.par_chunks_mut(BAND * per_pixel * raster.columns)).enumerate();
             bands.for_each(|(band, (depth, winners))| {
                 let first = band * BAND * per_pixel;
                 let rows = first..first + winners.len() / raster.columns;
                 let mut buffer = Buffer::scratch(winners.len());
-                fill_band(screen, &extents, size, &self.settings, rows, &mut buffer, winners);
+                fill_band(&surface, &self.settings, rows, &mut buffer, winners);
                 let samples = buffer.chunks_exact(per_pixel * raster.columns);
                 for (pixels, samples) in depth.chunks_exact_mut(size).zip(samples) {
                     mean_row(samples, per_pixel, pixels);

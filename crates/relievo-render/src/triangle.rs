@@ -44,7 +44,7 @@ impl Sample {
 }
 
 /// A triangle made ready to be asked about points of the screen.
-struct Triangle {
+pub(crate) struct Triangle {
     /// For every corner the edge opposite it: where it starts, and the step to its end.
     edges: [([f64; 2], [f64; 2]); 3],
     /// Of twice the area, signed by the orientation.
@@ -57,7 +57,7 @@ type Line = [f64; 3];
 
 impl Triangle {
     /// `None` if the triangle covers nothing.
-    fn new(corners: &[[f32; 3]; 3]) -> Option<Self> {
+    pub(crate) fn new(corners: &[[f32; 3]; 3]) -> Option<Self> {
         let [a, b, c] = corners.map(|[x, y, _]| [f64::from(x), f64::from(y)]);
         let area = (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0]);
         let z = corners.map(|corner| corner[2]);
@@ -69,23 +69,22 @@ impl Triangle {
         Some(Self { edges, inverse_area: 1.0 / area, inverse_z: z.map(|z| 1.0 / z) })
     }
 
-    fn line(&self, y: f64) -> Line {
+    pub(crate) fn line(&self, y: f64) -> Line {
         self.edges.map(|(from, step)| step[0] * (y - from[1]))
     }
 
     /// Weights and depth at the place `x` of a line, if the triangle covers it.
-    fn at(&self, line: &Line, x: f64) -> Option<([f32; 3], f32)> {
-        let edge: [f64; 3] = std::array::from_fn(|k| {
-            (line[k] - self.edges[k].1[1] * (x - self.edges[k].0[0])) * self.inverse_area
-        });
-        if edge.iter().any(|&e| e < 0.0) {
+    pub(crate) fn at(&self, line: &Line, x: f64) -> Option<([f32; 3], f32)> {
+        let edge = |k: usize| (line[k] - self.edges[k].1[1] * (x - self.edges[k].0[0])) * self.inverse_area;
+        let edges = [edge(0), edge(1), edge(2)];
+        if edges.iter().any(|&e| e < 0.0) {
             return None;
         }
-        let clamped = edge.map(|e| (e as f32).min(1.0));
-        let scale = 1.0 / (clamped[0] + clamped[1] + clamped[2]);
-        let weights = clamped.map(|w| w * scale);
+        let clamped = edges.map(|e| if e < 1.0 { e as f32 } else { 1.0 });
+        let total = clamped[0] + clamped[1] + clamped[2];
         let z = self.inverse_z;
-        Some((weights, 1.0 / (weights[0] * z[0] + weights[1] * z[1] + weights[2] * z[2])))
+        let depth = total / (clamped[0] * z[0] + clamped[1] * z[1] + clamped[2] * z[2]);
+        Some((clamped.map(|w| w / total), depth))
     }
 }
 
@@ -99,31 +98,51 @@ impl Raster {
 
     /// [`Raster::visit`], but only the samples of some rows: a raster can be shared out by bands of rows.
     pub fn visit_rows(&self, corners: &[[f32; 3]; 3], rows: Range<usize>, mut visit: impl FnMut(Sample)) {
-        let [a, b, c] = corners;
-        let (first_row, last_row) = covered(a[1], b[1], c[1], self.offset, rows);
-        let (first_column, last_column) = covered(a[0], b[0], c[0], self.offset, 0..self.columns);
-        if first_row >= last_row || first_column >= last_column {
+        let [rows, columns] = self.bounds(corners, rows);
+        if rows.is_empty() || columns.is_empty() {
             return;
         }
         let Some(triangle) = Triangle::new(corners) else { return };
-        for row in first_row..last_row {
-            let line = triangle.line(row as f64 + f64::from(self.offset));
-            for column in first_column..last_column {
-                if let Some((weights, depth)) = triangle.at(&line, column as f64 + f64::from(self.offset)) {
+        for row in rows {
+            let line = triangle.line(self.place(row));
+            for column in columns.clone() {
+                if let Some((weights, depth)) = triangle.at(&line, self.place(column)) {
                     visit(Sample { column, row, weights, depth });
                 }
             }
         }
     }
+
+    /// Coordinate of a row or column.
+    pub(crate) fn place(&self, index: usize) -> f64 {
+        index as f64 + f64::from(self.offset)
+    }
+
+    /// Rows (as far as `rows`) and columns of the samples a triangle can cover.
+    pub(crate) fn bounds(&self, [a, b, c]: &[[f32; 3]; 3], rows: Range<usize>) -> [Range<usize>; 2] {
+        [
+            covered(a[1], b[1], c[1], self.offset, rows),
+            covered(a[0], b[0], c[0], self.offset, 0..self.columns),
+        ]
+    }
 }
 
-/// Half-open range of the samples between the least and the greatest of three coordinates, as far as `within`.
-fn covered(a: f32, b: f32, c: f32, offset: f32, within: Range<usize>) -> (usize, usize) {
-    let place = |x: f32| f64::from(x) - f64::from(offset);
-    // A negative float becomes 0 as `usize`: that is the clipping on the near side.
-    let first = place(a.min(b).min(c)).ceil() as usize;
-    let end = (place(a.max(b).max(c)).floor() + 1.0) as usize;
-    (first.max(within.start), end.min(within.end))
+/// The samples between the least and the greatest of three coordinates, as far as `within`. The subtraction rounds,
+/// but if it rounds across a sample then onto it: one too many may be named, to be turned down by the edges, never one
+/// too few.
+fn covered(a: f32, b: f32, c: f32, offset: f32, within: Range<usize>) -> Range<usize> {
+    // One instruction each, where `f32::min` and `max` take several to see to what is not a number; a triangle with
+    // such a corner covers nothing anyway.
+    let lesser = |a: f32, b: f32| if a < b { a } else { b };
+    let greater = |a: f32, b: f32| if a > b { a } else { b };
+    let low = greater(lesser(lesser(a, b), c) - offset, within.start as f32);
+    let high = lesser(greater(greater(a, b), c) - offset, within.end as f32 - 1.0);
+    if !(high >= 0.0 && low <= high) {
+        return 0..0;
+    }
+    // Rounded up and down by hand: without SSE 4.1 the standard way is a call of a function.
+    let first = low as i32;
+    (first + i32::from((first as f32) < low)) as usize..(high as i32 + 1) as usize
 }
 
 #[cfg(test)]
