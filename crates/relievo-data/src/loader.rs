@@ -507,9 +507,9 @@ impl Shared {
         }
         let size = self.options.size as usize;
         let mut images = Tensor::scratch([placed.len(), size, size, 3]);
-        let pictures = placed.iter().flat_map(|placed| &placed.sample.picture.pixels);
-        for (value, &byte) in images.data_mut().iter_mut().zip(pictures) {
-            *value = f32::from(byte) / 127.5 - 1.0;
+        let values = placed.iter().flat_map(|placed| placed.sample.picture.signed());
+        for (place, value) in images.data_mut().iter_mut().zip(values) {
+            *place = value;
         }
         let indices = placed.iter().map(|placed| placed.index).collect();
         let (names, truths) =

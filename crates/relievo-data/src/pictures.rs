@@ -117,6 +117,17 @@ impl Pictures {
         Ok(Self { entries, shards, description })
     }
 
+    /// Picture `index < len()` as its file has it: not cropped, of its own size.
+    ///
+    /// # Errors
+    /// As [`Source::sample`].
+    pub fn picture(&self, index: u64) -> Result<Picture, SampleError> {
+        let entry = &self.entries[index as usize];
+        self.read(&entry.place)
+            .and_then(|bytes| Picture::decode(&bytes))
+            .map_err(|reason| SampleError { name: self.location(entry), reason })
+    }
+
     fn read(&self, place: &Place) -> Result<Vec<u8>, String> {
         let (bytes, content) = match place {
             Place::File(path) => {
@@ -166,13 +177,8 @@ impl Source for Pictures {
     }
 
     fn sample(&self, index: u64, size: u32) -> Result<Sample, SampleError> {
-        let entry = &self.entries[index as usize];
-        match self.read(&entry.place).and_then(|bytes| Picture::decode(&bytes)) {
-            Ok(picture) => {
-                Ok(Sample { name: entry.name.clone(), picture: picture.square(size), truth: None })
-            }
-            Err(reason) => Err(SampleError { name: self.location(entry), reason }),
-        }
+        let picture = self.picture(index)?.square(size);
+        Ok(Sample { name: self.name(index), picture, truth: None })
     }
 }
 

@@ -11,6 +11,13 @@ pub struct Picture {
     pub pixels: Vec<u8>,
 }
 
+impl Picture {
+    /// The pixels as the networks take them: in \[-1,1\], in the same order.
+    pub fn signed(&self) -> impl Iterator<Item = f32> + '_ {
+        self.pixels.iter().map(|&byte| f32::from(byte) / 127.5 - 1.0)
+    }
+}
+
 /// Light of the Lambertian model: shading = ambient + diffuse * max(0, normal . direction).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Light {
