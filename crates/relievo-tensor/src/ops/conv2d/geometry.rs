@@ -131,6 +131,26 @@ impl Conv2dGeometry {
         2.0 * self.y_elements() as f64 * (self.taps() * self.in_c) as f64
     }
 
+    /// Whether the input gradient is a forward convolution too: that of [`Conv2dGeometry::flipped`].
+    pub fn can_flip(&self) -> bool {
+        self.stride == 1 && self.kernel_h == self.kernel_w && self.padding < self.kernel_h
+    }
+
+    /// The geometry of the forward convolution of dy, with the weights turned by half a turn and input and output
+    /// channels in each other's place, that is the input gradient; only if [`Conv2dGeometry::can_flip`].
+    pub fn flipped(&self) -> Self {
+        Self {
+            in_h: self.out_h,
+            in_w: self.out_w,
+            in_c: self.out_c,
+            out_h: self.in_h,
+            out_w: self.in_w,
+            out_c: self.in_c,
+            padding: self.kernel_h - 1 - self.padding,
+            ..*self
+        }
+    }
+
     /// The coordinate of x, along one axis, that tap `tap` of output `out` reads; `None` in the padding.
     #[inline]
     pub fn source(&self, out: usize, tap: usize, extent: usize) -> Option<usize> {

@@ -13,7 +13,7 @@ use crate::ops::conv2d::{Conv2dGeometry, Epilogue};
 
 /// Up to this many channels, a tap alone is too short a run: the kernel's rows are read as one run from a padded
 /// copy of the input.
-const FEW_CHANNELS: usize = 8;
+pub const FEW_CHANNELS: usize = 8;
 /// Up to this many output channels, vectors along them would be mostly empty: dot products instead.
 const FEW_OUTPUTS: usize = 8;
 /// Up to this many pixels, packing the weights costs more than it saves.
@@ -25,7 +25,7 @@ const JOBS: usize = 32;
 
 /// A pointer that jobs share; each writes elements of its own.
 #[derive(Clone, Copy)]
-struct Shared(*mut f32);
+pub struct Shared(pub *mut f32);
 // SAFETY: whoever makes one sees to it that jobs write disjoint elements.
 unsafe impl Send for Shared {}
 // SAFETY: as above.
@@ -264,7 +264,7 @@ fn correlate(
 }
 
 /// A copy of x with its padding around it.
-fn padded(x: &[f32], [batch, h, w, c]: [usize; 4], padding: usize) -> Buffer {
+pub fn padded(x: &[f32], [batch, h, w, c]: [usize; 4], padding: usize) -> Buffer {
     let (rows, row) = (h + 2 * padding, (w + 2 * padding) * c);
     let mut copy = Buffer::scratch(batch * rows * row);
     copy.par_chunks_mut(row).enumerate().for_each(|(line, to)| {
@@ -384,9 +384,10 @@ pub fn input_gradient(
     epilogue: Epilogue<'_>,
 ) {
     let few = g.in_c <= FEW_OUTPUTS || g.out_c <= FEW_CHANNELS;
-    if few && g.stride == 1 && g.kernel_h == g.kernel_w && g.padding < g.kernel_h {
-        let (flipped, w) = flip(g, w);
-        return forward(kernels, &flipped, dy, &w, dx, epilogue);
+    if few && g.can_flip() {
+        let mut turned = Buffer::scratch(w.len());
+        flip(g, w, &mut turned);
+        return forward(kernels, &g.flipped(), dy, &turned, dx, epilogue);
     }
     let (s, width) = (g.stride, kernels.columns);
     let packed = (g.batch * g.out_h * g.out_w > FEW_PIXELS / 2)
@@ -431,24 +432,12 @@ pub fn input_gradient(
     correlate(kernels, &correlations, weights, g.in_c, dx, epilogue);
 }
 
-/// A stride-1 input gradient as a forward convolution of dy: its geometry, and the weights turned by half a turn
-/// with input and output channels in each other's place.
-fn flip(g: &Conv2dGeometry, w: &[f32]) -> (Conv2dGeometry, Buffer) {
-    let flipped = Conv2dGeometry {
-        in_h: g.out_h,
-        in_w: g.out_w,
-        in_c: g.out_c,
-        out_h: g.in_h,
-        out_w: g.in_w,
-        out_c: g.in_c,
-        padding: g.kernel_h - 1 - g.padding,
-        ..*g
-    };
+/// Turns the weights of `g` by half a turn and puts input and output channels in each other's place: what the forward
+/// convolution of dy by [`Conv2dGeometry::flipped`] needs.
+pub fn flip(g: &Conv2dGeometry, w: &[f32], turned: &mut [f32]) {
     let taps = g.taps();
-    let mut turned = Buffer::scratch(w.len());
     for (at, to) in turned.iter_mut().enumerate() {
         let (c, tap, o) = (at / (taps * g.out_c), at / g.out_c % taps, at % g.out_c);
         *to = w[(o * taps + (taps - 1 - tap)) * g.in_c + c];
     }
-    (flipped, turned)
 }

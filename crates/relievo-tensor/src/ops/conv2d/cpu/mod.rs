@@ -3,11 +3,12 @@
 mod direct;
 mod kernels;
 mod simd;
+mod weights;
 
 pub use simd::Level;
 
 use self::kernels::Kernels;
-use super::{Conv2dGeometry, Epilogue, plain};
+use super::{Conv2dGeometry, Epilogue};
 use crate::ops::activation::Activation;
 
 /// `y = epilogue(conv(x, w))`.
@@ -59,10 +60,10 @@ fn finish(epilogue: Epilogue<'_>, y: &mut [f32]) {
     }
 }
 
-fn weight_gradient_at(_level: Level, g: &Conv2dGeometry, x: &[f32], dy: &[f32], dw: &mut [f32]) {
+fn weight_gradient_at(level: Level, g: &Conv2dGeometry, x: &[f32], dy: &[f32], dw: &mut [f32]) {
     let g = &whole_picture_as_pixel(g);
     check(g, x, dw, dy);
-    plain::weight_gradient(g, x, dy, dw);
+    weights::weight_gradient(Kernels::of(level), g, x, dy, dw);
 }
 
 /// The kernels read and write through pointers; this is what they rely on.

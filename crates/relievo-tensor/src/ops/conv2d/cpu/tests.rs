@@ -1,6 +1,7 @@
 //! The fast convolution against the plain one.
 
 use super::*;
+use crate::ops::conv2d::plain;
 use crate::ops::conv2d::testing::{distance, numbers};
 
 #[path = "../../../../benches/conv/layers.rs"]
