@@ -6,12 +6,13 @@
 mod console;
 mod record;
 mod synth;
+mod train;
 
 use std::num::NonZeroUsize;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use clap::{Parser, Subcommand};
+use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::console::Console;
 
@@ -37,13 +38,16 @@ struct Line {
 #[derive(Subcommand)]
 enum Command {
     Synth(synth::Options),
+    Train(Box<train::Options>),
 }
 
 fn main() -> ExitCode {
     console::report_defects();
-    let line = Line::parse();
+    // The matches know which options were really given: `train` lays those over its file of settings.
+    let matches = Line::command().get_matches();
+    let line = Line::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let console = Console::new(line.quiet);
-    match run(line, &console) {
+    match run(line, &matches, &console) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             console.error(&error);
@@ -52,7 +56,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(line: Line, console: &Console) -> anyhow::Result<()> {
+fn run(line: Line, matches: &ArgMatches, console: &Console) -> anyhow::Result<()> {
     if let Some(threads) = line.threads {
         rayon::ThreadPoolBuilder::new()
             .num_threads(threads.get())
@@ -61,5 +65,9 @@ fn run(line: Line, console: &Console) -> anyhow::Result<()> {
     }
     match line.command {
         Command::Synth(options) => synth::run(&options, console),
+        Command::Train(options) => {
+            let matches = matches.subcommand().map_or(matches, |(_, matches)| matches);
+            train::run(&options, matches, console)
+        }
     }
 }

@@ -1,1 +1,24 @@
 //! Optimiser steps, schedule, checkpoints, metrics, logs.
+//!
+//! [`Settings`] say everything about a run. A [`Trainer`] begins a run in a [`RunFolder`] or goes on with one, and
+//! tells an [`Observer`] what happens. [`evaluate`] measures a model on pictures it did not learn from.
+
+pub mod checkpoint;
+mod evaluation;
+mod events;
+mod folder;
+mod log;
+pub mod metrics;
+mod preview;
+mod settings;
+mod step;
+mod trainer;
+
+pub use evaluation::{
+    Comparison, Evaluation, EvaluationError, EvaluationOptions, Scores, evaluate, mean_depth,
+};
+pub use events::{Beginning, Event, Observer, StepReport, ValidationReport};
+pub use folder::{FolderError, RunFolder};
+pub use preview::sheet as preview_sheet;
+pub use settings::{DataSettings, SYNTHETIC, Settings, SettingsError, TrainSettings};
+pub use trainer::{LastSaved, Outcome, TrainError, Trainer};

@@ -1,0 +1,166 @@
+//! `relievo train`: learns from pictures, in a folder of its own that a later call can go on with.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::Context;
+use clap::{ArgMatches, Args};
+use relievo_train::{Event, Outcome, RunFolder, Settings, Trainer, ValidationReport};
+
+use crate::console::{Console, Progress};
+
+/// Learn from pictures, without any other supervision
+///
+/// SOURCE is a folder of pictures of one kind of object, cropped to it, or a .tar
+/// file, or the word `synthetic`. Settings come from the preset, then from the
+/// file of --config, then from the options here; all of them are written to
+/// settings.toml in the folder of the run, with what they mean. Ctrl-C saves and
+/// leaves; --resume goes on as if it had never stopped.
+#[derive(Args)]
+#[command(verbatim_doc_comment)]
+pub struct Options {
+    /// Folder of the run: settings, log, checkpoints, previews, weights
+    #[arg(short, long, value_name = "FOLDER", default_value = "run")]
+    out: PathBuf,
+    /// Go on with the run in this folder
+    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["out", "config", "preset"])]
+    resume: Option<PathBuf>,
+    /// Delete the run in the folder and begin anew
+    #[arg(long, conflicts_with = "resume")]
+    overwrite: bool,
+    /// TOML file of settings
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+/// Runs the command; `matches` are those of this subcommand.
+pub fn run(options: &Options, matches: &ArgMatches, console: &Console) -> anyhow::Result<()> {
+    let Options { out, resume, overwrite, config, settings } = options;
+    let line = Some((settings, matches));
+    let mut trainer = match resume {
+        Some(folder) => {
+            let folder = RunFolder::open(folder)?;
+            let settings = Settings::layered(Some(&folder.settings()), line)?;
+            let source = settings.data.open(settings.model.image_size)?;
+            Trainer::resume(settings, source, folder)?
+        }
+        None => {
+            let settings = Settings::layered(config.as_deref(), line)?;
+            let source = settings.data.open(settings.model.image_size)?;
+            Trainer::begin(settings, source, RunFolder::create(out, *overwrite)?)?
+        }
+    };
+    let stop = stop_on_ctrl_c(*console)?;
+    let mut display = Display { console, bar: None, by_clock: false };
+    let outcome = trainer.run(&mut |event: Event<'_>| display.show(&event), &stop)?;
+    drop(display);
+    let folder = resume.as_ref().unwrap_or(out).display();
+    let step = trainer.progress().step;
+    match outcome {
+        Outcome::Finished => console.result(format_args!("{step} steps done: {folder}/model.safetensors")),
+        Outcome::TimeUp => {
+            console.result(format_args!("time is up after {step} steps: {folder}/model.safetensors"));
+        }
+        Outcome::Interrupted => {
+            console.result(format_args!("stopped after {step} steps; go on with --resume {folder}"));
+        }
+    }
+    Ok(())
+}
+
+/// The first Ctrl-C asks for an end, the second one does not wait for it.
+fn stop_on_ctrl_c(console: Console) -> anyhow::Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let asked = Arc::clone(&stop);
+    let handler = move || {
+        if asked.swap(true, Ordering::Relaxed) {
+            // What a shell expects of a process that SIGINT ended.
+            std::process::exit(130);
+        }
+        console.note("finishing the step and saving; press Ctrl-C again to leave at once");
+    };
+    ctrlc::set_handler(handler).context("cannot listen for Ctrl-C")?;
+    Ok(stop)
+}
+
+/// Turns events into a bar and lines.
+struct Display<'a> {
+    console: &'a Console,
+    bar: Option<Progress>,
+    /// Whether the bar counts seconds because no step is known to be the last.
+    by_clock: bool,
+}
+
+impl Display<'_> {
+    fn show(&mut self, event: &Event<'_>) {
+        match event {
+            Event::Began(run) => {
+                self.console.note(format_args!("learning from {}; {} held out", run.source, run.held_out));
+                self.by_clock = run.steps.is_none();
+                if let Some(steps) = run.steps {
+                    let mut bar = self.console.progress(steps, "steps");
+                    bar.set(run.step, "");
+                    self.bar = Some(bar);
+                }
+            }
+            Event::Stepped(report) => {
+                if self.by_clock && self.bar.is_none() {
+                    self.bar =
+                        Some(self.console.progress((report.seconds + report.seconds_left) as u64, "s"));
+                }
+                let losses = &report.losses;
+                let mut detail = format!(
+                    "loss {:.3} (photo {:.3}, {:.3}; features {:.3}, {:.3})",
+                    losses.total,
+                    losses.photometric,
+                    losses.photometric_flip,
+                    losses.perceptual,
+                    losses.perceptual_flip
+                );
+                if report.data_wait > 0.05 {
+                    detail = format!("{detail}, {:.0} % waiting for pictures", 100.0 * report.data_wait);
+                }
+                if let Some(bar) = &mut self.bar {
+                    bar.set(if self.by_clock { report.seconds as u64 } else { report.step }, detail);
+                }
+            }
+            Event::Validated(report) => self.note(&validation(report)),
+            Event::Previewed(path) => self.note(&format!("preview: {}", path.display())),
+            Event::Saved(path) => self.note(&format!("saved {}", path.display())),
+            Event::Warned(warning) => match &self.bar {
+                Some(bar) => bar.warning(warning),
+                None => self.console.warning(warning),
+            },
+        }
+    }
+
+    fn note(&self, text: &str) {
+        match &self.bar {
+            Some(bar) => bar.note(text),
+            None => self.console.note(text),
+        }
+    }
+}
+
+/// A validation in a line.
+fn validation(report: &ValidationReport) -> String {
+    let mut line = format!("step {}: on {} pictures held out", report.step, report.evaluation.pictures);
+    if let Some(losses) = &report.evaluation.losses {
+        line = format!("{line} loss {:.3}{}", losses.total, if report.best { " (best)" } else { "" });
+    }
+    let errors = report.evaluation.in_sight.as_ref();
+    if let Some((side, constant)) =
+        errors.and_then(|c| Some((c.model.depth_error?, c.constant_depth.depth_error?)))
+    {
+        line = format!("{line}, SIDE {:.2} (constant depth {:.2})", 100.0 * side.mean, 100.0 * constant.mean);
+    }
+    if let Some((mad, constant)) =
+        errors.and_then(|c| Some((c.model.normal_error?, c.constant_depth.normal_error?)))
+    {
+        line = format!("{line}, MAD {:.1} ({:.1})", mad.mean, constant.mean);
+    }
+    line
+}

@@ -1,0 +1,299 @@
+//! All that a run is at one moment, in one file.
+//!
+//! The file is a safetensors file: the parameters under their names, Adam's two means of each under
+//! `adam.mean.NAME` and `adam.square.NAME`; in the metadata the model's settings (so that every checkpoint is a
+//! weights file too), the settings of the run as TOML, the progress as JSON, and the CRC-32 of the tensors' bytes. It is
+//! written in a stream, because three times the parameters in memory once more is a lot on a small machine.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use relievo_model::{Model, SETTINGS_KEY, WeightsError};
+use relievo_tensor::Tensor;
+use safetensors::{Dtype, SafeTensors};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+const RUN_KEY: &str = "relievo.run";
+const PROGRESS_KEY: &str = "relievo.progress";
+const CHECKSUM_KEY: &str = "relievo.checksum";
+
+/// How far a run has come.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Progress {
+    /// Optimiser steps done. With the number of batches in an epoch it says which batch comes next.
+    pub step: u64,
+    /// Seconds of training so far, over all sessions.
+    pub seconds: f64,
+    /// The step after which the model was validated last; 0 if never.
+    pub validated: u64,
+    /// The step after which a preview was drawn last; 0 if never.
+    pub previewed: u64,
+    /// The best validation so far.
+    pub best: Option<Best>,
+    /// Number of pictures learned from, and a checksum over their names: another set would not continue this run.
+    pub pictures: u64,
+    /// See `pictures`.
+    pub names_checksum: u32,
+}
+
+/// The best validation of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Best {
+    /// The step after which it was reached.
+    pub step: u64,
+    /// The mean total loss on the pictures held out.
+    pub loss: f32,
+}
+
+/// Adam's running means, one tensor for each parameter.
+#[derive(Debug, Clone)]
+pub struct Moments {
+    /// Of the gradients.
+    pub mean: Vec<Tensor>,
+    /// Of the squared gradients.
+    pub square: Vec<Tensor>,
+}
+
+impl Moments {
+    /// Those of a model that has not learned yet.
+    pub fn zeros(model: &Model) -> Self {
+        let zeros = || model.parameters().iter().map(|parameter| Tensor::zeros(parameter.shape())).collect();
+        Self { mean: zeros(), square: zeros() }
+    }
+}
+
+/// A checkpoint read from a file.
+pub struct Checkpoint {
+    /// The model with its parameters.
+    pub model: Model,
+    /// Adam's state.
+    pub moments: Moments,
+    /// How far the run had come.
+    pub progress: Progress,
+    /// The settings of the run, as TOML.
+    pub settings: String,
+}
+
+/// A checkpoint that cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckpointError {
+    /// The file cannot be read.
+    #[error("cannot read the checkpoint {}: {source}", .path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The file is cut off, damaged, or no checkpoint.
+    #[error("the checkpoint {} is damaged or no checkpoint: {reason}", .path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Its parameters make no model.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+}
+
+/// Writes a checkpoint.
+///
+/// # Errors
+/// Those of the writer.
+pub fn write(
+    out: &mut dyn Write,
+    model: &Model,
+    moments: &Moments,
+    progress: &Progress,
+    settings: &str,
+) -> io::Result<()> {
+    let infos = model.parameter_infos();
+    let groups = [("", model.parameters()), ("adam.mean.", &moments.mean), ("adam.square.", &moments.square)];
+    let tensors = || groups.iter().flat_map(|(_, tensors)| tensors.iter());
+
+    let mut hasher = crc32fast::Hasher::new();
+    for tensor in tensors() {
+        in_bytes(tensor.data(), |bytes| {
+            hasher.update(bytes);
+            Ok(())
+        })?;
+    }
+    let metadata = json!({
+        SETTINGS_KEY: serde_json::to_string(model.settings())?,
+        RUN_KEY: settings,
+        PROGRESS_KEY: serde_json::to_string(progress)?,
+        CHECKSUM_KEY: format!("{:08x}", hasher.finalize()),
+    });
+    let mut header = Map::from_iter([("__metadata__".to_owned(), metadata)]);
+    let mut begin = 0;
+    for (prefix, tensors) in groups {
+        for (info, tensor) in infos.iter().zip(tensors) {
+            let end = begin + tensor.elements() * size_of::<f32>();
+            let entry = json!({"dtype": "F32", "shape": &tensor.shape()[..], "data_offsets": [begin, end]});
+            header.insert(format!("{prefix}{}", info.name), entry);
+            begin = end;
+        }
+    }
+    let mut header = serde_json::to_string(&Value::Object(header))?;
+    // The format asks for data that begins at a multiple of eight bytes, and pads with spaces.
+    header.extend(std::iter::repeat_n(' ', header.len().next_multiple_of(8) - header.len()));
+    out.write_all(&(header.len() as u64).to_le_bytes())?;
+    out.write_all(header.as_bytes())?;
+    for tensor in tensors() {
+        in_bytes(tensor.data(), |bytes| out.write_all(bytes))?;
+    }
+    Ok(())
+}
+
+/// Hands the little-endian bytes of the numbers on, in pieces.
+fn in_bytes(numbers: &[f32], mut hand_on: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+    let mut bytes = Vec::with_capacity(1 << 16);
+    for piece in numbers.chunks(1 << 14) {
+        bytes.clear();
+        bytes.extend(piece.iter().flat_map(|number| number.to_le_bytes()));
+        hand_on(&bytes)?;
+    }
+    Ok(())
+}
+
+impl Checkpoint {
+    /// Reads what [`write()`] wrote.
+    ///
+    /// # Errors
+    /// If the file cannot be read, is cut off or altered, or its parameters do not fit its settings.
+    pub fn read(path: &Path) -> Result<Self, CheckpointError> {
+        let bytes =
+            fs::read(path).map_err(|source| CheckpointError::Unreadable { path: path.to_owned(), source })?;
+        let damaged = |reason: String| CheckpointError::Damaged { path: path.to_owned(), reason };
+        let unreadable = |error: safetensors::SafeTensorError| damaged(format!("{error}; it may be cut off"));
+        let (header, metadata) = SafeTensors::read_metadata(&bytes).map_err(unreadable)?;
+        let file = SafeTensors::deserialize(&bytes).map_err(unreadable)?;
+        let entry = |key: &str| {
+            let found = metadata.metadata().as_ref().and_then(|all| all.get(key));
+            found.ok_or_else(|| damaged(format!("its metadata has no `{key}`")))
+        };
+        let checksum = format!("{:08x}", crc32fast::hash(&bytes[size_of::<u64>() + header..]));
+        if *entry(CHECKSUM_KEY)? != checksum {
+            return Err(damaged("its numbers do not agree with their checksum".into()));
+        }
+        let progress = serde_json::from_str(entry(PROGRESS_KEY)?)
+            .map_err(|error| damaged(format!("its progress is unreadable: {error}")))?;
+        let settings = entry(RUN_KEY)?.clone();
+        let model = Model::from_safetensors(&bytes, &path.display().to_string())?;
+        let group = |prefix: &str| -> Result<Vec<Tensor>, CheckpointError> {
+            let tensor = |info: &relievo_nets::ParameterInfo| {
+                let name = format!("{prefix}{}", info.name);
+                let view = file.tensor(&name).map_err(|error| error.to_string())?;
+                if view.dtype() != Dtype::F32 || view.shape() != &info.shape[..] {
+                    return Err(format!("{name} is {:?} {:?}", view.dtype(), view.shape()));
+                }
+                let numbers: Vec<f32> =
+                    view.data().as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+                Tensor::new(&numbers, info.shape).map_err(|error| error.to_string())
+            };
+            model.parameter_infos().iter().map(|info| tensor(info).map_err(damaged)).collect()
+        };
+        let moments = Moments { mean: group("adam.mean.")?, square: group("adam.square.")? };
+        Ok(Self { model, moments, progress, settings })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use relievo_model::ModelSettings;
+
+    use super::*;
+
+    fn small() -> (Model, Moments, Progress) {
+        let settings = ModelSettings {
+            width: 8,
+            code: 16,
+            encoder_width: 8,
+            perceptual_weight: 0.0,
+            ..ModelSettings::default()
+        };
+        let model = Model::new(settings, 5).unwrap();
+        let mut moments = Moments::zeros(&model);
+        for (number, tensor) in moments.mean.iter_mut().chain(&mut moments.square).enumerate() {
+            tensor.data_mut().fill(number as f32);
+        }
+        let best = Some(Best { step: 5, loss: -0.1 });
+        let progress = Progress { step: 7, seconds: 0.1, best, pictures: 9, ..Progress::default() };
+        (model, moments, progress)
+    }
+
+    fn written() -> Vec<u8> {
+        let (model, moments, progress) = small();
+        let mut bytes = Vec::new();
+        write(&mut bytes, &model, &moments, &progress, "settings").unwrap();
+        bytes
+    }
+
+    fn read(bytes: &[u8]) -> Result<Checkpoint, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("step");
+        fs::write(&path, bytes).unwrap();
+        Checkpoint::read(&path).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn everything_survives_the_file() {
+        let (model, moments, progress) = small();
+        let again = read(&written()).unwrap();
+        let same = |a: &[Tensor], b: &[Tensor]| {
+            assert_eq!(a.len(), b.len());
+            a.iter().zip(b).for_each(|(a, b)| assert_eq!((a.shape(), a.data()), (b.shape(), b.data())));
+        };
+        same(again.model.parameters(), model.parameters());
+        same(&again.moments.mean, &moments.mean);
+        same(&again.moments.square, &moments.square);
+        assert_eq!((again.progress, again.settings.as_str()), (progress, "settings"));
+    }
+
+    #[test]
+    fn a_checkpoint_is_a_weights_file() {
+        let model = Model::from_safetensors(&written(), "step").unwrap();
+        assert_eq!(model.settings(), small().0.settings());
+    }
+
+    #[test]
+    fn damage_is_noticed_wherever_it_is() {
+        let good = written();
+        for length in [0, 5, 1000, good.len() / 2, good.len() - 1] {
+            let message = read(&good[..length]).err().unwrap();
+            assert!(message.contains("is damaged or no checkpoint"), "{message}");
+        }
+        let mut altered = good.clone();
+        let middle = good.len() * 2 / 3;
+        altered[middle] ^= 1;
+        assert!(read(&altered).err().unwrap().contains("checksum"));
+        let weights = small().0.to_safetensors();
+        assert!(read(&weights).err().unwrap().contains("has no `relievo."));
+    }
+
+    #[test]
+    fn a_full_disk_is_an_error() {
+        struct Full(usize);
+        impl Write for Full {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                if self.0 < bytes.len() {
+                    return Err(io::ErrorKind::StorageFull.into());
+                }
+                self.0 -= bytes.len();
+                Ok(bytes.len())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let (model, moments, progress) = small();
+        let error = write(&mut Full(100_000), &model, &moments, &progress, "").unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+    }
+}

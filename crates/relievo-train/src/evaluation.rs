@@ -1,0 +1,285 @@
+//! How good a model is on pictures it does not learn from: its losses, and where the truth is known its errors in
+//! depth and normals beside the baselines of the paper.
+//!
+//! Everything is compared in the view of the picture, and the normals of prediction and truth come out of depth by
+//! the same function. The mask is the truth's foreground, eroded by 3x3; "in sight" it is cut down to the pixels
+//! where the model sees the object too (eroded likewise), as the paper does. The baselines are scored on the same
+//! pixels as the model.
+
+use std::sync::Arc;
+
+use relievo_data::{Batch, LoadError, Loader, LoaderOptions, Source, Truth};
+use relievo_model::{Losses, Model, ModelError, Prediction};
+use relievo_render::{Camera, normals};
+use relievo_tensor::Tensor;
+use serde::{Deserialize, Serialize};
+
+use crate::metrics::{
+    Statistic, both, depth_correlation, erode, mean_angle_deviation, scale_invariant_error,
+};
+
+/// What to measure, and how.
+#[derive(Debug, Clone)]
+pub struct EvaluationOptions {
+    /// Pictures that go through the networks together.
+    pub batch_size: usize,
+    /// Threads that read or generate pictures.
+    pub workers: usize,
+    /// Whether to compute the losses, which costs about twice as much as the errors.
+    pub losses: bool,
+    /// The depth map `[S,S]` of the second baseline, from [`mean_depth`].
+    pub mean_depth: Option<Vec<f32>>,
+}
+
+/// What was measured.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Evaluation {
+    /// What the pictures are.
+    pub source: String,
+    /// How many could be used.
+    pub pictures: u64,
+    /// How many could not.
+    pub skipped: u64,
+    /// Mean losses over the pictures.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub losses: Option<Losses>,
+    /// Errors where the model sees the object; only with a truth.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub in_sight: Option<Comparison>,
+    /// Errors over the whole foreground of the truth; only with a truth.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub whole: Option<Comparison>,
+}
+
+/// The model beside the baselines.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Comparison {
+    /// The model's depth.
+    pub model: Scores,
+    /// A plane that faces the camera, with the normal (0,0,1); its distance makes no difference.
+    pub constant_depth: Scores,
+    /// The mean depth map of true heads.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mean_depth: Option<Scores>,
+}
+
+/// Errors of depth maps, over pictures.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Scores {
+    /// Scale-invariant depth error (SIDE).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub depth_error: Option<Statistic>,
+    /// Mean angle deviation of the normals (MAD) in degrees.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub normal_error: Option<Statistic>,
+    /// Correlation of depth; a constant has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub correlation: Option<Statistic>,
+    /// Share of the pictures whose depth correlates positively: the nose is nearer than the cheeks, not inverted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub right_way_round: Option<f64>,
+}
+
+/// An evaluation that failed.
+#[derive(Debug, thiserror::Error)]
+pub enum EvaluationError {
+    /// No pictures.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// The model refused them.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The engine refused an operation.
+    #[error(transparent)]
+    Engine(#[from] relievo_tensor::Error),
+    /// A true depth is needed and there is none.
+    #[error("{0}: has no true depth; only synthetic pictures have one")]
+    NoTruth(String),
+}
+
+/// Measures a model on all pictures of a source.
+///
+/// # Errors
+/// If no picture can be loaded or the mean depth has another size than the model's.
+pub fn evaluate(
+    model: &Model,
+    source: &Arc<dyn Source>,
+    options: &EvaluationOptions,
+) -> Result<Evaluation, EvaluationError> {
+    let camera = model.settings().camera();
+    let mut loader = loader(source, camera.size, options.batch_size, options.workers)?;
+    let baseline = |depth: &[f32]| -> Result<Surface, EvaluationError> {
+        let depth = Tensor::new(depth, [1, camera.size, camera.size])?;
+        Ok(Surface { normals: normals(&depth, camera)?, depth })
+    };
+    let constant = baseline(&vec![1.0; camera.size * camera.size])?;
+    let mean = options.mean_depth.as_deref().map(baseline).transpose()?;
+
+    let (mut pictures, mut losses) = (0, Losses::default());
+    let (mut in_sight, mut whole) = (Collected::default(), Collected::default());
+    while let Some(batch) = loader.next().transpose()? {
+        if options.losses {
+            let of_batch = model.losses(&batch.images, model.settings().flip_weight)?;
+            add_losses(&mut losses, &of_batch, batch.names.len() as f32);
+        }
+        pictures += batch.names.len() as u64;
+        if batch.truths.iter().all(Option::is_none) {
+            continue;
+        }
+        let prediction = model.predict(&batch.images)?;
+        score_batch(&batch, &prediction, camera, &constant, mean.as_ref(), &mut in_sight, &mut whole)?;
+    }
+    let mut mean_losses = Losses::default();
+    add_losses(&mut mean_losses, &losses, 1.0 / pictures.max(1) as f32);
+    Ok(Evaluation {
+        source: source.describe(),
+        pictures,
+        skipped: loader.skipped().len() as u64,
+        losses: (options.losses && pictures > 0).then_some(mean_losses),
+        in_sight: in_sight.comparison(mean.is_some()),
+        whole: whole.comparison(mean.is_some()),
+    })
+}
+
+/// The mean true depth over the pictures of a source, `[size,size]` in the view of the pictures: at each pixel the
+/// mean over the pictures that have foreground there, and the mean of all foreground where none has.
+///
+/// # Errors
+/// If no picture can be loaded or one has no truth.
+pub fn mean_depth(
+    source: &Arc<dyn Source>,
+    size: usize,
+    workers: usize,
+) -> Result<Vec<f32>, EvaluationError> {
+    let mut sums = vec![(0.0_f64, 0_u32); size * size];
+    for batch in loader(source, size, 16, workers)? {
+        for truth in batch?.truths {
+            let truth = truth.ok_or_else(|| EvaluationError::NoTruth(source.describe()))?;
+            for ((sum, depth), mask) in sums.iter_mut().zip(&truth.depth).zip(&truth.mask) {
+                if *mask != 0 {
+                    *sum = (sum.0 + f64::from(*depth), sum.1 + 1);
+                }
+            }
+        }
+    }
+    let all = sums.iter().fold((0.0, 0), |all, sum| (all.0 + sum.0, all.1 + u64::from(sum.1)));
+    if all.1 == 0 {
+        return Err(EvaluationError::NoTruth(source.describe()));
+    }
+    let everywhere = all.0 / all.1 as f64;
+    let mean = |(sum, count): &(f64, u32)| if *count > 0 { sum / f64::from(*count) } else { everywhere };
+    Ok(sums.iter().map(|sum| mean(sum) as f32).collect())
+}
+
+fn loader(
+    source: &Arc<dyn Source>,
+    size: usize,
+    batch_size: usize,
+    workers: usize,
+) -> Result<Loader, LoadError> {
+    let options = LoaderOptions { workers, ..LoaderOptions::new(batch_size, size as u32) };
+    Loader::evaluation(Arc::clone(source), options)
+}
+
+/// Adds `weight` times the losses of one batch.
+pub(crate) fn add_losses(sum: &mut Losses, of_batch: &Losses, weight: f32) {
+    sum.total += weight * of_batch.total;
+    sum.photometric += weight * of_batch.photometric;
+    sum.photometric_flip += weight * of_batch.photometric_flip;
+    sum.perceptual += weight * of_batch.perceptual;
+    sum.perceptual_flip += weight * of_batch.perceptual_flip;
+    sum.smoothness += weight * of_batch.smoothness;
+}
+
+/// Depth `[B,S,S]` and its normals `[B,S,S,3]`.
+struct Surface {
+    depth: Tensor,
+    normals: Tensor,
+}
+
+impl Surface {
+    /// Depth and normals of one picture.
+    fn picture(&self, number: usize, pixels: usize) -> (&[f32], &[f32]) {
+        let at = number * pixels;
+        (&self.depth.data()[at..at + pixels], &self.normals.data()[3 * at..3 * (at + pixels)])
+    }
+}
+
+/// The errors of single pictures for one mask.
+#[derive(Default)]
+struct Collected {
+    model: Errors,
+    constant: Errors,
+    mean: Errors,
+}
+
+#[derive(Default)]
+struct Errors {
+    depth: Vec<f64>,
+    normal: Vec<f64>,
+    correlation: Vec<f64>,
+}
+
+impl Collected {
+    fn comparison(&self, with_mean: bool) -> Option<Comparison> {
+        (!self.constant.depth.is_empty()).then(|| Comparison {
+            model: self.model.scores(),
+            constant_depth: self.constant.scores(),
+            mean_depth: with_mean.then(|| self.mean.scores()),
+        })
+    }
+}
+
+impl Errors {
+    fn add(&mut self, (depth, normals): (&[f32], &[f32]), truth: (&[f32], &[f32]), mask: &[bool]) {
+        self.depth.extend(scale_invariant_error(depth, truth.0, mask));
+        self.normal.extend(mean_angle_deviation(normals, truth.1, mask));
+        self.correlation.extend(depth_correlation(depth, truth.0, mask));
+    }
+
+    fn scores(&self) -> Scores {
+        let right = self.correlation.iter().filter(|correlation| **correlation > 0.0).count();
+        let right_way_round = right as f64 / self.correlation.len().max(1) as f64;
+        Scores {
+            depth_error: Statistic::of(&self.depth),
+            normal_error: Statistic::of(&self.normal),
+            correlation: Statistic::of(&self.correlation),
+            right_way_round: (!self.correlation.is_empty()).then_some(right_way_round),
+        }
+    }
+}
+
+fn score_batch(
+    batch: &Batch,
+    prediction: &Prediction,
+    camera: Camera,
+    constant: &Surface,
+    mean: Option<&Surface>,
+    in_sight: &mut Collected,
+    whole: &mut Collected,
+) -> Result<(), EvaluationError> {
+    let pixels = camera.size * camera.size;
+    let predicted = Surface { normals: normals(&prediction.depth, camera)?, depth: prediction.depth.clone() };
+    for (number, truth) in batch.truths.iter().enumerate() {
+        let Some(Truth { depth, mask, .. }) = truth else { continue };
+        let truth = Tensor::new(depth, [1, camera.size, camera.size])?;
+        let truth = Surface { normals: normals(&truth, camera)?, depth: truth };
+        let seen = &prediction.mask.data()[number * pixels..(number + 1) * pixels];
+        let seen: Vec<bool> = seen.iter().map(|covered| *covered > 0.5).collect();
+        let foreground: Vec<bool> = mask.iter().map(|foreground| *foreground != 0).collect();
+        let foreground = erode(&foreground, camera.size);
+        let visible = both(&foreground, &erode(&seen, camera.size));
+        for (collected, mask) in [(&mut *in_sight, &visible), (&mut *whole, &foreground)] {
+            let truth = truth.picture(0, pixels);
+            collected.model.add(predicted.picture(number, pixels), truth, mask);
+            collected.constant.add(constant.picture(0, pixels), truth, mask);
+            if let Some(mean) = mean {
+                collected.mean.add(mean.picture(0, pixels), truth, mask);
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,198 @@
+//! The folder of a run: what lies where in it.
+//!
+//! ```text
+//! settings.toml                            every setting, explained
+//! metrics.jsonl                            one line for every logged step and every validation
+//! model.safetensors                        the weights of the best validation, or the last without validation
+//! checkpoints/step-0001234.safetensors     everything needed to go on: the last ones and the best
+//! preview/epoch-003.png                    what the model makes of a few pictures it does not learn from
+//! ```
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+const SETTINGS: &str = "settings.toml";
+const METRICS: &str = "metrics.jsonl";
+const MODEL: &str = "model.safetensors";
+const CHECKPOINTS: &str = "checkpoints";
+const PREVIEW: &str = "preview";
+
+/// A run's folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunFolder(PathBuf);
+
+/// A folder that cannot be used for a run.
+#[derive(Debug, thiserror::Error)]
+pub enum FolderError {
+    /// There is something in it.
+    #[error(
+        "{} is not empty: continue the run in it with --resume, start anew in its place with --overwrite, or give \
+         another folder with --output", .0.display()
+    )]
+    Occupied(PathBuf),
+    /// There is something in it that is no run.
+    #[error("{} holds other things than a run, so it is not overwritten; give another folder", .0.display())]
+    Foreign(PathBuf),
+    /// No run in it.
+    #[error("{} holds no run (there is no {SETTINGS} in it)", .0.display())]
+    NoRun(PathBuf),
+    /// The system refuses.
+    #[error("cannot use the folder {}: {source}", .path.display())]
+    Unusable {
+        /// The folder, or the file in it.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+}
+
+impl RunFolder {
+    /// A folder for a new run: made if it does not exist, and refused if there is anything in it. With `overwrite`
+    /// a run that is there is deleted.
+    ///
+    /// # Errors
+    /// If the folder is not empty, or, with `overwrite`, holds anything that is not of a run.
+    pub fn create(path: impl Into<PathBuf>, overwrite: bool) -> Result<Self, FolderError> {
+        let folder = Self(path.into());
+        fs::create_dir_all(&folder.0).map_err(|source| folder.unusable(source))?;
+        let names = names_in(&folder.0).map_err(|source| folder.unusable(source))?;
+        if names.is_empty() {
+            return Ok(folder);
+        }
+        if !overwrite {
+            return Err(FolderError::Occupied(folder.0));
+        }
+        let of_a_run = [SETTINGS, METRICS, MODEL, CHECKPOINTS, PREVIEW];
+        if !names.iter().all(|name| of_a_run.contains(&name.as_str())) {
+            return Err(FolderError::Foreign(folder.0));
+        }
+        for name in names {
+            let path = folder.0.join(name);
+            let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+            removed.map_err(|source| FolderError::Unusable { path, source })?;
+        }
+        Ok(folder)
+    }
+
+    /// The folder of a run that was begun.
+    ///
+    /// # Errors
+    /// If there is no run in it.
+    pub fn open(path: impl Into<PathBuf>) -> Result<Self, FolderError> {
+        let folder = Self(path.into());
+        if folder.settings().is_file() { Ok(folder) } else { Err(FolderError::NoRun(folder.0)) }
+    }
+
+    /// The folder itself.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// The file of the settings.
+    pub fn settings(&self) -> PathBuf {
+        self.0.join(SETTINGS)
+    }
+
+    /// The log.
+    pub fn metrics(&self) -> PathBuf {
+        self.0.join(METRICS)
+    }
+
+    /// The weights to use.
+    pub fn model(&self) -> PathBuf {
+        self.0.join(MODEL)
+    }
+
+    /// The checkpoint after `step` steps.
+    pub fn checkpoint(&self, step: u64) -> PathBuf {
+        self.0.join(CHECKPOINTS).join(format!("step-{step:07}.safetensors"))
+    }
+
+    /// A preview sheet, `name` without extension.
+    pub fn preview(&self, name: &str) -> PathBuf {
+        self.0.join(PREVIEW).join(format!("{name}.png"))
+    }
+
+    /// The steps after which there is a checkpoint, in order.
+    ///
+    /// # Errors
+    /// If the folder cannot be read.
+    pub fn checkpoints(&self) -> Result<Vec<u64>, FolderError> {
+        let path = self.0.join(CHECKPOINTS);
+        let names = match names_in(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            names => names.map_err(|source| FolderError::Unusable { path, source })?,
+        };
+        let step = |name: &String| name.strip_prefix("step-")?.strip_suffix(".safetensors")?.parse().ok();
+        let mut steps: Vec<u64> = names.iter().filter_map(step).collect();
+        steps.sort_unstable();
+        Ok(steps)
+    }
+
+    /// Deletes all checkpoints but the last `keep` and the one after step `best`.
+    ///
+    /// # Errors
+    /// If one cannot be deleted.
+    pub fn prune(&self, keep: usize, best: Option<u64>) -> Result<(), FolderError> {
+        let steps = self.checkpoints()?;
+        for &step in &steps[..steps.len().saturating_sub(keep)] {
+            if best != Some(step) {
+                let path = self.checkpoint(step);
+                fs::remove_file(&path).map_err(|source| FolderError::Unusable { path, source })?;
+            }
+        }
+        Ok(())
+    }
+
+    fn unusable(&self, source: io::Error) -> FolderError {
+        FolderError::Unusable { path: self.0.clone(), source }
+    }
+}
+
+fn names_in(path: &Path) -> io::Result<Vec<String>> {
+    fs::read_dir(path)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_there_is_not_overwritten_without_being_told() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("a/run");
+        let folder = RunFolder::create(&path, false).unwrap();
+        assert_eq!(
+            RunFolder::open(&path).unwrap_err().to_string(),
+            FolderError::NoRun(path.clone()).to_string()
+        );
+        fs::write(folder.settings(), "").unwrap();
+        fs::create_dir(path.join("preview")).unwrap();
+        assert_eq!(RunFolder::open(&path).unwrap(), folder);
+        assert!(matches!(RunFolder::create(&path, false), Err(FolderError::Occupied(_))));
+        fs::write(path.join("thesis.tex"), "").unwrap();
+        assert!(matches!(RunFolder::create(&path, true), Err(FolderError::Foreign(_))));
+        assert!(folder.settings().exists());
+        fs::remove_file(path.join("thesis.tex")).unwrap();
+        RunFolder::create(&path, true).unwrap();
+        assert!(names_in(&path).unwrap().is_empty());
+    }
+
+    #[test]
+    fn the_last_and_the_best_are_kept() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = RunFolder::create(root.path(), false).unwrap();
+        assert!(folder.checkpoints().unwrap().is_empty());
+        fs::create_dir(root.path().join("checkpoints")).unwrap();
+        fs::write(root.path().join("checkpoints/notes.txt"), "").unwrap();
+        for step in [10, 2_000, 300, 12_345_678] {
+            fs::write(folder.checkpoint(step), "").unwrap();
+        }
+        assert_eq!(folder.checkpoints().unwrap(), [10, 300, 2_000, 12_345_678]);
+        folder.prune(2, Some(10)).unwrap();
+        assert_eq!(folder.checkpoints().unwrap(), [10, 2_000, 12_345_678]);
+        folder.prune(1, Some(12_345_678)).unwrap();
+        assert_eq!(folder.checkpoints().unwrap(), [12_345_678]);
+    }
+}

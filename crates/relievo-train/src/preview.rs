@@ -1,0 +1,70 @@
+//! The preview sheet: what the model makes of a few pictures, a row for each.
+
+use std::f32::consts::PI;
+
+use relievo_export::{Canvas, Range, Sheet, depth_grey, normals_rgb, viridis};
+use relievo_model::{Model, ModelError};
+use relievo_render::{ViewSettings, render_views};
+use relievo_tensor::Tensor;
+
+/// Pixels of a picture on the sheet.
+const TILE: usize = 128;
+
+/// Turns about the vertical axis of the last three columns, in degrees.
+const TURNS: [i16; 3] = [-45, 30, 60];
+
+/// Cells left out along the border in the turned views: two columns hold the border depth, the third leads to them.
+const CROP: usize = 3;
+
+/// Draws a sheet for `pictures [B,S,S,3]` in [-1,1]: input, reconstruction, canonical picture, albedo, depth, normals,
+/// shading, confidence, and the canonical object turned to three sides.
+///
+/// # Errors
+/// If the pictures have another size than the model's.
+pub fn sheet(model: &Model, pictures: &Tensor, title: &str) -> Result<Canvas, ModelError> {
+    let prediction = model.predict(pictures)?;
+    let size = model.settings().image_size;
+    let [batch, _, _, _] = pictures.axes("preview")?;
+    let mut columns = vec!["input", "reconstruction", "canonical", "albedo", "depth", "normals", "shading"];
+    if prediction.confidence.is_some() {
+        columns.push("confidence");
+    }
+    let turns = TURNS.map(|degrees| format!("{degrees:+} degrees"));
+    columns.extend(turns.iter().map(String::as_str));
+    let viewpoints = TURNS.map(|degrees| [0.0, f32::from(degrees) * PI / 180.0, 0.0, 0.0, 0.0, 0.0]);
+    let settings = ViewSettings { crop: CROP, size: TILE, ..ViewSettings::new(model.settings().camera()) };
+    let views =
+        render_views(&prediction.canonical_picture, &prediction.canonical_depth, &viewpoints, &settings)?;
+    let mut sheet = Sheet::new(TILE).title(title).columns(columns);
+    for number in 0..batch {
+        let part = |tensor: &Tensor, channels: usize| -> Vec<f32> {
+            let elements = size * size * channels;
+            tensor.data()[number * elements..(number + 1) * elements].to_vec()
+        };
+        let colours = |tensor: &Tensor| Canvas::from_signed(&part(tensor, 3), size);
+        let depth = part(&prediction.canonical_depth, 1);
+        let light = &prediction.light.data()[number * 5..number * 5 + 2];
+        let shading: Vec<f32> = part(&prediction.diffuse_shading, 1)
+            .iter()
+            .map(|shading| light[0] + light[1] * shading)
+            .collect();
+        let mut row = vec![
+            colours(pictures),
+            colours(&prediction.picture),
+            colours(&prediction.canonical_picture),
+            colours(&prediction.albedo),
+            depth_grey(&depth, size, None, Range::robust(&depth, None)),
+            normals_rgb(&part(&prediction.normals, 3), size),
+            Canvas::from_grey(&shading, size),
+        ];
+        if let Some((pixels, _)) = &prediction.confidence {
+            let seen: Vec<f32> = part(pixels, 2).as_chunks::<2>().0.iter().map(|[seen, _]| *seen).collect();
+            row.push(viridis(&seen, size, Range::robust(&seen, None)));
+        }
+        let views =
+            views.pictures.data().chunks_exact(TILE * TILE * 3).skip(number * TURNS.len()).take(TURNS.len());
+        row.extend(views.map(|view| Canvas::from_signed(view, TILE)));
+        sheet.row("", row);
+    }
+    Ok(sheet.draw())
+}

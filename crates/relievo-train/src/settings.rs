@@ -1,0 +1,616 @@
+//! Everything that can be chosen about a run: one struct is the TOML file, the command line and the documentation.
+//!
+//! Layers, each over the one before: the defaults, the preset's recipe, a TOML file, the options given on the command
+//! line. A layer is a TOML table, so that every layer is merged in the same way whatever the type of a setting.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::parser::ValueSource;
+use clap::{ArgAction, ArgMatches, Args, Command};
+use relievo_data::{Cached, OpenError, Pictures, Source};
+use relievo_model::{ModelSettings, Preset};
+use relievo_synth::Heads;
+use serde::{Deserialize, Serialize};
+use toml::{Table, Value};
+
+/// The word that stands for the synthetic heads among the sources.
+pub const SYNTHETIC: &str = "synthetic";
+
+/// The settings of a run. The sections of the TOML file are the fields.
+#[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Settings {
+    /// The recipe everything starts from; other settings change single points of it
+    #[arg(long, value_enum, default_value_t = Preset::Face)]
+    pub preset: Preset,
+    /// The pictures.
+    #[command(flatten, next_help_heading = "Data")]
+    pub data: DataSettings,
+    /// The model.
+    #[command(flatten, next_help_heading = "Model")]
+    pub model: ModelSettings,
+    /// The training.
+    #[command(flatten, next_help_heading = "Training")]
+    pub train: TrainSettings,
+}
+
+/// Where the pictures come from.
+#[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct DataSettings {
+    /// Folders of pictures or .tar files, or the word `synthetic` for generated heads
+    #[arg(value_name = "SOURCE", default_values_t = [SYNTHETIC.to_owned()])]
+    pub source: Vec<String>,
+    /// Seed of the synthetic heads
+    #[arg(long, default_value_t = 0)]
+    pub synthetic_seed: u64,
+    /// Number of synthetic heads; an epoch goes through all but those held out
+    #[arg(long, default_value_t = 20_000)]
+    pub synthetic_count: u64,
+    /// Held out for validation: below 1 a share of the pictures, from 1 a number of them; 0 holds out none
+    #[arg(long, default_value_t = 0.02)]
+    pub validation: f64,
+    /// Mirror one picture in two
+    #[arg(long, action = ArgAction::Set, default_value_t = true)]
+    pub mirror: bool,
+    /// Threads that read and decode pictures, or generate them; 0 takes one for every two cores, four at most
+    #[arg(long, default_value_t = 0)]
+    pub workers: usize,
+    /// Memory for decoded pictures, in MiB; the others are decoded in every epoch
+    #[arg(long, default_value_t = 512)]
+    pub cache: u64,
+}
+
+/// How the model learns.
+#[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct TrainSettings {
+    /// Seed of the parameters, the order of the pictures and the mirroring
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Passes over the pictures; by preset: face 30, cat 200, car 100
+    #[arg(long, default_value_t = 30)]
+    pub epochs: u64,
+    /// Stop after this many optimiser steps; 0 leaves the end to the epochs
+    #[arg(long, default_value_t = 0)]
+    pub steps: u64,
+    /// Stop after this many minutes of training; 0 sets no limit
+    #[arg(long, default_value_t = 0.0)]
+    pub minutes: f64,
+    /// Pictures in an optimiser step
+    #[arg(long, default_value_t = 64)]
+    pub batch_size: usize,
+    /// Pictures that go through the networks together; 0 takes the whole batch. A smaller number needs less memory. The
+    /// losses are means over the mask within each micro-batch, then over the pictures of the batch, so the result
+    /// differs slightly from that of the whole batch
+    #[arg(long, default_value_t = 16)]
+    pub micro_batch: usize,
+    /// Learning rate of Adam
+    #[arg(long, default_value_t = 1e-4)]
+    pub learning_rate: f64,
+    /// Steps over which the learning rate rises linearly from 0 at the beginning
+    #[arg(long, default_value_t = 0)]
+    pub warm_up_steps: u64,
+    /// Decay of Adam's mean of the gradients
+    #[arg(long, default_value_t = 0.9)]
+    pub beta1: f64,
+    /// Decay of Adam's mean of the squared gradients
+    #[arg(long, default_value_t = 0.999)]
+    pub beta2: f64,
+    /// Added to the denominator of Adam
+    #[arg(long, default_value_t = 1e-8)]
+    pub epsilon: f64,
+    /// Weight decay, added to the gradient
+    #[arg(long, default_value_t = 5e-4)]
+    pub weight_decay: f64,
+    /// Largest norm of the gradient of all parameters together; what is longer is shortened to it. 0 leaves it as it is
+    #[arg(long, default_value_t = 0.0)]
+    pub clip_norm: f64,
+    /// Epochs at the beginning in which the mirrored reconstruction has weight 1; by preset: cat 10, others 0
+    #[arg(long, default_value_t = 0)]
+    pub full_flip_epochs: u64,
+    /// Log every so many steps
+    #[arg(long, default_value_t = 1)]
+    pub log_steps: u64,
+    /// Save every so many minutes; 0 does not look at the clock
+    #[arg(long, default_value_t = 10.0)]
+    pub checkpoint_minutes: f64,
+    /// Save every so many steps; 0 does not count them
+    #[arg(long, default_value_t = 0)]
+    pub checkpoint_steps: u64,
+    /// Checkpoints to keep besides the best one
+    #[arg(long, default_value_t = 2)]
+    pub keep: usize,
+    /// Validate every so many steps; 0 after every epoch
+    #[arg(long, default_value_t = 0)]
+    pub validate_steps: u64,
+    /// Draw a preview sheet every so many steps; 0 after every epoch
+    #[arg(long, default_value_t = 0)]
+    pub preview_steps: u64,
+    /// Pictures on a preview sheet; 0 draws none
+    #[arg(long, default_value_t = 8)]
+    pub preview_pictures: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self::of_preset(Preset::Face)
+    }
+}
+
+impl Default for DataSettings {
+    fn default() -> Self {
+        Self {
+            source: vec![SYNTHETIC.to_owned()],
+            synthetic_seed: 0,
+            synthetic_count: 20_000,
+            validation: 0.02,
+            mirror: true,
+            workers: 0,
+            cache: 512,
+        }
+    }
+}
+
+impl Default for TrainSettings {
+    fn default() -> Self {
+        Self {
+            seed: 0,
+            epochs: 30,
+            steps: 0,
+            minutes: 0.0,
+            batch_size: 64,
+            micro_batch: 16,
+            learning_rate: 1e-4,
+            warm_up_steps: 0,
+            beta1: 0.9,
+            beta2: 0.999,
+            epsilon: 1e-8,
+            weight_decay: 5e-4,
+            clip_norm: 0.0,
+            full_flip_epochs: 0,
+            log_steps: 1,
+            checkpoint_minutes: 10.0,
+            checkpoint_steps: 0,
+            keep: 2,
+            validate_steps: 0,
+            preview_steps: 0,
+            preview_pictures: 8,
+        }
+    }
+}
+
+/// Settings that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// A file that cannot be read.
+    #[error("cannot read the settings in {}: {source}", .path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A file that is not TOML, or has a key or a value that there is not.
+    #[error("{}: {reason}", .path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// Line, key and what is wrong there.
+        reason: String,
+    },
+    /// Two presets to start from.
+    #[error(
+        "{} starts from the preset {in_file} and the command line from {on_line}: leave one of them out",
+        .path.display()
+    )]
+    TwoPresets {
+        /// The file.
+        path: PathBuf,
+        /// The preset in it.
+        in_file: String,
+        /// The preset on the command line.
+        on_line: String,
+    },
+    /// A value that makes no sense.
+    #[error("{place}{reason}")]
+    Senseless {
+        /// Where it was set, with a colon behind; empty if nowhere in particular.
+        place: String,
+        /// The setting, its value and what it must be.
+        reason: String,
+    },
+}
+
+impl Settings {
+    /// The recipe of a preset.
+    pub fn of_preset(preset: Preset) -> Self {
+        let train = TrainSettings {
+            epochs: preset.epochs(),
+            full_flip_epochs: preset.full_flip_epochs(),
+            ..TrainSettings::default()
+        };
+        Self { preset, model: preset.model(), data: DataSettings::default(), train }
+    }
+
+    /// Puts the layers together: defaults, preset, TOML file, command line. `command_line` is what clap made of the
+    /// flattened `Settings` and the matches it came from; only options really given count.
+    ///
+    /// # Errors
+    /// If the file cannot be read, has unknown keys or values of the wrong type, or a setting makes no sense; the
+    /// message names the file, the line and the key.
+    pub fn layered(
+        file: Option<&Path>,
+        command_line: Option<(&Self, &ArgMatches)>,
+    ) -> Result<Self, SettingsError> {
+        let file = file.map(FileLayer::read).transpose()?;
+        let given = command_line.map(|(settings, matches)| given_options(settings, matches)).transpose()?;
+        let in_file = file.as_ref().and_then(|file| file.table.get("preset")).and_then(Value::as_str);
+        let on_line = given.as_ref().and_then(|given| given.get("preset")).and_then(Value::as_str);
+        if let (Some(file), Some(in_file), Some(on_line)) = (&file, in_file, on_line)
+            && in_file != on_line
+        {
+            let (in_file, on_line) = (in_file.to_owned(), on_line.to_owned());
+            return Err(SettingsError::TwoPresets { path: file.path.clone(), in_file, on_line });
+        }
+        let preset = match (command_line, &file) {
+            (Some((settings, _)), _) if on_line.is_some() => settings.preset,
+            (_, Some(file)) => file.preset.unwrap_or(Preset::Face),
+            _ => Preset::Face,
+        };
+        let mut merged = Self::of_preset(preset).table()?;
+        for layer in [file.as_ref().map(|file| &file.table), given.as_ref()].into_iter().flatten() {
+            merge(&mut merged, layer);
+        }
+        let settings: Self = merged.try_into().map_err(|error: toml::de::Error| {
+            SettingsError::Senseless { place: String::new(), reason: error.message().to_owned() }
+        })?;
+        settings.check().map_err(|error| match error {
+            SettingsError::Senseless { reason, .. } => {
+                let key = reason.split(' ').next().unwrap_or_default();
+                let place = if given.as_ref().is_some_and(|given| has_key(given, key)) {
+                    "on the command line: ".to_owned()
+                } else {
+                    file.as_ref().map_or_else(String::new, |file| file.place(key))
+                };
+                SettingsError::Senseless { place, reason }
+            }
+            other => other,
+        })?;
+        Ok(settings)
+    }
+
+    /// Names the first setting that makes no sense.
+    ///
+    /// # Errors
+    /// With the setting, its value and what it must be.
+    pub fn check(&self) -> Result<(), SettingsError> {
+        let problem = self.model.check().and_then(|()| self.data.check()).and_then(|()| self.train.check());
+        problem.map_err(|reason| SettingsError::Senseless { place: String::new(), reason })
+    }
+
+    /// The settings as a TOML file in which every setting is explained.
+    ///
+    /// # Errors
+    /// If a number is beyond what TOML can say; [`Settings::check`] refuses those too.
+    pub fn to_toml(&self) -> Result<String, SettingsError> {
+        let plain = toml::to_string(self)
+            .map_err(|error| SettingsError::Senseless { place: String::new(), reason: error.to_string() })?;
+        let command = command();
+        let help = |key: &str| {
+            let id = key.replace('-', "_");
+            let argument = command.get_arguments().find(|argument| argument.get_id() == id.as_str());
+            argument.and_then(|argument| argument.get_help()).map(ToString::to_string)
+        };
+        let mut explained = String::new();
+        for line in plain.lines() {
+            if let Some(help) = line.split_once(" = ").and_then(|(key, _)| help(key)) {
+                for part in help.lines() {
+                    let _ = writeln!(explained, "# {part}");
+                }
+            }
+            let _ = writeln!(explained, "{line}");
+        }
+        Ok(explained)
+    }
+
+    fn table(&self) -> Result<Table, SettingsError> {
+        Table::try_from(self)
+            .map_err(|error| SettingsError::Senseless { place: String::new(), reason: error.to_string() })
+    }
+}
+
+impl DataSettings {
+    /// Whether the pictures are generated.
+    pub fn is_synthetic(&self) -> bool {
+        self.source == [SYNTHETIC]
+    }
+
+    /// Opens the pictures, to be asked for at `size` x `size` pixels.
+    ///
+    /// # Errors
+    /// If there are none or they cannot be read.
+    pub fn open(&self, size: usize) -> Result<Arc<dyn Source>, OpenError> {
+        if self.is_synthetic() {
+            return Ok(Arc::new(Heads::range(self.synthetic_seed, 0, self.synthetic_count)));
+        }
+        let pictures = Arc::new(Pictures::open(&self.source)?);
+        Ok(Arc::new(Cached::new(pictures, size as u32, self.cache.saturating_mul(1 << 20))))
+    }
+
+    /// Makes the paths absolute, so that they mean the same wherever a run is gone on with.
+    pub(crate) fn make_absolute(&mut self) {
+        for source in self.source.iter_mut().filter(|source| *source != SYNTHETIC) {
+            // A path that is not Unicode stays as it is: TOML could not hold it.
+            if let Some(absolute) =
+                std::path::absolute(&*source).ok().and_then(|path| path.into_os_string().into_string().ok())
+            {
+                *source = absolute;
+            }
+        }
+    }
+
+    fn check(&self) -> Result<(), String> {
+        whole("synthetic-seed", self.synthetic_seed)?;
+        whole("synthetic-count", self.synthetic_count)?;
+        whole("cache", self.cache)?;
+        if self.source.is_empty() {
+            return Err("source names nothing; give a folder, a .tar file or the word synthetic".into());
+        }
+        if self.source.len() > 1 && self.source.iter().any(|source| source == SYNTHETIC) {
+            return Err("source names synthetic heads beside other pictures; take one or the other".into());
+        }
+        let share = self.validation;
+        if !(share.is_finite() && share >= 0.0 && (share < 1.0 || share.fract() == 0.0)) {
+            return Err(format!(
+                "validation is {share}; it must be a share from 0 to below 1, or a whole number of pictures"
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl TrainSettings {
+    fn check(&self) -> Result<(), String> {
+        for (name, number) in [
+            ("seed", self.seed),
+            ("epochs", self.epochs),
+            ("steps", self.steps),
+            ("warm-up-steps", self.warm_up_steps),
+            ("full-flip-epochs", self.full_flip_epochs),
+            ("log-steps", self.log_steps),
+            ("checkpoint-steps", self.checkpoint_steps),
+            ("validate-steps", self.validate_steps),
+            ("preview-steps", self.preview_steps),
+        ] {
+            whole(name, number)?;
+        }
+        for (name, number) in [
+            ("minutes", self.minutes),
+            ("learning-rate", self.learning_rate),
+            ("weight-decay", self.weight_decay),
+            ("clip-norm", self.clip_norm),
+            ("checkpoint-minutes", self.checkpoint_minutes),
+        ] {
+            if !(number.is_finite() && number >= 0.0) {
+                return Err(format!("{name} is {number}; it must be a number from 0"));
+            }
+        }
+        for (name, beta) in [("beta1", self.beta1), ("beta2", self.beta2)] {
+            if !(0.0..1.0).contains(&beta) {
+                return Err(format!("{name} is {beta}; it must be at least 0 and less than 1"));
+            }
+        }
+        if !(self.epsilon.is_finite() && self.epsilon > 0.0) {
+            return Err(format!("epsilon is {}; it must be above 0", self.epsilon));
+        }
+        for (name, number) in [
+            ("batch-size", self.batch_size as u64),
+            ("log-steps", self.log_steps),
+            ("keep", self.keep as u64),
+        ] {
+            if number == 0 {
+                return Err(format!("{name} is 0; it must be at least 1"));
+            }
+        }
+        if self.epochs == 0 && self.steps == 0 && self.minutes == 0.0 {
+            return Err("epochs, steps and minutes are all 0; one of them must say when to stop".into());
+        }
+        Ok(())
+    }
+}
+
+/// TOML has no integers above 2^63 - 1.
+fn whole(name: &str, number: u64) -> Result<(), String> {
+    if i64::try_from(number).is_err() {
+        return Err(format!("{name} is {number}; it must be at most {}", i64::MAX));
+    }
+    Ok(())
+}
+
+/// A command that has the options of [`Settings`] and nothing else.
+fn command() -> Command {
+    Settings::augment_args(Command::new("settings"))
+}
+
+/// The settings given on the command line, not by default, as a layer.
+fn given_options(settings: &Settings, matches: &ArgMatches) -> Result<Table, SettingsError> {
+    let given = |key: &str| {
+        matches.value_source(&key.replace('-', "_")).is_some_and(|source| source == ValueSource::CommandLine)
+    };
+    let keep = |table: Table| -> Table { table.into_iter().filter(|(key, _)| given(key)).collect() };
+    let mut layer = Table::new();
+    for (key, value) in settings.table()? {
+        match value {
+            Value::Table(section) => {
+                layer.insert(key, Value::Table(keep(section)));
+            }
+            _ if given(&key) => {
+                layer.insert(key, value);
+            }
+            _ => {}
+        }
+    }
+    Ok(layer)
+}
+
+fn merge(below: &mut Table, above: &Table) {
+    for (key, value) in above {
+        match (below.get_mut(key), value) {
+            (Some(Value::Table(below)), Value::Table(above)) => merge(below, above),
+            _ => {
+                below.insert(key.clone(), value.clone());
+            }
+        }
+    }
+}
+
+fn has_key(table: &Table, key: &str) -> bool {
+    table.contains_key(key)
+        || table.values().filter_map(Value::as_table).any(|section| section.contains_key(key))
+}
+
+/// A settings file as a layer.
+struct FileLayer {
+    path: PathBuf,
+    text: String,
+    table: Table,
+    preset: Option<Preset>,
+}
+
+impl FileLayer {
+    fn read(path: &Path) -> Result<Self, SettingsError> {
+        let path = path.to_owned();
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(source) => return Err(SettingsError::Unreadable { path, source }),
+        };
+        // Once into the struct, for its types and its unknown keys, which are reported with their lines; and once
+        // into a table, because only that knows which keys are there.
+        let parsed =
+            toml::from_str::<Settings>(&text).and_then(|settings| Ok((settings, text.parse::<Table>()?)));
+        match parsed {
+            Ok((settings, table)) => {
+                let preset = table.contains_key("preset").then_some(settings.preset);
+                Ok(Self { path, text, table, preset })
+            }
+            Err(error) => {
+                Err(SettingsError::Malformed { path, reason: error.to_string().trim_end().to_owned() })
+            }
+        }
+    }
+
+    /// File and line in which a key stands, for the beginning of a message.
+    fn place(&self, key: &str) -> String {
+        let is_key = |line: &&str| {
+            line.trim_start().strip_prefix(key).is_some_and(|rest| rest.trim_start().starts_with('='))
+        };
+        match self.text.lines().position(|line| is_key(&line)) {
+            Some(line) => format!("{}, line {}: ", self.path.display(), line + 1),
+            None => String::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{FromArgMatches, Parser};
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        settings: Settings,
+    }
+
+    fn layered(file: Option<&str>, line: &[&str]) -> Result<Settings, SettingsError> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("run.toml");
+        if let Some(text) = file {
+            fs::write(&path, text).unwrap();
+        }
+        let words = ["relievo"].iter().chain(line);
+        let matches = <Line as clap::CommandFactory>::command().get_matches_from(words);
+        let line = Line::from_arg_matches(&matches).unwrap();
+        Settings::layered(file.map(|_| path.as_path()), Some((&line.settings, &matches)))
+    }
+
+    fn refusal(file: Option<&str>, line: &[&str]) -> String {
+        layered(file, line).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn command_line_defaults_are_the_default() {
+        assert_eq!(Line::parse_from(["relievo"]).settings, Settings::default());
+        assert_eq!(layered(None, &[]).unwrap(), Settings::default());
+        Settings::default().check().unwrap();
+    }
+
+    #[test]
+    fn a_preset_lies_below_the_file_and_the_file_below_the_command_line() {
+        let cat = layered(None, &["--preset", "cat"]).unwrap();
+        assert_eq!(cat, Settings::of_preset(Preset::Cat));
+        assert_eq!((cat.train.epochs, cat.train.full_flip_epochs), (200, 10));
+
+        let file =
+            "preset = \"car\"\n[train]\nepochs = 7\nlearning-rate = 0.001\n[data]\nsource = [\"cars\"]\n";
+        let car = layered(Some(file), &["--epochs", "9", "--border-depth", "1.02"]).unwrap();
+        assert_eq!(car.model, ModelSettings { border_depth: 1.02, ..Preset::Car.model() });
+        assert_eq!((car.train.epochs, car.train.learning_rate), (9, 0.001));
+        assert_eq!(car.data.source, ["cars"]);
+        // An option that repeats the default is given all the same.
+        assert_eq!(layered(Some(file), &["--epochs", "30"]).unwrap().train.epochs, 30);
+        assert_eq!(layered(Some(file), &["faces", "more"]).unwrap().data.source, ["faces", "more"]);
+    }
+
+    #[test]
+    fn settings_survive_the_file_and_are_explained_in_it() {
+        for preset in [Preset::Face, Preset::Cat, Preset::Car] {
+            let mut settings = Settings::of_preset(preset);
+            settings.train.learning_rate = 0.1;
+            settings.data.source = vec!["a \"b\"".into(), "c\\d".into()];
+            let text = settings.to_toml().unwrap();
+            assert_eq!(layered(Some(&text), &[]).unwrap(), settings);
+            assert!(text.contains("# Learning rate of Adam\nlearning-rate = 0.1\n"), "{text}");
+            let keys = text.lines().filter(|line| line.contains(" = ") && !line.starts_with('#')).count();
+            let comments = text.lines().filter(|line| line.starts_with("# ")).count();
+            assert_eq!(keys, comments, "{text}");
+        }
+    }
+
+    #[test]
+    fn errors_name_the_file_the_line_and_the_key() {
+        let message = refusal(Some("[train]\nepochs = 3\nlerning-rate = 0.1\n"), &[]);
+        assert!(message.contains("run.toml") && message.contains("line 3"), "{message}");
+        assert!(message.contains("lerning-rate"), "{message}");
+        let message = refusal(Some("[model]\nwidth = \"wide\"\n"), &[]);
+        assert!(message.contains("line 2") && message.contains("width"), "{message}");
+        let message = refusal(Some("[train]\n\nbatch-size = 0\n"), &[]);
+        assert!(message.ends_with("run.toml, line 3: batch-size is 0; it must be at least 1"), "{message}");
+        let message = refusal(None, &["--image-size", "65"]);
+        assert!(message.starts_with("on the command line: image-size is 65"), "{message}");
+        let message = refusal(Some("preset = \"car\"\n"), &["--preset", "cat"]);
+        assert!(message.contains("the preset car and the command line from cat"), "{message}");
+        let missing = Settings::layered(Some(Path::new("/nowhere/run.toml")), None).unwrap_err().to_string();
+        assert!(missing.starts_with("cannot read the settings in /nowhere/run.toml"), "{missing}");
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        for line in [
+            ["--validation", "1.5"],
+            ["--learning-rate", "NaN"],
+            ["--beta2", "1"],
+            ["--epochs", "0"],
+            ["--seed", "18446744073709551615"],
+            ["synthetic", "faces"],
+        ] {
+            assert!(layered(None, &line).is_err(), "{line:?}");
+        }
+    }
+}

@@ -1,0 +1,642 @@
+//! The training loop.
+//!
+//! A run is a sequence of states; state n+1 is a function of state n, the settings and the pictures. All that is done
+//! between two steps (validating, drawing, saving) leaves no trace in that sequence, so a run that goes on from a
+//! checkpoint is the run that never stopped, bit for bit.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use relievo_data::{
+    Batch, Holdout, LoadError, Loader, LoaderOptions, Position, Source, Split, SplitError, Training,
+};
+use relievo_export::{WriteError, write_atomic};
+use relievo_model::{Model, ModelError};
+use relievo_tensor::Tensor;
+use relievo_tensor::ops::squared_norm;
+
+use crate::checkpoint::{self, Best, Checkpoint, Moments, Progress};
+use crate::evaluation::{EvaluationError, EvaluationOptions, evaluate};
+use crate::events::{Beginning, Event, Observer, StepReport, ValidationReport};
+use crate::folder::{FolderError, RunFolder};
+use crate::log::Log;
+use crate::settings::{Settings, SettingsError};
+use crate::step::{self, StepError};
+
+/// Why a run cannot begin or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainError {
+    /// Settings that make no sense.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// The run's folder.
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    /// The model.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The pictures.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// The part held out.
+    #[error(transparent)]
+    Split(#[from] SplitError),
+    /// Validating.
+    #[error(transparent)]
+    Evaluation(#[from] EvaluationError),
+    /// A file that cannot be written.
+    #[error("{source}; {saved}")]
+    Write {
+        /// The file and the reason.
+        source: WriteError,
+        /// What there is to go on from.
+        saved: LastSaved,
+    },
+    /// The log cannot be opened or written.
+    #[error("cannot write the log {}: {source}", .path.display())]
+    Log {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// None of the run's checkpoints can be read.
+    #[error("no checkpoint in {} can be read, so the run cannot go on: {}", .folder.display(), .reasons.join("; "))]
+    NoCheckpoint {
+        /// The run's folder.
+        folder: PathBuf,
+        /// Why, one reason for each.
+        reasons: Vec<String>,
+    },
+    /// A setting that cannot change within a run.
+    #[error(
+        "{key} is {now} but the run was begun with {then}: it cannot change within a run; leave it, or begin a new run"
+    )]
+    Changed {
+        /// The setting.
+        key: String,
+        /// What it is to be.
+        now: String,
+        /// What it was.
+        then: String,
+    },
+    /// Other pictures than the run began with.
+    #[error(
+        "the run was begun with {then} pictures to learn from and now there are {now}, or others: put back the pictures \
+         that were there, or begin a new run"
+    )]
+    OtherPictures {
+        /// Number of pictures at the beginning.
+        then: u64,
+        /// Number of pictures now.
+        now: u64,
+    },
+    /// Numbers that are not finite.
+    #[error(
+        "stopped before step {step}: {what} on the pictures {}; the model of before is kept: {saved}. A lower \
+         learning-rate or a clip-norm (5, say) may help, or fewer pictures of that kind", list(.pictures)
+    )]
+    NonFinite {
+        /// The step that was not taken.
+        step: u64,
+        /// What is not finite.
+        what: String,
+        /// The pictures of the batch.
+        pictures: Vec<String>,
+        /// What there is to go on from.
+        saved: LastSaved,
+    },
+}
+
+/// The newest checkpoint of a run, in words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LastSaved(pub Option<PathBuf>);
+
+impl std::fmt::Display for LastSaved {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.0 {
+            Some(path) => write!(f, "the last good checkpoint is {}", path.display()),
+            None => write!(f, "no checkpoint has been saved yet"),
+        }
+    }
+}
+
+fn list(names: &[String]) -> String {
+    const SHOWN: usize = 16;
+    let more = names.len().saturating_sub(SHOWN);
+    let shown = names[..names.len() - more].join(", ");
+    if more > 0 { format!("{shown} and {more} more") } else { shown }
+}
+
+/// How a session ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// All steps were taken.
+    Finished,
+    /// The time was up.
+    TimeUp,
+    /// It was asked to stop; the run can go on.
+    Interrupted,
+}
+
+/// A run: begun or opened, then [run](Trainer::run).
+pub struct Trainer {
+    settings: Settings,
+    settings_text: String,
+    folder: RunFolder,
+    model: Model,
+    moments: Moments,
+    progress: Progress,
+    pictures: Arc<dyn Source>,
+    held_out: Arc<dyn Source>,
+    log: Log,
+    /// What the newest checkpoint on the disk holds.
+    saved: Option<Progress>,
+    /// To be told when the run starts.
+    warnings: Vec<String>,
+}
+
+impl Trainer {
+    /// Begins a run in an empty folder.
+    ///
+    /// # Errors
+    /// If the settings make no sense, too few pictures are left to learn from, or the folder cannot be written to.
+    pub fn begin(settings: Settings, source: Arc<dyn Source>, folder: RunFolder) -> Result<Self, TrainError> {
+        settings.check()?;
+        let model = Model::new(settings.model.clone(), settings.train.seed)?;
+        let moments = Moments::zeros(&model);
+        Self::assemble(settings, source, folder, model, moments, None)
+    }
+
+    /// Opens a run to go on with it from its newest checkpoint that can be read; damaged ones are passed over with a
+    /// warning. A run that has none yet begins anew. `settings` are those of the run ([`RunFolder::settings`]),
+    /// perhaps with other numbers where that makes sense within a run: how long, how often, how fast.
+    ///
+    /// # Errors
+    /// If no checkpoint can be read though there are some, if a setting or the pictures changed that must not, or the
+    /// folder cannot be written to.
+    pub fn resume(
+        settings: Settings,
+        source: Arc<dyn Source>,
+        folder: RunFolder,
+    ) -> Result<Self, TrainError> {
+        settings.check()?;
+        let mut warnings = Vec::new();
+        for step in folder.checkpoints()?.into_iter().rev() {
+            match Checkpoint::read(&folder.checkpoint(step)) {
+                Ok(Checkpoint { model, moments, progress, settings: then }) => {
+                    check_unchanged(&settings, &then)?;
+                    let mut trainer =
+                        Self::assemble(settings, source, folder, model, moments, Some(progress))?;
+                    trainer.warnings = warnings;
+                    return Ok(trainer);
+                }
+                Err(error) => warnings.push(error.to_string()),
+            }
+        }
+        if !warnings.is_empty() {
+            let folder = folder.path().to_owned();
+            return Err(TrainError::NoCheckpoint { folder, reasons: warnings });
+        }
+        Self::begin(settings, source, folder)
+    }
+
+    fn assemble(
+        mut settings: Settings,
+        source: Arc<dyn Source>,
+        folder: RunFolder,
+        model: Model,
+        moments: Moments,
+        progress: Option<Progress>,
+    ) -> Result<Self, TrainError> {
+        let share = settings.data.validation;
+        let holdout = if share < 1.0 { Holdout::Fraction(share) } else { Holdout::Count(share as u64) };
+        let Split { train, validation } = Split::new(source, holdout)?;
+        let (pictures, held_out): (Arc<dyn Source>, Arc<dyn Source>) =
+            (Arc::new(train), Arc::new(validation));
+        let batch_size = settings.train.batch_size;
+        if pictures.len() < batch_size as u64 {
+            return Err(LoadError::TooFew { source_is: pictures.describe(), batch_size }.into());
+        }
+        let found = (pictures.len(), names_checksum(&*pictures));
+        let saved = progress;
+        let progress = progress.unwrap_or(Progress {
+            pictures: found.0,
+            names_checksum: found.1,
+            ..Progress::default()
+        });
+        if (progress.pictures, progress.names_checksum) != found {
+            return Err(TrainError::OtherPictures { then: progress.pictures, now: found.0 });
+        }
+        settings.data.make_absolute();
+        let settings_text = settings.to_toml()?;
+        let write = write_atomic(folder.settings(), |out| out.write_all(settings_text.as_bytes()));
+        let last = LastSaved(saved.map(|saved| folder.checkpoint(saved.step)));
+        write.map_err(|source| TrainError::Write { source, saved: last })?;
+        let path = folder.metrics();
+        let log = Log::open(&path, progress.step).map_err(|source| TrainError::Log { path, source })?;
+        let warnings = Vec::new();
+        Ok(Self {
+            settings,
+            settings_text,
+            folder,
+            model,
+            moments,
+            progress,
+            pictures,
+            held_out,
+            log,
+            saved,
+            warnings,
+        })
+    }
+
+    /// The model as it is.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// Adam's state.
+    pub fn moments(&self) -> &Moments {
+        &self.moments
+    }
+
+    /// How far the run has come.
+    pub fn progress(&self) -> &Progress {
+        &self.progress
+    }
+
+    /// The pictures held out for validation.
+    pub fn held_out(&self) -> &Arc<dyn Source> {
+        &self.held_out
+    }
+
+    /// Trains until the end of the run, or until `stop` is set: then the step in progress is finished and saved.
+    ///
+    /// # Errors
+    /// If a loss or a gradient is not finite, no picture can be read, or the last state cannot be saved. A state that
+    /// cannot be saved on the way is a warning, and tried again.
+    pub fn run(&mut self, observer: &mut dyn Observer, stop: &AtomicBool) -> Result<Outcome, TrainError> {
+        Session::new(self, observer)?.run(stop)
+    }
+
+    fn steps_per_epoch(&self) -> u64 {
+        self.pictures.len() / self.settings.train.batch_size as u64
+    }
+
+    /// The step at which the run ends, if steps or epochs say so.
+    fn last_step(&self) -> Option<u64> {
+        let train = &self.settings.train;
+        match (train.steps, train.epochs) {
+            (0, 0) => None,
+            (0, epochs) => Some(epochs.saturating_mul(self.steps_per_epoch())),
+            (steps, _) => Some(steps),
+        }
+    }
+
+    /// Whether something that is due every `steps` steps (0: every epoch) is due now.
+    fn is_due(&self, steps: u64) -> bool {
+        let period = if steps == 0 { self.steps_per_epoch() } else { steps };
+        self.progress.step > 0 && self.progress.step.is_multiple_of(period)
+    }
+
+    fn last_saved(&self) -> LastSaved {
+        LastSaved(self.saved.map(|saved| self.folder.checkpoint(saved.step)))
+    }
+
+    fn workers(&self) -> usize {
+        match self.settings.data.workers {
+            0 => LoaderOptions::new(1, 1).workers,
+            workers => workers,
+        }
+    }
+}
+
+/// From one call of [`Trainer::run`] to its return.
+struct Session<'a> {
+    trainer: &'a mut Trainer,
+    observer: &'a mut dyn Observer,
+    loader: Loader,
+    began: Instant,
+    /// Progress when the session began.
+    before: Progress,
+    last_save: Instant,
+    /// The pictures of the preview sheets, once loaded.
+    shown: Option<Tensor>,
+}
+
+impl<'a> Session<'a> {
+    fn new(trainer: &'a mut Trainer, observer: &'a mut dyn Observer) -> Result<Self, TrainError> {
+        let Settings { data, train, model, .. } = &trainer.settings;
+        let options = LoaderOptions {
+            workers: trainer.workers(),
+            ..LoaderOptions::new(train.batch_size, model.image_size as u32)
+        };
+        // The loader carries a number of batches over into epochs.
+        let start = Position { epoch: 0, batch: trainer.progress.step };
+        let order = Training { seed: train.seed, mirror: data.mirror, start };
+        let loader = Loader::training(Arc::clone(&trainer.pictures), options, order)?;
+        let (before, now) = (trainer.progress, Instant::now());
+        Ok(Self { trainer, observer, loader, began: now, before, last_save: now, shown: None })
+    }
+
+    fn run(mut self, stop: &AtomicBool) -> Result<Outcome, TrainError> {
+        self.observer.observe(Event::Began(Beginning {
+            source: &self.trainer.pictures.describe(),
+            pictures: self.trainer.pictures.len(),
+            held_out: self.trainer.held_out.len(),
+            steps_per_epoch: self.trainer.steps_per_epoch(),
+            step: self.trainer.progress.step,
+            steps: self.trainer.last_step(),
+        }));
+        for warning in std::mem::take(&mut self.trainer.warnings) {
+            self.warn(&warning);
+        }
+        loop {
+            if stop.load(Ordering::Relaxed) {
+                self.save()?;
+                return Ok(Outcome::Interrupted);
+            }
+            let end = self.end();
+            self.validate_and_draw(end.is_some())?;
+            if let Some(outcome) = end {
+                self.save()?;
+                return Ok(outcome);
+            }
+            if self.is_time_to_save() {
+                self.try_to_save()?;
+            }
+            self.step()?;
+        }
+    }
+
+    /// Seconds of training over all sessions.
+    fn seconds(&self) -> f64 {
+        self.before.seconds + self.began.elapsed().as_secs_f64()
+    }
+
+    fn end(&self) -> Option<Outcome> {
+        let minutes = self.trainer.settings.train.minutes;
+        if self.trainer.last_step().is_some_and(|last| self.trainer.progress.step >= last) {
+            Some(Outcome::Finished)
+        } else if minutes > 0.0 && self.seconds() >= minutes * 60.0 {
+            Some(Outcome::TimeUp)
+        } else {
+            None
+        }
+    }
+
+    fn warn(&mut self, warning: &str) {
+        self.observer.observe(Event::Warned(warning));
+    }
+
+    /// One step, from the next batch to its line in the log.
+    fn step(&mut self) -> Result<(), TrainError> {
+        let (began, waited) = (Instant::now(), self.loader.statistics().waited);
+        let Some(batch) = self.loader.next() else { unreachable!("training batches never end") };
+        let Batch { images, names, .. } = batch?;
+        let waited = self.loader.statistics().waited - waited;
+        for skipped in self.loader.newly_skipped() {
+            self.warn(&format!("skipped {skipped}"));
+        }
+        let trainer = &mut *self.trainer;
+        let epoch = trainer.progress.step / trainer.steps_per_epoch();
+        let train = &trainer.settings.train;
+        let flip_weight =
+            if epoch < train.full_flip_epochs { 1.0 } else { trainer.settings.model.flip_weight };
+        let step = trainer.progress.step + 1;
+        let taken = step::take(&mut trainer.model, &mut trainer.moments, &images, flip_weight, step, train);
+        let taken = match taken {
+            Ok(taken) => taken,
+            Err(StepError::Model(error)) => return Err(error.into()),
+            Err(StepError::NonFinite(what)) => {
+                let saved = trainer.last_saved();
+                return Err(TrainError::NonFinite { step, what, pictures: names, saved });
+            }
+        };
+        trainer.progress.step = step;
+        let is_logged = step.is_multiple_of(train.log_steps);
+        let duration = began.elapsed().max(Duration::from_micros(1)).as_secs_f64();
+        let report = StepReport {
+            step,
+            epoch: epoch + 1,
+            losses: taken.losses,
+            learning_rate: taken.learning_rate,
+            gradient_norm: taken.gradient_norm,
+            pictures_per_second: names.len() as f64 / duration,
+            data_wait: waited.as_secs_f64() / duration,
+            seconds: self.seconds(),
+            seconds_left: self.seconds_left(),
+        };
+        if is_logged {
+            self.log(&report);
+        }
+        self.observer.observe(Event::Stepped(&report));
+        Ok(())
+    }
+
+    fn seconds_left(&self) -> f64 {
+        let (trainer, elapsed) = (&self.trainer, self.began.elapsed().as_secs_f64());
+        let rate = elapsed / (trainer.progress.step - self.before.step).max(1) as f64;
+        let by_steps =
+            trainer.last_step().map(|last| last.saturating_sub(trainer.progress.step) as f64 * rate);
+        let minutes = trainer.settings.train.minutes;
+        let by_clock = (minutes > 0.0).then(|| minutes * 60.0 - self.seconds());
+        [by_steps, by_clock].into_iter().flatten().fold(f64::INFINITY, f64::min).max(0.0)
+    }
+
+    fn log(&mut self, line: &impl serde::Serialize) {
+        if let Err(error) = self.trainer.log.append(line) {
+            let path = self.trainer.folder.metrics();
+            self.warn(&format!(
+                "cannot write to {}: {error}; trying again with the next line",
+                path.display()
+            ));
+        }
+    }
+
+    /// What is due after the last step and has not been done, by this session or an earlier one.
+    fn validate_and_draw(&mut self, is_last: bool) -> Result<(), TrainError> {
+        let (train, progress) = (&self.trainer.settings.train, self.trainer.progress);
+        let validates = is_last || self.trainer.is_due(train.validate_steps);
+        let draws = train.preview_pictures > 0 && (is_last || self.trainer.is_due(train.preview_steps));
+        if draws && progress.previewed < progress.step {
+            self.draw()?;
+        }
+        if validates && progress.validated < progress.step && !self.trainer.held_out.is_empty() {
+            self.validate()?;
+        }
+        Ok(())
+    }
+
+    fn validate(&mut self) -> Result<(), TrainError> {
+        let trainer = &mut *self.trainer;
+        let train = &trainer.settings.train;
+        let batch_size = if train.micro_batch == 0 { train.batch_size } else { train.micro_batch };
+        let options =
+            EvaluationOptions { batch_size, workers: trainer.workers(), losses: true, mean_depth: None };
+        let evaluation = evaluate(&trainer.model, &trainer.held_out, &options)?;
+        let step = trainer.progress.step;
+        let loss = evaluation.losses.map_or(f32::NAN, |losses| losses.total);
+        if !loss.is_finite() && evaluation.pictures > 0 {
+            let what = format!("the total loss is {loss}");
+            let (pictures, saved) = (vec!["held out for validation".into()], trainer.last_saved());
+            return Err(TrainError::NonFinite { step: step + 1, what, pictures, saved });
+        }
+        let before = trainer.progress;
+        let best = loss.is_finite() && before.best.is_none_or(|best| loss < best.loss);
+        trainer.progress.validated = step;
+        if best {
+            trainer.progress.best = Some(Best { step, loss });
+        }
+        let epoch = step / trainer.steps_per_epoch();
+        let report = ValidationReport { step, epoch, best, evaluation };
+        self.log(&report);
+        self.observer.observe(Event::Validated(&report));
+        if best && !self.try_to_save()? {
+            // The best that cannot be saved is not the best there is.
+            self.trainer.progress.best = before.best;
+        }
+        Ok(())
+    }
+
+    fn draw(&mut self) -> Result<(), TrainError> {
+        if self.shown.is_none() {
+            let trainer = &self.trainer;
+            let source = if trainer.held_out.is_empty() { &trainer.pictures } else { &trainer.held_out };
+            let options = LoaderOptions {
+                workers: 1,
+                ahead: 1,
+                ..LoaderOptions::new(
+                    trainer.settings.train.preview_pictures,
+                    trainer.settings.model.image_size as u32,
+                )
+            };
+            let first = Loader::evaluation(Arc::clone(source), options)?.next().transpose()?;
+            self.shown = first.map(|batch| batch.images);
+        }
+        let trainer = &mut *self.trainer;
+        let Some(pictures) = &self.shown else { return Ok(()) };
+        let step = trainer.progress.step;
+        let name = if trainer.settings.train.preview_steps == 0 {
+            format!("epoch-{:03}", step.div_ceil(trainer.steps_per_epoch()))
+        } else {
+            format!("step-{step:07}")
+        };
+        trainer.progress.previewed = step;
+        let path = trainer.folder.preview(&name);
+        let sheet = crate::preview::sheet(&trainer.model, pictures, &format!("step {step}"))?;
+        match sheet.write_png(&path) {
+            Ok(()) => self.observer.observe(Event::Previewed(&path)),
+            Err(error) => self.warn(&error.to_string()),
+        }
+        Ok(())
+    }
+
+    fn is_time_to_save(&self) -> bool {
+        let train = &self.trainer.settings.train;
+        let by_clock = train.checkpoint_minutes > 0.0
+            && self.last_save.elapsed().as_secs_f64() >= train.checkpoint_minutes * 60.0;
+        by_clock || (train.checkpoint_steps > 0 && self.trainer.is_due(train.checkpoint_steps))
+    }
+
+    /// Saves; a disk that is full is a warning. Whether it was saved.
+    fn try_to_save(&mut self) -> Result<bool, TrainError> {
+        match self.save() {
+            Err(error @ TrainError::Write { .. }) => {
+                self.warn(&format!("{error}; training goes on and will try again"));
+                self.last_save = Instant::now();
+                Ok(false)
+            }
+            other => other.map(|()| true),
+        }
+    }
+
+    /// Saves the state, unless it is saved already, and deletes checkpoints that are no longer kept.
+    fn save(&mut self) -> Result<(), TrainError> {
+        let seconds = self.seconds();
+        let trainer = &mut *self.trainer;
+        let step = trainer.progress.step;
+        if trainer.saved.is_some_and(|saved| Progress { seconds: saved.seconds, ..trainer.progress } == saved)
+        {
+            return Ok(());
+        }
+        trainer.progress.seconds = seconds;
+        let saved = trainer.last_saved();
+        let failed = |source| TrainError::Write { source, saved: saved.clone() };
+        if !squared_norm(trainer.model.parameters()).is_finite() {
+            let what = "a parameter is not finite after the last step".to_owned();
+            return Err(TrainError::NonFinite { step: step + 1, what, pictures: Vec::new(), saved });
+        }
+        // The checkpoint counts on the lines before it.
+        if let Err(error) = trainer.log.sync() {
+            let path = trainer.folder.metrics();
+            return Err(failed(WriteError { path, reason: error.to_string() }));
+        }
+        let path = trainer.folder.checkpoint(step);
+        write_atomic(&path, |out| {
+            checkpoint::write(
+                out,
+                &trainer.model,
+                &trainer.moments,
+                &trainer.progress,
+                &trainer.settings_text,
+            )
+        })
+        .map_err(failed)?;
+        trainer.saved = Some(trainer.progress);
+        let best = trainer.progress.best.map(|best| best.step);
+        if best.is_none_or(|best| best == step) {
+            write_atomic(trainer.folder.model(), |out| out.write_all(&trainer.model.to_safetensors()))
+                .map_err(failed)?;
+        }
+        trainer.folder.prune(trainer.settings.train.keep, best)?;
+        self.last_save = Instant::now();
+        self.observer.observe(Event::Saved(&path));
+        Ok(())
+    }
+}
+
+/// A checksum over the names of the pictures, in their order.
+fn names_checksum(pictures: &dyn Source) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    for index in 0..pictures.len() {
+        hasher.update(pictures.name(index).as_bytes());
+        hasher.update(&[0]);
+    }
+    hasher.finalize()
+}
+
+/// Refuses settings that would make another run of this one.
+fn check_unchanged(now: &Settings, then: &str) -> Result<(), TrainError> {
+    let now = now.to_toml()?;
+    let unreadable = |error: toml::de::Error| SettingsError::Senseless {
+        place: "the settings in the checkpoint: ".into(),
+        reason: error.message().to_owned(),
+    };
+    let [now, then]: [toml::Table; 2] = [now.parse().map_err(unreadable)?, then.parse().map_err(unreadable)?];
+    let value =
+        |table: &toml::Table, section: &str, key: &str| table.get(section).and_then(|s| s.get(key)).cloned();
+    let model = then.get("model").and_then(toml::Value::as_table);
+    let of_model = model.into_iter().flat_map(toml::Table::keys).map(|key| ("model", key.as_str()));
+    let others = [
+        ("data", "synthetic-seed"),
+        ("data", "synthetic-count"),
+        ("data", "validation"),
+        ("data", "mirror"),
+        ("train", "seed"),
+        ("train", "batch-size"),
+    ];
+    for (section, key) in of_model.chain(others) {
+        if let (Some(now), Some(then)) = (value(&now, section, key), value(&then, section, key))
+            && now != then
+        {
+            let (now, then) = (now.to_string(), then.to_string());
+            return Err(TrainError::Changed { key: key.to_owned(), now, then });
+        }
+    }
+    Ok(())
+}
