@@ -12,6 +12,9 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 /// How long progress is silent between two lines where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(15);
 
+/// Every line fits into this.
+const COLUMNS: usize = 80;
+
 /// How a command talks.
 #[derive(Clone, Copy)]
 pub struct Console {
@@ -97,14 +100,13 @@ impl Progress {
     fn new(console: Console, total: u64, unit: &'static str) -> Self {
         let bar = (!console.quiet && io::stderr().is_terminal()).then(|| {
             let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr_with_hz(8));
-            let style = ProgressStyle::with_template("{bar:12} {msg}");
-            bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> "));
+            bar.set_style(style("{bar:24} {prefix}"));
             bar
         });
         Self { console, bar, total, unit, began: None, last_line: Instant::now() }
     }
 
-    /// Notes that `done` of the total are done; `detail` (losses, say) comes behind rate and time left.
+    /// Notes that `done` of the total are done; `detail` (losses, say) comes below the bar, or behind the line.
     pub fn set(&mut self, done: u64, detail: impl Display) {
         let now = Instant::now();
         let &mut (began, first) = self.began.get_or_insert((now, done));
@@ -123,17 +125,19 @@ impl Progress {
             }
         }
         let detail = detail.to_string();
-        if !detail.is_empty() {
-            text = format!("{text}  {detail}");
-        }
         match &self.bar {
             Some(bar) => {
-                bar.set_message(text);
+                if !detail.is_empty() && bar.message().is_empty() {
+                    bar.set_style(style("{bar:24} {prefix}\n{wide_msg}"));
+                }
+                bar.set_prefix(text);
+                bar.set_message(detail);
                 bar.set_position(done);
             }
             None => {
                 self.last_line = now;
-                self.console.note(text);
+                let gap = if text.len() + 2 + detail.len() <= COLUMNS { "  " } else { "\n  " };
+                self.console.note(if detail.is_empty() { text } else { format!("{text}{gap}{detail}") });
             }
         }
     }
@@ -162,6 +166,11 @@ impl Drop for Progress {
             bar.abandon();
         }
     }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    style.progress_chars("=> ")
 }
 
 /// A number with three digits that count: 0.123, 1.23, 12.3, 123, 1234.

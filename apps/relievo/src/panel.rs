@@ -1,0 +1,122 @@
+//! The panel of a picture: what the model takes it for, and how it looks from elsewhere.
+
+use relievo_export::{Canvas, Range, Sheet, depth_grey, normals_rgb};
+use relievo_model::{Model, Prediction};
+use relievo_render::{ViewSettings, render_views};
+use relievo_tensor::{Result, Tensor};
+
+/// Rows and columns of a picture on the panel.
+pub const TILE: usize = 256;
+
+/// Angles about the vertical axis of the views in the lower row, in degrees.
+const YAWS: [f32; 7] = [-60.0, -40.0, -20.0, 0.0, 20.0, 40.0, 60.0];
+
+/// Cells along the border that views leave out: there the depth is not learned but set.
+const CROP: usize = 3;
+
+/// One picture of a batch that was predicted.
+pub struct Part<'a> {
+    model: &'a Model,
+    prediction: &'a Prediction,
+    number: usize,
+}
+
+impl<'a> Part<'a> {
+    pub fn new(model: &'a Model, prediction: &'a Prediction, number: usize) -> Self {
+        Self { model, prediction, number }
+    }
+
+    /// The prediction of the whole batch.
+    pub fn prediction(&self) -> &'a Prediction {
+        self.prediction
+    }
+
+    /// In degrees.
+    pub fn field_of_view(&self) -> f32 {
+        self.model.settings().field_of_view
+    }
+
+    /// Columns of every map of the model.
+    pub fn size(&self) -> usize {
+        self.model.settings().image_size
+    }
+
+    /// This picture's share of a tensor of the prediction.
+    pub fn of<'t>(&self, tensor: &'t Tensor) -> &'t [f32] {
+        let elements = tensor.elements() / self.prediction.light.shape()[0];
+        &tensor.data()[self.number * elements..][..elements]
+    }
+
+    pub fn light(&self) -> [f32; 5] {
+        std::array::from_fn(|at| self.of(&self.prediction.light)[at])
+    }
+
+    pub fn view(&self) -> [f32; 6] {
+        std::array::from_fn(|at| self.of(&self.prediction.view)[at])
+    }
+
+    /// 1 where the object is in the picture, 0 elsewhere.
+    pub fn mask(&self) -> Vec<u8> {
+        self.of(&self.prediction.mask).iter().map(|&seen| u8::from(seen > 0.5)).collect()
+    }
+
+    pub fn albedo(&self) -> Canvas {
+        Canvas::from_signed(self.of(&self.prediction.albedo), self.size())
+    }
+
+    pub fn normals(&self) -> Canvas {
+        normals_rgb(self.of(&self.prediction.normals), self.size())
+    }
+
+    /// The object lit by its own light, turned about the vertical axis by angles in degrees.
+    pub fn views(&self, yaws: &[f32]) -> Result<Vec<Canvas>> {
+        let settings = self.model.settings();
+        let size = self.size();
+        let picture = Tensor::new(self.of(&self.prediction.canonical_picture), [1, size, size, 3])?;
+        let depth = Tensor::new(self.of(&self.prediction.canonical_depth), [1, size, size])?;
+        let views: Vec<[f32; 6]> =
+            yaws.iter().map(|yaw| [0.0, yaw.to_radians(), 0.0, 0.0, 0.0, 0.0]).collect();
+        let view = ViewSettings { size: TILE, crop: CROP, ..ViewSettings::new(settings.camera()) };
+        let rendered = render_views(&picture, &depth, &views, &view)?;
+        let tiles = rendered.pictures.data().chunks_exact(TILE * TILE * 3);
+        Ok(tiles.map(|tile| Canvas::from_signed(tile, TILE)).collect())
+    }
+
+    /// `input` is the picture itself, of any size.
+    pub fn draw(&self, input: Canvas) -> Result<Canvas> {
+        let p = self.prediction;
+        let size = self.size();
+        let [ambient, diffuse, ..] = self.light();
+        let shading: Vec<f32> =
+            self.of(&p.diffuse_shading).iter().map(|toward| ambient + diffuse * toward).collect();
+        let depth = self.of(&p.canonical_depth);
+        let mut maps = Sheet::new(TILE).columns([
+            "input",
+            "reconstruction",
+            "canonical picture",
+            "albedo",
+            "depth",
+            "normals",
+            "shading",
+        ]);
+        maps.row(
+            "",
+            [
+                input,
+                Canvas::from_signed(self.of(&p.picture), size),
+                Canvas::from_signed(self.of(&p.canonical_picture), size),
+                self.albedo(),
+                depth_grey(depth, size, None, Range::robust(depth, None)),
+                self.normals(),
+                Canvas::from_grey(&shading, size),
+            ],
+        );
+        let mut views = Sheet::new(TILE).columns(YAWS.map(|yaw| format!("turned by {yaw} degrees")));
+        views.row("", self.views(&YAWS)?);
+        let (maps, views) = (maps.draw(), views.draw());
+        let mut panel = Canvas::new(maps.width(), maps.height() + views.height(), [255; 3]);
+        panel.paste(&maps, 0, 0);
+        panel.paste(&views, 0, maps.height());
+        Ok(panel)
+    }
+}

@@ -1,0 +1,242 @@
+//! `relievo reconstruct`: pictures in, their parts out.
+
+use std::collections::HashSet;
+use std::fs;
+use std::path::{Component, Path, PathBuf};
+
+use anyhow::{Context, bail, ensure};
+use clap::Args;
+use rayon::prelude::*;
+use relievo_data::{Picture, Pictures, Source};
+use relievo_export::{Canvas, DepthScale, write_atomic};
+use relievo_model::Model;
+use relievo_tensor::Tensor;
+use serde::Serialize;
+
+use crate::console::Console;
+use crate::panel::{self, Part};
+use crate::record::{Depth, Light, View};
+use crate::weights;
+
+/// Take pictures apart: depth, normals, albedo, light and viewpoint of each
+///
+/// Pictures must show the object as those the model learned from do: a face
+/// upright, filling the picture from chin to forehead. Of a picture that is not
+/// square the middle is taken. JPEG, PNG and WebP files are read, also from
+/// folders and their sub-folders and from tar files.
+///
+/// For each picture NAME the folder gets
+///   NAME.panel.png            everything at a glance, and views from the side
+///   NAME.depth.png            depth in the picture's view, 16 bits
+///   NAME.canonical-depth.png  depth as seen from the front, 16 bits
+///   NAME.normals.png          normals as seen from the front
+///   NAME.albedo.png           colour without light, as seen from the front
+///   NAME.json                 light, viewpoint, camera, how to read the depth
+#[derive(Args)]
+#[command(verbatim_doc_comment)]
+pub struct Options {
+    /// Pictures, folders of pictures, tar files of pictures
+    #[arg(required = true, value_name = "PICTURES")]
+    pictures: Vec<PathBuf>,
+    /// Folder to write to
+    #[arg(short, long, value_name = "FOLDER")]
+    out: PathBuf,
+    /// Weights file, or the folder of a training run
+    #[arg(short, long, value_name = "FILE")]
+    model: Option<PathBuf>,
+    /// Pictures that go through the networks together
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..))]
+    batch_size: u16,
+}
+
+/// What stands beside the pictures of one reconstruction.
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Record<'a> {
+    picture: &'a str,
+    /// Rows and columns of all maps.
+    size: usize,
+    field_of_view_degrees: f32,
+    light: Light,
+    view: View,
+    depth: Depth,
+    canonical_depth: Depth,
+    normals: String,
+    albedo: String,
+    panel: String,
+}
+
+/// A picture to be reconstructed.
+struct Task<'a> {
+    pictures: &'a Pictures,
+    index: u64,
+    name: String,
+    /// Where its results go, without the endings: relative to the folder, with `/`.
+    stem: String,
+}
+
+pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
+    let model = weights::required(options.model.as_deref())?;
+    let out = &options.out;
+    fs::create_dir_all(out).with_context(|| format!("cannot make the folder {}", out.display()))?;
+    let mut failed = 0;
+    let mut inputs = Vec::new();
+    for path in &options.pictures {
+        match Pictures::open(&[path]) {
+            Ok(pictures) => inputs.push((path, pictures)),
+            Err(error) => {
+                failed += 1;
+                console.warning(format_args!("skipped: {error}"));
+            }
+        }
+    }
+    let tasks = tasks(&inputs, out)?;
+    let mut written = 0;
+    let mut progress = console.progress(tasks.len() as u64, "pictures");
+    progress.set(0, "");
+    for (number, chunk) in tasks.chunks(options.batch_size.into()).enumerate() {
+        let decoded: Vec<_> = chunk.par_iter().map(|task| task.pictures.picture(task.index)).collect();
+        let mut good = Vec::new();
+        for (task, picture) in chunk.iter().zip(decoded) {
+            match picture {
+                Ok(picture) => good.push((task, picture)),
+                Err(error) => {
+                    failed += 1;
+                    progress.warning(format_args!("skipped {error}"));
+                }
+            }
+        }
+        let named: Vec<_> =
+            good.iter().map(|(task, picture)| (task.name.as_str(), task.stem.as_str(), picture)).collect();
+        write(&model, &named, out)?;
+        written += good.len();
+        progress.set((number * usize::from(options.batch_size) + chunk.len()) as u64, "");
+    }
+    drop(progress);
+    let done = format!("{written} {} reconstructed in {}", plural(written, "picture"), out.display());
+    ensure!(failed == 0, "{failed} of the inputs could not be used (named above); {done}");
+    console.note(done);
+    Ok(())
+}
+
+fn plural(count: usize, noun: &str) -> String {
+    if count == 1 { noun.to_owned() } else { format!("{noun}s") }
+}
+
+/// The pictures of all inputs, each with a name of its own for its results. What lies in the output folder is left
+/// out: it would be results of an earlier run.
+fn tasks<'a>(inputs: &'a [(&PathBuf, Pictures)], out: &Path) -> anyhow::Result<Vec<Task<'a>>> {
+    let mut taken = HashSet::new();
+    let mut tasks = Vec::new();
+    for (path, pictures) in inputs {
+        let results = inside(out, path)?;
+        for index in 0..pictures.len() {
+            let name = pictures.name(index);
+            if results.as_ref().is_some_and(|results| name.starts_with(results)) {
+                continue;
+            }
+            let stem = unused(&stem(&name), &mut taken);
+            tasks.push(Task { pictures, index, name, stem });
+        }
+    }
+    Ok(tasks)
+}
+
+/// If the output folder lies inside a folder of pictures: how names of pictures in it begin.
+fn inside(out: &Path, pictures: &Path) -> anyhow::Result<Option<String>> {
+    let real = |path: &Path| path.canonicalize().with_context(|| format!("cannot read {}", path.display()));
+    let (out, pictures) = (real(out)?, real(pictures)?);
+    let Ok(below) = out.strip_prefix(&pictures) else { return Ok(None) };
+    if below.as_os_str().is_empty() {
+        bail!("{} is the folder of the pictures; give another folder with -o", out.display());
+    }
+    let parts: Vec<_> = below.iter().map(|part| part.to_string_lossy()).collect();
+    Ok(Some(parts.join("/") + "/"))
+}
+
+/// A picture's name without its ending, as a path that cannot leave the output folder (a name in a tar file may be
+/// anything).
+fn stem(name: &str) -> String {
+    let path = Path::new(name).with_extension("");
+    let parts: Vec<_> = path
+        .components()
+        .filter_map(|part| match part {
+            Component::Normal(part) => Some(part.to_string_lossy().replace('\\', "-")),
+            _ => None,
+        })
+        .collect();
+    parts.join("/")
+}
+
+/// The name, or with a number behind it if results of that name are taken; capitals make no difference, as on some
+/// disks.
+fn unused(stem: &str, taken: &mut HashSet<String>) -> String {
+    let candidates = std::iter::once(stem.to_owned()).chain((2..).map(|number| format!("{stem}-{number}")));
+    let free = candidates.filter(|name| taken.insert(name.to_lowercase())).next();
+    free.unwrap_or_default()
+}
+
+/// Reconstructs pictures, given with their names and the stems of their results, and writes the results below `out`.
+pub fn write(model: &Model, pictures: &[(&str, &str, &Picture)], out: &Path) -> anyhow::Result<()> {
+    if pictures.is_empty() {
+        return Ok(());
+    }
+    let size = model.settings().image_size;
+    let values: Vec<f32> = pictures
+        .iter()
+        .flat_map(|(_, _, picture)| picture.square(size as u32).signed().collect::<Vec<_>>())
+        .collect();
+    let prediction = model.predict(&Tensor::new(&values, [pictures.len(), size, size, 3])?)?;
+    pictures.par_iter().enumerate().try_for_each(|(number, (name, stem, picture))| {
+        write_one(&Part::new(model, &prediction, number), name, stem, picture, out)
+    })
+}
+
+fn write_one(part: &Part<'_>, name: &str, stem: &str, picture: &Picture, out: &Path) -> anyhow::Result<()> {
+    let size = part.size();
+    let path = |ending: &str| out.join(format!("{stem}.{ending}"));
+    // The files of a picture lie beside each other: the record names them without their folder.
+    let file = |ending: &str| {
+        let path = path(ending);
+        path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    };
+    let depth = |ending: &str, depth: &[f32], mask: Option<&[u8]>| -> anyhow::Result<Depth> {
+        Ok(Depth::new(file(ending), DepthScale::write_png(path(ending), depth, size, mask)?))
+    };
+    let input = picture.square(panel::TILE as u32);
+    let input = Canvas::from_rgb8(&input.pixels, panel::TILE);
+    let prediction = part.prediction();
+    part.normals().write_png(path("normals.png"))?;
+    part.albedo().write_png(path("albedo.png"))?;
+    let record = Record {
+        picture: name,
+        size,
+        field_of_view_degrees: part.field_of_view(),
+        light: part.light().into(),
+        view: part.view().into(),
+        depth: depth("depth.png", part.of(&prediction.depth), Some(&part.mask()))?,
+        canonical_depth: depth("canonical-depth.png", part.of(&prediction.canonical_depth), None)?,
+        normals: file("normals.png"),
+        albedo: file("albedo.png"),
+        panel: file("panel.png"),
+    };
+    part.draw(input)?.write_png(path("panel.png"))?;
+    let text = serde_json::to_string_pretty(&record)?;
+    write_atomic(path("json"), |file| writeln!(file, "{text}"))?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_results_stay_in_the_folder_and_differ() {
+        assert_eq!(stem("a/b.c.jpg"), "a/b.c");
+        assert_eq!(stem("../../etc/passwd"), "etc/passwd");
+        assert_eq!(stem("faces.tar//x.png"), "faces.tar/x");
+        let mut taken = HashSet::new();
+        let names = ["a", "A", "a-2", "a"].map(|name| unused(name, &mut taken));
+        assert_eq!(names, ["a", "A-2", "a-2-2", "a-3"]);
+    }
+}

@@ -1,0 +1,27 @@
+//! Which weights a command uses.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::Context;
+use relievo_model::Model;
+use relievo_train::RunFolder;
+
+/// The model in a weights file, a checkpoint, or the folder of a run.
+pub fn load(path: &Path) -> anyhow::Result<Model> {
+    let file = if path.is_dir() { RunFolder::open(path)?.model() } else { path.to_owned() };
+    let origin = file.display();
+    let bytes = fs::read(&file).with_context(|| {
+        format!("cannot read the weights {origin}; give a weights file or the folder of a run")
+    })?;
+    Ok(Model::from_safetensors(&bytes, &origin.to_string())?)
+}
+
+/// As [`load`]; without a path it says how to come by weights.
+pub fn required(path: Option<&Path>) -> anyhow::Result<Model> {
+    let path = path.context(
+        "no weights: name a weights file or the folder of a run with --model; `relievo demo` trains small ones in a \
+         few minutes, `relievo train` good ones in a longer time",
+    )?;
+    load(path)
+}
