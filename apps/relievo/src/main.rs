@@ -4,9 +4,12 @@
 //! 0 done, 1 failed (in whole or in part), 2 the command line makes no sense.
 
 mod console;
+mod panel;
+mod reconstruct;
 mod record;
 mod synth;
 mod train;
+mod weights;
 
 use std::num::NonZeroUsize;
 use std::process::ExitCode;
@@ -37,6 +40,7 @@ struct Line {
 
 #[derive(Subcommand)]
 enum Command {
+    Reconstruct(reconstruct::Options),
     Synth(synth::Options),
     Train(Box<train::Options>),
 }
@@ -64,6 +68,7 @@ fn run(line: Line, matches: &ArgMatches, console: &Console) -> anyhow::Result<()
             .with_context(|| format!("cannot start {threads} threads; ask for fewer with --threads"))?;
     }
     match line.command {
+        Command::Reconstruct(options) => reconstruct::run(&options, console),
         Command::Synth(options) => synth::run(&options, console),
         Command::Train(options) => {
             let matches = matches.subcommand().map_or(matches, |(_, matches)| matches);
