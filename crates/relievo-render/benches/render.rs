@@ -6,8 +6,9 @@
 use std::time::{Duration, Instant};
 
 use relievo_render::{
-    Camera, DepthRange, LightRange, RasterSettings, clamp_depth, depth_from_raw, diffuse_shading, lift,
-    light_from_raw, move_points, normals, rasterise_depth, sampling_grid, set_border, shade,
+    Camera, DepthRange, LightRange, RasterSettings, Scene, apply_mask, clamp_depth, depth_from_raw,
+    diffuse_shading, lift, light_from_raw, move_points, normals, rasterise_depth, sampling_grid, set_border,
+    shade,
 };
 use relievo_tensor::{Result, Tape, Tensor};
 
@@ -53,6 +54,7 @@ fn rows(batch: usize, size: usize) -> Result<Vec<Row>> {
     let albedo = Tensor::full([batch, size, size, 3], 0.3);
     let points = lift(&depth, camera)?;
     let moved = move_points(&points, &views, false)?;
+    let mask = Tensor::full([batch, size, size], 1.0);
     let rendered = rasterise_depth(&moved, camera, settings)?;
     Ok(vec![
         row("depth_from_raw", &[&depth], move |x| depth_from_raw(&x[0], RANGE)),
@@ -65,15 +67,15 @@ fn rows(batch: usize, size: usize) -> Result<Vec<Row>> {
         row("rasterise_depth", &[&moved], move |x| rasterise_depth(&x[0], camera, settings)),
         row("clamp_depth", &[&rendered], |x| clamp_depth(&x[0], RANGE)),
         row("sampling_grid", &[&depth, &views], move |x| sampling_grid(&x[0], &x[1], camera)),
+        row("apply_mask", &[&albedo], move |x| apply_mask(&x[0], &mask)),
         row("canonical picture", &[&depth, &raw, &albedo], move |x| {
             let canonical = set_border(&depth_from_raw(&x[0], RANGE)?, 1.04)?;
             let light = light_from_raw(&x[1], LightRange::default())?;
             shade(&x[2], &diffuse_shading(&normals(&canonical, camera)?, &light)?, &light)
         }),
-        row("depth to grid", &[&depth, &views], move |x| {
-            let moved = move_points(&lift(&x[0], camera)?, &x[1], false)?;
-            let depth = clamp_depth(&rasterise_depth(&moved, camera, settings)?, RANGE)?;
-            sampling_grid(&depth, &x[1], camera)
+        row("reconstruction", &[&albedo, &depth, &views], move |x| {
+            let scene = Scene { camera, depth_range: RANGE, raster: settings };
+            Ok(scene.reconstruct(&x[0], &x[1], &x[2], 1)?.picture)
         }),
     ])
 }

@@ -197,3 +197,66 @@ impl Operation for ClampDepth {
         Ok(vec![Some(gradient)])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use relievo_tensor::Tape;
+    use relievo_tensor::differences::{
+        assert_operation_independent_of_threads, gradient_errors, random_tensor,
+    };
+
+    const RANGE: DepthRange = DepthRange { min: 0.9, max: 1.1 };
+
+    #[test]
+    fn depth_stays_in_its_range_and_does_not_see_the_mean() {
+        let raw = random_tensor(1, [2, 5, 6]);
+        let shifted =
+            Tensor::new(&raw.data().iter().map(|x| x + 3.0).collect::<Vec<_>>(), [2, 5, 6]).unwrap();
+        let [depth, other] = [&raw, &shifted].map(|raw| depth_from_raw(raw, RANGE).unwrap());
+        assert!(depth.data().iter().all(|d| (RANGE.min..=RANGE.max).contains(d)));
+        assert!(depth.data().iter().zip(other.data()).all(|(a, b)| (a - b).abs() < 1e-6));
+        let level = depth_from_raw(&Tensor::full([1, 4, 4], 7.0), RANGE).unwrap();
+        assert!(level.data().iter().all(|d| (d - 1.0).abs() < 1e-6));
+    }
+
+    #[test]
+    fn gradients_are_those_of_differences() {
+        let raw = random_tensor(2, [2, 5, 6]);
+        let range = DepthRange { min: 0.5, max: 2.0 };
+        let errors = gradient_errors(&[raw], 1.0 / 128.0, |x| depth_from_raw(&x[0], range)).unwrap();
+        assert!(errors[0] < 1e-3, "{errors:?}");
+        let depth = random_tensor(3, [2, 3, 6]);
+        let errors = gradient_errors(&[depth], 0.25, |x| set_border(&x[0], 1.04)).unwrap();
+        assert!(errors[0] < 1e-6, "{errors:?}");
+    }
+
+    #[test]
+    fn the_border_is_two_columns_on_either_side() {
+        let depth = set_border(&Tensor::full([1, 2, 5], 1.0), RANGE.between(0.7)).unwrap();
+        let border = 0.7 * 1.1 + 0.3 * 0.9;
+        for row in depth.data().chunks(5) {
+            assert_eq!(row, [border, border, 1.0, border, border]);
+        }
+        let error = set_border(&Tensor::zeros([1, 2, 3]), 1.0).unwrap_err().to_string();
+        assert_eq!(error, "set_border: needs at least 4 columns, got the shape [1, 2, 3]");
+    }
+
+    #[test]
+    fn what_is_clamped_has_no_gradient() {
+        let tape = Tape::new();
+        let depth = tape.watch(&Tensor::new(&[0.7, 0.85, 1.0, 1.19, 10.0], [5]).unwrap());
+        let clamped = clamp_depth(&depth, RANGE).unwrap();
+        let [low, high] = RANGE.widened();
+        assert_eq!(clamped.data(), [low, 0.85, 1.0, 1.19, high]);
+        assert_eq!(tape.backward(&clamped).unwrap().get(&depth).unwrap().data(), [0.0, 1.0, 1.0, 1.0, 0.0]);
+    }
+
+    #[test]
+    fn results_do_not_depend_on_the_number_of_threads() {
+        let raw = random_tensor(4, [5, 16, 16]);
+        assert_operation_independent_of_threads(&[raw], |x| {
+            clamp_depth(&set_border(&depth_from_raw(&x[0], RANGE)?, 1.04)?, RANGE)
+        });
+    }
+}

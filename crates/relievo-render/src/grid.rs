@@ -84,3 +84,42 @@ impl Operation for SamplingGrid {
         Ok(vec![backward.wants(0).then_some(ddepth), dviews])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{relief, views, wide_camera};
+    use relievo_tensor::differences::{assert_operation_independent_of_threads, gradient_errors};
+
+    #[test]
+    fn without_a_motion_every_pixel_finds_itself_at_any_depth() {
+        let camera = Camera::new(9);
+        let grid = sampling_grid(&relief(1, 9, 1.0, 0.1), &Tensor::zeros([1, 6]), camera).unwrap();
+        for (i, [x, y]) in grid.data().as_chunks::<2>().0.iter().enumerate() {
+            let is = |i: usize| i as f32 / 4.0 - 1.0;
+            assert!((x - is(i % 9)).abs() < 1e-6 && (y - is(i / 9)).abs() < 1e-6);
+        }
+    }
+
+    #[test]
+    fn a_pixel_is_found_where_its_point_was() {
+        let (camera, view) = (wide_camera(5), views(1, 0.6));
+        let depth = relief(1, 5, 1.0, 0.1);
+        let grid = sampling_grid(&depth, &view, camera).unwrap();
+        let points = crate::lift(&depth, camera).unwrap();
+        let back = crate::move_points(&points, &view, true).unwrap();
+        for (place, point) in grid.data().as_chunks::<2>().0.iter().zip(back.data().as_chunks::<3>().0) {
+            let pixel = camera.project(*point);
+            assert!(place.iter().zip(pixel).all(|(a, b)| (a - (b / 2.0 - 1.0)).abs() < 1e-5));
+        }
+    }
+
+    #[test]
+    fn gradients_are_those_of_differences() {
+        let camera = wide_camera(4);
+        let inputs = [relief(4, 4, 1.0, 0.1), views(2, 0.6)];
+        let errors = gradient_errors(&inputs, 1.0 / 256.0, |x| sampling_grid(&x[0], &x[1], camera)).unwrap();
+        assert!(errors.iter().all(|error| *error < 1e-3), "{errors:?}");
+        assert_operation_independent_of_threads(&inputs, |x| sampling_grid(&x[0], &x[1], camera));
+    }
+}

@@ -51,3 +51,38 @@ fn check_shared(operation: &'static str, pictures: usize, few: usize, what: &str
     }
     Ok(())
 }
+
+/// What the tests share.
+#[cfg(test)]
+mod testing {
+    use relievo_tensor::Tensor;
+    use relievo_tensor::differences::random_tensor;
+
+    use crate::Camera;
+
+    /// A camera so wide that everything about the surface is of the size of one: differences are exact to f32.
+    pub fn wide_camera(size: usize) -> Camera {
+        Camera { size, field_of_view_degrees: 50.0 }
+    }
+
+    /// Rolling depths around `middle`, another surface for every picture.
+    pub fn relief(batch: usize, size: usize, middle: f32, height: f32) -> Tensor {
+        let of_pixel = |i: usize| {
+            let place = |i: usize| 4.0 * i as f32 / size as f32;
+            let (x, y, picture) = (place(i % size), place(i / size % size), (i / size / size) as f32);
+            middle + height * (1.3 * x + picture).sin() * (0.9 * y + 0.4 * x - 2.0 * picture).cos()
+        };
+        let depths: Vec<f32> = (0..batch * size * size).map(of_pixel).collect();
+        Tensor::new(&depths, [batch, size, size]).unwrap()
+    }
+
+    /// Viewpoints with angles within `angle` and translations within 0.1.
+    pub fn views(count: usize, angle: f32) -> Tensor {
+        let mut views = random_tensor(77, [count, 6]);
+        for view in views.data_mut().chunks_exact_mut(6) {
+            view[..3].iter_mut().for_each(|x| *x *= angle);
+            view[3..].iter_mut().for_each(|x| *x *= 0.1);
+        }
+        views
+    }
+}

@@ -53,3 +53,36 @@ impl Operation for Lift {
         Ok(vec![Some(ddepth)])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{relief, wide_camera};
+    use relievo_tensor::differences::{assert_operation_independent_of_threads, gradient_errors};
+
+    #[test]
+    fn every_point_projects_to_its_pixel() {
+        let camera = wide_camera(6);
+        let depth = relief(2, 6, 1.0, 0.2);
+        let points = lift(&depth, camera).unwrap();
+        for (i, (point, depth)) in points.data().as_chunks::<3>().0.iter().zip(depth.data()).enumerate() {
+            let [u, v] = camera.project(*point);
+            assert!((u - (i % 6) as f32).abs() < 1e-5 && (v - (i / 6 % 6) as f32).abs() < 1e-5);
+            assert_eq!(point[2], *depth);
+        }
+    }
+
+    #[test]
+    fn gradients_are_those_of_differences() {
+        let camera = wide_camera(5);
+        let errors = gradient_errors(&[relief(2, 5, 1.0, 0.2)], 0.125, |x| lift(&x[0], camera)).unwrap();
+        assert!(errors[0] < 1e-5, "{errors:?}");
+        assert_operation_independent_of_threads(&[relief(3, 5, 1.0, 0.2)], |x| lift(&x[0], camera));
+    }
+
+    #[test]
+    fn another_size_is_refused() {
+        let error = lift(&Tensor::zeros([1, 4, 4]), wide_camera(5)).unwrap_err().to_string();
+        assert_eq!(error, "lift: a camera of 5x5 pixels and a tensor of shape [1, 4, 4]");
+    }
+}

@@ -89,3 +89,37 @@ impl Operation for LightFromRaw {
         Ok(vec![Some(draw)])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use relievo_tensor::differences::{gradient_errors, random_tensor};
+
+    #[test]
+    fn strengths_keep_their_ranges_and_directions_their_length() {
+        let raw = Tensor::new(&[-1.0, 1.0, 0.0, 0.0, 1.0, -1.0, 0.6, -0.8], [2, 4]).unwrap();
+        let range = LightRange { ambient: [0.1, 0.7], diffuse: [0.5, 1.0] };
+        let light = light_from_raw(&raw, range).unwrap();
+        let [first, second] = [0, 5].map(|at| &light.data()[at..at + 5]);
+        assert_eq!(first, [0.1, 1.0, 0.0, 0.0, 1.0]);
+        assert!((second[0] - 0.7).abs() < 1e-6 && second[1] == 0.5);
+        let half = 0.5f32.sqrt();
+        for (got, is) in second[2..].iter().zip([0.6 * half, -0.8 * half, half]) {
+            assert!((got - is).abs() < 1e-6);
+        }
+    }
+
+    #[test]
+    fn gradients_are_those_of_differences() {
+        let range = LightRange { ambient: [0.0, 1.0], diffuse: [0.5, 1.0] };
+        let raw = random_tensor(5, [3, 4]);
+        let errors = gradient_errors(&[raw], 1.0 / 64.0, |x| light_from_raw(&x[0], range)).unwrap();
+        assert!(errors[0] < 1e-3, "{errors:?}");
+    }
+
+    #[test]
+    fn another_number_of_columns_is_refused() {
+        let error = light_from_raw(&Tensor::zeros([2, 3]), LightRange::default()).unwrap_err().to_string();
+        assert_eq!(error, "light_from_raw: needs [B, 4], got the shape [2, 3]");
+    }
+}

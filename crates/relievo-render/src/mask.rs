@@ -1,5 +1,6 @@
 //! Where the input view shows the surface at all.
 
+use rayon::prelude::*;
 use relievo_tensor::{Backward, Context, Error, Operation, Result, Tensor, apply_one};
 
 use crate::DepthRange;
@@ -58,13 +59,19 @@ impl ApplyMask {
             return Err(Error::shape(self.name(), detail));
         }
         let mut product = Tensor::scratch(pictures.shape());
-        let masks = self.mask.data().iter().cycle();
-        let pixels = product.data_mut().chunks_exact_mut(channels.max(1));
-        for ((product, pixel), mask) in pixels.zip(pictures.data().chunks_exact(channels.max(1))).zip(masks) {
-            for (product, value) in product.iter_mut().zip(pixel) {
-                *product = value * mask;
+        let channels = channels.max(1);
+        let row = columns.max(1);
+        let lines =
+            product.data_mut().par_chunks_mut(row * channels).zip(pictures.data().par_chunks(row * channels));
+        lines.enumerate().for_each(|(line, (product, values))| {
+            let mask = &self.mask.data()[line % (masks * rows) * row..][..row];
+            let pixels = product.chunks_exact_mut(channels).zip(values.chunks_exact(channels));
+            for ((product, values), mask) in pixels.zip(mask) {
+                for (product, value) in product.iter_mut().zip(values) {
+                    *product = value * mask;
+                }
             }
-        }
+        });
         Ok(product)
     }
 }
@@ -80,5 +87,35 @@ impl Operation for ApplyMask {
 
     fn backward(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
         Ok(vec![Some(self.multiply(backward.gradient())?)])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use relievo_tensor::Tape;
+
+    const RANGE: DepthRange = DepthRange { min: 0.9, max: 1.1 };
+
+    #[test]
+    fn a_pixel_counts_where_both_halves_see_the_surface() {
+        let far = RANGE.widened()[1];
+        let depth = Tensor::new(&[1.0, far, 1.0, 1.1, 1.0, 1.0, far, 0.8], [2, 2, 2]).unwrap();
+        assert_eq!(visible_mask(&depth, RANGE, 2).unwrap().data(), [1.0, 0.0, 0.0, 1.0]);
+        assert_eq!(visible_mask(&depth, RANGE, 1).unwrap().data(), [1.0, 0.0, 1.0, 1.0, 1.0, 1.0, 0.0, 1.0]);
+        let error = visible_mask(&depth, RANGE, 3).unwrap_err().to_string();
+        assert_eq!(error, "visible_mask: a batch of 2 cannot be divided into 3 parts");
+    }
+
+    #[test]
+    fn values_and_gradients_are_masked_alike() {
+        let mask = Tensor::new(&[1.0, 0.0], [1, 1, 2]).unwrap();
+        let tape = Tape::new();
+        let picture =
+            tape.watch(&Tensor::new(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0], [2, 1, 2, 2]).unwrap());
+        let masked = apply_mask(&picture, &mask).unwrap();
+        assert_eq!(masked.data(), [1.0, 2.0, 0.0, 0.0, 5.0, 6.0, 0.0, 0.0]);
+        let gradients = tape.backward(&masked).unwrap();
+        assert_eq!(gradients.get(&picture).unwrap().data(), [1.0, 1.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0]);
     }
 }

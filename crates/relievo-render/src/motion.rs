@@ -263,3 +263,77 @@ impl Operation for MovePoints {
         Ok(vec![backward.wants(0).then_some(dpoints), dviews])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{relief, views, wide_camera};
+    use relievo_tensor::Tape;
+    use relievo_tensor::differences::{
+        assert_operation_independent_of_threads, gradient_errors, random_tensor,
+    };
+
+    #[test]
+    fn rotations_are_orthonormal_and_right_handed() {
+        for view in views(8, 1.5).data().chunks_exact(6) {
+            let r = rotation([view[0], view[1], view[2]]);
+            for i in 0..3 {
+                for j in 0..3 {
+                    assert!((dot(r[i], r[j]) - f32::from(i == j)).abs() < 1e-6);
+                }
+                let [a, b, c] = [r[i], r[(i + 1) % 3], r[(i + 2) % 3]];
+                let cross = [a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]];
+                assert!((dot(cross, c) - 1.0).abs() < 1e-6);
+            }
+        }
+    }
+
+    #[test]
+    fn the_rotation_about_x_comes_first() {
+        // A quarter about x takes y to z, then a quarter about y takes that z to x.
+        let quarter = std::f32::consts::FRAC_PI_2;
+        let r = rotation([quarter, quarter, 0.0]);
+        let turned: [f32; 3] = std::array::from_fn(|i| dot(r[i], [0.0, 1.0, 0.0]));
+        assert!(turned.iter().zip([1.0, 0.0, 0.0]).all(|(a, b)| (a - b).abs() < 1e-6), "{turned:?}");
+    }
+
+    #[test]
+    fn moved_and_moved_back_points_return() {
+        let points = crate::lift(&relief(4, 6, 1.0, 0.3), wide_camera(6)).unwrap();
+        let views = views(2, 1.0);
+        let moved = move_points(&points, &views, false).unwrap();
+        let back = move_points(&moved, &views, true).unwrap();
+        assert!(moved.data().iter().zip(points.data()).any(|(a, b)| (a - b).abs() > 0.05));
+        assert!(back.data().iter().zip(points.data()).all(|(a, b)| (a - b).abs() < 1e-6));
+        // Pictures 0 and 2 share view 0.
+        let motion = Motion::new(std::array::from_fn(|i| views.data()[i]));
+        let at = 2 * 6 * 6 + 7;
+        assert_eq!(moved.data().as_chunks::<3>().0[at], motion.apply(points.data().as_chunks::<3>().0[at]));
+    }
+
+    #[test]
+    fn gradients_are_those_of_differences() {
+        for inverse in [false, true] {
+            // Two views for four pictures: gradients of those that share a view add up.
+            let inputs = [random_tensor(6, [4, 3, 2, 3]), views(2, 1.0)];
+            let errors =
+                gradient_errors(&inputs, 1.0 / 64.0, |x| move_points(&x[0], &x[1], inverse)).unwrap();
+            assert!(errors.iter().all(|error| *error < 1e-3), "inverse {inverse}: {errors:?}");
+            assert_operation_independent_of_threads(&inputs, |x| move_points(&x[0], &x[1], inverse));
+        }
+    }
+
+    #[test]
+    fn a_view_off_the_tape_gets_no_gradient() {
+        let tape = Tape::new();
+        let points = tape.watch(&random_tensor(8, [1, 2, 2, 3]));
+        let moved = move_points(&points, &views(1, 0.5), false).unwrap();
+        assert!(tape.backward(&moved).unwrap().get(&points).is_some());
+    }
+
+    #[test]
+    fn views_that_cannot_be_shared_out_are_refused() {
+        let error = move_points(&Tensor::zeros([3, 2, 2, 3]), &Tensor::zeros([2, 6]), false).unwrap_err();
+        assert_eq!(error.to_string(), "move_points: 3 pictures cannot be shared out over 2 viewpoints");
+    }
+}

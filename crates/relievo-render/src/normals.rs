@@ -133,3 +133,35 @@ impl Operation for Normals {
         Ok(vec![Some(ddepth)])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{relief, wide_camera};
+    use relievo_tensor::differences::{assert_operation_independent_of_threads, gradient_errors};
+
+    #[test]
+    fn a_plane_has_its_normal_everywhere_but_on_the_border() {
+        // The plane n.P = 1 has the depth 1 / n.ray; its unit normal is n / |n|, towards +z.
+        let camera = wide_camera(7);
+        let (n, slopes) = ([0.2, -0.3, 1.0f32], camera.slopes());
+        let depths = (0..49).map(|i| 1.0 / (n[0] * slopes[i % 7] + n[1] * slopes[i / 7] + n[2]));
+        let depth = Tensor::new(&depths.collect::<Vec<_>>(), [1, 7, 7]).unwrap();
+        let normals = normals(&depth, camera).unwrap();
+        for (i, normal) in normals.data().as_chunks::<3>().0.iter().enumerate() {
+            let inner = is_inner(7, i % 7) && is_inner(7, i / 7);
+            let is = if inner { n.map(|x| x / norm(n)) } else { [0.0, 0.0, 1.0] };
+            assert!(normal.iter().zip(is).all(|(a, b)| (a - b).abs() < 1e-5), "{i}: {normal:?}");
+        }
+    }
+
+    #[test]
+    fn gradients_are_those_of_differences() {
+        let camera = wide_camera(6);
+        let depth = relief(2, 6, 1.0, 0.1);
+        let errors =
+            gradient_errors(std::slice::from_ref(&depth), 1.0 / 512.0, |x| normals(&x[0], camera)).unwrap();
+        assert!(errors[0] < 1e-3, "{errors:?}");
+        assert_operation_independent_of_threads(&[depth], |x| normals(&x[0], camera));
+    }
+}

@@ -345,3 +345,194 @@ impl Operation for RasteriseDepth {
         Ok(vec![Some(dpoints)])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{relief, views, wide_camera};
+    use crate::{clamp_depth, lift, move_points, sampling_grid};
+    use relievo_tensor::differences::{assert_operation_independent_of_threads, gradient_errors};
+
+    const SETTINGS: RasterSettings =
+        RasterSettings { supersampling: 2, near: 0.1, far: 10.0, pixel_centre: 0.5 };
+
+    /// Every sample asks every triangle, in order.
+    fn by_brute_force(points: &[[f32; 3]], camera: Camera, settings: RasterSettings) -> Vec<f32> {
+        let size = camera.size;
+        let raster = settings.raster(size);
+        let mut screen = vec![[0.0; 3]; points.len()];
+        project(points, &camera, settings.supersampling, &mut screen);
+        let cells = (0..size - 1).flat_map(|row| (0..size - 1).map(move |column| (row, column)));
+        let all: Vec<[[f32; 3]; 3]> = cells
+            .flat_map(|(row, column)| triangles(size, row, column))
+            .map(|t| t.map(|c| screen[c]))
+            .collect();
+        let mut samples = vec![settings.far; raster.rows * raster.columns];
+        for (i, nearest) in samples.iter_mut().enumerate() {
+            let [y, x] = [i / raster.columns, i % raster.columns].map(|i| raster.place(i));
+            for triangle in all.iter().filter_map(Triangle::new) {
+                if let Some((_, depth)) = triangle.at(&triangle.line(y), x)
+                    && depth > settings.near
+                    && depth < *nearest
+                {
+                    *nearest = depth;
+                }
+            }
+        }
+        let mut depth = vec![0.0; size * size];
+        let rows = samples.chunks_exact(settings.supersampling * raster.columns);
+        for (pixels, samples) in depth.chunks_exact_mut(size).zip(rows) {
+            mean_row(samples, settings.supersampling, pixels);
+        }
+        depth
+    }
+
+    #[test]
+    fn agrees_with_brute_force_bit_for_bit() {
+        // Folded over itself by large angles; sizes that are and are not multiples of the band.
+        for (size, angle, settings) in [
+            (16, 0.3, SETTINGS),
+            (19, 1.4, SETTINGS),
+            (18, 0.8, RasterSettings { supersampling: 3, pixel_centre: 0.0, ..SETTINGS }),
+            (17, 1.0, RasterSettings { supersampling: 1, near: 0.95, far: 1.05, ..SETTINGS }),
+        ] {
+            let camera = Camera::new(size);
+            let points = lift(&relief(3, size, 1.0, 0.03), camera).unwrap();
+            let moved = move_points(&points, &views(3, angle), false).unwrap();
+            let depth = rasterise_depth(&moved, camera, settings).unwrap();
+            for (depth, points) in
+                depth.data().chunks(size * size).zip(moved.data().as_chunks().0.chunks(size * size))
+            {
+                assert_eq!(depth, by_brute_force(points, camera, settings));
+            }
+        }
+    }
+
+    #[test]
+    fn the_background_is_far_and_nothing_nearer_than_near_is_seen() {
+        let camera = Camera::new(8);
+        let points = lift(&Tensor::full([1, 8, 8], 1.0), camera).unwrap();
+        let all_far = |points: &Tensor, settings| {
+            rasterise_depth(points, camera, settings).unwrap().data().iter().all(|d| *d == settings.far)
+        };
+        let aside =
+            move_points(&points, &Tensor::new(&[0.0, 0.0, 0.0, 9.0, 0.0, 0.0], [1, 6]).unwrap(), false);
+        assert!(all_far(&aside.unwrap(), SETTINGS));
+        assert!(all_far(&points, RasterSettings { near: 1.0, ..SETTINGS }));
+        assert!(all_far(&points, RasterSettings { far: 1.0, ..SETTINGS }));
+        let behind =
+            move_points(&points, &Tensor::new(&[0.0, 0.0, 0.0, 0.0, 0.0, -3.0], [1, 6]).unwrap(), false);
+        assert!(all_far(&behind.unwrap(), SETTINGS));
+    }
+
+    #[test]
+    fn corners_that_are_not_numbers_cost_their_triangles_only() {
+        let camera = Camera::new(8);
+        let mut points = lift(&Tensor::full([1, 8, 8], 1.0), camera).unwrap();
+        points.data_mut()[(3 * 8 + 4) * 3] = f32::NAN;
+        points.data_mut()[(6 * 8 + 1) * 3 + 1] = f32::INFINITY;
+        let tape = relievo_tensor::Tape::new();
+        let points = tape.watch(&points);
+        let depth = rasterise_depth(&points, camera, SETTINGS).unwrap();
+        assert_eq!(depth.data()[0], 1.0);
+        assert!(depth.data()[3 * 8 + 4] > 1.0 && depth.data().iter().all(|d| d.is_finite()));
+        let gradients = tape.backward(&depth).unwrap();
+        assert!(gradients.get(&points).unwrap().data().iter().all(|g| g.is_finite()));
+    }
+
+    /// A plane has a 1/depth that is linear over the picture. Here it changes per column and row by `slopes` and is 1
+    /// in the middle.
+    fn inverse_depth(camera: Camera, slopes: [f32; 2], [u, v]: [f32; 2]) -> f32 {
+        1.0 + slopes[0] * (u - camera.centre()) + slopes[1] * (v - camera.centre())
+    }
+
+    fn plane(camera: Camera, slopes: [f32; 2]) -> Tensor {
+        let size = camera.size;
+        let pixels = (0..size * size).map(|i| [(i % size) as f32, (i / size) as f32]);
+        let depths: Vec<f32> = pixels.map(|pixel| 1.0 / inverse_depth(camera, slopes, pixel)).collect();
+        lift(&Tensor::new(&depths, [1, size, size]).unwrap(), camera).unwrap()
+    }
+
+    #[test]
+    fn samples_lie_where_the_pixel_centre_says() {
+        let (camera, slopes) = (Camera::new(10), [0.02, 0.01]);
+        for pixel_centre in [0.0, 0.5] {
+            let settings = RasterSettings { pixel_centre, ..SETTINGS };
+            let depth = rasterise_depth(&plane(camera, slopes), camera, settings).unwrap();
+            for (row, column) in [(1, 1), (4, 7), (8, 3)] {
+                // Two samples along each axis, a quarter of a pixel to either side of the centre.
+                let at = |i: usize| [-0.25, 0.25].map(|aside| i as f32 + pixel_centre + aside);
+                let samples =
+                    at(row).map(|v| at(column).map(|u| 1.0 / inverse_depth(camera, slopes, [u, v])));
+                let mean = samples.as_flattened().iter().sum::<f32>() / 4.0;
+                assert!((depth.data()[row * 10 + column] - mean).abs() < 2e-6);
+            }
+        }
+    }
+
+    #[test]
+    fn a_centre_of_zero_agrees_with_the_sampling_grid_and_the_originals_is_half_a_pixel_off() {
+        // The plane moved and seen: traced back, the middle pixel's point must lie on the plane it came from.
+        let (camera, slopes) = (Camera::new(33), [0.004, -0.002]);
+        let view = Tensor::new(&[0.1, 0.5, -0.1, 0.0, 0.0, 0.0], [1, 6]).unwrap();
+        let points = plane(camera, slopes);
+        let moved = move_points(&points, &view, false).unwrap();
+        let off_by = |pixel_centre: f32| {
+            let settings = RasterSettings { pixel_centre, ..SETTINGS };
+            let depth = rasterise_depth(&moved, camera, settings).unwrap();
+            let seen = lift(&depth, camera).unwrap();
+            let back = move_points(&seen, &view, true).unwrap().data().as_chunks::<3>().0[16 * 33 + 16];
+            let [u, v] = camera.project(back);
+            assert!(u.max(v) < 32.0 && u.min(v) > 0.0, "{u} {v}");
+            let grid = sampling_grid(&depth, &view, camera).unwrap().data().as_chunks::<2>().0[16 * 33 + 16];
+            assert!((grid[0] * 16.0 + 16.0 - u).abs() < 1e-4);
+            (back[2] - 1.0 / inverse_depth(camera, slopes, [u, v])).abs()
+        };
+        assert!(off_by(0.0) < 1e-5, "{}", off_by(0.0));
+        assert!(off_by(0.5) > 5e-4, "{}", off_by(0.5));
+    }
+
+    #[test]
+    fn gradients_of_one_cell_are_those_of_differences() {
+        // Two triangles much larger than the picture: no sample changes hands.
+        let camera = wide_camera(2);
+        let corners = [-3.0, -2.6, 1.3, 2.9, -3.2, 1.1, -2.8, 3.1, 0.9, 3.3, 2.7, 1.2];
+        let points = Tensor::new(&corners, [1, 2, 2, 3]).unwrap();
+        let errors = gradient_errors(&[points], 1.0 / 128.0, |x| rasterise_depth(&x[0], camera, SETTINGS));
+        assert!(errors.as_ref().unwrap()[0] < 1e-3, "{errors:?}");
+    }
+
+    #[test]
+    fn gradients_of_a_surface_are_those_of_differences() {
+        // Larger than the picture, so that no silhouette is in it: the depth is continuous in the points, and where
+        // an edge within the surface passes a sample during a step, only its slope changes.
+        let camera = wide_camera(7);
+        let mut points = lift(&relief(2, 7, 1.0, 0.05), camera).unwrap();
+        points.data_mut().as_chunks_mut::<3>().0.iter_mut().for_each(|[x, y, _]| {
+            *x *= 1.35;
+            *y *= 1.35;
+        });
+        let settings = RasterSettings { pixel_centre: 0.0, ..SETTINGS };
+        assert!(rasterise_depth(&points, camera, settings).unwrap().data().iter().all(|d| *d < 2.0));
+        let errors = gradient_errors(&[points], 1.0 / 1024.0, |x| rasterise_depth(&x[0], camera, settings));
+        assert!(errors.as_ref().unwrap()[0] < 1e-2, "{errors:?}");
+    }
+
+    #[test]
+    fn results_do_not_depend_on_the_number_of_threads() {
+        let camera = Camera::new(40);
+        let range = crate::DepthRange { min: 0.9, max: 1.1 };
+        let inputs = [relief(2, 40, 1.0, 0.05), views(2, 0.7)];
+        assert_operation_independent_of_threads(&inputs, |x| {
+            let moved = move_points(&lift(&x[0], camera)?, &x[1], false)?;
+            clamp_depth(&rasterise_depth(&moved, camera, SETTINGS)?, range)
+        });
+    }
+
+    #[test]
+    fn what_cannot_be_rasterised_is_refused() {
+        let settings = RasterSettings { supersampling: 0, ..SETTINGS };
+        let error = rasterise_depth(&Tensor::zeros([1, 4, 4, 3]), Camera::new(4), settings).unwrap_err();
+        assert_eq!(error.to_string(), "rasterise_depth: cannot rasterise 4x4 pixels with supersampling 0");
+    }
+}

@@ -57,3 +57,71 @@ impl Scene {
         Ok(Reconstruction { depth, grid, mask, picture })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{relief, views};
+    use relievo_tensor::differences::{assert_operation_independent_of_threads, random_tensor};
+
+    const SIZE: usize = 24;
+
+    fn scene(pixel_centre: f32) -> Scene {
+        Scene {
+            camera: Camera::new(SIZE),
+            depth_range: DepthRange { min: 0.9, max: 1.1 },
+            raster: RasterSettings { pixel_centre, ..RasterSettings::default() },
+        }
+    }
+
+    #[test]
+    fn a_view_that_moves_nothing_gives_back_the_canonical_picture() {
+        // The grid does not depend on the depth then, so neither does this on where the depth was taken.
+        for pixel_centre in [0.0, 0.5] {
+            let picture = random_tensor(20, [2, SIZE, SIZE, 3]);
+            let depth = relief(2, SIZE, 1.0, 0.08);
+            let got = scene(pixel_centre).reconstruct(&picture, &depth, &Tensor::zeros([1, 6]), 2).unwrap();
+            assert_eq!(&got.mask.shape()[..], [1, SIZE, SIZE]);
+            for (i, (got_pixel, pixel)) in got
+                .picture
+                .data()
+                .as_chunks::<3>()
+                .0
+                .iter()
+                .zip(picture.data().as_chunks::<3>().0)
+                .enumerate()
+            {
+                let (row, column) = (i / SIZE % SIZE, i % SIZE);
+                if !(1..SIZE - 1).contains(&row) || !(1..SIZE - 1).contains(&column) {
+                    continue;
+                }
+                assert_eq!(got.mask.data()[row * SIZE + column], 1.0);
+                assert!(got_pixel.iter().zip(pixel).all(|(a, b)| (a - b).abs() < 1e-4), "{row} {column}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_the_surface_does_not_reach_is_masked() {
+        let picture = Tensor::full([1, SIZE, SIZE, 3], 0.7);
+        let depth = Tensor::full([1, SIZE, SIZE], 1.0);
+        // Shifted right by a good part of the picture, which is 0.175 wide.
+        let view = Tensor::new(&[0.0, 0.0, 0.0, 0.06, 0.0, 0.0], [1, 6]).unwrap();
+        let got = scene(0.5).reconstruct(&picture, &depth, &view, 1).unwrap();
+        let row = &got.mask.data()[10 * SIZE..11 * SIZE];
+        let first_seen = row.iter().position(|m| *m == 1.0).unwrap();
+        assert!((6..=9).contains(&first_seen), "{row:?}");
+        assert!(row[first_seen..SIZE - 1].iter().all(|m| *m == 1.0));
+        for (pixel, mask) in got.picture.data().as_chunks::<3>().0.iter().zip(got.mask.data()) {
+            assert!(*mask == 1.0 || *pixel == [0.0; 3]);
+        }
+    }
+
+    #[test]
+    fn results_do_not_depend_on_the_number_of_threads() {
+        let inputs = [random_tensor(21, [4, SIZE, SIZE, 3]), relief(4, SIZE, 1.0, 0.08), views(2, 0.5)];
+        assert_operation_independent_of_threads(&inputs, |x| {
+            Ok(scene(0.5).reconstruct(&x[0], &x[1], &x[2], 2)?.picture)
+        });
+    }
+}

@@ -192,3 +192,52 @@ impl Operation for Shade {
         Ok(vec![backward.wants(0).then_some(dalbedo), backward.wants(1).then_some(ddiffuse), dlight])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{relief, wide_camera};
+    use crate::{LightRange, light_from_raw, normals};
+    use relievo_tensor::differences::{
+        assert_operation_independent_of_threads, gradient_errors, random_multiples, random_tensor,
+    };
+
+    #[test]
+    fn a_surface_that_faces_the_light_is_brightest_and_one_that_turns_away_is_dark() {
+        let light = Tensor::new(&[0.2, 0.7, 0.0, 0.6, 0.8], [1, 5]).unwrap();
+        let faces = [[0.0, 0.6, 0.8], [1.0, 0.0, 0.0], [0.0, -0.6, -0.8]];
+        let normals = Tensor::new(faces.as_flattened(), [1, 1, 3, 3]).unwrap();
+        let diffuse = diffuse_shading(&normals, &light).unwrap();
+        assert!(diffuse.data().iter().zip([1.0, 0.0, 0.0]).all(|(a, b)| (a - b).abs() < 1e-6));
+        let albedo = Tensor::new(&[[1.0, 0.0, -1.0]; 3].concat(), [1, 1, 3, 3]).unwrap();
+        let picture = shade(&albedo, &diffuse, &light).unwrap();
+        // (albedo / 2 + 0.5) * (0.2 + 0.7 * diffuse) * 2 - 1
+        let is = [0.8, -0.1, -1.0, -0.6, -0.8, -1.0, -0.6, -0.8, -1.0];
+        assert!(picture.data().iter().zip(is).all(|(a, b)| (a - b).abs() < 1e-6), "{picture:?}");
+    }
+
+    #[test]
+    fn gradients_are_those_of_differences() {
+        // Multiples of 1/8 leave n.l either 0 or far enough from it; where it is 0 the difference sees half a slope,
+        // so the light is chosen that no such normal is dark at exactly 0.
+        let normals = random_multiples(9, [4, 2, 3, 3], 3);
+        let light =
+            Tensor::new(&[0.3, 0.5, 0.21, -0.37, 0.903, 0.1, 0.9, -0.41, 0.13, 0.905], [2, 5]).unwrap();
+        let diffuse = random_tensor(10, [4, 2, 3]);
+        let inputs = [normals, light.clone()];
+        let errors = gradient_errors(&inputs, 1.0 / 1024.0, |x| diffuse_shading(&x[0], &x[1])).unwrap();
+        assert!(errors.iter().all(|error| *error < 1e-3), "{errors:?}");
+        let inputs = [random_tensor(11, [4, 2, 3, 3]), diffuse, light];
+        let errors = gradient_errors(&inputs, 1.0 / 64.0, |x| shade(&x[0], &x[1], &x[2])).unwrap();
+        assert!(errors.iter().all(|error| *error < 1e-4), "{errors:?}");
+    }
+
+    #[test]
+    fn results_do_not_depend_on_the_number_of_threads() {
+        let inputs = [relief(4, 12, 1.0, 0.1), random_tensor(12, [2, 4]), random_tensor(13, [4, 12, 12, 3])];
+        assert_operation_independent_of_threads(&inputs, |x| {
+            let light = light_from_raw(&x[1], LightRange::default())?;
+            shade(&x[2], &diffuse_shading(&normals(&x[0], wide_camera(12))?, &light)?, &light)
+        });
+    }
+}

@@ -210,3 +210,132 @@ fn paint_band(
         *coverage = covered as f32 * share;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::relief;
+    use relievo_tensor::differences::{assert_independent_of_threads, random_tensor};
+
+    const SIZE: usize = 20;
+
+    /// Red grows to the right and green downwards, linearly.
+    fn ramps(batch: usize) -> Tensor {
+        let along = |i: usize| i as f32 / (SIZE as f32 - 1.0) * 1.6 - 0.8;
+        let pixels = (0..batch * SIZE * SIZE).map(|i| [along(i % SIZE), along(i / SIZE % SIZE), 0.3]);
+        Tensor::new(pixels.collect::<Vec<_>>().as_flattened(), [batch, SIZE, SIZE, 3]).unwrap()
+    }
+
+    fn settings() -> ViewSettings {
+        ViewSettings::new(Camera::new(SIZE))
+    }
+
+    #[test]
+    fn the_view_that_moves_nothing_is_the_picture_at_any_size() {
+        let (picture, depth) = (ramps(2), relief(2, SIZE, 1.0, 0.08));
+        for size in [SIZE, 58] {
+            let settings = ViewSettings { size, ..settings() };
+            let views = render_views(&picture, &depth, &[[0.0; 6]], &settings).unwrap();
+            assert_eq!(&views.pictures.shape()[..], [2, 1, size, size, 3]);
+            let along = |i: usize| i as f32 / (size as f32 - 1.0) * 1.6 - 0.8;
+            for (i, pixel) in views.pictures.data().as_chunks::<3>().0.iter().enumerate() {
+                let (row, column) = (i / size % size, i % size);
+                if (1..size - 1).contains(&row) && (1..size - 1).contains(&column) {
+                    let is = [along(column), along(row), 0.3];
+                    assert!(
+                        pixel.iter().zip(is).all(|(a, b)| (a - b).abs() < 1e-3),
+                        "{row} {column} {pixel:?}"
+                    );
+                    assert_eq!(views.coverage.data()[i], 1.0);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_positive_angle_about_y_turns_the_front_to_the_left() {
+        // A dark spot on a bump towards the camera in the middle.
+        let middle = SIZE / 2;
+        let (mut picture, mut depth) =
+            (Tensor::full([1, SIZE, SIZE, 3], 0.5), Tensor::full([1, SIZE, SIZE], 1.0));
+        for row in middle - 2..middle + 2 {
+            for column in middle - 2..middle + 2 {
+                depth.data_mut()[row * SIZE + column] = 0.95;
+                picture.data_mut()[(row * SIZE + column) * 3] = -1.0;
+            }
+        }
+        let angles = [-0.4, 0.0, 0.4].map(|angle| [0.0, angle, 0.0, 0.0, 0.0, 0.0]);
+        let views = render_views(&picture, &depth, &angles, &settings()).unwrap();
+        let places: Vec<f32> = views
+            .pictures
+            .data()
+            .chunks(SIZE * SIZE * 3)
+            .map(|view| {
+                let dark = view.chunks(3).enumerate().filter(|(_, pixel)| pixel[0] < 0.0);
+                let columns: Vec<f32> = dark.map(|(i, _)| (i % SIZE) as f32).collect();
+                columns.iter().sum::<f32>() / columns.len() as f32
+            })
+            .collect();
+        assert!(places[0] > places[1] + 1.0 && places[1] > places[2] + 1.0, "{places:?}");
+    }
+
+    #[test]
+    fn what_the_surface_leaves_free_is_background() {
+        let settings = ViewSettings { background: [0.1, 0.2, 0.3], crop: 4, ..settings() };
+        let depth = Tensor::full([1, SIZE, SIZE], 1.0);
+        let views = render_views(&ramps(1), &depth, &[[0.0; 6]], &settings).unwrap();
+        let at = |row: usize, column: usize| {
+            let place = row * SIZE + column;
+            (views.pictures.data().as_chunks::<3>().0[place], views.coverage.data()[place])
+        };
+        let close = |a: [f32; 3], b: [f32; 3]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-5);
+        for (row, column) in [(0, 0), (10, 3), (10, 16), (19, 10)] {
+            let (colour, coverage) = at(row, column);
+            assert!(close(colour, settings.background) && coverage == 0.0, "{row} {column}");
+        }
+        assert_eq!(at(10, 10).1, 1.0);
+        // Cell 4 is the first: half of the samples of pixel 4 lie on it.
+        assert_eq!(at(10, 4).1, 0.5);
+    }
+
+    #[test]
+    fn triangles_over_a_jump_can_be_left_out() {
+        let depths =
+            (0..SIZE * SIZE).map(|i| if i % SIZE < SIZE / 2 { 1.0 } else { 1.1 }).collect::<Vec<_>>();
+        let depth = Tensor::new(&depths, [1, SIZE, SIZE]).unwrap();
+        // Turned so that the far half moves away from the near half.
+        let view = [[0.0, 0.6, 0.0, 0.0, 0.0, 0.0]];
+        let holes = |steepest: Option<f32>| {
+            let settings = ViewSettings { steepest, ..settings() };
+            let views = render_views(&ramps(1), &depth, &view, &settings).unwrap();
+            let row = &views.coverage.data()[10 * SIZE..11 * SIZE];
+            let first = row.iter().position(|c| *c == 1.0).unwrap();
+            let last = row.iter().rposition(|c| *c == 1.0).unwrap();
+            row[first..last].iter().filter(|c| **c < 0.5).count()
+        };
+        assert_eq!(holes(None), 0);
+        assert_eq!(holes(Some(20.0)), 0);
+        assert!(holes(Some(3.0)) >= 2);
+    }
+
+    #[test]
+    fn results_do_not_depend_on_the_number_of_threads() {
+        let (picture, depth) = (random_tensor(30, [2, SIZE, SIZE, 3]), relief(2, SIZE, 1.0, 0.05));
+        let views = [[0.1, 0.7, 0.0, 0.0, 0.01, 0.0], [0.0, -0.3, 0.2, 0.0, 0.0, 0.05]];
+        for settings in [ViewSettings { size: 50, ..settings() }, ViewSettings::original(Camera::new(SIZE))] {
+            assert_independent_of_threads(|| {
+                let views = render_views(&picture, &depth, &views, &settings).unwrap();
+                vec![views.pictures, views.coverage]
+            });
+        }
+    }
+
+    #[test]
+    fn pictures_and_depths_must_fit() {
+        let error = render_views(&ramps(2), &relief(1, SIZE, 1.0, 0.1), &[], &settings()).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "render_views: pictures [2, 20, 20, 3] and depths [1, 20, 20] do not fit"
+        );
+    }
+}
