@@ -4,6 +4,8 @@
 //! 0 done, 1 failed (in whole or in part), 2 the command line makes no sense.
 
 mod console;
+mod eval;
+mod info;
 mod panel;
 mod reconstruct;
 mod record;
@@ -43,6 +45,8 @@ enum Command {
     Reconstruct(reconstruct::Options),
     Synth(synth::Options),
     Train(Box<train::Options>),
+    Eval(eval::Options),
+    Info(info::Options),
 }
 
 fn main() -> ExitCode {
@@ -70,6 +74,8 @@ fn run(line: Line, matches: &ArgMatches, console: &Console) -> anyhow::Result<()
     match line.command {
         Command::Reconstruct(options) => reconstruct::run(&options, console),
         Command::Synth(options) => synth::run(&options, console),
+        Command::Eval(options) => eval::run(&options, console),
+        Command::Info(options) => info::run(&options, console),
         Command::Train(options) => {
             let matches = matches.subcommand().map_or(matches, |(_, matches)| matches);
             train::run(&options, matches, console)

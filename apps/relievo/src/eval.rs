@@ -1,0 +1,156 @@
+//! `relievo eval`: how good a model is, beside the baselines of the paper.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::Args;
+use relievo_data::{LoaderOptions, Pictures, Source};
+use relievo_export::write_atomic;
+use relievo_model::Model;
+use relievo_synth::Heads;
+use relievo_train::metrics::Statistic;
+use relievo_train::{Comparison, Evaluation, EvaluationOptions, SYNTHETIC, Scores, evaluate, mean_depth};
+
+use crate::console::Console;
+use crate::weights;
+
+/// Heads that the mean depth is the mean of: of this seed, which nobody else uses.
+const MEAN_SEED: u64 = u64::MAX;
+const MEAN_HEADS: u64 = 256;
+
+/// Pictures that go through the networks together.
+const BATCH: usize = 16;
+
+/// Measure a model: errors in depth and normals, or losses on other pictures
+///
+/// On synthetic heads, whose depth is known: SIDE, the scale-invariant depth
+/// error (standard deviation of the logarithm of the depth ratio), MAD, the mean
+/// angle between the normals, and the correlation of depth (below 0 the nose is
+/// farther than the cheeks); beside them a constant depth and the mean depth of
+/// other heads. Over the pixels of the head, less one at its rim, where the
+/// model sees it too, and over all of them. On pictures without known depth:
+/// the losses.
+///
+/// Take heads that the model has not learned from: another seed than that of
+/// its training (0, if nothing else was said).
+#[derive(Args)]
+#[command(verbatim_doc_comment)]
+pub struct Options {
+    /// Folders of pictures or .tar files, or the word `synthetic`
+    #[arg(value_name = "SOURCE", default_values_t = [SYNTHETIC.to_owned()])]
+    source: Vec<String>,
+    /// Weights file, or the folder of a training run
+    #[arg(short, long, value_name = "FILE")]
+    model: Option<PathBuf>,
+    /// Number of synthetic heads
+    #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u64).range(1..))]
+    count: u64,
+    /// Seed of the synthetic heads
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Number of the first synthetic head
+    #[arg(long, default_value_t = 0)]
+    start: u64,
+    /// Also write all numbers to this file
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
+    let model = weights::required(options.model.as_deref())?;
+    let evaluation = if options.source == [SYNTHETIC] {
+        on_heads(&model, Heads::range(options.seed, options.start, options.count))?
+    } else {
+        let source: Arc<dyn Source> = Arc::new(Pictures::open(&options.source)?);
+        evaluate(&model, &source, &how(true, None))?
+    };
+    console.result(table(&evaluation));
+    if let Some(path) = &options.json {
+        write_json(&evaluation, path)?;
+    }
+    Ok(())
+}
+
+pub fn write_json(evaluation: &Evaluation, path: &Path) -> anyhow::Result<()> {
+    let text = serde_json::to_string_pretty(evaluation)?;
+    write_atomic(path, |file| writeln!(file, "{text}"))?;
+    Ok(())
+}
+
+/// Errors, losses and baselines on synthetic heads.
+pub fn on_heads(model: &Model, heads: Heads) -> anyhow::Result<Evaluation> {
+    let source: Arc<dyn Source> = Arc::new(heads);
+    let others: Arc<dyn Source> = Arc::new(Heads::range(MEAN_SEED, 0, MEAN_HEADS));
+    let size = model.settings().image_size;
+    let mean = mean_depth(&others, size, workers())?;
+    Ok(evaluate(model, &source, &how(true, Some(mean)))?)
+}
+
+fn how(losses: bool, mean_depth: Option<Vec<f32>>) -> EvaluationOptions {
+    EvaluationOptions { batch_size: BATCH, workers: workers(), losses, mean_depth }
+}
+
+fn workers() -> usize {
+    LoaderOptions::new(BATCH, 1).workers
+}
+
+/// What was measured, for a person.
+pub fn table(evaluation: &Evaluation) -> String {
+    let mut text = format!("{} pictures: {}\n", evaluation.pictures, evaluation.source);
+    if evaluation.skipped > 0 {
+        let _ = writeln!(text, "{} more could not be used", evaluation.skipped);
+    }
+    if let Some(losses) = &evaluation.losses {
+        let _ = writeln!(
+            text,
+            "loss {:.3}: photometric {:.3}, mirrored {:.3}; perceptual {:.3}, mirrored {:.3}",
+            losses.total,
+            losses.photometric,
+            losses.photometric_flip,
+            losses.perceptual,
+            losses.perceptual_flip
+        );
+    }
+    for (place, comparison) in
+        [("where the model sees the head", &evaluation.in_sight), ("the whole head", &evaluation.whole)]
+    {
+        if let Some(comparison) = comparison {
+            let _ = write!(text, "\n{}", errors(place, comparison));
+        }
+    }
+    text.truncate(text.trim_end().len());
+    text
+}
+
+fn errors(place: &str, comparison: &Comparison) -> String {
+    let mut text = format!("{place:<30} {:>14} {:>14} {:>11}\n", "SIDE x 100", "MAD, degrees", "correlation");
+    let rows = [
+        ("  model", Some(&comparison.model)),
+        ("  constant depth", Some(&comparison.constant_depth)),
+        ("  mean depth of heads", comparison.mean_depth.as_ref()),
+    ];
+    for (name, scores) in rows {
+        let Some(Scores { depth_error, normal_error, correlation, .. }) = scores else { continue };
+        let _ = writeln!(
+            text,
+            "{name:<30} {:>14} {:>14} {:>11}",
+            spread(depth_error.as_ref(), 100.0, 2),
+            spread(normal_error.as_ref(), 1.0, 1),
+            correlation.map_or_else(|| "-".to_owned(), |c| format!("{:.2}", c.mean)),
+        );
+    }
+    if let Some(share) = comparison.model.right_way_round {
+        let _ = writeln!(text, "  {:.0} % of the depths the right way round", 100.0 * share);
+    }
+    text
+}
+
+/// Mean and standard deviation over the pictures.
+fn spread(statistic: Option<&Statistic>, unit: f64, digits: usize) -> String {
+    statistic.map_or_else(
+        || "-".to_owned(),
+        |s| format!("{:.digits$} ±{:.digits$}", unit * s.mean, unit * s.standard_deviation),
+    )
+}

@@ -1,0 +1,82 @@
+//! `relievo info`: what this program runs on, and what is in a weights file.
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::Args;
+use relievo_model::Model;
+use relievo_tensor::ops::conv2d::cpu::Level;
+
+use crate::console::Console;
+use crate::weights;
+
+/// Show what the program runs on and, with a weights file, what is in it
+#[derive(Args)]
+pub struct Options {
+    /// Weights file, checkpoint, or the folder of a training run
+    #[arg(value_name = "FILE")]
+    model: Option<PathBuf>,
+}
+
+pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
+    let row = |name: &str, value: &dyn std::fmt::Display| console.result(format_args!("{name:<20}{value}"));
+    row("relievo", &env!("CARGO_PKG_VERSION"));
+    row("device", &format_args!("CPU, {} threads", rayon::current_num_threads()));
+    row("instructions", &format_args!("{:?}", Level::best()));
+    let Some(path) = &options.model else { return Ok(()) };
+    let model = weights::load(path)?;
+    console.result("");
+    row("weights", &path.display());
+    let networks = networks(&model);
+    let all: usize = networks.iter().map(|(_, count)| count).sum();
+    row("parameters", &grouped(all));
+    for (network, count) in &networks {
+        row(&format!("  {network}"), &grouped(*count));
+    }
+    console.result("");
+    let settings = serde_json::to_value(model.settings())?;
+    let settings = settings.as_object().context("the settings of a model are a table")?;
+    for (name, value) in settings {
+        row(name, &value.as_f64().map_or_else(|| value.to_string(), |number| (number as f32).to_string()));
+    }
+    Ok(())
+}
+
+/// Parameters of each network, in the order of the model.
+fn networks(model: &Model) -> Vec<(String, usize)> {
+    let mut networks: Vec<(String, usize)> = Vec::new();
+    for info in model.parameter_infos() {
+        let network = info.name.split('.').next().unwrap_or_default();
+        match networks.last_mut() {
+            Some((last, count)) if last == network => *count += info.shape.elements(),
+            _ => networks.push((network.to_owned(), info.shape.elements())),
+        }
+    }
+    networks
+}
+
+/// A number with its digits in groups of three, right-aligned.
+fn grouped(number: usize) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    format!("{text:>11}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digits_come_in_threes() {
+        assert_eq!(
+            [7, 999, 1000, 12_979_648].map(|number| grouped(number).trim().to_owned()),
+            ["7", "999", "1,000", "12,979,648"]
+        );
+    }
+}
