@@ -72,7 +72,7 @@ impl Picture {
         let stride = self.width as usize * 3;
         let row = |v: usize| &self.pixels[(top + v) * stride + left * 3..][..side * 3];
         if side == size as usize {
-            let pixels = (0..side).flat_map(row).copied().collect();
+            let pixels = (0..side).map(row).collect::<Vec<_>>().concat();
             return Self { width: size, height: size, pixels };
         }
         let taps: Vec<Taps> = (0..size as usize).map(|place| Taps::new(place, side, size as usize)).collect();
@@ -108,7 +108,13 @@ fn mixed_rows<'a, T: Copy + Into<f32> + 'a>(
 fn transposed(values: &[f32], width: usize) -> Vec<f32> {
     let (colours, _) = values.as_chunks::<3>();
     let height = colours.len() / width;
-    (0..width).flat_map(|u| (0..height).map(move |v| colours[v * width + u])).flatten().collect()
+    let mut turned = vec![[0.0; 3]; colours.len()];
+    for (v, row) in colours.chunks_exact(width).enumerate() {
+        for (u, &colour) in row.iter().enumerate() {
+            turned[u * height + v] = colour;
+        }
+    }
+    turned.into_flattened()
 }
 
 /// The pixels of the source that one pixel of the result is made of.

@@ -21,6 +21,8 @@ const GAP: usize = 8;
 const SWATCH: usize = 28;
 const LINE_WIDTH: f32 = 2.2;
 const DASH: (f32, f32) = (7.0, 5.0);
+/// A curve has no more points than this: noise from pixel to pixel would hide where it goes.
+const MOST_POINTS: usize = 400;
 
 /// Curves over common axes, with numbers and a legend. The axes run as far as the curves and levels do.
 #[derive(Clone, Debug)]
@@ -49,10 +51,13 @@ impl Chart {
         Self { title: title.into(), x_label: x_label.into(), y_label: y_label.into(), lines: Vec::new() }
     }
 
-    /// Adds a curve through (x, y) points, in their order. It has a gap where a number is not finite.
+    /// Adds a curve through (x, y) points, in their order. It has a gap where a number is not finite. Of more than
+    /// 400 points, neighbours are drawn as their mean.
     #[must_use]
     pub fn curve(mut self, label: impl Into<String>, points: impl IntoIterator<Item = [f64; 2]>) -> Self {
-        let shape = Shape::Curve(points.into_iter().collect());
+        let points: Vec<[f64; 2]> = points.into_iter().collect();
+        let group = points.len().div_ceil(MOST_POINTS).max(1);
+        let shape = Shape::Curve(points.chunks(group).map(mean).collect());
         self.lines.push(Line { label: label.into(), shape });
         self
     }
@@ -157,6 +162,12 @@ impl Chart {
     }
 }
 
+/// The mean of those points that are finite; not finite if none is.
+fn mean(points: &[[f64; 2]]) -> [f64; 2] {
+    let finite = || points.iter().filter(|point| is_finite(point));
+    [0, 1].map(|axis| finite().map(|point| point[axis]).sum::<f64>() / finite().count() as f64)
+}
+
 fn is_finite(point: &[f64; 2]) -> bool {
     point.iter().all(|number| number.is_finite())
 }
@@ -179,7 +190,9 @@ impl Axis {
         }
         let room = (high - low) * room;
         (low, high) = (low - room, high + room);
-        Self { low, high, step: round_step((high - low) / numbers.max(2) as f64) }
+        // However few numbers there is room for: with a step above half the axis there may be none on it.
+        let step = round_step((high - low) / numbers.max(1) as f64, high - low);
+        Self { low, high, step }
     }
 
     fn share(&self, at: f64) -> f64 {
@@ -207,14 +220,13 @@ impl Axis {
     }
 }
 
-/// The smallest of 1, 2, 5 times a power of ten that is not below `least`.
-fn round_step(least: f64) -> f64 {
-    let power = 10_f64.powf(least.log10().floor());
-    [1.0, 2.0, 5.0, 10.0]
-        .into_iter()
-        .map(|factor| factor * power)
-        .find(|&step| step >= least)
-        .unwrap_or(least)
+/// The smallest of 1, 2, 5 times a power of ten that is not below `least`, or if that is above half of `length` the
+/// largest that is not.
+fn round_step(least: f64, length: f64) -> f64 {
+    let power = 10_f64.powf((length / 2.0).min(least).log10().floor());
+    let steps = [1.0, 2.0, 5.0, 10.0].map(|factor| factor * power);
+    let fitting = steps.into_iter().filter(|&step| step <= length / 2.0);
+    fitting.clone().find(|&step| step >= least).or(fitting.last()).unwrap_or(power)
 }
 
 #[cfg(test)]
@@ -242,7 +254,7 @@ mod tests {
             let high = low + 10_f64.powf(exponent);
             let axis = Axis::new(Some((low, high)), numbers, 0.04);
             let ticks = axis.ticks();
-            prop_assert!((1..=numbers.max(2) + 1).contains(&ticks.len()), "{:?}", ticks);
+            prop_assert!((2..=numbers.max(5) + 1).contains(&ticks.len()), "{:?}", ticks);
             prop_assert!(ticks.iter().all(|(at, _)| (-1e-6..=1.0 + 1e-6).contains(&axis.share(*at))));
         }
 
@@ -260,6 +272,16 @@ mod tests {
             let drawn = chart.draw(width, height);
             prop_assert_eq!((drawn.width(), drawn.height()), (width, height));
         }
+    }
+
+    #[test]
+    fn many_points_become_their_means() {
+        let chart = Chart::new("", "", "").curve("", (0..4000).map(|n| [f64::from(n), f64::from(n % 10)]));
+        let Shape::Curve(points) = &chart.lines[0].shape else { panic!("a curve was added") };
+        assert_eq!((points.len(), points[0], points[399]), (400, [4.5, 4.5], [3994.5, 4.5]));
+        let gap = mean(&[[1.0, f64::NAN], [3.0, 5.0]]);
+        assert_eq!(gap, [3.0, 5.0]);
+        assert!(!is_finite(&mean(&[[1.0, f64::NAN]])));
     }
 
     #[test]

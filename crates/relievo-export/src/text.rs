@@ -31,14 +31,17 @@ impl Text {
         text.chars().count() * self.advance()
     }
 
-    /// The text if it fits `width` pixels, or as much of its beginning as fits with two dots behind it.
+    /// The text if it fits `width` pixels, or its beginning and its end with two dots between: paths differ at
+    /// the end, sentences at the beginning.
     pub fn fitted(self, text: &str, width: usize) -> String {
-        let letters = width / self.advance();
-        if text.chars().count() <= letters {
+        let letters: Vec<char> = text.chars().collect();
+        let room = width / self.advance();
+        if letters.len() <= room {
             return text.into();
         }
-        let kept: String = text.chars().take(letters.saturating_sub(2)).collect();
-        format!("{kept}{}", &".."[..letters.min(2)])
+        let kept = room.saturating_sub(2);
+        let (head, tail) = (&letters[..kept.div_ceil(2)], &letters[letters.len() - kept / 2..]);
+        head.iter().chain(['.'; 2].iter().take(room)).chain(tail).collect()
     }
 
     /// Writes a line, its upper left corner at `x`, `y`. Letters the font lacks become question marks.
@@ -86,7 +89,8 @@ mod tests {
     fn long_texts_are_cut() {
         let width = Text::Small.width("1234567");
         assert_eq!(Text::Small.fitted("1234567", width), "1234567");
-        assert_eq!(Text::Small.fitted("12345678", width), "12345..");
+        assert_eq!(Text::Small.fitted("12345678", width), "123..78");
+        assert_eq!(Text::Small.fitted("12345678", Text::Small.width("1")), ".");
         assert_eq!(Text::Small.fitted("12345678", 0), "");
     }
 }
