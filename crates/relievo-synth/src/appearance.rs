@@ -5,10 +5,11 @@
 //! same albedo, fine texture included, up to a small asymmetric part. Colours are display values in [0, 1]; layers
 //! are painted one over the other from the skin outwards.
 
-use crate::asset::Region;
+use crate::asset::{Part, Region};
 use crate::hair::Hair;
 use crate::identity::Identity;
 use crate::random::{Draws, Noise, smoothstep};
+use crate::teeth;
 
 pub(crate) type Colour = [f32; 3];
 
@@ -18,8 +19,7 @@ pub(crate) struct Place {
     pub position: [f32; 3],
     /// Region masks there, in [0, 1].
     pub masks: [f32; 5],
-    /// 0 skin, 1 and 2 eyes.
-    pub part: u8,
+    pub part: Part,
 }
 
 impl Place {
@@ -96,9 +96,9 @@ impl Appearance {
     pub fn draw(identity: &Identity, draws: &mut Draws) -> Self {
         let Identity { ethnicity, male, child, old, .. } = *identity;
         let [african, asian, caucasian] = ethnicity;
-        let melanin = 0.76 * african + 0.30 * asian + 0.16 * caucasian + 0.09 * draws.bell();
+        let melanin = 0.70 * african + 0.27 * asian + 0.13 * caucasian + 0.09 * draws.bell();
         let hair = Hair::draw(identity, draws);
-        let tint = [0.0; 3].map(|_: f32| 1.0 + 0.025 * draws.bell());
+        let tint = [0.0; 3].map(|_: f32| 1.0 + 0.015 * draws.bell());
         let skin = along(&SKIN, melanin.clamp(0.0, 1.0));
         let skin = [skin[0] * tint[0], skin[1] * tint[1], skin[2] * tint[2]].map(|c| c.clamp(0.05, 0.97));
         let made_up = male < 0.5 && child < 0.1 && draws.chance(0.5);
@@ -127,7 +127,7 @@ impl Appearance {
         let moles = (0..draws.pick(&[4.0, 3.0, 2.0, 1.0, 1.0]))
             .map(|_| {
                 let place = [draws.between(-0.6, 0.6), draws.between(6.2, 7.8), draws.between(0.9, 1.6)];
-                (place, draws.between(0.012, 0.03))
+                (place, draws.between(0.008, 0.02))
             })
             .collect();
         Self {
@@ -141,9 +141,9 @@ impl Appearance {
             lip_strength: draws.between(0.6, 1.0) * (1.0 - 0.25 * male),
             lashes: draws.between(0.35, 0.7) + if made_up { 0.25 } else { 0.0 },
             brow: Brow {
-                height: 7.425 + 0.02 * draws.bell(),
-                arch: draws.between(0.01, 0.06) * (1.2 - 0.5 * male),
-                thickness: (0.032 + 0.018 * male) * draws.between(0.65, 1.35),
+                height: 7.445 + 0.018 * draws.bell(),
+                arch: draws.between(0.0, 0.045) * (1.2 - 0.5 * male),
+                thickness: (0.022 + 0.012 * male) * draws.between(0.65, 1.35),
                 inner: draws.between(0.07, 0.15),
                 outer: draws.between(0.48, 0.58),
                 density: draws.between(0.5, 0.95) * (1.0 - 0.4 * child),
@@ -157,10 +157,13 @@ impl Appearance {
                 iris,
                 iris_radius: draws.between(0.40, 0.47),
                 pupil_radius: draws.between(0.13, 0.22),
-                gaze: [0.12 * draws.bell(), 0.07 * draws.bell()],
+                gaze: [0.07 * draws.bell(), 0.04 * draws.bell()],
                 white: mix([0.93, 0.91, 0.89], [0.88, 0.78, 0.70], draws.uniform() * 0.5),
             },
-            cloth: [draws.between(0.03, 0.9), draws.between(0.03, 0.9), draws.between(0.03, 0.9)],
+            cloth: {
+                let dye = [draws.uniform(), draws.uniform(), draws.uniform()];
+                mix([draws.between(0.03, 0.9); 3], dye, draws.between(0.0, 0.6))
+            },
             neckline: draws.between(5.7, 6.05),
             teeth: mix([0.93, 0.91, 0.87], [0.82, 0.76, 0.62], draws.uniform()),
             hair,
@@ -172,9 +175,19 @@ impl Appearance {
         }
     }
 
+    /// The brightest channel of the bare skin.
+    pub fn skin_brightness(&self) -> f32 {
+        self.skin.into_iter().fold(0.0, f32::max)
+    }
+
     /// Albedo at a place, in [0, 1].
     pub fn albedo(&self, place: &Place) -> Colour {
-        let colour = if place.part == 0 { self.skin(place) } else { self.eyes.albedo(place, self.fine) };
+        let colour = match place.part {
+            Part::Skin => self.skin(place),
+            Part::LeftEye | Part::RightEye => self.eyes.albedo(place, self.fine),
+            Part::Teeth => self.teeth(place.position),
+            Part::Curtain => self.hair.colour(place.position),
+        };
         colour.map(|c| c.clamp(0.0, 1.0))
     }
 
@@ -197,7 +210,7 @@ impl Appearance {
         let grain = self.mottle.at([m * 14.0, y * 14.0 + 50.0, z * 14.0]);
         let pores = self.fine.at([m * 42.0, y * 42.0, z * 42.0]);
         let uneven = self.uneven.at([x * 6.0, y * 6.0, z * 6.0]);
-        let light = 1.0 + self.roughness * (0.05 * blotch + 0.06 * grain + 0.085 * pores + 0.025 * uneven);
+        let light = 1.0 + self.roughness * (0.05 * blotch + 0.05 * grain + 0.065 * pores + 0.025 * uneven);
 
         // Blood: cheeks, nose, ears, chin.
         let spot = |cx: f32, cy: f32, r: f32| {
@@ -222,12 +235,12 @@ impl Appearance {
             colour = self.wrinkle(colour, m, y, front);
         }
         if self.freckles > 0.0 {
-            let speck = self.spots.at([m * 22.0, y * 22.0, z * 22.0]);
+            let speck = self.spots.at([m * 38.0, y * 38.0, z * 38.0]);
             let here = spot(0.3, 7.0, 0.35) + spot(0.0, 7.0, 0.2);
             darken(
                 &mut colour,
                 [0.30, 0.42, 0.50],
-                smoothstep(0.22, 0.5, speck) * self.freckles * here.min(1.0),
+                smoothstep(0.3, 0.55, speck) * self.freckles * here.min(1.0),
             );
         }
         for (centre, radius) in &self.moles {
@@ -249,7 +262,7 @@ impl Appearance {
         }
         let inside = place.mask(Region::InsideMouth);
         if inside > 0.0 {
-            colour = self.inside_mouth(colour, m, y, z, inside);
+            colour = mix(colour, [0.30, 0.10, 0.10], smoothstep(0.3, 0.8, inside));
         }
 
         colour = self.beard(colour, place, m, y, z);
@@ -281,12 +294,16 @@ impl Appearance {
         colour
     }
 
-    /// Teeth in front, dark behind.
-    fn inside_mouth(&self, colour: Colour, m: f32, y: f32, z: f32, inside: f32) -> Colour {
-        let gap = smoothstep(0.35, 0.1, (m * 13.0 - (m * 13.0).round()).abs() * 2.0);
-        let teeth = self.teeth.map(|c| c * (0.75 + 0.2 * gap));
-        let row = smoothstep(1.30, 1.34, z) * smoothstep(0.2, 0.15, m) * smoothstep(6.55, 6.58, y);
-        mix(colour, mix([0.22, 0.07, 0.07], teeth, row), smoothstep(0.3, 0.8, inside))
+    /// Two rows of teeth, darker to the sides and towards the gums, and the dark between them.
+    fn teeth(&self, [x, y, _]: [f32; 3]) -> Colour {
+        let m = x.abs();
+        let between = (m * 14.0 - (m * 14.0).floor() - 0.5).abs();
+        let shade = smoothstep(0.26, 0.08, m) * (1.0 - 0.25 * smoothstep(0.42, 0.5, between));
+        let upper = smoothstep(teeth::UPPER_EDGE, teeth::UPPER_EDGE + 0.008, y);
+        let lower = smoothstep(teeth::LOWER_EDGE, teeth::LOWER_EDGE - 0.008, y);
+        let gum = smoothstep(6.665, 6.685, y) + smoothstep(6.46, 6.44, y);
+        let row = mix(self.teeth.map(|c| c * (0.35 + 0.65 * shade)), [0.62, 0.30, 0.30], gum.min(1.0));
+        mix([0.13, 0.05, 0.05], row.map(|c| c * (upper + 0.8 * lower)), (upper + lower).min(1.0))
     }
 
     fn beard(&self, colour: Colour, place: &Place, m: f32, y: f32, z: f32) -> Colour {
@@ -318,12 +335,14 @@ impl Brow {
         if !(-0.1..=1.1).contains(&along) || (y - self.height).abs() > 0.25 {
             return colour;
         }
-        let rise = along * (2.0 - along) * 1.1 - smoothstep(0.6, 1.1, along) * 0.75;
+        // Rises to its peak at 0.6 of the way and falls to the tail.
+        let from_peak = (along - 0.6) / if along < 0.6 { 0.6 } else { 0.45 };
+        let rise = 1.0 - from_peak * from_peak;
         let from_line = y - (self.height + self.arch * rise);
         let half = self.thickness * (1.0 - 0.75 * along.max(0.0).powi(2));
         let strand = strands.at([(m + from_line * 0.8) * 70.0, (from_line - m * 0.3) * 16.0, 0.5]);
         let body = smoothstep(half * 1.25, half * 0.5, from_line.abs() + 0.3 * half * strand);
-        let ends = smoothstep(-0.08, 0.1, along) * smoothstep(1.06, 0.85, along);
+        let ends = smoothstep(-0.08, 0.22, along) * smoothstep(1.06, 0.85, along);
         mix(colour, self.colour, body * ends * front * (self.density * (1.0 + 0.35 * strand)).min(1.0))
     }
 }

@@ -8,9 +8,11 @@
 //! differences to the one before (from 0 in each list), zigzag, seven bits a byte. `examples/pack_head_model.rs`
 //! writes it. Unit decimetre, x to the viewer's right, y up, z towards the viewer.
 
-use std::{io::Read, sync::OnceLock};
+use std::{io::Read, ops::Range, sync::OnceLock};
 
 use flate2::read::GzDecoder;
+
+use crate::{hair, teeth};
 
 static PACKED: &[u8] = include_bytes!("../../../assets/head/head_model.bin.gz");
 
@@ -33,7 +35,12 @@ pub(crate) struct HeadModel {
     /// Region masks per vertex, in [0, 1], indexed by [`Region`].
     pub masks: Vec<[f32; 5]>,
     pub triangles: Vec<[u16; 3]>,
-    pub parts: Vec<u8>,
+    pub parts: Vec<Part>,
+    /// Vertices that the bases move: the first ones. Sheets that the file does not have follow.
+    pub head_vertices: usize,
+    pub teeth: Range<usize>,
+    /// The hair's curtain, which not every head has.
+    pub curtain: Range<usize>,
     pub macros: Vec<Target>,
     pub shapes: Vec<Target>,
     pub asymmetries: Vec<Target>,
@@ -41,12 +48,21 @@ pub(crate) struct HeadModel {
     step: f32,
 }
 
-/// Index into a vertex's masks.
+/// What a triangle belongs to.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Part {
+    Skin,
+    LeftEye,
+    RightEye,
+    Teeth,
+    Curtain,
+}
+
+/// Index into a vertex's masks; 0 is the face as a whole.
 #[derive(Clone, Copy)]
 #[repr(usize)]
 pub(crate) enum Region {
-    Face,
-    Lips,
+    Lips = 1,
     Eyelids,
     Ears,
     InsideMouth,
@@ -59,7 +75,11 @@ impl HeadModel {
         MODEL.get_or_init(|| {
             let mut bytes = Vec::new();
             GzDecoder::new(PACKED).read_to_end(&mut bytes).expect("the embedded head model decompresses");
-            Self::decode(&mut Reader { bytes: &bytes })
+            let mut model = Self::decode(&mut Reader { bytes: &bytes });
+            model.close_mouth();
+            model.teeth = model.attach(teeth::sheet(), Part::Teeth);
+            model.curtain = model.attach(hair::curtain(), Part::Curtain);
+            model
         })
     }
 
@@ -72,6 +92,30 @@ impl HeadModel {
                 position[axis] += scale * f32::from(by[axis]);
             }
         }
+    }
+
+    /// Removes the bag behind the lips: the teeth hide it, and it would come out through thin cheeks.
+    fn close_mouth(&mut self) {
+        let in_bag = |vertex: u16| {
+            let vertex = usize::from(vertex);
+            self.masks[vertex][Region::InsideMouth as usize] > 0.9 && self.vertices[vertex][2] < 1.42
+        };
+        let kept: Vec<bool> =
+            self.triangles.iter().map(|corners| !corners.iter().any(|&v| in_bag(v))).collect();
+        let mut of_triangle = kept.iter();
+        self.triangles.retain(|_| of_triangle.next() == Some(&true));
+        let mut of_part = kept.iter();
+        self.parts.retain(|_| of_part.next() == Some(&true));
+    }
+
+    /// Adds a sheet and returns its vertices.
+    fn attach(&mut self, (vertices, triangles): (Vec<[f32; 3]>, Vec<[u16; 3]>), part: Part) -> Range<usize> {
+        let first = self.vertices.len();
+        self.masks.resize(first + vertices.len(), [0.0; 5]);
+        self.vertices.extend(vertices);
+        self.parts.resize(self.parts.len() + triangles.len(), part);
+        self.triangles.extend(triangles.iter().map(|corners| corners.map(|corner| corner + first as u16)));
+        first..self.vertices.len()
     }
 
     /// The file is part of the program, so anything wrong with it is a bug and panics.
@@ -92,10 +136,25 @@ impl HeadModel {
             .chunks_exact(6)
             .map(|corners| std::array::from_fn(|k| u16::from_le_bytes([corners[2 * k], corners[2 * k + 1]])))
             .collect();
-        let parts = reader.take(triangle_count).to_vec();
+        let parts = (reader.take(triangle_count).iter())
+            .map(|&part| [Part::Skin, Part::LeftEye, Part::RightEye][usize::from(part)])
+            .collect();
         let [macros, shapes, asymmetries, expressions] = std::array::from_fn(|_| reader.basis());
         assert!(reader.bytes.is_empty(), "the head model has been read to its end");
-        Self { vertices, masks, triangles, parts, macros, shapes, asymmetries, expressions, step }
+        Self {
+            vertices,
+            masks,
+            triangles,
+            parts,
+            head_vertices: vertex_count,
+            teeth: 0..0,
+            curtain: 0..0,
+            macros,
+            shapes,
+            asymmetries,
+            expressions,
+            step,
+        }
     }
 }
 
@@ -168,9 +227,10 @@ mod tests {
     #[test]
     fn the_embedded_model_is_whole() {
         let model = HeadModel::get();
-        assert_eq!((model.vertices.len(), model.triangles.len(), model.parts.len()), (4710, 9352, 9352));
+        assert_eq!(model.head_vertices, 4710);
+        assert_eq!([model.vertices.len(), model.triangles.len()], [model.masks.len(), model.parts.len()]);
         assert_eq!([model.macros.len(), model.expressions.len()], [18, 99]);
-        assert!(model.triangles.as_flattened().iter().all(|&v| usize::from(v) < 4710));
+        assert!(model.triangles.as_flattened().iter().all(|&v| usize::from(v) < model.vertices.len()));
         for basis in [&model.macros, &model.shapes, &model.asymmetries, &model.expressions] {
             for target in basis {
                 assert!(!target.moves.is_empty(), "{} moves nothing", target.name);

@@ -93,7 +93,7 @@ impl Background {
 }
 
 fn colour(draws: &mut Draws, brightness: f32) -> Colour {
-    let saturation = draws.uniform().powi(2) * 0.8;
+    let saturation = draws.uniform().powi(2) * 0.6;
     [0.0; 3].map(|_: f32| {
         let tint = draws.uniform();
         (brightness * (1.0 - saturation) + brightness * saturation * 2.0 * tint).clamp(0.0, 1.0)

@@ -1,12 +1,14 @@
-//! Hair: a cap that grows out of the scalp.
+//! Hair: a cap that grows out of the scalp, and a curtain that hangs from it.
 //!
-//! The hairline is a function of the place on the base mesh. Inside it the surface itself is pushed outwards, so hair
-//! is part of the one closed surface, with exact depth and normals like the rest.
+//! The hairline is a function of the place on the base mesh. Inside it the surface itself is pushed outwards, so short
+//! hair is part of the one closed surface. Long hair is a second sheet around the head, open in front of the face; it
+//! begins under the cap and covers the ears. Both have exact depth and normals like the rest.
 
 use crate::appearance::{Colour, along, mix};
 use crate::asset::{HeadModel, Region};
 use crate::identity::Identity;
 use crate::random::{Draws, Noise, smoothstep};
+use crate::teeth::grid;
 
 pub(crate) struct Hair {
     colour: Colour,
@@ -18,18 +20,31 @@ pub(crate) struct Hair {
     thickness: f32,
     /// 0 bald, 1 full.
     density: f32,
+    curtain: Option<Curtain>,
     waves: Noise,
     strands: Noise,
 }
 
+/// How long hair falls.
+struct Curtain {
+    /// Height of its lower edge on the base head, decimetres.
+    bottom: f32,
+    /// Angle from the front at which it begins, radians, at the temples and at the bottom.
+    opening: [f32; 2],
+    /// Amplitude of its waves, decimetres.
+    waviness: f32,
+    /// How far it stands off, decimetres.
+    volume: f32,
+}
+
 /// Hair from black to fair.
 const PIGMENT: [Colour; 6] = [
-    [0.07, 0.06, 0.06],
-    [0.14, 0.10, 0.08],
-    [0.25, 0.16, 0.11],
-    [0.40, 0.27, 0.17],
-    [0.60, 0.45, 0.28],
-    [0.78, 0.65, 0.44],
+    [0.10, 0.09, 0.085],
+    [0.17, 0.12, 0.10],
+    [0.29, 0.19, 0.13],
+    [0.45, 0.31, 0.20],
+    [0.66, 0.50, 0.32],
+    [0.86, 0.73, 0.50],
 ];
 
 /// Front edge of the hair seen from the side: height, and how far to the front it reaches there.
@@ -56,8 +71,16 @@ impl Hair {
             colour = mix(colour, [0.52, 0.23, 0.11], 0.8);
         }
         let grey = smoothstep(0.35, 0.9, old + 0.15 * draws.bell());
-        colour = mix(colour, [0.70, 0.69, 0.67].map(|c| c * draws.between(0.85, 1.1)), grey * 0.85);
+        colour = mix(colour, along(&[[0.58, 0.57, 0.56], [0.82, 0.81, 0.79]], draws.uniform()), grey * 0.85);
         let bald = male > 0.6 && draws.chance(0.05 + 0.2 * old);
+        let long = !bald && draws.chance(if male < 0.5 { 0.7 } else { 0.05 });
+        let opening = draws.between(0.55, 0.9);
+        let curtain = long.then(|| Curtain {
+            bottom: if draws.chance(0.35) { draws.between(6.0, 6.5) } else { draws.between(5.3, 5.8) },
+            opening: [opening, opening + draws.between(-0.15, 0.5)],
+            waviness: draws.uniform().powi(2) * 0.09,
+            volume: draws.uniform().powi(2) * 0.15,
+        });
         Self {
             colour,
             low: if draws.chance(0.2) { draws.between(0.15, 0.4) } else { 0.06 + 0.06 * draws.bell() },
@@ -65,9 +88,15 @@ impl Hair {
                 * (1.0 - child),
             thickness: if bald { 0.0 } else { 0.03 + draws.uniform().powi(2) * (0.28 - 0.1 * male) },
             density: if bald { draws.uniform().powi(2) * 0.5 } else { 1.0 },
+            curtain,
             waves: draws.noise(),
             strands: draws.noise(),
         }
+    }
+
+    /// Whether the curtain is part of the head.
+    pub fn is_long(&self) -> bool {
+        self.curtain.is_some()
     }
 
     /// Colour for brows and beard to take after.
@@ -77,6 +106,10 @@ impl Hair {
 
     /// Signed distance inside the hairline, decimetres, roughly.
     pub fn line(&self, [x, y, z]: [f32; 3]) -> f32 {
+        // Most of what a picture shows is the face: far in front of the edge.
+        if z > 1.0 && y + self.low < 7.72 {
+            return -1.0;
+        }
         let m = x.abs();
         let temple = self.receding * smoothstep(0.25, 0.5, m) * smoothstep(0.72, 0.55, m);
         let ragged = 0.025 * self.waves.at([m * 9.0, y * 9.0, z * 9.0]);
@@ -110,13 +143,17 @@ impl Hair {
         self.colour.map(|c| c * (1.0 + 0.42 * strand + 0.3 * lock))
     }
 
-    /// Pushes the scalp out. `points` in decimetres, y up.
+    /// Pushes the scalp out and hangs the curtain. `points` in decimetres, y up.
     pub fn grow(&self, model: &HeadModel, points: &mut [[f32; 3]]) {
+        if let Some(curtain) = &self.curtain {
+            self.hang(curtain, model, points);
+        }
         if self.thickness <= 0.0 {
             return;
         }
         let ears = Region::Ears as usize;
-        for ((point, base), mask) in points.iter_mut().zip(&model.vertices).zip(&model.masks) {
+        let head = &model.vertices[..model.head_vertices];
+        for ((point, base), mask) in points.iter_mut().zip(head).zip(&model.masks) {
             let inside = self.line(*base) - mask[ears] * 2.0;
             if inside <= 0.0 {
                 continue;
@@ -124,11 +161,83 @@ impl Hair {
             // Away from the skull's middle, which near the scalp is the normal.
             let from_middle = [base[0], (base[1] - 7.45).max(-0.2), base[2] - 0.55];
             let length = from_middle.iter().map(|d| d * d).sum::<f32>().sqrt().max(0.3);
-            let wave = 1.0 + 0.5 * self.waves.at([base[0].abs() * 4.0, base[1] * 4.0, base[2] * 4.0]);
+            let wave = 1.0 + 0.35 * self.waves.at([base[0].abs() * 2.5, base[1] * 2.5, base[2] * 2.5]);
             let out = self.thickness * smoothstep(0.0, 0.22, inside) * wave / length;
             for axis in 0..3 {
                 point[axis] += from_middle[axis] * out;
             }
         }
     }
+
+    fn hang(&self, curtain: &Curtain, model: &HeadModel, points: &mut [[f32; 3]]) {
+        // How this head's skull and chin lie relative to the base's.
+        let mean_of = |belongs: &dyn Fn([f32; 3]) -> bool, of: &dyn Fn(usize) -> f32| {
+            let skin = (0..model.head_vertices)
+                .filter(|&v| model.masks[v][Region::Ears as usize] < 0.1 && belongs(model.vertices[v]));
+            let (sum, count) = skin.fold((0.0, 0), |(sum, count), v| (sum + of(v), count + 1));
+            sum / count as f32
+        };
+        let temple =
+            |[x, y, z]: [f32; 3]| x.abs() > 0.6 && (7.2..7.7).contains(&y) && (0.2..0.8).contains(&z);
+        let chin = |[x, y, z]: [f32; 3]| x.abs() < 0.2 && (6.1..6.3).contains(&y) && z > 1.2;
+        let wider =
+            mean_of(&temple, &|v| points[v][0].abs()) / mean_of(&temple, &|v| model.vertices[v][0].abs());
+        let [up, back] = [1, 2].map(|axis| mean_of(&temple, &|v| points[v][axis] - model.vertices[v][axis]));
+        let down = mean_of(&chin, &|v| points[v][1] - model.vertices[v][1]);
+
+        let columns = CURTAIN_COLUMNS;
+        for (place, vertex) in model.curtain.clone().enumerate() {
+            let (t, s) = curtain_place(place);
+            let y = CURTAIN_TOP - t * (CURTAIN_TOP - curtain.bottom);
+            let ragged =
+                self.waves.at([y * 3.0, if 2 * (place % columns) < columns { 0.5 } else { 40.5 }, 0.0]);
+            let opening =
+                curtain.opening[0] + (curtain.opening[1] - curtain.opening[0]) * t * t + 0.15 * ragged;
+            let [x, _, z] = around(y, s, opening);
+            let wave = self.waves.at([x * 5.0, y * 2.5, z * 5.0]) * curtain.waviness;
+            let off = 1.0 + (curtain.volume + wave) * smoothstep(0.0, 0.25, t);
+            let follow = up + (down - up) * smoothstep(7.4, 6.3, y);
+            points[vertex] = [x * wider * off, y + follow, MIDDLE + (z - MIDDLE) * off + back];
+        }
+        // Ears lie flat under it.
+        for (point, mask) in points.iter_mut().zip(&model.masks) {
+            let outside = (point[0].abs() - 0.78 * wider).max(0.0) * mask[Region::Ears as usize].min(1.0);
+            point[0] -= point[0].signum() * 0.75 * outside;
+        }
+    }
+}
+
+const CURTAIN_ROWS: usize = 16;
+const CURTAIN_COLUMNS: usize = 41;
+const CURTAIN_TOP: f32 = 7.95;
+/// z of the axis that the curtain hangs around, decimetres.
+const MIDDLE: f32 = 0.45;
+/// Half width of the curtain by height.
+const HALF_WIDTH: [[f32; 2]; 7] =
+    [[7.95, 0.64], [7.75, 0.74], [7.5, 0.83], [7.25, 0.92], [6.9, 0.94], [6.2, 0.93], [5.3, 1.02]];
+
+/// Place of a vertex of the curtain: 0..1 from the top to the bottom, 0..1 from the right front around the back.
+fn curtain_place(index: usize) -> (f32, f32) {
+    let (row, column) = (index / CURTAIN_COLUMNS, index % CURTAIN_COLUMNS);
+    (row as f32 / (CURTAIN_ROWS - 1) as f32, column as f32 / (CURTAIN_COLUMNS - 1) as f32)
+}
+
+/// Point at a height, `s` of the way around, of a curtain that begins `opening` radians from the front.
+fn around(y: f32, s: f32, opening: f32) -> [f32; 3] {
+    let below = HALF_WIDTH.iter().position(|k| k[0] < y).unwrap_or(HALF_WIDTH.len() - 1).max(1);
+    let [[high, at_high], [low, at_low]] = [HALF_WIDTH[below - 1], HALF_WIDTH[below]];
+    let half_width = at_low + (at_high - at_low) * ((y - low) / (high - low)).clamp(0.0, 1.0);
+    let (sin, cos) = (opening + (std::f32::consts::TAU - 2.0 * opening) * s).sin_cos();
+    [half_width * sin, y, MIDDLE + cos * if cos > 0.0 { 0.75 } else { 0.98 }]
+}
+
+/// The curtain as it hangs from the base head, and its triangles (indices from 0).
+pub(crate) fn curtain() -> (Vec<[f32; 3]>, Vec<[u16; 3]>) {
+    let vertices = (0..CURTAIN_ROWS * CURTAIN_COLUMNS)
+        .map(|index| {
+            let (t, s) = curtain_place(index);
+            around(CURTAIN_TOP - t * (CURTAIN_TOP - 5.4), s, 0.85)
+        })
+        .collect();
+    (vertices, grid(CURTAIN_ROWS, CURTAIN_COLUMNS))
 }

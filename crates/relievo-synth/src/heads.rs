@@ -12,6 +12,9 @@ use crate::picture::Scene;
 use crate::pose::{self, Landmarks, View};
 use crate::random::Draws;
 
+/// Fewer pixels than this have no use, and one pixel has no focal length.
+const MINIMAL_SIZE: u32 = 2;
+
 /// A run of synthetic heads, numbers `start..start + count` of a seed.
 pub struct Heads {
     seed: u64,
@@ -26,7 +29,8 @@ impl Heads {
         Self { seed, start, count, landmarks: Landmarks::find(HeadModel::get()) }
     }
 
-    fn scene(&self, number: u64) -> Scene<'static> {
+    /// Everything in picture `number` of the seed.
+    pub(crate) fn scene(&self, number: u64) -> Scene<'static> {
         let model = HeadModel::get();
         let stream = Random::new(self.seed, number);
         let draws = |part| Draws::new(stream.fork(part));
@@ -35,7 +39,7 @@ impl Heads {
         appearance.hair.grow(model, &mut points);
         pose::place_canonical(&self.landmarks, &mut points, &mut draws(2));
         let view = View::draw(&self.landmarks, &points, &mut draws(3));
-        let light = light::draw(&mut draws(4));
+        let light = light::draw(appearance.skin_brightness(), &mut draws(4));
         let background = Background::draw(&mut draws(5));
         Scene { model, points, appearance, background, light, view }
     }
@@ -56,7 +60,98 @@ impl Source for Heads {
     }
 
     fn sample(&self, index: u64, size: u32) -> Result<Sample, SampleError> {
+        if index >= self.count || size < MINIMAL_SIZE {
+            let reason = format!(
+                "there are {} heads here, and pictures of at least {MINIMAL_SIZE} pixels: asked for number {index} of {size} pixels",
+                self.count
+            );
+            return Err(SampleError { name: self.name(index), reason });
+        }
         let (picture, truth) = self.scene(self.start + index).render(size as usize);
         Ok(Sample { name: self.name(index), picture, truth: Some(truth) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rayon::prelude::*;
+    use relievo_data::Truth;
+
+    use super::*;
+
+    fn truth(sample: Sample) -> Truth {
+        sample.truth.unwrap()
+    }
+
+    #[test]
+    fn a_number_is_a_head_whatever_the_range_and_the_threads() {
+        let whole = Heads::range(9, 0, 40);
+        let tail = Heads::range(9, 30, 10);
+        let alone: Vec<Sample> = (30..40).map(|n| whole.sample(n, 32).unwrap()).collect();
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(4).build().unwrap();
+        let together: Vec<Sample> =
+            pool.install(|| (0..10).into_par_iter().map(|n| tail.sample(n, 32).unwrap()).collect());
+        assert_eq!(alone, together);
+        assert_eq!(alone[0].name, "30");
+        assert_eq!(tail.len(), 10);
+    }
+
+    #[test]
+    fn numbers_and_seeds_make_different_heads() {
+        let heads = Heads::range(9, 0, 60);
+        let pictures: Vec<_> = (0..60).map(|n| heads.sample(n, 32).unwrap().picture).collect();
+        for (n, picture) in pictures.iter().enumerate() {
+            assert!(pictures[..n].iter().all(|other| other != picture), "head {n}");
+        }
+        assert_ne!(Heads::range(10, 0, 1).sample(0, 32).unwrap().picture, pictures[0]);
+    }
+
+    #[test]
+    fn what_is_not_there_is_an_error() {
+        let heads = Heads::range(1, 0, 3);
+        assert!(heads.sample(3, 64).is_err());
+        assert!(heads.sample(0, 1).is_err());
+        assert!(heads.sample(0, 0).is_err());
+    }
+
+    #[test]
+    fn a_thousand_heads_keep_within_bounds() {
+        let heads = Heads::range(2, 0, 1000);
+        (0..1000u64).into_par_iter().for_each(|n| {
+            let truth = truth(heads.sample(n, 48).unwrap());
+            let all = [&truth.depth, &truth.normals, &truth.albedo];
+            assert!(all.iter().all(|map| map.iter().all(|v| v.is_finite())), "head {n}");
+            let seen = truth.mask.iter().filter(|m| **m == 1).count() as f32 / (48.0 * 48.0);
+            assert!((0.35..=1.0).contains(&seen), "head {n} covers {seen}");
+            for (depth, mask) in truth.depth.iter().zip(&truth.mask) {
+                assert!((0.9..=1.1).contains(depth), "head {n}: depth {depth}");
+                assert!(*mask == 1 || *depth == 1.1, "head {n}");
+            }
+            assert!(truth.albedo.iter().all(|a| (0.0..=1.0).contains(a)), "head {n}");
+            let [rx, ry, rz, tx, ty, tz] = truth.view;
+            assert!(rx.abs() < 0.27 && ry.abs() < 0.88 && rz.abs() < 0.18, "head {n}: {:?}", truth.view);
+            assert!(tx.abs() < 0.1 && ty.abs() < 0.1 && tz == 0.0, "head {n}: {:?}", truth.view);
+            let light = truth.light;
+            assert!((0.0..=1.0).contains(&light.ambient) && (0.0..=1.0).contains(&light.diffuse), "head {n}");
+            // As the model can say it: (x, y, 1) / norm with |x|, |y| at most 1.
+            let [x, y, z] = light.direction;
+            assert!(
+                (x * x + y * y + z * z - 1.0).abs() < 1e-5 && x.abs().max(y.abs()) <= z + 1e-6,
+                "head {n}"
+            );
+        });
+    }
+
+    #[test]
+    fn the_middle_of_the_face_is_near_and_its_sides_far() {
+        // Over many heads, the picture's middle (nose) is nearer than its left and right.
+        let heads = Heads::range(2, 0, 60);
+        let mut nearer = 0;
+        for n in 0..60 {
+            let truth = truth(heads.sample(n, 32).unwrap());
+            let at = |row: usize, column: usize| truth.depth[row * 32 + column];
+            nearer += usize::from(at(18, 16) < at(18, 5).min(at(18, 26)));
+        }
+        assert!(nearer > 54, "{nearer}");
     }
 }

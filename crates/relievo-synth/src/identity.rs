@@ -10,6 +10,7 @@ use std::sync::OnceLock;
 
 use crate::asset::{HeadModel, Target};
 use crate::random::Draws;
+use crate::teeth;
 
 /// What the shape was drawn from, for whatever else depends on it (skin, hair, beard).
 pub(crate) struct Identity {
@@ -47,7 +48,9 @@ impl Identity {
         }
         draw_shape(model, draws, &mut positions);
         draw_asymmetry(model, draws, &mut positions);
+        let shaped = positions.clone();
         identity.draw_expression(model, draws, &mut positions);
+        teeth::place(model, &shaped, &mut positions, identity.mouth_open);
         (identity, positions)
     }
 
@@ -70,40 +73,45 @@ impl Identity {
     /// The face of the moment.
     fn draw_expression(&mut self, model: &HeadModel, draws: &mut Draws, positions: &mut [[f32; 3]]) {
         let mut units: Vec<(&str, f32)> = Vec::new();
-        match draws.pick(&[0.36, 0.36, 0.08, 0.1, 0.1]) {
+        match draws.pick(&[0.36, 0.2, 0.22, 0.06, 0.08, 0.08]) {
             // At rest.
-            0 => {}
-            // A smile, closed or parted.
+            0 => units.push(("mouth-corner-puller", draws.uniform().powi(2) * 0.3)),
+            // A smile with closed lips.
             1 => {
-                let smile = draws.between(0.25, 1.0);
+                let smile = draws.between(0.2, 0.8);
                 units.push(("mouth-corner-puller", smile));
+                units.push(("mouth-retraction", smile * draws.between(0.0, 0.5)));
+                units.push(("eye-slit", smile * draws.between(0.1, 0.6)));
+            }
+            // A smile that shows the teeth.
+            2 => {
+                let smile = draws.between(0.35, 0.85);
+                units.push(("mouth-upward-retraction", smile));
+                units.push(("mouth-corner-puller", draws.between(0.1, 0.5)));
                 units.push(("eye-slit", smile * draws.between(0.1, 0.7)));
-                units.push(("mouth-upward-retraction", smile * draws.between(0.0, 0.4)));
-                if draws.chance(0.5) {
-                    self.mouth_open = draws.between(0.05, 0.25);
-                }
+                self.mouth_open = draws.uniform().powi(2) * 0.25;
             }
             // Displeased.
-            2 => {
-                let force = draws.between(0.3, 0.9);
+            3 => {
+                let force = draws.between(0.2, 0.8);
                 units.push(("eyebrows-down", force));
-                units.push(("mouth-depression", force * draws.between(0.0, 0.8)));
-                units.push(("mouth-compression", force * draws.between(0.0, 0.5)));
+                units.push(("mouth-depression", force * draws.between(0.0, 0.6)));
+                units.push(("mouth-compression", force * draws.between(0.0, 0.4)));
                 units.push(("nose-elevation", force * draws.between(0.0, 0.4)));
             }
             // Surprised or attentive.
-            3 => {
+            4 => {
                 let force = draws.between(0.2, 0.9);
                 units.push(("eyebrows-up", force));
-                units.push(("eye-opened-up", force * draws.between(0.2, 0.9)));
+                units.push(("eye-opened-up", force * draws.between(0.2, 0.8)));
                 units.push(("eyebrows-inner-up", force * draws.between(0.0, 0.5)));
-                self.mouth_open = if draws.chance(0.4) { draws.between(0.0, 0.3) } else { 0.0 };
+                self.mouth_open = if draws.chance(0.4) { draws.between(0.0, 0.25) } else { 0.0 };
             }
             // Speaking.
             _ => {
-                self.mouth_open = draws.between(0.05, 0.4);
-                units.push(("mouth-protusion", draws.between(0.0, 0.3)));
-                units.push(("mouth-eversion", draws.between(0.0, 0.4)));
+                self.mouth_open = draws.between(0.03, 0.3);
+                units.push(("mouth-parling", draws.between(0.2, 0.8)));
+                units.push(("mouth-retraction", draws.between(0.0, 0.3)));
             }
         }
         units.push(("mouth-open", self.mouth_open));
@@ -119,10 +127,11 @@ impl Identity {
 
         for (unit, weight) in units {
             let uneven = draws.bell() * 0.08;
-            for target in &model.expressions {
-                let (ethnicity, name) = split_unit(&target.name);
-                let Some(side) = sided(name, unit) else { continue };
-                let weight = weight * (1.0 + f32::from(side) * uneven) * self.ethnicity[ethnicity];
+            for (target, of) in model.expressions.iter().zip(units_of(model)) {
+                if of.name != unit {
+                    continue;
+                }
+                let weight = weight * (1.0 + of.side * uneven) * self.ethnicity[of.ethnicity];
                 if weight > 1e-3 {
                     model.displace(positions, target, weight);
                 }
@@ -131,27 +140,36 @@ impl Identity {
     }
 }
 
-/// `expression/units/asian/eye-left-slit`: the ethnicity's index and the unit's name.
-fn split_unit(name: &str) -> (usize, &str) {
-    let mut parts = name.rsplit('/');
-    let unit = parts.next().unwrap_or_default();
-    let ethnicity = ETHNICITIES.iter().position(|&e| Some(e) == parts.clone().next()).unwrap_or(2);
-    (ethnicity, unit)
+/// What an expression target is a part of.
+#[derive(Debug, PartialEq)]
+struct Unit {
+    /// Without the side.
+    name: String,
+    /// -1 left, 1 right, 0 the whole face.
+    side: f32,
+    ethnicity: usize,
 }
 
-/// Which side of `unit` a target is: -1 left, 1 right, 0 neither; nothing if it is another unit's.
-fn sided(target: &str, unit: &str) -> Option<i8> {
-    if target == unit {
-        return Some(0);
-    }
-    for (side, infix) in [(-1, "-left-"), (1, "-right-")] {
-        if let Some((head, tail)) = target.split_once(infix)
-            && unit.strip_prefix(head).and_then(|rest| rest.strip_prefix('-')) == Some(tail)
-        {
-            return Some(side);
+impl Unit {
+    /// From a name such as `expression/units/asian/eye-left-slit`.
+    fn parse(target: &str) -> Self {
+        let mut parts = target.rsplit('/');
+        let name = parts.next().unwrap_or_default();
+        let of = parts.next();
+        let ethnicity = ETHNICITIES.iter().position(|&e| Some(e) == of).unwrap_or_default();
+        for (side, infix) in [(-1.0, "-left-"), (1.0, "-right-")] {
+            if let Some((head, tail)) = name.split_once(infix) {
+                return Self { name: format!("{head}-{tail}"), side, ethnicity };
+            }
         }
+        Self { name: name.into(), side: 0.0, ethnicity }
     }
-    None
+}
+
+/// The unit of every expression target.
+fn units_of(model: &HeadModel) -> &'static [Unit] {
+    static UNITS: OnceLock<Vec<Unit>> = OnceLock::new();
+    UNITS.get_or_init(|| model.expressions.iter().map(|target| Unit::parse(&target.name)).collect())
 }
 
 const ETHNICITIES: [&str; 3] = ["african", "asian", "caucasian"];
@@ -217,36 +235,36 @@ fn knobs(model: &HeadModel) -> &'static [Knob] {
 
 /// Standard deviation of a knob, in units of its targets, by the longest prefix that fits its name.
 const SPREADS: [(&str, f32); 29] = [
-    ("", 0.3),
-    ("cheek/", 0.4),
-    ("chin/", 0.35),
-    ("chin/chin-jaw-drop", 0.25),
-    ("chin/chin-prognathism", 0.25),
-    ("ears/", 0.3),
-    ("ears/ear-shape", 0.12),
-    ("ears/ear-trans", 0.15),
-    ("eyebrows/", 0.35),
-    ("eyes/", 0.35),
-    ("eyes/eye-trans", 0.4),
-    ("forehead/", 0.3),
-    ("forehead/forehead-nubian", 0.1),
-    ("head/", 0.3),
-    ("head/head-age", 0.4),
-    ("head/head-fat", 0.5),
-    ("head/head-angle", 0.1),
-    ("mouth/", 0.35),
-    ("mouth/mouth-trans", 0.3),
+    ("", 0.2),
+    ("cheek/", 0.3),
+    ("chin/", 0.22),
+    ("chin/chin-jaw-drop", 0.15),
+    ("chin/chin-prognathism", 0.15),
+    ("ears/", 0.25),
+    ("ears/ear-shape", 0.1),
+    ("ears/ear-trans", 0.12),
+    ("eyebrows/", 0.22),
+    ("eyes/", 0.25),
+    ("eyes/eye-trans", 0.3),
+    ("forehead/", 0.22),
+    ("forehead/forehead-nubian", 0.06),
+    ("head/", 0.2),
+    ("head/head-age", 0.3),
+    ("head/head-fat", 0.4),
+    ("head/head-angle", 0.06),
+    ("mouth/", 0.25),
+    ("mouth/mouth-trans", 0.15),
     // Sideways: these are asymmetries.
-    ("mouth/mouth-trans-in", 0.06),
-    ("neck/", 0.3),
+    ("mouth/mouth-trans-in", 0.05),
+    ("neck/", 0.25),
     ("neck/neck-trans", 0.1),
-    ("nose/", 0.4),
-    ("nose/nose-trans-in", 0.06),
-    ("nose/nose-point", 0.3),
-    ("nose/nose-scale-depth", 0.3),
-    ("nose/nose-compression", 0.25),
-    ("nose/nose-volume", 0.3),
-    ("nose/nose-hump", 0.4),
+    ("nose/", 0.28),
+    ("nose/nose-trans-in", 0.05),
+    ("nose/nose-point", 0.2),
+    ("nose/nose-scale-depth", 0.22),
+    ("nose/nose-compression", 0.15),
+    ("nose/nose-volume", 0.2),
+    ("nose/nose-hump", 0.25),
 ];
 
 /// Face outlines: a head has at most one.
@@ -270,7 +288,7 @@ fn spread(name: &str) -> f32 {
 
 fn draw_shape(model: &HeadModel, draws: &mut Draws, positions: &mut [[f32; 3]]) {
     let outline = OUTLINES[draws.pick(&[1.0; 7])];
-    let outline_weight = draws.uniform() * 0.7;
+    let outline_weight = draws.uniform() * 0.5;
     for knob in knobs(model) {
         if OUTLINES.contains(&knob.name.as_str()) {
             if knob.name == outline
@@ -332,10 +350,12 @@ mod tests {
 
     #[test]
     fn expression_units_find_their_sides() {
-        assert_eq!(sided("mouth-open", "mouth-open"), Some(0));
-        assert_eq!(sided("eye-left-slit", "eye-slit"), Some(-1));
-        assert_eq!(sided("eyebrows-right-up", "eyebrows-up"), Some(1));
-        assert_eq!(sided("eyebrows-right-extern-up", "eyebrows-up"), None);
-        assert_eq!(split_unit("expression/units/asian/mouth-open"), (1, "mouth-open"));
+        let left = Unit { name: "eyebrows-extern-up".into(), side: -1.0, ethnicity: 1 };
+        assert_eq!(Unit::parse("expression/units/asian/eyebrows-left-extern-up"), left);
+        let whole = Unit { name: "mouth-open".into(), side: 0.0, ethnicity: 2 };
+        assert_eq!(Unit::parse("expression/units/caucasian/mouth-open"), whole);
+        for target in units_of(HeadModel::get()) {
+            assert!(!target.name.contains("left") && !target.name.contains("right"));
+        }
     }
 }

@@ -10,5 +10,6 @@ mod light;
 mod picture;
 mod pose;
 mod random;
+mod teeth;
 
 pub use heads::Heads;

@@ -8,7 +8,7 @@ use relievo_data::{Light, Picture, Truth};
 use relievo_render::triangle::Raster;
 
 use crate::appearance::{Appearance, Place};
-use crate::asset::HeadModel;
+use crate::asset::{HeadModel, Part};
 use crate::background::Background;
 use crate::pose::{TAN_HALF_FOV, View};
 
@@ -66,7 +66,7 @@ impl Visible {
 impl Scene<'_> {
     /// The picture at `size` x `size` pixels.
     pub fn render(&self, size: usize) -> (Picture, Truth) {
-        let normals = vertex_normals(&self.points, &self.model.triangles);
+        let normals = vertex_normals(&self.points, self.triangles());
         let seen: Vec<[f32; 3]> = self.points.iter().map(|&point| self.view.apply(point)).collect();
         let (fine, centres) = self.rasterise(&seen, size);
 
@@ -105,6 +105,16 @@ impl Scene<'_> {
         (Picture { width: side, height: side, pixels: picture }, truth)
     }
 
+    /// The triangles that this head has: the curtain's, the last ones, only with long hair.
+    fn triangles(&self) -> &[[u16; 3]] {
+        let all = &self.model.triangles;
+        if self.appearance.hair.is_long() {
+            return all;
+        }
+        let end = self.model.parts.iter().position(|&part| part == Part::Curtain).unwrap_or(all.len());
+        &all[..end]
+    }
+
     fn rasterise(&self, seen: &[[f32; 3]], size: usize) -> (Visible, Visible) {
         let middle = (size - 1) as f32 / 2.0;
         let focal = middle / TAN_HALF_FOV;
@@ -112,8 +122,11 @@ impl Scene<'_> {
             seen.iter().map(|[x, y, z]| [x / z * focal + middle, y / z * focal + middle, *z]).collect();
         let mut fine = Visible::new(2 * size);
         let mut centres = Visible::new(size);
-        for (index, corners) in self.model.triangles.iter().enumerate() {
+        for (index, corners) in self.triangles().iter().enumerate() {
             let corners = corners.map(|vertex| screen[usize::from(vertex)]);
+            if self.model.parts[index] != Part::Curtain && turned_away(&corners) {
+                continue;
+            }
             centres.draw(index as u16, &corners, 0.0);
             // Sample i of the fine raster lies at u = i / 2 - 1 / 4.
             fine.draw(index as u16, &corners.map(|[u, v, z]| [2.0 * u, 2.0 * v, z]), -0.5);
@@ -122,7 +135,7 @@ impl Scene<'_> {
     }
 
     /// Colour and albedo of a pixel, and whether any of its samples lies on the head. Where none does, the background
-    /// is both; where some do, the albedo is theirs alone.
+    /// is both; where some do, the albedo is theirs alone. The background is softer than a pixel: one sample does.
     fn pixel(
         &self,
         fine: &Visible,
@@ -133,17 +146,11 @@ impl Scene<'_> {
         let mut colour = [0.0; 3];
         let mut albedo = [0.0; 3];
         let mut on_head = 0.0;
-        let across = (fine.columns / 2 - 1) as f32;
         for sub in 0..4 {
             let (sub_row, sub_column) = (2 * row + sub / 2, 2 * column + sub % 2);
             let sample = sub_row * fine.columns + sub_column;
             let triangle = fine.triangle[sample];
             if triangle == NOTHING {
-                let [x, y] = [sub_column, sub_row].map(|i| (i as f32 / 2.0 - 0.25) / across - 0.5);
-                let behind = self.background.at([x, y]);
-                for channel in 0..3 {
-                    colour[channel] += behind[channel] * 0.25;
-                }
                 continue;
             }
             let weights = fine.weights[sample];
@@ -155,6 +162,13 @@ impl Scene<'_> {
                 albedo[channel] += surface[channel];
             }
         }
+        if on_head < 4.0 {
+            let across = (fine.columns / 2 - 1) as f32;
+            let behind = self.background.at([column, row].map(|i| i as f32 / across - 0.5));
+            for channel in 0..3 {
+                colour[channel] += behind[channel] * 0.25 * (4.0 - on_head);
+            }
+        }
         if on_head > 0.0 { (colour, albedo.map(|a| a / on_head), true) } else { (colour, colour, false) }
     }
 
@@ -162,7 +176,13 @@ impl Scene<'_> {
     fn normal(&self, normals: &[[f32; 3]], triangle: u16, [a, b]: [f32; 2]) -> [f32; 3] {
         let corners = self.model.triangles[usize::from(triangle)].map(|vertex| normals[usize::from(vertex)]);
         let c = 1.0 - a - b;
-        unit(std::array::from_fn(|axis| a * corners[0][axis] + b * corners[1][axis] + c * corners[2][axis]))
+        let normal = unit(std::array::from_fn(|axis| {
+            a * corners[0][axis] + b * corners[1][axis] + c * corners[2][axis]
+        }));
+        // Only the curtain can be seen from inside.
+        let inside =
+            self.model.parts[usize::from(triangle)] == Part::Curtain && self.view.rotate(normal)[2] < 0.0;
+        if inside { normal.map(|n| -n) } else { normal }
     }
 
     fn place(&self, triangle: u16, [a, b]: [f32; 2]) -> Place {
@@ -177,6 +197,11 @@ impl Scene<'_> {
             part: self.model.parts[index],
         }
     }
+}
+
+/// Whether a triangle on the screen is seen from inside, as none is on a closed surface that is seen from outside.
+fn turned_away([a, b, c]: &[[f32; 3]; 3]) -> bool {
+    (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0]) >= 0.0
 }
 
 /// Lambert's law as the model has it; `normal` in the canonical frame.
@@ -205,4 +230,132 @@ fn vertex_normals(points: &[[f32; 3]], triangles: &[[u16; 3]]) -> Vec<[f32; 3]> 
 fn unit(vector: [f32; 3]) -> [f32; 3] {
     let length = vector.iter().map(|v| v * v).sum::<f32>().sqrt();
     if length > 1e-12 { vector.map(|v| v / length) } else { [0.0, 0.0, 1.0] }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::heads::Heads;
+
+    const SIZE: usize = 128;
+
+    /// Point of a pixel at a depth.
+    fn lift(column: usize, row: usize, depth: f32) -> [f32; 3] {
+        let middle = (SIZE - 1) as f32 / 2.0;
+        let slope = |i: usize| (i as f32 - middle) / middle * TAN_HALF_FOV;
+        [slope(column) * depth, slope(row) * depth, depth]
+    }
+
+    /// Pixels whose 5 x 5 neighbourhood lies on the head.
+    fn interior(truth: &Truth) -> Vec<(usize, usize)> {
+        (2..SIZE - 2)
+            .flat_map(|row| (2..SIZE - 2).map(move |column| (row, column)))
+            .filter(|&(row, column)| {
+                (row - 2..=row + 2).all(|r| (column - 2..=column + 2).all(|c| truth.mask[r * SIZE + c] == 1))
+            })
+            .collect()
+    }
+
+    fn share(count: usize, of: usize) -> f32 {
+        count as f32 / of as f32
+    }
+
+    #[test]
+    fn the_view_moves_the_canonical_surface_onto_the_one_that_is_seen() {
+        for number in 0..12 {
+            let scene = Heads::range(5, 0, 100).scene(number);
+            let (_, truth) = scene.render(SIZE);
+            let view = View::new(truth.view);
+            let frontal = Scene { view: View::new([0.0; 6]), ..Heads::range(5, 0, 100).scene(number) };
+            let (_, canonical) = frontal.render(SIZE);
+            // Lift a canonical pixel, move it, and see whether the depth there is its own. What the turned head hides
+            // lies behind; nothing lies in front.
+            let inside = interior(&canonical);
+            let (mut met, mut before) = (0, 0);
+            for &(row, column) in &inside {
+                let [x, y, z] = view.apply(lift(column, row, canonical.depth[row * SIZE + column]));
+                let middle = (SIZE - 1) as f32 / 2.0;
+                let [u, v] = [x, y].map(|c| c / z / TAN_HALF_FOV * middle + middle);
+                if ![u, v].iter().all(|place| (1.0..(SIZE - 2) as f32).contains(place)) {
+                    continue;
+                }
+                let (u, v) = (u.round() as usize, v.round() as usize);
+                met += usize::from((truth.depth[v * SIZE + u] - z).abs() < 2e-3);
+                let around = (v - 1..=v + 1).flat_map(|v| (u - 1..=u + 1).map(move |u| v * SIZE + u));
+                let nearest = around.map(|pixel| truth.depth[pixel]).fold(f32::MAX, f32::min);
+                before += usize::from(nearest > z + 2e-3);
+            }
+            assert!(share(met, inside.len()) > 0.6, "head {number}: {met} of {}", inside.len());
+            assert!(share(before, inside.len()) < 0.005, "head {number}: {before} of {}", inside.len());
+        }
+    }
+
+    #[test]
+    fn the_picture_is_albedo_times_shading() {
+        for number in 0..12 {
+            let scene = Heads::range(5, 0, 100).scene(number);
+            let (picture, truth) = scene.render(SIZE);
+            let inside = interior(&truth);
+            let mut close = 0;
+            for &(row, column) in &inside {
+                let pixel = row * SIZE + column;
+                // The light is given in the canonical frame, the normals in the view's.
+                let light = scene.view.rotate(truth.light.direction);
+                let cosine: f32 = (0..3).map(|k| light[k] * truth.normals[pixel * 3 + k]).sum();
+                let shading = truth.light.ambient + truth.light.diffuse * cosine.max(0.0);
+                close += usize::from((0..3).all(|channel| {
+                    let expected = (truth.albedo[pixel * 3 + channel] * shading).min(1.0);
+                    (f32::from(picture.pixels[pixel * 3 + channel]) / 255.0 - expected).abs() < 0.015
+                }));
+            }
+            assert!(share(close, inside.len()) > 0.93, "head {number}: {close} of {}", inside.len());
+        }
+    }
+
+    #[test]
+    fn normals_are_those_of_the_depth() {
+        for number in 0..12 {
+            let (_, truth) = Heads::range(5, 0, 100).scene(number).render(SIZE);
+            let inside = interior(&truth);
+            let mut angles: Vec<f32> = inside
+                .iter()
+                .map(|&(row, column)| {
+                    let point = |r: usize, c: usize| lift(c, r, truth.depth[r * SIZE + c]);
+                    let difference =
+                        |a: [f32; 3], b: [f32; 3]| -> [f32; 3] { std::array::from_fn(|k| b[k] - a[k]) };
+                    let u = difference(point(row, column - 1), point(row, column + 1));
+                    let v = difference(point(row - 1, column), point(row + 1, column));
+                    let across = unit([
+                        u[1] * v[2] - u[2] * v[1],
+                        u[2] * v[0] - u[0] * v[2],
+                        u[0] * v[1] - u[1] * v[0],
+                    ]);
+                    let normal = &truth.normals[(row * SIZE + column) * 3..][..3];
+                    assert!((normal.iter().map(|n| n * n).sum::<f32>() - 1.0).abs() < 1e-3);
+                    across.iter().zip(normal).map(|(a, n)| a * n).sum::<f32>().clamp(-1.0, 1.0).acos()
+                })
+                .collect();
+            angles.sort_by(f32::total_cmp);
+            let at = |share: f32| angles[(share * angles.len() as f32) as usize].to_degrees();
+            assert!(at(0.5) < 4.0 && at(0.8) < 12.0, "head {number}: {} and {} degrees", at(0.5), at(0.8));
+        }
+    }
+
+    #[test]
+    fn pictures_of_different_sizes_show_the_same_head() {
+        let scene = Heads::range(5, 0, 100).scene(3);
+        let (large, _) = scene.render(128);
+        let (small, truth) = scene.render(64);
+        // Pixel centres of the two rasters coincide at the corners only, so compare with the nearest pixel.
+        let mut difference = 0.0;
+        for (index, _) in truth.mask.iter().enumerate() {
+            let (row, column) = (index / 64, index % 64);
+            let [r, c] = [row, column].map(|i| (i * 127 + 31) / 63);
+            for channel in 0..3 {
+                let [a, b] = [small.pixels[index * 3 + channel], large.pixels[(r * 128 + c) * 3 + channel]];
+                difference += f32::from(a.abs_diff(b)) / 255.0;
+            }
+        }
+        assert!(difference / (64.0 * 64.0 * 3.0) < 0.05, "{difference}");
+    }
 }

@@ -10,7 +10,7 @@
 //! it so that the crop of the turned head is centred in the frame again, as crops of photographs are. The size is not
 //! adapted once more: that would be a translation along z, which the model of faces does not have.
 
-use crate::asset::{HeadModel, Region};
+use crate::asset::{HeadModel, Part, Region};
 use crate::random::Draws;
 
 /// Tangent of half the field of view, 10 degrees.
@@ -40,7 +40,7 @@ struct Crop {
 impl Landmarks {
     pub fn find(model: &HeadModel) -> Self {
         // The front of each eyeball: where the iris is.
-        let eyes = [1, 2].map(|part| {
+        let eyes = [Part::LeftEye, Part::RightEye].map(|part| {
             let mut of_eye: Vec<u16> = (model.triangles.iter().zip(&model.parts))
                 .filter(|(_, p)| **p == part)
                 .flat_map(|(corners, _)| *corners)

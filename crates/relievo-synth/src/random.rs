@@ -1,6 +1,8 @@
 //! Draws from a stream in order, and noise over space. Both are integer arithmetic and sums of its results, so a head
 //! is the same on every machine; nothing calls the platform's `ln` or `cos` to decide a parameter.
 
+use std::sync::OnceLock;
+
 use relievo_tensor::Random;
 
 /// Draws one number after another from a stream.
@@ -51,59 +53,69 @@ impl Draws {
     /// Somewhere in a noise field that no other draw shares.
     pub fn noise(&mut self) -> Noise {
         self.next += 1;
-        Noise { key: self.stream.bits(self.next - 1) as u32 }
+        let bits = self.stream.bits(self.next - 1);
+        Noise { knots: knots(), shift: [bits as u32, (bits >> 20) as u32, (bits >> 40) as u32] }
     }
 }
 
-/// A field of smooth noise over space, one knot per unit of length.
-#[derive(Clone, Copy, Debug)]
+/// A field of smooth noise over space, one knot per unit of length; it repeats after [`PERIOD`] units.
+#[derive(Clone, Copy)]
 pub(crate) struct Noise {
-    key: u32,
+    knots: &'static Knots,
+    /// Where in the table this field begins.
+    shift: [u32; 3],
+}
+
+const PERIOD_BITS: u32 = 6;
+const PERIOD: u32 = 1 << PERIOD_BITS;
+/// The noise's values at its lattice points, one table for all fields: small enough to stay in a core's cache, where
+/// a hash for each of a cell's eight corners would take several times as long.
+type Knots = [i8; 1 << (3 * PERIOD_BITS)];
+
+fn knots() -> &'static Knots {
+    static KNOTS: OnceLock<Box<Knots>> = OnceLock::new();
+    KNOTS.get_or_init(|| {
+        let stream = Random::new(0x6e6f_6973_6521, 0);
+        let mut knots = Box::new([0; 1 << (3 * PERIOD_BITS)]);
+        for (index, knot) in knots.iter_mut().enumerate() {
+            *knot = ((stream.bits(index as u64) % 255) as i32 - 127) as i8;
+        }
+        knots
+    })
 }
 
 impl Noise {
     /// Value in [-1, 1] at a place, about 0.3 in the root mean square.
-    pub fn at(&self, place: [f32; 3]) -> f32 {
-        let cell = place.map(f32::floor);
-        let [tx, ty, tz]: [f32; 3] = std::array::from_fn(|axis| {
-            let t = place[axis] - cell[axis];
-            t * t * (3.0 - 2.0 * t)
-        });
-        let [x, y, z] = cell.map(|c| c as i32 as u32);
-        let xs = [x, x.wrapping_add(1)].map(|x| x.wrapping_mul(0x8da6_b343) ^ self.key);
-        let ys = [y, y.wrapping_add(1)].map(|y| y.wrapping_mul(0xd816_3841));
-        let zs = [z, z.wrapping_add(1)].map(|z| z.wrapping_mul(0xcb1a_b31f));
-        let along_x = |y: u32, z: u32| {
-            let [a, b] = xs.map(|x| knot(x ^ y ^ z));
-            a + (b - a) * tx
-        };
-        let along_y = |z: u32| {
-            let [a, b] = ys.map(|y| along_x(y, z));
-            a + (b - a) * ty
-        };
-        let [a, b] = zs.map(along_y);
-        a + (b - a) * tz
-    }
-
-    /// Value in [0, 1) that belongs to a cell of the integer lattice, with no relation to its neighbours'.
-    pub fn cell(&self, cell: [i32; 3]) -> f32 {
-        let [x, y, z] = cell.map(|c| c as u32);
-        let hash = x.wrapping_mul(0x8da6_b343)
-            ^ self.key
-            ^ y.wrapping_mul(0xd816_3841)
-            ^ z.wrapping_mul(0xcb1a_b31f);
-        knot(hash) * 0.5 + 0.5
+    pub fn at(&self, [x, y, z]: [f32; 3]) -> f32 {
+        const LAST: u32 = PERIOD - 1;
+        let (x, tx) = split(x);
+        let (y, ty) = split(y);
+        let (z, tz) = split(z);
+        let x0 = x.wrapping_add(self.shift[0]) & LAST;
+        let x1 = (x0 + 1) & LAST;
+        let y0 = y.wrapping_add(self.shift[1]) & LAST;
+        let (y0, y1) = (y0 << PERIOD_BITS, ((y0 + 1) & LAST) << PERIOD_BITS);
+        let z0 = z.wrapping_add(self.shift[2]) & LAST;
+        let (z0, z1) = (z0 << (2 * PERIOD_BITS), ((z0 + 1) & LAST) << (2 * PERIOD_BITS));
+        let between = |a: f32, b: f32, t: f32| a + (b - a) * t;
+        let knot = |index: u32| f32::from(self.knots[index as usize]);
+        let along_x = |yz: u32| between(knot(x0 | yz), knot(x1 | yz), tx);
+        let value = between(
+            between(along_x(y0 | z0), along_x(y1 | z0), ty),
+            between(along_x(y0 | z1), along_x(y1 | z1), ty),
+            tz,
+        );
+        value * (1.0 / 127.0)
     }
 }
 
-/// A value in [-1, 1) from a hash (the finaliser of lowbias32, Wellons 2018).
-fn knot(mut hash: u32) -> f32 {
-    hash ^= hash >> 16;
-    hash = hash.wrapping_mul(0x7feb_352d);
-    hash ^= hash >> 15;
-    hash = hash.wrapping_mul(0x846c_a68b);
-    hash ^= hash >> 16;
-    (hash >> 8) as f32 * (2.0 / (1u32 << 24) as f32) - 1.0
+/// The lattice cell below a coordinate, and the smoothed way through it. Rounded down by hand: without SSE 4.1 the
+/// standard way is a call of a function.
+fn split(x: f32) -> (u32, f32) {
+    let truncated = x as i32;
+    let cell = truncated - i32::from(truncated as f32 > x);
+    let t = x - cell as f32;
+    (cell as u32, t * t * (3.0 - 2.0 * t))
 }
 
 /// 0 below `low`, 1 above `high`, smooth between; `low > high` falls instead.

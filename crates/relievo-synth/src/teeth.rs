@@ -1,0 +1,70 @@
+//! Teeth: one curved sheet behind the lips, painted as two rows with a dark gap between them.
+//!
+//! The head model's mouth is an empty bag as deep as the head; what is seen between parted lips is this sheet. It has
+//! no targets: it is placed behind the finished lips, and its lower row follows the jaw.
+
+use crate::asset::{HeadModel, Region};
+
+/// Sheet's place on the base head: rows from the top, heights in decimetres. The gap is between the third and the
+/// fourth.
+const ROWS: [f32; 6] = [6.82, 6.68, UPPER_EDGE, LOWER_EDGE, 6.46, 6.36];
+pub(crate) const UPPER_EDGE: f32 = 6.562;
+pub(crate) const LOWER_EDGE: f32 = 6.550;
+const COLUMNS: usize = 13;
+pub(crate) const HALF_WIDTH: f32 = 0.26;
+/// Depth of the sheet's middle on the base head.
+const FRONT: f32 = 1.44;
+
+/// Rest positions, row by row, and triangles (indices from 0, outside to the viewer).
+pub(crate) fn sheet() -> (Vec<[f32; 3]>, Vec<[u16; 3]>) {
+    let vertices = ROWS
+        .iter()
+        .flat_map(|&y| {
+            (0..COLUMNS).map(move |column| {
+                let x = HALF_WIDTH * (column as f32 / (COLUMNS - 1) as f32 * 2.0 - 1.0);
+                [x, y, FRONT - 1.9 * x * x]
+            })
+        })
+        .collect();
+    (vertices, grid(ROWS.len(), COLUMNS))
+}
+
+/// Triangles of a grid of vertices whose rows go down and whose columns go right, seen from outside.
+pub(crate) fn grid(rows: usize, columns: usize) -> Vec<[u16; 3]> {
+    let index = |row: usize, column: usize| (row * columns + column) as u16;
+    (0..rows - 1)
+        .flat_map(|row| (0..columns - 1).map(move |column| (row, column)))
+        .flat_map(|(r, c)| {
+            [
+                [index(r, c), index(r + 1, c), index(r, c + 1)],
+                [index(r, c + 1), index(r + 1, c), index(r + 1, c + 1)],
+            ]
+        })
+        .collect()
+}
+
+/// Moves the sheet behind the lips. `shaped` are the head's vertices before its expression, `points` after it, and
+/// `jaw` says how far the jaw is open, 0 to 1.
+pub(crate) fn place(model: &HeadModel, shaped: &[[f32; 3]], points: &mut [[f32; 3]], jaw: f32) {
+    // The lining of the lips, close to where they meet.
+    let lining: Vec<usize> = (0..model.head_vertices)
+        .filter(|&v| {
+            let [x, y, z] = model.vertices[v];
+            model.masks[v][Region::InsideMouth as usize] > 0.9
+                && x.abs() < 0.15
+                && (y - 6.62).abs() < 0.09
+                && z > 1.4
+        })
+        .collect();
+    let mean = |of: &dyn Fn(usize) -> f32| lining.iter().map(|&v| of(v)).sum::<f32>() / lining.len() as f32;
+    let [x, y, z] = [0, 1, 2].map(|axis| mean(&|v| shaped[v][axis] - model.vertices[v][axis]));
+    // Lips that draw back must not let the teeth through.
+    let pressed = mean(&|v| points[v][2] - model.vertices[v][2]).min(z);
+    let spread = |of: &[[f32; 3]]| mean(&|v| of[v][0].abs());
+    let wider = spread(shaped) / spread(&model.vertices);
+    for vertex in model.teeth.clone() {
+        let rest = model.vertices[vertex];
+        let drop = if rest[1] <= LOWER_EDGE { 0.3 * jaw } else { 0.0 };
+        points[vertex] = [rest[0] * wider + x, rest[1] + y - drop, rest[2] + pressed - 0.4 * drop];
+    }
+}
