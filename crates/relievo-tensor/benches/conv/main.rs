@@ -20,7 +20,7 @@ fn fastest(mut run: impl FnMut()) -> f64 {
         let before = Instant::now();
         run();
         best = best.min(before.elapsed().as_secs_f64());
-        if round >= 2 && start.elapsed() > Duration::from_millis(40) {
+        if round >= 2 && start.elapsed() > Duration::from_millis(100) {
             break;
         }
     }

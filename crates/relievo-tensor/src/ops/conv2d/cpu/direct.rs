@@ -18,6 +18,8 @@ pub const FEW_CHANNELS: usize = 8;
 const FEW_OUTPUTS: usize = 8;
 /// Up to this many pixels, packing the weights costs more than it saves.
 const FEW_PIXELS: usize = 64;
+/// Rows of output in a job of [`forward_by_contributions`].
+const BAND: usize = 16;
 /// Products that make a job worth handing to another thread.
 const JOB_PRODUCTS: usize = 1 << 18;
 /// Jobs aimed at, whatever the number of threads.
@@ -327,6 +329,9 @@ pub fn forward(
     y: &mut [f32],
     epilogue: Epilogue<'_>,
 ) {
+    if g.stride == 1 && g.taps() > 1 && g.out_c <= FEW_OUTPUTS && g.in_c >= 2 * kernels.lanes {
+        return forward_by_contributions(kernels, g, x, w, y, epilogue);
+    }
     let k = g.taps() * g.in_c;
     let copy;
     let out_strides = [g.out_h * g.out_w * g.out_c, g.out_w * g.out_c, g.out_c];
@@ -372,6 +377,91 @@ pub fn forward(
     let packed = pack_by_channel(w, g.out_c, k, width);
     let weights = Weights::ByDepth { b: &packed, stride: width, panel: Some(k * width) };
     correlate(kernels, &[correlation], weights, g.out_c, y, epilogue);
+}
+
+/// A stride-1 convolution with few output channels, the other way round: first what each input pixel contributes to
+/// each tap and output (a matrix product with `taps * out_c` columns), then the sum over taps of shifted
+/// contributions. The input is read once instead of once for each tap. Each job makes some rows of one picture,
+/// through scratch that stays in the second-level cache.
+fn forward_by_contributions(
+    kernels: &Kernels,
+    g: &Conv2dGeometry,
+    x: &[f32],
+    w: &[f32],
+    y: &mut [f32],
+    epilogue: Epilogue<'_>,
+) {
+    let (taps, width) = (g.taps(), kernels.columns);
+    let contributions = taps * g.out_c;
+    // [panel][in_c][width], columns (tap, output).
+    let panels = contributions.div_ceil(width);
+    let mut packed = Buffer::zeros(panels * g.in_c * width);
+    for (at, w) in w.iter().enumerate() {
+        let (output, tap, c) = (at / (taps * g.in_c), at / g.in_c % taps, at % g.in_c);
+        let column = tap * g.out_c + output;
+        packed[(column / width * g.in_c + c) * width + column % width] = *w;
+    }
+    let (row_in, row_out) = (g.in_w * g.in_c, g.out_w * g.out_c);
+    let stride = panels * width;
+    y.par_chunks_mut(g.out_h * row_out).enumerate().for_each(|(picture, y)| {
+        let x = &x[picture * g.in_h * row_in..][..g.in_h * row_in];
+        y.par_chunks_mut(BAND * row_out).enumerate().for_each(|(band, y)| {
+            let first = (band * BAND).saturating_sub(g.padding);
+            let last = (band * BAND + y.len() / row_out - 1 + g.kernel_h - 1).saturating_sub(g.padding);
+            let (x, rows) = (&x[first * row_in..], (last + 1).min(g.in_h).saturating_sub(first));
+            let mut sums = Buffer::scratch(rows * g.in_w * stride);
+            let pixels = rows * g.in_w;
+            let mut a = [std::ptr::null(); 16];
+            let mut to = [std::ptr::null_mut(); 16];
+            let blocks = pixels.div_ceil(kernels.rows);
+            for block in 0..blocks {
+                let block = block * pixels / blocks..(block + 1) * pixels / blocks;
+                for (i, pixel) in block.clone().enumerate() {
+                    a[i] = x[pixel * g.in_c..].as_ptr();
+                    to[i] = sums[pixel * stride..].as_mut_ptr();
+                }
+                for panel in 0..panels {
+                    let b = [packed[panel * g.in_c * width..].as_ptr()];
+                    let tile = Tile {
+                        rows: block.len(),
+                        columns: width,
+                        taps: 1,
+                        depth: g.in_c,
+                        a: a.as_ptr(),
+                        a_offset: 0,
+                        b: b.as_ptr(),
+                        b_offset: 0,
+                        b_stride: width,
+                        y: to.as_ptr(),
+                        y_offset: panel * width,
+                        ending: Ending::PLAIN,
+                    };
+                    // SAFETY: pixels of x with `in_c` channels, a whole panel of weights, rows of `sums`.
+                    unsafe { (kernels.tile)(&tile) }
+                }
+            }
+            for (at, y) in y.chunks_exact_mut(g.out_c).enumerate() {
+                let (row, column) = (band * BAND + at / g.out_w, at % g.out_w);
+                y.fill(0.0);
+                for tap in 0..taps {
+                    let from_row = g.source(row, tap / g.kernel_w, g.in_h);
+                    let from_column = g.source(column, tap % g.kernel_w, g.in_w);
+                    if let (Some(from_row), Some(from_column)) = (from_row, from_column) {
+                        let from = ((from_row - first) * g.in_w + from_column) * stride + tap * g.out_c;
+                        for (y, sum) in y.iter_mut().zip(&sums[from..from + g.out_c]) {
+                            *y += sum;
+                        }
+                    }
+                }
+                for (channel, y) in y.iter_mut().enumerate() {
+                    *y += epilogue.bias.map_or(0.0, |bias| bias[channel]);
+                }
+            }
+            if Ending::of(epilogue, 0).slope.is_some() {
+                epilogue.activation.apply(y);
+            }
+        });
+    });
 }
 
 /// `dx = epilogue(gradient of sum(conv(x, w) * dy) in x)`.

@@ -10,6 +10,7 @@
 //! is why results do not depend on how the work is split.
 
 use super::simd::{Level, Scalar, Simd};
+use super::transforms::{self, Points, WeightTarget};
 use crate::ops::activation::Activation;
 use crate::ops::conv2d::Epilogue;
 
@@ -134,6 +135,16 @@ pub struct Kernels {
     pub dots: unsafe fn(&Dots),
     /// Computes an [`Outer`].
     pub outer: unsafe fn(&Outer),
+    /// [`transforms::input`].
+    pub input: unsafe fn(&Points, *const *const f32, usize, *mut f32, usize),
+    /// [`transforms::output`].
+    pub output: unsafe fn(&Points, *const f32, usize, usize, Ending, *const *mut f32),
+    /// [`transforms::gradient`].
+    pub gradient: unsafe fn(&Points, *const *const f32, usize, *mut f32, usize),
+    /// [`transforms::weights`].
+    pub weights: unsafe fn(&Points, *const f32, usize, usize, &WeightTarget),
+    /// [`transforms::weight_gradient`].
+    pub weight_gradient: unsafe fn(&Points, *const f32, usize, usize, *mut f32),
 }
 
 impl Kernels {
@@ -151,9 +162,20 @@ impl Kernels {
     }
 }
 
-/// Entry points with an instruction set switched on.
+/// A function with an instruction set switched on.
+macro_rules! entry {
+    ($($feature:literal)?; $simd:ty; $($body:ident)::+, $name:ident($($arg:ident: $type:ty),*)) => {
+        $(#[target_feature(enable = $feature)])?
+        unsafe fn $name($($arg: $type),*) {
+            // SAFETY: the caller's, who also saw to it that the instruction set is there.
+            unsafe { $($body)::+::<$simd>($($arg),*) }
+        }
+    };
+}
+
+/// The functions of an instruction set.
 macro_rules! kernels {
-    ($module:ident, $simd:path $(, $feature:literal)?) => {
+    ($module:ident, $simd:ty $(, $feature:literal)?) => {
         mod $module {
             use super::*;
 
@@ -165,25 +187,26 @@ macro_rules! kernels {
                 tile,
                 dots,
                 outer,
+                input,
+                output,
+                gradient,
+                weights,
+                weight_gradient,
             };
 
-            $(#[target_feature(enable = $feature)])?
-            unsafe fn tile(t: &Tile) {
-                // SAFETY: the caller's, who also saw to it that the instruction set is there.
-                unsafe { super::tile::<$simd>(t) }
-            }
-
-            $(#[target_feature(enable = $feature)])?
-            unsafe fn dots(d: &Dots) {
-                // SAFETY: as above.
-                unsafe { super::dots::<$simd>(d) }
-            }
-
-            $(#[target_feature(enable = $feature)])?
-            unsafe fn outer(o: &Outer) {
-                // SAFETY: as above.
-                unsafe { super::outer::<$simd>(o) }
-            }
+            entry!($($feature)?; $simd; super::tile, tile(t: &Tile));
+            entry!($($feature)?; $simd; super::dots, dots(d: &Dots));
+            entry!($($feature)?; $simd; super::outer, outer(o: &Outer));
+            entry!($($feature)?; $simd; transforms::input,
+                input(p: &Points, x: *const *const f32, c: usize, v: *mut f32, s: usize));
+            entry!($($feature)?; $simd; transforms::output,
+                output(p: &Points, m: *const f32, s: usize, c: usize, e: Ending, y: *const *mut f32));
+            entry!($($feature)?; $simd; transforms::gradient,
+                gradient(p: &Points, y: *const *const f32, c: usize, m: *mut f32, s: usize));
+            entry!($($feature)?; $simd; transforms::weights,
+                weights(p: &Points, w: *const f32, c: usize, l: usize, to: &WeightTarget));
+            entry!($($feature)?; $simd; transforms::weight_gradient,
+                weight_gradient(p: &Points, u: *const f32, s: usize, c: usize, w: *mut f32));
         }
     };
 }

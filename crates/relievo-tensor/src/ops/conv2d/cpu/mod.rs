@@ -3,7 +3,9 @@
 mod direct;
 mod kernels;
 mod simd;
+mod transforms;
 mod weights;
+mod winograd;
 
 pub use simd::Level;
 
@@ -29,7 +31,11 @@ pub fn weight_gradient(g: &Conv2dGeometry, x: &[f32], dy: &[f32], dw: &mut [f32]
 fn forward_at(level: Level, g: &Conv2dGeometry, x: &[f32], w: &[f32], y: &mut [f32], epilogue: Epilogue<'_>) {
     let g = &whole_picture_as_pixel(g);
     check(g, x, w, y);
-    direct::forward(Kernels::of(level), g, x, w, y, epilogue);
+    if winograd::suits(g) {
+        winograd::forward(Kernels::of(level), g, x, (w, false), y, epilogue);
+    } else {
+        direct::forward(Kernels::of(level), g, x, w, y, epilogue);
+    }
     finish(epilogue, y);
 }
 
@@ -47,10 +53,14 @@ fn input_gradient_at(
     if pixel != *g {
         direct::input_gradient(Kernels::of(level), &pixel, dy, w, dx, Epilogue::NONE);
         epilogue.apply(dx, g.in_c);
+        return;
+    }
+    if g.can_flip() && winograd::suits(&g.flipped()) {
+        winograd::forward(Kernels::of(level), &g.flipped(), dy, (w, true), dx, epilogue);
     } else {
         direct::input_gradient(Kernels::of(level), g, dy, w, dx, epilogue);
-        finish(epilogue, dx);
     }
+    finish(epilogue, dx);
 }
 
 /// Applies the activations that the kernels leave out.
@@ -63,7 +73,11 @@ fn finish(epilogue: Epilogue<'_>, y: &mut [f32]) {
 fn weight_gradient_at(level: Level, g: &Conv2dGeometry, x: &[f32], dy: &[f32], dw: &mut [f32]) {
     let g = &whole_picture_as_pixel(g);
     check(g, x, dw, dy);
-    weights::weight_gradient(Kernels::of(level), g, x, dy, dw);
+    if winograd::suits(g) {
+        winograd::weight_gradient(Kernels::of(level), g, x, dy, dw);
+    } else {
+        weights::weight_gradient(Kernels::of(level), g, x, dy, dw);
+    }
 }
 
 /// The kernels read and write through pointers; this is what they rely on.

@@ -14,7 +14,9 @@ fn agrees_with_plain(level: Level, g: &Conv2dGeometry) {
     let dy = numbers(3, g.y_elements());
     let far = |name: &str, got: &[f32], is: &[f32]| {
         let off = distance(got, is);
-        assert!(off < 5e-6, "{level:?}: {name} of {g:?} is off by {off}");
+        // Winograd's weight gradient adds thousands of tiles before it subtracts large numbers from each other.
+        let near = if name == "dw" { 2e-5 } else { 5e-6 };
+        assert!(off < near, "{level:?}: {name} of {g:?} is off by {off}");
     };
     let (mut got, mut is) = (vec![f32::NAN; dy.len()], vec![0.0; dy.len()]);
     forward_at(level, g, &x, &w, &mut got, Epilogue::NONE);

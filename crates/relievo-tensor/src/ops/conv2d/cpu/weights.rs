@@ -34,7 +34,8 @@ pub fn weight_gradient(kernels: &Kernels, g: &Conv2dGeometry, x: &[f32], dy: &[f
         // Few input channels: a row of the kernel is one run of a padded copy.
         let copy = padded(x, g.x_shape(), g.padding);
         let (h, w) = (g.in_h + 2 * g.padding, g.in_w + 2 * g.padding);
-        let source = Source { x: &copy, h, w, channels: g.in_c, run: g.kernel_w * g.in_c, tap_columns: 1, padding: 0 };
+        let source =
+            Source { x: &copy, h, w, channels: g.in_c, run: g.kernel_w * g.in_c, tap_columns: 1, padding: 0 };
         return accumulate(kernels, g, &source, dy, dw);
     }
     let source = Source {

@@ -1,0 +1,427 @@
+//! The linear maps around Winograd's products (Toom-Cook; Lavin and Gray 2016, arXiv 1509.09308), on vectors of
+//! channels.
+//!
+//! Along one axis, four outputs of a correlation of `r` taps are `A^T ((G g) * (B^T d))` with `n = r + 3` products
+//! (`*` element by element). The points are 0, pairs +-p and infinity, so that half of each map is shared between a
+//! point and its opposite: with `Q_j(x) = prod over i != j of (x^2 - p_i^2)`, the row of B^T at +-p_j holds the
+//! coefficients of `x^2 Q_j(x) +- p_j x Q_j(x)`. The pairs were chosen by measured error: 3/4 and 3/2 for n = 6
+//! (5e-7 relative, half that of 1 and 2), 1/2, 1 and 2 for n = 8 (2e-6).
+
+use super::kernels::Ending;
+use super::simd::Simd;
+
+/// The outputs of a tile along one axis.
+pub const OUTPUTS: usize = 4;
+/// The most points: of n = 8.
+const MOST: usize = 8;
+
+/// The points and what follows from them.
+#[derive(Debug, Clone, Copy)]
+pub struct Points {
+    /// Products along one axis: 6 or 8.
+    pub n: usize,
+    /// Taps along one axis: 3 or 5.
+    pub taps: usize,
+    /// The positive one of each pair.
+    pairs: [f32; 3],
+    /// Coefficients of `prod (x^2 - p^2)` in x^2, constant first; the leading one is 1.
+    full: [f32; 4],
+    /// The same without pair j.
+    without: [[f32; 3]; 3],
+    /// G, n rows of `taps`.
+    g: [[f32; 5]; MOST],
+}
+
+impl Points {
+    /// The points for a square kernel of 3x3 or 5x5 taps.
+    pub fn of(taps: usize) -> Option<Self> {
+        let pairs: &[f64] = match taps {
+            3 => &[0.75, 1.5],
+            5 => &[0.5, 1.0, 2.0],
+            _ => return None,
+        };
+        // Coefficients of prod (t - p^2), constant first.
+        let product = |skip: usize| {
+            let mut c = [1.0, 0.0, 0.0, 0.0];
+            for p in pairs.iter().enumerate().filter(|(i, _)| *i != skip).map(|(_, p)| p) {
+                for i in (0..4).rev() {
+                    c[i] = if i > 0 { c[i - 1] } else { 0.0 } - p * p * c[i];
+                }
+            }
+            c
+        };
+        let mut points = Points {
+            n: taps + OUTPUTS - 1,
+            taps,
+            pairs: [0.0; 3],
+            full: product(usize::MAX).map(|c| c as f32),
+            without: [[0.0; 3]; 3],
+            g: [[0.0; 5]; MOST],
+        };
+        let all: Vec<f64> = std::iter::once(0.0).chain(pairs.iter().flat_map(|p| [*p, -*p])).collect();
+        for (j, p) in pairs.iter().enumerate() {
+            points.pairs[j] = *p as f32;
+            points.without[j].copy_from_slice(&product(j).map(|c| c as f32)[..3]);
+        }
+        for (i, p) in all.iter().enumerate() {
+            let others: f64 = all.iter().enumerate().filter(|(j, _)| *j != i).map(|(_, q)| p - q).product();
+            for (k, g) in points.g[i][..taps].iter_mut().enumerate() {
+                *g = (p.powi(k as i32) / others) as f32;
+            }
+        }
+        points.g[points.n - 1][taps - 1] = 1.0;
+        Some(points)
+    }
+}
+
+/// Where one vector of transformed weights goes.
+#[derive(Debug, Clone, Copy)]
+pub struct WeightTarget {
+    /// The place of the first lane in the first of n*n matrices.
+    pub u: *mut f32,
+    /// Elements from one matrix to the next.
+    pub matrix: usize,
+    /// Elements from one lane to the next.
+    pub lane: usize,
+    /// Whether the kernel is turned by half a turn, as the input gradient needs it.
+    pub turned: bool,
+}
+
+/// `B^T d`.
+#[inline(always)]
+unsafe fn to_points<S: Simd, const N: usize>(points: &Points, d: &[S::V; N]) -> [S::V; N] {
+    // SAFETY: the caller runs with the instruction set on.
+    unsafe {
+        let pairs = (N - 2) / 2;
+        let mut out = [S::splat(0.0); N];
+        let (mut zero, mut infinity) = (d[2 * pairs], d[2 * pairs + 1]);
+        for i in 0..pairs {
+            let c = S::splat(points.full[i]);
+            zero = S::fma(c, d[2 * i], zero);
+            infinity = S::fma(c, d[2 * i + 1], infinity);
+        }
+        out[0] = zero;
+        out[N - 1] = infinity;
+        for j in 0..pairs {
+            let (mut even, mut odd) = (d[2 * pairs], d[2 * pairs - 1]);
+            for i in 0..pairs - 1 {
+                let c = S::splat(points.without[j][i]);
+                even = S::fma(c, d[2 * i + 2], even);
+                odd = S::fma(c, d[2 * i + 1], odd);
+            }
+            out[1 + 2 * j] = S::fma(S::splat(points.pairs[j]), odd, even);
+            out[2 + 2 * j] = S::fma(S::splat(-points.pairs[j]), odd, even);
+        }
+        out
+    }
+}
+
+/// `A^T m`.
+#[inline(always)]
+unsafe fn from_points<S: Simd, const N: usize>(points: &Points, m: &[S::V; N]) -> [S::V; OUTPUTS] {
+    // SAFETY: the caller runs with the instruction set on.
+    unsafe {
+        let zero = S::splat(0.0);
+        let mut y = [m[0], zero, zero, m[N - 1]];
+        for j in 0..(N - 2) / 2 {
+            let p = points.pairs[j];
+            let (even, odd) = (S::add(m[1 + 2 * j], m[2 + 2 * j]), S::sub(m[1 + 2 * j], m[2 + 2 * j]));
+            y[0] = S::add(y[0], even);
+            y[1] = S::fma(S::splat(p), odd, y[1]);
+            y[2] = S::fma(S::splat(p * p), even, y[2]);
+            y[3] = S::fma(S::splat(p * p * p), odd, y[3]);
+        }
+        y
+    }
+}
+
+/// `A y`, the transpose of [`from_points`].
+#[inline(always)]
+unsafe fn spread<S: Simd, const N: usize>(points: &Points, y: &[S::V; OUTPUTS]) -> [S::V; N] {
+    // SAFETY: the caller runs with the instruction set on.
+    unsafe {
+        let mut m = [y[0]; N];
+        m[N - 1] = y[3];
+        for j in 0..(N - 2) / 2 {
+            let p = points.pairs[j];
+            let even = S::fma(S::splat(p * p), y[2], y[0]);
+            let odd = S::fma(S::splat(p * p), y[3], y[1]);
+            m[1 + 2 * j] = S::fma(S::splat(p), odd, even);
+            m[2 + 2 * j] = S::fma(S::splat(-p), odd, even);
+        }
+        m
+    }
+}
+
+/// Vectors of channels, with the lanes in use: all but in the last.
+#[inline(always)]
+fn each_vector<S: Simd>(channels: usize, mut visit: impl FnMut(usize, usize)) {
+    let mut c = 0;
+    while c < channels {
+        visit(c, (channels - c).min(S::LANES));
+        c += S::LANES;
+    }
+}
+
+#[inline(always)]
+unsafe fn load<S: Simd>(p: *const f32, lanes: usize) -> S::V {
+    // SAFETY: the caller's pointer is good for `lanes` lanes.
+    unsafe { if lanes == S::LANES { S::load(p) } else { S::load_part(p, lanes) } }
+}
+
+#[inline(always)]
+unsafe fn store<S: Simd>(p: *mut f32, v: S::V, lanes: usize) {
+    // SAFETY: the caller's pointer is good for `lanes` lanes.
+    unsafe { if lanes == S::LANES { S::store(p, v) } else { S::store_part(p, v, lanes) } }
+}
+
+/// `B^T d B` of one tile: `pixels` are n*n pointers to `channels` elements each, row by row; product `(i, j)` goes to
+/// `v + (i*n + j)*matrix`.
+///
+/// # Safety
+/// The pointers must be good for that, and the instruction set must be there and on; so in all functions below.
+#[inline(always)]
+pub unsafe fn input<S: Simd>(
+    points: &Points,
+    pixels: *const *const f32,
+    channels: usize,
+    v: *mut f32,
+    matrix: usize,
+) {
+    // SAFETY: the caller's.
+    unsafe {
+        match points.n {
+            6 => input_of::<S, 6>(points, pixels, channels, v, matrix),
+            _ => input_of::<S, 8>(points, pixels, channels, v, matrix),
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn input_of<S: Simd, const N: usize>(
+    points: &Points,
+    pixels: *const *const f32,
+    channels: usize,
+    v: *mut f32,
+    matrix: usize,
+) {
+    each_vector::<S>(channels, |c, lanes| {
+        // SAFETY: the caller's.
+        unsafe {
+            let mut half = [[S::splat(0.0); N]; N];
+            for j in 0..N {
+                let mut column = [S::splat(0.0); N];
+                for i in 0..N {
+                    column[i] = load::<S>((*pixels.add(i * N + j)).add(c), lanes);
+                }
+                half[j] = to_points::<S, N>(points, &column);
+            }
+            for i in 0..N {
+                let mut row = [S::splat(0.0); N];
+                for j in 0..N {
+                    row[j] = half[j][i];
+                }
+                let row = to_points::<S, N>(points, &row);
+                for j in 0..N {
+                    store::<S>(v.add((i * N + j) * matrix + c), row[j], lanes);
+                }
+            }
+        }
+    });
+}
+
+/// `ending(A^T m A)` of one tile: product `(i, j)` is at `m + (i*n + j)*matrix`; `pixels` are 4*4 pointers to
+/// `channels` elements each, row by row, null where the tile hangs over the picture.
+#[inline(always)]
+pub unsafe fn output<S: Simd>(
+    points: &Points,
+    m: *const f32,
+    matrix: usize,
+    channels: usize,
+    ending: Ending,
+    pixels: *const *mut f32,
+) {
+    // SAFETY: the caller's.
+    unsafe {
+        match points.n {
+            6 => output_of::<S, 6>(points, m, matrix, channels, ending, pixels),
+            _ => output_of::<S, 8>(points, m, matrix, channels, ending, pixels),
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn output_of<S: Simd, const N: usize>(
+    points: &Points,
+    m: *const f32,
+    matrix: usize,
+    channels: usize,
+    ending: Ending,
+    pixels: *const *mut f32,
+) {
+    each_vector::<S>(channels, |c, lanes| {
+        // SAFETY: the caller's.
+        unsafe {
+            let mut half = [[S::splat(0.0); OUTPUTS]; N];
+            for i in 0..N {
+                let mut row = [S::splat(0.0); N];
+                for j in 0..N {
+                    row[j] = load::<S>(m.add((i * N + j) * matrix + c), lanes);
+                }
+                half[i] = from_points::<S, N>(points, &row);
+            }
+            let bias =
+                if ending.bias.is_null() { S::splat(0.0) } else { load::<S>(ending.bias.add(c), lanes) };
+            for j in 0..OUTPUTS {
+                let mut column = [S::splat(0.0); N];
+                for i in 0..N {
+                    column[i] = half[i][j];
+                }
+                let column = from_points::<S, N>(points, &column);
+                for i in 0..OUTPUTS {
+                    let mut y = S::add(column[i], bias);
+                    if let Some(slope) = ending.slope {
+                        y = S::activate(y, S::splat(slope));
+                    }
+                    let pixel = *pixels.add(i * OUTPUTS + j);
+                    if !pixel.is_null() {
+                        store::<S>(pixel.add(c), y, lanes);
+                    }
+                }
+            }
+        }
+    });
+}
+
+/// `A y A^T` of one tile of gradients: `pixels` are 4*4 pointers to `channels` elements each; product `(i, j)` goes to
+/// `m + (i*n + j)*matrix`.
+#[inline(always)]
+pub unsafe fn gradient<S: Simd>(
+    points: &Points,
+    pixels: *const *const f32,
+    channels: usize,
+    m: *mut f32,
+    matrix: usize,
+) {
+    // SAFETY: the caller's.
+    unsafe {
+        match points.n {
+            6 => gradient_of::<S, 6>(points, pixels, channels, m, matrix),
+            _ => gradient_of::<S, 8>(points, pixels, channels, m, matrix),
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn gradient_of<S: Simd, const N: usize>(
+    points: &Points,
+    pixels: *const *const f32,
+    channels: usize,
+    m: *mut f32,
+    matrix: usize,
+) {
+    each_vector::<S>(channels, |c, lanes| {
+        // SAFETY: the caller's.
+        unsafe {
+            let mut half = [[S::splat(0.0); N]; OUTPUTS];
+            for j in 0..OUTPUTS {
+                let mut column = [S::splat(0.0); OUTPUTS];
+                for i in 0..OUTPUTS {
+                    column[i] = load::<S>((*pixels.add(i * OUTPUTS + j)).add(c), lanes);
+                }
+                half[j] = spread::<S, N>(points, &column);
+            }
+            for i in 0..N {
+                let mut row = [S::splat(0.0); OUTPUTS];
+                for j in 0..OUTPUTS {
+                    row[j] = half[j][i];
+                }
+                let row = spread::<S, N>(points, &row);
+                for j in 0..N {
+                    store::<S>(m.add((i * N + j) * matrix + c), row[j], lanes);
+                }
+            }
+        }
+    });
+}
+
+/// `G w G^T` for `lanes` input channels of one output channel: `w` points to the first of them at the first tap, and
+/// from tap to tap it is `channels` elements.
+#[inline(always)]
+pub unsafe fn weights<S: Simd>(
+    points: &Points,
+    w: *const f32,
+    channels: usize,
+    lanes: usize,
+    to: &WeightTarget,
+) {
+    // SAFETY: the caller's.
+    unsafe {
+        let (n, r) = (points.n, points.taps);
+        // [column of the kernel][point of the rows]
+        let mut half = [[S::splat(0.0); MOST]; 5];
+        for s in 0..r {
+            for k in 0..r {
+                let tap = if to.turned { r * r - 1 - (k * r + s) } else { k * r + s };
+                let w = load::<S>(w.add(tap * channels), lanes);
+                for i in 0..n {
+                    half[s][i] = S::fma(S::splat(points.g[i][k]), w, half[s][i]);
+                }
+            }
+        }
+        for i in 0..n {
+            for j in 0..n {
+                let mut u = S::splat(0.0);
+                for s in 0..r {
+                    u = S::fma(S::splat(points.g[j][s]), half[s][i], u);
+                }
+                let to_u = to.u.add((i * n + j) * to.matrix);
+                if to.lane == 1 {
+                    store::<S>(to_u, u, lanes);
+                } else {
+                    let mut column = [0.0; 16];
+                    S::store(column.as_mut_ptr(), u);
+                    for (l, u) in column.iter().enumerate().take(lanes) {
+                        *to_u.add(l * to.lane) = *u;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// `G^T u G` for one output channel: product `(i, j)` is at `u + (i*n + j)*matrix`; `w` gets `taps*taps` rows of
+/// `channels` input channels.
+#[inline(always)]
+pub unsafe fn weight_gradient<S: Simd>(
+    points: &Points,
+    u: *const f32,
+    matrix: usize,
+    channels: usize,
+    w: *mut f32,
+) {
+    each_vector::<S>(channels, |c, lanes| {
+        // SAFETY: the caller's.
+        unsafe {
+            let (n, r) = (points.n, points.taps);
+            let mut half = [[S::splat(0.0); MOST]; 5];
+            for i in 0..n {
+                for j in 0..n {
+                    let u = load::<S>(u.add((i * n + j) * matrix + c), lanes);
+                    for s in 0..r {
+                        half[s][i] = S::fma(S::splat(points.g[j][s]), u, half[s][i]);
+                    }
+                }
+            }
+            for k in 0..r {
+                for s in 0..r {
+                    let mut sum = S::splat(0.0);
+                    for i in 0..n {
+                        sum = S::fma(S::splat(points.g[i][k]), half[s][i], sum);
+                    }
+                    store::<S>(w.add((k * r + s) * channels + c), sum, lanes);
+                }
+            }
+        }
+    });
+}
