@@ -88,6 +88,10 @@ impl Model {
     pub fn new(settings: ModelSettings, seed: u64) -> Result<Self, ModelError> {
         let mut model = Self::without_parameters(settings)?;
         model.parameters = model.infos.iter().map(|info| info.initialise(seed)).collect();
+        // The depth network begins as noise, which a viewpoint turns into folds; scaled down, it begins as a plane.
+        let scale = model.settings.initial_depth_scale;
+        let last = model.networks.depth.1.end - 1;
+        model.parameters[last].data_mut().iter_mut().for_each(|weight| *weight *= scale);
         Ok(model)
     }
 
@@ -119,6 +123,11 @@ impl Model {
         &mut self.parameters
     }
 
+    /// Compares pictures by other features than those of the embedded weights, which have half precision.
+    pub fn set_vgg(&mut self, vgg: Vgg) {
+        self.vgg = Some(vgg);
+    }
+
     /// Refuses pictures of another shape than `[B,size,size,3]`.
     pub(crate) fn check_pictures(&self, pictures: &Tensor) -> Result<usize, ModelError> {
         let size = self.settings.image_size;
@@ -126,5 +135,31 @@ impl Model {
             Some([batch, height, width, 3]) if batch > 0 && height == size && width == size => Ok(batch),
             _ => Err(ModelError::Pictures { size, shape: pictures.shape().to_string() }),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn depth_can_begin_as_a_plane() {
+        let settings = ModelSettings {
+            width: 8,
+            code: 16,
+            encoder_width: 8,
+            initial_depth_scale: 0.0,
+            ..ModelSettings::default()
+        };
+        let pictures = Tensor::full([1, 64, 64, 3], 0.25);
+        let depth = Model::new(settings, 0).unwrap().predict(&pictures).unwrap().raw_depth;
+        assert!(depth.data().iter().all(|&raw| raw == 0.0));
+    }
+
+    #[test]
+    fn pictures_of_another_size_are_refused() {
+        let settings = ModelSettings { width: 8, code: 16, encoder_width: 8, ..ModelSettings::default() };
+        let error = Model::new(settings, 0).unwrap().predict(&Tensor::zeros([1, 32, 64, 3])).unwrap_err();
+        assert_eq!(error.to_string(), "the model takes pictures of shape [B,64,64,3], not [1, 32, 64, 3]");
     }
 }

@@ -58,6 +58,9 @@ pub struct ModelSettings {
     /// Where the rasteriser looks within a pixel: 0.5 as the original, 0 where the sampling grid puts the pixel
     #[arg(long, default_value_t = 0.5)]
     pub pixel_centre: f32,
+    /// Factor on the last layer of the depth network at the start: 1 as in the paper, smaller begins flatter
+    #[arg(long, default_value_t = 1.0)]
+    pub initial_depth_scale: f32,
     /// Mirror the depth for the second reconstruction
     #[arg(long, action = ArgAction::Set, default_value_t = true)]
     pub flip_depth: bool,
@@ -131,6 +134,7 @@ impl Preset {
             min_diffuse: 0.0,
             max_diffuse: 1.0,
             pixel_centre: 0.5,
+            initial_depth_scale: 1.0,
             flip_depth: true,
             flip_albedo: true,
             light: LightModel::Lambert,
@@ -216,6 +220,7 @@ impl ModelSettings {
             ("translation-range", self.translation_range),
             ("z-translation-range", self.z_translation_range),
             ("pixel-centre", self.pixel_centre),
+            ("initial-depth-scale", self.initial_depth_scale),
             ("flip-weight", self.flip_weight),
             ("perceptual-weight", self.perceptual_weight),
             ("smoothness-weight", self.smoothness_weight),

@@ -34,8 +34,10 @@ const FEATURE_SCALE: f32 = 58.395;
 /// Why the features cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub enum VggError {
-    /// The embedded file does not hold what it should: the program was built from a damaged checkout.
-    #[error("the embedded VGG16 weights are damaged ({0}); restore assets/vgg and build again")]
+    /// The file does not hold what it should; the embedded one: the program was built from a damaged checkout.
+    #[error(
+        "the VGG16 weights are damaged ({0}); if they are the embedded ones, restore assets/vgg and build again"
+    )]
     Damaged(String),
 }
 
@@ -51,15 +53,25 @@ impl Vgg {
     /// # Errors
     /// If the embedded file is damaged.
     pub fn new() -> std::result::Result<Self, VggError> {
+        Self::from_safetensors(WEIGHTS)
+    }
+
+    /// The features of other weights: a file with the names and layout of the embedded one, f16 or f32.
+    ///
+    /// # Errors
+    /// If the file lacks a layer or holds it in another shape or precision.
+    pub fn from_safetensors(bytes: &[u8]) -> std::result::Result<Self, VggError> {
         let damaged = |what: String| VggError::Damaged(what);
-        let file = SafeTensors::deserialize(WEIGHTS).map_err(|error| damaged(error.to_string()))?;
+        let file = SafeTensors::deserialize(bytes).map_err(|error| damaged(error.to_string()))?;
         let read = |name: String| -> std::result::Result<(Vec<f32>, Vec<usize>), VggError> {
             let view = file.tensor(&name).map_err(|error| damaged(error.to_string()))?;
-            if view.dtype() != Dtype::F16 {
-                return Err(damaged(format!("{name} is {:?}, not F16", view.dtype())));
-            }
-            let numbers =
-                view.data().chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32()).collect();
+            let numbers = match view.dtype() {
+                Dtype::F16 => {
+                    view.data().as_chunks::<2>().0.iter().map(|b| f16::from_le_bytes(*b).to_f32()).collect()
+                }
+                Dtype::F32 => view.data().as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
+                other => return Err(damaged(format!("{name} is {other:?}, neither F16 nor F32"))),
+            };
             Ok((numbers, view.shape().to_vec()))
         };
         let mut convolutions = Vec::new();
