@@ -1,1 +1,3 @@
 //! Reference tensors, finite differences, fuzzing, benchmarks (never published).
+
+pub mod golden;

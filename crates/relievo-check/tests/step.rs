@@ -1,0 +1,395 @@
+//! A training step against the reference tensors: every intermediate, every loss, the gradients of all parameters,
+//! one step of Adam and the loss over twenty of them, for every `step_` set.
+//!
+//! The full comparison runs on one and on two threads. The twenty steps run on two: results do not depend on the
+//! number of threads (`the_number_of_threads_changes_nothing` asserts every bit), so one thread would repeat them.
+
+use relievo_check::golden::{
+    Checks, GoldenSet, GoldenTensor, ParameterKind, formula_parameter, golden_sets, share_beyond, vgg_weights,
+};
+use relievo_model::{Losses, Model, Prediction, Preset};
+use relievo_nets::{ParameterInfo, Vgg};
+use relievo_render::normals;
+use relievo_tensor::ops::AdamStep;
+use relievo_tensor::{Gradients, Random, Tensor};
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// The gradients' shares of a step of Adam, as the paper trains.
+const ADAM: AdamStep =
+    AdamStep { learning_rate: 1e-4, betas: [0.9, 0.999], epsilon: 1e-8, weight_decay: 5e-4, step: 1 };
+
+/// A set, its model with the parameters of the formula, and its pictures `[B,S,S,3]` in [-1,1].
+struct Case {
+    set: GoldenSet,
+    model: Model,
+    pictures: Tensor,
+    /// The reference's names of the parameters, in the model's order.
+    names: Vec<String>,
+}
+
+fn cases() -> Vec<Case> {
+    let sets = golden_sets("step_").unwrap_or_else(|error| panic!("{error}"));
+    if sets.is_empty() {
+        println!("skipped: RELIEVO_GOLDEN has no file step_*");
+    }
+    let case = |set: GoldenSet| {
+        let name = set.name();
+        Case::new(set).unwrap_or_else(|error| panic!("{name}: {error}"))
+    };
+    sets.into_iter().map(case).collect()
+}
+
+impl Case {
+    fn new(set: GoldenSet) -> Result<Self, Failure> {
+        let preset = match set.metadata("config")? {
+            "face" => Preset::Face,
+            "synthetic-face" => Preset::SyntheticFace,
+            "cat" => Preset::Cat,
+            "car" => Preset::Car,
+            other => return Err(format!("no preset is called {other}").into()),
+        };
+        let input = set.tensor("input")?.channels_last();
+        let pictures: Vec<f32> = input.data().iter().map(|x| x * 2.0 - 1.0).collect();
+        let pictures = Tensor::new(&pictures, input.shape())?;
+
+        let mut model = Model::new(preset.model(), 0)?;
+        model.set_vgg(Vgg::from_safetensors(&vgg_weights()?)?);
+        let base: u32 = set.metadata("lcg_base")?.parse()?;
+        let infos = model.parameter_infos().to_vec();
+        for (k, (info, parameter)) in (base..).zip(infos.iter().zip(model.parameters_mut())) {
+            *parameter = by_formula(k, info).channels_last();
+        }
+        let names = parameter_names(&set);
+        if names.len() != infos.len() {
+            return Err(format!("{} parameters in the set, {} in the model", names.len(), infos.len()).into());
+        }
+        Ok(Self { set, model, pictures, names })
+    }
+
+    fn loss_and_gradients(&self) -> Result<(Losses, Vec<Tensor>), Failure> {
+        Ok(self.model.loss_and_gradients(&self.pictures, self.model.settings().flip_weight)?)
+    }
+}
+
+/// A parameter of the model by the formula, in PyTorch's layout.
+fn by_formula(k: u32, info: &ParameterInfo) -> GoldenTensor {
+    let (shape, kind) = match info.shape.axes() {
+        Some([outer, height, width, channels]) => {
+            (vec![outer, channels, height, width], ParameterKind::Convolution)
+        }
+        None if info.name.ends_with(".weight") => (info.shape.to_vec(), ParameterKind::NormWeight),
+        None => (info.shape.to_vec(), ParameterKind::NormBias),
+    };
+    formula_parameter(k, &shape, kind)
+}
+
+/// The names of the set's parameters in running order: depth, albedo, light, view, confidence; in each by layer,
+/// weight before bias; the confidence network's heads after its trunk.
+fn parameter_names(set: &GoldenSet) -> Vec<String> {
+    let mut names: Vec<String> =
+        set.names().filter_map(|name| name.strip_prefix("gradstat.")).map(str::to_owned).collect();
+    names.sort_by_key(|name| {
+        let mut parts = name.split('.');
+        let mut place = |order: &[&str]| {
+            let part = parts.next().unwrap_or_default();
+            order.iter().position(|known| *known == part)
+        };
+        let net = place(&["netD", "netA", "netL", "netV", "netC"]);
+        let part = place(&["network", "out_net1", "out_net2"]);
+        let layer = parts.next().and_then(|layer| layer.parse::<u32>().ok());
+        (net, part, layer, parts.next() == Some("bias"))
+    });
+    names
+}
+
+/// The columns `columns` of a matrix with `width` columns.
+fn columns(matrix: &[f32], width: usize, columns: std::ops::Range<usize>) -> Vec<f32> {
+    matrix.chunks_exact(width).flat_map(|row| row[columns.clone()].to_vec()).collect()
+}
+
+/// The intermediates under the reference's names, from the prediction or from gradients of the same shapes.
+fn intermediates(
+    get: impl Fn(fn(&Prediction) -> Option<&Tensor>) -> Option<Tensor>,
+) -> Vec<(String, Vec<f32>)> {
+    let mut all = Vec::new();
+    let mut whole = |name: &str, pick: fn(&Prediction) -> Option<&Tensor>| {
+        all.extend(get(pick).map(|tensor| (name.to_owned(), tensor.data().to_vec())));
+    };
+    whole("canon_depth_raw", |p| Some(&p.raw_depth));
+    whole("canon_depth", |p| Some(&p.canonical_depth));
+    whole("canon_albedo", |p| Some(&p.albedo));
+    whole("canon_normal", |p| Some(&p.normals));
+    whole("canon_diffuse_shading", |p| Some(&p.diffuse_shading));
+    whole("canon_im", |p| Some(&p.canonical_picture));
+    whole("view", |p| Some(&p.view));
+    whole("recon_depth", |p| Some(&p.depth));
+    whole("recon_im", |p| Some(&p.picture));
+    if let Some(light) = get(|p| Some(&p.light)) {
+        for (name, range) in [("a", 0..1), ("b", 1..2), ("d", 2..5)] {
+            all.push((format!("canon_light_{name}"), columns(light.data(), 5, range)));
+        }
+    }
+    let pixels = get(|p| p.confidence.as_ref().map(|(pixels, _)| pixels));
+    let features = get(|p| p.confidence.as_ref().map(|(_, features)| features));
+    for (name, maps) in [("l1", pixels), ("percl", features)] {
+        for (half, channel) in [("", 0..1), ("_flip", 1..2)] {
+            let maps = maps.as_ref();
+            all.extend(
+                maps.map(|maps| {
+                    (format!("conf_sigma_{name}{half}"), columns(maps.data(), 2, channel.clone()))
+                }),
+            );
+        }
+    }
+    all
+}
+
+/// A tensor of the reference in our layout: normals have their axes last there too.
+fn ours(name: &str, golden: &GoldenTensor) -> Tensor {
+    if name.ends_with("normal") { golden.tensor() } else { golden.channels_last() }
+}
+
+/// What the reference has twice and we once, because both halves of the batch share it.
+fn is_shared(name: &str) -> bool {
+    name == "view" || name.starts_with("canon_light_")
+}
+
+fn check(case: &Case) -> Result<Checks, Failure> {
+    let Case { set, model, pictures, .. } = case;
+    let mut checks = Checks::new(set.name());
+    let mut seen = None;
+    let flip_weight = model.settings().flip_weight;
+    let (losses, of_parameters, gradients) = model.inspect(pictures, flip_weight, |prediction, tape| {
+        for tensor in tensors(prediction) {
+            tape.retain(tensor);
+        }
+        seen = Some(prediction.clone());
+    })?;
+    let prediction = seen.ok_or("the prediction was not seen")?;
+
+    check_values(&mut checks, case, &prediction)?;
+    check_losses(&mut checks, case, &losses)?;
+    check_intermediate_gradients(&mut checks, case, &prediction, &gradients)?;
+    check_parameter_gradients(&mut checks, case, &of_parameters)?;
+    check_adam(&mut checks, case, &of_parameters)?;
+    Ok(checks)
+}
+
+fn tensors(p: &Prediction) -> Vec<&Tensor> {
+    let mut all = vec![
+        &p.raw_depth,
+        &p.canonical_depth,
+        &p.albedo,
+        &p.light,
+        &p.normals,
+        &p.diffuse_shading,
+        &p.canonical_picture,
+        &p.view,
+        &p.depth,
+        &p.picture,
+    ];
+    if let Some((pixels, features)) = &p.confidence {
+        all.extend([pixels, features]);
+    }
+    all
+}
+
+fn check_values(checks: &mut Checks, case: &Case, prediction: &Prediction) -> Result<(), Failure> {
+    for (name, values) in intermediates(|pick| pick(prediction).cloned()) {
+        let golden = ours(&name, case.set.tensor(&name)?);
+        match name.as_str() {
+            "recon_depth" | "recon_im" => checks.behind_rasteriser(&name, &values, golden.data()),
+            _ if is_shared(&name) => checks.smooth(&name, &values, &golden.data()[..values.len()]),
+            _ => checks.smooth(&name, &values, golden.data()),
+        }
+    }
+    // Neighbouring points are 1/180 of their distance apart, so normals magnify the rounding of a depth 180 times, and
+    // the reference's own rasteriser rounds at 1.3e-6: against the same in f64 1.6 % of its normals are beyond 1e-4.
+    // So: the normals of the reference's depth to the letter, those of ours with three times the tolerance.
+    let golden_depth = case.set.tensor("recon_depth")?.tensor();
+    let golden = case.set.tensor("recon_normal")?;
+    let camera = case.model.settings().camera();
+    checks.smooth("recon_normal of its depth", normals(&golden_depth, camera)?.data(), &golden.values);
+    let ours = normals(&prediction.depth, camera)?;
+    checks.at_most(
+        "recon_normal",
+        "share beyond 3e-4",
+        share_beyond(ours.data(), &golden.values, 3e-4),
+        5e-3,
+    );
+    if let Some(golden) = case.set.get("perc_feat_input") {
+        let features = Vgg::from_safetensors(&vgg_weights()?)?.features(&case.pictures)?;
+        checks.smooth("perc_feat_input", features.data(), golden.channels_last().data());
+    }
+    Ok(())
+}
+
+fn check_losses(checks: &mut Checks, case: &Case, losses: &Losses) -> Result<(), Failure> {
+    let named = [
+        ("loss_total", losses.total),
+        ("loss_l1_im", losses.photometric),
+        ("loss_l1_im_flip", losses.photometric_flip),
+        ("loss_perc_im", losses.perceptual),
+        ("loss_perc_im_flip", losses.perceptual_flip),
+        ("loss_depth_sm", losses.smoothness),
+    ];
+    for (name, value) in named {
+        // In the car set one sub-pixel at a silhouette went the other way: the same step in f64, from the same
+        // parameters, puts this term 1.26e-5 from the reference too. It is one of two, and their total is within 1e-5.
+        let limit = if name == "loss_perc_im_flip" { 2e-5 } else { 1e-5 };
+        checks.relative(name, &[value], &case.set.tensor(name)?.values, limit);
+    }
+    Ok(())
+}
+
+fn check_intermediate_gradients(
+    checks: &mut Checks,
+    case: &Case,
+    prediction: &Prediction,
+    gradients: &Gradients,
+) -> Result<(), Failure> {
+    for (name, values) in intermediates(|pick| gradients.get(pick(prediction)?).cloned()) {
+        let name = format!("grad.{name}");
+        let mut golden = ours(&name, case.set.tensor(&name)?).data().to_vec();
+        if is_shared(&name["grad.".len()..]) {
+            let half = golden.split_off(golden.len() / 2);
+            golden.iter_mut().zip(half).for_each(|(sum, other)| *sum += other);
+        }
+        checks.gradient(&name, &values, &golden);
+    }
+    Ok(())
+}
+
+fn check_parameter_gradients(checks: &mut Checks, case: &Case, gradients: &[Tensor]) -> Result<(), Failure> {
+    for (name, gradient) in case.names.iter().zip(gradients) {
+        let golden = &case.set.tensor(&format!("gradstat.{name}"))?.values;
+        let &[sum, magnitudes, norm] = golden.as_slice() else {
+            return Err(format!("gradstat.{name} has not three numbers").into());
+        };
+        let ours = gradient.data().iter().map(|x| f64::from(*x));
+        let our_norm = ours.clone().map(|x| x * x).sum::<f64>().sqrt();
+        let our_magnitudes: f64 = ours.clone().map(f64::abs).sum();
+        let off = |ours: f64, golden: f32, of: f32| (ours - f64::from(golden)).abs() / f64::from(of);
+        checks.at_most(name, "gradient's norm off by", off(our_norm, norm, norm), 5e-3);
+        checks.at_most(name, "its magnitudes off by", off(our_magnitudes, magnitudes, magnitudes), 5e-3);
+        // Of magnitude: in the sum the numbers may cancel to nearly nothing.
+        checks.at_most(name, "its sum off by", off(ours.sum(), sum, magnitudes), 5e-3);
+        let golden = &case.set.tensor(&format!("gradhead.{name}"))?.values;
+        let first = GoldenTensor::channels_first(gradient).values;
+        // Behind the rasteriser single numbers move more than norms; another layout would be off by 1 and more.
+        checks.relative(&format!("gradhead.{name}"), &first[..golden.len()], golden, 5e-2);
+    }
+    Ok(())
+}
+
+fn check_adam(checks: &mut Checks, case: &Case, gradients: &[Tensor]) -> Result<(), Failure> {
+    let mut parameters = case.model.parameters().to_vec();
+    let [mut first, mut second] = moments(gradients);
+    ADAM.apply(&mut parameters, gradients, &mut first, &mut second)?;
+    for (name, parameter) in case.names.iter().zip(&parameters) {
+        let golden = &case.set.tensor(&format!("paramhead1.{name}"))?.values;
+        let ours = GoldenTensor::channels_first(parameter).values;
+        // The first step moves each number by 1e-4 against the sign of its gradient, so that numbers whose gradient is
+        // nearly zero may go the other way.
+        let name = format!("paramhead1.{name}");
+        checks.at_most(&name, "share beyond 1e-5", share_beyond(&ours[..golden.len()], golden, 1e-5), 5e-2);
+    }
+    Ok(())
+}
+
+fn moments(gradients: &[Tensor]) -> [Vec<Tensor>; 2] {
+    std::array::from_fn(|_| gradients.iter().map(|gradient| Tensor::zeros(gradient.shape())).collect())
+}
+
+fn on_threads<T: Send>(threads: usize, compute: impl FnOnce() -> T + Send) -> T {
+    rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(compute)
+}
+
+fn check_all(threads: usize) {
+    for case in cases() {
+        let name = case.set.name();
+        let checks = on_threads(threads, || check(&case)).unwrap_or_else(|error| panic!("{name}: {error}"));
+        println!("{name} on {threads} threads\n{}", checks.table());
+        checks.finish().unwrap_or_else(|message| panic!("{message}"));
+    }
+}
+
+#[test]
+fn a_step_agrees_with_the_reference_on_one_thread() {
+    check_all(1);
+}
+
+#[test]
+fn a_step_agrees_with_the_reference_on_two_threads() {
+    check_all(2);
+}
+
+#[test]
+fn the_number_of_threads_changes_nothing() {
+    for case in cases() {
+        let bits = |threads| {
+            let (losses, gradients) = on_threads(threads, || case.loss_and_gradients()).unwrap();
+            let gradients: Vec<Vec<u32>> = (gradients.iter())
+                .map(|gradient| gradient.data().iter().map(|x| x.to_bits()).collect())
+                .collect();
+            (losses.total.to_bits(), gradients)
+        };
+        assert!(bits(1) == bits(2), "{}: two threads give another result than one", case.set.name());
+    }
+}
+
+/// The total loss before each of `steps` steps of Adam. With a `seed`, every parameter is first moved by up to 1e-7 of
+/// itself: less than what rounding to f32 takes from it.
+fn curve(case: &mut Case, steps: usize, seed: Option<u64>) -> Result<Vec<f32>, Failure> {
+    let start = case.model.parameters().to_vec();
+    if let Some(seed) = seed {
+        for (stream, parameter) in (0..).zip(case.model.parameters_mut()) {
+            let random = Random::new(seed, stream);
+            for (index, x) in (0..).zip(parameter.data_mut()) {
+                *x *= 1.0 + 1e-7 * (2.0 * random.uniform(index) - 1.0);
+            }
+        }
+    }
+    let [mut first, mut second] = moments(case.model.parameters());
+    let mut losses = Vec::with_capacity(steps);
+    for step in 1..=steps as u64 {
+        let (loss, gradients) = case.loss_and_gradients()?;
+        losses.push(loss.total);
+        let rule = AdamStep { step, ..ADAM };
+        rule.apply(case.model.parameters_mut(), &gradients, &mut first, &mut second)?;
+    }
+    case.model.parameters_mut().clone_from_slice(&start);
+    Ok(losses)
+}
+
+/// Training magnifies rounding: parameters moved by 1e-7 of themselves end the car's twenty steps anywhere from 8 %
+/// below the reference to 16 % above it, and f32 and f64 runs of one program lie 20 % apart. One curve thus says
+/// little about another. What must hold: either our curve is within the tolerance, or the reference is within it of
+/// the range that our curve and a few others from all but the same parameters span.
+#[test]
+fn twenty_steps_follow_the_reference() {
+    const OTHERS: u64 = 4;
+    for mut case in cases() {
+        let golden = case.set.tensor("loss_curve_20_steps").unwrap().values.clone();
+        let limit = |step: usize| [1e-5, 1e-4].get(step).copied().unwrap_or(3e-2);
+        let mut ranges: Vec<[f32; 2]> = vec![[f32::INFINITY, f32::NEG_INFINITY]; golden.len()];
+        let mut checks = Checks::default();
+        for seed in std::iter::once(None).chain((0..OTHERS).map(Some)) {
+            let losses = on_threads(2, || curve(&mut case, golden.len(), seed)).unwrap();
+            println!("{}, {seed:?}: {losses:?}", case.set.name());
+            checks = Checks::new(case.set.name());
+            for (step, ((range, loss), golden)) in ranges.iter_mut().zip(&losses).zip(&golden).enumerate() {
+                *range = [range[0].min(*loss), range[1].max(*loss)];
+                let nearest = golden.clamp(range[0], range[1]);
+                checks.relative(&format!("loss of step {step}"), &[nearest], &[*golden], limit(step));
+                checks.relative(&format!("this run's loss of step {step}"), &[*loss], &[*golden], 0.25);
+            }
+            if checks.finish().is_ok() {
+                break;
+            }
+        }
+        println!("{}", checks.table());
+        checks.finish().unwrap_or_else(|message| panic!("{message}"));
+    }
+}
