@@ -3,6 +3,8 @@
 
 use rayon::prelude::*;
 
+use crate::ops::vectorised::vectorised;
+
 /// Extents of pictures and grids.
 #[derive(Clone, Copy)]
 pub struct Layout {
@@ -73,7 +75,7 @@ impl Cell {
         [left * top, self.along * top, left * self.down, self.along * self.down]
     }
 
-    /// Which of the four pixels lie inside, and where each starts in the picture.
+    /// Of the four pixels, those inside: which it is and where it starts in the picture.
     #[inline(always)]
     fn pixels(&self, layout: Layout) -> impl Iterator<Item = (usize, usize)> {
         let (channels, line) = (layout.channels as isize, (layout.width * layout.channels) as isize);
@@ -90,36 +92,15 @@ pub fn forward(layout: Layout, picture: &[f32], grid: &[f32], y: &mut [f32]) {
     pictures.zip(outputs).for_each(|(picture, (grid, y))| {
         let rows =
             grid.par_chunks(layout.columns * 2).zip(y.par_chunks_mut(layout.columns * layout.channels));
-        rows.for_each(|(grid, y)| {
-            for (place, y) in grid.chunks_exact(2).zip(y.chunks_exact_mut(layout.channels)) {
-                let cell = Cell::at(layout, place);
-                let weights = cell.weights();
-                y.fill(0.0);
-                for (i, start) in cell.pixels(layout) {
-                    for (y, value) in y.iter_mut().zip(&picture[start..start + layout.channels]) {
-                        *y += weights[i] * value;
-                    }
-                }
-            }
-        });
+        rows.for_each(|(grid, y)| sample_row(layout, picture, grid, y));
     });
 }
 
 /// The gradient of the pictures.
 pub fn picture_gradient(layout: Layout, grid: &[f32], dy: &[f32], dpicture: &mut [f32]) {
     let gradients = grid.par_chunks(layout.grid()).zip(dy.par_chunks(layout.output()));
-    dpicture.par_chunks_mut(layout.picture()).zip(gradients).for_each(|(dpicture, (grid, dy))| {
-        dpicture.fill(0.0);
-        for (place, dy) in grid.chunks_exact(2).zip(dy.chunks_exact(layout.channels)) {
-            let cell = Cell::at(layout, place);
-            let weights = cell.weights();
-            for (i, start) in cell.pixels(layout) {
-                for (sum, dy) in dpicture[start..start + layout.channels].iter_mut().zip(dy) {
-                    *sum += weights[i] * dy;
-                }
-            }
-        }
-    });
+    let pictures = dpicture.par_chunks_mut(layout.picture()).zip(gradients);
+    pictures.for_each(|(dpicture, (grid, dy))| scatter(layout, grid, dy, dpicture));
 }
 
 /// The gradient of the grids from pictures, grids and dy.
@@ -130,23 +111,56 @@ pub fn grid_gradient(layout: Layout, [picture, grid, dy]: [&[f32]; 3], dgrid: &m
     inputs.zip(outputs).for_each(|((picture, grid), (dy, dgrid))| {
         let places = grid.par_chunks(layout.columns * 2).zip(dgrid.par_chunks_mut(layout.columns * 2));
         let rows = places.zip(dy.par_chunks(layout.columns * layout.channels));
-        rows.for_each(|((grid, dgrid), dy)| {
-            let places = grid.chunks_exact(2).zip(dgrid.chunks_exact_mut(2));
-            for ((place, dplace), dy) in places.zip(dy.chunks_exact(layout.channels)) {
-                let cell = Cell::at(layout, place);
-                // dy times the value of each of the four pixels.
-                let mut products = [0.0; 4];
-                for (i, start) in cell.pixels(layout) {
-                    let pixel = &picture[start..start + layout.channels];
-                    products[i] = pixel.iter().zip(dy).map(|(value, dy)| value * dy).sum();
-                }
-                let [top_left, top_right, bottom_left, bottom_right] = products;
-                let (left, top) = (1.0 - cell.along, 1.0 - cell.down);
-                dplace[0] =
-                    scale[0] * (top * (top_right - top_left) + cell.down * (bottom_right - bottom_left));
-                dplace[1] =
-                    scale[1] * (left * (bottom_left - top_left) + cell.along * (bottom_right - top_right));
-            }
-        });
+        rows.for_each(|((grid, dgrid), dy)| slopes_of_row(layout, scale, [picture, grid, dy], dgrid));
     });
+}
+
+vectorised! {
+    /// y of a row of places.
+    fn sample_row(layout: Layout, picture: &[f32], grid: &[f32], y: &mut [f32]) {
+        for (place, y) in grid.chunks_exact(2).zip(y.chunks_exact_mut(layout.channels)) {
+            let cell = Cell::at(layout, place);
+            let weights = cell.weights();
+            y.fill(0.0);
+            for (i, start) in cell.pixels(layout) {
+                for (y, value) in y.iter_mut().zip(&picture[start..start + layout.channels]) {
+                    *y += weights[i] * value;
+                }
+            }
+        }
+    }
+
+    /// The gradient of a picture.
+    fn scatter(layout: Layout, grid: &[f32], dy: &[f32], dpicture: &mut [f32]) {
+        dpicture.fill(0.0);
+        for (place, dy) in grid.chunks_exact(2).zip(dy.chunks_exact(layout.channels)) {
+            let cell = Cell::at(layout, place);
+            let weights = cell.weights();
+            for (i, start) in cell.pixels(layout) {
+                for (sum, dy) in dpicture[start..start + layout.channels].iter_mut().zip(dy) {
+                    *sum += weights[i] * dy;
+                }
+            }
+        }
+    }
+
+    /// The gradient of a row of places.
+    fn slopes_of_row(layout: Layout, scale: [f32; 2], inputs: [&[f32]; 3], dgrid: &mut [f32]) {
+        let [picture, grid, dy] = inputs;
+        let places = grid.chunks_exact(2).zip(dgrid.chunks_exact_mut(2));
+        for ((place, dplace), dy) in places.zip(dy.chunks_exact(layout.channels)) {
+            let cell = Cell::at(layout, place);
+            // dy times the value of each of the four pixels.
+            let mut products = [0.0f32; 4];
+            for (i, start) in cell.pixels(layout) {
+                for (value, dy) in picture[start..start + layout.channels].iter().zip(dy) {
+                    products[i] += value * dy;
+                }
+            }
+            let [top_left, top_right, bottom_left, bottom_right] = products;
+            let (left, top) = (1.0 - cell.along, 1.0 - cell.down);
+            dplace[0] = scale[0] * (top * (top_right - top_left) + cell.down * (bottom_right - bottom_left));
+            dplace[1] = scale[1] * (left * (bottom_left - top_left) + cell.along * (bottom_right - top_right));
+        }
+    }
 }
