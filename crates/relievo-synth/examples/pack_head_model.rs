@@ -9,7 +9,7 @@
 //! move: differences from one such vertex to the next, as variable-length integers, which deflate then takes by half.
 //! `src/asset.rs` is the reader, and says the layout.
 
-use std::{collections::HashMap, env, fs, io::Write};
+use std::{env, fs, io::Write};
 
 use anyhow::{Context, Result, bail, ensure};
 use flate2::{Compression, GzBuilder};
@@ -68,15 +68,12 @@ fn main() -> Result<()> {
             values.len() == names.len() * vertices.len(),
             "basis {basis} has another shape than its names"
         );
-        let kept: HashMap<_, _> = names
-            .iter()
-            .enumerate()
-            .filter(|(_, name)| !LEFT_OUT.iter().any(|part| name.contains(part)))
-            .map(|(k, name)| (k, name))
-            .collect();
-        packed.extend(u32::try_from(kept.len())?.to_le_bytes());
-        for (k, target) in values.chunks_exact(vertices.len()).enumerate() {
-            let Some(name) = kept.get(&k) else { continue };
+        let is_kept = |name: &String| !LEFT_OUT.iter().any(|part| name.contains(part));
+        packed.extend(u32::try_from(names.iter().filter(|name| is_kept(name)).count())?.to_le_bytes());
+        for (name, target) in names.iter().zip(values.chunks_exact(vertices.len())) {
+            if !is_kept(name) {
+                continue;
+            }
             let name = name.rsplit_once("macrodetails/").map_or(name.as_str(), |(_, tail)| tail);
             packed.push(u8::try_from(name.len())?);
             packed.extend(name.as_bytes());
@@ -110,11 +107,12 @@ fn write_target(packed: &mut Vec<u8>, target: &[f32], centred: bool) {
         write_integer(packed, vertex as i32 - last);
         last = vertex as i32;
     }
+    let displacements: Vec<[i32; 3]> = moved.iter().map(|&vertex| rounded[vertex]).collect();
     for axis in 0..3 {
         let mut last = 0;
-        for &vertex in &moved {
-            write_integer(packed, rounded[vertex][axis] - last);
-            last = rounded[vertex][axis];
+        for displacement in &displacements {
+            write_integer(packed, displacement[axis] - last);
+            last = displacement[axis];
         }
     }
 }

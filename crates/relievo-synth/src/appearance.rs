@@ -17,6 +17,8 @@ pub(crate) type Colour = [f32; 3];
 pub(crate) struct Place {
     /// Position on the undeformed head, decimetres.
     pub position: [f32; 3],
+    /// Position on the surface spread out, decimetres; mirrored places have opposite first coordinates.
+    pub wrap: [f32; 2],
     /// Region masks there, in [0, 1].
     pub masks: [f32; 5],
     pub part: Part,
@@ -61,6 +63,8 @@ pub(crate) struct Appearance {
 struct Brow {
     height: f32,
     arch: f32,
+    /// How much higher the inner end is than the outer.
+    tilt: f32,
     thickness: f32,
     inner: f32,
     outer: f32,
@@ -79,13 +83,13 @@ struct Eyes {
 
 /// Skin from the lightest to the darkest, evenly spaced in melanin.
 const SKIN: [Colour; 7] = [
-    [0.95, 0.80, 0.72],
-    [0.91, 0.73, 0.62],
-    [0.82, 0.62, 0.49],
-    [0.70, 0.50, 0.37],
-    [0.54, 0.36, 0.26],
-    [0.39, 0.25, 0.18],
-    [0.28, 0.18, 0.135],
+    [0.97, 0.82, 0.74],
+    [0.93, 0.74, 0.63],
+    [0.85, 0.64, 0.50],
+    [0.73, 0.51, 0.37],
+    [0.57, 0.37, 0.26],
+    [0.42, 0.265, 0.185],
+    [0.30, 0.19, 0.14],
 ];
 
 /// Middle of an eyeball on the base mesh (|x|), and its radius.
@@ -135,14 +139,15 @@ impl Appearance {
             redness: draws.between(0.4, 1.5),
             roughness: draws.between(0.6, 1.5),
             wrinkles: (old * 1.1 - 0.15).max(0.0) * draws.between(0.5, 1.0),
-            freckles: if melanin < 0.35 && draws.chance(0.25) { draws.between(0.15, 0.6) } else { 0.0 },
+            freckles: if melanin < 0.35 && draws.chance(0.25) { draws.between(0.1, 0.4) } else { 0.0 },
             eye_shadow: if made_up { draws.between(0.0, 0.55) } else { draws.between(0.0, 0.2) },
             lips,
             lip_strength: draws.between(0.6, 1.0) * (1.0 - 0.25 * male),
-            lashes: draws.between(0.35, 0.7) + if made_up { 0.25 } else { 0.0 },
+            lashes: draws.between(0.3, 0.55) + if made_up { 0.25 } else { 0.0 },
             brow: Brow {
                 height: 7.445 + 0.018 * draws.bell(),
                 arch: draws.between(0.0, 0.045) * (1.2 - 0.5 * male),
+                tilt: 0.012 + 0.012 * draws.bell(),
                 thickness: (0.022 + 0.012 * male) * draws.between(0.65, 1.35),
                 inner: draws.between(0.07, 0.15),
                 outer: draws.between(0.48, 0.58),
@@ -186,7 +191,7 @@ impl Appearance {
             Part::Skin => self.skin(place),
             Part::LeftEye | Part::RightEye => self.eyes.albedo(place, self.fine),
             Part::Teeth => self.teeth(place.position),
-            Part::Curtain => self.hair.colour(place.position),
+            Part::Curtain => self.hair.colour(place.wrap),
         };
         colour.map(|c| c.clamp(0.0, 1.0))
     }
@@ -194,23 +199,25 @@ impl Appearance {
     fn skin(&self, place: &Place) -> Colour {
         let [x, y, z] = place.position;
         let m = x.abs();
+        let [around, down] = place.wrap;
+        let s = around.abs();
         let front = smoothstep(0.7, 0.95, z);
         if y < self.neckline {
-            let weave = self.fine.at([m * 40.0, y * 40.0, z * 40.0]);
+            let weave = self.fine.at([s * 40.0, down * 40.0]);
             return self.cloth.map(|c| c * (1.0 + 0.15 * weave));
         }
-        let scalp = self.hair.line(place.position) - place.mask(Region::Ears) * 2.0;
-        let hair_cover = self.hair.cover(scalp, place.position);
+        let scalp = self.hair.line(place.position, place.wrap) - place.mask(Region::Ears) * 2.0;
+        let hair_cover = self.hair.cover(scalp, place.wrap);
         if hair_cover >= 1.0 {
-            return self.hair.colour(place.position);
+            return self.hair.colour(place.wrap);
         }
 
         // Texture: blotches, pores, and a little that the other half does not have.
-        let blotch = self.mottle.at([m * 3.5, y * 3.5, z * 3.5]);
-        let grain = self.mottle.at([m * 14.0, y * 14.0 + 50.0, z * 14.0]);
-        let pores = self.fine.at([m * 42.0, y * 42.0, z * 42.0]);
-        let uneven = self.uneven.at([x * 6.0, y * 6.0, z * 6.0]);
-        let light = 1.0 + self.roughness * (0.05 * blotch + 0.05 * grain + 0.065 * pores + 0.025 * uneven);
+        let blotch = self.mottle.at([s * 3.5, down * 3.5]);
+        let grain = self.mottle.at([s * 14.0 + 80.0, down * 14.0]);
+        let pores = self.fine.at([s * 42.0, down * 42.0]);
+        let uneven = self.uneven.at([around * 6.0, down * 6.0]);
+        let light = 1.0 + self.roughness * (0.045 * blotch + 0.045 * grain + 0.055 * pores + 0.02 * uneven);
 
         // Blood: cheeks, nose, ears, chin.
         let spot = |cx: f32, cy: f32, r: f32| {
@@ -226,16 +233,18 @@ impl Appearance {
         ];
 
         // Under the eyes; the fold above them.
-        let bag = spot(0.28, 7.15, 0.075);
-        let lid = spot(0.31, 7.355, 0.085) * self.eye_shadow;
-        darken(&mut colour, [0.20, 0.26, 0.22], bag * (0.5 + 0.5 * self.wrinkles));
-        darken(&mut colour, [0.55, 0.60, 0.50], lid);
+        if (y - 7.25).abs() < 0.3 {
+            let bag = spot(0.28, 7.15, 0.075);
+            let lid = spot(0.31, 7.355, 0.085) * self.eye_shadow;
+            darken(&mut colour, [0.20, 0.26, 0.22], bag * (0.5 + 0.5 * self.wrinkles));
+            darken(&mut colour, [0.55, 0.60, 0.50], lid);
+        }
 
         if self.wrinkles > 0.0 {
             colour = self.wrinkle(colour, m, y, front);
         }
         if self.freckles > 0.0 {
-            let speck = self.spots.at([m * 38.0, y * 38.0, z * 38.0]);
+            let speck = self.spots.at([s * 38.0, down * 38.0]);
             let here = spot(0.3, 7.0, 0.35) + spot(0.0, 7.0, 0.2);
             darken(
                 &mut colour,
@@ -250,14 +259,16 @@ impl Appearance {
         }
 
         // Nostrils: dark inside.
-        let nostril =
-            ((m - 0.085) / 0.05).powi(2) + ((y - 6.845) / 0.028).powi(2) + ((z - 1.5) / 0.09).powi(2);
-        darken(&mut colour, [0.75, 0.8, 0.8], smoothstep(1.3, 0.3, nostril));
+        if (y - 6.845).abs() < 0.05 {
+            let nostril =
+                ((m - 0.085) / 0.05).powi(2) + ((y - 6.845) / 0.028).powi(2) + ((z - 1.5) / 0.09).powi(2);
+            darken(&mut colour, [0.75, 0.8, 0.8], smoothstep(1.3, 0.3, nostril));
+        }
 
         // Lips, with their fine vertical lines.
         let lips = smoothstep(0.25, 0.75, place.mask(Region::Lips)) * self.lip_strength;
         if lips > 0.0 {
-            let line = self.fine.at([m * 55.0, y * 8.0, 3.0]);
+            let line = self.fine.at([m * 55.0, y * 8.0]);
             colour = mix(colour, self.lips.map(|c| c * (1.0 + 0.14 * line + 0.04 * pores)), lips);
         }
         let inside = place.mask(Region::InsideMouth);
@@ -272,14 +283,14 @@ impl Appearance {
         colour = mix(colour, [0.09, 0.06, 0.05], rim * self.lashes * (0.35 + 0.65 * upper));
 
         if hair_cover > 0.0 {
-            colour = mix(colour, self.hair.colour(place.position), hair_cover);
+            colour = mix(colour, self.hair.colour(place.wrap), hair_cover);
         }
         colour
     }
 
     /// Lines across the forehead and from the nose to the mouth's corners.
     fn wrinkle(&self, colour: Colour, m: f32, y: f32, front: f32) -> Colour {
-        let wave = self.mottle.at([m * 2.0, y * 26.0, 9.0]);
+        let wave = self.mottle.at([m * 2.5 + 160.0, y * 34.0]);
         let forehead = smoothstep(7.5, 7.58, y) * smoothstep(8.0, 7.85, y) * smoothstep(0.55, 0.35, m);
         let fold_x = 0.13 + (6.87 - y) * 0.55;
         let fold =
@@ -287,10 +298,10 @@ impl Appearance {
         let crow = smoothstep(0.48, 0.54, m)
             * smoothstep(0.66, 0.6, m)
             * smoothstep(0.12, 0.05, (y - 7.27).abs())
-            * smoothstep(0.1, 0.5, self.mottle.at([m * 3.0, (y - 7.27) * 40.0, 4.0]));
-        let depth = forehead * smoothstep(0.1, 0.6, wave) + 0.7 * fold + crow;
+            * smoothstep(0.1, 0.5, self.mottle.at([m * 3.0 + 200.0, (y - 7.27) * 40.0]));
+        let depth = forehead * smoothstep(0.1, 0.6, wave) + fold + crow;
         let mut colour = colour;
-        darken(&mut colour, [0.28, 0.34, 0.34], front * depth * self.wrinkles);
+        darken(&mut colour, [0.14, 0.18, 0.18], front * depth * self.wrinkles);
         colour
     }
 
@@ -321,7 +332,7 @@ impl Appearance {
         if here <= 0.0 {
             return colour;
         }
-        let strand = self.strands.at([m * 60.0, y * 22.0, z * 60.0]);
+        let strand = self.strands.at([place.wrap[0].abs() * 60.0, place.wrap[1] * 22.0]);
         let mut colour = colour;
         darken(&mut colour, [0.40, 0.36, 0.30], here * self.stubble * (0.8 + 0.5 * strand));
         let hair = self.beard_colour.map(|c| c * (1.0 + 0.6 * strand));
@@ -338,9 +349,9 @@ impl Brow {
         // Rises to its peak at 0.6 of the way and falls to the tail.
         let from_peak = (along - 0.6) / if along < 0.6 { 0.6 } else { 0.45 };
         let rise = 1.0 - from_peak * from_peak;
-        let from_line = y - (self.height + self.arch * rise);
+        let from_line = y - (self.height + self.arch * rise + self.tilt * (1.0 - along));
         let half = self.thickness * (1.0 - 0.75 * along.max(0.0).powi(2));
-        let strand = strands.at([(m + from_line * 0.8) * 70.0, (from_line - m * 0.3) * 16.0, 0.5]);
+        let strand = strands.at([(m + from_line * 0.8) * 70.0, (from_line - m * 0.3) * 16.0]);
         let body = smoothstep(half * 1.25, half * 0.5, from_line.abs() + 0.3 * half * strand);
         let ends = smoothstep(-0.08, 0.22, along) * smoothstep(1.06, 0.85, along);
         mix(colour, self.colour, body * ends * front * (self.density * (1.0 + 0.35 * strand)).min(1.0))
@@ -355,7 +366,7 @@ impl Eyes {
         let (dx, dy) = (local[0] - self.gaze[0], local[1] - self.gaze[1]);
         let radius = (dx * dx + dy * dy).sqrt();
         // Fibres: noise over the direction from the pupil, the same in both eyes.
-        let fibre = noise.at([dx * side / (radius + 0.05) * 9.0, dy / (radius + 0.05) * 9.0, radius * 4.0]);
+        let fibre = noise.at([dx * side / (radius + 0.05) * 9.0, dy / (radius + 0.05) * 9.0]);
         let ring = smoothstep(0.6, 1.0, radius / self.iris_radius);
         let iris = self.iris.map(|c| c * (1.1 - 0.65 * ring) * (1.0 + 0.35 * fibre));
         // The lid's shadow lies on the upper part, blood in the corners.

@@ -32,6 +32,8 @@ struct Move {
 pub(crate) struct HeadModel {
     /// Base positions, decimetres.
     pub vertices: Vec<[f32; 3]>,
+    /// The surface spread out for textures, see [`wrap`].
+    pub wraps: Vec<[f32; 2]>,
     /// Region masks per vertex, in [0, 1], indexed by [`Region`].
     pub masks: Vec<[f32; 5]>,
     pub triangles: Vec<[u16; 3]>,
@@ -46,6 +48,14 @@ pub(crate) struct HeadModel {
     pub asymmetries: Vec<Target>,
     pub expressions: Vec<Target>,
     step: f32,
+}
+
+/// Coordinates on the surface for textures, in decimetres or nearly: around the head from the middle of the face
+/// (negative on the viewer's left), and downwards; mirrored places have opposite first coordinates. They jump behind
+/// the head only.
+fn wrap([x, y, z]: [f32; 3]) -> [f32; 2] {
+    // Also downwards is what leads backwards under chin and nose.
+    [0.95 * x.atan2(z - 0.45), y - 0.4 * z]
 }
 
 /// What a triangle belongs to.
@@ -79,6 +89,7 @@ impl HeadModel {
             model.close_mouth();
             model.teeth = model.attach(teeth::sheet(), Part::Teeth);
             model.curtain = model.attach(hair::curtain(), Part::Curtain);
+            model.wraps = model.vertices.iter().map(|&vertex| wrap(vertex)).collect();
             model
         })
     }
@@ -94,11 +105,14 @@ impl HeadModel {
         }
     }
 
-    /// Removes the bag behind the lips: the teeth hide it, and it would come out through thin cheeks.
+    /// Removes the bag behind the lips, all but their lining: the teeth hide it, and it would come out through thin
+    /// cheeks and chins.
     fn close_mouth(&mut self) {
         let in_bag = |vertex: u16| {
             let vertex = usize::from(vertex);
-            self.masks[vertex][Region::InsideMouth as usize] > 0.9 && self.vertices[vertex][2] < 1.42
+            let [x, y, z] = self.vertices[vertex];
+            let lining = z > 1.42 && y > 6.53 && x.abs() < 0.28;
+            self.masks[vertex][Region::InsideMouth as usize] > 0.9 && !lining
         };
         let kept: Vec<bool> =
             self.triangles.iter().map(|corners| !corners.iter().any(|&v| in_bag(v))).collect();
@@ -143,6 +157,7 @@ impl HeadModel {
         assert!(reader.bytes.is_empty(), "the head model has been read to its end");
         Self {
             vertices,
+            wraps: Vec::new(),
             masks,
             triangles,
             parts,

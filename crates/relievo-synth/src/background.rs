@@ -85,8 +85,8 @@ impl Background {
             let distance = (x * bar.normal[0] + y * bar.normal[1] - bar.offset).abs() - bar.half_width;
             colour = mix(colour, bar.colour, smoothstep(bar.softness, -bar.softness, distance));
         }
-        let cloud = self.noise.at([x * self.scale, y * self.scale, 0.5]);
-        let grain = self.noise.at([x * 45.0, y * 45.0, 7.5]);
+        let cloud = self.noise.at([x * self.scale, y * self.scale]);
+        let grain = self.noise.at([x * 45.0 + 100.0, y * 45.0]);
         let light = 1.0 + self.clouds * cloud + self.grain * grain;
         colour.map(|c| (c * light).clamp(0.0, 1.0))
     }

@@ -105,14 +105,14 @@ impl Hair {
     }
 
     /// Signed distance inside the hairline, decimetres, roughly.
-    pub fn line(&self, [x, y, z]: [f32; 3]) -> f32 {
+    pub fn line(&self, [x, y, z]: [f32; 3], [around, down]: [f32; 2]) -> f32 {
         // Most of what a picture shows is the face: far in front of the edge.
         if z > 1.0 && y + self.low < 7.72 {
             return -1.0;
         }
         let m = x.abs();
         let temple = self.receding * smoothstep(0.25, 0.5, m) * smoothstep(0.72, 0.55, m);
-        let ragged = 0.025 * self.waves.at([m * 9.0, y * 9.0, z * 9.0]);
+        let ragged = 0.025 * self.waves.at([around.abs() * 9.0, down * 9.0]);
         // Only the front part comes down with `low`.
         let height = y + (self.low - temple) * smoothstep(0.8, 1.1, z) + ragged;
         let upper = EDGE.iter().take_while(|edge| edge[0] > height).count();
@@ -128,18 +128,19 @@ impl Hair {
     }
 
     /// How opaque the hair is at a place `inside` decimetres within the line.
-    pub fn cover(&self, inside: f32, [x, y, z]: [f32; 3]) -> f32 {
+    pub fn cover(&self, inside: f32, [around, down]: [f32; 2]) -> f32 {
         if inside < -0.06 || self.density <= 0.0 {
             return 0.0;
         }
-        let strand = self.strands.at([x.abs() * 40.0, z * 40.0, y * 6.0]);
+        let strand = self.strands.at([around.abs() * 40.0, down * 6.0]);
         smoothstep(-0.03, 0.05, inside + 0.04 * strand) * self.density
     }
 
-    pub fn colour(&self, [x, y, z]: [f32; 3]) -> Colour {
-        let m = x.abs();
-        let strand = self.strands.at([m * 46.0, z * 46.0, y * 5.0]);
-        let lock = self.waves.at([m * 11.0, z * 11.0, y * 2.0 + x * 0.4]);
+    /// Colour of a strand at a place of the surface spread out.
+    pub fn colour(&self, [around, down]: [f32; 2]) -> Colour {
+        let s = around.abs();
+        let strand = self.strands.at([s * 46.0, down * 5.0]);
+        let lock = self.waves.at([s * 11.0 + 128.0, down * 2.0 + around * 0.4]);
         self.colour.map(|c| c * (1.0 + 0.42 * strand + 0.3 * lock))
     }
 
@@ -153,15 +154,15 @@ impl Hair {
         }
         let ears = Region::Ears as usize;
         let head = &model.vertices[..model.head_vertices];
-        for ((point, base), mask) in points.iter_mut().zip(head).zip(&model.masks) {
-            let inside = self.line(*base) - mask[ears] * 2.0;
+        for (((point, base), wrap), mask) in points.iter_mut().zip(head).zip(&model.wraps).zip(&model.masks) {
+            let inside = self.line(*base, *wrap) - mask[ears] * 2.0;
             if inside <= 0.0 {
                 continue;
             }
             // Away from the skull's middle, which near the scalp is the normal.
             let from_middle = [base[0], (base[1] - 7.45).max(-0.2), base[2] - 0.55];
             let length = from_middle.iter().map(|d| d * d).sum::<f32>().sqrt().max(0.3);
-            let wave = 1.0 + 0.35 * self.waves.at([base[0].abs() * 2.5, base[1] * 2.5, base[2] * 2.5]);
+            let wave = 1.0 + 0.35 * self.waves.at([wrap[0].abs() * 2.5 + 64.0, base[1] * 2.5]);
             let out = self.thickness * smoothstep(0.0, 0.22, inside) * wave / length;
             for axis in 0..3 {
                 point[axis] += from_middle[axis] * out;
@@ -189,12 +190,12 @@ impl Hair {
         for (place, vertex) in model.curtain.clone().enumerate() {
             let (t, s) = curtain_place(place);
             let y = CURTAIN_TOP - t * (CURTAIN_TOP - curtain.bottom);
-            let ragged =
-                self.waves.at([y * 3.0, if 2 * (place % columns) < columns { 0.5 } else { 40.5 }, 0.0]);
+            let right = 2 * (place % columns) < columns;
+            let ragged = self.waves.at([y * 3.0, if right { 96.0 } else { 192.0 }]);
             let opening =
                 curtain.opening[0] + (curtain.opening[1] - curtain.opening[0]) * t * t + 0.15 * ragged;
             let [x, _, z] = around(y, s, opening);
-            let wave = self.waves.at([x * 5.0, y * 2.5, z * 5.0]) * curtain.waviness;
+            let wave = self.waves.at([s * 24.0, y * 2.5 + 32.0]) * curtain.waviness;
             let off = 1.0 + (curtain.volume + wave) * smoothstep(0.0, 0.25, t);
             let follow = up + (down - up) * smoothstep(7.4, 6.3, y);
             points[vertex] = [x * wider * off, y + follow, MIDDLE + (z - MIDDLE) * off + back];

@@ -24,7 +24,8 @@ pub struct Heads {
 }
 
 impl Heads {
-    /// Heads `start..start + count` of `seed`: ranges that do not overlap share no head.
+    /// Heads `start..start + count` of `seed`. Ranges that do not overlap share no head: that is how a set is split for
+    /// training, validation and test.
     pub fn range(seed: u64, start: u64, count: u64) -> Self {
         Self { seed, start, count, landmarks: Landmarks::find(HeadModel::get()) }
     }

@@ -42,7 +42,8 @@ impl Identity {
         let mut positions = model.vertices.clone();
         let mut identity = Self::draw_prototype(draws);
         for (target, weight) in model.macros.iter().zip(prototype_weights(model, &identity)) {
-            if weight > 0.0 {
+            // Many of the products are next to nothing.
+            if weight > 2e-3 {
                 model.displace(&mut positions, target, weight);
             }
         }
@@ -62,7 +63,7 @@ impl Identity {
             let toward_middle = draws.uniform().powi(3) * 0.45;
             if draws.chance(0.5) { toward_middle } else { 1.0 - toward_middle }
         };
-        let (child, old) = match draws.pick(&[0.08, 0.52, 0.4]) {
+        let (child, old) = match draws.pick(&[0.08, 0.6, 0.32]) {
             0 => (draws.between(0.1, 0.8), 0.0),
             1 => (0.0, draws.between(0.0, 0.3)),
             _ => (0.0, draws.between(0.3, 1.0)),
@@ -234,7 +235,7 @@ fn knobs(model: &HeadModel) -> &'static [Knob] {
 }
 
 /// Standard deviation of a knob, in units of its targets, by the longest prefix that fits its name.
-const SPREADS: [(&str, f32); 29] = [
+const SPREADS: [(&str, f32); 30] = [
     ("", 0.2),
     ("cheek/", 0.3),
     ("chin/", 0.22),
@@ -244,6 +245,7 @@ const SPREADS: [(&str, f32); 29] = [
     ("ears/ear-shape", 0.1),
     ("ears/ear-trans", 0.12),
     ("eyebrows/", 0.22),
+    ("eyebrows/eyebrows-angle", 0.12),
     ("eyes/", 0.25),
     ("eyes/eye-trans", 0.3),
     ("forehead/", 0.22),

@@ -13,7 +13,7 @@ pub(crate) fn draw(skin_brightness: f32, draws: &mut Draws) -> Light {
     let [x, y] = [x, y].map(|c| c.clamp(-1.0, 1.0));
     let length = (x * x + y * y + 1.0).sqrt();
     // The brightest shading, and how much of it comes from everywhere.
-    let brightest = (draws.between(0.68, 1.0) / skin_brightness.max(0.5)).min(1.5);
+    let brightest = (draws.between(0.74, 1.04) / skin_brightness.max(0.5)).min(1.5);
     let share = draws.between(0.2, 0.75);
     Light {
         ambient: (brightest * share).min(1.0),

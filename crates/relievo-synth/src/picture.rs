@@ -191,8 +191,10 @@ impl Scene<'_> {
         let c = 1.0 - a - b;
         let [p, q, r] = corners.map(|vertex| self.model.vertices[vertex]);
         let [s, t, u] = corners.map(|vertex| self.model.masks[vertex]);
+        let [d, e, f] = corners.map(|vertex| self.model.wraps[vertex]);
         Place {
             position: std::array::from_fn(|axis| a * p[axis] + b * q[axis] + c * r[axis]),
+            wrap: std::array::from_fn(|axis| a * d[axis] + b * e[axis] + c * f[axis]),
             masks: std::array::from_fn(|region| a * s[region] + b * t[region] + c * u[region]),
             part: self.model.parts[index],
         }

@@ -127,8 +127,8 @@ impl View {
         let mut view = Self::new([rotation[0], rotation[1], rotation[2], 0.0, 0.0, 0.0]);
         for _ in 0..4 {
             let crop = landmarks.crop(|v| view.apply(points[usize::from(v)]));
-            for axis in 0..2 {
-                view.parameters[3 + axis] += (wanted[axis] - crop.centre[axis]) * 2.0 * TAN_HALF_FOV;
+            for ((shift, wanted), is) in view.parameters[3..].iter_mut().zip(wanted).zip(crop.centre) {
+                *shift += (wanted - is) * 2.0 * TAN_HALF_FOV;
             }
         }
         view

@@ -54,29 +54,29 @@ impl Draws {
     pub fn noise(&mut self) -> Noise {
         self.next += 1;
         let bits = self.stream.bits(self.next - 1);
-        Noise { knots: knots(), shift: [bits as u32, (bits >> 20) as u32, (bits >> 40) as u32] }
+        Noise { knots: knots(), shift: [bits as u32, (bits >> 32) as u32] }
     }
 }
 
-/// A field of smooth noise over space, one knot per unit of length; it repeats after [`PERIOD`] units.
+/// A field of smooth noise over a plane, one knot per unit of length; it repeats after [`PERIOD`] units.
 #[derive(Clone, Copy)]
 pub(crate) struct Noise {
     knots: &'static Knots,
     /// Where in the table this field begins.
-    shift: [u32; 3],
+    shift: [u32; 2],
 }
 
-const PERIOD_BITS: u32 = 6;
+const PERIOD_BITS: u32 = 8;
 const PERIOD: u32 = 1 << PERIOD_BITS;
 /// The noise's values at its lattice points, one table for all fields: small enough to stay in a core's cache, where
-/// a hash for each of a cell's eight corners would take several times as long.
-type Knots = [i8; 1 << (3 * PERIOD_BITS)];
+/// a hash for each of a cell's corners would take several times as long.
+type Knots = [i8; 1 << (2 * PERIOD_BITS)];
 
 fn knots() -> &'static Knots {
     static KNOTS: OnceLock<Box<Knots>> = OnceLock::new();
     KNOTS.get_or_init(|| {
         let stream = Random::new(0x6e6f_6973_6521, 0);
-        let mut knots = Box::new([0; 1 << (3 * PERIOD_BITS)]);
+        let mut knots = Box::new([0; 1 << (2 * PERIOD_BITS)]);
         for (index, knot) in knots.iter_mut().enumerate() {
             *knot = ((stream.bits(index as u64) % 255) as i32 - 127) as i8;
         }
@@ -85,27 +85,20 @@ fn knots() -> &'static Knots {
 }
 
 impl Noise {
-    /// Value in [-1, 1] at a place, about 0.3 in the root mean square.
-    pub fn at(&self, [x, y, z]: [f32; 3]) -> f32 {
+    /// Value in [-1, 1] at a place, about 0.4 in the root mean square.
+    pub fn at(&self, [x, y]: [f32; 2]) -> f32 {
         const LAST: u32 = PERIOD - 1;
         let (x, tx) = split(x);
         let (y, ty) = split(y);
-        let (z, tz) = split(z);
         let x0 = x.wrapping_add(self.shift[0]) & LAST;
         let x1 = (x0 + 1) & LAST;
         let y0 = y.wrapping_add(self.shift[1]) & LAST;
         let (y0, y1) = (y0 << PERIOD_BITS, ((y0 + 1) & LAST) << PERIOD_BITS);
-        let z0 = z.wrapping_add(self.shift[2]) & LAST;
-        let (z0, z1) = (z0 << (2 * PERIOD_BITS), ((z0 + 1) & LAST) << (2 * PERIOD_BITS));
-        let between = |a: f32, b: f32, t: f32| a + (b - a) * t;
         let knot = |index: u32| f32::from(self.knots[index as usize]);
-        let along_x = |yz: u32| between(knot(x0 | yz), knot(x1 | yz), tx);
-        let value = between(
-            between(along_x(y0 | z0), along_x(y1 | z0), ty),
-            between(along_x(y0 | z1), along_x(y1 | z1), ty),
-            tz,
-        );
-        value * (1.0 / 127.0)
+        let between = |a: f32, b: f32, t: f32| a + (b - a) * t;
+        let above = between(knot(x0 | y0), knot(x1 | y0), tx);
+        let below = between(knot(x0 | y1), knot(x1 | y1), tx);
+        between(above, below, ty) * (1.0 / 127.0)
     }
 }
 
@@ -151,10 +144,10 @@ mod tests {
     #[test]
     fn noise_is_continuous_bounded_and_not_the_same_everywhere() {
         let noise = Draws::new(Random::new(5, 0)).noise();
-        let mut last = noise.at([-3.0, 0.4, 0.7]);
+        let mut last = noise.at([-3.0, 0.4]);
         let (mut least, mut greatest) = (last, last);
         for step in 1..6000 {
-            let value = noise.at([-3.0 + step as f32 * 1e-3, 0.4, 0.7]);
+            let value = noise.at([-3.0 + step as f32 * 1e-3, 0.4]);
             assert!((value - last).abs() < 4e-3 && value.abs() <= 1.0);
             (least, greatest, last) = (least.min(value), greatest.max(value), value);
         }

@@ -7,11 +7,11 @@ use crate::asset::{HeadModel, Region};
 
 /// Sheet's place on the base head: rows from the top, heights in decimetres. The gap is between the third and the
 /// fourth.
-const ROWS: [f32; 6] = [6.82, 6.68, UPPER_EDGE, LOWER_EDGE, 6.46, 6.36];
+const ROWS: [f32; 6] = [6.78, 6.68, UPPER_EDGE, LOWER_EDGE, 6.47, 6.42];
 pub(crate) const UPPER_EDGE: f32 = 6.562;
 pub(crate) const LOWER_EDGE: f32 = 6.550;
 const COLUMNS: usize = 13;
-pub(crate) const HALF_WIDTH: f32 = 0.26;
+const HALF_WIDTH: f32 = 0.26;
 /// Depth of the sheet's middle on the base head.
 const FRONT: f32 = 1.44;
 
@@ -21,8 +21,11 @@ pub(crate) fn sheet() -> (Vec<[f32; 3]>, Vec<[u16; 3]>) {
         .iter()
         .flat_map(|&y| {
             (0..COLUMNS).map(move |column| {
-                let x = HALF_WIDTH * (column as f32 / (COLUMNS - 1) as f32 * 2.0 - 1.0);
-                [x, y, FRONT - 1.9 * x * x]
+                // Below the lips the sheet draws in and back, to stay inside the chin.
+                let below = (LOWER_EDGE - y).max(0.0);
+                let half_width = HALF_WIDTH - 0.7 * below;
+                let x = half_width * (column as f32 / (COLUMNS - 1) as f32 * 2.0 - 1.0);
+                [x, y, FRONT - 1.9 * x * x - 0.6 * below]
             })
         })
         .collect();
