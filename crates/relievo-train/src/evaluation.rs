@@ -283,3 +283,104 @@ fn score_batch(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use relievo_model::ModelSettings;
+    use relievo_synth::Heads;
+
+    use super::*;
+
+    fn model() -> Model {
+        let settings = ModelSettings {
+            width: 8,
+            code: 16,
+            encoder_width: 8,
+            perceptual_weight: 0.0,
+            ..ModelSettings::default()
+        };
+        Model::new(settings, 1).unwrap()
+    }
+
+    fn heads(count: u64) -> Arc<dyn Source> {
+        Arc::new(Heads::range(5, 0, count))
+    }
+
+    /// Scores as if the model had predicted `depth(truth)` and had seen the object everywhere.
+    fn scores_of(depth: impl Fn(f32) -> f32) -> (Comparison, Comparison) {
+        let (model, heads) = (model(), heads(3));
+        let camera = model.settings().camera();
+        let batch = loader(&heads, 64, 3, 1).unwrap().next().unwrap().unwrap();
+        let mut prediction = model.predict(&batch.images).unwrap();
+        prediction.mask = Tensor::full(prediction.mask.shape(), 1.0);
+        let truths = batch.truths.iter().flatten().flat_map(|truth| &truth.depth);
+        let depths: Vec<f32> = truths.map(|truth| depth(*truth)).collect();
+        prediction.depth = Tensor::new(&depths, [3, 64, 64]).unwrap();
+        let flat = Tensor::full([1, 64, 64], 1.0);
+        let constant = Surface { normals: normals(&flat, camera).unwrap(), depth: flat };
+        let (mut in_sight, mut whole) = (Collected::default(), Collected::default());
+        score_batch(&batch, &prediction, camera, &constant, None, &mut in_sight, &mut whole).unwrap();
+        (in_sight.comparison(false).unwrap(), whole.comparison(false).unwrap())
+    }
+
+    #[test]
+    fn the_truth_is_without_error_and_its_mirror_image_in_depth_is_inside_out() {
+        let (in_sight, whole) = scores_of(|truth| 1.3 * truth);
+        for scores in [&in_sight.model, &whole.model] {
+            assert!(scores.depth_error.unwrap().mean < 1e-6);
+            // A factor moves all points away along their rays: the normals stay.
+            assert!(scores.normal_error.unwrap().mean < 0.05, "{scores:?}");
+            assert_eq!(scores.right_way_round, Some(1.0));
+        }
+        // Seen everywhere: the mask of the prediction takes away nothing but what the truth's had not.
+        assert_eq!(in_sight, whole);
+        let (inverted, _) = scores_of(|truth| 2.0 - truth);
+        assert_eq!(inverted.model.right_way_round, Some(0.0));
+        assert!(inverted.model.depth_error.unwrap().mean > inverted.constant_depth.depth_error.unwrap().mean);
+        let (flat, _) = scores_of(|_| 0.7);
+        assert_eq!(flat.model.right_way_round, None);
+        let [flat, constant] =
+            [flat.model, flat.constant_depth].map(|scores| scores.depth_error.unwrap().mean);
+        assert!((flat - constant).abs() < 1e-9 && constant > 0.005);
+    }
+
+    #[test]
+    fn the_mean_of_one_head_is_that_head() {
+        let head = heads(1);
+        let mean = mean_depth(&head, 64, 1).unwrap();
+        let options = EvaluationOptions { batch_size: 2, workers: 1, losses: false, mean_depth: Some(mean) };
+        let evaluation = evaluate(&model(), &head, &options).unwrap();
+        let scores = evaluation.whole.unwrap().mean_depth.unwrap();
+        assert!(scores.depth_error.unwrap().mean < 1e-6);
+        assert!(scores.normal_error.unwrap().mean < 0.05);
+        let of_many = mean_depth(&heads(20), 64, 1).unwrap();
+        assert!(of_many.iter().all(|depth| (0.8..1.2).contains(depth)));
+    }
+
+    #[test]
+    fn losses_are_means_over_pictures_however_they_are_batched() {
+        let measure = |batch_size| {
+            let options = EvaluationOptions { batch_size, workers: 1, losses: true, mean_depth: None };
+            evaluate(&model(), &heads(5), &options).unwrap()
+        };
+        let [pairs, singles] = [2, 1].map(measure);
+        assert_eq!((pairs.pictures, pairs.skipped), (5, 0));
+        // The engine may add up in another order in batches of another size.
+        let error =
+            |evaluation: &Evaluation| evaluation.whole.as_ref().unwrap().model.depth_error.unwrap().mean;
+        assert!((error(&pairs) - error(&singles)).abs() < 1e-6);
+        let [pairs, singles] = [pairs, singles].map(|evaluation| evaluation.losses.unwrap().total);
+        assert!((pairs - singles).abs() < 0.02 * singles.abs(), "{pairs} {singles}");
+    }
+
+    #[test]
+    fn an_evaluation_survives_json() {
+        let options = EvaluationOptions { batch_size: 2, workers: 1, losses: true, mean_depth: None };
+        let evaluation = evaluate(&model(), &heads(2), &options).unwrap();
+        let text = serde_json::to_string(&evaluation).unwrap();
+        assert!(text.contains("\"depth-error\":{\"mean\":"), "{text}");
+        let again: Evaluation = serde_json::from_str(&text).unwrap();
+        assert_eq!(again.pictures, 2);
+        assert!(again.whole.unwrap().mean_depth.is_none());
+    }
+}

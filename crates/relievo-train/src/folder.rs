@@ -28,7 +28,7 @@ pub enum FolderError {
     /// There is something in it.
     #[error(
         "{} is not empty: continue the run in it with --resume, start anew in its place with --overwrite, or give \
-         another folder with --output", .0.display()
+         another folder with --out", .0.display()
     )]
     Occupied(PathBuf),
     /// There is something in it that is no run.

@@ -127,3 +127,85 @@ fn named(losses: &Losses) -> [(&'static str, f32); 6] {
         ("total", losses.total),
     ]
 }
+
+#[cfg(test)]
+mod tests {
+    use relievo_model::ModelSettings;
+    use relievo_tensor::Random;
+
+    use super::*;
+
+    fn model() -> Model {
+        let settings = ModelSettings {
+            width: 8,
+            code: 16,
+            encoder_width: 8,
+            perceptual_weight: 0.0,
+            ..ModelSettings::default()
+        };
+        Model::new(settings, 1).unwrap()
+    }
+
+    /// `count` times the same picture.
+    fn pictures(count: usize) -> Tensor {
+        let random = Random::new(3, 0);
+        let picture: Vec<f32> = (0..64 * 64 * 3).map(|i| 2.0 * random.uniform(i) - 1.0).collect();
+        Tensor::new(&picture.repeat(count), [count, 64, 64, 3]).unwrap()
+    }
+
+    fn relative_distance(a: &[Tensor], b: &[Tensor]) -> f64 {
+        let pairs = || a.iter().zip(b).flat_map(|(a, b)| a.data().iter().zip(b.data()));
+        let difference: f64 = pairs().map(|(a, b)| f64::from(a - b).powi(2)).sum();
+        (difference / squared_norm(b)).sqrt()
+    }
+
+    #[test]
+    fn micro_batches_of_like_pictures_add_up_to_the_whole_batch() {
+        let (model, pictures) = (model(), pictures(3));
+        let (whole_losses, whole) = accumulate(&model, &pictures, 0.5, 0).unwrap();
+        for micro_batch in [1, 2] {
+            let (losses, pieces) = accumulate(&model, &pictures, 0.5, micro_batch).unwrap();
+            assert!((losses.total - whole_losses.total).abs() < 1e-4 * whole_losses.total.abs());
+            let distance = relative_distance(&pieces, &whole);
+            assert!(distance < 1e-3, "{micro_batch}: {distance}");
+        }
+    }
+
+    #[test]
+    fn a_long_gradient_is_shortened_to_the_norm_asked_for() {
+        // Without decay Adam's first mean is (1 - beta1) times the gradient it got.
+        let norm_seen = |clip_norm: f64| {
+            let (mut model, settings) =
+                (model(), TrainSettings { clip_norm, weight_decay: 0.0, ..TrainSettings::default() });
+            let mut moments = Moments::zeros(&model);
+            let step = take(&mut model, &mut moments, &pictures(1), 0.5, 1, &settings).unwrap();
+            (step.gradient_norm, squared_norm(&moments.mean).sqrt() / 0.1)
+        };
+        let (norm, seen) = norm_seen(0.0);
+        assert!((seen / norm - 1.0).abs() < 1e-4);
+        assert!((norm_seen(norm / 4.0).1 / norm - 0.25).abs() < 1e-4);
+        assert!((norm_seen(norm * 4.0).1 / norm - 1.0).abs() < 1e-4);
+    }
+
+    #[test]
+    fn the_learning_rate_rises_and_stays() {
+        let settings = TrainSettings { learning_rate: 1.0, warm_up_steps: 4, ..TrainSettings::default() };
+        let rates = [1, 2, 4, 5, 100].map(|step| learning_rate(&settings, step));
+        assert_eq!(rates, [0.25, 0.5, 1.0, 1.0, 1.0]);
+    }
+
+    #[test]
+    fn a_step_that_is_not_finite_changes_nothing() {
+        let mut model = model();
+        let mut moments = Moments::zeros(&model);
+        let mut broken = pictures(1);
+        broken.data_mut()[100] = f32::NAN;
+        let before: Vec<Tensor> = model.parameters().to_vec();
+        let step = take(&mut model, &mut moments, &broken, 0.5, 1, &TrainSettings::default());
+        assert!(matches!(step, Err(StepError::NonFinite(what)) if what.contains("loss is NaN")));
+        for (after, before) in model.parameters().iter().zip(&before) {
+            assert_eq!(after.data(), before.data());
+        }
+        assert_eq!(squared_norm(&moments.mean), 0.0);
+    }
+}
