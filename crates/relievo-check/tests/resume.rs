@@ -1,0 +1,120 @@
+//! A run that is stopped and gone on with is the run that never stopped, bit for bit, whatever the number of threads.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use relievo_model::ModelSettings;
+use relievo_synth::Heads;
+use relievo_train::{DataSettings, Event, Outcome, RunFolder, Settings, TrainSettings, Trainer};
+use serde_json::Value;
+
+/// Two epochs and a half of three steps, with everything in them that could go differently: a shuffled order, mirrored
+/// pictures, uneven micro-batches, clipping, a warm-up, a change of the flip weight between epochs.
+fn settings() -> Settings {
+    Settings {
+        model: ModelSettings {
+            width: 8,
+            code: 16,
+            encoder_width: 8,
+            perceptual_weight: 0.0,
+            ..ModelSettings::default()
+        },
+        data: DataSettings { validation: 2.0, synthetic_count: 11, ..DataSettings::default() },
+        train: TrainSettings {
+            steps: 8,
+            batch_size: 3,
+            micro_batch: 2,
+            clip_norm: 1.0,
+            warm_up_steps: 5,
+            full_flip_epochs: 1,
+            checkpoint_minutes: 0.0,
+            keep: 10,
+            preview_steps: 2,
+            preview_pictures: 1,
+            ..TrainSettings::default()
+        },
+        ..Settings::default()
+    }
+}
+
+/// Begins or goes on, on `threads` threads, until the end or until `stop_after` steps are done.
+fn session(folder: &Path, threads: usize, stop_after: u64) -> (Trainer, Outcome) {
+    let source = Arc::new(Heads::range(3, 0, settings().data.synthetic_count));
+    let mut trainer = if folder.join("settings.toml").exists() {
+        Trainer::resume(settings(), source, RunFolder::open(folder).unwrap()).unwrap()
+    } else {
+        Trainer::begin(settings(), source, RunFolder::create(folder, false).unwrap()).unwrap()
+    };
+    let stop = AtomicBool::new(false);
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+    let outcome = pool.install(|| {
+        let mut observer = |event: Event<'_>| {
+            if let Event::Stepped(report) = event {
+                stop.store(report.step >= stop_after, Ordering::Relaxed);
+            }
+        };
+        trainer.run(&mut observer, &stop).unwrap()
+    });
+    (trainer, outcome)
+}
+
+/// The lines of the log without what depends on the clock.
+fn log(folder: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(folder.join("metrics.jsonl")).unwrap();
+    let line = |line: &str| {
+        let mut line: Value = serde_json::from_str(line).unwrap();
+        for key in ["seconds", "pictures-per-second", "data-wait"] {
+            line.as_object_mut().unwrap().remove(key);
+        }
+        line
+    };
+    text.lines().map(line).collect()
+}
+
+fn assert_same(a: &(Trainer, &Path), b: &(Trainer, &Path)) {
+    let tensors = |trainer: &Trainer| {
+        let moments = trainer.moments();
+        [trainer.model().parameters(), &moments.mean, &moments.square].concat()
+    };
+    for (number, (a, b)) in tensors(&a.0).iter().zip(tensors(&b.0)).enumerate() {
+        assert!(
+            a.data().iter().map(|x| x.to_bits()).eq(b.data().iter().map(|x| x.to_bits())),
+            "tensor {number}"
+        );
+    }
+    let progress =
+        |trainer: &Trainer| relievo_train::checkpoint::Progress { seconds: 0.0, ..*trainer.progress() };
+    assert_eq!(progress(&a.0), progress(&b.0));
+    assert_eq!(log(a.1), log(b.1));
+}
+
+#[test]
+fn a_resumed_run_is_the_run_that_never_stopped() {
+    let roots: [_; 2] = std::array::from_fn(|_| tempfile::tempdir().unwrap());
+    let [whole, parts] = [roots[0].path(), roots[1].path()];
+    let (trainer, outcome) = session(whole, 2, u64::MAX);
+    assert_eq!(outcome, Outcome::Finished);
+    let whole = (trainer, whole);
+    assert_eq!(log(whole.1).iter().filter(|line| line["kind"] == "validation").count(), 3);
+
+    // In the middle of an epoch, before the validation at the end of one, and on another number of threads.
+    for (threads, stop_after) in [(1, 1), (2, 3), (1, 5)] {
+        let (trainer, outcome) = session(parts, threads, stop_after);
+        assert_eq!((outcome, trainer.progress().step), (Outcome::Interrupted, stop_after));
+    }
+    let (trainer, outcome) = session(parts, 1, u64::MAX);
+    assert_eq!(outcome, Outcome::Finished);
+    assert_same(&whole, &(trainer, parts));
+
+    // A machine that goes down leaves a log that is ahead of the checkpoint, and perhaps half a checkpoint.
+    let newer = |step: u64| parts.join(format!("checkpoints/step-{step:07}.safetensors"));
+    let half = fs::read(newer(8)).unwrap();
+    fs::write(newer(8), &half[..half.len() / 2]).unwrap();
+    fs::remove_file(newer(6)).unwrap();
+    let (trainer, outcome) = session(parts, 2, u64::MAX);
+    assert_eq!(outcome, Outcome::Finished);
+    assert_same(&whole, &(trainer, parts));
+    assert!(fs::read(newer(8)).unwrap().len() == half.len(), "the damaged checkpoint was written anew");
+}
