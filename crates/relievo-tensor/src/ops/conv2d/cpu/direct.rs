@@ -17,7 +17,7 @@ pub const FEW_CHANNELS: usize = 8;
 /// Up to this many output channels, vectors along them would be mostly empty: dot products instead.
 const FEW_OUTPUTS: usize = 8;
 /// Up to this many pixels, packing the weights costs more than it saves.
-const FEW_PIXELS: usize = 64;
+const FEW_PIXELS: usize = 32;
 /// Rows of output in a job of [`forward_by_contributions`].
 const BAND: usize = 16;
 /// Products that make a job worth handing to another thread.
@@ -28,6 +28,18 @@ const JOBS: usize = 32;
 /// A pointer that jobs share; each writes elements of its own.
 #[derive(Clone, Copy)]
 pub struct Shared(pub *mut f32);
+
+impl Shared {
+    /// The pointer to element `at`.
+    ///
+    /// # Safety
+    /// The element must be one of those shared, or the one after the last.
+    pub unsafe fn add(self, at: usize) -> *mut f32 {
+        // SAFETY: the caller's.
+        unsafe { self.0.add(at) }
+    }
+}
+
 // SAFETY: whoever makes one sees to it that jobs write disjoint elements.
 unsafe impl Send for Shared {}
 // SAFETY: as above.
@@ -96,8 +108,7 @@ impl Correlation<'_> {
     fn add_block(
         &self,
         table: &mut Table,
-        from: usize,
-        to: usize,
+        (from, to): (usize, usize),
         batch_first: bool,
         w: &[f32],
         zeros: &[f32],
@@ -118,7 +129,7 @@ impl Correlation<'_> {
             let out =
                 picture * self.out_strides[0] + row * self.out_strides[1] + column * self.out_strides[2];
             // SAFETY: the strides and extents of the output keep every pixel of the grid inside y.
-            table.y.push(unsafe { y.0.add(self.out_start + out) });
+            table.y.push(unsafe { y.add(self.out_start + out) });
         }
         for tap in &self.taps {
             let start = table.a.len();
@@ -208,13 +219,12 @@ fn correlate(
         .collect();
 
     work.into_par_iter().for_each(|(c, batch_first, chunk, panels)| {
-        let y_start = y_start;
         let mut table = Table::default();
         let (b, stride) = match weights {
             Weights::ByDepth { b, stride, .. } | Weights::ByChannel { b, stride } => (b, stride),
         };
-        for &(from, to) in chunk {
-            c.add_block(&mut table, from, to, batch_first, b, &zeros, y_start);
+        for &block in chunk {
+            c.add_block(&mut table, block, batch_first, b, &zeros, y_start);
         }
         for panel in panels {
             let first = panel * width;
@@ -440,21 +450,26 @@ fn forward_by_contributions(
                     unsafe { (kernels.tile)(&tile) }
                 }
             }
-            for (at, y) in y.chunks_exact_mut(g.out_c).enumerate() {
-                let (row, column) = (band * BAND + at / g.out_w, at % g.out_w);
-                y.fill(0.0);
+            match epilogue.bias {
+                None => y.fill(0.0),
+                Some(bias) => y.chunks_exact_mut(g.out_c).for_each(|y| y.copy_from_slice(bias)),
+            }
+            for (row, y) in y.chunks_exact_mut(row_out).enumerate() {
                 for tap in 0..taps {
-                    let from_row = g.source(row, tap / g.kernel_w, g.in_h);
-                    let from_column = g.source(column, tap % g.kernel_w, g.in_w);
-                    if let (Some(from_row), Some(from_column)) = (from_row, from_column) {
-                        let from = ((from_row - first) * g.in_w + from_column) * stride + tap * g.out_c;
-                        for (y, sum) in y.iter_mut().zip(&sums[from..from + g.out_c]) {
+                    let Some(from_row) = g.source(band * BAND + row, tap / g.kernel_w, g.in_h) else {
+                        continue;
+                    };
+                    // The columns whose tap is not in the padding.
+                    let shift = tap % g.kernel_w;
+                    let columns = g.padding.saturating_sub(shift)
+                        ..(g.in_w + g.padding).saturating_sub(shift).min(g.out_w);
+                    let from = ((from_row - first) * g.in_w) * stride + tap * g.out_c;
+                    for column in columns {
+                        let sums = &sums[from + (column + shift - g.padding) * stride..][..g.out_c];
+                        for (y, sum) in y[column * g.out_c..][..g.out_c].iter_mut().zip(sums) {
                             *y += sum;
                         }
                     }
-                }
-                for (channel, y) in y.iter_mut().enumerate() {
-                    *y += epilogue.bias.map_or(0.0, |bias| bias[channel]);
                 }
             }
             if Ending::of(epilogue, 0).slope.is_some() {
@@ -480,7 +495,7 @@ pub fn input_gradient(
         return forward(kernels, &g.flipped(), dy, &turned, dx, epilogue);
     }
     let (s, width) = (g.stride, kernels.columns);
-    let packed = (g.batch * g.out_h * g.out_w > FEW_PIXELS / 2)
+    let packed = (g.batch * g.out_h * g.out_w > FEW_PIXELS)
         .then(|| pack_by_depth(w, g.in_c, g.taps(), g.out_c, width));
     let tap_size = if packed.is_some() { g.out_c * width } else { g.in_c };
     // Along one axis: the taps that reach phase `phase`, and the offset of what they read.

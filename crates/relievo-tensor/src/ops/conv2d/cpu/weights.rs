@@ -88,7 +88,7 @@ fn accumulate(kernels: &Kernels, g: &Conv2dGeometry, source: &Source<'_>, dy: &[
                             b_offset: first,
                             // SAFETY: a row of the weights holds all taps, a tap its run.
                             y: unsafe {
-                                to.0.add(outputs.start * g.taps() * g.in_c + tap * source.run + first)
+                                to.add(outputs.start * g.taps() * g.in_c + tap * source.run + first)
                             },
                             y_stride: g.taps() * g.in_c,
                             accumulate: start > pixels.start,
@@ -104,7 +104,6 @@ fn accumulate(kernels: &Kernels, g: &Conv2dGeometry, source: &Source<'_>, dy: &[
     if groups == 1 {
         let to = Shared(dw.as_mut_ptr());
         (0..parts).into_par_iter().for_each(|i| {
-            let to = to;
             run(to, 0..pixels, part(i, parts, blocks));
         });
         return;
@@ -112,10 +111,9 @@ fn accumulate(kernels: &Kernels, g: &Conv2dGeometry, source: &Source<'_>, dy: &[
     let mut copies = Buffer::scratch(groups * dw.len());
     let to = Shared(copies.as_mut_ptr());
     (0..groups * parts).into_par_iter().for_each(|i| {
-        let to = to;
         let (group, i) = (i / parts, i % parts);
         // SAFETY: there are `groups` copies.
-        let copy = Shared(unsafe { to.0.add(group * dw.len()) });
+        let copy = Shared(unsafe { to.add(group * dw.len()) });
         run(copy, part(group, groups, pixels), part(i, parts, blocks));
     });
     let size = dw.len();

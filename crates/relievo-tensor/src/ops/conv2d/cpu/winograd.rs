@@ -152,7 +152,6 @@ impl<'a> Task<'a> {
 
     /// Multiplies the tiles `rows` of v (all of `[product][..][in_c]`, `v_matrix` elements from product to product)
     /// with one panel of weights into m (`[product][row][stride]`, from column `first`).
-    #[allow(clippy::too_many_arguments)]
     fn multiply(
         &self,
         (v, v_matrix): (*const f32, usize),
@@ -208,7 +207,7 @@ impl<'a> Task<'a> {
         for (at, tile) in tiles.enumerate() {
             let pixels = self.tiles.output(self.g, tile).map(|at| match at {
                 // SAFETY: the pixel lies in y.
-                Some(at) => unsafe { y.0.add(at + channels.start) },
+                Some(at) => unsafe { y.add(at + channels.start) },
                 None => std::ptr::null_mut(),
             });
             // SAFETY: each pointer is to channels of a pixel of y that no other job writes, or null.
@@ -242,13 +241,12 @@ pub fn forward(
 fn forward_by_tiles(task: &Task<'_>, x: &[f32], w: (&[f32], bool), y: Shared, epilogue: Epilogue<'_>) {
     let (g, products, width) = (task.g, task.products(), task.kernels.columns);
     let panels = g.out_c.div_ceil(width);
-    let (panel, u_matrix) = (g.in_c * width, panels * g.in_c * width);
+    let (panel, u_matrix) = (g.in_c * width, panels * g.in_c * width + SKEW);
     let mut u = Buffer::scratch(products * u_matrix);
     let to_u = Shared(u.as_mut_ptr());
     (0..panels).into_par_iter().for_each(|at| {
-        let to_u = to_u;
         // SAFETY: each panel has elements of its own.
-        task.transform_weights(w, at, unsafe { to_u.0.add(at * panel) }, u_matrix);
+        task.transform_weights(w, at, unsafe { to_u.add(at * panel) }, u_matrix);
     });
     let count = task.tiles.count(g);
     let rows = task.kernels.rows;
@@ -256,7 +254,6 @@ fn forward_by_tiles(task: &Task<'_>, x: &[f32], w: (&[f32], bool), y: Shared, ep
     let jobs = count.div_ceil(most).max(JOBS.min(count / 4)).max(1);
     let zeros = Buffer::zeros(g.in_c);
     (0..jobs).into_par_iter().for_each(|job| {
-        let y = y;
         let tiles = job * count / jobs..(job + 1) * count / jobs;
         let (v_matrix, m_matrix) = (tiles.len() * g.in_c + SKEW, tiles.len() * g.out_c + SKEW);
         let mut v = Buffer::scratch(products * v_matrix);
@@ -284,15 +281,13 @@ fn forward_by_panels(task: &Task<'_>, x: &[f32], w: (&[f32], bool), y: Shared, e
     let to_v = Shared(v.as_mut_ptr());
     let zeros = Buffer::zeros(g.in_c);
     (0..count.div_ceil(8)).into_par_iter().for_each(|at| {
-        let to_v = to_v;
         let tiles = at * 8..(at * 8 + 8).min(count);
         // SAFETY: each tile has rows of its own.
-        let v = unsafe { to_v.0.add(tiles.start * g.in_c) };
+        let v = unsafe { to_v.add(tiles.start * g.in_c) };
         task.transform_input(x, &zeros, tiles, v, v_matrix);
     });
     let rows = (SCRATCH / 4 / (products * width)).max(task.kernels.rows);
     (0..g.out_c.div_ceil(width)).into_par_iter().for_each(|panel| {
-        let y = y;
         let columns = task.columns(panel);
         let (u_matrix, m_matrix) = (g.in_c * width + SKEW, rows * width + SKEW);
         let mut u = Buffer::scratch(products * u_matrix);
@@ -326,17 +321,16 @@ pub fn weight_gradient(kernels: &Kernels, g: &Conv2dGeometry, x: &[f32], dy: &[f
         let tiles = start..(start + round).min(count);
         let (to_v, to_d) = (Shared(v.as_mut_ptr()), Shared(d.as_mut_ptr()));
         (0..tiles.len().div_ceil(8)).into_par_iter().for_each(|at| {
-            let (to_v, to_d) = (to_v, to_d);
             let some = tiles.start + at * 8..(tiles.start + at * 8 + 8).min(tiles.end);
             // SAFETY: each tile has rows of its own in v and d; its pixels are in dy, or zeros.
             unsafe {
-                task.transform_input(x, &zeros, some.clone(), to_v.0.add(at * 8 * g.in_c), v_matrix);
+                task.transform_input(x, &zeros, some.clone(), to_v.add(at * 8 * g.in_c), v_matrix);
                 for tile in some {
                     let pixels = task
                         .tiles
                         .output(g, tile)
                         .map(|at| at.map_or(zeros.as_ptr(), |at| dy[at..].as_ptr()));
-                    let d = to_d.0.add((tile - tiles.start) * g.out_c);
+                    let d = to_d.add((tile - tiles.start) * g.out_c);
                     (kernels.gradient)(&task.points, pixels.as_ptr(), g.out_c, d, d_matrix);
                 }
             }
