@@ -139,6 +139,6 @@ def read_safetensors(raw):
         data = torch.frombuffer(bytearray(raw[start + begin : start + end]), dtype=torch.uint8)
         if "byte_planes" in metadata:
             data = data.view(4, -1).t().contiguous().view(-1)
-        dtype = {"F32": torch.float32, "F16": torch.float16}[entry["dtype"]]
+        dtype = {"F32": torch.float32, "F16": torch.float16, "I8": torch.int8}[entry["dtype"]]
         tensors[name] = data.view(dtype).view(entry["shape"])
     return tensors, metadata
