@@ -61,7 +61,7 @@ pub struct Options {
 pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
     let model = weights::required(options.model.as_deref())?;
     let evaluation = if options.source == [SYNTHETIC] {
-        on_heads(&model, Heads::range(options.seed, options.start, options.count))?
+        on_heads(&model, Heads::range(options.seed, options.start, options.count), true)?
     } else {
         let source: Arc<dyn Source> = Arc::new(Pictures::open(&options.source)?);
         evaluate(&model, &source, &how(true, None))?
@@ -79,13 +79,13 @@ pub fn write_json(evaluation: &Evaluation, path: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Errors, losses and baselines on synthetic heads.
-pub fn on_heads(model: &Model, heads: Heads) -> anyhow::Result<Evaluation> {
+/// Errors and baselines on synthetic heads, and the losses if asked for.
+pub fn on_heads(model: &Model, heads: Heads, losses: bool) -> anyhow::Result<Evaluation> {
     let source: Arc<dyn Source> = Arc::new(heads);
     let others: Arc<dyn Source> = Arc::new(Heads::range(MEAN_SEED, 0, MEAN_HEADS));
     let size = model.settings().image_size;
     let mean = mean_depth(&others, size, workers())?;
-    Ok(evaluate(model, &source, &how(true, Some(mean)))?)
+    Ok(evaluate(model, &source, &how(losses, Some(mean)))?)
 }
 
 fn how(losses: bool, mean_depth: Option<Vec<f32>>) -> EvaluationOptions {

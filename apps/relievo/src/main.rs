@@ -3,7 +3,9 @@
 //! What a command was asked for goes to standard output; progress, notes and errors go to standard error. Exit codes:
 //! 0 done, 1 failed (in whole or in part), 2 the command line makes no sense.
 
+mod bench;
 mod console;
+mod demo;
 mod eval;
 mod info;
 mod panel;
@@ -42,10 +44,12 @@ struct Line {
 
 #[derive(Subcommand)]
 enum Command {
+    Demo(demo::Options),
     Reconstruct(reconstruct::Options),
     Synth(synth::Options),
     Train(Box<train::Options>),
     Eval(eval::Options),
+    Bench(bench::Options),
     Info(info::Options),
 }
 
@@ -72,9 +76,11 @@ fn run(line: Line, matches: &ArgMatches, console: &Console) -> anyhow::Result<()
             .with_context(|| format!("cannot start {threads} threads; ask for fewer with --threads"))?;
     }
     match line.command {
+        Command::Demo(options) => demo::run(&options, console),
         Command::Reconstruct(options) => reconstruct::run(&options, console),
         Command::Synth(options) => synth::run(&options, console),
         Command::Eval(options) => eval::run(&options, console),
+        Command::Bench(options) => bench::run(&options, console),
         Command::Info(options) => info::run(&options, console),
         Command::Train(options) => {
             let matches = matches.subcommand().map_or(matches, |(_, matches)| matches);

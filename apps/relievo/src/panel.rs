@@ -82,41 +82,55 @@ impl<'a> Part<'a> {
         Ok(tiles.map(|tile| Canvas::from_signed(tile, TILE)).collect())
     }
 
-    /// `input` is the picture itself, of any size.
-    pub fn draw(&self, input: Canvas) -> Result<Canvas> {
-        let p = self.prediction;
-        let size = self.size();
+    /// The picture put together again from its parts.
+    pub fn reconstruction(&self) -> Canvas {
+        Canvas::from_signed(self.of(&self.prediction.picture), self.size())
+    }
+
+    /// The object under its light, seen from the front.
+    fn canonical_picture(&self) -> Canvas {
+        Canvas::from_signed(self.of(&self.prediction.canonical_picture), self.size())
+    }
+
+    /// Depth as seen from the front, near is bright.
+    fn canonical_depth(&self) -> Canvas {
+        let depth = self.of(&self.prediction.canonical_depth);
+        depth_grey(depth, self.size(), None, Range::robust(depth, None))
+    }
+
+    /// Depth in the view of the picture, near is bright, black where the object is not.
+    pub fn depth(&self) -> Canvas {
+        let (depth, mask) = (self.of(&self.prediction.depth), self.mask());
+        depth_grey(depth, self.size(), Some(&mask), Range::robust(depth, Some(&mask)))
+    }
+
+    fn shading(&self) -> Canvas {
         let [ambient, diffuse, ..] = self.light();
-        let shading: Vec<f32> =
-            self.of(&p.diffuse_shading).iter().map(|toward| ambient + diffuse * toward).collect();
-        let depth = self.of(&p.canonical_depth);
-        let mut maps = Sheet::new(TILE).columns([
-            "input",
-            "reconstruction",
-            "canonical picture",
-            "albedo",
-            "depth",
-            "normals",
-            "shading",
-        ]);
-        maps.row(
-            "",
-            [
-                input,
-                Canvas::from_signed(self.of(&p.picture), size),
-                Canvas::from_signed(self.of(&p.canonical_picture), size),
-                self.albedo(),
-                depth_grey(depth, size, None, Range::robust(depth, None)),
-                self.normals(),
-                Canvas::from_grey(&shading, size),
-            ],
-        );
-        let mut views = Sheet::new(TILE).columns(YAWS.map(|yaw| format!("turned by {yaw} degrees")));
-        views.row("", self.views(&YAWS)?);
-        let (maps, views) = (maps.draw(), views.draw());
-        let mut panel = Canvas::new(maps.width(), maps.height() + views.height(), [255; 3]);
-        panel.paste(&maps, 0, 0);
-        panel.paste(&views, 0, maps.height());
+        let toward = self.of(&self.prediction.diffuse_shading).iter();
+        let shading: Vec<f32> = toward.map(|toward| ambient + diffuse * toward).collect();
+        Canvas::from_grey(&shading, self.size())
+    }
+
+    /// The panel; `input` is the picture itself, of any size.
+    pub fn draw(&self, input: Canvas) -> Result<Canvas> {
+        let maps = [
+            ("input", input),
+            ("reconstruction", self.reconstruction()),
+            ("canonical picture", self.canonical_picture()),
+            ("albedo", self.albedo()),
+            ("depth", self.canonical_depth()),
+            ("normals", self.normals()),
+            ("shading", self.shading()),
+        ];
+        let (captions, maps): (Vec<_>, Vec<_>) = maps.into_iter().unzip();
+        let mut upper = Sheet::new(TILE).columns(captions);
+        upper.row("", maps);
+        let mut lower = Sheet::new(TILE).columns(YAWS.map(|yaw| format!("turned by {yaw} degrees")));
+        lower.row("", self.views(&YAWS)?);
+        let (upper, lower) = (upper.draw(), lower.draw());
+        let mut panel = Canvas::new(upper.width(), upper.height() + lower.height(), [255; 3]);
+        panel.paste(&upper, 0, 0);
+        panel.paste(&lower, 0, upper.height());
         Ok(panel)
     }
 }

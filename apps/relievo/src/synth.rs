@@ -22,6 +22,8 @@ const CHUNK: u64 = 64;
 /// Heads on a contact sheet.
 const SHEET_HEADS: u64 = 96;
 const SHEET_COLUMNS: usize = 12;
+/// Most pixels of a picture on it.
+const SHEET_TILE: usize = 128;
 
 /// Write synthetic heads with their exact depth, normals, albedo and mask
 ///
@@ -130,7 +132,7 @@ fn contact_sheet(heads: &Heads, size: u32) -> anyhow::Result<Canvas> {
         .map(|index| heads.sample(index, size))
         .collect::<Result<_, _>>()?;
     let width = size as usize;
-    let mut sheet = Sheet::new(width).title(heads.describe());
+    let mut sheet = Sheet::new(width.min(SHEET_TILE)).title(heads.describe());
     for row in samples.chunks(SHEET_COLUMNS) {
         let map = |draw: &dyn Fn(&relievo_data::Truth) -> Canvas| {
             row.iter().map(|sample| sample.truth.as_ref().map(draw)).collect::<Vec<_>>()

@@ -54,7 +54,7 @@ pub fn run(options: &Options, matches: &ArgMatches, console: &Console) -> anyhow
         }
     };
     let stop = stop_on_ctrl_c(*console)?;
-    let mut display = Display { console, bar: None, by_clock: false };
+    let mut display = Display::new(console);
     let outcome = trainer.run(&mut |event: Event<'_>| display.show(&event), &stop)?;
     drop(display);
     let folder = resume.as_ref().unwrap_or(out).display();
@@ -72,7 +72,7 @@ pub fn run(options: &Options, matches: &ArgMatches, console: &Console) -> anyhow
 }
 
 /// The first Ctrl-C asks for an end, the second one does not wait for it.
-fn stop_on_ctrl_c(console: Console) -> anyhow::Result<Arc<AtomicBool>> {
+pub fn stop_on_ctrl_c(console: Console) -> anyhow::Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     let asked = Arc::clone(&stop);
     let handler = move || {
@@ -87,15 +87,19 @@ fn stop_on_ctrl_c(console: Console) -> anyhow::Result<Arc<AtomicBool>> {
 }
 
 /// Turns events into a bar and lines.
-struct Display<'a> {
+pub struct Display<'a> {
     console: &'a Console,
     bar: Option<Progress>,
     /// Whether the bar counts seconds because no step is known to be the last.
     by_clock: bool,
 }
 
-impl Display<'_> {
-    fn show(&mut self, event: &Event<'_>) {
+impl<'a> Display<'a> {
+    pub fn new(console: &'a Console) -> Self {
+        Self { console, bar: None, by_clock: false }
+    }
+
+    pub fn show(&mut self, event: &Event<'_>) {
         match event {
             Event::Began(run) => {
                 self.console.note(format_args!("learning from {}; {} held out", run.source, run.held_out));

@@ -1,0 +1,380 @@
+//! `relievo bench`: how fast this machine is, beside a peer measured on the same machine.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use clap::Args;
+use rayon::prelude::*;
+use relievo_data::Source;
+use relievo_export::write_atomic;
+use relievo_model::{Model, ModelSettings};
+use relievo_nets::{ConfidenceNetwork, Network, autoencoder, encoder};
+use relievo_synth::Heads;
+use relievo_tensor::ops::conv2d::cpu::Level;
+use relievo_tensor::ops::{Activation, AdamStep};
+use relievo_tensor::{Tape, Tensor, pool_statistics};
+use serde::{Deserialize, Serialize};
+
+use crate::console::Console;
+
+/// Repetitions that do not count: they fill caches and the pool of buffers.
+const WARM_UP: usize = 2;
+const LEAST_REPETITIONS: usize = 5;
+
+/// Pictures of a training step.
+const STEP: usize = 16;
+/// Pictures that go through the networks together where throughput counts.
+const BATCH: usize = 32;
+/// Heads made at a time.
+const HEADS: u64 = 64;
+
+/// Measure speed and memory of inference, training and synthetic heads
+///
+/// Medians, with the quartiles, of as many repetitions as fit into the time, at
+/// least five. The networks are those of the paper for 64x64 pixels. Run it on an
+/// idle machine. --peer adds what bench/pytorch/bench.py --json FILE measured on
+/// the same machine, and the ratios.
+#[derive(Args)]
+#[command(verbatim_doc_comment)]
+pub struct Options {
+    /// Seconds for each measurement
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(0..=3600))]
+    seconds: u64,
+    /// Numbers of a peer, from bench/pytorch/bench.py
+    #[arg(long, value_name = "FILE")]
+    peer: Option<PathBuf>,
+    /// Also write all numbers to this file
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+/// Everything that was measured.
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Report {
+    program: &'static str,
+    version: &'static str,
+    instructions: String,
+    threads: usize,
+    parameters: usize,
+    rows: Vec<Row>,
+    /// The most memory held at once, in bytes: by the pool of tensors, and by the process (where the system tells).
+    pool_peak_bytes: usize,
+    resident_peak_bytes: Option<u64>,
+}
+
+/// One measurement, in seconds.
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Row {
+    key: &'static str,
+    #[serde(skip)]
+    name: String,
+    /// Pictures in one repetition.
+    pictures: u64,
+    median: f64,
+    lower_quartile: f64,
+    upper_quartile: f64,
+    repetitions: usize,
+}
+
+/// The file of the peer; it may hold more.
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct Peer {
+    program: String,
+    version: String,
+    threads: usize,
+    #[serde(rename = "forward-1")]
+    forward: PeerTime,
+    #[serde(rename = "step-16")]
+    step: PeerTime,
+}
+
+#[derive(Deserialize)]
+struct PeerTime {
+    seconds: f64,
+}
+
+impl Peer {
+    fn seconds(&self, key: &str) -> Option<f64> {
+        match key {
+            FORWARD => Some(self.forward.seconds),
+            NETWORKS => Some(self.step.seconds),
+            _ => None,
+        }
+    }
+}
+
+const FORWARD: &str = "forward-1";
+const NETWORKS: &str = "step-16";
+
+pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
+    let peer = options.peer.as_deref().map(read_peer).transpose()?;
+    let clock = Clock { time: Duration::from_secs(options.seconds), console };
+    let settings = ModelSettings::default();
+    let model = Model::new(settings.clone(), 0)?;
+    let mut rows = vec![clock.forward(&settings)?, clock.networks(&settings)?, clock.full_step(&settings)?];
+    // Nothing after this needs as much.
+    let (pool_peak_bytes, resident_peak_bytes) = (pool_statistics().bytes_peak, resident_peak());
+    rows.push(clock.predictions(&model)?);
+    rows.push(clock.heads(settings.image_size as u32)?);
+    let report = Report {
+        program: "relievo",
+        version: env!("CARGO_PKG_VERSION"),
+        instructions: format!("{:?}", Level::best()),
+        threads: rayon::current_num_threads(),
+        parameters: model.parameter_infos().iter().map(|info| info.shape.elements()).sum(),
+        rows,
+        pool_peak_bytes,
+        resident_peak_bytes,
+    };
+    console.result(report.table(peer.as_ref()));
+    if let Some(path) = &options.json {
+        let text = serde_json::to_string_pretty(&report)?;
+        write_atomic(path, |file| writeln!(file, "{text}"))?;
+    }
+    Ok(())
+}
+
+fn read_peer(path: &std::path::Path) -> anyhow::Result<Peer> {
+    let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    serde_json::from_str(&text).with_context(|| {
+        format!("{} is not what bench/pytorch/bench.py --json writes; run it again", path.display())
+    })
+}
+
+/// Measures.
+struct Clock<'a> {
+    time: Duration,
+    console: &'a Console,
+}
+
+impl Clock<'_> {
+    /// Repeats `work` on so many `pictures` until the time is up.
+    fn measure(
+        &self,
+        key: &'static str,
+        name: String,
+        pictures: u64,
+        mut work: impl FnMut() -> anyhow::Result<()>,
+    ) -> anyhow::Result<Row> {
+        self.console.note(format_args!("measuring: {name}"));
+        for _ in 0..WARM_UP {
+            work()?;
+        }
+        let mut times = Vec::new();
+        let end = Instant::now() + self.time;
+        while times.len() < LEAST_REPETITIONS || Instant::now() < end {
+            let began = Instant::now();
+            work()?;
+            times.push(began.elapsed().as_secs_f64());
+        }
+        times.sort_by(f64::total_cmp);
+        let at = |share: f64| times[(share * (times.len() - 1) as f64).round() as usize];
+        let [lower_quartile, median, upper_quartile] = [0.25, 0.5, 0.75].map(at);
+        Ok(Row { key, name, pictures, median, lower_quartile, upper_quartile, repetitions: times.len() })
+    }
+
+    /// One picture through the networks that inference needs.
+    fn forward(&self, settings: &ModelSettings) -> anyhow::Result<Row> {
+        let networks = Networks::new(settings);
+        let picture = noise(1, settings.image_size)?;
+        self.measure(FORWARD, "1 picture: depth, albedo, light, view".into(), 1, || {
+            networks.forward(&picture)?;
+            Ok(())
+        })
+    }
+
+    /// A step of the five networks alone: no renderer, no losses.
+    fn networks(&self, settings: &ModelSettings) -> anyhow::Result<Row> {
+        let mut networks = Networks::new(settings);
+        let pictures = noise(STEP, settings.image_size)?;
+        let mut moments = [0; 2].map(|_| networks.zeros());
+        let mut step = 0;
+        self.measure(NETWORKS, format!("{STEP} pictures: 5 networks, step"), STEP as u64, || {
+            step += 1;
+            networks.step(&pictures, &mut moments, step)
+        })
+    }
+
+    /// A whole training step: networks, renderer, VGG, all losses, Adam.
+    fn full_step(&self, settings: &ModelSettings) -> anyhow::Result<Row> {
+        let mut model = Model::new(settings.clone(), 0)?;
+        let pictures = head_pictures(STEP, settings.image_size)?;
+        let zeros = || model.parameters().iter().map(|p| Tensor::zeros(p.shape())).collect::<Vec<_>>();
+        let (mut first, mut second) = (zeros(), zeros());
+        let mut adam = AdamStep { learning_rate: 1e-4, weight_decay: 5e-4, step: 0, ..AdamStep::default() };
+        self.measure("training-16", format!("{STEP} pictures: full training step"), STEP as u64, || {
+            let (_, gradients) = model.loss_and_gradients(&pictures, settings.flip_weight)?;
+            adam.step += 1;
+            adam.apply(model.parameters_mut(), &gradients, &mut first, &mut second)?;
+            Ok(())
+        })
+    }
+
+    /// Reconstruction of many pictures.
+    fn predictions(&self, model: &Model) -> anyhow::Result<Row> {
+        let pictures = head_pictures(BATCH, model.settings().image_size)?;
+        self.measure("predict-32", format!("{BATCH} pictures: reconstruction"), BATCH as u64, || {
+            model.predict(&pictures)?;
+            Ok(())
+        })
+    }
+
+    /// Heads made, with their truth.
+    fn heads(&self, size: u32) -> anyhow::Result<Row> {
+        let heads = Heads::range(0, 0, u64::MAX);
+        let mut next = 0;
+        self.measure("synth-64", format!("{HEADS} synthetic heads of {size}x{size}"), HEADS, || {
+            (next..next + HEADS).into_par_iter().try_for_each(|index| {
+                heads.sample(index, size).map(|sample| drop(std::hint::black_box(sample)))
+            })?;
+            next += HEADS;
+            Ok(())
+        })
+    }
+}
+
+/// The five networks with their parameters, as the model has them.
+struct Networks {
+    plain: Vec<Network>,
+    confidence: ConfidenceNetwork,
+    parameters: Vec<Tensor>,
+}
+
+impl Networks {
+    fn new(settings: &ModelSettings) -> Self {
+        let &ModelSettings { image_size: size, width, code, encoder_width, .. } = settings;
+        let plain = vec![
+            autoencoder("depth", width, code, 1, size, Activation::Identity),
+            autoencoder("albedo", width, code, 3, size, Activation::Tanh),
+            encoder("light", encoder_width, 4, size),
+            encoder("view", encoder_width, 6, size),
+        ];
+        let confidence = ConfidenceNetwork::new("confidence", width, code / 2, size);
+        let infos = plain.iter().flat_map(Network::parameters).chain(confidence.parameters());
+        let parameters = infos.map(|info| info.initialise(0)).collect();
+        Self { plain, confidence, parameters }
+    }
+
+    fn zeros(&self) -> Vec<Tensor> {
+        self.parameters.iter().map(|parameter| Tensor::zeros(parameter.shape())).collect()
+    }
+
+    /// All but the confidence network.
+    fn forward(&self, pictures: &Tensor) -> relievo_tensor::Result<Vec<Tensor>> {
+        self.run(pictures, &self.parameters).map(|(outputs, _)| outputs)
+    }
+
+    /// The outputs, and the parameters that are left for the confidence network.
+    fn run<'p>(
+        &self,
+        pictures: &Tensor,
+        mut parameters: &'p [Tensor],
+    ) -> relievo_tensor::Result<(Vec<Tensor>, &'p [Tensor])> {
+        let mut outputs = Vec::new();
+        for network in &self.plain {
+            let (own, others) = parameters.split_at(network.parameters().len());
+            outputs.push(network.forward(pictures, own)?);
+            parameters = others;
+        }
+        Ok((outputs, parameters))
+    }
+
+    /// Forward, backward from the sum of squares of the outputs, Adam.
+    fn step(&mut self, pictures: &Tensor, moments: &mut [Vec<Tensor>; 2], step: u64) -> anyhow::Result<()> {
+        let tape = Tape::new();
+        let watched: Vec<Tensor> = self.parameters.iter().map(|parameter| tape.watch(parameter)).collect();
+        let (mut outputs, left) = self.run(pictures, &watched)?;
+        let (pixels, features) = self.confidence.forward(pictures, left)?;
+        outputs.extend([pixels, features]);
+        let seeds = outputs.iter().map(|output| {
+            let gradient: Vec<f32> = output.data().iter().map(|y| 2.0 * y).collect();
+            Ok((output, Tensor::new(&gradient, output.shape())?))
+        });
+        let mut gradients = tape.backward_from(&seeds.collect::<relievo_tensor::Result<Vec<_>>>()?)?;
+        let gradients: Vec<Tensor> = watched
+            .iter()
+            .map(|p| gradients.take(p).context("a parameter without a gradient"))
+            .collect::<anyhow::Result<_>>()?;
+        drop((watched, outputs));
+        let adam = AdamStep { learning_rate: 1e-4, weight_decay: 5e-4, step, ..AdamStep::default() };
+        let [first, second] = moments;
+        adam.apply(&mut self.parameters, &gradients, first, second)?;
+        Ok(())
+    }
+}
+
+/// Pictures without content.
+fn noise(count: usize, size: usize) -> relievo_tensor::Result<Tensor> {
+    let random = relievo_tensor::Random::new(0, 0);
+    let values: Vec<f32> =
+        (0..count * size * size * 3).map(|at| 2.0 * random.uniform(at as u64) - 1.0).collect();
+    Tensor::new(&values, [count, size, size, 3])
+}
+
+fn head_pictures(count: usize, size: usize) -> anyhow::Result<Tensor> {
+    let heads = Heads::range(0, 0, count as u64);
+    let samples =
+        (0..count as u64).map(|index| heads.sample(index, size as u32)).collect::<Result<Vec<_>, _>>()?;
+    let values: Vec<f32> = samples.iter().flat_map(|sample| sample.picture.signed()).collect();
+    Ok(Tensor::new(&values, [count, size, size, 3])?)
+}
+
+/// The most memory the process ever had, in bytes, where the system tells.
+fn resident_peak() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib << 10)
+}
+
+impl Report {
+    fn table(&self, peer: Option<&Peer>) -> String {
+        let mut text = format!(
+            "relievo {} on {} threads, {}; {:.1} million parameters\n",
+            self.version,
+            self.threads,
+            self.instructions,
+            self.parameters as f64 / 1e6
+        );
+        if let Some(peer) = peer {
+            let _ = writeln!(text, "peer: {} {} on {} threads", peer.program, peer.version, peer.threads);
+        }
+        let _ = write!(text, "\n{:<38}{:>10}{:>14}{:>11}", "", "median", "quartiles", "pictures/s");
+        if peer.is_some() {
+            let _ = write!(text, "\n{:<38}{:>10}{:>14}", "  of the peer", "median", "time / its");
+        }
+        text.push('\n');
+        for row in &self.rows {
+            let quartiles =
+                format!("{}-{}", milliseconds(row.lower_quartile), milliseconds(row.upper_quartile));
+            let _ = writeln!(
+                text,
+                "{:<38}{:>7} ms{quartiles:>14}{:>11}",
+                row.name,
+                milliseconds(row.median),
+                crate::console::three_digits(row.pictures as f64 / row.median)
+            );
+            if let Some(seconds) = peer.and_then(|peer| peer.seconds(row.key)) {
+                let ratio = format!("x {:.2}", row.median / seconds);
+                let _ = writeln!(text, "{:<38}{:>7} ms{ratio:>14}", "  of the peer", milliseconds(seconds));
+            }
+        }
+        let mebibytes = |bytes: f64| format!("{:.0} MiB", bytes / f64::from(1 << 20));
+        let _ = write!(text, "\nmost memory: tensors {}", mebibytes(self.pool_peak_bytes as f64));
+        if let Some(bytes) = self.resident_peak_bytes {
+            let _ = write!(text, ", process {}", mebibytes(bytes as f64));
+        }
+        text
+    }
+}
+
+fn milliseconds(seconds: f64) -> String {
+    let milliseconds = seconds * 1e3;
+    if milliseconds < 100.0 { format!("{milliseconds:.1}") } else { format!("{milliseconds:.0}") }
+}
