@@ -184,10 +184,10 @@ fn a_bad_picture_is_replaced_by_the_next_of_the_order_and_moves_no_other() {
     let holed = take(&mut loader, 10);
     for (whole, holed) in whole.chunks(5).zip(holed.chunks(5)) {
         let (order, got) = (indices(whole), indices(holed));
-        for place in 0..130 {
+        for (place, &got) in got.iter().enumerate() {
             let next_good =
                 (place..place + 130).map(|at| order[at % 130]).find(|index| ![7, 8, 107].contains(index));
-            assert_eq!(Some(got[place]), next_good);
+            assert_eq!(Some(got), next_good);
         }
     }
     let skipped: Vec<String> = loader.skipped().iter().map(SampleError::to_string).collect();

@@ -408,7 +408,7 @@ fn a_bad_picture_is_named_with_its_place() {
 #[test]
 fn a_damaged_shard_is_refused() {
     let folder = tempfile::tempdir().unwrap();
-    let noise: Vec<u8> = (0..5000_u32).map(|n| (n * n >> 3) as u8).collect();
+    let noise: Vec<u8> = (0..5000_u32).map(|n| ((n * n) >> 3) as u8).collect();
     let whole = archive(&[("a.jpg", &noise), ("b.jpg", &noise)]);
     let cases: [(&str, &[u8]); 4] = [
         ("cut.tar", &whole[..8000]),

@@ -225,8 +225,8 @@ impl Axis {
 fn round_step(least: f64, length: f64) -> f64 {
     let power = 10_f64.powf((length / 2.0).min(least).log10().floor());
     let steps = [1.0, 2.0, 5.0, 10.0].map(|factor| factor * power);
-    let fitting = steps.into_iter().filter(|&step| step <= length / 2.0);
-    fitting.clone().find(|&step| step >= least).or(fitting.last()).unwrap_or(power)
+    let mut fitting = steps.into_iter().filter(|&step| step <= length / 2.0);
+    fitting.clone().find(|&step| step >= least).or(fitting.next_back()).unwrap_or(power)
 }
 
 #[cfg(test)]
