@@ -299,20 +299,23 @@ pub fn padded(x: &[f32], [batch, h, w, c]: [usize; 4], padding: usize) -> Buffer
 fn pack_by_channel(w: &[f32], channels: usize, depth: usize, width: usize) -> Buffer {
     let mut packed = Buffer::scratch(channels.div_ceil(width) * depth * width);
     packed.par_chunks_mut(depth * width).enumerate().for_each(|(panel, to)| {
-        let first = panel * width;
-        let columns = (channels - first).min(width);
-        // Sixteen depths at a time: the cache lines they span are used up before they are evicted.
-        for start in (0..depth).step_by(16) {
-            let end = (start + 16).min(depth);
-            for j in 0..columns {
-                let row = &w[(first + j) * depth..][start..end];
-                for (k, w) in row.iter().enumerate() {
-                    to[(start + k) * width + j] = *w;
-                }
-            }
-        }
+        let columns = (channels - panel * width).min(width);
+        pack_panel(&w[panel * width * depth..][..columns * depth], depth, width, to);
     });
     packed
+}
+
+/// The rows of `w[channel][depth]`, at most `width`, as the columns of `to[depth][width]`.
+pub fn pack_panel(w: &[f32], depth: usize, width: usize, to: &mut [f32]) {
+    // Sixteen depths at a time: the cache lines they span are used up before they are evicted.
+    for start in (0..depth).step_by(16) {
+        let end = (start + 16).min(depth);
+        for (j, row) in w.chunks_exact(depth).enumerate() {
+            for (k, w) in row[start..end].iter().enumerate() {
+                to[(start + k) * width + j] = *w;
+            }
+        }
+    }
 }
 
 /// The weights `w[k][channel]` as panels `[channels / width][k][width]`, where k counts (depth, tap) and the panels
@@ -416,7 +419,7 @@ fn forward_by_contributions(
     y.par_chunks_mut(g.out_h * row_out).enumerate().for_each(|(picture, y)| {
         let x = &x[picture * g.in_h * row_in..][..g.in_h * row_in];
         y.par_chunks_mut(BAND * row_out).enumerate().for_each(|(band, y)| {
-            let first = (band * BAND).saturating_sub(g.padding);
+            let first = (band * BAND).saturating_sub(g.padding).min(g.in_h);
             let last = (band * BAND + y.len() / row_out - 1 + g.kernel_h - 1).saturating_sub(g.padding);
             let (x, rows) = (&x[first * row_in..], (last + 1).min(g.in_h).saturating_sub(first));
             let mut sums = Buffer::scratch(rows * g.in_w * stride);

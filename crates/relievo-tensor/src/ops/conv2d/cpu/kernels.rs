@@ -10,7 +10,7 @@
 //! is why results do not depend on how the work is split.
 
 use super::simd::{Level, Scalar, Simd};
-use super::transforms::{self, Points, WeightTarget};
+use super::transforms::{self, Points};
 use crate::ops::activation::Activation;
 use crate::ops::conv2d::Epilogue;
 
@@ -142,7 +142,7 @@ pub struct Kernels {
     /// [`transforms::gradient`].
     pub gradient: unsafe fn(&Points, *const *const f32, usize, *mut f32, usize),
     /// [`transforms::weights`].
-    pub weights: unsafe fn(&Points, *const f32, usize, usize, &WeightTarget),
+    pub weights: unsafe fn(&Points, *const f32, usize, usize, bool, *mut f32, usize),
     /// [`transforms::weight_gradient`].
     pub weight_gradient: unsafe fn(&Points, *const f32, usize, usize, *mut f32),
 }
@@ -204,7 +204,7 @@ macro_rules! kernels {
             entry!($($feature)?; $simd; transforms::gradient,
                 gradient(p: &Points, y: *const *const f32, c: usize, m: *mut f32, s: usize));
             entry!($($feature)?; $simd; transforms::weights,
-                weights(p: &Points, w: *const f32, c: usize, l: usize, to: &WeightTarget));
+                weights(p: &Points, w: *const f32, t: usize, l: usize, turn: bool, u: *mut f32, s: usize));
             entry!($($feature)?; $simd; transforms::weight_gradient,
                 weight_gradient(p: &Points, u: *const f32, s: usize, c: usize, w: *mut f32));
         }

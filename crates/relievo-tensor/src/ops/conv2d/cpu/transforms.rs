@@ -74,19 +74,6 @@ impl Points {
     }
 }
 
-/// Where one vector of transformed weights goes.
-#[derive(Debug, Clone, Copy)]
-pub struct WeightTarget {
-    /// The place of the first lane in the first of n*n matrices.
-    pub u: *mut f32,
-    /// Elements from one matrix to the next.
-    pub matrix: usize,
-    /// Elements from one lane to the next.
-    pub lane: usize,
-    /// Whether the kernel is turned by half a turn, as the input gradient needs it.
-    pub turned: bool,
-}
-
 /// `B^T d`.
 #[inline(always)]
 unsafe fn to_points<S: Simd, const N: usize>(points: &Points, d: &[S::V; N]) -> [S::V; N] {
@@ -345,46 +332,58 @@ unsafe fn gradient_of<S: Simd, const N: usize>(
     });
 }
 
-/// `G w G^T` for `lanes` input channels of one output channel: `w` points to the first of them at the first tap, and
-/// from tap to tap it is `channels` elements.
+/// `G w G^T` for `lanes` neighbouring output channels: `w` points to the first of them at the first tap, and from tap
+/// to tap it is `tap` elements; product `(i, j)` goes to `u + (i*n + j)*matrix`. With `turned`, the kernel is turned by
+/// half a turn first.
 #[inline(always)]
 pub unsafe fn weights<S: Simd>(
     points: &Points,
     w: *const f32,
-    channels: usize,
+    tap: usize,
     lanes: usize,
-    to: &WeightTarget,
+    turned: bool,
+    u: *mut f32,
+    matrix: usize,
 ) {
     // SAFETY: the caller's.
     unsafe {
-        let (n, r) = (points.n, points.taps);
+        match points.n {
+            6 => weights_of::<S, 6, 3>(points, w, tap, lanes, turned, u, matrix),
+            _ => weights_of::<S, 8, 5>(points, w, tap, lanes, turned, u, matrix),
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn weights_of<S: Simd, const N: usize, const R: usize>(
+    points: &Points,
+    w: *const f32,
+    tap: usize,
+    lanes: usize,
+    turned: bool,
+    u: *mut f32,
+    matrix: usize,
+) {
+    // SAFETY: the caller's.
+    unsafe {
         // [column of the kernel][point of the rows]
-        let mut half = [[S::splat(0.0); MOST]; 5];
-        for s in 0..r {
-            for k in 0..r {
-                let tap = if to.turned { r * r - 1 - (k * r + s) } else { k * r + s };
-                let w = load::<S>(w.add(tap * channels), lanes);
-                for i in 0..n {
+        let mut half = [[S::splat(0.0); N]; R];
+        for s in 0..R {
+            for k in 0..R {
+                let at = if turned { R * R - 1 - (k * R + s) } else { k * R + s };
+                let w = load::<S>(w.add(at * tap), lanes);
+                for i in 0..N {
                     half[s][i] = S::fma(S::splat(points.g[i][k]), w, half[s][i]);
                 }
             }
         }
-        for i in 0..n {
-            for j in 0..n {
-                let mut u = S::splat(0.0);
-                for s in 0..r {
-                    u = S::fma(S::splat(points.g[j][s]), half[s][i], u);
+        for i in 0..N {
+            for j in 0..N {
+                let mut sum = S::splat(0.0);
+                for s in 0..R {
+                    sum = S::fma(S::splat(points.g[j][s]), half[s][i], sum);
                 }
-                let to_u = to.u.add((i * n + j) * to.matrix);
-                if to.lane == 1 {
-                    store::<S>(to_u, u, lanes);
-                } else {
-                    let mut column = [0.0; 16];
-                    S::store(column.as_mut_ptr(), u);
-                    for (l, u) in column.iter().enumerate().take(lanes) {
-                        *to_u.add(l * to.lane) = *u;
-                    }
-                }
+                store::<S>(u.add((i * N + j) * matrix), sum, lanes);
             }
         }
     }

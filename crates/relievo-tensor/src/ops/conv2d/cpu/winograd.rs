@@ -10,9 +10,9 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::direct::Shared;
+use super::direct::{Shared, pack_panel};
 use super::kernels::{Ending, Kernels, Outer, Tile};
-use super::transforms::{OUTPUTS, Points, WeightTarget};
+use super::transforms::{OUTPUTS, Points};
 use crate::Buffer;
 use crate::ops::conv2d::{Conv2dGeometry, Epilogue};
 
@@ -111,24 +111,31 @@ impl<'a> Task<'a> {
     /// product to product. With `turned`, w is that of the convolution whose input gradient this is.
     fn transform_weights(&self, (w, turned): (&[f32], bool), panel: usize, u: *mut f32, matrix: usize) {
         let Task { kernels, points, g, .. } = self;
-        let columns = self.columns(panel);
-        let (rows, row) = if turned { (0..g.in_c, columns.clone()) } else { (columns.clone(), 0..g.in_c) };
-        let channels = if turned { g.out_c } else { g.in_c };
-        for first in row.clone().step_by(kernels.lanes) {
-            let lanes = (row.end - first).min(kernels.lanes);
-            for output in rows.clone() {
-                let place = if turned {
-                    output * kernels.columns + first - columns.start
-                } else {
-                    first * kernels.columns + output - columns.start
-                };
-                // SAFETY: the place is one of the panel's `in_c` rows of `width`.
-                let u = unsafe { u.add(place) };
-                let to = WeightTarget { u, matrix, lane: if turned { 1 } else { kernels.columns }, turned };
-                let from = &w[output * g.taps() * channels + first..];
-                debug_assert!(from.len() >= (g.taps() - 1) * channels + lanes);
-                // SAFETY: the last tap of these lanes is still in w.
-                unsafe { (kernels.weights)(points, from.as_ptr(), channels, lanes, &to) }
+        let (columns, width) = (self.columns(panel), kernels.columns);
+        // From the weight of one tap to that of the next, and from one input channel to the next.
+        let (packed, tap, channel);
+        let from: &[f32] = if turned {
+            // Output channels are neighbours already.
+            (tap, channel) = (g.out_c, g.taps() * g.out_c);
+            &w[columns.start..]
+        } else {
+            let depth = g.taps() * g.in_c;
+            let mut panel = Buffer::scratch(depth * width);
+            pack_panel(&w[columns.start * depth..columns.end * depth], depth, width, &mut panel);
+            packed = panel;
+            (tap, channel) = (g.in_c * width, width);
+            &packed
+        };
+        for c in 0..g.in_c {
+            for first in (0..columns.len()).step_by(kernels.lanes) {
+                let lanes = (columns.len() - first).min(kernels.lanes);
+                let from = &from[c * channel + first..];
+                debug_assert!(from.len() >= (g.taps() - 1) * tap + lanes);
+                // SAFETY: the last tap of these lanes is still in `from`; u has a row of `width` for each channel.
+                unsafe {
+                    let u = u.add(c * width + first);
+                    (kernels.weights)(points, from.as_ptr(), tap, lanes, turned, u, matrix);
+                }
             }
         }
     }
