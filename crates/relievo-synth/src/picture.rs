@@ -5,12 +5,13 @@
 //! centres (u = column, v = row), and gives the truth that has one value a pixel: depth, normal, mask.
 
 use relievo_data::{Light, Picture, Truth};
+use relievo_render::Camera;
 use relievo_render::triangle::Raster;
 
 use crate::appearance::{Appearance, Place};
 use crate::asset::{HeadModel, Part};
 use crate::background::Background;
-use crate::pose::{TAN_HALF_FOV, View};
+use crate::pose::View;
 
 /// Greatest depth that is seen, and the truth's depth where there is no head.
 pub(crate) const FAR: f32 = 1.1;
@@ -116,8 +117,8 @@ impl Scene<'_> {
     }
 
     fn rasterise(&self, seen: &[[f32; 3]], size: usize) -> (Visible, Visible) {
-        let middle = (size - 1) as f32 / 2.0;
-        let focal = middle / TAN_HALF_FOV;
+        let camera = Camera::new(size);
+        let (focal, middle) = (camera.focal(), camera.centre());
         let screen: Vec<[f32; 3]> =
             seen.iter().map(|[x, y, z]| [x / z * focal + middle, y / z * focal + middle, *z]).collect();
         let mut fine = Visible::new(2 * size);
@@ -243,9 +244,7 @@ mod tests {
 
     /// Point of a pixel at a depth.
     fn lift(column: usize, row: usize, depth: f32) -> [f32; 3] {
-        let middle = (SIZE - 1) as f32 / 2.0;
-        let slope = |i: usize| (i as f32 - middle) / middle * TAN_HALF_FOV;
-        [slope(column) * depth, slope(row) * depth, depth]
+        Camera::new(SIZE).lift(column as f32, row as f32, depth)
     }
 
     /// Pixels whose 5 x 5 neighbourhood lies on the head.
@@ -275,9 +274,9 @@ mod tests {
             let inside = interior(&canonical);
             let (mut met, mut before) = (0, 0);
             for &(row, column) in &inside {
-                let [x, y, z] = view.apply(lift(column, row, canonical.depth[row * SIZE + column]));
-                let middle = (SIZE - 1) as f32 / 2.0;
-                let [u, v] = [x, y].map(|c| c / z / TAN_HALF_FOV * middle + middle);
+                let moved = view.apply(lift(column, row, canonical.depth[row * SIZE + column]));
+                let z = moved[2];
+                let [u, v] = Camera::new(SIZE).project(moved);
                 if ![u, v].iter().all(|place| (1.0..(SIZE - 2) as f32).contains(place)) {
                     continue;
                 }

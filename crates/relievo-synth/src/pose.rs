@@ -10,13 +10,20 @@
 //! it so that the crop of the turned head is centred in the frame again, as crops of photographs are. The size is not
 //! adapted once more: that would be a translation along z, which the model of faces does not have.
 
+use relievo_render::{Camera, Motion};
+
 use crate::asset::{HeadModel, Part, Region};
 use crate::random::Draws;
 
-/// Tangent of half the field of view, 10 degrees.
-pub(crate) const TAN_HALF_FOV: f32 = 0.087_488_664;
-/// Depth of the point that turning leaves in place, and the middle of the depth range 0.9..1.1.
-const PIVOT: f32 = 1.0;
+/// A camera whose pixels' distance is the frame's side.
+fn frame_camera() -> Camera {
+    Camera::new(2)
+}
+
+/// Side of the frame at depth 1, units.
+fn frame_side() -> f32 {
+    2.0 * frame_camera().half_width()
+}
 
 /// The landmarks that a face crop is made from, as vertices (centres of groups) of the model.
 pub(crate) struct Landmarks {
@@ -24,11 +31,11 @@ pub(crate) struct Landmarks {
     mouth_corners: [u16; 2],
 }
 
-/// A viewpoint: x' = R (x - c) + c + t, c = (0, 0, 1), R = Rz Ry Rx.
+/// A viewpoint.
 pub(crate) struct View {
     /// Rotation about x, y, z (radians), translation along x, y, z (units).
     pub parameters: [f32; 6],
-    rotation: [[f32; 3]; 3],
+    motion: Motion,
 }
 
 /// Centre (frame coordinates) and side (of the frame's) of a crop.
@@ -83,8 +90,8 @@ impl Landmarks {
 }
 
 /// Frame coordinates of a point in the camera's frame.
-fn project([x, y, z]: [f32; 3]) -> [f32; 2] {
-    [x / z, y / z].map(|slope| slope / (2.0 * TAN_HALF_FOV))
+fn project(point: [f32; 3]) -> [f32; 2] {
+    frame_camera().project(point).map(|place| place - frame_camera().centre())
 }
 
 /// Places a head in the canonical frame: from decimetres, y up, to units, x right, y down, z away from the camera.
@@ -98,7 +105,7 @@ pub(crate) fn place_canonical(landmarks: &Landmarks, points: &mut [[f32; 3]], dr
     let (mut scale, mut middle) = (0.0966, 7.0);
     for _ in 0..6 {
         let crop = landmarks.crop(|v| canonical(points[usize::from(v)], scale, middle, nose, nose_depth));
-        middle += (height - crop.centre[1]) * 2.0 * TAN_HALF_FOV / scale;
+        middle += (height - crop.centre[1]) * frame_side() / scale;
         scale *= size / crop.side;
     }
     for point in points {
@@ -124,35 +131,28 @@ impl View {
             degrees((4.0 * draws.bell()).clamp(-10.0, 10.0)),
         ];
         let wanted = [0.012 * draws.bell(), 0.012 * draws.bell()];
-        let mut view = Self::new([rotation[0], rotation[1], rotation[2], 0.0, 0.0, 0.0]);
+        let [x, y, z] = rotation;
+        let mut view = Self::new([x, y, z, 0.0, 0.0, 0.0]);
         for _ in 0..4 {
             let crop = landmarks.crop(|v| view.apply(points[usize::from(v)]));
-            for ((shift, wanted), is) in view.parameters[3..].iter_mut().zip(wanted).zip(crop.centre) {
-                *shift += (wanted - is) * 2.0 * TAN_HALF_FOV;
-            }
+            let [_, _, _, tx, ty, _] = view.parameters;
+            let [dx, dy] = [0, 1].map(|axis| (wanted[axis] - crop.centre[axis]) * frame_side());
+            view = Self::new([x, y, z, tx + dx, ty + dy, 0.0]);
         }
         view
     }
 
     pub fn new(parameters: [f32; 6]) -> Self {
-        let [(sx, cx), (sy, cy), (sz, cz)] = [0, 1, 2].map(|k| parameters[k].sin_cos());
-        let rotation = [
-            [cz * cy, cz * sy * sx - sz * cx, cz * sy * cx + sz * sx],
-            [sz * cy, sz * sy * sx + cz * cx, sz * sy * cx - cz * sx],
-            [-sy, cy * sx, cy * cx],
-        ];
-        Self { parameters, rotation }
+        Self { parameters, motion: Motion::new(parameters) }
     }
 
     /// A canonical point, seen from here.
-    pub fn apply(&self, [x, y, z]: [f32; 3]) -> [f32; 3] {
-        let [x, y, z] = self.rotate([x, y, z - PIVOT]);
-        let t = &self.parameters[3..];
-        [x + t[0], y + t[1], z + PIVOT + t[2]]
+    pub fn apply(&self, point: [f32; 3]) -> [f32; 3] {
+        self.motion.apply(point)
     }
 
     /// A canonical direction, seen from here.
     pub fn rotate(&self, direction: [f32; 3]) -> [f32; 3] {
-        self.rotation.map(|row| row[0] * direction[0] + row[1] * direction[1] + row[2] * direction[2])
+        self.motion.rotation.map(|row| row[0] * direction[0] + row[1] * direction[1] + row[2] * direction[2])
     }
 }
