@@ -1,7 +1,5 @@
 //! The preview sheet: what the model makes of a few pictures, a row for each.
 
-use std::f32::consts::PI;
-
 use relievo_export::{Canvas, Range, Sheet, depth_grey, normals_rgb, viridis};
 use relievo_model::{Model, ModelError};
 use relievo_render::{ViewSettings, render_views};
@@ -31,10 +29,13 @@ pub fn sheet(model: &Model, pictures: &Tensor, title: &str) -> Result<Canvas, Mo
     }
     let turns = TURNS.map(|degrees| format!("{degrees:+} degrees"));
     columns.extend(turns.iter().map(String::as_str));
-    let viewpoints = TURNS.map(|degrees| [0.0, f32::from(degrees) * PI / 180.0, 0.0, 0.0, 0.0, 0.0]);
+    let viewpoints = TURNS.map(|degrees| [0.0, f32::from(degrees).to_radians(), 0.0, 0.0, 0.0, 0.0]);
     let settings = ViewSettings { crop: CROP, size: TILE, ..ViewSettings::new(model.settings().camera()) };
     let views =
         render_views(&prediction.canonical_picture, &prediction.canonical_depth, &viewpoints, &settings)?;
+    // The border's depth is set, not seen: it says nothing about the range to show.
+    let inside: Vec<u8> =
+        (0..size * size).map(|at| u8::from((CROP..size - CROP).contains(&(at % size)))).collect();
     let mut sheet = Sheet::new(TILE).title(title).columns(columns);
     for number in 0..batch {
         let part = |tensor: &Tensor, channels: usize| -> Vec<f32> {
@@ -53,7 +54,7 @@ pub fn sheet(model: &Model, pictures: &Tensor, title: &str) -> Result<Canvas, Mo
             colours(&prediction.picture),
             colours(&prediction.canonical_picture),
             colours(&prediction.albedo),
-            depth_grey(&depth, size, None, Range::robust(&depth, None)),
+            depth_grey(&depth, size, None, Range::robust(&depth, Some(&inside))),
             normals_rgb(&part(&prediction.normals, 3), size),
             Canvas::from_grey(&shading, size),
         ];

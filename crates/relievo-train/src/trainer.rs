@@ -475,17 +475,23 @@ impl<'a> Session<'a> {
         let batch_size = if train.micro_batch == 0 { train.batch_size } else { train.micro_batch };
         let options =
             EvaluationOptions { batch_size, workers: trainer.workers(), losses: true, mean_depth: None };
-        let evaluation = evaluate(&trainer.model, &trainer.held_out, &options)?;
         let step = trainer.progress.step;
+        trainer.progress.validated = step;
+        let evaluation = match evaluate(&trainer.model, &trainer.held_out, &options) {
+            Err(EvaluationError::Load(error)) => {
+                self.warn(&format!("cannot validate: {error}"));
+                return Ok(());
+            }
+            evaluation => evaluation?,
+        };
         let loss = evaluation.losses.map_or(f32::NAN, |losses| losses.total);
-        if !loss.is_finite() && evaluation.pictures > 0 {
+        if !loss.is_finite() {
             let what = format!("the total loss is {loss}");
             let (pictures, saved) = (vec!["held out for validation".into()], trainer.last_saved());
             return Err(TrainError::NonFinite { step: step + 1, what, pictures, saved });
         }
         let before = trainer.progress;
-        let best = loss.is_finite() && before.best.is_none_or(|best| loss < best.loss);
-        trainer.progress.validated = step;
+        let best = before.best.is_none_or(|best| loss < best.loss);
         if best {
             trainer.progress.best = Some(Best { step, loss });
         }
@@ -512,8 +518,11 @@ impl<'a> Session<'a> {
                     trainer.settings.model.image_size as u32,
                 )
             };
-            let first = Loader::evaluation(Arc::clone(source), options)?.next().transpose()?;
-            self.shown = first.map(|batch| batch.images);
+            match Loader::evaluation(Arc::clone(source), options)?.next() {
+                Some(Ok(batch)) => self.shown = Some(batch.images),
+                Some(Err(error)) => self.warn(&format!("cannot draw a preview: {error}")),
+                None => {}
+            }
         }
         let trainer = &mut *self.trainer;
         let Some(pictures) = &self.shown else { return Ok(()) };
@@ -590,8 +599,11 @@ impl<'a> Session<'a> {
             write_atomic(trainer.folder.model(), |out| out.write_all(&trainer.model.to_safetensors()))
                 .map_err(failed)?;
         }
-        trainer.folder.prune(trainer.settings.train.keep, best)?;
+        let pruned = trainer.folder.prune(trainer.settings.train.keep, best);
         self.last_save = Instant::now();
+        if let Err(error) = pruned {
+            self.warn(&error.to_string());
+        }
         self.observer.observe(Event::Saved(&path));
         Ok(())
     }
@@ -649,8 +661,8 @@ mod tests {
     use super::*;
     use crate::settings::{DataSettings, TrainSettings};
 
-    /// Noise with names; number 3 cannot be read.
-    struct Noise(u64);
+    /// So many pictures of noise, with names; the one of the second number cannot be read.
+    struct Noise(u64, u64);
 
     impl Source for Noise {
         fn describe(&self) -> String {
@@ -663,7 +675,7 @@ mod tests {
             format!("noise {index}")
         }
         fn sample(&self, index: u64, size: u32) -> Result<Sample, SampleError> {
-            if index == 3 {
+            if index == self.1 {
                 return Err(SampleError { name: self.name(index), reason: "is cut off".into() });
             }
             let random = Random::new(index, 0);
@@ -713,7 +725,7 @@ mod tests {
 
         fn begin(&self) -> Trainer {
             let folder = RunFolder::create(self.root.path(), false).unwrap();
-            Trainer::begin(self.settings.clone(), Arc::new(Noise(10)), folder).unwrap()
+            Trainer::begin(self.settings.clone(), Arc::new(Noise(10, 3)), folder).unwrap()
         }
 
         fn resume(&self, source: impl Source + 'static) -> Result<Trainer, TrainError> {
@@ -766,7 +778,7 @@ mod tests {
         let run_of = Run::new(|_| ());
         let (outcome, _) = run(&mut run_of.begin(), 4);
         assert_eq!(outcome.unwrap(), Outcome::Interrupted);
-        let mut trainer = run_of.resume(Noise(10)).unwrap();
+        let mut trainer = run_of.resume(Noise(10, 3)).unwrap();
         assert_eq!(trainer.progress().step, 4);
         // The validation due after step 4 was left for now.
         assert_eq!(trainer.progress().validated, 0);
@@ -775,7 +787,7 @@ mod tests {
         let log = fs::read_to_string(run_of.folder().metrics()).unwrap();
         assert_eq!(log.lines().filter(|line| line.contains("validation")).count(), 2);
         // Going on after the end does nothing.
-        let (outcome, _) = run(&mut run_of.resume(Noise(10)).unwrap(), u64::MAX);
+        let (outcome, _) = run(&mut run_of.resume(Noise(10, 3)).unwrap(), u64::MAX);
         assert_eq!(outcome.unwrap(), Outcome::Finished);
     }
 
@@ -795,7 +807,7 @@ mod tests {
         let outcome = trainer.run(&mut |_: Event<'_>| (), &AtomicBool::new(true));
         assert!(outcome.unwrap_err().to_string().contains("a parameter is not finite"));
         assert_eq!(run_of.folder().checkpoints().unwrap(), [2]);
-        let good = run_of.resume(Noise(10)).unwrap();
+        let good = run_of.resume(Noise(10, 3)).unwrap();
         assert!(squared_norm(good.model().parameters()).is_finite());
     }
 
@@ -828,6 +840,25 @@ mod tests {
     }
 
     #[test]
+    fn pictures_held_out_that_cannot_be_read_are_no_reason_to_stop() {
+        let change = |settings: &mut Settings| {
+            settings.data.validation = 1.0;
+            settings.train.preview_pictures = 1;
+            settings.train.steps = 1;
+        };
+        let held_out = Run::new(change).begin().held_out().name(0);
+        let bad = held_out.strip_prefix("noise ").unwrap().parse().unwrap();
+        let run_of = Run::new(change);
+        let folder = RunFolder::create(run_of.root.path(), false).unwrap();
+        let mut trainer = Trainer::begin(run_of.settings.clone(), Arc::new(Noise(10, bad)), folder).unwrap();
+        let (outcome, warnings) = run(&mut trainer, u64::MAX);
+        assert_eq!(outcome.unwrap(), Outcome::Finished);
+        let [draw, validate] = ["cannot draw a preview: ", "cannot validate: "];
+        assert!(warnings[0].starts_with(draw) && warnings[1].starts_with(validate), "{warnings:?}");
+        assert!(run_of.folder().model().exists());
+    }
+
+    #[test]
     fn damaged_checkpoints_are_passed_over() {
         let run_of = Run::new(|settings| settings.train.checkpoint_steps = 2);
         run(&mut run_of.begin(), 5).0.unwrap();
@@ -838,13 +869,13 @@ mod tests {
             fs::write(&path, &bytes[..bytes.len() - 100]).unwrap();
         };
         damage(5);
-        let mut trainer = run_of.resume(Noise(10)).unwrap();
+        let mut trainer = run_of.resume(Noise(10, 3)).unwrap();
         assert_eq!(trainer.progress().step, 4);
         let (_, warnings) = run(&mut trainer, 4);
         assert!(warnings[0].contains("step-0000005.safetensors is damaged"), "{warnings:?}");
         damage(4);
         damage(5);
-        let error = run_of.resume(Noise(10)).err().unwrap().to_string();
+        let error = run_of.resume(Noise(10, 3)).err().unwrap().to_string();
         assert!(error.starts_with("no checkpoint in ") && error.contains("step-0000004"), "{error}");
     }
 
@@ -852,21 +883,21 @@ mod tests {
     fn a_run_goes_on_only_as_itself() {
         let mut run_of = Run::new(|_| ());
         run(&mut run_of.begin(), 1).0.unwrap();
-        let error = run_of.resume(Noise(11)).err().unwrap().to_string();
+        let error = run_of.resume(Noise(11, 3)).err().unwrap().to_string();
         assert!(error.contains("begun with 8 pictures to learn from and now there are 9"), "{error}");
         run_of.settings.train.epochs = 1;
         run_of.settings.train.learning_rate = 5e-5;
-        assert!(run_of.resume(Noise(10)).is_ok());
+        assert!(run_of.resume(Noise(10, 3)).is_ok());
         run_of.settings.train.batch_size = 1;
-        let error = run_of.resume(Noise(10)).err().unwrap().to_string();
+        let error = run_of.resume(Noise(10, 3)).err().unwrap().to_string();
         assert!(error.starts_with("batch-size is 1 but the run was begun with 2"), "{error}");
         run_of.settings = settings();
         run_of.settings.model.width = 12;
-        assert!(run_of.resume(Noise(10)).err().unwrap().to_string().starts_with("width is 12"));
+        assert!(run_of.resume(Noise(10, 3)).err().unwrap().to_string().starts_with("width is 12"));
         // A run that was stopped before its first checkpoint begins anew.
         fs::remove_dir_all(run_of.root.path().join("checkpoints")).unwrap();
         run_of.settings = settings();
-        assert_eq!(run_of.resume(Noise(10)).unwrap().progress().step, 0);
+        assert_eq!(run_of.resume(Noise(10, 3)).unwrap().progress().step, 0);
     }
 
     #[test]
@@ -903,7 +934,7 @@ mod tests {
     fn too_few_pictures_are_refused_at_once() {
         let run_of = Run::new(|settings| settings.train.batch_size = 9);
         let folder = RunFolder::create(run_of.root.path(), false).unwrap();
-        let error = Trainer::begin(run_of.settings.clone(), Arc::new(Noise(10)), folder).err().unwrap();
+        let error = Trainer::begin(run_of.settings.clone(), Arc::new(Noise(10, 3)), folder).err().unwrap();
         assert!(error.to_string().contains("too few for a batch of 9"), "{error}");
     }
 }
