@@ -16,8 +16,10 @@ use crate::ops::conv2d::{Conv2dGeometry, Epilogue};
 pub const FEW_CHANNELS: usize = 8;
 /// Up to this many output channels, vectors along them would be mostly empty: dot products instead.
 const FEW_OUTPUTS: usize = 8;
-/// Up to this many pixels, packing the weights costs more than it saves.
+/// Up to this many pixels, packing the weights for the input gradient costs more than it saves.
 const FEW_PIXELS: usize = 32;
+/// Up to this many pixels, forward reads the weights as they lie, by dot products.
+const VERY_FEW_PIXELS: usize = 8;
 /// Rows of output in a job of [`forward_by_contributions`].
 const BAND: usize = 16;
 /// Products that make a job worth handing to another thread.
@@ -371,8 +373,11 @@ pub fn forward(
         correlation.depth *= g.kernel_w;
         (tap_w, padding) = (1, 0);
     }
-    let by_dots = g.out_c <= FEW_OUTPUTS || correlation.pixels() <= FEW_PIXELS;
+    let by_dots = g.out_c <= FEW_OUTPUTS || correlation.pixels() <= VERY_FEW_PIXELS;
     let width = kernels.columns;
+    if !by_dots && 2 * correlation.pixels() < g.out_c && correlation.depth == g.in_c {
+        return forward_by_pixels(kernels, g, x, w, y, epilogue);
+    }
     for row in 0..g.kernel_h {
         for column in 0..tap_w {
             let weight = (row * g.kernel_w + column) * g.in_c * if by_dots { 1 } else { width };
@@ -479,6 +484,82 @@ fn forward_by_contributions(
                 epilogue.activation.apply(y);
             }
         });
+    });
+}
+
+/// A convolution with fewer pixels than output channels, on its side: the unrolled input is packed, with pixels along
+/// the vectors, and the weights, of which there are many more, are broadcast from where they lie and read once.
+fn forward_by_pixels(
+    kernels: &Kernels,
+    g: &Conv2dGeometry,
+    x: &[f32],
+    w: &[f32],
+    y: &mut [f32],
+    epilogue: Epilogue<'_>,
+) {
+    let (pixels, k, width) = (g.batch * g.out_h * g.out_w, g.taps() * g.in_c, kernels.columns);
+    let panels = pixels.div_ceil(width);
+    // [panel][tap][in_c][width]
+    let mut packed = Buffer::scratch(panels * k * width);
+    packed.par_chunks_mut(g.in_c * width).enumerate().for_each(|(at, to)| {
+        let (panel, tap) = (at / g.taps(), at % g.taps());
+        for (lane, pixel) in (panel * width..pixels.min(panel * width + width)).enumerate() {
+            let (line, column) = (pixel / g.out_w, pixel % g.out_w);
+            let row = g.source(line % g.out_h, tap / g.kernel_w, g.in_h);
+            let column = g.source(column, tap % g.kernel_w, g.in_w);
+            let lanes = to[lane..].iter_mut().step_by(width);
+            if let (Some(row), Some(column)) = (row, column) {
+                let from = ((line / g.out_h * g.in_h + row) * g.in_w + column) * g.in_c;
+                lanes.zip(&x[from..from + g.in_c]).for_each(|(to, x)| *to = *x);
+            } else {
+                lanes.for_each(|to| *to = 0.0);
+            }
+        }
+    });
+    // [out_c][pixels]
+    let mut sums = Buffer::scratch(g.out_c * pixels);
+    let to = Shared(sums.as_mut_ptr());
+    let blocks = g.out_c.div_ceil(kernels.rows);
+    (0..blocks).into_par_iter().for_each(|block| {
+        let outputs = block * g.out_c / blocks..(block + 1) * g.out_c / blocks;
+        let mut a = [std::ptr::null(); 16];
+        let mut y = [std::ptr::null_mut(); 16];
+        for (i, output) in outputs.clone().enumerate() {
+            a[i] = w[output * k..].as_ptr();
+            // SAFETY: a row of `sums`, which no other job writes.
+            y[i] = unsafe { to.add(output * pixels) };
+        }
+        for panel in 0..panels {
+            let b = [packed[panel * k * width..].as_ptr()];
+            let tile = Tile {
+                rows: outputs.len(),
+                columns: (pixels - panel * width).min(width),
+                taps: 1,
+                depth: k,
+                a: a.as_ptr(),
+                a_offset: 0,
+                b: b.as_ptr(),
+                b_offset: 0,
+                b_stride: width,
+                y: y.as_ptr(),
+                y_offset: panel * width,
+                ending: Ending::PLAIN,
+            };
+            // SAFETY: rows of weights of `k`, a panel of k rows, rows of `sums` of `pixels`.
+            unsafe { (kernels.tile)(&tile) }
+        }
+    });
+    let fused = Ending::of(epilogue, 0).slope.is_some();
+    y.par_chunks_mut(8 * g.out_c).enumerate().for_each(|(at, y)| {
+        for (pixel, y) in y.chunks_exact_mut(g.out_c).enumerate() {
+            for (output, y) in y.iter_mut().enumerate() {
+                let bias = epilogue.bias.map_or(0.0, |bias| bias[output]);
+                *y = sums[output * pixels + at * 8 + pixel] + bias;
+            }
+        }
+        if fused {
+            epilogue.activation.apply(y);
+        }
     });
 }
 

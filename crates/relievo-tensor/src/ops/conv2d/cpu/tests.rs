@@ -127,12 +127,14 @@ fn forward_and_input_gradient_are_linear_and_adjoint() {
 
 #[test]
 fn every_way_ends_in_bias_and_activation() {
-    // Winograd by tiles and by panels, packed, dot products, by contributions, and the whole picture as one pixel.
+    // Winograd by tiles and by panels, packed, by pixels, dot products, by contributions, and the whole picture as one
+    // pixel.
     let ways = [
         ([2, 16, 16, 24], [40, 3, 3, 24], 1, 1),
         ([2, 16, 16, 150], [160, 3, 3, 150], 1, 1),
         ([2, 16, 16, 24], [40, 4, 4, 24], 2, 1),
-        ([1, 8, 8, 24], [40, 4, 4, 24], 2, 1),
+        ([1, 8, 8, 24], [70, 4, 4, 24], 2, 1),
+        ([1, 4, 4, 24], [40, 4, 4, 24], 2, 1),
         ([2, 18, 7, 40], [3, 5, 5, 40], 1, 2),
         ([2, 4, 4, 24], [40, 4, 4, 24], 1, 0),
     ];
