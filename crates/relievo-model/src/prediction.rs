@@ -1,10 +1,9 @@
 //! A picture taken apart and put together again: section 3 of Wu et al. 2020.
 
 use relievo_render::{
-    RasterSettings, apply_mask, clamp_depth, depth_from_raw, diffuse_shading, lift, light_from_raw,
-    move_points, normals, rasterise_depth, sampling_grid, set_border, shade, visible_mask,
+    RasterSettings, Scene, depth_from_raw, diffuse_shading, light_from_raw, normals, set_border, shade,
 };
-use relievo_tensor::ops::{double_batch, grid_sample, reshape, scale_columns, weighted_sum};
+use relievo_tensor::ops::{double_batch, reshape, scale_columns, weighted_sum};
 use relievo_tensor::{Error, Tensor};
 
 use crate::model::{Model, ModelError};
@@ -96,12 +95,13 @@ impl Model {
 
         let raw_view = reshape(&network(&self.networks.view)?, [batch, 6])?;
         let view = scale_columns(&raw_view, &settings.view_ranges())?;
-        let moved = move_points(&lift(&canonical_depth, camera)?, &view, false)?;
-        let raster = RasterSettings { pixel_centre: settings.pixel_centre, ..RasterSettings::default() };
-        let depth = clamp_depth(&rasterise_depth(&moved, camera, raster)?, settings.depth_range())?;
-        let grid = sampling_grid(&depth, &view, camera)?;
-        let mask = visible_mask(&depth, settings.depth_range(), if mirrored { 2 } else { 1 })?;
-        let picture = apply_mask(&grid_sample(&canonical_picture, &grid)?, &mask)?;
+        let scene = Scene {
+            camera,
+            depth_range: settings.depth_range(),
+            raster: RasterSettings { pixel_centre: settings.pixel_centre, ..RasterSettings::default() },
+        };
+        let parts = if mirrored { 2 } else { 1 };
+        let reconstruction = scene.reconstruct(&canonical_picture, &canonical_depth, &view, parts)?;
 
         let confidence = match &self.networks.confidence {
             Some((network, range)) => Some(network.forward(pictures, &parameters[range.clone()])?),
@@ -117,9 +117,9 @@ impl Model {
             diffuse_shading,
             canonical_picture,
             view,
-            depth,
-            mask,
-            picture,
+            depth: reconstruction.depth,
+            mask: reconstruction.mask,
+            picture: reconstruction.picture,
             confidence,
         })
     }
