@@ -2,7 +2,6 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::io::Write as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -10,14 +9,13 @@ use anyhow::Context;
 use clap::Args;
 use rayon::prelude::*;
 use relievo_data::Source;
-use relievo_export::write_atomic;
 use relievo_model::{Model, ModelSettings};
 use relievo_nets::{ConfidenceNetwork, Network, autoencoder, encoder};
 use relievo_synth::Heads;
 use relievo_tensor::ops::conv2d::cpu::Level;
 use relievo_tensor::ops::{Activation, AdamStep};
 use relievo_tensor::{Tape, Tensor, pool_statistics};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::console::Console;
 
@@ -32,12 +30,13 @@ const BATCH: usize = 32;
 /// Heads made at a time.
 const HEADS: u64 = 64;
 
-/// Measure speed and memory of inference, training and synthetic heads
+/// Measure speed and memory on this machine
 ///
-/// Medians, with the quartiles, of as many repetitions as fit into the time, at
-/// least five. The networks are those of the paper for 64x64 pixels. Run it on an
-/// idle machine. --peer adds what bench/pytorch/bench.py --json FILE measured on
-/// the same machine, and the ratios.
+/// Inference, training steps and synthetic heads: medians, with the quartiles,
+/// of as many repetitions as fit into the time, at least five. The
+/// networks are those of the paper for 64x64 pixels. Run it on an idle machine.
+/// --peer adds what bench/pytorch/bench.py --json FILE measured on the same
+/// machine, and the ratios.
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
 pub struct Options {
@@ -47,9 +46,9 @@ pub struct Options {
     /// Numbers of a peer, from bench/pytorch/bench.py
     #[arg(long, value_name = "FILE")]
     peer: Option<PathBuf>,
-    /// Also write all numbers to this file
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
+    /// Print all numbers as JSON instead of the table
+    #[arg(long)]
+    json: bool,
 }
 
 /// Everything that was measured.
@@ -61,6 +60,8 @@ struct Report {
     instructions: String,
     threads: usize,
     parameters: usize,
+    /// By key. The peer uses the same ones.
+    #[serde(flatten, serialize_with = "by_key")]
     rows: Vec<Row>,
     /// The most memory held at once, in bytes: by the pool of tensors, and by the process (where the system tells).
     pool_peak_bytes: usize,
@@ -71,15 +72,21 @@ struct Report {
 #[derive(Serialize)]
 #[serde(rename_all = "kebab-case")]
 struct Row {
+    #[serde(skip)]
     key: &'static str,
     #[serde(skip)]
     name: String,
     /// Pictures in one repetition.
     pictures: u64,
-    median: f64,
+    /// The median.
+    seconds: f64,
     lower_quartile: f64,
     upper_quartile: f64,
     repetitions: usize,
+}
+
+fn by_key<S: Serializer>(rows: &[Row], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(rows.iter().map(|row| (row.key, row)))
 }
 
 /// The file of the peer; it may hold more.
@@ -133,10 +140,10 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
         pool_peak_bytes,
         resident_peak_bytes,
     };
-    console.result(report.table(peer.as_ref()));
-    if let Some(path) = &options.json {
-        let text = serde_json::to_string_pretty(&report)?;
-        write_atomic(path, |file| writeln!(file, "{text}"))?;
+    if options.json {
+        console.result(serde_json::to_string_pretty(&report)?);
+    } else {
+        console.result(report.table(peer.as_ref()));
     }
     Ok(())
 }
@@ -176,8 +183,8 @@ impl Clock<'_> {
         }
         times.sort_by(f64::total_cmp);
         let at = |share: f64| times[(share * (times.len() - 1) as f64).round() as usize];
-        let [lower_quartile, median, upper_quartile] = [0.25, 0.5, 0.75].map(at);
-        Ok(Row { key, name, pictures, median, lower_quartile, upper_quartile, repetitions: times.len() })
+        let [lower_quartile, seconds, upper_quartile] = [0.25, 0.5, 0.75].map(at);
+        Ok(Row { key, name, pictures, seconds, lower_quartile, upper_quartile, repetitions: times.len() })
     }
 
     /// One picture through the networks that inference needs.
@@ -357,11 +364,11 @@ impl Report {
                 text,
                 "{:<38}{:>7} ms{quartiles:>14}{:>11}",
                 row.name,
-                milliseconds(row.median),
-                crate::console::three_digits(row.pictures as f64 / row.median)
+                milliseconds(row.seconds),
+                crate::console::three_digits(row.pictures as f64 / row.seconds)
             );
             if let Some(seconds) = peer.and_then(|peer| peer.seconds(row.key)) {
-                let ratio = format!("x {:.2}", row.median / seconds);
+                let ratio = format!("x {:.2}", row.seconds / seconds);
                 let _ = writeln!(text, "{:<38}{:>7} ms{ratio:>14}", "  of the peer", milliseconds(seconds));
             }
         }

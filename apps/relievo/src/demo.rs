@@ -1,7 +1,6 @@
 //! `relievo demo`: learns for a few minutes, and shows and measures what it has learned.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use anyhow::Context;
 use clap::Args;
@@ -69,7 +68,7 @@ fn minutes(text: &str) -> Result<f64, String> {
 }
 
 /// What learns fastest on two cores: a quarter of the paper's width, no perceptual loss (its network would take most
-/// of the time), small batches and a higher learning rate.
+/// of the time), small batches, a higher learning rate, and a depth that begins as a plane and stays smooth.
 fn settings(options: &Options) -> Settings {
     let (steps, minutes) = options.steps.map_or((0, options.minutes), |steps| (steps, 0.0));
     Settings {
@@ -80,6 +79,8 @@ fn settings(options: &Options) -> Settings {
             code: 64,
             encoder_width: 16,
             perceptual_weight: 0.0,
+            smoothness_weight: 0.5,
+            initial_depth_scale: 0.1,
             ..Preset::SyntheticFace.model()
         },
         train: TrainSettings {

@@ -1,7 +1,6 @@
 //! `relievo eval`: how good a model is, beside the baselines of the paper.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -23,7 +22,7 @@ const MEAN_HEADS: u64 = 256;
 /// Pictures that go through the networks together.
 const BATCH: usize = 16;
 
-/// Measure a model: errors in depth and normals, or losses on other pictures
+/// Measure a model and, beside it, the baselines of the paper
 ///
 /// On synthetic heads, whose depth is known: SIDE, the scale-invariant depth
 /// error (standard deviation of the logarithm of the depth ratio), MAD, the mean

@@ -10,7 +10,7 @@ use relievo_tensor::ops::conv2d::cpu::Level;
 use crate::console::Console;
 use crate::weights;
 
-/// Show what the program runs on and, with a weights file, what is in it
+/// Show what the program runs on, and what is in a weights file
 #[derive(Args)]
 pub struct Options {
     /// Weights file, checkpoint, or the folder of a training run

@@ -18,7 +18,7 @@ use crate::panel::{self, Part};
 use crate::record::{Depth, Light, View};
 use crate::weights;
 
-/// Take pictures apart: depth, normals, albedo, light and viewpoint of each
+/// Take pictures apart: depth, albedo, light and viewpoint of each
 ///
 /// Pictures must show the object as those the model learned from do: a face
 /// upright, filling the picture from chin to forehead. Of a picture that is not

@@ -25,7 +25,7 @@ const SHEET_COLUMNS: usize = 12;
 /// Most pixels of a picture on it.
 const SHEET_TILE: usize = 128;
 
-/// Write synthetic heads with their exact depth, normals, albedo and mask
+/// Write synthetic heads with their exact depth and albedo
 ///
 /// Head number N of a seed is always the same one. The folder gets pictures/,
 /// depth/ (16 bits), normals/, albedo/ and mask/, and truth.jsonl with light,

@@ -86,12 +86,12 @@ fn write(
     colour: ExtendedColorType,
 ) -> Result<(), WriteError> {
     write_atomic(path, |file| {
-        PngEncoder::new(file).write_image(bytes, width as u32, height as u32, colour).map_err(|error| {
-            match error {
-                image::ImageError::IoError(error) => error,
-                other => io::Error::other(other),
-            }
-        })
+        // Encoded in memory: the encoder would hide what kind of error (a full disk, say) writing ended with.
+        let mut encoded = Vec::new();
+        PngEncoder::new(&mut encoded)
+            .write_image(bytes, width as u32, height as u32, colour)
+            .map_err(io::Error::other)?;
+        file.write_all(&encoded)
     })
 }
 

@@ -1,0 +1,441 @@
+//! The program as a person meets it: run as a process, judged by its exit code, its words and its files.
+
+use std::fs;
+use std::io::Cursor;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use image::{DynamicImage, GrayImage, ImageBuffer, ImageFormat, Luma, Rgb, RgbImage, Rgba, RgbaImage};
+use relievo_model::{Model, ModelSettings};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// How a call ended.
+struct Ended {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+fn relievo(arguments: &[&str]) -> Ended {
+    let output = Command::new(env!("CARGO_BIN_EXE_relievo")).args(arguments).output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    Ended { code: output.status.code().unwrap(), out: text(output.stdout), err: text(output.stderr) }
+}
+
+#[track_caller]
+fn succeed(arguments: &[&str]) -> Ended {
+    let ended = relievo(arguments);
+    assert_eq!(ended.code, 0, "{arguments:?}: {}", ended.err);
+    ended
+}
+
+/// Fails with code 1, and says why in one last line that begins with `error:`, and without a panic.
+#[track_caller]
+fn fail(arguments: &[&str]) -> Ended {
+    let ended = relievo(arguments);
+    assert_eq!(ended.code, 1, "{arguments:?}: {}{}", ended.out, ended.err);
+    assert!(ended.err.lines().last().is_some_and(|line| line.starts_with("error: ")), "{}", ended.err);
+    assert!(!ended.err.contains("panicked") && !ended.err.contains("defect"), "{}", ended.err);
+    ended
+}
+
+/// A folder that goes away, and paths in it as text.
+struct Place(TempDir);
+
+impl Place {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn at(&self, name: &str) -> String {
+        self.0.path().join(name).to_str().unwrap().to_owned()
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) -> String {
+        let path = self.0.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, bytes).unwrap();
+        self.at(name)
+    }
+
+    /// A model that knows nothing and is small.
+    fn model(&self) -> String {
+        self.write("weights.safetensors", &tiny_model().to_safetensors())
+    }
+}
+
+fn tiny_model() -> Model {
+    let settings = ModelSettings {
+        width: 8,
+        code: 16,
+        encoder_width: 8,
+        perceptual_weight: 0.0,
+        ..ModelSettings::default()
+    };
+    Model::new(settings, 5).unwrap()
+}
+
+/// Options that make `train` small.
+const TINY: [&str; 15] = [
+    "train",
+    "synthetic",
+    "--synthetic-count=40",
+    "--batch-size=4",
+    "--width=8",
+    "--code=16",
+    "--encoder-width=8",
+    "--perceptual-weight=0",
+    "--validation=0",
+    "--preview-pictures=0",
+    "--checkpoint-minutes=0",
+    "--checkpoint-steps=1",
+    "--steps=2",
+    "--quiet",
+    "-o",
+];
+
+fn encode(picture: impl Into<DynamicImage>, format: ImageFormat) -> Vec<u8> {
+    let mut bytes = Cursor::new(Vec::new());
+    picture.into().write_to(&mut bytes, format).unwrap();
+    bytes.into_inner()
+}
+
+fn photo(width: u32, height: u32) -> RgbImage {
+    RgbImage::from_fn(width, height, |u, v| Rgb([(3 * u) as u8, (2 * v) as u8, (u * v / 40) as u8]))
+}
+
+/// Relative paths of all files below a folder, sorted.
+fn files(folder: &str) -> Vec<String> {
+    fn collect(root: &Path, folder: &Path, found: &mut Vec<String>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                collect(root, &path, found);
+            } else {
+                found.push(path.strip_prefix(root).unwrap().to_str().unwrap().to_owned());
+            }
+        }
+    }
+    let mut found = Vec::new();
+    collect(Path::new(folder), Path::new(folder), &mut found);
+    found.sort();
+    found
+}
+
+fn json(path: &str) -> Value {
+    serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
+}
+
+const COMMANDS: [&str; 7] = ["demo", "train", "reconstruct", "eval", "synth", "bench", "info"];
+
+/// The help pages are what `tests/help.txt` says (RELIEVO_UPDATE=1 rewrites it; read the difference), but for the
+/// settings of `train`, which are documented where they are defined.
+#[test]
+fn help_pages_are_as_agreed_and_fit_into_80_columns() {
+    let mut pages = succeed(&["--help"]).out;
+    for command in COMMANDS {
+        let page = succeed(&[command, "--help"]).out;
+        let page = if command == "train" { page.split("Options:").next().unwrap() } else { &page };
+        pages = format!("{pages}\n==== relievo {command} --help\n\n{page}");
+    }
+    for line in pages.lines().chain(succeed(&["train", "--help"]).out.lines()) {
+        assert!(line.chars().count() <= 80, "longer than 80 columns: {line}");
+    }
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/help.txt");
+    if std::env::var_os("RELIEVO_UPDATE").is_some() {
+        fs::write(&path, &pages).unwrap();
+    }
+    let agreed = fs::read_to_string(&path).unwrap();
+    for (now, then) in pages.lines().zip(agreed.lines()) {
+        assert_eq!(now, then, "the help changed; if that is meant, run with RELIEVO_UPDATE=1");
+    }
+    assert_eq!(pages.lines().count(), agreed.lines().count());
+}
+
+#[test]
+fn a_senseless_command_line_ends_with_2() {
+    for arguments in [
+        &["frobnicate"][..],
+        &[],
+        &["synth"],
+        &["synth", "-o", "x", "--count", "0"],
+        &["synth", "-o", "x", "--size", "5"],
+        &["reconstruct", "-o", "x"],
+        &["demo", "--minutes", "-3"],
+        &["demo", "--minutes", "1", "--steps", "1"],
+        &["info", "--threads", "0"],
+    ] {
+        let ended = relievo(arguments);
+        assert_eq!(ended.code, 2, "{arguments:?}: {}", ended.err);
+        assert!(ended.out.is_empty());
+    }
+}
+
+#[test]
+fn pictures_of_every_kind_are_reconstructed() {
+    let place = Place::new();
+    let deep = ImageBuffer::from_fn(90, 70, |u, v| Luma([(u * v * 9) as u16]));
+    place.write("in/photo.jpg", &encode(photo(120, 90), ImageFormat::Jpeg));
+    place.write("in/photo.png", &encode(photo(90, 120), ImageFormat::Png));
+    place.write("in/below/grey.png", &encode(GrayImage::new(70, 70), ImageFormat::Png));
+    place.write("in/below/deep.png", &encode(DynamicImage::from(deep), ImageFormat::Png));
+    place.write("in/below/one.png", &encode(photo(1, 1), ImageFormat::Png));
+    let alpha = RgbaImage::from_fn(64, 64, |u, v| Rgba([9, 200, 30, (u + v) as u8]));
+    let single = place.write("alpha.webp", &encode(alpha, ImageFormat::WebP));
+    let (model, out) = (place.model(), place.at("in/results"));
+    // The output folder lies inside the pictures' folder, and the second run must not take results for pictures.
+    let mut runs = Vec::new();
+    for threads in ["1", "3"] {
+        let ended = succeed(&[
+            "reconstruct",
+            &place.at("in"),
+            &single,
+            "-o",
+            &out,
+            "-m",
+            &model,
+            "--batch-size=2",
+            "--threads",
+            threads,
+        ]);
+        assert!(ended.err.contains("6 pictures reconstructed in"), "{}", ended.err);
+        let stems = ["alpha", "below/deep", "below/grey", "below/one", "photo", "photo-2"];
+        let endings = ["albedo.png", "canonical-depth.png", "depth.png", "json", "normals.png", "panel.png"];
+        let expected: Vec<String> =
+            stems.iter().flat_map(|stem| endings.map(|ending| format!("{stem}.{ending}"))).collect();
+        let mut expected_sorted = expected;
+        expected_sorted.sort();
+        assert_eq!(files(&out), expected_sorted);
+        runs.push(
+            files(&out).iter().map(|file| fs::read(Path::new(&out).join(file)).unwrap()).collect::<Vec<_>>(),
+        );
+    }
+    assert!(runs[0] == runs[1], "results depend on the number of threads");
+
+    let record = json(&format!("{out}/photo.json"));
+    assert_eq!((&record["picture"], &record["size"]), (&"photo.jpg".into(), &64.into()));
+    let direction: f64 =
+        record["light"]["direction"].as_array().unwrap().iter().map(|x| x.as_f64().unwrap().powi(2)).sum();
+    assert!((direction - 1.0).abs() < 1e-5);
+    assert_eq!(record["view"]["rotation-radians"].as_array().unwrap().len(), 3);
+    let depth = &record["canonical-depth"];
+    let (min, max) = (depth["min"].as_f64().unwrap(), depth["max"].as_f64().unwrap());
+    assert!(0.9 <= min && min < max && max <= 1.1, "{min} {max}");
+    let numbers = image::open(format!("{out}/{}", depth["file"].as_str().unwrap())).unwrap();
+    assert_eq!((numbers.color(), numbers.width()), (image::ColorType::L16, 64));
+    let numbers = numbers.into_luma16().into_raw();
+    assert_eq!((numbers.iter().min(), numbers.iter().max()), (Some(&1), Some(&65535)));
+    let panel = image::open(format!("{out}/photo.panel.png")).unwrap();
+    assert!(panel.width() > 7 * 256 && panel.height() > 2 * 256);
+}
+
+#[test]
+fn bad_pictures_are_named_and_the_good_ones_done() {
+    let place = Place::new();
+    let jpeg = encode(photo(80, 80), ImageFormat::Jpeg);
+    place.write("in/good.jpg", &jpeg);
+    place.write("in/cut.jpg", &jpeg[..jpeg.len() / 2]);
+    place.write("in/words.png", b"not a picture");
+    place.write("in/empty.png", b"");
+    fs::create_dir(place.at("nothing")).unwrap();
+    let (model, out) = (place.model(), place.at("out"));
+    let missing = place.at("missing");
+    let ended =
+        fail(&["reconstruct", &place.at("in"), &place.at("nothing"), &missing, "-o", &out, "-m", &model]);
+    for name in ["cut.jpg", "words.png", "empty.png", "nothing", "missing"] {
+        let named = ended.err.lines().filter(|line| line.starts_with("warning: ") && line.contains(name));
+        assert_eq!(named.count(), 1, "{name}: {}", ended.err);
+    }
+    assert!(ended.err.contains("5 of the inputs could not be used"), "{}", ended.err);
+    assert!(ended.err.contains("1 picture reconstructed"), "{}", ended.err);
+    assert_eq!(files(&out).len(), 6);
+    let same = fail(&["reconstruct", &place.at("in"), "-o", &place.at("in"), "-m", &model]);
+    assert!(same.err.contains("is the folder of the pictures"), "{}", same.err);
+}
+
+#[test]
+fn weights_that_do_not_fit_are_refused_by_name() {
+    let place = Place::new();
+    let picture = place.write("a.png", &encode(photo(64, 64), ImageFormat::Png));
+    let reconstruct = |model: &str| fail(&["reconstruct", &picture, "-o", &place.at("out"), "-m", model]).err;
+    let good = tiny_model().to_safetensors();
+    assert!(reconstruct(&place.at("none.safetensors")).contains("none.safetensors"));
+    let cut = reconstruct(&place.write("cut.safetensors", &good[..good.len() / 3]));
+    assert!(cut.contains("cut.safetensors: not a readable weights file"), "{cut}");
+    // A byte of the settings changed: the shapes no longer fit.
+    let at = good.windows(14).position(|bytes| bytes == br#""width\":8,\"c"#.as_slice());
+    let at = at.expect("the settings stand in the header as JSON");
+    let mut wider = good.clone();
+    wider[at + 9] = b'4';
+    let shape = reconstruct(&place.write("shape.safetensors", &wider));
+    assert!(shape.contains("shape.safetensors: parameter depth.0.weight: has the shape"), "{shape}");
+    let without = fail(&["reconstruct", &picture, "-o", &place.at("out")]).err;
+    assert!(without.contains("--model") && without.contains("relievo demo"), "{without}");
+    assert!(!Path::new(&place.at("out")).exists());
+}
+
+#[test]
+fn heads_are_the_same_however_they_are_made() {
+    let place = Place::new();
+    let make = |name: &str, more: &[&str]| {
+        let folder = place.at(name);
+        succeed(&[&["synth", "--size=32", "--seed=3", "-o", &folder], more].concat());
+        folder
+    };
+    let all = make("all", &["--count=9", "--threads=1", "--sheet"]);
+    let some = make("some", &["--count=4", "--start=5", "--threads=3"]);
+    assert_eq!(files(&all).len(), 9 * 5 + 2);
+    let heads: Vec<String> = files(&some).into_iter().filter(|file| file.ends_with(".png")).collect();
+    assert_eq!(heads.len(), 4 * 5);
+    for file in heads {
+        let read = |folder: &str| fs::read(Path::new(folder).join(&file)).unwrap();
+        assert!(read(&all) == read(&some), "{file} differs");
+    }
+    let lines = |folder: &str| fs::read_to_string(format!("{folder}/truth.jsonl")).unwrap();
+    let (of_all, of_some) = (lines(&all), lines(&some));
+    assert_eq!(of_all.lines().skip(5).collect::<Vec<_>>(), of_some.lines().collect::<Vec<_>>());
+    let head: Value = serde_json::from_str(of_some.lines().next().unwrap()).unwrap();
+    assert_eq!((&head["number"], &head["seed"]), (&5.into(), &3.into()));
+    let depth = image::open(Path::new(&some).join(head["depth"]["file"].as_str().unwrap())).unwrap();
+    let mask = image::open(Path::new(&some).join(head["mask"].as_str().unwrap())).unwrap().into_luma8();
+    let pairs = depth.into_luma16().into_raw().into_iter().zip(mask.into_raw());
+    assert!(pairs.into_iter().all(|(depth, mask)| (depth > 0) == (mask > 0)), "depth is where the head is");
+
+    let taken = fail(&["synth", "-o", &all]);
+    assert!(taken.err.contains("already holds heads"), "{}", taken.err);
+    let other = place.at("other");
+    succeed(&["synth", "--size=32", "--seed=4", "--count=1", "-o", &other]);
+    let picture = |folder: &str| fs::read(format!("{folder}/pictures/000000.png")).unwrap();
+    assert!(picture(&all) != picture(&other), "another seed has other heads");
+}
+
+#[test]
+fn an_evaluation_says_the_same_in_words_and_numbers() {
+    let place = Place::new();
+    let (model, file) = (place.model(), place.at("errors.json"));
+    let ended = succeed(&["eval", "-m", &model, "--count=20", "--json", &file, "--threads=1"]);
+    let numbers = json(&file);
+    assert_eq!(numbers["pictures"], 20);
+    for place in ["in-sight", "whole"] {
+        for who in ["model", "constant-depth", "mean-depth"] {
+            let scores = &numbers[place][who];
+            let side = 100.0 * scores["depth-error"]["mean"].as_f64().unwrap();
+            let mad = scores["normal-error"]["mean"].as_f64().unwrap();
+            assert!(side > 0.1 && mad > 1.0, "{place} {who}: {side} {mad}");
+            assert!(ended.out.contains(&format!(" {side:.2} ±")), "{side:.2} is not in {}", ended.out);
+            assert!(ended.out.contains(&format!(" {mad:.1} ±")), "{mad:.1} is not in {}", ended.out);
+        }
+    }
+    assert!(ended.out.lines().all(|line| line.chars().count() <= 80), "{}", ended.out);
+    let again = succeed(&["eval", "-m", &model, "--count=20", "--threads=2"]);
+    assert_eq!(again.out, ended.out, "results depend on the number of threads");
+
+    // Pictures whose depth nobody knows have losses and no errors.
+    place.write("in/a.png", &encode(photo(64, 64), ImageFormat::Png));
+    let losses = succeed(&["eval", &place.at("in"), "-m", &model]).out;
+    assert!(losses.starts_with("1 pictures: ") && losses.contains("photometric"), "{losses}");
+    assert!(!losses.contains("SIDE"), "{losses}");
+}
+
+#[test]
+fn a_run_is_trained_gone_on_with_and_looked_at() {
+    let place = Place::new();
+    let run = place.at("run");
+    succeed(&[&TINY[..], &[&run]].concat());
+    let again = fail(&[&TINY[..], &[&run]].concat());
+    assert!(again.err.contains("--resume"), "{}", again.err);
+    succeed(&["train", "--resume", &run, "--steps=3", "--quiet"]);
+    assert!(Path::new(&run).join("checkpoints/step-0000003.safetensors").exists());
+    for file in [run.clone(), format!("{run}/checkpoints/step-0000003.safetensors")] {
+        let page = succeed(&["info", &file]).out;
+        assert!(page.contains("width               8\n"), "{page}");
+        assert!(page.lines().all(|line| line.chars().count() <= 80), "{page}");
+    }
+    let picture = place.write("a.png", &encode(photo(64, 64), ImageFormat::Png));
+    succeed(&["reconstruct", &picture, "-m", &run, "-o", &place.at("out")]);
+}
+
+#[test]
+fn quiet_is_quiet_and_a_closed_pipe_is_no_error() {
+    let place = Place::new();
+    let quiet = succeed(&["synth", "-q", "--count=2", "--size=16", "-o", &place.at("heads")]);
+    assert_eq!((quiet.out.as_str(), quiet.err.as_str()), ("", ""));
+    let mut child = Command::new(env!("CARGO_BIN_EXE_relievo"))
+        .args(["eval", "--count=4", "-m", &place.model()])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let ended = child.wait_with_output().unwrap();
+    let err = String::from_utf8(ended.stderr).unwrap();
+    assert!(ended.status.success() && err.is_empty(), "{err}");
+}
+
+/// A file system of a given size in a folder. Only root may mount one; others skip the test.
+#[cfg(target_os = "linux")]
+struct SmallDisk(PathBuf);
+
+#[cfg(target_os = "linux")]
+impl SmallDisk {
+    fn mount(folder: &Path, kibibytes: u32) -> Option<Self> {
+        fs::create_dir_all(folder).unwrap();
+        let size = format!("size={kibibytes}k");
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &size, "tmpfs"])
+            .arg(folder)
+            .stderr(Stdio::null())
+            .status();
+        if mounted.is_ok_and(|status| status.success()) {
+            return Some(Self(folder.to_owned()));
+        }
+        eprintln!("skipped: no small file system can be mounted here; run as root to test full disks");
+        None
+    }
+}
+
+#[cfg(target_os = "linux")]
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(&self.0).status();
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_is_said_and_leaves_no_half_file() {
+    let place = Place::new();
+    let Some(disk) = SmallDisk::mount(Path::new(&place.at("disk")), 64) else { return };
+    let out = place.at("disk/heads");
+    let ended = fail(&["synth", "-o", &out, "--count=20"]);
+    assert!(ended.err.contains("the disk is full"), "{}", ended.err);
+    for file in files(&out) {
+        assert!(!file.contains("partial"), "{file}");
+        image::open(Path::new(&out).join(&file)).unwrap();
+    }
+    let picture = place.write("a.png", &encode(photo(64, 64), ImageFormat::Png));
+    let ended = fail(&["reconstruct", &picture, "-m", &place.model(), "-o", &place.at("disk/results")]);
+    assert!(ended.err.contains("the disk is full"), "{}", ended.err);
+    drop(disk);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_disk_that_fills_up_while_training_loses_nothing() {
+    let place = Place::new();
+    // The first checkpoint (8 MiB) and the weights (3 MiB) fit, the second checkpoint does not.
+    let Some(disk) = SmallDisk::mount(Path::new(&place.at("disk")), 14 << 10) else { return };
+    let run = place.at("disk/run");
+    let ended = fail(&[&TINY[..], &[&run]].concat());
+    assert!(ended.err.contains("the disk is full"), "{}", ended.err);
+    assert!(ended.err.contains("step-0000001.safetensors"), "names the last good one: {}", ended.err);
+    assert!(files(&run).iter().all(|file| !file.contains("partial")), "{:?}", files(&run));
+    succeed(&["info", &format!("{run}/checkpoints/step-0000001.safetensors")]);
+    // With room again the run goes on from there.
+    let moved = place.at("moved");
+    assert!(Command::new("cp").args(["-r", &run, &moved]).status().unwrap().success());
+    succeed(&["train", "--resume", &moved, "--quiet"]);
+    assert!(Path::new(&moved).join("checkpoints/step-0000002.safetensors").exists());
+    drop(disk);
+}
