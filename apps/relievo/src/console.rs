@@ -12,6 +12,9 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 /// How long progress is silent between two lines where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(15);
 
+/// The unit of [`Console::countdown`]; a rate would say nothing.
+const SECONDS: &str = "s";
+
 /// Every line fits into this.
 const COLUMNS: usize = 80;
 
@@ -57,6 +60,11 @@ impl Console {
     /// Progress through `total` of something (`unit` in the plural: pictures, steps).
     pub fn progress(&self, total: u64, unit: &'static str) -> Progress {
         Progress::new(*self, total, unit)
+    }
+
+    /// Progress through so many seconds, for what only the clock ends.
+    pub fn countdown(&self, seconds: u64) -> Progress {
+        Progress::new(*self, seconds, SECONDS)
     }
 }
 
@@ -118,7 +126,9 @@ impl Progress {
         let rate = units as f64 / elapsed.as_secs_f64().max(1e-9);
         let mut text = format!("{done}/{} {}", self.total, self.unit);
         if units > 0 {
-            text = format!("{text}, {}/s", three_digits(rate));
+            if self.unit != SECONDS {
+                text = format!("{text}, {}/s", three_digits(rate));
+            }
             if !last {
                 let left = self.total.saturating_sub(done) as f64 / rate;
                 text = format!("{text}, {} left", clock(Duration::from_secs_f64(left.min(1e8))));

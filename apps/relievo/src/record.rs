@@ -5,7 +5,7 @@
 use relievo_export::DepthScale;
 use serde::Serialize;
 
-/// Shading = ambient + diffuse * max(0, normal . direction).
+/// Shading = ambient + diffuse * max(0, normal . direction), seen from the front: the light turns with the object.
 #[derive(Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Light {

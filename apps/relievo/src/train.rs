@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
 use clap::{ArgMatches, Args};
-use relievo_train::{Event, Outcome, RunFolder, Settings, Trainer, ValidationReport};
+use relievo_train::{Event, Outcome, RunFolder, Settings, StepReport, Trainer, ValidationReport};
 
 use crate::console::{Console, Progress};
 
@@ -112,23 +112,12 @@ impl<'a> Display<'a> {
             }
             Event::Stepped(report) => {
                 if self.by_clock && self.bar.is_none() {
-                    self.bar =
-                        Some(self.console.progress((report.seconds + report.seconds_left) as u64, "s"));
+                    let seconds = report.seconds + report.seconds_left;
+                    self.bar = Some(self.console.countdown(seconds.round() as u64));
                 }
-                let losses = &report.losses;
-                let mut detail = format!(
-                    "loss {:.3} (photo {:.3}, {:.3}; features {:.3}, {:.3})",
-                    losses.total,
-                    losses.photometric,
-                    losses.photometric_flip,
-                    losses.perceptual,
-                    losses.perceptual_flip
-                );
-                if report.data_wait > 0.05 {
-                    detail = format!("{detail}, {:.0} % waiting for pictures", 100.0 * report.data_wait);
-                }
+                let done = if self.by_clock { report.seconds as u64 } else { report.step };
                 if let Some(bar) = &mut self.bar {
-                    bar.set(if self.by_clock { report.seconds as u64 } else { report.step }, detail);
+                    bar.set(done, step(report, self.by_clock));
                 }
             }
             Event::Validated(report) => self.note(&validation(report)),
@@ -149,17 +138,34 @@ impl<'a> Display<'a> {
     }
 }
 
-/// A validation in a line.
+/// A step in a few words, with its number where the bar does not show it.
+fn step(report: &StepReport, with_number: bool) -> String {
+    let losses = &report.losses;
+    let mut text = format!("loss {:.3}", losses.total);
+    if with_number {
+        text = format!("step {}, {text}", report.step);
+    }
+    text = format!("{text}: photo {:.3} mirrored {:.3}", losses.photometric, losses.photometric_flip);
+    if losses.perceptual != 0.0 {
+        text = format!("{text}, VGG {:.3} {:.3}", losses.perceptual, losses.perceptual_flip);
+    }
+    if report.data_wait > 0.05 {
+        text = format!("{text}, {:.0} % waiting", 100.0 * report.data_wait);
+    }
+    text
+}
+
+/// A validation in a line; in brackets the errors of a constant depth.
 fn validation(report: &ValidationReport) -> String {
-    let mut line = format!("step {}: on {} pictures held out", report.step, report.evaluation.pictures);
+    let mut line = format!("step {} held out:", report.step);
     if let Some(losses) = &report.evaluation.losses {
-        line = format!("{line} loss {:.3}{}", losses.total, if report.best { " (best)" } else { "" });
+        line = format!("{line} loss {:.3}{}", losses.total, if report.best { " best" } else { "" });
     }
     let errors = report.evaluation.in_sight.as_ref();
     if let Some((side, constant)) =
         errors.and_then(|c| Some((c.model.depth_error?, c.constant_depth.depth_error?)))
     {
-        line = format!("{line}, SIDE {:.2} (constant depth {:.2})", 100.0 * side.mean, 100.0 * constant.mean);
+        line = format!("{line}, SIDE {:.2} (constant {:.2})", 100.0 * side.mean, 100.0 * constant.mean);
     }
     if let Some((mad, constant)) =
         errors.and_then(|c| Some((c.model.normal_error?, c.constant_depth.normal_error?)))
