@@ -29,7 +29,8 @@ import nets  # noqa: E402
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 
 
-def median_seconds(work, seconds):
+def measure(work, seconds):
+    """Median and fastest of the repetitions in seconds, and their number."""
     for _ in range(2):
         work()
     times = []
@@ -38,7 +39,7 @@ def median_seconds(work, seconds):
         start = time.perf_counter()
         work()
         times.append(time.perf_counter() - start)
-    return statistics.median(times), len(times)
+    return statistics.median(times), min(times), len(times)
 
 
 def pictures(count, layout):
@@ -85,8 +86,8 @@ def step_work(layout, compiled):
 def matrix_product_gflops(seconds):
     a, b = torch.rand(2048, 2048), torch.rand(2048, 2048)
     out = torch.empty(2048, 2048)
-    median, _ = median_seconds(lambda: torch.mm(a, b, out=out), seconds)
-    return 2 * 2048**3 / median / 1e9
+    median, fastest, count = measure(lambda: torch.mm(a, b, out=out), seconds)
+    return [2 * 2048**3 / seconds / 1e9 for seconds in (median, fastest)], count
 
 
 def main():
@@ -99,30 +100,28 @@ def main():
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
 
+    print(f"PyTorch {torch.__version__}, {options.threads} threads")
     result = {"program": "pytorch", "version": torch.__version__, "threads": options.threads}
-    rows = []
     for name, make in [("forward-1", forward_work), ("step-16", step_work)]:
-        variants = {}
+        medians, all_fastest = {}, {}
         for compiled in [False, True] if options.compile else [False]:
             for layout in LAYOUTS:
                 label = f"{layout}, compiled" if compiled else layout
                 try:
-                    median, count = median_seconds(make(layout, compiled), options.seconds)
+                    median, fastest, count = measure(make(layout, compiled), options.seconds)
                 except Exception as error:  # a missing compiler shows up as one of many kinds
                     if not compiled:
                         raise
                     print(f"{name}, {label}: {error}".splitlines()[0], file=sys.stderr)
                     continue
-                variants[label] = median
-                rows.append((name, label, f"{median * 1e3:9.1f} ms", count))
-        eager = {label: median for label, median in variants.items() if "compiled" not in label}
-        result[name] = {"seconds": min(eager.values()), "layout": min(eager, key=eager.get), "all": variants}
-    result["matrix-product-gflops"] = matrix_product_gflops(options.seconds / 4)
-    rows.append(("matrix product", "2048^3", f"{result['matrix-product-gflops']:9.0f} GFLOP/s", ""))
-
-    print(f"PyTorch {torch.__version__}, {options.threads} threads")
-    for name, label, value, count in rows:
-        print(f"{name:16s} {label:26s} {value:18s} {f'median of {count}' if count else ''}")
+                medians[label], all_fastest[label] = median, fastest
+                numbers = f"{median * 1e3:9.1f} ms, fastest {fastest * 1e3:9.1f} ms, of {count}"
+                print(f"{name:16s} {label:24s} {numbers}", flush=True)
+        best = min((label for label in medians if "compiled" not in label), key=medians.get)
+        result[name] = {"seconds": medians[best], "layout": best, "medians": medians, "fastest": all_fastest}
+    (median, fastest), count = matrix_product_gflops(options.seconds / 4)
+    result["matrix-product-gflops"] = median
+    print(f"{'matrix product':16s} {'2048^3':24s} {median:9.0f} GFLOP/s, fastest {fastest:.0f}, of {count}")
     if options.json:
         with open(options.json, "w") as out:
             json.dump(result, out, indent=1)
