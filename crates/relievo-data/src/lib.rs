@@ -8,7 +8,6 @@ mod decode;
 mod flip;
 mod loader;
 mod pictures;
-mod random;
 mod sample;
 mod shard;
 mod split;

@@ -16,10 +16,13 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use relievo_tensor::Tensor;
+use relievo_tensor::{Random, Tensor};
 
-use crate::random::{is_mirrored, shuffled};
 use crate::sample::{Picture, Sample, SampleError, Source, Truth};
+
+/// The random streams of a training seed: the order of each epoch, and which pictures are mirrored.
+const ORDER: u64 = 1;
+const MIRRORING: u64 = 2;
 
 /// Pictures that go through the networks together.
 #[derive(Clone, Debug)]
@@ -422,7 +425,7 @@ impl Shared {
             _ => {
                 let order = Arc::new(match self.plan {
                     Plan::Training(Training { seed, .. }) => {
-                        shuffled(self.source.len(), seed, position.epoch)
+                        Random::new(seed, ORDER).fork(position.epoch).permutation(self.source.len())
                     }
                     Plan::Evaluation => (0..self.source.len()).collect(),
                 });
@@ -439,9 +442,10 @@ impl Shared {
     /// The picture for a place; `None` if it is bad and none may take its place.
     fn fill(&self, task: &Task) -> Option<Placed> {
         let (candidates, mirror) = match self.plan {
-            Plan::Training(Training { seed, mirror, .. }) => {
-                (task.order.len(), mirror && is_mirrored(seed, task.epoch, task.at))
-            }
+            Plan::Training(Training { seed, mirror, .. }) => (
+                task.order.len(),
+                mirror && Random::new(seed, MIRRORING).fork(task.epoch).bits(task.at) & 1 == 1,
+            ),
             Plan::Evaluation => (1, false),
         };
         let following = task.order.iter().cycle().skip(task.at as usize).take(candidates);

@@ -25,8 +25,8 @@ pub struct Light {
     pub ambient: f32,
     /// Strength of the directional light, in \[0,1\].
     pub diffuse: f32,
-    /// Unit vector in the camera's frame (x right, y down, z away from the camera) and with the sign of the
-    /// normals: (0,0,1) lights a plane that faces the camera in full.
+    /// Unit vector in the canonical frame (that of the object seen from the front; x right, y down, z away from the
+    /// camera) and with the sign of the normals: (0,0,1) lights a plane that faces the camera in full.
     pub direction: [f32; 3],
 }
 

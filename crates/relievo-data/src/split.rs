@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::random::mix_name;
+use relievo_tensor::Random;
+
 use crate::sample::{Sample, SampleError, Source};
 
 /// How much is held out.
@@ -46,7 +47,7 @@ impl Split {
     /// If the share is not in \[0,1) or no picture is left for training.
     pub fn new(source: Arc<dyn Source>, holdout: Holdout) -> Result<Self, SplitError> {
         let all = source.len();
-        let hash = |index: &u64| mix_name(&source.name(*index));
+        let hash = |index: &u64| Random::named(0, &source.name(*index)).bits(0);
         let (mut validation, mut train): (Vec<u64>, Vec<u64>) = match holdout {
             Holdout::Fraction(share) if !(0.0..1.0).contains(&share) => {
                 return Err(SplitError::Fraction(share));

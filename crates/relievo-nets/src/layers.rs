@@ -97,11 +97,7 @@ impl ParameterInfo {
         match self.initialisation {
             Initialisation::Constant(value) => tensor.data_mut().fill(value),
             Initialisation::Uniform { fan_in } => {
-                // FNV-1a of the name, so that a parameter does not depend on which others there are.
-                let stream = self.name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-                    (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-                });
-                let random = Random::new(seed, stream);
+                let random = Random::named(seed, &self.name);
                 let bound = (fan_in as f32).sqrt().recip();
                 for (index, element) in tensor.data_mut().iter_mut().enumerate() {
                     *element = (2.0 * random.uniform(index as u64) - 1.0) * bound;

@@ -23,6 +23,15 @@ impl Random {
         Self { key: mix(mix(seed.wrapping_add(GOLDEN)) ^ stream.wrapping_mul(GOLDEN)) }
     }
 
+    /// The stream of `seed` that belongs to a name.
+    pub fn named(seed: u64, name: &str) -> Self {
+        // FNV-1a: names that differ give streams that differ, whatever other names there are.
+        let stream = name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+        Self::new(seed, stream)
+    }
+
     /// A stream of its own for one part of what this stream describes.
     pub fn fork(&self, stream: u64) -> Self {
         Self::new(self.key, stream)
@@ -83,6 +92,24 @@ mod tests {
         }
         // 1,000 expected in each, standard deviation 31.
         assert!(counts.iter().all(|count| (850..1150).contains(count)), "{counts:?}");
+    }
+
+    #[test]
+    fn names_that_differ_in_one_digit_fall_far_apart() {
+        let first = |n: u64| Random::named(0, &format!("faces/{n:06}.jpg")).uniform(0);
+        let below_half = (0..2000).filter(|&n| first(n) < 0.5).count();
+        assert!((900..1100).contains(&below_half), "{below_half}");
+    }
+
+    #[test]
+    fn a_permutation_reaches_every_place_about_equally_often() {
+        let mut seen = [[0_u32; 5]; 5];
+        for epoch in 0..5000 {
+            for (place, number) in Random::new(1, epoch).permutation(5).into_iter().enumerate() {
+                seen[place][number as usize] += 1;
+            }
+        }
+        assert!(seen.as_flattened().iter().all(|count| (850..1150).contains(count)), "{seen:?}");
     }
 
     #[test]
