@@ -157,6 +157,23 @@ mod tests {
     }
 
     #[test]
+    fn a_dome_is_nearest_in_the_middle() {
+        let settings = ModelSettings {
+            width: 8,
+            code: 16,
+            encoder_width: 8,
+            initial_depth_scale: 0.0,
+            dome: 0.7,
+            ..ModelSettings::default()
+        };
+        let pictures = Tensor::full([1, 64, 64, 3], 0.25);
+        let depth = Model::new(settings, 0).unwrap().predict(&pictures).unwrap().smooth_depth;
+        let at = |row: usize, column: usize| depth.data()[row * 64 + column];
+        assert!(at(32, 32) < at(32, 16) && at(32, 16) < at(32, 4) && at(32, 4) < at(2, 4));
+        assert!((at(31, 31) - at(32, 32)).abs() < 1e-6);
+    }
+
+    #[test]
     fn pictures_of_another_size_are_refused() {
         let settings = ModelSettings { width: 8, code: 16, encoder_width: 8, ..ModelSettings::default() };
         let error = Model::new(settings, 0).unwrap().predict(&Tensor::zeros([1, 32, 64, 3])).unwrap_err();

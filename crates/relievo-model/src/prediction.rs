@@ -13,7 +13,7 @@ use crate::settings::LightModel;
 /// them have 2B entries: B as seen, then B mirrored; both halves share light, viewpoint and mask.
 #[derive(Debug, Clone)]
 pub struct Prediction {
-    /// What the depth network says, before any range is put on it: `[B,S,S]`; never doubled.
+    /// What the depth network says, before the dome and the range: `[B,S,S]`; never doubled.
     pub raw_depth: Tensor,
     /// Canonical depth before the border was set: `[B,S,S]`; never doubled.
     pub smooth_depth: Tensor,
@@ -69,7 +69,8 @@ impl Model {
         };
 
         let raw_depth = reshape(&network(&self.networks.depth)?, [batch, size, size])?;
-        let smooth_depth = depth_from_raw(&raw_depth, settings.depth_range())?;
+        let shaped = weighted_sum(&[(1.0, &raw_depth), (settings.dome, &paraboloid(batch, size))])?;
+        let smooth_depth = depth_from_raw(&shaped, settings.depth_range())?;
         let canonical_depth =
             double(&set_border(&smooth_depth, settings.border_depth)?, settings.flip_depth)?;
         let albedo = double(&network(&self.networks.albedo)?, settings.flip_albedo)?;
@@ -123,4 +124,20 @@ impl Model {
             confidence,
         })
     }
+}
+
+/// `x^2 + y^2` with x and y from -1 to 1 across the picture, `[batch,size,size]`: a bowl of raw depth, so a dome to
+/// the viewer.
+///
+/// Seen from one side and lit from the other, a hollow shape shows the same shading as a raised one, and early in
+/// training, before viewpoints tell them apart, the depth network is free to answer with either, picture by picture.
+/// A dome to begin with settles it (Pan et al. 2021 begin with an ellipsoid for the same reason); the network can
+/// still say anything.
+fn paraboloid(batch: usize, size: usize) -> Tensor {
+    let mut bowl = Tensor::scratch([batch, size, size]);
+    let centred = |index: usize| 2.0 * index as f32 / (size - 1) as f32 - 1.0;
+    for (index, raw) in bowl.data_mut().iter_mut().enumerate() {
+        *raw = centred(index % size).powi(2) + centred(index / size % size).powi(2);
+    }
+    bowl
 }

@@ -61,6 +61,9 @@ pub struct ModelSettings {
     /// Factor on the last layer of the depth network at the start: 1 as in the paper, smaller begins flatter
     #[arg(long, default_value_t = 1.0)]
     pub initial_depth_scale: f32,
+    /// Height of a dome (nearest in the middle) added to what the depth network says; 0 as in the paper
+    #[arg(long, default_value_t = 0.0)]
+    pub dome: f32,
     /// Mirror the depth for the second reconstruction
     #[arg(long, action = ArgAction::Set, default_value_t = true)]
     pub flip_depth: bool,
@@ -135,6 +138,7 @@ impl Preset {
             max_diffuse: 1.0,
             pixel_centre: 0.5,
             initial_depth_scale: 1.0,
+            dome: 0.0,
             flip_depth: true,
             flip_albedo: true,
             light: LightModel::Lambert,
@@ -221,6 +225,7 @@ impl ModelSettings {
             ("z-translation-range", self.z_translation_range),
             ("pixel-centre", self.pixel_centre),
             ("initial-depth-scale", self.initial_depth_scale),
+            ("dome", self.dome),
             ("flip-weight", self.flip_weight),
             ("perceptual-weight", self.perceptual_weight),
             ("smoothness-weight", self.smoothness_weight),
