@@ -6,6 +6,10 @@
 - step: all five networks on 16 pictures, forward, backward from sums of squares of the outputs, Adam. No renderer, no VGG.
 - matrix product: 2048x2048x2048, f32.
 
+Two threads that are slower than one mean that other programs use the cores: PyTorch's threads wait for each other
+after every operation, and lose 20-fold where a program that waits less loses twofold. Such a run says nothing; it is
+marked `disturbed`, and the exit status is 1.
+
 Each of the first two runs in PyTorch's own layout and in channels_last, and the faster is PyTorch's time. Medians of the
 repetitions that fit into the seconds given, at least five, after two that do not count.
 """
@@ -83,6 +87,16 @@ def step_work(layout, compiled):
     return work
 
 
+def is_disturbed(threads, seconds):
+    """Whether `threads` threads are slower than one, which they are only where the cores are not free."""
+    work = forward_work("contiguous", compiled=False)
+    torch.set_num_threads(1)
+    alone, _, _ = measure(work, seconds)
+    torch.set_num_threads(threads)
+    together, _, _ = measure(work, seconds)
+    return threads > 1 and together > alone * 1.1
+
+
 def matrix_product_gflops(seconds):
     a, b = torch.rand(2048, 2048), torch.rand(2048, 2048)
     out = torch.empty(2048, 2048)
@@ -102,6 +116,7 @@ def main():
 
     print(f"PyTorch {torch.__version__}, {options.threads} threads")
     result = {"program": "pytorch", "version": torch.__version__, "threads": options.threads}
+    disturbed_before = is_disturbed(options.threads, options.seconds / 4)
     for name, make in [("forward-1", forward_work), ("step-16", step_work)]:
         medians, all_fastest = {}, {}
         for compiled in [False, True] if options.compile else [False]:
@@ -122,9 +137,13 @@ def main():
     (median, fastest), count = matrix_product_gflops(options.seconds / 4)
     result["matrix-product-gflops"] = median
     print(f"{'matrix product':16s} {'2048^3':24s} {median:9.0f} GFLOP/s, fastest {fastest:.0f}, of {count}")
+    # At the end as well as at the beginning: other programs come and go.
+    result["disturbed"] = disturbed_before or is_disturbed(options.threads, options.seconds / 4)
     if options.json:
         with open(options.json, "w") as out:
             json.dump(result, out, indent=1)
+    if result["disturbed"]:
+        sys.exit("disturbed: threads were slower together than one alone; stop other programs and run this again")
 
 
 if __name__ == "__main__":

@@ -21,6 +21,8 @@ def main(folder):
         if not files:
             sys.exit(f"{folder}: no {program}-*.json")
         runs[program] = [json.loads(path.read_text()) for path in files]
+    if any(run["disturbed"] for run in runs["pytorch"]):
+        sys.exit("no table: other programs used the cores (see bench.py), and the ratios would mean nothing")
     layouts = {run[name]["layout"] for run in runs["pytorch"] for name, _ in ROWS}
     print(f"{'':56s} {'relievo':>10s} {'PyTorch':>10s} {'ratio':>7s}")
     for name, what in ROWS:
