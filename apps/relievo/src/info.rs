@@ -1,13 +1,15 @@
 //! `relievo info`: what this program runs on, and what is in a weights file.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
 use relievo_model::Model;
 use relievo_tensor::ops::conv2d::cpu::Level;
+use relievo_train::checkpoint::Provenance;
 
-use crate::console::Console;
+use crate::console::{Console, clock};
 use crate::weights;
 
 /// Show what the program runs on, and what is in a weights file
@@ -24,9 +26,24 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
     row("device", &format_args!("CPU, {} threads", rayon::current_num_threads()));
     row("instructions", &format_args!("{:?}", Level::best()));
     let Some(path) = &options.model else { return Ok(()) };
-    let model = weights::load(path)?;
+    let (bytes, origin) = weights::read(path)?;
+    let model = Model::from_safetensors(&bytes, &origin)?;
     console.result("");
-    row("weights", &path.display());
+    row("weights", &origin);
+    row("size", &format_args!("{:.1} MiB", bytes.len() as f64 / f64::from(1 << 20)));
+    if let Some(Provenance { progress, settings }) = Provenance::read(&bytes) {
+        let trained = Duration::from_secs_f64(progress.seconds);
+        row(
+            "trained",
+            &format_args!("{} steps on {} pictures, {}", progress.step, progress.pictures, clock(trained)),
+        );
+        for line in settings.lines().filter(|line| line.starts_with("source = ")) {
+            row("on", &line.trim_start_matches("source = "));
+        }
+        if let Some(best) = progress.best {
+            row("best validation", &format_args!("loss {:.3} after {} steps", best.loss, best.step));
+        }
+    }
     let networks = networks(&model);
     let all: usize = networks.iter().map(|(_, count)| count).sum();
     row("parameters", &grouped(all));

@@ -9,12 +9,18 @@ use relievo_train::RunFolder;
 
 /// The model in a weights file, a checkpoint, or the folder of a run.
 pub fn load(path: &Path) -> anyhow::Result<Model> {
+    let (bytes, origin) = read(path)?;
+    Ok(Model::from_safetensors(&bytes, &origin)?)
+}
+
+/// The bytes of a weights file, and where they were found.
+pub fn read(path: &Path) -> anyhow::Result<(Vec<u8>, String)> {
     let file = if path.is_dir() { RunFolder::open(path)?.model() } else { path.to_owned() };
     let origin = file.display();
     let bytes = fs::read(&file).with_context(|| {
         format!("cannot read the weights {origin}; give a weights file or the folder of a run")
     })?;
-    Ok(Model::from_safetensors(&bytes, &origin.to_string())?)
+    Ok((bytes, origin.to_string()))
 }
 
 /// As [`load`]; without a path it says how to come by weights.

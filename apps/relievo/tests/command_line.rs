@@ -350,6 +350,7 @@ fn a_run_is_trained_gone_on_with_and_looked_at() {
     for file in [run.clone(), format!("{run}/checkpoints/step-0000003.safetensors")] {
         let page = succeed(&["info", &file]).out;
         assert!(page.contains("width               8\n"), "{page}");
+        assert!(page.contains("trained             3 steps on 40 pictures"), "{page}");
         assert!(page.lines().all(|line| line.chars().count() <= 80), "{page}");
     }
     let picture = place.write("a.png", &encode(photo(64, 64), ImageFormat::Png));

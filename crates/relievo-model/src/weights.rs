@@ -59,8 +59,14 @@ pub enum WeightsError {
 impl Model {
     /// All parameters as a safetensors file, with the settings in its metadata.
     pub fn to_safetensors(&self) -> Vec<u8> {
+        self.to_safetensors_with([])
+    }
+
+    /// As [`Model::to_safetensors`], with notes (names and texts) in the metadata beside the settings.
+    pub fn to_safetensors_with(&self, notes: impl IntoIterator<Item = (String, String)>) -> Vec<u8> {
         let settings = serde_json::to_string(self.settings()).expect("settings are plain numbers and names");
-        let metadata = HashMap::from([(SETTINGS_KEY.to_owned(), settings)]);
+        let mut metadata: HashMap<String, String> = notes.into_iter().collect();
+        metadata.insert(SETTINGS_KEY.to_owned(), settings);
         let views = self.parameter_infos().iter().zip(self.parameters()).map(|(info, tensor)| {
             let bytes = little_endian(tensor.data());
             (info.name.clone(), OwnedView { bytes, shape: tensor.shape().to_vec() })

@@ -162,6 +162,31 @@ fn in_bytes(numbers: &[f32], mut hand_on: impl FnMut(&[u8]) -> io::Result<()>) -
     Ok(())
 }
 
+/// Where weights come from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Provenance {
+    /// How far the run had come when they were saved.
+    pub progress: Progress,
+    /// The settings of the run, as TOML.
+    pub settings: String,
+}
+
+/// What goes into the metadata of a run's weights file for [`Provenance::read`].
+pub(crate) fn provenance_notes(progress: &Progress, settings: &str) -> [(String, String); 2] {
+    let progress = serde_json::to_string(progress).expect("progress is plain numbers");
+    [(RUN_KEY.to_owned(), settings.to_owned()), (PROGRESS_KEY.to_owned(), progress)]
+}
+
+impl Provenance {
+    /// Reads it from the bytes of a weights file or a checkpoint of a run; `None` if they do not say.
+    pub fn read(bytes: &[u8]) -> Option<Self> {
+        let (_, metadata) = SafeTensors::read_metadata(bytes).ok()?;
+        let notes = metadata.metadata().as_ref()?;
+        let progress = serde_json::from_str(notes.get(PROGRESS_KEY)?).ok()?;
+        Some(Self { progress, settings: notes.get(RUN_KEY)?.clone() })
+    }
+}
+
 impl Checkpoint {
     /// Reads what [`write()`] wrote.
     ///
@@ -260,6 +285,17 @@ mod tests {
     fn a_checkpoint_is_a_weights_file() {
         let model = Model::from_safetensors(&written(), "step").unwrap();
         assert_eq!(model.settings(), small().0.settings());
+    }
+
+    #[test]
+    fn weights_and_checkpoints_say_where_they_come_from() {
+        let (model, _, progress) = small();
+        let expected = Some(Provenance { progress, settings: "settings".into() });
+        let weights = model.to_safetensors_with(provenance_notes(&progress, "settings"));
+        assert_eq!(Provenance::read(&weights), expected);
+        assert_eq!(Provenance::read(&written()), expected);
+        assert_eq!(Provenance::read(&model.to_safetensors()), None);
+        assert_eq!(Model::from_safetensors(&weights, "weights").unwrap().settings(), model.settings());
     }
 
     #[test]

@@ -596,8 +596,11 @@ impl<'a> Session<'a> {
         trainer.saved = Some(trainer.progress);
         let best = trainer.progress.best.map(|best| best.step);
         if best.is_none_or(|best| best == step) {
-            write_atomic(trainer.folder.model(), |out| out.write_all(&trainer.model.to_safetensors()))
-                .map_err(failed)?;
+            let notes = checkpoint::provenance_notes(&trainer.progress, &trainer.settings_text);
+            write_atomic(trainer.folder.model(), |out| {
+                out.write_all(&trainer.model.to_safetensors_with(notes))
+            })
+            .map_err(failed)?;
         }
         let pruned = trainer.folder.prune(trainer.settings.train.keep, best);
         self.last_save = Instant::now();
