@@ -11,7 +11,7 @@ mod settings;
 mod weights;
 
 pub use losses::Losses;
-pub use model::{Model, ModelError};
+pub use model::{Model, ModelError, Outputs};
 pub use prediction::Prediction;
 pub use settings::{LightModel, ModelSettings, Preset};
 pub use weights::{SETTINGS_KEY, WeightsError};

@@ -80,6 +80,46 @@ impl Networks {
     }
 }
 
+/// What the networks say of B pictures of SxS pixels, before any meaning is put on it.
+#[derive(Debug, Clone)]
+pub struct Outputs {
+    /// Raw depth `[B,S,S,1]`, unbounded.
+    pub depth: Tensor,
+    /// Albedo `[B,S,S,3]` in (-1, 1).
+    pub albedo: Tensor,
+    /// Light `[B,1,1,4]`, or the shading map `[B,S,S,1]`, in (-1, 1).
+    pub light: Tensor,
+    /// Viewpoint `[B,1,1,6]` in (-1, 1).
+    pub view: Tensor,
+    /// Confidence as [`ConfidenceNetwork::forward`] gives it, where there is such a network.
+    pub confidence: Option<(Tensor, Tensor)>,
+}
+
+impl Networks {
+    /// Runs all networks on `pictures [B,S,S,3]`. On a tape one after the other, so that a step is always recorded in
+    /// the same order; without one side by side: a single picture is too little work in most layers to be shared out
+    /// among cores, but the networks do not wait for each other.
+    pub fn forward(&self, pictures: &Tensor, parameters: &[Tensor]) -> Result<Outputs, Error> {
+        let run = |part: &(Network, Range<usize>)| part.0.forward(pictures, &parameters[part.1.clone()]);
+        let confidence = || {
+            let run = |(network, range): &(ConfidenceNetwork, Range<usize>)| {
+                network.forward(pictures, &parameters[range.clone()])
+            };
+            self.confidence.as_ref().map(run).transpose()
+        };
+        if parameters.iter().any(Tensor::is_recorded) {
+            let (depth, albedo) = (run(&self.depth)?, run(&self.albedo)?);
+            let (light, view) = (run(&self.light)?, run(&self.view)?);
+            return Ok(Outputs { depth, albedo, light, view, confidence: confidence()? });
+        }
+        let ((depth, albedo), ((light, view), confidence)) = rayon::join(
+            || rayon::join(|| run(&self.depth), || run(&self.albedo)),
+            || rayon::join(|| rayon::join(|| run(&self.light), || run(&self.view)), confidence),
+        );
+        Ok(Outputs { depth: depth?, albedo: albedo?, light: light?, view: view?, confidence: confidence? })
+    }
+}
+
 impl Model {
     /// A new model whose parameters are drawn from `seed`.
     ///
@@ -126,6 +166,16 @@ impl Model {
     /// Compares pictures by other features than those of the embedded weights, which have half precision.
     pub fn set_vgg(&mut self, vgg: Vgg) {
         self.vgg = Some(vgg);
+    }
+
+    /// What the networks say of `pictures [B,S,S,3]`, from `parameters` in the order of
+    /// [`Model::parameter_infos`]: the model's own, or the same as variables of a tape.
+    ///
+    /// # Errors
+    /// If the pictures have another size than the model's.
+    pub fn outputs(&self, pictures: &Tensor, parameters: &[Tensor]) -> Result<Outputs, ModelError> {
+        self.check_pictures(pictures)?;
+        Ok(self.networks.forward(pictures, parameters)?)
     }
 
     /// Refuses pictures of another shape than `[B,size,size,3]`.

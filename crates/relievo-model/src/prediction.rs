@@ -64,28 +64,25 @@ impl Model {
         let [batch, size, _, _] = pictures.axes("model")?;
         let double =
             |x: &Tensor, mirror: bool| if mirrored { double_batch(x, mirror) } else { Ok(x.clone()) };
-        let network = |part: &(relievo_nets::Network, std::ops::Range<usize>)| {
-            part.0.forward(pictures, &parameters[part.1.clone()])
-        };
+        let outputs = self.networks.forward(pictures, parameters)?;
 
-        let raw_depth = reshape(&network(&self.networks.depth)?, [batch, size, size])?;
+        let raw_depth = reshape(&outputs.depth, [batch, size, size])?;
         let shaped = weighted_sum(&[(1.0, &raw_depth), (settings.dome, &paraboloid(batch, size))])?;
         let smooth_depth = depth_from_raw(&shaped, settings.depth_range())?;
         let canonical_depth =
             double(&set_border(&smooth_depth, settings.border_depth)?, settings.flip_depth)?;
-        let albedo = double(&network(&self.networks.albedo)?, settings.flip_albedo)?;
+        let albedo = double(&outputs.albedo, settings.flip_albedo)?;
 
         let camera = settings.camera();
         let normals = normals(&canonical_depth, camera)?;
-        let light_raw = network(&self.networks.light)?;
         let (light, diffuse_shading) = match settings.light {
             LightModel::Lambert => {
-                let light = light_from_raw(&reshape(&light_raw, [batch, 4])?, settings.light_range())?;
+                let light = light_from_raw(&reshape(&outputs.light, [batch, 4])?, settings.light_range())?;
                 let shading = diffuse_shading(&normals, &light)?;
                 (light, shading)
             }
             LightModel::ShadingMap => {
-                let map = reshape(&light_raw, [batch, size, size])?;
+                let map = reshape(&outputs.light, [batch, size, size])?;
                 let shading = weighted_sum(&[(1.0, &map), (1.0, &Tensor::full(map.shape(), 1.0))])?;
                 // The map alone: no ambient light, and a diffuse light of strength one from the front.
                 let light = Tensor::new(&[0.0, 1.0, 0.0, 0.0, 1.0].repeat(batch), [batch, 5])?;
@@ -94,7 +91,7 @@ impl Model {
         };
         let canonical_picture = shade(&albedo, &diffuse_shading, &light)?;
 
-        let raw_view = reshape(&network(&self.networks.view)?, [batch, 6])?;
+        let raw_view = reshape(&outputs.view, [batch, 6])?;
         let view = scale_columns(&raw_view, &settings.view_ranges())?;
         let scene = Scene {
             camera,
@@ -104,10 +101,6 @@ impl Model {
         let parts = if mirrored { 2 } else { 1 };
         let reconstruction = scene.reconstruct(&canonical_picture, &canonical_depth, &view, parts)?;
 
-        let confidence = match &self.networks.confidence {
-            Some((network, range)) => Some(network.forward(pictures, &parameters[range.clone()])?),
-            None => None,
-        };
         Ok(Prediction {
             raw_depth,
             smooth_depth,
@@ -121,7 +114,7 @@ impl Model {
             depth: reconstruction.depth,
             mask: reconstruction.mask,
             picture: reconstruction.picture,
-            confidence,
+            confidence: outputs.confidence,
         })
     }
 }
