@@ -88,7 +88,9 @@ fn whole_story(error: &anyhow::Error) -> String {
 pub fn report_defects() {
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map_or_else(String::new, |place| format!(" at {place}"));
-        let message = panic.payload_as_str().unwrap_or("no message");
+        let payload = panic.payload();
+        let text = payload.downcast_ref::<String>().map(String::as_str);
+        let message = text.or_else(|| payload.downcast_ref().copied()).unwrap_or("no message");
         to_stderr(format_args!("error: a defect in relievo {}{place}: {message}", env!("CARGO_PKG_VERSION")));
     }));
 }

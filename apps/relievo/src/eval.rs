@@ -97,7 +97,8 @@ fn workers() -> usize {
 
 /// What was measured, for a person.
 pub fn table(evaluation: &Evaluation) -> String {
-    let mut text = format!("{} pictures: {}\n", evaluation.pictures, evaluation.source);
+    let noun = if evaluation.pictures == 1 { "picture" } else { "pictures" };
+    let mut text = format!("{} {noun}: {}\n", evaluation.pictures, evaluation.source);
     if evaluation.skipped > 0 {
         let _ = writeln!(text, "{} more could not be used", evaluation.skipped);
     }

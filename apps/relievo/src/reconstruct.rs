@@ -171,9 +171,9 @@ fn stem(name: &str) -> String {
 /// The name, or with a number behind it if results of that name are taken; capitals make no difference, as on some
 /// disks.
 fn unused(stem: &str, taken: &mut HashSet<String>) -> String {
-    let candidates = std::iter::once(stem.to_owned()).chain((2..).map(|number| format!("{stem}-{number}")));
-    let free = candidates.filter(|name| taken.insert(name.to_lowercase())).next();
-    free.unwrap_or_default()
+    let mut candidates =
+        std::iter::once(stem.to_owned()).chain((2..).map(|number| format!("{stem}-{number}")));
+    candidates.find(|name| taken.insert(name.to_lowercase())).unwrap_or_default()
 }
 
 /// Reconstructs pictures, given with their names and the stems of their results, and writes the results below `out`.

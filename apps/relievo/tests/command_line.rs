@@ -334,7 +334,7 @@ fn an_evaluation_says_the_same_in_words_and_numbers() {
     // Pictures whose depth nobody knows have losses and no errors.
     place.write("in/a.png", &encode(photo(64, 64), ImageFormat::Png));
     let losses = succeed(&["eval", &place.at("in"), "-m", &model]).out;
-    assert!(losses.starts_with("1 pictures: ") && losses.contains("photometric"), "{losses}");
+    assert!(losses.starts_with("1 picture: ") && losses.contains("photometric"), "{losses}");
     assert!(!losses.contains("SIDE"), "{losses}");
 }
 
