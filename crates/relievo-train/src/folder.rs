@@ -3,6 +3,7 @@
 //! ```text
 //! settings.toml                            every setting, explained
 //! metrics.jsonl                            one line for every logged step and every validation
+//! curves.png                               the log drawn, as of the last validation
 //! model.safetensors                        the weights of the best validation, or the last without validation
 //! checkpoints/step-0001234.safetensors     everything needed to go on: the last ones and the best
 //! preview/epoch-003.png                    what the model makes of a few pictures it does not learn from
@@ -14,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 const SETTINGS: &str = "settings.toml";
 const METRICS: &str = "metrics.jsonl";
+const CURVES: &str = "curves.png";
 const MODEL: &str = "model.safetensors";
 const CHECKPOINTS: &str = "checkpoints";
 const PREVIEW: &str = "preview";
@@ -63,7 +65,7 @@ impl RunFolder {
         if !overwrite {
             return Err(FolderError::Occupied(folder.0));
         }
-        let of_a_run = [SETTINGS, METRICS, MODEL, CHECKPOINTS, PREVIEW];
+        let of_a_run = [SETTINGS, METRICS, CURVES, MODEL, CHECKPOINTS, PREVIEW];
         if !names.iter().all(|name| of_a_run.contains(&name.as_str())) {
             return Err(FolderError::Foreign(folder.0));
         }
@@ -97,6 +99,11 @@ impl RunFolder {
     /// The log.
     pub fn metrics(&self) -> PathBuf {
         self.0.join(METRICS)
+    }
+
+    /// The log drawn.
+    pub fn curves(&self) -> PathBuf {
+        self.0.join(CURVES)
     }
 
     /// The weights to use.

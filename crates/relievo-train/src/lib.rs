@@ -4,6 +4,7 @@
 //! tells an [`Observer`] what happens. [`evaluate`] measures a model on pictures it did not learn from.
 
 pub mod checkpoint;
+mod curves;
 mod evaluation;
 mod events;
 mod folder;

@@ -19,6 +19,7 @@ use relievo_tensor::Tensor;
 use relievo_tensor::ops::squared_norm;
 
 use crate::checkpoint::{self, Best, Checkpoint, Moments, Progress};
+use crate::curves::curves;
 use crate::evaluation::{EvaluationError, EvaluationOptions, evaluate};
 use crate::events::{Beginning, Event, Observer, StepReport, ValidationReport};
 use crate::folder::{FolderError, RunFolder};
@@ -498,6 +499,12 @@ impl<'a> Session<'a> {
         let epoch = step / trainer.steps_per_epoch();
         let report = ValidationReport { step, epoch, best, evaluation };
         self.log(&report);
+        let (log, drawn) = (self.trainer.folder.metrics(), self.trainer.folder.curves());
+        match curves(&log).map(|curves| curves.write_png(&drawn)) {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => self.warn(&error.to_string()),
+            Err(error) => self.warn(&format!("cannot draw {}: {error}", log.display())),
+        }
         self.observer.observe(Event::Validated(&report));
         if best && !self.try_to_save()? {
             // The best that cannot be saved is not the best there is.
