@@ -9,11 +9,10 @@ use anyhow::Context;
 use clap::Args;
 use rayon::prelude::*;
 use relievo_data::Source;
-use relievo_model::{Model, ModelSettings};
-use relievo_nets::{ConfidenceNetwork, Network, autoencoder, encoder};
+use relievo_model::{Model, ModelSettings, Outputs};
 use relievo_synth::Heads;
+use relievo_tensor::ops::AdamStep;
 use relievo_tensor::ops::conv2d::cpu::Level;
-use relievo_tensor::ops::{Activation, AdamStep};
 use relievo_tensor::{Tape, Tensor, pool_statistics};
 use serde::{Deserialize, Serialize, Serializer};
 
@@ -189,23 +188,27 @@ impl Clock<'_> {
 
     /// One picture through the networks that inference needs.
     fn forward(&self, settings: &ModelSettings) -> anyhow::Result<Row> {
-        let networks = Networks::new(settings);
-        let picture = noise(1, settings.image_size)?;
+        // Without the perceptual loss no features are loaded; without confidence that network is not run.
+        let settings = ModelSettings { confidence: false, perceptual_weight: 0.0, ..settings.clone() };
+        let model = Model::new(settings, 0)?;
+        let picture = noise(1, model.settings().image_size)?;
         self.measure(FORWARD, "1 picture: depth, albedo, light, view".into(), 1, || {
-            networks.forward(&picture)?;
+            model.outputs(&picture, model.parameters())?;
             Ok(())
         })
     }
 
     /// A step of the five networks alone: no renderer, no losses.
     fn networks(&self, settings: &ModelSettings) -> anyhow::Result<Row> {
-        let mut networks = Networks::new(settings);
+        let mut model = Model::new(ModelSettings { perceptual_weight: 0.0, ..settings.clone() }, 0)?;
         let pictures = noise(STEP, settings.image_size)?;
-        let mut moments = [0; 2].map(|_| networks.zeros());
-        let mut step = 0;
+        let [mut first, mut second] = moments(&model);
+        let mut adam = AdamStep { learning_rate: 1e-4, weight_decay: 5e-4, step: 0, ..AdamStep::default() };
         self.measure(NETWORKS, format!("{STEP} pictures: 5 networks, step"), STEP as u64, || {
-            step += 1;
-            networks.step(&pictures, &mut moments, step)
+            let gradients = network_gradients(&model, &pictures)?;
+            adam.step += 1;
+            adam.apply(model.parameters_mut(), &gradients, &mut first, &mut second)?;
+            Ok(())
         })
     }
 
@@ -213,8 +216,7 @@ impl Clock<'_> {
     fn full_step(&self, settings: &ModelSettings) -> anyhow::Result<Row> {
         let mut model = Model::new(settings.clone(), 0)?;
         let pictures = head_pictures(STEP, settings.image_size)?;
-        let zeros = || model.parameters().iter().map(|p| Tensor::zeros(p.shape())).collect::<Vec<_>>();
-        let (mut first, mut second) = (zeros(), zeros());
+        let [mut first, mut second] = moments(&model);
         let mut adam = AdamStep { learning_rate: 1e-4, weight_decay: 5e-4, step: 0, ..AdamStep::default() };
         self.measure("training-16", format!("{STEP} pictures: full training step"), STEP as u64, || {
             let (_, gradients) = model.loss_and_gradients(&pictures, settings.flip_weight)?;
@@ -247,74 +249,24 @@ impl Clock<'_> {
     }
 }
 
-/// The five networks with their parameters, as the model has them.
-struct Networks {
-    plain: Vec<Network>,
-    confidence: ConfidenceNetwork,
-    parameters: Vec<Tensor>,
+/// Adam's two moments of every parameter, at the start.
+fn moments(model: &Model) -> [Vec<Tensor>; 2] {
+    [0; 2].map(|_| model.parameters().iter().map(|parameter| Tensor::zeros(parameter.shape())).collect())
 }
 
-impl Networks {
-    fn new(settings: &ModelSettings) -> Self {
-        let &ModelSettings { image_size: size, width, code, encoder_width, .. } = settings;
-        let plain = vec![
-            autoencoder("depth", width, code, 1, size, Activation::Identity),
-            autoencoder("albedo", width, code, 3, size, Activation::Tanh),
-            encoder("light", encoder_width, 4, size),
-            encoder("view", encoder_width, 6, size),
-        ];
-        let confidence = ConfidenceNetwork::new("confidence", width, code / 2, size);
-        let infos = plain.iter().flat_map(Network::parameters).chain(confidence.parameters());
-        let parameters = infos.map(|info| info.initialise(0)).collect();
-        Self { plain, confidence, parameters }
-    }
-
-    fn zeros(&self) -> Vec<Tensor> {
-        self.parameters.iter().map(|parameter| Tensor::zeros(parameter.shape())).collect()
-    }
-
-    /// All but the confidence network.
-    fn forward(&self, pictures: &Tensor) -> relievo_tensor::Result<Vec<Tensor>> {
-        self.run(pictures, &self.parameters).map(|(outputs, _)| outputs)
-    }
-
-    /// The outputs, and the parameters that are left for the confidence network.
-    fn run<'p>(
-        &self,
-        pictures: &Tensor,
-        mut parameters: &'p [Tensor],
-    ) -> relievo_tensor::Result<(Vec<Tensor>, &'p [Tensor])> {
-        let mut outputs = Vec::new();
-        for network in &self.plain {
-            let (own, others) = parameters.split_at(network.parameters().len());
-            outputs.push(network.forward(pictures, own)?);
-            parameters = others;
-        }
-        Ok((outputs, parameters))
-    }
-
-    /// Forward, backward from the sum of squares of the outputs, Adam.
-    fn step(&mut self, pictures: &Tensor, moments: &mut [Vec<Tensor>; 2], step: u64) -> anyhow::Result<()> {
-        let tape = Tape::new();
-        let watched: Vec<Tensor> = self.parameters.iter().map(|parameter| tape.watch(parameter)).collect();
-        let (mut outputs, left) = self.run(pictures, &watched)?;
-        let (pixels, features) = self.confidence.forward(pictures, left)?;
-        outputs.extend([pixels, features]);
-        let seeds = outputs.iter().map(|output| {
-            let gradient: Vec<f32> = output.data().iter().map(|y| 2.0 * y).collect();
-            Ok((output, Tensor::new(&gradient, output.shape())?))
-        });
-        let mut gradients = tape.backward_from(&seeds.collect::<relievo_tensor::Result<Vec<_>>>()?)?;
-        let gradients: Vec<Tensor> = watched
-            .iter()
-            .map(|p| gradients.take(p).context("a parameter without a gradient"))
-            .collect::<anyhow::Result<_>>()?;
-        drop((watched, outputs));
-        let adam = AdamStep { learning_rate: 1e-4, weight_decay: 5e-4, step, ..AdamStep::default() };
-        let [first, second] = moments;
-        adam.apply(&mut self.parameters, &gradients, first, second)?;
-        Ok(())
-    }
+/// Forward and backward through all networks from the sum of squares of what they say.
+fn network_gradients(model: &Model, pictures: &Tensor) -> anyhow::Result<Vec<Tensor>> {
+    let tape = Tape::new();
+    let watched: Vec<Tensor> = model.parameters().iter().map(|parameter| tape.watch(parameter)).collect();
+    let Outputs { depth, albedo, light, view, confidence } = model.outputs(pictures, &watched)?;
+    let (pixels, features) = confidence.context("a model without confidence")?;
+    let outputs = [depth, albedo, light, view, pixels, features];
+    let seeds = outputs.iter().map(|output| {
+        let gradient: Vec<f32> = output.data().iter().map(|y| 2.0 * y).collect();
+        Ok((output, Tensor::new(&gradient, output.shape())?))
+    });
+    let mut gradients = tape.backward_from(&seeds.collect::<relievo_tensor::Result<Vec<_>>>()?)?;
+    watched.iter().map(|p| gradients.take(p).context("a parameter without a gradient")).collect()
 }
 
 /// Pictures without content.
