@@ -22,10 +22,10 @@ const UNSEEN_SEED: u64 = 1;
 /// How many of them are measured.
 const MEASURED: u64 = 256;
 /// How many of them are on the picture.
-const SHOWN: u64 = 7;
+const SHOWN: u64 = 5;
 
 /// Rows and columns of a picture on the sheet.
-const TILE: usize = 144;
+const TILE: usize = 112;
 
 /// Angles about the vertical axis of the views on the sheet, in degrees.
 const YAWS: [f32; 4] = [-50.0, -25.0, 25.0, 50.0];
@@ -82,7 +82,7 @@ fn settings(options: &Options) -> Settings {
             perceptual_weight: 0.0,
             smoothness_weight: 0.1,
             initial_depth_scale: 0.1,
-            dome: 0.8,
+            dome: 0.5,
             ..Preset::SyntheticFace.model()
         },
         train: TrainSettings {
