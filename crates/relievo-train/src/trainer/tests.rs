@@ -1,0 +1,284 @@
+//! Runs of a few steps of a tiny model: what they keep, how they stop, what they refuse.
+
+use std::fs;
+
+use relievo_data::{Picture, Sample, SampleError};
+use relievo_model::ModelSettings;
+use relievo_tensor::Random;
+
+use super::*;
+use crate::settings::{DataSettings, TrainSettings};
+
+/// So many pictures of noise, with names; the one of the second number cannot be read.
+struct Noise(u64, u64);
+
+impl Source for Noise {
+    fn describe(&self) -> String {
+        format!("{} pictures of noise", self.0)
+    }
+    fn len(&self) -> u64 {
+        self.0
+    }
+    fn name(&self, index: u64) -> String {
+        format!("noise {index}")
+    }
+    fn sample(&self, index: u64, size: u32) -> Result<Sample, SampleError> {
+        if index == self.1 {
+            return Err(SampleError { name: self.name(index), reason: "is cut off".into() });
+        }
+        let random = Random::new(index, 0);
+        let pixels = (0..u64::from(size * size * 3)).map(|i| random.bits(i) as u8).collect();
+        let picture = Picture { width: size, height: size, pixels };
+        Ok(Sample { name: self.name(index), picture, truth: None })
+    }
+}
+
+/// Two epochs of four steps.
+fn settings() -> Settings {
+    Settings {
+        model: ModelSettings {
+            width: 8,
+            code: 16,
+            encoder_width: 8,
+            perceptual_weight: 0.0,
+            ..ModelSettings::default()
+        },
+        data: DataSettings { validation: 2.0, ..DataSettings::default() },
+        train: TrainSettings {
+            epochs: 2,
+            batch_size: 2,
+            checkpoint_minutes: 0.0,
+            preview_pictures: 0,
+            ..TrainSettings::default()
+        },
+        ..Settings::default()
+    }
+}
+
+struct Run {
+    root: tempfile::TempDir,
+    settings: Settings,
+}
+
+impl Run {
+    fn new(change: impl FnOnce(&mut Settings)) -> Self {
+        let mut settings = settings();
+        change(&mut settings);
+        Self { root: tempfile::tempdir().unwrap(), settings }
+    }
+
+    fn folder(&self) -> RunFolder {
+        RunFolder::open(self.root.path()).unwrap()
+    }
+
+    fn begin(&self) -> Trainer {
+        let folder = RunFolder::create(self.root.path(), false).unwrap();
+        Trainer::begin(self.settings.clone(), Arc::new(Noise(10, 3)), folder).unwrap()
+    }
+
+    fn resume(&self, source: impl Source + 'static) -> Result<Trainer, TrainError> {
+        Trainer::resume(self.settings.clone(), Arc::new(source), self.folder())
+    }
+}
+
+/// Runs with an observer that may stop it, and returns the warnings.
+fn run(trainer: &mut Trainer, stop_after: u64) -> (Result<Outcome, TrainError>, Vec<String>) {
+    let (stop, mut warnings) = (AtomicBool::new(false), Vec::new());
+    let outcome = trainer.run(
+        &mut |event: Event<'_>| match event {
+            Event::Stepped(report) => stop.store(report.step >= stop_after, Ordering::Relaxed),
+            Event::Warned(warning) => warnings.push(warning.to_owned()),
+            _ => {}
+        },
+        &stop,
+    );
+    (outcome, warnings)
+}
+
+#[test]
+fn a_run_keeps_its_last_checkpoints_and_the_best() {
+    let run_of = Run::new(|settings| {
+        settings.train.checkpoint_steps = 1;
+        settings.train.keep = 2;
+    });
+    let mut trainer = run_of.begin();
+    let (outcome, warnings) = run(&mut trainer, u64::MAX);
+    assert_eq!(outcome.unwrap(), Outcome::Finished);
+    assert_eq!(warnings, ["skipped noise 3: is cut off"]);
+    let best = trainer.progress().best.unwrap().step;
+    let mut expected = vec![best, 7, 8];
+    expected.sort_unstable();
+    expected.dedup();
+    assert_eq!(run_of.folder().checkpoints().unwrap(), expected);
+    let weights = fs::read(run_of.folder().model()).unwrap();
+    let weights = Model::from_safetensors(&weights, "model").unwrap();
+    let of_best = Checkpoint::read(&run_of.folder().checkpoint(best)).unwrap();
+    assert_eq!(weights.parameters()[0].data(), of_best.model.parameters()[0].data());
+    let log = fs::read_to_string(run_of.folder().metrics()).unwrap();
+    let of_kind =
+        |kind: &str| log.lines().filter(|line| line.contains(&format!("\"kind\":\"{kind}\""))).count();
+    assert_eq!((of_kind("step"), of_kind("validation")), (8, 2));
+    assert_eq!(Settings::layered(Some(&run_of.folder().settings()), None).unwrap(), run_of.settings);
+}
+
+#[test]
+fn an_interrupted_run_is_saved_and_ends_where_it_should() {
+    let run_of = Run::new(|_| ());
+    let (outcome, _) = run(&mut run_of.begin(), 4);
+    assert_eq!(outcome.unwrap(), Outcome::Interrupted);
+    let mut trainer = run_of.resume(Noise(10, 3)).unwrap();
+    assert_eq!(trainer.progress().step, 4);
+    // The validation due after step 4 was left for now.
+    assert_eq!(trainer.progress().validated, 0);
+    let (outcome, _) = run(&mut trainer, u64::MAX);
+    assert_eq!((outcome.unwrap(), trainer.progress().step), (Outcome::Finished, 8));
+    let log = fs::read_to_string(run_of.folder().metrics()).unwrap();
+    assert_eq!(log.lines().filter(|line| line.contains("validation")).count(), 2);
+    // Going on after the end does nothing.
+    let (outcome, _) = run(&mut run_of.resume(Noise(10, 3)).unwrap(), u64::MAX);
+    assert_eq!(outcome.unwrap(), Outcome::Finished);
+}
+
+#[test]
+fn numbers_that_are_not_finite_stop_the_run_and_are_not_saved() {
+    let run_of = Run::new(|settings| settings.train.checkpoint_steps = 2);
+    let mut trainer = run_of.begin();
+    run(&mut trainer, 2).0.unwrap();
+    trainer.model.parameters_mut()[0].data_mut()[0] = f32::NAN;
+    let error = run(&mut trainer, u64::MAX).0.unwrap_err().to_string();
+    assert!(error.starts_with("stopped before step 3: the "), "{error}");
+    assert!(error.contains(" loss is NaN on the pictures noise "), "{error}");
+    assert!(error.contains("the last good checkpoint is") && error.contains("step-0000002"), "{error}");
+    assert_eq!(run_of.folder().checkpoints().unwrap(), [2]);
+    // Nor is a state saved that breaks in the step before saving.
+    trainer.progress.step = 3;
+    let outcome = trainer.run(&mut |_: Event<'_>| (), &AtomicBool::new(true));
+    assert!(outcome.unwrap_err().to_string().contains("a parameter is not finite"));
+    assert_eq!(run_of.folder().checkpoints().unwrap(), [2]);
+    let good = run_of.resume(Noise(10, 3)).unwrap();
+    assert!(squared_norm(good.model().parameters()).is_finite());
+}
+
+#[test]
+fn a_checkpoint_that_cannot_be_saved_is_a_warning_until_the_end() {
+    let run_of = Run::new(|settings| {
+        settings.train.checkpoint_steps = 2;
+        settings.train.steps = 4;
+    });
+    let mut trainer = run_of.begin();
+    // A file where the folder should be: for the writer as good as a full disk.
+    let in_the_way = run_of.root.path().join("checkpoints");
+    fs::write(&in_the_way, "").unwrap();
+    let (outcome, warnings) = run(&mut trainer, u64::MAX);
+    let error = outcome.unwrap_err().to_string();
+    assert!(error.contains("cannot write") && error.contains("no checkpoint has been saved yet"), "{error}");
+    assert!(
+        warnings.iter().any(|warning| warning.contains("training goes on and will try again")),
+        "{warnings:?}"
+    );
+    assert_eq!(trainer.progress().best, None);
+    // Nothing is lost: with the obstacle gone the same run is saved.
+    fs::remove_file(&in_the_way).unwrap();
+    assert_eq!(run(&mut trainer, u64::MAX).0.unwrap(), Outcome::Finished);
+    assert_eq!(run_of.folder().checkpoints().unwrap(), [4]);
+    assert!(run_of.folder().model().exists());
+}
+
+#[test]
+fn pictures_held_out_that_cannot_be_read_are_no_reason_to_stop() {
+    let change = |settings: &mut Settings| {
+        settings.data.validation = 1.0;
+        settings.train.preview_pictures = 1;
+        settings.train.steps = 1;
+    };
+    let held_out = Run::new(change).begin().held_out().name(0);
+    let bad = held_out.strip_prefix("noise ").unwrap().parse().unwrap();
+    let run_of = Run::new(change);
+    let folder = RunFolder::create(run_of.root.path(), false).unwrap();
+    let mut trainer = Trainer::begin(run_of.settings.clone(), Arc::new(Noise(10, bad)), folder).unwrap();
+    let (outcome, warnings) = run(&mut trainer, u64::MAX);
+    assert_eq!(outcome.unwrap(), Outcome::Finished);
+    let [draw, validate] = ["cannot draw a preview: ", "cannot validate: "];
+    assert!(warnings[0].starts_with(draw) && warnings[1].starts_with(validate), "{warnings:?}");
+    assert!(run_of.folder().model().exists());
+}
+
+#[test]
+fn damaged_checkpoints_are_passed_over() {
+    let run_of = Run::new(|settings| settings.train.checkpoint_steps = 2);
+    run(&mut run_of.begin(), 5).0.unwrap();
+    assert_eq!(run_of.folder().checkpoints().unwrap(), [4, 5]);
+    let damage = |step| {
+        let path = run_of.folder().checkpoint(step);
+        let bytes = fs::read(&path).unwrap();
+        fs::write(&path, &bytes[..bytes.len() - 100]).unwrap();
+    };
+    damage(5);
+    let mut trainer = run_of.resume(Noise(10, 3)).unwrap();
+    assert_eq!(trainer.progress().step, 4);
+    let (_, warnings) = run(&mut trainer, 4);
+    assert!(warnings[0].contains("step-0000005.safetensors is damaged"), "{warnings:?}");
+    damage(4);
+    damage(5);
+    let error = run_of.resume(Noise(10, 3)).err().unwrap().to_string();
+    assert!(error.starts_with("no checkpoint in ") && error.contains("step-0000004"), "{error}");
+}
+
+#[test]
+fn a_run_goes_on_only_as_itself() {
+    let mut run_of = Run::new(|_| ());
+    run(&mut run_of.begin(), 1).0.unwrap();
+    let error = run_of.resume(Noise(11, 3)).err().unwrap().to_string();
+    assert!(error.contains("begun with 8 pictures to learn from and now there are 9"), "{error}");
+    run_of.settings.train.epochs = 1;
+    run_of.settings.train.learning_rate = 5e-5;
+    assert!(run_of.resume(Noise(10, 3)).is_ok());
+    run_of.settings.train.batch_size = 1;
+    let error = run_of.resume(Noise(10, 3)).err().unwrap().to_string();
+    assert!(error.starts_with("batch-size is 1 but the run was begun with 2"), "{error}");
+    run_of.settings = settings();
+    run_of.settings.model.width = 12;
+    assert!(run_of.resume(Noise(10, 3)).err().unwrap().to_string().starts_with("width is 12"));
+    // A run that was stopped before its first checkpoint begins anew.
+    fs::remove_dir_all(run_of.root.path().join("checkpoints")).unwrap();
+    run_of.settings = settings();
+    assert_eq!(run_of.resume(Noise(10, 3)).unwrap().progress().step, 0);
+}
+
+#[test]
+fn the_mirrored_half_counts_fully_in_the_first_epochs() {
+    let run_of = Run::new(|settings| {
+        settings.train.full_flip_epochs = 1;
+        settings.train.steps = 5;
+    });
+    let (mut weights, stop) = (Vec::new(), AtomicBool::new(false));
+    let mut trainer = run_of.begin();
+    let outcome = trainer.run(
+        &mut |event: Event<'_>| {
+            if let Event::Stepped(StepReport { losses, .. }) = event {
+                weights.push((losses.total - losses.photometric) / losses.photometric_flip);
+            }
+        },
+        &stop,
+    );
+    outcome.unwrap();
+    for (weight, expected) in weights.iter().zip([1.0, 1.0, 1.0, 1.0, 0.5]) {
+        assert!((weight - expected).abs() < 1e-3, "{weights:?}");
+    }
+}
+
+#[test]
+fn the_clock_ends_a_run_too() {
+    let run_of = Run::new(|settings| settings.train.minutes = 1e-6);
+    let mut trainer = run_of.begin();
+    assert_eq!(run(&mut trainer, u64::MAX).0.unwrap(), Outcome::TimeUp);
+    assert!(run_of.folder().model().exists());
+}
+
+#[test]
+fn too_few_pictures_are_refused_at_once() {
+    let run_of = Run::new(|settings| settings.train.batch_size = 9);
+    let folder = RunFolder::create(run_of.root.path(), false).unwrap();
+    let error = Trainer::begin(run_of.settings.clone(), Arc::new(Noise(10, 3)), folder).err().unwrap();
+    assert!(error.to_string().contains("too few for a batch of 9"), "{error}");
+}
