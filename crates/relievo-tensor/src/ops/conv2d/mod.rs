@@ -8,6 +8,7 @@
 pub mod cpu;
 mod epilogue;
 mod geometry;
+#[cfg(any(test, feature = "plain-convolution"))]
 pub mod plain;
 #[cfg(test)]
 mod testing;
