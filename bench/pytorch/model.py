@@ -1,4 +1,4 @@
-"""The photo-geometric autoencoder in PyTorch, written from DESIGN.md's section 3: the peer of relievo's own.
+"""The photo-geometric autoencoder in PyTorch, written from the paper's mathematics: the peer of relievo's own.
 
 Layouts here are PyTorch's: pictures [B,C,S,S], depth [B,S,S], grids of points [B,S,S,3].
 """

@@ -1,4 +1,4 @@
-"""The five networks and the VGG16 features in PyTorch, written from DESIGN.md's section 3."""
+"""The five networks and the VGG16 features in PyTorch, written from the paper's mathematics."""
 
 import json
 import struct

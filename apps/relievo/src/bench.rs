@@ -1,8 +1,7 @@
-//! `relievo bench`: how fast this machine is, beside a peer measured on the same machine.
+//! `relievo bench`: how fast this machine is. `bench/compare.sh` sets it beside PyTorch.
 
 use std::fmt::Write as _;
 use std::fs;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -14,7 +13,7 @@ use relievo_synth::Heads;
 use relievo_tensor::ops::AdamStep;
 use relievo_tensor::ops::conv2d::cpu::Level;
 use relievo_tensor::{Tape, Tensor, pool_statistics};
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Serialize, Serializer};
 
 use crate::console::Console;
 
@@ -34,17 +33,12 @@ const HEADS: u64 = 64;
 /// Inference, training steps and synthetic heads: medians, with the quartiles,
 /// of as many repetitions as fit into the time, at least five. The
 /// networks are those of the paper for 64x64 pixels. Run it on an idle machine.
-/// --peer adds what bench/pytorch/bench.py --json FILE measured on the same
-/// machine, and the ratios.
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
 pub struct Options {
     /// Seconds for each measurement
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(0..=3600))]
     seconds: u64,
-    /// Numbers of a peer, from bench/pytorch/bench.py
-    #[arg(long, value_name = "FILE")]
-    peer: Option<PathBuf>,
     /// Print all numbers as JSON instead of the table
     #[arg(long)]
     json: bool,
@@ -59,7 +53,7 @@ struct Report {
     instructions: String,
     threads: usize,
     parameters: usize,
-    /// By key. The peer uses the same ones.
+    /// By key. bench/pytorch uses the same ones.
     #[serde(flatten, serialize_with = "by_key")]
     rows: Vec<Row>,
     /// The most memory held at once, in bytes: by the pool of tensors, and by the process (where the system tells).
@@ -88,39 +82,10 @@ fn by_key<S: Serializer>(rows: &[Row], serializer: S) -> Result<S::Ok, S::Error>
     serializer.collect_map(rows.iter().map(|row| (row.key, row)))
 }
 
-/// The file of the peer; it may hold more.
-#[derive(Deserialize)]
-#[serde(rename_all = "kebab-case")]
-struct Peer {
-    program: String,
-    version: String,
-    threads: usize,
-    #[serde(rename = "forward-1")]
-    forward: PeerTime,
-    #[serde(rename = "step-16")]
-    step: PeerTime,
-}
-
-#[derive(Deserialize)]
-struct PeerTime {
-    seconds: f64,
-}
-
-impl Peer {
-    fn seconds(&self, key: &str) -> Option<f64> {
-        match key {
-            FORWARD => Some(self.forward.seconds),
-            NETWORKS => Some(self.step.seconds),
-            _ => None,
-        }
-    }
-}
-
 const FORWARD: &str = "forward-1";
 const NETWORKS: &str = "step-16";
 
 pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
-    let peer = options.peer.as_deref().map(read_peer).transpose()?;
     let clock = Clock { time: Duration::from_secs(options.seconds), console };
     let settings = ModelSettings::default();
     let model = Model::new(settings.clone(), 0)?;
@@ -142,16 +107,9 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
     if options.json {
         console.result(serde_json::to_string_pretty(&report)?);
     } else {
-        console.result(report.table(peer.as_ref()));
+        console.result(report.table());
     }
     Ok(())
-}
-
-fn read_peer(path: &std::path::Path) -> anyhow::Result<Peer> {
-    let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    serde_json::from_str(&text).with_context(|| {
-        format!("{} is not what bench/pytorch/bench.py --json writes; run it again", path.display())
-    })
 }
 
 /// Measures.
@@ -293,7 +251,7 @@ fn resident_peak() -> Option<u64> {
 }
 
 impl Report {
-    fn table(&self, peer: Option<&Peer>) -> String {
+    fn table(&self) -> String {
         let mut text = format!(
             "relievo {} on {} threads, {}; {:.1} million parameters\n",
             self.version,
@@ -301,13 +259,7 @@ impl Report {
             self.instructions,
             self.parameters as f64 / 1e6
         );
-        if let Some(peer) = peer {
-            let _ = writeln!(text, "peer: {} {} on {} threads", peer.program, peer.version, peer.threads);
-        }
         let _ = write!(text, "\n{:<38}{:>10}{:>14}{:>11}", "", "median", "quartiles", "pictures/s");
-        if peer.is_some() {
-            let _ = write!(text, "\n{:<38}{:>10}{:>14}", "  of the peer", "median", "time / its");
-        }
         text.push('\n');
         for row in &self.rows {
             let quartiles =
@@ -319,10 +271,6 @@ impl Report {
                 milliseconds(row.seconds),
                 crate::console::three_digits(row.pictures as f64 / row.seconds)
             );
-            if let Some(seconds) = peer.and_then(|peer| peer.seconds(row.key)) {
-                let ratio = format!("x {:.2}", row.seconds / seconds);
-                let _ = writeln!(text, "{:<38}{:>7} ms{ratio:>14}", "  of the peer", milliseconds(seconds));
-            }
         }
         let mebibytes = |bytes: f64| format!("{:.0} MiB", bytes / f64::from(1 << 20));
         let _ = write!(text, "\nmost memory: tensors {}", mebibytes(self.pool_peak_bytes as f64));
