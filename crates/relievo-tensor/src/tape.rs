@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::ops::add_into;
-use crate::{Error, Result, Tensor};
+use crate::{Device, Error, Result, Tensor};
 
 /// An operation with a derivative. Its fields are its parameters; forward and backward share them.
 pub trait Operation: Send + 'static {
@@ -26,6 +26,28 @@ pub trait Operation: Send + 'static {
     /// # Errors
     /// As [`Operation::forward`].
     fn backward(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>>;
+
+    /// [`Operation::forward`] for inputs on a GPU. What it needs of the CPU (shapes, say) it checks in the same way.
+    ///
+    /// # Errors
+    /// As [`Operation::forward`]; if the operation is not there for GPUs; if the GPU fails.
+    fn forward_cuda(&self, inputs: &[&Tensor], _: &mut Context) -> Result<Vec<Tensor>> {
+        Err(not_on(inputs[0].device(), self.name()))
+    }
+
+    /// [`Operation::backward`] for gradients on a GPU.
+    ///
+    /// # Errors
+    /// As [`Operation::forward_cuda`].
+    fn backward_cuda(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
+        let gradient = backward.gradients.iter().flatten().next();
+        Err(not_on(gradient.map_or(Device::Cpu, Tensor::device), self.name()))
+    }
+}
+
+/// The operation is not there for this device.
+fn not_on(device: Device, operation: &'static str) -> Error {
+    Error::Device { device, detail: format!("{operation} is not there for this device: use --device cpu") }
 }
 
 /// What an operation keeps between forward and backward.
@@ -138,7 +160,7 @@ impl Tape {
     /// # Errors
     /// If `loss` was not computed from a value of this tape.
     pub fn backward(&self, loss: &Tensor) -> Result<Gradients> {
-        let seed = Tensor::full(loss.shape(), 1.0);
+        let seed = Tensor::full(loss.shape(), 1.0).to_device(loss.device())?;
         self.backward_from(&[(loss, seed)])
     }
 
@@ -174,11 +196,16 @@ impl Tape {
             }
             let wanted: Vec<bool> = record.inputs.iter().map(Option::is_some).collect();
             let backward = Backward { saved: &record.saved, gradients: &gradients, wanted: &wanted };
-            let found = record.operation.backward(&backward)?;
+            let on_cpu = gradients.iter().flatten().all(|gradient| gradient.device() == Device::Cpu);
+            let found = if on_cpu {
+                record.operation.backward(&backward)?
+            } else {
+                record.operation.backward_cuda(&backward)?
+            };
             debug_assert_eq!(found.len(), record.inputs.len(), "{}", record.operation.name());
             for (id, gradient) in record.inputs.iter().zip(found) {
                 if let (Some(id), Some(gradient)) = (id, gradient) {
-                    live.add(*id, gradient);
+                    live.add(*id, gradient)?;
                 }
             }
         }
@@ -210,17 +237,17 @@ impl Gradients {
                 format!("a gradient of shape {} for a value of shape {}", gradient.shape(), value.shape());
             return Err(Error::shape("backward", detail));
         }
-        self.add(id, gradient);
-        Ok(())
+        self.add(id, gradient)
     }
 
-    fn add(&mut self, id: usize, gradient: Tensor) {
+    fn add(&mut self, id: usize, gradient: Tensor) -> Result<()> {
         match self.by_id.entry(id) {
-            std::collections::hash_map::Entry::Occupied(mut sum) => add_into(sum.get_mut(), &gradient),
+            std::collections::hash_map::Entry::Occupied(mut sum) => add_into(sum.get_mut(), &gradient)?,
             std::collections::hash_map::Entry::Vacant(place) => {
                 place.insert(gradient);
             }
         }
+        Ok(())
     }
 }
 
@@ -238,7 +265,15 @@ pub fn apply(operation: impl Operation, inputs: &[&Tensor]) -> Result<Vec<Tensor
     }
     let wanted = tape.map(|_| inputs.iter().map(|input| input.node.is_some()).collect());
     let mut context = Context { wanted, saved: Vec::new() };
-    let mut outputs = operation.forward(inputs, &mut context)?;
+    let device = inputs.first().map_or(Device::Cpu, |input| input.device());
+    if let Some(other) = inputs.iter().map(|input| input.device()).find(|other| *other != device) {
+        let detail = format!("{}: inputs on {device} and on {other}", operation.name());
+        return Err(Error::Device { device, detail });
+    }
+    let mut outputs = match device {
+        Device::Cpu => operation.forward(inputs, &mut context)?,
+        Device::Cuda(_) => operation.forward_cuda(inputs, &mut context)?,
+    };
     if let Some(tape) = tape {
         let mut recording = tape.recording();
         let first_output = recording.values;

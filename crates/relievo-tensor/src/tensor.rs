@@ -1,27 +1,92 @@
-//! The tensor: a shape, a device and a shared buffer.
+//! The tensor: a shape, a type of elements, and a shared buffer on a device.
 
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
+use crate::cuda::{Gpu, Memory};
 use crate::shape::Shape;
 use crate::storage::Buffer;
 use crate::tape::Node;
-use crate::{Error, Result};
+use crate::{Error, Result, cuda};
 
-/// Where a tensor lives.
+/// Where a tensor lives. Written `cpu` and `cuda:0`, `cuda:1` and so on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Device {
     /// Main memory; the work is shared by all cores.
     #[default]
     Cpu,
+    /// An NVIDIA GPU, counted from 0.
+    Cuda(usize),
 }
 
-/// An array of f32, row-major, channels last (`[B,H,W,C]`). A clone shares the buffer; writing through
+impl Device {
+    /// The first GPU if it can be used, else the CPU.
+    pub fn best() -> Self {
+        if cuda::name(0).is_ok() { Self::Cuda(0) } else { Self::Cpu }
+    }
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cpu => write!(f, "cpu"),
+            Self::Cuda(ordinal) => write!(f, "cuda:{ordinal}"),
+        }
+    }
+}
+
+impl FromStr for Device {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        let ordinal = |text: &str| text.strip_prefix("cuda:").and_then(|number| number.parse().ok());
+        match text {
+            "cpu" => Ok(Self::Cpu),
+            "cuda" => Ok(Self::Cuda(0)),
+            _ => {
+                ordinal(text).map(Self::Cuda).ok_or_else(|| format!("{text} is neither cpu nor cuda:NUMBER"))
+            }
+        }
+    }
+}
+
+/// What elements are stored as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum DataType {
+    /// 32-bit floating point.
+    #[default]
+    F32,
+    /// The upper half of an f32: its range, and 8 bits of mantissa. On GPUs only.
+    Bf16,
+}
+
+impl DataType {
+    /// Bytes of an element.
+    pub fn bytes(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::Bf16 => 2,
+        }
+    }
+}
+
+/// The elements, wherever they are.
+enum Storage {
+    Cpu(Buffer),
+    Cuda(Memory),
+}
+
+/// An array of numbers, row-major, channels last (`[B,H,W,C]`). A clone shares the buffer; writing through
 /// [`Tensor::data_mut`] copies it first if it is shared.
+///
+/// On the CPU elements are f32 and can be looked at ([`Tensor::data`]). On a GPU they are f32 or bf16, only operations get
+/// at them, and [`Tensor::to_device`] fetches them.
 #[derive(Clone)]
 pub struct Tensor {
     shape: Shape,
-    buffer: Arc<Buffer>,
+    data_type: DataType,
+    storage: Arc<Storage>,
     pub(crate) node: Option<Node>,
 }
 
@@ -41,32 +106,82 @@ impl Tensor {
         Ok(Self::from_buffer(buffer, shape))
     }
 
-    /// A tensor on top of a buffer of exactly as many elements as the shape has.
+    /// A tensor on the CPU, on top of a buffer of exactly as many elements as the shape has.
     pub fn from_buffer(buffer: Buffer, shape: impl Into<Shape>) -> Self {
         let shape = shape.into();
         assert_eq!(buffer.len(), shape.elements(), "buffer and shape {shape} differ in size");
-        Self { shape, buffer: Arc::new(buffer), node: None }
+        let storage = Arc::new(Storage::Cpu(buffer));
+        Self { shape, data_type: DataType::F32, storage, node: None }
     }
 
-    /// A tensor whose elements are whatever the pool's buffer held: for outputs that are written whole.
+    /// A tensor on the CPU whose elements are whatever the pool's buffer held: for outputs that are written whole.
     pub fn scratch(shape: impl Into<Shape>) -> Self {
         let shape = shape.into();
         Self::from_buffer(Buffer::scratch(shape.elements()), shape)
     }
 
-    /// All zeros.
+    /// As [`Tensor::scratch`], on any device.
+    ///
+    /// # Errors
+    /// If the device is not there or out of memory.
+    pub fn scratch_on(device: Device, data_type: DataType, shape: impl Into<Shape>) -> Result<Self> {
+        let shape = shape.into();
+        match device {
+            Device::Cpu if data_type == DataType::F32 => Ok(Self::scratch(shape)),
+            Device::Cpu => {
+                Err(Error::Device { device, detail: format!("tensors of {data_type:?} are for GPUs") })
+            }
+            Device::Cuda(ordinal) => {
+                let memory = Memory::scratch(Gpu::get(ordinal)?, shape.elements() * data_type.bytes())?;
+                Ok(Self { shape, data_type, storage: Arc::new(Storage::Cuda(memory)), node: None })
+            }
+        }
+    }
+
+    /// As [`Tensor::scratch_on`], on this tensor's device and of its type.
+    ///
+    /// # Errors
+    /// If the device is out of memory.
+    pub fn scratch_like(&self, shape: impl Into<Shape>) -> Result<Self> {
+        Self::scratch_on(self.device(), self.data_type, shape)
+    }
+
+    /// Zeros of this tensor's shape and type, on its device.
+    ///
+    /// # Errors
+    /// If the device is out of memory.
+    pub fn zeros_like(&self) -> Result<Self> {
+        let mut zeros = self.scratch_like(self.shape)?;
+        zeros.clear()?;
+        Ok(zeros)
+    }
+
+    /// Sets every element to zero, on any device.
+    ///
+    /// # Errors
+    /// If the device is out of memory or fails.
+    pub fn clear(&mut self) -> Result<()> {
+        let bytes = self.elements() * self.data_type.bytes();
+        match self.storage_mut()? {
+            Storage::Cpu(buffer) => buffer.fill(0.0),
+            Storage::Cuda(memory) => memory.clear(bytes)?,
+        }
+        Ok(())
+    }
+
+    /// All zeros, on the CPU.
     pub fn zeros(shape: impl Into<Shape>) -> Self {
         Self::full(shape, 0.0)
     }
 
-    /// Every element `value`.
+    /// Every element `value`, on the CPU.
     pub fn full(shape: impl Into<Shape>, value: f32) -> Self {
         let mut tensor = Self::scratch(shape);
         tensor.data_mut().fill(value);
         tensor
     }
 
-    /// A tensor without axes.
+    /// A tensor without axes, on the CPU.
     pub fn scalar(value: f32) -> Self {
         Self::full([], value)
     }
@@ -93,32 +208,150 @@ impl Tensor {
 
     /// Where the tensor lives.
     pub fn device(&self) -> Device {
-        Device::Cpu
+        match &*self.storage {
+            Storage::Cpu(_) => Device::Cpu,
+            Storage::Cuda(memory) => memory.gpu().device(),
+        }
+    }
+
+    /// What its elements are stored as.
+    pub fn data_type(&self) -> DataType {
+        self.data_type
     }
 
     /// The elements in row-major order.
+    ///
+    /// # Panics
+    /// If the tensor is on a GPU: fetch it with [`Tensor::to_device`] first.
     pub fn data(&self) -> &[f32] {
-        &self.buffer
+        match &*self.storage {
+            Storage::Cpu(buffer) => buffer,
+            Storage::Cuda(_) => {
+                panic!("the elements of a tensor on {} cannot be looked at there", self.device())
+            }
+        }
     }
 
     /// The elements, to be written. Copies the buffer first if another tensor shares it, and forgets the tape:
     /// the operation that made the old elements did not make the new ones.
+    ///
+    /// # Panics
+    /// If the tensor is on a GPU.
     pub fn data_mut(&mut self) -> &mut [f32] {
-        self.node = None;
-        if Arc::get_mut(&mut self.buffer).is_none() {
-            let mut own = Buffer::scratch(self.buffer.len());
-            own.copy_from_slice(&self.buffer);
-            self.buffer = Arc::new(own);
+        let device = self.device();
+        match self.storage_mut() {
+            Ok(Storage::Cpu(buffer)) => buffer,
+            _ => panic!("the elements of a tensor on {device} cannot be written there"),
         }
-        Arc::get_mut(&mut self.buffer).expect("the buffer was made unique above")
     }
 
-    /// The only element of a tensor that has just one.
+    /// The elements with no other owner, off the tape.
+    fn storage_mut(&mut self) -> Result<&mut Storage> {
+        self.node = None;
+        if Arc::get_mut(&mut self.storage).is_none() {
+            let own = match &*self.storage {
+                Storage::Cpu(buffer) => {
+                    let mut own = Buffer::scratch(buffer.len());
+                    own.copy_from_slice(buffer);
+                    Storage::Cpu(own)
+                }
+                Storage::Cuda(memory) => {
+                    let bytes = self.elements() * self.data_type.bytes();
+                    let mut own = Memory::scratch(memory.gpu(), bytes)?;
+                    own.copy_from(memory, bytes)?;
+                    Storage::Cuda(own)
+                }
+            };
+            self.storage = Arc::new(own);
+        }
+        Ok(Arc::get_mut(&mut self.storage).expect("the storage was made unique above"))
+    }
+
+    /// Where its elements begin in the memory of its GPU.
+    pub(crate) fn gpu_pointer(&self) -> Option<u64> {
+        match &*self.storage {
+            Storage::Cpu(_) => None,
+            Storage::Cuda(memory) => Some(memory.pointer()),
+        }
+    }
+
+    /// As [`Tensor::gpu_pointer`], with no other owner; 0 on the CPU.
+    pub(crate) fn gpu_pointer_mut(&mut self) -> Result<u64> {
+        match self.storage_mut()? {
+            Storage::Cpu(_) => Ok(0),
+            Storage::Cuda(memory) => Ok(memory.pointer()),
+        }
+    }
+
+    /// The GPU it is on.
+    pub(crate) fn gpu(&self) -> Option<&'static Gpu> {
+        match &*self.storage {
+            Storage::Cpu(_) => None,
+            Storage::Cuda(memory) => Some(memory.gpu()),
+        }
+    }
+
+    /// The tensor on a device, off the tape. On the CPU it is f32; from the CPU to a GPU it stays f32. A copy from a GPU
+    /// waits for the work that was queued there.
     ///
     /// # Errors
-    /// If it has more.
+    /// If the device is not there, out of memory, or fails.
+    pub fn to_device(&self, device: Device) -> Result<Self> {
+        if self.device() == device {
+            return Ok(self.detach());
+        }
+        match &*self.storage {
+            Storage::Cpu(buffer) => {
+                let mut there = Self::scratch_on(device, DataType::F32, self.shape)?;
+                if let Storage::Cuda(memory) = there.storage_mut()? {
+                    memory.write(buffer)?;
+                }
+                Ok(there)
+            }
+            Storage::Cuda(memory) if self.data_type == DataType::F32 => {
+                let mut here = Self::scratch(self.shape);
+                memory.read(here.data_mut())?;
+                here.to_device(device)
+            }
+            Storage::Cuda(_) => crate::ops::cast(&self.detach(), DataType::F32)?.to_device(device),
+        }
+    }
+
+    /// Overwrites the elements with those of `source`, a tensor of the same shape on this device or on the CPU.
+    ///
+    /// # Errors
+    /// If the shapes or types differ, or the device fails.
+    pub fn copy_from(&mut self, source: &Self) -> Result<()> {
+        let fits = source.shape == self.shape && source.data_type == self.data_type;
+        let bytes = self.elements() * self.data_type.bytes();
+        let device = self.device();
+        match (self.storage_mut()?, &*source.storage) {
+            (Storage::Cpu(target), Storage::Cpu(source)) if fits => target.copy_from_slice(source),
+            (Storage::Cuda(target), Storage::Cpu(source)) if fits => target.write(source)?,
+            (Storage::Cuda(target), Storage::Cuda(memory)) if fits && source.device() == device => {
+                target.copy_from(memory, bytes)?;
+            }
+            _ => {
+                let detail = format!(
+                    "{} of {:?} on {} cannot be copied into {} of {:?} on {device}",
+                    source.shape,
+                    source.data_type,
+                    source.device(),
+                    self.shape,
+                    self.data_type,
+                );
+                return Err(Error::shape("copy", detail));
+            }
+        }
+        Ok(())
+    }
+
+    /// The only element of a tensor that has just one, fetched if it is on a GPU.
+    ///
+    /// # Errors
+    /// If it has more, or the device fails.
     pub fn item(&self) -> Result<f32> {
-        match self.data() {
+        match self.to_device(Device::Cpu)?.data() {
             [only] => Ok(*only),
             _ => Err(Error::shape("item", format!("needs one element, got the shape {}", self.shape))),
         }
@@ -143,6 +376,9 @@ impl Tensor {
 
 impl fmt::Debug for Tensor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.device() != Device::Cpu {
+            return write!(f, "Tensor{} of {:?} on {}", self.shape, self.data_type, self.device());
+        }
         let head = &self.data()[..self.elements().min(4)];
         write!(f, "Tensor{} {head:?}", self.shape)?;
         if self.elements() > head.len() { write!(f, "..") } else { Ok(()) }
@@ -159,6 +395,15 @@ mod tests {
         let b = a.clone();
         a.data_mut()[0] = 5.0;
         assert_eq!((a.data(), b.data()), (&[5.0, 2.0][..], &[1.0, 2.0][..]));
+    }
+
+    #[test]
+    fn devices_are_written_and_read() {
+        for device in [Device::Cpu, Device::Cuda(0), Device::Cuda(11)] {
+            assert_eq!(device.to_string().parse::<Device>().unwrap(), device);
+        }
+        assert_eq!("cuda".parse::<Device>().unwrap(), Device::Cuda(0));
+        assert_eq!("gpu".parse::<Device>().unwrap_err(), "gpu is neither cpu nor cuda:NUMBER");
     }
 
     #[test]

@@ -101,7 +101,7 @@ fn accumulate(
             *sum_gradients = gradients;
         } else {
             for (sum, gradient) in sum_gradients.iter_mut().zip(&gradients) {
-                add_into(sum, gradient);
+                add_into(sum, gradient)?;
             }
         }
     }

@@ -1,7 +1,9 @@
-//! The operations, one folder each: `mod.rs` states the contract (shapes, gradient, source), `cpu.rs` computes.
+//! The operations, one folder each: `mod.rs` states the contract (shapes, gradient, source), `cpu.rs` computes, `cuda.rs`
+//! launches the kernels of `kernel.cu`.
 
 mod activation;
 mod adam;
+mod cast;
 pub mod conv2d;
 mod dot;
 mod double_batch;
@@ -17,8 +19,17 @@ mod smoothness;
 mod sum;
 mod vectorised;
 
+use crate::cuda::Kernels;
+
+/// All files of kernels of this crate: for a test that compiles them.
+#[doc(hidden)]
+pub fn kernels() -> Vec<&'static Kernels> {
+    vec![&activation::KERNELS, &cast::KERNELS, &conv2d::KERNELS, &sum::KERNELS]
+}
+
 pub use activation::{Activation, activate};
 pub use adam::{AdamStep, scale_all, squared_norm};
+pub use cast::cast;
 pub use conv2d::{Conv2dGeometry, ConvParams, Epilogue, conv_transpose2d, conv2d};
 pub use dot::dot;
 pub use double_batch::double_batch;

@@ -1,9 +1,11 @@
 //! Activations: as an operation of their own, and as the last step of fused operations.
 
 pub(crate) mod cpu;
+mod cuda;
 mod functions;
 
 pub(crate) use cpu::{Curve, with_curve};
+pub(crate) use cuda::KERNELS;
 pub(crate) use functions::ln;
 
 use rayon::prelude::*;
@@ -59,7 +61,8 @@ impl Activation {
         with_curve!(self, C => cpu::pull_back::<C>(y, dy, dx));
     }
 
-    /// The gradient before the activation, from its output `y` and the gradient `dy` of that. On all threads.
+    /// The gradient before the activation, from its output `y` and the gradient `dy` of that, on the CPU. On all
+    /// threads.
     pub fn gradient(self, y: &Tensor, dy: &Tensor) -> Tensor {
         if self == Activation::Identity {
             return dy.detach();
@@ -97,6 +100,16 @@ impl Operation for Activation {
 
     fn backward(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
         Ok(vec![Some(self.gradient(&backward.saved[0], backward.gradient()))])
+    }
+
+    fn forward_cuda(&self, inputs: &[&Tensor], context: &mut Context) -> Result<Vec<Tensor>> {
+        let y = self.apply_cuda(inputs[0], None)?;
+        context.save(&y);
+        Ok(vec![y])
+    }
+
+    fn backward_cuda(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
+        Ok(vec![Some(self.gradient_cuda(&backward.saved[0], backward.gradient())?)])
     }
 }
 

@@ -6,7 +6,7 @@ use crate::{Error, Result};
 /// `w [out_c, kernel_h, kernel_w, in_c]` into `y [batch, out_h, out_w, out_c]`:
 /// `y[b, i, j, o] = sum over r, s, c of x[b, i*stride + r - padding, j*stride + s - padding, c] * w[o, r, s, c]`,
 /// where x is zero outside.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Conv2dGeometry {
     /// Pictures.
     pub batch: usize,

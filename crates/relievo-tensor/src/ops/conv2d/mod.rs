@@ -1,11 +1,12 @@
 //! Convolution and transposed convolution, with an optional bias and activation on the way out.
 //!
-//! `geometry.rs` checks the extents, `cpu/` computes, `plain.rs` is the textbook implementation (the oracle of tests
+//! `geometry.rs` checks the extents, `cpu/` computes, `cuda.rs` calls cuDNN, `plain.rs` is the textbook implementation (the oracle of tests
 //! and benchmarks), `epilogue.rs` what happens to a sum before it is stored. The three products of a convolution serve both
 //! operations: a transposed convolution's forward is the input gradient of the convolution it is the adjoint of,
 //! and its input gradient is that convolution's forward.
 
 pub mod cpu;
+mod cuda;
 mod epilogue;
 mod geometry;
 #[cfg(any(test, feature = "plain-convolution"))]
@@ -13,6 +14,7 @@ pub mod plain;
 #[cfg(test)]
 mod testing;
 
+pub(crate) use cuda::KERNELS;
 pub use epilogue::Epilogue;
 pub use geometry::Conv2dGeometry;
 
@@ -90,6 +92,17 @@ impl Convolution {
             Conv2dGeometry::new(x, w, stride, padding)
         }
     }
+
+    /// The geometry and the extents of the output, if the inputs fit.
+    fn check(&self, inputs: &[&Tensor]) -> Result<(Conv2dGeometry, [usize; 4])> {
+        let g = self.geometry(inputs[0], inputs[1])?;
+        let output = if self.transposed { g.x_shape() } else { g.y_shape() };
+        if let Some(bias) = inputs.get(2).filter(|bias| *bias.shape() != output[3..]) {
+            let detail = format!("a bias of shape {} for {} channels", bias.shape(), output[3]);
+            return Err(Error::shape(self.name(), detail));
+        }
+        Ok((g, output))
+    }
 }
 
 impl Operation for Convolution {
@@ -99,12 +112,7 @@ impl Operation for Convolution {
 
     fn forward(&self, inputs: &[&Tensor], context: &mut Context) -> Result<Vec<Tensor>> {
         let (x, w, bias) = (inputs[0], inputs[1], inputs.get(2));
-        let g = self.geometry(x, w)?;
-        let output = if self.transposed { g.x_shape() } else { g.y_shape() };
-        if let Some(bias) = bias.filter(|bias| *bias.shape() != output[3..]) {
-            let detail = format!("a bias of shape {} for {} channels", bias.shape(), output[3]);
-            return Err(Error::shape(self.name(), detail));
-        }
+        let (g, output) = self.check(inputs)?;
         let mut y = Tensor::scratch(output);
         let epilogue = Epilogue { bias: bias.map(|bias| bias.data()), activation: self.params.activation };
         if self.transposed {
@@ -152,6 +160,21 @@ impl Operation for Convolution {
             }));
         }
         Ok(gradients)
+    }
+
+    fn forward_cuda(&self, inputs: &[&Tensor], context: &mut Context) -> Result<Vec<Tensor>> {
+        let (geometry, output) = self.check(inputs)?;
+        let y = self.run_cuda(&geometry, inputs, output)?;
+        context.save(inputs[0]);
+        context.save(inputs[1]);
+        if self.params.activation != Activation::Identity {
+            context.save(&y);
+        }
+        Ok(vec![y])
+    }
+
+    fn backward_cuda(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
+        self.differentiate_cuda(backward)
     }
 }
 

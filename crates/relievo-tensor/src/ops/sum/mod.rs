@@ -1,8 +1,11 @@
 //! Sums of tensors of one shape.
 
 mod cpu;
+mod cuda;
 
-use crate::{Backward, Context, Error, Operation, Result, Tensor, apply_one};
+pub(crate) use cuda::KERNELS;
+
+use crate::{Backward, Context, Device, Error, Operation, Result, Tensor, apply_one};
 
 struct WeightedSum {
     weights: Vec<f32>,
@@ -19,11 +22,31 @@ pub fn weighted_sum(terms: &[(f32, &Tensor)]) -> Result<Tensor> {
 
 /// Adds `addend` to `sum` in place, off the tape: how gradients are accumulated.
 ///
-/// # Panics
-/// If the numbers of elements differ.
-pub fn add_into(sum: &mut Tensor, addend: &Tensor) {
-    assert_eq!(sum.elements(), addend.elements(), "{} and {} cannot be added", sum.shape(), addend.shape());
-    cpu::scale_add(sum.data_mut(), 1.0, addend.data());
+/// # Errors
+/// If the numbers of elements differ, or a GPU fails.
+pub fn add_into(sum: &mut Tensor, addend: &Tensor) -> Result<()> {
+    if sum.elements() != addend.elements() {
+        return Err(Error::shape("add", format!("{} and {} cannot be added", sum.shape(), addend.shape())));
+    }
+    match sum.device() {
+        Device::Cpu => cpu::scale_add(sum.data_mut(), 1.0, addend.data()),
+        Device::Cuda(_) => cuda::add_into(sum, addend)?,
+    }
+    Ok(())
+}
+
+impl WeightedSum {
+    /// The first of the terms, which all have its shape.
+    fn check<'a>(&self, inputs: &[&'a Tensor]) -> Result<&'a Tensor> {
+        let Some(first) = inputs.first() else { return Err(Error::shape(self.name(), "no terms")) };
+        match inputs.iter().find(|input| input.shape() != first.shape()) {
+            Some(other) => {
+                let detail = format!("shapes {} and {} differ", first.shape(), other.shape());
+                Err(Error::shape(self.name(), detail))
+            }
+            None => Ok(first),
+        }
+    }
 }
 
 impl Operation for WeightedSum {
@@ -32,13 +55,7 @@ impl Operation for WeightedSum {
     }
 
     fn forward(&self, inputs: &[&Tensor], _: &mut Context) -> Result<Vec<Tensor>> {
-        let Some(first) = inputs.first() else { return Err(Error::shape(self.name(), "no terms")) };
-        if let Some(other) = inputs.iter().find(|input| input.shape() != first.shape()) {
-            return Err(Error::shape(
-                self.name(),
-                format!("shapes {} and {} differ", first.shape(), other.shape()),
-            ));
-        }
+        let first = self.check(inputs)?;
         let mut sum = Tensor::scratch(first.shape());
         cpu::scale(sum.data_mut(), self.weights[0], first.data());
         for (weight, input) in self.weights.iter().zip(inputs).skip(1) {
@@ -58,6 +75,14 @@ impl Operation for WeightedSum {
             dx
         };
         Ok(self.weights.iter().enumerate().map(|(i, w)| backward.wants(i).then(|| scaled(*w))).collect())
+    }
+
+    fn forward_cuda(&self, inputs: &[&Tensor], _: &mut Context) -> Result<Vec<Tensor>> {
+        Ok(vec![cuda::forward(self, inputs, self.check(inputs)?)?])
+    }
+
+    fn backward_cuda(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
+        cuda::backward(self, backward)
     }
 }
 

@@ -1,0 +1,535 @@
+//! cuDNN's convolutions: the three products of a convolution, each by the algorithm that was fastest when measured.
+//!
+//! Measuring takes seconds, so what was chosen is kept on disk, by GPU, version of cuDNN, and extents.
+
+use std::collections::HashMap;
+use std::ffi::c_void;
+use std::fmt::Write as _;
+use std::mem::transmute;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use cudarc::cudnn::{result, sys};
+use cudarc::driver::sys::CUdeviceptr;
+
+use super::memory::Memory;
+use super::{Gpu, error, kernels, libraries};
+use crate::ops::Conv2dGeometry;
+use crate::{DataType, Error, Result};
+
+/// The most memory an algorithm may use beside its operands, in bytes.
+const WORKSPACE_LIMIT: usize = 256 << 20;
+
+/// Whether convolutions of f32 may round their factors to tf32 (10 bits of mantissa).
+static TF32: AtomicBool = AtomicBool::new(false);
+
+/// Whether only algorithms that give the same bits every time may be chosen.
+static DETERMINISTIC: AtomicBool = AtomicBool::new(false);
+
+/// Lets convolutions of f32 on a GPU round their factors to tf32, which has the range of f32 and 10 bits of mantissa and
+/// is several times as fast. Off at the start; for the whole program.
+pub fn allow_tf32(allow: bool) {
+    TF32.store(allow, Ordering::Relaxed);
+}
+
+/// Restricts convolutions on a GPU to algorithms that give the same bits every time (all other kernels do anyway). Off
+/// at the start; for the whole program.
+pub fn set_deterministic(on: bool) {
+    DETERMINISTIC.store(on, Ordering::Relaxed);
+}
+
+/// Which of the tensors of a convolution `y = x * w` is computed from the other two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Product {
+    /// y, the convolution.
+    Forward,
+    /// The gradient of x: the transposed convolution.
+    InputGradient,
+    /// The gradient of w.
+    WeightGradient,
+}
+
+/// What decides which algorithm is fastest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Key {
+    product: Product,
+    geometry: Conv2dGeometry,
+    data_type: DataType,
+    tf32: bool,
+    deterministic: bool,
+}
+
+/// How a product is computed. cuDNN numbers the algorithms of each product from 0.
+#[derive(Debug, Clone, Copy)]
+struct Choice {
+    algorithm: u32,
+    math: u32,
+}
+
+/// A product with everything set up. The descriptors live as long as the process, like the GPU.
+struct Plan {
+    x: sys::cudnnTensorDescriptor_t,
+    w: sys::cudnnFilterDescriptor_t,
+    y: sys::cudnnTensorDescriptor_t,
+    convolution: sys::cudnnConvolutionDescriptor_t,
+    algorithm: u32,
+    workspace: usize,
+}
+
+/// cuDNN's handle for a GPU, and the plans made so far.
+pub(super) struct Dnn {
+    handle: sys::cudnnHandle_t,
+    plans: HashMap<Key, Plan>,
+    /// Choices of this and of earlier runs, by the text of their key.
+    choices: HashMap<String, Choice>,
+    /// Where they are kept.
+    file: Option<PathBuf>,
+}
+
+// SAFETY: the handle may be used from any thread, one at a time; it is behind a mutex.
+unsafe impl Send for Dnn {}
+
+/// The algorithms' answers to a measurement, whichever product they are of.
+struct Candidate {
+    choice: Choice,
+    succeeds: bool,
+    memory: usize,
+    deterministic: bool,
+}
+
+/// Pointers to x, w and y; the one that the product computes is written.
+#[derive(Clone, Copy)]
+struct Operands {
+    x: *mut c_void,
+    w: *mut c_void,
+    y: *mut c_void,
+}
+
+impl Gpu {
+    fn dnn(&self) -> Result<MutexGuard<'_, Dnn>> {
+        let dnn = self.dnn.get_or_init(|| Dnn::open(self).map(Mutex::new));
+        let dnn = dnn.as_ref().map_err(Clone::clone)?;
+        Ok(dnn.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Computes a product of the convolution of `x` with `w` into `y`, all of `data_type`. The tensor that the product
+    /// computes is overwritten.
+    pub(crate) fn convolve(
+        &'static self,
+        product: Product,
+        geometry: &Conv2dGeometry,
+        data_type: DataType,
+        [x, w, y]: [CUdeviceptr; 3],
+    ) -> Result<()> {
+        let key = Key {
+            product,
+            geometry: *geometry,
+            data_type,
+            tf32: data_type == DataType::F32 && TF32.load(Ordering::Relaxed),
+            deterministic: DETERMINISTIC.load(Ordering::Relaxed),
+        };
+        let operands = Operands { x: x as *mut c_void, w: w as *mut c_void, y: y as *mut c_void };
+        let mut dnn = self.dnn()?;
+        if !dnn.plans.contains_key(&key) {
+            let plan = dnn.plan(self, &key, operands)?;
+            dnn.plans.insert(key, plan);
+        }
+        let plan = &dnn.plans[&key];
+        let workspace = Memory::scratch(self, plan.workspace)?;
+        plan.run(dnn.handle, product, operands, &workspace).map_err(failed(self, "a convolution"))
+    }
+}
+
+fn failed(gpu: &Gpu, what: &'static str) -> impl Fn(result::CudnnError) -> Error {
+    let ordinal = gpu.ordinal;
+    move |cause| error(ordinal, format!("cuDNN refuses {what}: {cause:?}"))
+}
+
+impl Dnn {
+    fn open(gpu: &Gpu) -> Result<Self> {
+        libraries::need_cudnn(gpu.ordinal)?;
+        let version = result::get_version();
+        if version < 90_000 {
+            let detail = format!("cuDNN {version} was found; version 9 is needed");
+            return Err(error(gpu.ordinal, detail));
+        }
+        let handle = result::create_handle().map_err(failed(gpu, "to start"))?;
+        // SAFETY: both were made and live as long as the process.
+        unsafe { result::set_stream(handle, gpu.stream.cast()) }.map_err(failed(gpu, "its stream"))?;
+        let name: String =
+            gpu.name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+        let file = kernels::cache_folder().map(|folder| folder.join(format!("cudnn-{version}-{name}.txt")));
+        let text = file.as_ref().and_then(|file| std::fs::read_to_string(file).ok()).unwrap_or_default();
+        Ok(Self { handle, plans: HashMap::new(), choices: parse_choices(&text), file })
+    }
+
+    fn plan(&mut self, gpu: &'static Gpu, key: &Key, operands: Operands) -> Result<Plan> {
+        let refused = failed(gpu, "the extents of a convolution");
+        let mut plan = Plan::describe(key).map_err(&refused)?;
+        let text = format!("{key:?}");
+        let choice = match self.choices.get(&text) {
+            Some(choice) => *choice,
+            None => {
+                let choice = self.measure(gpu, key, &plan, operands)?;
+                self.choices.insert(text, choice);
+                self.save();
+                choice
+            }
+        };
+        plan.algorithm = choice.algorithm;
+        // SAFETY: the descriptor was just made; `math` is one of the enumeration's (`Choice::checked`).
+        unsafe {
+            let math = transmute::<u32, sys::cudnnMathType_t>(choice.math);
+            result::set_convolution_math_type(plan.convolution, math).map_err(&refused)?;
+        }
+        plan.workspace = plan.workspace_size(self.handle, key.product).map_err(refused)?;
+        Ok(plan)
+    }
+
+    /// The fastest algorithm that fits.
+    fn measure(&self, gpu: &'static Gpu, key: &Key, plan: &Plan, operands: Operands) -> Result<Choice> {
+        let refused = failed(gpu, "to measure a convolution");
+        // Not from the pool, which would keep it.
+        // SAFETY: freed below, after `cudnnFind...`, which waits for what it ran.
+        let workspace = unsafe { cudarc::driver::result::malloc_sync(WORKSPACE_LIMIT) }.ok();
+        let size = if workspace.is_some() { WORKSPACE_LIMIT } else { 0 };
+        let candidates =
+            plan.find(self.handle, key.product, operands, workspace.unwrap_or(0) as *mut c_void, size);
+        if let Some(workspace) = workspace {
+            // SAFETY: as above.
+            unsafe { cudarc::driver::result::free_sync(workspace) }
+                .map_err(|cause| gpu.failed("memory cannot be given back", cause))?;
+        }
+        let fits = |candidate: &Candidate| {
+            candidate.succeeds
+                && candidate.memory <= WORKSPACE_LIMIT
+                && (candidate.deterministic || !key.deterministic)
+        };
+        candidates.map_err(refused)?.into_iter().find(fits).map(|candidate| candidate.choice).ok_or_else(
+            || {
+                error(
+                    gpu.ordinal,
+                    format!("cuDNN has no algorithm for {:?} of {:?}", key.product, key.geometry),
+                )
+            },
+        )
+    }
+
+    fn save(&self) {
+        let mut lines: Vec<_> = self.choices.iter().collect();
+        lines.sort_by_key(|(key, _)| key.as_str());
+        let mut text = String::new();
+        for (key, choice) in lines {
+            let _ = writeln!(text, "{} {} {key}", choice.algorithm, choice.math);
+        }
+        // Only saves measuring again; a disk that is full or read-only is no reason to stop.
+        if let Some(file) = &self.file {
+            let _ = kernels::store(file, text.as_bytes());
+        }
+    }
+}
+
+impl Choice {
+    /// A choice with numbers that the library knows.
+    fn checked(algorithm: u32, math: u32) -> Option<Self> {
+        // The smallest of the three enumerations has six algorithms; plans check theirs again.
+        (algorithm < 8 && math < 4).then_some(Self { algorithm, math })
+    }
+}
+
+/// Lines of `algorithm math key`; others are ignored.
+fn parse_choices(text: &str) -> HashMap<String, Choice> {
+    let parse = |line: &str| {
+        let (algorithm, rest) = line.split_once(' ')?;
+        let (math, key) = rest.split_once(' ')?;
+        Some((key.to_owned(), Choice::checked(algorithm.parse().ok()?, math.parse().ok()?)?))
+    };
+    text.lines().filter_map(parse).collect()
+}
+
+/// A scalar factor as cuDNN takes it.
+fn scalar(value: &f32) -> *const c_void {
+    std::ptr::from_ref(value).cast()
+}
+
+/// The candidates out of a list of cuDNN's performance records, fastest first as cuDNN sorts them.
+macro_rules! candidates {
+    ($records:expr, $count:expr) => {
+        $records[..usize::try_from($count).unwrap_or(0).min($records.len())]
+            .iter()
+            .map(|record| {
+                // Written by cuDNN.
+                let record = record.assume_init_ref();
+                Candidate {
+                    choice: Choice { algorithm: record.algo as u32, math: record.mathType as u32 },
+                    succeeds: record.status == sys::cudnnStatus_t::CUDNN_STATUS_SUCCESS,
+                    memory: record.memory,
+                    deterministic: record.determinism == sys::cudnnDeterminism_t::CUDNN_DETERMINISTIC,
+                }
+            })
+            .collect()
+    };
+}
+
+impl Plan {
+    /// Descriptors of the operands and of the convolution; no algorithm yet.
+    fn describe(key: &Key) -> std::result::Result<Self, result::CudnnError> {
+        let g = &key.geometry;
+        let data_type = match key.data_type {
+            DataType::F32 => sys::cudnnDataType_t::CUDNN_DATA_FLOAT,
+            DataType::Bf16 => sys::cudnnDataType_t::CUDNN_DATA_BFLOAT16,
+        };
+        let math = match key.data_type {
+            DataType::Bf16 => sys::cudnnMathType_t::CUDNN_TENSOR_OP_MATH,
+            DataType::F32 if key.tf32 => sys::cudnnMathType_t::CUDNN_DEFAULT_MATH,
+            DataType::F32 => sys::cudnnMathType_t::CUDNN_FMA_MATH,
+        };
+        let format = sys::cudnnTensorFormat_t::CUDNN_TENSOR_NHWC;
+        let of = |[n, h, w, c]: [usize; 4]| [n as i32, c as i32, h as i32, w as i32];
+        // SAFETY: each descriptor is made, then set; they live as long as the process.
+        unsafe {
+            let x = result::create_tensor_descriptor()?;
+            result::set_tensor4d_descriptor(x, format, data_type, of(g.x_shape()))?;
+            let y = result::create_tensor_descriptor()?;
+            result::set_tensor4d_descriptor(y, format, data_type, of(g.y_shape()))?;
+            let w = result::create_filter_descriptor()?;
+            result::set_filter4d_descriptor(w, data_type, format, of(g.w_shape()))?;
+            let convolution = result::create_convolution_descriptor()?;
+            let (padding, stride) = (g.padding as i32, g.stride as i32);
+            result::set_convolution2d_descriptor(
+                convolution,
+                padding,
+                padding,
+                stride,
+                stride,
+                1,
+                1,
+                sys::cudnnConvolutionMode_t::CUDNN_CROSS_CORRELATION,
+                sys::cudnnDataType_t::CUDNN_DATA_FLOAT,
+            )?;
+            result::set_convolution_math_type(convolution, math)?;
+            Ok(Self { x, w, y, convolution, algorithm: 0, workspace: 0 })
+        }
+    }
+
+    fn find(
+        &self,
+        handle: sys::cudnnHandle_t,
+        product: Product,
+        operands: Operands,
+        workspace: *mut c_void,
+        size: usize,
+    ) -> std::result::Result<Vec<Candidate>, result::CudnnError> {
+        const MOST: usize = 16;
+        let Self { x, w, y, convolution, .. } = *self;
+        let mut count = 0;
+        // SAFETY: descriptors and operands belong together; the records have room for as many as asked for.
+        unsafe {
+            match product {
+                Product::Forward => {
+                    let mut records = [const { std::mem::MaybeUninit::uninit() }; MOST];
+                    let first = records.as_mut_ptr().cast();
+                    sys::cudnnFindConvolutionForwardAlgorithmEx(
+                        handle,
+                        x,
+                        operands.x,
+                        w,
+                        operands.w,
+                        convolution,
+                        y,
+                        operands.y,
+                        MOST as i32,
+                        &mut count,
+                        first,
+                        workspace,
+                        size,
+                    )
+                    .result()?;
+                    let records: [std::mem::MaybeUninit<sys::cudnnConvolutionFwdAlgoPerf_t>; MOST] = records;
+                    Ok(candidates!(records, count))
+                }
+                Product::InputGradient => {
+                    let mut records = [const { std::mem::MaybeUninit::uninit() }; MOST];
+                    let first = records.as_mut_ptr().cast();
+                    sys::cudnnFindConvolutionBackwardDataAlgorithmEx(
+                        handle,
+                        w,
+                        operands.w,
+                        y,
+                        operands.y,
+                        convolution,
+                        x,
+                        operands.x,
+                        MOST as i32,
+                        &mut count,
+                        first,
+                        workspace,
+                        size,
+                    )
+                    .result()?;
+                    let records: [std::mem::MaybeUninit<sys::cudnnConvolutionBwdDataAlgoPerf_t>; MOST] =
+                        records;
+                    Ok(candidates!(records, count))
+                }
+                Product::WeightGradient => {
+                    let mut records = [const { std::mem::MaybeUninit::uninit() }; MOST];
+                    let first = records.as_mut_ptr().cast();
+                    sys::cudnnFindConvolutionBackwardFilterAlgorithmEx(
+                        handle,
+                        x,
+                        operands.x,
+                        y,
+                        operands.y,
+                        convolution,
+                        w,
+                        operands.w,
+                        MOST as i32,
+                        &mut count,
+                        first,
+                        workspace,
+                        size,
+                    )
+                    .result()?;
+                    let records: [std::mem::MaybeUninit<sys::cudnnConvolutionBwdFilterAlgoPerf_t>; MOST] =
+                        records;
+                    Ok(candidates!(records, count))
+                }
+            }
+        }
+    }
+
+    fn workspace_size(
+        &self,
+        handle: sys::cudnnHandle_t,
+        product: Product,
+    ) -> std::result::Result<usize, result::CudnnError> {
+        let Self { x, w, y, convolution, .. } = *self;
+        // SAFETY: the descriptors live.
+        unsafe {
+            match product {
+                Product::Forward => result::get_convolution_forward_workspace_size(
+                    handle,
+                    x,
+                    w,
+                    convolution,
+                    y,
+                    self.forward_algorithm(),
+                ),
+                Product::InputGradient => result::get_convolution_backward_data_workspace_size(
+                    handle,
+                    w,
+                    y,
+                    convolution,
+                    x,
+                    self.input_gradient_algorithm(),
+                ),
+                Product::WeightGradient => result::get_convolution_backward_filter_workspace_size(
+                    handle,
+                    x,
+                    y,
+                    convolution,
+                    w,
+                    self.weight_gradient_algorithm(),
+                ),
+            }
+        }
+    }
+
+    fn forward_algorithm(&self) -> sys::cudnnConvolutionFwdAlgo_t {
+        let known =
+            self.algorithm.min(sys::cudnnConvolutionFwdAlgo_t::CUDNN_CONVOLUTION_FWD_ALGO_COUNT as u32);
+        // SAFETY: the enumeration has every number up to COUNT.
+        unsafe { transmute::<u32, sys::cudnnConvolutionFwdAlgo_t>(known) }
+    }
+
+    fn input_gradient_algorithm(&self) -> sys::cudnnConvolutionBwdDataAlgo_t {
+        use sys::cudnnConvolutionBwdDataAlgo_t as Algorithm;
+        let known = self.algorithm.min(Algorithm::CUDNN_CONVOLUTION_BWD_DATA_ALGO_COUNT as u32);
+        // SAFETY: as above.
+        unsafe { transmute::<u32, Algorithm>(known) }
+    }
+
+    fn weight_gradient_algorithm(&self) -> sys::cudnnConvolutionBwdFilterAlgo_t {
+        use sys::cudnnConvolutionBwdFilterAlgo_t as Algorithm;
+        let known = self.algorithm.min(Algorithm::CUDNN_CONVOLUTION_BWD_FILTER_ALGO_COUNT as u32);
+        // SAFETY: as above.
+        unsafe { transmute::<u32, Algorithm>(known) }
+    }
+
+    fn run(
+        &self,
+        handle: sys::cudnnHandle_t,
+        product: Product,
+        operands: Operands,
+        workspace: &Memory,
+    ) -> std::result::Result<(), result::CudnnError> {
+        let Self { x, w, y, convolution, .. } = *self;
+        let (one, zero) = (scalar(&1.0), scalar(&0.0));
+        let (scratch, size) = (workspace.pointer() as *mut c_void, self.workspace);
+        // SAFETY: descriptors, operands and workspace belong together.
+        unsafe {
+            match product {
+                Product::Forward => result::convolution_forward(
+                    handle,
+                    one,
+                    x,
+                    operands.x,
+                    w,
+                    operands.w,
+                    convolution,
+                    self.forward_algorithm(),
+                    scratch,
+                    size,
+                    zero,
+                    y,
+                    operands.y,
+                ),
+                Product::InputGradient => result::convolution_backward_data(
+                    handle,
+                    one,
+                    w,
+                    operands.w,
+                    y,
+                    operands.y,
+                    convolution,
+                    self.input_gradient_algorithm(),
+                    scratch,
+                    size,
+                    zero,
+                    x,
+                    operands.x,
+                ),
+                Product::WeightGradient => result::convolution_backward_filter(
+                    handle,
+                    one,
+                    x,
+                    operands.x,
+                    y,
+                    operands.y,
+                    convolution,
+                    self.weight_gradient_algorithm(),
+                    scratch,
+                    size,
+                    zero,
+                    w,
+                    operands.w,
+                ),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn choices_are_read_back_and_damage_is_ignored() {
+        let choices = parse_choices("1 3 Key { a }\nnonsense\n99 0 Key { b }\n0 1 Key { c: 2 }\n2 ");
+        let mut keys: Vec<_> = choices.keys().map(String::as_str).collect();
+        keys.sort_unstable();
+        assert_eq!(keys, ["Key { a }", "Key { c: 2 }"]);
+        assert_eq!((choices["Key { a }"].algorithm, choices["Key { a }"].math), (1, 3));
+    }
+}

@@ -1,0 +1,106 @@
+//! A sequence of work captured once and replayed: one call in place of a thousand launches.
+
+use cudarc::driver::{result, sys};
+
+use super::memory::Free;
+use super::{Gpu, error};
+use crate::{Error, Result};
+
+/// Captured work of one GPU, and what it computes.
+///
+/// The graph reads and writes the memory that the captured work did. What was computed is in [`Graph::outputs`], and
+/// the next replay overwrites it: copy what is to be kept. Memory that lies between is the graph's own.
+pub struct Graph<T> {
+    gpu: &'static Gpu,
+    executable: sys::CUgraphExec,
+    outputs: Option<T>,
+    arena: Free,
+}
+
+// SAFETY: an executable graph may be launched from any thread, one at a time; `replay` needs exclusive access.
+unsafe impl<T: Send> Send for Graph<T> {}
+
+impl<T> Graph<T> {
+    /// Captures what `work` queues on GPU `ordinal`; nothing of it runs. `work` must have run once before (kernels are
+    /// compiled and algorithms measured then), must not read results, and must give back everything it made that is
+    /// to be looked at later. What it takes from outside must live as long as the graph.
+    ///
+    /// # Errors
+    /// Those of `work`, or if it does something that cannot be captured.
+    pub fn capture<E: From<Error>>(
+        ordinal: usize,
+        work: impl FnOnce() -> std::result::Result<T, E>,
+    ) -> std::result::Result<Self, E> {
+        let gpu = Gpu::get(ordinal)?;
+        if !gpu.pool().begin_arena() {
+            return Err(error(ordinal, "a graph is being captured already").into());
+        }
+        let captured = Self::record(gpu, work);
+        let arena = gpu.pool().end_arena();
+        match captured {
+            Ok((outputs, executable)) => Ok(Self { gpu, executable, outputs: Some(outputs), arena }),
+            Err(failure) => {
+                gpu.pool().take_back(arena);
+                Err(failure)
+            }
+        }
+    }
+
+    fn record<E: From<Error>>(
+        gpu: &'static Gpu,
+        work: impl FnOnce() -> std::result::Result<T, E>,
+    ) -> std::result::Result<(T, sys::CUgraphExec), E> {
+        let failed = |what: &'static str| move |cause| gpu.failed(what, cause);
+        // Thread-local: other threads may go on asking the driver for memory (of pinned buffers, say).
+        let mode = sys::CUstreamCaptureMode_enum::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
+        // SAFETY: the stream lives as long as the process.
+        unsafe { result::stream::begin_capture(gpu.stream, mode) }
+            .map_err(failed("a capture cannot begin"))?;
+        let outputs = work();
+        // The capture must end in any case, or the stream could not be used any more.
+        // SAFETY: as above.
+        let graph = unsafe { result::stream::end_capture(gpu.stream) };
+        let outputs = outputs?;
+        let graph = graph.map_err(failed("the work cannot be captured"))?;
+        // SAFETY: the graph was just captured; it is destroyed once, after its executable was made.
+        let executable = unsafe {
+            let executable = result::graph::instantiate(graph, sys::CUgraphInstantiate_flags(0));
+            result::graph::destroy(graph).map_err(failed("a graph cannot be destroyed"))?;
+            executable.map_err(failed("the captured work cannot be made executable"))?
+        };
+        Ok((outputs, executable))
+    }
+
+    /// Queues the captured work.
+    ///
+    /// # Errors
+    /// If the driver refuses.
+    pub fn replay(&mut self) -> Result<()> {
+        self.gpu.bind()?;
+        // SAFETY: executable and stream live.
+        unsafe { result::graph::launch(self.executable, self.gpu.stream) }
+            .map_err(|cause| self.gpu.failed("the captured work cannot be replayed", cause))
+    }
+
+    /// What the work gave back: the same tensors after every replay.
+    pub fn outputs(&self) -> &T {
+        self.outputs.as_ref().expect("the outputs are there until the graph is dropped")
+    }
+
+    /// As [`Graph::outputs`], to be written between replays.
+    pub fn outputs_mut(&mut self) -> &mut T {
+        self.outputs.as_mut().expect("the outputs are there until the graph is dropped")
+    }
+}
+
+impl<T> Drop for Graph<T> {
+    fn drop(&mut self) {
+        // A replay may still run. If waiting fails, its memory is in no state to be used again.
+        if self.gpu.bind().is_ok() && self.gpu.synchronize().is_ok() {
+            // SAFETY: the executable is destroyed once and runs no more.
+            let _ = unsafe { result::graph::exec_destroy(self.executable) };
+            self.outputs = None;
+            self.gpu.pool().take_back(std::mem::take(&mut self.arena));
+        }
+    }
+}

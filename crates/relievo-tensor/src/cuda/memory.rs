@@ -1,0 +1,179 @@
+//! Memory of a GPU: blocks that go back to a pool and are used again.
+//!
+//! All work is queued on one stream, so a block may be handed out again as soon as its owner is gone: what the old owner
+//! queued runs before what the new one will. While a graph is captured, blocks come from and go back to an arena of
+//! its own: the graph writes to them at every replay, so nobody else may own them (`graph.rs`).
+
+use std::collections::HashMap;
+use std::sync::{MutexGuard, PoisonError};
+
+use cudarc::driver::{result, sys};
+
+use super::Gpu;
+use crate::Result;
+
+/// Sizes of blocks are multiples of this: kernels may read whole vectors, cuDNN wants 16 bytes.
+const GRANULE: usize = 512;
+
+/// What the pool of a GPU has done since it was opened.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct GpuMemoryStatistics {
+    /// Blocks asked of the driver. Does not grow in the steady state.
+    pub allocations: u64,
+    /// Bytes now held, in use or free.
+    pub bytes_held: usize,
+    /// The most bytes ever held.
+    pub bytes_peak: usize,
+}
+
+/// What the pool of a GPU has done so far.
+///
+/// # Errors
+/// If there is no such GPU.
+pub fn memory_statistics(ordinal: usize) -> Result<GpuMemoryStatistics> {
+    Ok(Gpu::get(ordinal)?.pool().statistics)
+}
+
+/// Free blocks by their size.
+pub(super) type Free = HashMap<usize, Vec<sys::CUdeviceptr>>;
+
+#[derive(Default)]
+pub(super) struct Pool {
+    free: Free,
+    /// The arena of the graph that is being captured.
+    arena: Option<Free>,
+    statistics: GpuMemoryStatistics,
+}
+
+impl Pool {
+    /// Begins an arena. False if there is one already.
+    pub fn begin_arena(&mut self) -> bool {
+        let begins = self.arena.is_none();
+        if begins {
+            self.arena = Some(Free::new());
+        }
+        begins
+    }
+
+    /// Ends the arena and hands out its blocks.
+    pub fn end_arena(&mut self) -> Free {
+        self.arena.take().unwrap_or_default()
+    }
+
+    /// Takes the blocks of an arena that is no longer used.
+    pub fn take_back(&mut self, arena: Free) {
+        for (size, blocks) in arena {
+            self.free.entry(size).or_default().extend(blocks);
+        }
+    }
+}
+
+impl Gpu {
+    pub(super) fn pool(&self) -> MutexGuard<'_, Pool> {
+        // A panic elsewhere cannot leave the pool half changed: each change is one push or pop.
+        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A block of at least `bytes` bytes, from the arena, the pool or the driver.
+    fn block(&self, bytes: usize) -> Result<sys::CUdeviceptr> {
+        let mut pool = self.pool();
+        let found = (pool.arena.as_mut().and_then(|arena| arena.get_mut(&bytes)?.pop()))
+            .or_else(|| pool.free.get_mut(&bytes)?.pop());
+        if let Some(pointer) = found {
+            return Ok(pointer);
+        }
+        // SAFETY: plain allocations; the context is bound.
+        let mut pointer = unsafe { result::malloc_sync(bytes) };
+        if pointer.is_err() && pool.arena.is_none() {
+            // Give back what is free, in sizes nobody asked for this time, and try again.
+            self.synchronize()?;
+            for (size, blocks) in pool.free.drain().collect::<Vec<_>>() {
+                for block in blocks {
+                    // SAFETY: the block came from `malloc_sync`, and all work that used it is done.
+                    unsafe { result::free_sync(block) }
+                        .map_err(|cause| self.failed("memory cannot be given back", cause))?;
+                    pool.statistics.bytes_held -= size;
+                }
+            }
+            // SAFETY: as above.
+            pointer = unsafe { result::malloc_sync(bytes) };
+        }
+        let pointer = pointer.map_err(|_| self.out_of_memory(bytes, pool.statistics.bytes_held))?;
+        pool.statistics.allocations += 1;
+        pool.statistics.bytes_held += bytes;
+        pool.statistics.bytes_peak = pool.statistics.bytes_peak.max(pool.statistics.bytes_held);
+        Ok(pointer)
+    }
+
+    fn out_of_memory(&self, bytes: usize, held: usize) -> crate::Error {
+        let (free, total) = result::mem_get_info().unwrap_or((0, 0));
+        crate::Error::OutOfMemory { device: crate::Device::Cuda(self.ordinal), bytes, held, free, total }
+    }
+}
+
+/// A block in use. It goes back to the pool when it is dropped.
+pub(crate) struct Memory {
+    gpu: &'static Gpu,
+    pointer: sys::CUdeviceptr,
+    capacity: usize,
+}
+
+impl Memory {
+    /// A block of at least `bytes` bytes that holds whatever its last owner left there.
+    pub fn scratch(gpu: &'static Gpu, bytes: usize) -> Result<Self> {
+        let capacity = bytes.max(1).next_multiple_of(GRANULE);
+        Ok(Self { gpu, pointer: gpu.block(capacity)?, capacity })
+    }
+
+    /// Where the block begins, for kernels.
+    pub fn pointer(&self) -> sys::CUdeviceptr {
+        self.pointer
+    }
+
+    /// The GPU it belongs to.
+    pub fn gpu(&self) -> &'static Gpu {
+        self.gpu
+    }
+
+    /// Copies from main memory. `source` may be changed as soon as this returns.
+    pub fn write(&mut self, source: &[f32]) -> Result<()> {
+        assert!(size_of_val(source) <= self.capacity);
+        // SAFETY: the block is large enough. From memory that is not pinned, the driver has read the source when it
+        // returns.
+        unsafe { result::memcpy_htod_async(self.pointer, source, self.gpu.stream) }
+            .map_err(|cause| self.gpu.failed("a copy to the GPU failed", cause))
+    }
+
+    /// Copies to main memory, when all work queued before is done.
+    pub fn read(&self, target: &mut [f32]) -> Result<()> {
+        assert!(size_of_val(target) <= self.capacity);
+        // SAFETY: the block is large enough, and nobody looks at the target before the wait is over.
+        unsafe { result::memcpy_dtoh_async(target, self.pointer, self.gpu.stream) }
+            .map_err(|cause| self.gpu.failed("a copy from the GPU failed", cause))?;
+        self.gpu.synchronize()
+    }
+
+    /// Copies a block of the same GPU.
+    pub fn copy_from(&mut self, source: &Self, bytes: usize) -> Result<()> {
+        assert!(bytes <= self.capacity && bytes <= source.capacity);
+        // SAFETY: both blocks are large enough and do not overlap.
+        unsafe { result::memcpy_dtod_async(self.pointer, source.pointer, bytes, self.gpu.stream) }
+            .map_err(|cause| self.gpu.failed("a copy on the GPU failed", cause))
+    }
+
+    /// Sets the first `bytes` bytes to zero.
+    pub fn clear(&mut self, bytes: usize) -> Result<()> {
+        assert!(bytes <= self.capacity);
+        // SAFETY: the block is large enough.
+        unsafe { result::memset_d8_async(self.pointer, 0, bytes, self.gpu.stream) }
+            .map_err(|cause| self.gpu.failed("memory cannot be cleared", cause))
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        let mut pool = self.gpu.pool();
+        let Pool { free, arena, .. } = &mut *pool;
+        arena.as_mut().unwrap_or(free).entry(self.capacity).or_default().push(self.pointer);
+    }
+}

@@ -1,0 +1,81 @@
+// What every kernel file begins with. `real` is what activations are stored as: float, or bf16 when the file is
+// compiled with REAL_IS_BF16. Arithmetic is in float throughout.
+
+typedef unsigned short bf16;
+#ifdef REAL_IS_BF16
+typedef bf16 real;
+#else
+typedef float real;
+#endif
+
+__device__ __forceinline__ float load(const float* p) { return *p; }
+__device__ __forceinline__ float load(const bf16* p) { return __uint_as_float((unsigned)*p << 16); }
+
+// To the nearest bf16, ties to even; a NaN stays one.
+__device__ __forceinline__ bf16 to_bf16(float x) {
+    unsigned bits = __float_as_uint(x);
+    if ((bits & 0x7fffffffu) > 0x7f800000u) return (bf16)((bits >> 16) | 0x40u);
+    return (bf16)((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
+}
+__device__ __forceinline__ void store(float* p, float x) { *p = x; }
+__device__ __forceinline__ void store(bf16* p, float x) { *p = to_bf16(x); }
+
+// Four neighbours at once; p must be aligned to four elements.
+__device__ __forceinline__ float4 load4(const float* p) { return *(const float4*)p; }
+__device__ __forceinline__ float4 load4(const bf16* p) {
+    uint2 bits = *(const uint2*)p;
+    return make_float4(__uint_as_float(bits.x << 16), __uint_as_float(bits.x & 0xffff0000u),
+                       __uint_as_float(bits.y << 16), __uint_as_float(bits.y & 0xffff0000u));
+}
+__device__ __forceinline__ void store4(float* p, float4 x) { *(float4*)p = x; }
+__device__ __forceinline__ void store4(bf16* p, float4 x) {
+    uint2 bits;
+    bits.x = (unsigned)to_bf16(x.x) | (unsigned)to_bf16(x.y) << 16;
+    bits.y = (unsigned)to_bf16(x.z) | (unsigned)to_bf16(x.w) << 16;
+    *(uint2*)p = bits;
+}
+
+// The number of this thread among all of the launch.
+__device__ __forceinline__ int thread_number() { return blockIdx.x * blockDim.x + threadIdx.x; }
+
+// The sum of x over the 32 lanes of a warp, in a fixed order, in every lane. All lanes must call.
+__device__ __forceinline__ float warp_sum(float x) {
+    for (int offset = 16; offset > 0; offset /= 2) x += __shfl_xor_sync(0xffffffffu, x, offset);
+    return x;
+}
+
+// The sum of x over the block (a multiple of 32 threads, at most 1024), in a fixed order, in every thread. All threads
+// must call, as often as each other.
+__device__ __forceinline__ float block_sum(float x) {
+    __shared__ float of_warps[32];
+    x = warp_sum(x);
+    int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
+    __syncthreads();
+    if (lane == 0) of_warps[warp] = x;
+    __syncthreads();
+    return warp_sum(lane < warps ? of_warps[lane] : 0.0f);
+}
+
+// The activations, numbered as in ops/activation/cuda.rs.
+enum { IDENTITY = 0, RELU = 1, LEAKY_RELU = 2, TANH = 3, SOFTPLUS = 4 };
+
+__device__ __forceinline__ float activation(int kind, float x) {
+    switch (kind) {
+        case RELU: return x > 0.0f || x != x ? x : 0.0f;
+        case LEAKY_RELU: return x > 0.0f ? x : 0.2f * x;
+        case TANH: return tanhf(x);
+        case SOFTPLUS: return x > 20.0f ? x : log1pf(expf(x));
+        default: return x;
+    }
+}
+
+// dy/dx where the output is y.
+__device__ __forceinline__ float activation_slope(int kind, float y) {
+    switch (kind) {
+        case RELU: return y > 0.0f ? 1.0f : 0.0f;
+        case LEAKY_RELU: return y > 0.0f ? 1.0f : 0.2f;
+        case TANH: return 1.0f - y * y;
+        case SOFTPLUS: return y > 20.0f ? 1.0f : -expm1f(-y);
+        default: return 1.0f;
+    }
+}

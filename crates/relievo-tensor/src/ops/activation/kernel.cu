@@ -1,0 +1,36 @@
+// Four elements a thread: a pass over memory that reads and writes each once.
+
+// y = activation(x + bias); bias is null or has `channels` elements, and channels are last.
+extern "C" __global__ void forward(real* y, const real* x, const float* bias, int kind, int channels, int count) {
+    int first = 4 * thread_number();
+    if (first + 4 <= count) {
+        float4 v = load4(x + first);
+        if (bias) {
+            v.x += bias[first % channels];
+            v.y += bias[(first + 1) % channels];
+            v.z += bias[(first + 2) % channels];
+            v.w += bias[(first + 3) % channels];
+        }
+        store4(y + first, make_float4(activation(kind, v.x), activation(kind, v.y), activation(kind, v.z),
+                                      activation(kind, v.w)));
+    } else {
+        for (int i = first; i < count; i++) {
+            store(y + i, activation(kind, load(x + i) + (bias ? bias[i % channels] : 0.0f)));
+        }
+    }
+}
+
+// dx = dy * slope, found from the output y.
+extern "C" __global__ void backward(real* dx, const real* y, const real* dy, int kind, int count) {
+    int first = 4 * thread_number();
+    if (first + 4 <= count) {
+        float4 v = load4(y + first), g = load4(dy + first);
+        store4(dx + first,
+               make_float4(g.x * activation_slope(kind, v.x), g.y * activation_slope(kind, v.y),
+                           g.z * activation_slope(kind, v.z), g.w * activation_slope(kind, v.w)));
+    } else {
+        for (int i = first; i < count; i++) {
+            store(dx + i, load(dy + i) * activation_slope(kind, load(y + i)));
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! Convolutions on a GPU: products by cuDNN, bias and activation in a pass of our own.
+
+use super::{Conv2dGeometry, Convolution};
+use crate::cuda::{Kernels, Launch, Product};
+use crate::ops::Activation;
+use crate::{Backward, DataType, Error, Result, Tensor};
+
+/// `kernel.cu`, compiled.
+pub(crate) static KERNELS: Kernels = Kernels { name: "conv2d", source: include_str!("kernel.cu") };
+
+/// Channels that a block of the bias gradient sums.
+const CHANNELS: usize = 32;
+
+/// Threads that share the pixels of each.
+const ROWS: usize = 8;
+
+impl Convolution {
+    /// Which product of the convolution gives the output, the input's gradient.
+    fn products(&self) -> [Product; 2] {
+        if self.transposed {
+            [Product::InputGradient, Product::Forward]
+        } else {
+            [Product::Forward, Product::InputGradient]
+        }
+    }
+
+    pub(super) fn run_cuda(
+        &self,
+        geometry: &Conv2dGeometry,
+        inputs: &[&Tensor],
+        output: [usize; 4],
+    ) -> Result<Tensor> {
+        let (x, w, bias) = (inputs[0], inputs[1], inputs.get(2));
+        let mut y = x.scratch_like(output)?;
+        let [product, _] = self.products();
+        // The convolution goes from the larger picture to the smaller; a transposed one's input is the smaller.
+        if self.transposed {
+            convolve(product, geometry, &mut y, w, x)?;
+        } else {
+            convolve(product, geometry, &mut y, x, w)?;
+        }
+        if bias.is_none() && self.params.activation == Activation::Identity {
+            return Ok(y);
+        }
+        self.params.activation.apply_cuda(&y, bias.copied())
+    }
+
+    pub(super) fn differentiate_cuda(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
+        let (x, w) = (&backward.saved[0], &backward.saved[1]);
+        let geometry = self.geometry(x, w)?;
+        let dy = backward.gradient();
+        let dz = match backward.saved.get(2) {
+            None => dy.detach(),
+            Some(y) => self.params.activation.gradient_cuda(y, dy)?,
+        };
+        let mut gradients = vec![None, None];
+        if backward.wants(0) {
+            let mut dx = x.scratch_like(x.shape())?;
+            let [_, product] = self.products();
+            if self.transposed {
+                convolve(product, &geometry, &mut dx, &dz, w)?;
+            } else {
+                convolve(product, &geometry, &mut dx, w, &dz)?;
+            }
+            gradients[0] = Some(dx);
+        }
+        if backward.wants(1) {
+            let mut dw = w.scratch_like(w.shape())?;
+            let (large, small) = if self.transposed { (&dz, x) } else { (x, &dz) };
+            convolve(Product::WeightGradient, &geometry, &mut dw, large, small)?;
+            gradients[1] = Some(dw);
+        }
+        if self.has_bias {
+            gradients.push(backward.wants(2).then(|| bias_gradient(&dz)).transpose()?);
+        }
+        Ok(gradients)
+    }
+}
+
+/// Computes `output`, one of the tensors of `y = x * w`, from the other two in the order x, w, y.
+fn convolve(
+    product: Product,
+    geometry: &Conv2dGeometry,
+    output: &mut Tensor,
+    first: &Tensor,
+    second: &Tensor,
+) -> Result<()> {
+    let data_type = output.data_type();
+    if [first, second].iter().any(|tensor| tensor.data_type() != data_type) {
+        let detail = format!("of {:?} and {:?} to {data_type:?}", first.data_type(), second.data_type());
+        return Err(Error::shape("conv2d", detail));
+    }
+    let gpu = output.gpu().ok_or_else(|| Error::shape("conv2d", "the output is not on a GPU"))?;
+    let [a, b] = [first, second].map(|tensor| tensor.gpu_pointer().unwrap_or(0));
+    let out = output.gpu_pointer_mut()?;
+    let operands = match product {
+        Product::Forward => [a, b, out],
+        Product::InputGradient => [out, a, b],
+        Product::WeightGradient => [a, out, b],
+    };
+    gpu.convolve(product, geometry, data_type, operands)
+}
+
+/// The sum of `dz [B,H,W,C]` over all pixels, f32 `[C]`.
+fn bias_gradient(dz: &Tensor) -> Result<Tensor> {
+    let [batch, height, width, channels] = dz.axes("conv2d")?;
+    let mut db = Tensor::scratch_on(dz.device(), DataType::F32, [channels])?;
+    Launch::new(dz.device(), &KERNELS, "bias_gradient", dz.data_type())?
+        .output(&mut db)
+        .input(dz)
+        .int(batch * height * width)
+        .int(channels)
+        .blocks([channels.div_ceil(CHANNELS), 1, 1], CHANNELS * ROWS)?;
+    Ok(db)
+}
