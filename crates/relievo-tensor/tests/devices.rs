@@ -1,0 +1,84 @@
+//! Every operation on a GPU against the same on the CPU: outputs and gradients, in f32 and bf16. On the GPU named by
+//! RELIEVO_DEVICE if there is one, else on the emulator.
+
+use relievo_tensor::differences::{assert_devices_agree, random_tensor};
+use relievo_tensor::ops::{Activation, ConvParams, activate, cast, conv_transpose2d, conv2d, weighted_sum};
+use relievo_tensor::{DataType, Device, Result, Tensor};
+
+/// Runs the comparison in both types.
+fn agree(inputs: &[Tensor], operation: impl Fn(&[Tensor], DataType) -> Result<Tensor>) {
+    let Some(ordinal) = relievo_cuda_emulator::test_gpu() else { return };
+    for (data_type, tolerance) in [(DataType::F32, 2e-6), (DataType::Bf16, 1e-2)] {
+        assert_devices_agree(Device::Cuda(ordinal), data_type, tolerance, inputs, &operation);
+    }
+}
+
+#[test]
+fn tensors_go_there_and_back() {
+    let Some(ordinal) = relievo_cuda_emulator::test_gpu() else { return };
+    let x = random_tensor(1, [3, 5, 7]);
+    let there = x.to_device(Device::Cuda(ordinal)).unwrap();
+    assert_eq!(there.to_device(Device::Cpu).unwrap().data(), x.data());
+    // Writing to a shared tensor copies it first.
+    let mut other = there.clone();
+    other.clear().unwrap();
+    assert_eq!(there.to_device(Device::Cpu).unwrap().data(), x.data());
+    assert!(other.to_device(Device::Cpu).unwrap().data().iter().all(|x| *x == 0.0));
+    let error = activate(&there, Activation::Relu).and_then(|y| weighted_sum(&[(1.0, &y), (1.0, &x)]));
+    assert!(error.unwrap_err().to_string().contains("inputs on cuda:0 and on cpu"));
+}
+
+#[test]
+fn bf16_is_the_nearest_with_ties_to_even() {
+    let Some(ordinal) = relievo_cuda_emulator::test_gpu() else { return };
+    let x = [1.0, 1.003_906_25, 1.011_718_75, -3.0e-39, f32::INFINITY, 3.4e38, f32::NAN];
+    let x = Tensor::new(&x, [7]).unwrap().to_device(Device::Cuda(ordinal)).unwrap();
+    let y = cast(&x, DataType::Bf16).unwrap().to_device(Device::Cpu).unwrap();
+    assert_eq!(y.data()[..3], [1.0, 1.0, 1.015_625]);
+    assert_eq!(y.data()[4..6], [f32::INFINITY, f32::INFINITY]);
+    assert!(y.data()[3] < 0.0 && y.data()[6].is_nan());
+}
+
+#[test]
+fn activations() {
+    for activation in [
+        Activation::Identity,
+        Activation::Relu,
+        Activation::LeakyRelu,
+        Activation::Tanh,
+        Activation::Softplus,
+    ] {
+        agree(&[random_tensor(1, [3, 5, 7, 11])], |x, real| activate(&cast(&x[0], real)?, activation));
+    }
+}
+
+#[test]
+fn sums() {
+    let inputs = [random_tensor(1, [3, 41]), random_tensor(2, [3, 41]), random_tensor(3, [3, 41])];
+    agree(&inputs, |x, real| {
+        let x = [cast(&x[0], real)?, cast(&x[1], real)?, cast(&x[2], real)?];
+        weighted_sum(&[(2.0, &x[0]), (-0.5, &x[1]), (1.0, &x[2]), (1.0, &x[0])])
+    });
+}
+
+#[test]
+fn convolutions() {
+    for (kernel, stride, padding) in [(4, 2, 1), (3, 1, 1), (5, 1, 2), (4, 1, 0), (1, 1, 0)] {
+        // Softplus has no kink for a rounding to fall on the other side of.
+        let params = ConvParams { stride, padding, activation: Activation::Softplus };
+        let inputs = [
+            random_tensor(1, [2, 8, 8, 5]),
+            random_tensor(2, [6, kernel, kernel, 5]),
+            random_tensor(3, [6]),
+        ];
+        agree(&inputs, |x, real| conv2d(&cast(&x[0], real)?, &cast(&x[1], real)?, Some(&x[2]), params));
+        let inputs = [
+            random_tensor(1, [2, 4, 4, 6]),
+            random_tensor(2, [6, kernel, kernel, 5]),
+            random_tensor(3, [5]),
+        ];
+        agree(&inputs, |x, real| {
+            conv_transpose2d(&cast(&x[0], real)?, &cast(&x[1], real)?, Some(&x[2]), params)
+        });
+    }
+}
