@@ -15,10 +15,11 @@ use relievo_tensor::ops::conv2d::cpu::Level;
 use relievo_tensor::{Tape, Tensor, pool_statistics};
 use serde::{Serialize, Serializer};
 
-use crate::console::Console;
+use crate::console::{Console, counted, three_digits};
 
 /// Repetitions that do not count: they fill caches and the pool of buffers.
 const WARM_UP: usize = 2;
+/// Fewer say nothing about the spread.
 const LEAST_REPETITIONS: usize = 5;
 
 /// Pictures of a training step.
@@ -31,12 +32,12 @@ const HEADS: u64 = 64;
 /// Measure speed and memory on this machine
 ///
 /// Inference, training steps and synthetic heads: medians, with the quartiles,
-/// of as many repetitions as fit into the time, at least five. The
-/// networks are those of the paper for 64x64 pixels. Run it on an idle machine.
+/// of as many repetitions as fit into the time, at least five. The networks are
+/// those of the paper for 64x64 pixels. Run it on an idle machine.
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
 pub struct Options {
-    /// Seconds for each measurement
+    /// Seconds for each measurement; 0 only tries everything once
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(0..=3600))]
     seconds: u64,
     /// Print all numbers as JSON instead of the table
@@ -128,12 +129,13 @@ impl Clock<'_> {
         mut work: impl FnMut() -> anyhow::Result<()>,
     ) -> anyhow::Result<Row> {
         self.console.note(format_args!("measuring: {name}"));
-        for _ in 0..WARM_UP {
+        let (warm_up, least) = if self.time.is_zero() { (0, 1) } else { (WARM_UP, LEAST_REPETITIONS) };
+        for _ in 0..warm_up {
             work()?;
         }
         let mut times = Vec::new();
         let end = Instant::now() + self.time;
-        while times.len() < LEAST_REPETITIONS || Instant::now() < end {
+        while times.len() < least || Instant::now() < end {
             let began = Instant::now();
             work()?;
             times.push(began.elapsed().as_secs_f64());
@@ -253,24 +255,20 @@ fn resident_peak() -> Option<u64> {
 impl Report {
     fn table(&self) -> String {
         let mut text = format!(
-            "relievo {} on {} threads, {}; {:.1} million parameters\n",
+            "relievo {} on {}, {}; {:.1} million parameters\n",
             self.version,
-            self.threads,
+            counted(self.threads as u64, "thread"),
             self.instructions,
             self.parameters as f64 / 1e6
         );
         let _ = write!(text, "\n{:<38}{:>10}{:>14}{:>11}", "", "median", "quartiles", "pictures/s");
         text.push('\n');
         for row in &self.rows {
-            let quartiles =
-                format!("{}-{}", milliseconds(row.lower_quartile), milliseconds(row.upper_quartile));
-            let _ = writeln!(
-                text,
-                "{:<38}{:>7} ms{quartiles:>14}{:>11}",
-                row.name,
-                milliseconds(row.seconds),
-                crate::console::three_digits(row.pictures as f64 / row.seconds)
-            );
+            let [lower, median, upper] = [row.lower_quartile, row.seconds, row.upper_quartile]
+                .map(|seconds| three_digits(1e3 * seconds));
+            let quartiles = format!("{lower}-{upper}");
+            let rate = three_digits(row.pictures as f64 / row.seconds);
+            let _ = writeln!(text, "{:<38}{median:>7} ms{quartiles:>14}{rate:>11}", row.name);
         }
         let mebibytes = |bytes: f64| format!("{:.0} MiB", bytes / f64::from(1 << 20));
         let _ = write!(text, "\nmost memory: tensors {}", mebibytes(self.pool_peak_bytes as f64));
@@ -279,9 +277,4 @@ impl Report {
         }
         text
     }
-}
-
-fn milliseconds(seconds: f64) -> String {
-    let milliseconds = seconds * 1e3;
-    if milliseconds < 100.0 { format!("{milliseconds:.1}") } else { format!("{milliseconds:.0}") }
 }

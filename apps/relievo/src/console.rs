@@ -196,6 +196,12 @@ pub fn three_digits(value: f64) -> String {
     format!("{value:.digits$}")
 }
 
+/// So many of something, by its name in the singular: 1 picture, 2 pictures.
+pub fn counted(number: u64, noun: &str) -> String {
+    let ending = if number == 1 { "" } else { "s" };
+    format!("{number} {noun}{ending}")
+}
+
 /// A duration as a person says it: 42 s, 3:07 min, 2:05 h.
 pub fn clock(duration: Duration) -> impl Display {
     struct Clock(u64);
@@ -229,5 +235,6 @@ mod tests {
         let text = |seconds| clock(Duration::from_secs(seconds)).to_string();
         assert_eq!([text(42), text(187), text(7500)], ["42 s", "3:07 min", "2:05 h"]);
         assert_eq!([0.1234, 1.234, 12.34, 1234.4].map(three_digits), ["0.123", "1.23", "12.3", "1234"]);
+        assert_eq!([0, 1, 2].map(|number| counted(number, "head")), ["0 heads", "1 head", "2 heads"]);
     }
 }

@@ -12,7 +12,8 @@ use relievo_synth::Heads;
 use relievo_train::metrics::Statistic;
 use relievo_train::{Comparison, Evaluation, EvaluationOptions, SYNTHETIC, Scores, evaluate, mean_depth};
 
-use crate::console::Console;
+use crate::console::{Console, counted};
+use crate::synth::MOST;
 use crate::weights;
 
 /// Heads that the mean depth is the mean of: of this seed, which nobody else uses.
@@ -44,13 +45,13 @@ pub struct Options {
     #[arg(short, long, value_name = "FILE")]
     model: Option<PathBuf>,
     /// Number of synthetic heads
-    #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u64).range(1..=MOST))]
     count: u64,
     /// Seed of the synthetic heads
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Number of the first synthetic head
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=MOST))]
     start: u64,
     /// Also write all numbers to this file
     #[arg(long, value_name = "FILE")]
@@ -97,21 +98,23 @@ fn workers() -> usize {
 
 /// What was measured, for a person.
 pub fn table(evaluation: &Evaluation) -> String {
-    let noun = if evaluation.pictures == 1 { "picture" } else { "pictures" };
-    let mut text = format!("{} {noun}: {}\n", evaluation.pictures, evaluation.source);
+    let mut text = format!("{}: {}\n", counted(evaluation.pictures, "picture"), evaluation.source);
     if evaluation.skipped > 0 {
         let _ = writeln!(text, "{} more could not be used", evaluation.skipped);
     }
     if let Some(losses) = &evaluation.losses {
         let _ = writeln!(
             text,
-            "loss {:.3}: photometric {:.3}, mirrored {:.3}; perceptual {:.3}, mirrored {:.3}",
-            losses.total,
-            losses.photometric,
-            losses.photometric_flip,
-            losses.perceptual,
-            losses.perceptual_flip
+            "loss {:.3}\n  photometric {:.3}, mirrored {:.3}",
+            losses.total, losses.photometric, losses.photometric_flip
         );
+        if losses.perceptual != 0.0 {
+            let _ = writeln!(
+                text,
+                "  perceptual {:.3}, mirrored {:.3}",
+                losses.perceptual, losses.perceptual_flip
+            );
+        }
     }
     for (place, comparison) in
         [("where the model sees the head", &evaluation.in_sight), ("the whole head", &evaluation.whole)]

@@ -9,7 +9,7 @@ use relievo_model::Model;
 use relievo_tensor::ops::conv2d::cpu::Level;
 use relievo_train::checkpoint::Provenance;
 
-use crate::console::{Console, clock};
+use crate::console::{Console, clock, counted};
 use crate::weights;
 
 /// Show what the program runs on, and what is in a weights file
@@ -23,7 +23,7 @@ pub struct Options {
 pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
     let row = |name: &str, value: &dyn std::fmt::Display| console.result(format_args!("{name:<20}{value}"));
     row("relievo", &env!("CARGO_PKG_VERSION"));
-    row("device", &format_args!("CPU, {} threads", rayon::current_num_threads()));
+    row("device", &format_args!("CPU, {}", counted(rayon::current_num_threads() as u64, "thread")));
     row("instructions", &format_args!("{:?}", Level::best()));
     let Some(path) = &options.model else { return Ok(()) };
     let (bytes, origin) = weights::read(path)?;

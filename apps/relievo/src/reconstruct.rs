@@ -13,7 +13,7 @@ use relievo_model::Model;
 use relievo_tensor::Tensor;
 use serde::Serialize;
 
-use crate::console::Console;
+use crate::console::{Console, counted};
 use crate::panel::{self, Part};
 use crate::record::{Depth, Light, View};
 use crate::weights;
@@ -86,7 +86,7 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
             Ok(pictures) => inputs.push((path, pictures)),
             Err(error) => {
                 failed += 1;
-                console.warning(format_args!("skipped: {error}"));
+                console.warning(format_args!("skipped {error}"));
             }
         }
     }
@@ -109,18 +109,14 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
         let named: Vec<_> =
             good.iter().map(|(task, picture)| (task.name.as_str(), task.stem.as_str(), picture)).collect();
         write(&model, &named, out)?;
-        written += good.len();
+        written += good.len() as u64;
         progress.set((number * usize::from(options.batch_size) + chunk.len()) as u64, "");
     }
     drop(progress);
-    let done = format!("{written} {} reconstructed in {}", plural(written, "picture"), out.display());
+    let done = format!("{} reconstructed in {}", counted(written, "picture"), out.display());
     ensure!(failed == 0, "{failed} of the inputs could not be used (named above); {done}");
     console.note(done);
     Ok(())
-}
-
-fn plural(count: usize, noun: &str) -> String {
-    if count == 1 { noun.to_owned() } else { format!("{noun}s") }
 }
 
 /// The pictures of all inputs, each with a name of its own for its results. What lies in the output folder is left

@@ -10,11 +10,14 @@ use relievo_export::{Canvas, DepthScale, Range, Sheet, depth_grey, normals_rgb, 
 use relievo_synth::Heads;
 use serde::Serialize;
 
-use crate::console::Console;
+use crate::console::{Console, counted};
 use crate::record::{Depth, Light, View};
 
 /// File of the folder that tells of each head; it also marks the folder as taken.
 const TRUTH: &str = "truth.jsonl";
+
+/// The greatest `--start` and `--count`: the two together are still a number.
+pub const MOST: u64 = i64::MAX as u64;
 
 /// Heads made, written and reported together.
 const CHUNK: u64 = 64;
@@ -38,13 +41,13 @@ pub struct Options {
     #[arg(short, long, value_name = "FOLDER")]
     out: PathBuf,
     /// Number of heads
-    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=MOST))]
     count: u64,
     /// Which heads: other seeds have other heads
     #[arg(long, default_value_t = 0)]
     seed: u64,
     /// Number of the first head
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=MOST))]
     start: u64,
     /// Height and width of the pictures
     #[arg(long, value_name = "PIXELS", default_value_t = 64, value_parser = clap::value_parser!(u32).range(16..=1024))]
@@ -71,12 +74,11 @@ struct Truth {
 
 pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
     let &Options { ref out, count, seed, start, size, sheet } = options;
-    let last = start.checked_add(count - 1).context("--start and --count reach beyond the largest number")?;
     if out.join(TRUTH).exists() {
         bail!("{} already holds heads ({TRUTH}); give another folder with -o", out.display());
     }
     let heads = Heads::range(seed, start, count);
-    let digits = last.to_string().len().max(6);
+    let digits = (start + count - 1).to_string().len().max(6);
     let mut lines = Vec::new();
     let mut progress = console.progress(count, "heads");
     progress.set(0, "");
@@ -86,8 +88,9 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
             .into_par_iter()
             .map(|index| {
                 let number = start + index;
-                let truth = write_head(out, &heads.sample(index, size)?, &format!("{number:0digits$}.png"))?;
-                Ok(serde_json::to_string(&Truth { seed, number, ..truth })?)
+                let file = format!("{number:0digits$}.png");
+                let truth = write_head(out, &file, [seed, number], &heads.sample(index, size)?)?;
+                Ok(serde_json::to_string(&truth)?)
             })
             .collect::<anyhow::Result<_>>()?;
         lines.extend(chunk);
@@ -99,12 +102,12 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
     }
     // Last: where it stands, everything it speaks of is there.
     write_atomic(out.join(TRUTH), |file| lines.iter().try_for_each(|line| writeln!(file, "{line}")))?;
-    console.note(format_args!("{count} heads of {size} x {size} pixels in {}", out.display()));
+    console.note(format_args!("{} of {size} x {size} pixels in {}", counted(count, "head"), out.display()));
     Ok(())
 }
 
-/// Writes the pictures of one head; seed and number are left 0.
-fn write_head(out: &Path, sample: &Sample, file: &str) -> anyhow::Result<Truth> {
+/// Writes the pictures of one head, each as `file` in a folder of its own below `out`.
+fn write_head(out: &Path, file: &str, [seed, number]: [u64; 2], sample: &Sample) -> anyhow::Result<Truth> {
     let width = sample.picture.width as usize;
     let truth = sample.truth.as_ref().context("a synthetic head without its truth")?;
     let name = |folder: &str| format!("{folder}/{file}");
@@ -117,7 +120,7 @@ fn write_head(out: &Path, sample: &Sample, file: &str) -> anyhow::Result<Truth> 
     let scale = DepthScale::write_png(out.join(&depth), &truth.depth, width, Some(&truth.mask))?;
     let depth = Depth::new(depth, scale);
     let (light, view) = (truth.light.into(), truth.view.into());
-    Ok(Truth { seed: 0, number: 0, picture, normals, albedo, mask, depth, light, view })
+    Ok(Truth { seed, number, picture, normals, albedo, mask, depth, light, view })
 }
 
 fn mask_picture(mask: &[u8], width: usize) -> Canvas {

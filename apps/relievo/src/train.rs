@@ -17,6 +17,9 @@ use crate::console::{Console, Progress};
 /// file of --config, then from the options here; all of them are written to
 /// settings.toml in the folder of the run, with what they mean. Ctrl-C saves and
 /// leaves; --resume goes on as if it had never stopped.
+///
+/// Progress shows losses of the reconstruction as seen/mirrored; validation shows
+/// in brackets the errors of a flat, constant depth.
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
 pub struct Options {
@@ -145,9 +148,9 @@ fn step(report: &StepReport, with_number: bool) -> String {
     if with_number {
         text = format!("step {}, {text}", report.step);
     }
-    text = format!("{text}: photo {:.3} mirrored {:.3}", losses.photometric, losses.photometric_flip);
+    text = format!("{text}: photo {:.3}/{:.3}", losses.photometric, losses.photometric_flip);
     if losses.perceptual != 0.0 {
-        text = format!("{text}, VGG {:.3} {:.3}", losses.perceptual, losses.perceptual_flip);
+        text = format!("{text}, VGG {:.3}/{:.3}", losses.perceptual, losses.perceptual_flip);
     }
     if report.data_wait > 0.05 {
         text = format!("{text}, {:.0} % waiting", 100.0 * report.data_wait);
@@ -165,7 +168,7 @@ fn validation(report: &ValidationReport) -> String {
     if let Some((side, constant)) =
         errors.and_then(|c| Some((c.model.depth_error?, c.constant_depth.depth_error?)))
     {
-        line = format!("{line}, SIDE {:.2} (constant {:.2})", 100.0 * side.mean, 100.0 * constant.mean);
+        line = format!("{line}, SIDE {:.2} (flat {:.2})", 100.0 * side.mean, 100.0 * constant.mean);
     }
     if let Some((mad, constant)) =
         errors.and_then(|c| Some((c.model.normal_error?, c.constant_depth.normal_error?)))
@@ -173,4 +176,50 @@ fn validation(report: &ValidationReport) -> String {
         line = format!("{line}, MAD {:.1} ({:.1})", mad.mean, constant.mean);
     }
     line
+}
+
+#[cfg(test)]
+mod tests {
+    use relievo_model::Losses;
+    use relievo_train::metrics::Statistic;
+    use relievo_train::{Comparison, Evaluation, Scores};
+
+    use super::*;
+
+    #[test]
+    fn lines_fit_into_80_columns() {
+        let mut losses = Losses::default();
+        (losses.total, losses.photometric, losses.photometric_flip) = (-1.234, -1.234, -1.234);
+        (losses.perceptual, losses.perceptual_flip) = (12.345, 12.345);
+        let report = StepReport {
+            step: 123_456,
+            epoch: 99,
+            losses,
+            learning_rate: 1e-4,
+            gradient_norm: 1.0,
+            pictures_per_second: 1.0,
+            data_wait: 0.25,
+            seconds: 1.0,
+            seconds_left: 1.0,
+        };
+        let errors = |side, mad| {
+            let statistic = |mean| Some(Statistic { mean, ..Statistic::default() });
+            Scores { depth_error: statistic(side), normal_error: statistic(mad), ..Scores::default() }
+        };
+        let comparison =
+            Comparison { model: errors(0.01, 20.0), constant_depth: errors(0.02, 40.0), mean_depth: None };
+        let evaluation = Evaluation {
+            source: String::new(),
+            pictures: 1,
+            skipped: 0,
+            losses: Some(losses),
+            in_sight: Some(comparison),
+            whole: None,
+        };
+        let validated = ValidationReport { step: 123_456, epoch: 99, best: true, evaluation };
+        // Two columns stand before the line of a step.
+        for line in [format!("  {}", step(&report, true)), validation(&validated)] {
+            assert!(line.len() <= 80, "{} columns: {line}", line.len());
+        }
+    }
 }

@@ -61,7 +61,7 @@ impl Place {
 
     /// A model that knows nothing and is small.
     fn model(&self) -> String {
-        self.write("weights.safetensors", &tiny_model().to_safetensors())
+        self.write("weights.safetensors", &tiny_model().to_safetensors().unwrap())
     }
 }
 
@@ -161,8 +161,10 @@ fn a_senseless_command_line_ends_with_2() {
         &["synth"],
         &["synth", "-o", "x", "--count", "0"],
         &["synth", "-o", "x", "--size", "5"],
+        &["synth", "-o", "x", "--start", "18446744073709551615"],
         &["reconstruct", "-o", "x"],
         &["demo", "--minutes", "-3"],
+        &["demo", "--minutes", "inf"],
         &["demo", "--minutes", "1", "--steps", "1"],
         &["info", "--threads", "0"],
     ] {
@@ -259,7 +261,7 @@ fn weights_that_do_not_fit_are_refused_by_name() {
     let place = Place::new();
     let picture = place.write("a.png", &encode(photo(64, 64), ImageFormat::Png));
     let reconstruct = |model: &str| fail(&["reconstruct", &picture, "-o", &place.at("out"), "-m", model]).err;
-    let good = tiny_model().to_safetensors();
+    let good = tiny_model().to_safetensors().unwrap();
     assert!(reconstruct(&place.at("none.safetensors")).contains("none.safetensors"));
     let cut = reconstruct(&place.write("cut.safetensors", &good[..good.len() / 3]));
     assert!(cut.contains("cut.safetensors: not a readable weights file"), "{cut}");
@@ -372,6 +374,38 @@ fn quiet_is_quiet_and_a_closed_pipe_is_no_error() {
     let ended = child.wait_with_output().unwrap();
     let err = String::from_utf8(ended.stderr).unwrap();
     assert!(ended.status.success() && err.is_empty(), "{err}");
+}
+
+#[test]
+fn a_benchmark_says_the_same_in_a_table_and_in_numbers() {
+    let table = succeed(&["bench", "--seconds=0", "--quiet"]).out;
+    let numbers = succeed(&["bench", "--seconds=0", "--json", "--threads=1", "--quiet"]).out;
+    let numbers: Value = serde_json::from_str(&numbers).unwrap();
+    assert!(table.lines().all(|line| line.chars().count() <= 80), "{table}");
+    assert!(table.starts_with(&format!("relievo {} on ", env!("CARGO_PKG_VERSION"))), "{table}");
+    assert_eq!((&numbers["threads"], &numbers["parameters"]), (&1.into(), &37_119_744.into()));
+    // The keys are those that bench/pytorch compares.
+    for (key, pictures, name) in [
+        ("forward-1", 1, "1 picture: depth, albedo, light, view"),
+        ("step-16", 16, "16 pictures: 5 networks, step"),
+        ("training-16", 16, "16 pictures: full training step"),
+        ("predict-32", 32, "32 pictures: reconstruction"),
+        ("synth-64", 64, "64 synthetic heads of 64x64"),
+    ] {
+        let row = &numbers[key];
+        assert_eq!((&row["pictures"], &row["repetitions"]), (&pictures.into(), &1.into()), "{key}");
+        assert!(row["seconds"].as_f64().unwrap() > 0.0, "{key}");
+        let words = table.lines().find_map(|line| line.strip_prefix(name));
+        let words: Vec<&str> =
+            words.unwrap_or_else(|| panic!("{name}: {table}")).split_whitespace().collect();
+        let [median, "ms", quartiles, rate] = words[..] else { panic!("{words:?}") };
+        // One repetition is the median and both quartiles.
+        assert_eq!(quartiles, format!("{median}-{median}"));
+        let (median, rate): (f64, f64) = (median.parse().unwrap(), rate.parse().unwrap());
+        assert!((median * rate / 1e3 / f64::from(pictures) - 1.0).abs() < 0.1, "{words:?}");
+    }
+    assert!(numbers["pool-peak-bytes"].as_u64().unwrap() > 100 << 20);
+    assert!(table.contains("most memory: tensors "), "{table}");
 }
 
 /// A file system of a given size in a folder. Only root may mount one; others skip the test.
