@@ -1,21 +1,24 @@
 //! `relievo demo`: learns for a few minutes, and shows and measures what it has learned.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 
 use anyhow::Context;
 use clap::Args;
 use relievo_data::{Picture, Sample, Source};
 use relievo_export::{Canvas, Range, Sheet, depth_grey};
-use relievo_model::{Model, ModelSettings, Preset};
+use relievo_model::Model;
 use relievo_synth::Heads;
 use relievo_tensor::Tensor;
-use relievo_train::{
-    Comparison, DataSettings, Event, RunFolder, SYNTHETIC, Settings, TrainSettings, Trainer,
-};
+use relievo_train::{Comparison, Event, RunFolder, Settings, Trainer};
 
-use crate::console::Console;
+use crate::console::{Console, counted};
 use crate::panel::Part;
 use crate::{eval, reconstruct, train};
+
+/// What it learns with.
+const RECIPE: (&str, &str) =
+    ("recipes/heads-on-two-cores.toml", include_str!("../../../recipes/heads-on-two-cores.toml"));
 
 /// Heads that training does not see: those of another seed.
 const UNSEEN_SEED: u64 = 1;
@@ -63,52 +66,27 @@ pub struct Options {
 fn minutes(text: &str) -> Result<f64, String> {
     match text.parse() {
         Ok(minutes) if minutes > 0.0 && minutes < 1e6 => Ok(minutes),
-        _ => Err("must be a number of minutes above 0".to_owned()),
+        _ => Err("must be a number of minutes above 0 and below a million".to_owned()),
     }
 }
 
-/// What learns fastest on two cores: a quarter of the paper's width, no perceptual loss (its network would take most
-/// of the time), small batches, a higher learning rate, and a depth that begins as a dome: from a plane, it takes many
-/// thousand steps until viewpoints tell noses from hollows.
-fn settings(options: &Options) -> Settings {
-    let (steps, minutes) = options.steps.map_or((0, options.minutes), |steps| (steps, 0.0));
-    Settings {
-        preset: Preset::SyntheticFace,
-        data: DataSettings { source: vec![SYNTHETIC.to_owned()], validation: 0.0, ..DataSettings::default() },
-        model: ModelSettings {
-            width: 16,
-            code: 64,
-            encoder_width: 16,
-            perceptual_weight: 0.0,
-            smoothness_weight: 0.1,
-            initial_depth_scale: 0.1,
-            dome: 0.5,
-            ..Preset::SyntheticFace.model()
-        },
-        train: TrainSettings {
-            epochs: 0,
-            steps,
-            minutes,
-            batch_size: 16,
-            micro_batch: 0,
-            learning_rate: 5e-4,
-            preview_pictures: 0,
-            checkpoint_minutes: 0.0,
-            keep: 1,
-            ..TrainSettings::default()
-        },
-    }
+/// The recipe for two cores, on the demo's clock. A few minutes are too short to stop for validations and previews.
+fn settings(options: &Options) -> anyhow::Result<Settings> {
+    let mut settings = Settings::from_toml(Path::new(RECIPE.0), RECIPE.1)?;
+    let train = &mut settings.train;
+    (train.steps, train.minutes) = options.steps.map_or((0, options.minutes), |steps| (steps, 0.0));
+    (train.checkpoint_minutes, train.keep, train.preview_pictures) = (0.0, 1, 0);
+    settings.data.validation = 0.0;
+    Ok(settings)
 }
 
 pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
     let out = &options.out;
-    let settings = settings(options);
+    let settings = settings(options)?;
     console.note(format_args!(
-        "No trained weights come with this version. This trains a small model on synthetic\n\
-         heads, {}, and then shows heads it has never seen.",
-        options
-            .steps
-            .map_or_else(|| format!("for {} min", options.minutes), |steps| format!("{steps} steps"))
+        "No trained weights come with this version. This trains a small model on\n\
+         synthetic heads, {}, and then shows heads it has never seen.",
+        options.steps.map_or_else(|| format!("for {} min", options.minutes), |steps| counted(steps, "step"))
     ));
     let source = settings.data.open(settings.model.image_size)?;
     let mut trainer = Trainer::begin(settings, source, RunFolder::create(out.join("run"), true)?)?;
@@ -116,6 +94,8 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
     let mut display = train::Display::new(console);
     trainer.run(&mut |event: Event<'_>| display.show(&event), &stop)?;
     drop(display);
+    // From here on nothing is left to save: Ctrl-C leaves at once.
+    stop.store(true, Ordering::Relaxed);
     let (model, steps) = (trainer.model(), trainer.progress().step);
 
     console.note(format_args!("measuring on {MEASURED} heads it has never seen"));
@@ -177,4 +157,23 @@ fn sheet(model: &Model, title: &str) -> anyhow::Result<Canvas> {
         sheet.row("", row);
     }
     Ok(sheet.draw())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_demo_learns_by_the_recipe_on_a_clock_of_its_own() {
+        let recipe = Settings::from_toml(Path::new(RECIPE.0), RECIPE.1).unwrap();
+        let with = |steps| settings(&Options { out: PathBuf::new(), minutes: 5.0, steps }).unwrap();
+        let (by_clock, counted) = (with(None), with(Some(7)));
+        assert_eq!((by_clock.train.steps, by_clock.train.minutes), (0, 5.0));
+        assert_eq!((counted.train.steps, counted.train.minutes), (7, 0.0));
+        for settings in [by_clock, counted] {
+            settings.check().unwrap();
+            assert_eq!(settings.model, recipe.model);
+            assert_eq!(settings.train.learning_rate, recipe.train.learning_rate);
+        }
+    }
 }

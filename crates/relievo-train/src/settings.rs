@@ -247,7 +247,21 @@ impl Settings {
         file: Option<&Path>,
         command_line: Option<(&Self, &ArgMatches)>,
     ) -> Result<Self, SettingsError> {
-        let file = file.map(FileLayer::read).transpose()?;
+        Self::of_layers(file.map(FileLayer::read).transpose()?, command_line)
+    }
+
+    /// The settings that the text of a TOML file makes of its preset; `path` is what messages call it.
+    ///
+    /// # Errors
+    /// As [`Settings::layered`].
+    pub fn from_toml(path: &Path, text: &str) -> Result<Self, SettingsError> {
+        Self::of_layers(Some(FileLayer::parse(path, text.to_owned())?), None)
+    }
+
+    fn of_layers(
+        file: Option<FileLayer>,
+        command_line: Option<(&Self, &ArgMatches)>,
+    ) -> Result<Self, SettingsError> {
         let given = command_line.map(|(settings, matches)| given_options(settings, matches)).transpose()?;
         let in_file = file.as_ref().and_then(|file| file.table.get("preset")).and_then(Value::as_str);
         let on_line = given.as_ref().and_then(|given| given.get("preset")).and_then(Value::as_str);
@@ -484,11 +498,14 @@ struct FileLayer {
 
 impl FileLayer {
     fn read(path: &Path) -> Result<Self, SettingsError> {
+        match fs::read_to_string(path) {
+            Ok(text) => Self::parse(path, text),
+            Err(source) => Err(SettingsError::Unreadable { path: path.to_owned(), source }),
+        }
+    }
+
+    fn parse(path: &Path, text: String) -> Result<Self, SettingsError> {
         let path = path.to_owned();
-        let text = match fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(source) => return Err(SettingsError::Unreadable { path, source }),
-        };
         // Once into the struct, for its types and its unknown keys, which are reported with their lines; and once
         // into a table, because only that knows which keys are there.
         let parsed =
