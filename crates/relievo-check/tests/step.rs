@@ -160,7 +160,7 @@ fn check(case: &Case) -> Result<Checks, Failure> {
     let mut checks = Checks::new(set.name());
     let mut seen = None;
     let flip_weight = model.settings().flip_weight;
-    let (losses, of_parameters, gradients) = model.inspect(pictures, flip_weight, |prediction, tape| {
+    let found = model.differentiate(pictures, flip_weight, |prediction, tape| {
         for tensor in tensors(prediction) {
             tape.retain(tensor);
         }
@@ -169,10 +169,10 @@ fn check(case: &Case) -> Result<Checks, Failure> {
     let prediction = seen.ok_or("the prediction was not seen")?;
 
     check_values(&mut checks, case, &prediction)?;
-    check_losses(&mut checks, case, &losses)?;
-    check_intermediate_gradients(&mut checks, case, &prediction, &gradients)?;
-    check_parameter_gradients(&mut checks, case, &of_parameters)?;
-    check_adam(&mut checks, case, &of_parameters)?;
+    check_losses(&mut checks, case, &found.terms.read()?)?;
+    check_intermediate_gradients(&mut checks, case, &prediction, &found.gradients)?;
+    check_parameter_gradients(&mut checks, case, &found.of_parameters)?;
+    check_adam(&mut checks, case, &found.of_parameters)?;
     Ok(checks)
 }
 

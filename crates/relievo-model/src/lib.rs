@@ -10,7 +10,7 @@ mod prediction;
 mod settings;
 mod weights;
 
-pub use losses::Losses;
+pub use losses::{Differentiated, LossTerms, Losses};
 pub use model::{Model, ModelError, Outputs};
 pub use prediction::Prediction;
 pub use settings::{LightModel, ModelSettings, Preset};

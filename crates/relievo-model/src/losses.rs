@@ -1,7 +1,7 @@
 //! The loss of Wu et al. 2020 (equations 3 to 7) and its gradients.
 
 use relievo_tensor::ops::{dot, perceptual_loss, photometric_loss, smoothness, weighted_sum};
-use relievo_tensor::{Error, Tape, Tensor};
+use relievo_tensor::{Device, Error, Gradients, Tape, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::model::{Model, ModelError};
@@ -26,84 +26,127 @@ pub struct Losses {
     pub smoothness: f32,
 }
 
+/// The terms of the loss as tensors on the model's device, so that nothing waits for their values.
+#[derive(Debug, Clone)]
+pub struct LossTerms {
+    /// What is minimised, without axes.
+    pub total: Tensor,
+    /// Photometric, as seen and mirrored: `[2]`.
+    pub photometric: Tensor,
+    /// Perceptual, as seen and mirrored: `[2]`; where it is not left out.
+    pub perceptual: Option<Tensor>,
+    /// Smoothness, without axes.
+    pub smoothness: Tensor,
+}
+
+impl LossTerms {
+    /// Their values, fetched: waits for the work queued on the device.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn read(&self) -> Result<Losses, Error> {
+        let pair = |tensor: &Tensor| -> Result<[f32; 2], Error> {
+            let here = tensor.to_device(Device::Cpu)?;
+            Ok([here.data()[0], here.data()[1]])
+        };
+        let [photometric, photometric_flip] = pair(&self.photometric)?;
+        let [perceptual, perceptual_flip] = self.perceptual.as_ref().map_or(Ok([0.0; 2]), pair)?;
+        Ok(Losses {
+            total: self.total.item()?,
+            photometric,
+            photometric_flip,
+            perceptual,
+            perceptual_flip,
+            smoothness: self.smoothness.item()?,
+        })
+    }
+}
+
+/// What [`Model::differentiate`] finds.
+pub struct Differentiated {
+    /// The losses.
+    pub terms: LossTerms,
+    /// The gradient of the total with respect to each parameter, in the precision of its working copy.
+    pub of_parameters: Vec<Tensor>,
+    /// Gradients that were retained.
+    pub gradients: Gradients,
+}
+
 impl Model {
     /// The losses of `pictures [B,S,S,3]` in [-1,1], the mirrored reconstruction weighted by `flip_weight`.
     ///
     /// # Errors
-    /// If the pictures have another size than the model's.
+    /// If the pictures have another size than the model's, or the device fails.
     pub fn losses(&self, pictures: &Tensor, flip_weight: f32) -> Result<Losses, ModelError> {
         self.check_pictures(pictures)?;
-        let prediction = self.run(pictures, &self.parameters, true)?;
-        Ok(self.weigh(pictures, &prediction, flip_weight)?.1)
+        let pictures = pictures.to_device(self.device())?;
+        let prediction = self.run(&pictures, &self.working_parameters()?, true)?;
+        Ok(self.weigh(&pictures, &prediction, flip_weight)?.read()?)
     }
 
     /// The losses and the gradient of their total with respect to each parameter.
     ///
     /// # Errors
-    /// If the pictures have another size than the model's.
+    /// If the pictures have another size than the model's, or the device fails.
     pub fn loss_and_gradients(
         &self,
         pictures: &Tensor,
         flip_weight: f32,
     ) -> Result<(Losses, Vec<Tensor>), ModelError> {
-        let (losses, gradients, _) = self.inspect(pictures, flip_weight, |_, _| ())?;
-        Ok((losses, gradients))
+        let found = self.differentiate(&pictures.to_device(self.device())?, flip_weight, |_, _| ())?;
+        Ok((found.terms.read()?, found.of_parameters))
     }
 
-    /// As [`Model::loss_and_gradients`]; `look` sees the prediction and its tape before the tape is played, and may
-    /// ask it to retain gradients. The last value gives those.
+    /// As [`Model::loss_and_gradients`], for pictures on the model's device, without waiting for the losses' values.
+    /// `look` sees the prediction and its tape before the tape is played, and may ask it to retain gradients.
     ///
     /// # Errors
-    /// If the pictures have another size than the model's.
-    pub fn inspect(
+    /// If the pictures have another size than the model's, or the device fails.
+    pub fn differentiate(
         &self,
         pictures: &Tensor,
         flip_weight: f32,
         look: impl FnOnce(&Prediction, &Tape),
-    ) -> Result<(Losses, Vec<Tensor>, relievo_tensor::Gradients), ModelError> {
+    ) -> Result<Differentiated, ModelError> {
         self.check_pictures(pictures)?;
         let tape = Tape::new();
-        let parameters: Vec<Tensor> = self.parameters.iter().map(|parameter| tape.watch(parameter)).collect();
+        let parameters: Vec<Tensor> =
+            self.working_parameters()?.iter().map(|parameter| tape.watch(parameter)).collect();
         let prediction = self.run(pictures, &parameters, true)?;
         look(&prediction, &tape);
-        let (total, losses) = self.weigh(pictures, &prediction, flip_weight)?;
+        let terms = self.weigh(pictures, &prediction, flip_weight)?;
         // What only the prediction still holds is freed as the tape is played.
         drop(prediction);
-        let mut gradients = tape.backward(&total)?;
+        let mut gradients = tape.backward(&terms.total)?;
         let of_parameters = parameters
             .iter()
-            .map(|parameter| gradients.take(parameter).unwrap_or_else(|| Tensor::zeros(parameter.shape())))
-            .collect();
-        Ok((losses, of_parameters, gradients))
+            .map(|parameter| gradients.take(parameter).map_or_else(|| parameter.zeros_like(), Ok))
+            .collect::<Result<_, Error>>()?;
+        Ok(Differentiated { terms, of_parameters, gradients })
     }
 
-    /// The total as a tensor, and all terms as numbers.
-    fn weigh(&self, pictures: &Tensor, p: &Prediction, flip_weight: f32) -> Result<(Tensor, Losses), Error> {
+    /// All terms, and their total.
+    fn weigh(&self, pictures: &Tensor, p: &Prediction, flip_weight: f32) -> Result<LossTerms, Error> {
         let settings = self.settings();
         let (pixels, features) = match &p.confidence {
             Some((pixels, features)) => (Some(pixels), Some(features)),
             None => (None, None),
         };
         let photometric = photometric_loss(&p.picture, pictures, &p.mask, pixels)?;
-        let smooth = smoothness(&p.smooth_depth, settings.max_depth - settings.min_depth)?;
-        let mut losses = Losses {
-            photometric: photometric.data()[0],
-            photometric_flip: photometric.data()[1],
-            smoothness: smooth.item()?,
-            ..Losses::default()
-        };
+        let smoothness = smoothness(&p.smooth_depth, settings.max_depth - settings.min_depth)?;
         let mut terms =
-            vec![dot(&photometric, &[1.0, flip_weight])?, dot(&smooth, &[settings.smoothness_weight])?];
-        if let Some(vgg) = &self.vgg {
-            let target = vgg.features(pictures)?;
-            let perceptual = perceptual_loss(&vgg.features(&p.picture)?, &target, &p.mask, features)?;
-            [losses.perceptual, losses.perceptual_flip] = [perceptual.data()[0], perceptual.data()[1]];
-            let weight = settings.perceptual_weight;
-            terms.push(dot(&perceptual, &[weight, weight * flip_weight])?);
-        }
+            vec![dot(&photometric, &[1.0, flip_weight])?, dot(&smoothness, &[settings.smoothness_weight])?];
+        let perceptual = match &self.vgg {
+            None => None,
+            Some(vgg) => {
+                let target = vgg.features(pictures)?;
+                let perceptual = perceptual_loss(&vgg.features(&p.picture)?, &target, &p.mask, features)?;
+                let weight = settings.perceptual_weight;
+                terms.push(dot(&perceptual, &[weight, weight * flip_weight])?);
+                Some(perceptual)
+            }
+        };
         let terms: Vec<(f32, &Tensor)> = terms.iter().map(|term| (1.0, term)).collect();
-        let total = weighted_sum(&terms)?;
-        losses.total = total.item()?;
-        Ok((total, losses))
+        Ok(LossTerms { total: weighted_sum(&terms)?, photometric, perceptual, smoothness })
     }
 }

@@ -1,10 +1,12 @@
 //! The model: settings, networks, parameters.
 
+use std::collections::HashMap;
 use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
 
 use relievo_nets::{ConfidenceNetwork, Network, ParameterInfo, Vgg, VggError, autoencoder, encoder};
-use relievo_tensor::ops::Activation;
-use relievo_tensor::{Error, Tensor};
+use relievo_tensor::ops::{Activation, cast};
+use relievo_tensor::{DataType, Device, Error, Tensor};
 
 use crate::settings::{LightModel, ModelSettings};
 
@@ -37,6 +39,11 @@ pub struct Model {
     pub(crate) networks: Networks,
     infos: Vec<ParameterInfo>,
     pub(crate) parameters: Vec<Tensor>,
+    device: Device,
+    /// What activations and the working copies of weights are stored as.
+    precision: DataType,
+    /// Tensors that are the same in every step, by name and number of pictures.
+    constants: Mutex<HashMap<(&'static str, usize), Tensor>>,
     /// There only when the perceptual loss has a weight.
     pub(crate) vgg: Option<Vgg>,
 }
@@ -107,7 +114,8 @@ impl Networks {
             };
             self.confidence.as_ref().map(run).transpose()
         };
-        if parameters.iter().any(Tensor::is_recorded) {
+        // A GPU has one queue: one network after the other there too.
+        if parameters.iter().any(Tensor::is_recorded) || pictures.device() != Device::Cpu {
             let (depth, albedo) = (run(&self.depth)?, run(&self.albedo)?);
             let (light, view) = (run(&self.light)?, run(&self.view)?);
             return Ok(Outputs { depth, albedo, light, view, confidence: confidence()? });
@@ -140,7 +148,65 @@ impl Model {
         settings.check().map_err(ModelError::Settings)?;
         let (networks, infos) = Networks::new(&settings);
         let vgg = if settings.perceptual_weight > 0.0 { Some(Vgg::new()?) } else { None };
-        Ok(Self { settings, networks, infos, parameters: Vec::new(), vgg })
+        Ok(Self {
+            settings,
+            networks,
+            infos,
+            parameters: Vec::new(),
+            device: Device::Cpu,
+            precision: DataType::F32,
+            constants: Mutex::default(),
+            vgg,
+        })
+    }
+
+    /// Moves parameters and features to a device. On a GPU, activations and working copies of the convolutions' weights
+    /// are stored as `precision`; the parameters themselves, geometry and losses stay f32.
+    ///
+    /// # Errors
+    /// If the device is not there or out of memory.
+    pub fn to_device(&mut self, device: Device, precision: DataType) -> Result<(), ModelError> {
+        let moved: Result<Vec<Tensor>, Error> =
+            self.parameters.iter().map(|parameter| parameter.to_device(device)).collect();
+        let vgg = self.vgg.as_ref().map(|vgg| vgg.to_device(device, precision)).transpose()?;
+        (self.parameters, self.vgg, self.device, self.precision) = (moved?, vgg, device, precision);
+        self.constants = Mutex::default();
+        Ok(())
+    }
+
+    /// Where it computes.
+    pub fn device(&self) -> Device {
+        self.device
+    }
+
+    /// What activations are stored as.
+    pub fn precision(&self) -> DataType {
+        self.precision
+    }
+
+    /// The parameters as the networks take them: the weights of convolutions in the model's precision.
+    pub fn working_parameters(&self) -> Result<Vec<Tensor>, ModelError> {
+        let working = |parameter: &Tensor| {
+            let is_convolution = parameter.shape().len() == 4;
+            if is_convolution { cast(parameter, self.precision) } else { Ok(parameter.clone()) }
+        };
+        Ok(self.parameters.iter().map(working).collect::<Result<_, Error>>()?)
+    }
+
+    /// A tensor that depends on nothing but the settings and the number of pictures, made once, on the model's device.
+    pub(crate) fn constant(
+        &self,
+        name: &'static str,
+        batch: usize,
+        make: impl FnOnce() -> Tensor,
+    ) -> Result<Tensor, Error> {
+        let mut constants = self.constants.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(constant) = constants.get(&(name, batch)) {
+            return Ok(constant.clone());
+        }
+        let constant = make().to_device(self.device)?;
+        constants.insert((name, batch), constant.clone());
+        Ok(constant)
     }
 
     /// The settings it was made with.
@@ -163,7 +229,8 @@ impl Model {
         &mut self.parameters
     }
 
-    /// Compares pictures by other features than those of the embedded weights, which have half precision.
+    /// Compares pictures by other features than those of the embedded weights, which have half precision. They must be
+    /// on the model's device.
     pub fn set_vgg(&mut self, vgg: Vgg) {
         self.vgg = Some(vgg);
     }

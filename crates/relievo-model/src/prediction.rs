@@ -4,7 +4,7 @@ use relievo_render::{
     RasterSettings, Scene, depth_from_raw, diffuse_shading, light_from_raw, normals, set_border, shade,
 };
 use relievo_tensor::ops::{double_batch, reshape, scale_columns, weighted_sum};
-use relievo_tensor::{Error, Tensor};
+use relievo_tensor::{Device, Error, Tensor};
 
 use crate::model::{Model, ModelError};
 use crate::settings::LightModel;
@@ -43,14 +43,45 @@ pub struct Prediction {
     pub confidence: Option<(Tensor, Tensor)>,
 }
 
-impl Model {
-    /// Takes `pictures [B,S,S,3]` in [-1,1] apart and puts them together again.
+impl Prediction {
+    /// The same on another device.
     ///
     /// # Errors
-    /// If the pictures have another size than the model's.
+    /// If the device fails.
+    pub fn to_device(&self, device: Device) -> Result<Self, Error> {
+        let moved = |tensor: &Tensor| tensor.to_device(device);
+        let confidence = match &self.confidence {
+            Some((pixels, features)) => Some((moved(pixels)?, moved(features)?)),
+            None => None,
+        };
+        Ok(Self {
+            raw_depth: moved(&self.raw_depth)?,
+            smooth_depth: moved(&self.smooth_depth)?,
+            canonical_depth: moved(&self.canonical_depth)?,
+            albedo: moved(&self.albedo)?,
+            light: moved(&self.light)?,
+            normals: moved(&self.normals)?,
+            diffuse_shading: moved(&self.diffuse_shading)?,
+            canonical_picture: moved(&self.canonical_picture)?,
+            view: moved(&self.view)?,
+            depth: moved(&self.depth)?,
+            mask: moved(&self.mask)?,
+            picture: moved(&self.picture)?,
+            confidence,
+        })
+    }
+}
+
+impl Model {
+    /// Takes `pictures [B,S,S,3]` in [-1,1] apart and puts them together again, on the model's device; what is found is
+    /// on the CPU.
+    ///
+    /// # Errors
+    /// If the pictures have another size than the model's, or the device fails.
     pub fn predict(&self, pictures: &Tensor) -> Result<Prediction, ModelError> {
         self.check_pictures(pictures)?;
-        Ok(self.run(pictures, &self.parameters, false)?)
+        let pictures = pictures.to_device(self.device())?;
+        Ok(self.run(&pictures, &self.working_parameters()?, false)?.to_device(Device::Cpu)?)
     }
 
     /// The whole forward pass from `parameters`; with `mirrored`, the second half of the doubled batch too.
@@ -67,7 +98,8 @@ impl Model {
         let outputs = self.networks.forward(pictures, parameters)?;
 
         let raw_depth = reshape(&outputs.depth, [batch, size, size])?;
-        let shaped = weighted_sum(&[(1.0, &raw_depth), (settings.dome, &paraboloid(batch, size))])?;
+        let bowl = self.constant("bowl", batch, || paraboloid(batch, size))?;
+        let shaped = weighted_sum(&[(1.0, &raw_depth), (settings.dome, &bowl)])?;
         let smooth_depth = depth_from_raw(&shaped, settings.depth_range())?;
         let canonical_depth =
             double(&set_border(&smooth_depth, settings.border_depth)?, settings.flip_depth)?;
@@ -83,9 +115,12 @@ impl Model {
             }
             LightModel::ShadingMap => {
                 let map = reshape(&outputs.light, [batch, size, size])?;
-                let shading = weighted_sum(&[(1.0, &map), (1.0, &Tensor::full(map.shape(), 1.0))])?;
+                let shading = weighted_sum(&[(1.0, &map), (1.0, &Tensor::full_on(map.device(), map.shape(), 1.0)?)])?;
                 // The map alone: no ambient light, and a diffuse light of strength one from the front.
-                let light = Tensor::new(&[0.0, 1.0, 0.0, 0.0, 1.0].repeat(batch), [batch, 5])?;
+                let frontal = [0.0, 1.0, 0.0, 0.0, 1.0].repeat(batch);
+                let light = self.constant("frontal light", batch, || {
+                    Tensor::new(&frontal, [batch, 5]).expect("five numbers for each picture")
+                })?;
                 (light, double(&shading, false)?)
             }
         };

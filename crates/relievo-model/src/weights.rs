@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use relievo_tensor::Tensor;
+use relievo_tensor::{Device, Tensor};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 
@@ -58,20 +58,30 @@ pub enum WeightsError {
 
 impl Model {
     /// All parameters as a safetensors file, with the settings in its metadata.
-    pub fn to_safetensors(&self) -> Vec<u8> {
+    ///
+    /// # Errors
+    /// If they are on a GPU that fails.
+    pub fn to_safetensors(&self) -> Result<Vec<u8>, ModelError> {
         self.to_safetensors_with([])
     }
 
     /// As [`Model::to_safetensors`], with notes (names and texts) in the metadata beside the settings.
-    pub fn to_safetensors_with(&self, notes: impl IntoIterator<Item = (String, String)>) -> Vec<u8> {
+    ///
+    /// # Errors
+    /// If the parameters are on a GPU that fails.
+    pub fn to_safetensors_with(
+        &self,
+        notes: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Vec<u8>, ModelError> {
         let settings = serde_json::to_string(self.settings()).expect("settings are plain numbers and names");
         let mut metadata: HashMap<String, String> = notes.into_iter().collect();
         metadata.insert(SETTINGS_KEY.to_owned(), settings);
-        let views = self.parameter_infos().iter().zip(self.parameters()).map(|(info, tensor)| {
-            let bytes = little_endian(tensor.data());
-            (info.name.clone(), OwnedView { bytes, shape: tensor.shape().to_vec() })
-        });
-        safetensors::serialize(views, Some(metadata)).expect("parameters have distinct names and whole bytes")
+        let mut views = Vec::with_capacity(self.parameters().len());
+        for (info, tensor) in self.parameter_infos().iter().zip(self.parameters()) {
+            let bytes = little_endian(tensor.to_device(Device::Cpu)?.data());
+            views.push((info.name.clone(), OwnedView { bytes, shape: tensor.shape().to_vec() }));
+        }
+        Ok(safetensors::serialize(views, Some(metadata)).expect("parameters have distinct names and whole bytes"))
     }
 
     /// A model from what [`Model::to_safetensors`] wrote. `origin` (a path, say) begins every error message.
@@ -158,7 +168,7 @@ mod tests {
     #[test]
     fn weights_survive_the_file() {
         let model = small();
-        let again = Model::from_safetensors(&model.to_safetensors(), "memory").unwrap();
+        let again = Model::from_safetensors(&model.to_safetensors().unwrap(), "memory").unwrap();
         assert_eq!(again.settings(), model.settings());
         for (a, b) in again.parameters().iter().zip(model.parameters()) {
             assert_eq!(a.data(), b.data());
@@ -174,7 +184,7 @@ mod tests {
 
     #[test]
     fn damaged_files_are_refused_by_name() {
-        let bytes = small().to_safetensors();
+        let bytes = small().to_safetensors().unwrap();
         assert!(
             refusal(&bytes[..bytes.len() / 2]).starts_with("face.safetensors: not a readable weights file")
         );
@@ -187,12 +197,12 @@ mod tests {
     fn a_wrong_shape_is_named() {
         let mut model = small();
         model.parameters[0] = Tensor::zeros([8, 4, 4, 2]);
-        let message = refusal(&model.to_safetensors());
+        let message = refusal(&model.to_safetensors().unwrap());
         assert_eq!(
             message,
             "face.safetensors: parameter depth.0.weight: has the shape [8, 4, 4, 2], but the settings ask for [8, 4, 4, 3]"
         );
         model.parameters[0] = Tensor::full([8, 4, 4, 3], f32::NAN);
-        assert!(refusal(&model.to_safetensors()).contains("holds NaN at place 0"));
+        assert!(refusal(&model.to_safetensors().unwrap()).contains("holds NaN at place 0"));
     }
 }

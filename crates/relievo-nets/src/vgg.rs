@@ -6,8 +6,8 @@
 //! features by 58.395 is folded into the last layer: a ReLU passes a positive factor through.
 
 use half::f16;
-use relievo_tensor::ops::{Activation, ConvParams, conv2d, max_pool};
-use relievo_tensor::{Backward, Context, Operation, Result, Tensor, apply_one};
+use relievo_tensor::ops::{Activation, ConvParams, cast, conv2d, max_pool};
+use relievo_tensor::{Backward, Context, DataType, Device, Operation, Result, Tensor, apply_one};
 use safetensors::{Dtype, SafeTensors};
 
 static WEIGHTS: &[u8] = include_bytes!("../../../assets/vgg/vgg16-conv1_1-conv3_3-f16.safetensors");
@@ -95,6 +95,17 @@ impl Vgg {
             convolutions.push((last, bias));
         }
         Ok(Self { convolutions })
+    }
+
+    /// The same on a device; on a GPU, weights and features are stored as `data_type`.
+    ///
+    /// # Errors
+    /// If the device is not there or out of memory.
+    pub fn to_device(&self, device: Device, data_type: DataType) -> Result<Self> {
+        let moved = |(weight, bias): &(Tensor, Tensor)| {
+            Ok((cast(&weight.to_device(device)?, data_type)?, bias.to_device(device)?))
+        };
+        Ok(Self { convolutions: self.convolutions.iter().map(moved).collect::<Result<_>>()? })
     }
 
     /// relu3_3 / 58.395 of `pictures [B,H,W,3]` in [-1,1], H and W divisible by 4: `[B,H/4,W/4,256]`.

@@ -160,7 +160,7 @@ impl Tape {
     /// # Errors
     /// If `loss` was not computed from a value of this tape.
     pub fn backward(&self, loss: &Tensor) -> Result<Gradients> {
-        let seed = Tensor::full(loss.shape(), 1.0).to_device(loss.device())?;
+        let seed = Tensor::full_on(loss.device(), loss.shape(), 1.0)?;
         self.backward_from(&[(loss, seed)])
     }
 

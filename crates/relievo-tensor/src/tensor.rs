@@ -181,6 +181,20 @@ impl Tensor {
         tensor
     }
 
+    /// Every element `value`, f32, on any device.
+    ///
+    /// # Errors
+    /// If the device is not there, out of memory, or fails.
+    pub fn full_on(device: Device, shape: impl Into<Shape>, value: f32) -> Result<Self> {
+        let mut tensor = Self::scratch_on(device, DataType::F32, shape)?;
+        let count = tensor.elements();
+        match tensor.storage_mut()? {
+            Storage::Cpu(buffer) => buffer.fill(value),
+            Storage::Cuda(memory) => memory.fill(value, count)?,
+        }
+        Ok(tensor)
+    }
+
     /// A tensor without axes, on the CPU.
     pub fn scalar(value: f32) -> Self {
         Self::full([], value)

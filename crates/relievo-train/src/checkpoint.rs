@@ -10,7 +10,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use relievo_model::{Model, SETTINGS_KEY, WeightsError};
-use relievo_tensor::Tensor;
+use relievo_tensor::{Device, Tensor};
 use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -59,10 +59,21 @@ pub struct Moments {
 }
 
 impl Moments {
-    /// Those of a model that has not learned yet.
+    /// Those of a model that has not learned yet, on the CPU.
     pub fn zeros(model: &Model) -> Self {
         let zeros = || model.parameters().iter().map(|parameter| Tensor::zeros(parameter.shape())).collect();
         Self { mean: zeros(), square: zeros() }
+    }
+
+    /// Moves them to a device.
+    ///
+    /// # Errors
+    /// If the device is not there or out of memory.
+    pub fn to_device(&mut self, device: Device) -> Result<(), relievo_tensor::Error> {
+        for moments in [&mut self.mean, &mut self.square] {
+            *moments = moments.iter().map(|moment| moment.to_device(device)).collect::<Result<_, _>>()?;
+        }
+        Ok(())
     }
 }
 
@@ -102,6 +113,11 @@ pub enum CheckpointError {
     Weights(#[from] WeightsError),
 }
 
+/// The tensor on the CPU.
+fn fetch(tensor: &Tensor) -> io::Result<Tensor> {
+    tensor.to_device(Device::Cpu).map_err(io::Error::other)
+}
+
 /// Writes a checkpoint.
 ///
 /// # Errors
@@ -119,7 +135,7 @@ pub fn write(
 
     let mut hasher = crc32fast::Hasher::new();
     for tensor in tensors() {
-        in_bytes(tensor.data(), |bytes| {
+        in_bytes(fetch(tensor)?.data(), |bytes| {
             hasher.update(bytes);
             Ok(())
         })?;
@@ -146,7 +162,7 @@ pub fn write(
     out.write_all(&(header.len() as u64).to_le_bytes())?;
     out.write_all(header.as_bytes())?;
     for tensor in tensors() {
-        in_bytes(tensor.data(), |bytes| out.write_all(bytes))?;
+        in_bytes(fetch(tensor)?.data(), |bytes| out.write_all(bytes))?;
     }
     Ok(())
 }
@@ -291,10 +307,10 @@ mod tests {
     fn weights_and_checkpoints_say_where_they_come_from() {
         let (model, _, progress) = small();
         let expected = Some(Provenance { progress, settings: "settings".into() });
-        let weights = model.to_safetensors_with(provenance_notes(&progress, "settings"));
+        let weights = model.to_safetensors_with(provenance_notes(&progress, "settings")).unwrap();
         assert_eq!(Provenance::read(&weights), expected);
         assert_eq!(Provenance::read(&written()), expected);
-        assert_eq!(Provenance::read(&model.to_safetensors()), None);
+        assert_eq!(Provenance::read(&model.to_safetensors().unwrap()), None);
         assert_eq!(Model::from_safetensors(&weights, "weights").unwrap().settings(), model.settings());
     }
 
@@ -309,7 +325,7 @@ mod tests {
         let middle = good.len() * 2 / 3;
         altered[middle] ^= 1;
         assert!(read(&altered).err().unwrap().contains("checksum"));
-        let weights = small().0.to_safetensors();
+        let weights = small().0.to_safetensors().unwrap();
         assert!(read(&weights).err().unwrap().contains("has no `relievo."));
     }
 

@@ -97,15 +97,15 @@ pub enum TrainError {
     },
     /// Numbers that are not finite.
     #[error(
-        "stopped before step {step}: {what} on the pictures {}; the model of before is kept: {saved}. A lower \
-         learning-rate or a clip-norm (5, say) may help, or fewer pictures of that kind", list(.pictures)
+        "stopped before step {step}: {what}{}; the model of before is kept: {saved}. A lower learning-rate or a \
+         clip-norm (5, say) may help, or fewer pictures of that kind", on_pictures(.pictures)
     )]
     NonFinite {
         /// The step that was not taken.
         step: u64,
         /// What is not finite.
         what: String,
-        /// The pictures of the batch.
+        /// The pictures of the batch; none if it is not about pictures.
         pictures: Vec<String>,
         /// What there is to go on from.
         saved: LastSaved,
@@ -125,11 +125,14 @@ impl std::fmt::Display for LastSaved {
     }
 }
 
-fn list(names: &[String]) -> String {
+fn on_pictures(names: &[String]) -> String {
     const SHOWN: usize = 16;
-    let more = names.len().saturating_sub(SHOWN);
-    let shown = names[..names.len() - more].join(", ");
-    if more > 0 { format!("{shown} and {more} more") } else { shown }
+    let (shown, more) = names.split_at(names.len().min(SHOWN));
+    match (shown.join(", "), more.len()) {
+        (shown, _) if shown.is_empty() => String::new(),
+        (shown, 0) => format!(" on the pictures {shown}"),
+        (shown, more) => format!(" on the pictures {shown} and {more} more"),
+    }
 }
 
 /// How a session ended.
@@ -192,7 +195,8 @@ impl Trainer {
                     check_unchanged(&settings, &then)?;
                     let mut trainer =
                         Self::assemble(settings, source, folder, model, moments, Some(progress))?;
-                    trainer.warnings = warnings;
+                    trainer.warnings.append(&mut warnings);
+                    trainer.repair_model();
                     return Ok(trainer);
                 }
                 Err(error) => warnings.push(error.to_string()),
@@ -235,8 +239,8 @@ impl Trainer {
         let last = LastSaved(saved.map(|saved| folder.checkpoint(saved.step)));
         write.map_err(|source| TrainError::Write { source, saved: last })?;
         let path = folder.metrics();
-        let log = Log::open(&path, progress.step).map_err(|source| TrainError::Log { path, source })?;
-        let warnings = Vec::new();
+        let log = Log::open(&path, &progress).map_err(|source| TrainError::Log { path, source })?;
+        let warnings = folder.remove_partial().err().map(|error| error.to_string()).into_iter().collect();
         Ok(Self {
             settings,
             settings_text,
@@ -299,6 +303,29 @@ impl Trainer {
     fn is_due(&self, steps: u64) -> bool {
         let period = if steps == 0 { self.steps_per_epoch() } else { steps };
         self.progress.step > 0 && self.progress.step.is_multiple_of(period)
+    }
+
+    /// Whether the weights to use are those of now: there is no better validation.
+    fn is_best(&self) -> bool {
+        self.progress.best.is_none_or(|best| best.step == self.progress.step)
+    }
+
+    /// Writes the weights to use.
+    fn write_model(&self) -> Result<(), WriteError> {
+        let notes = checkpoint::provenance_notes(&self.progress, &self.settings_text);
+        write_atomic(self.folder.model(), |out| {
+            out.write_all(&self.model.to_safetensors_with(notes).map_err(io::Error::other)?)
+        })
+    }
+
+    /// The weights to use are written after their checkpoint; if the last session ended in between, they are still to
+    /// be written, and no save will do it.
+    fn repair_model(&mut self) {
+        if self.is_best()
+            && let Err(error) = self.write_model()
+        {
+            self.warnings.push(error.to_string());
+        }
     }
 
     fn last_saved(&self) -> LastSaved {
@@ -395,7 +422,14 @@ impl<'a> Session<'a> {
     fn step(&mut self) -> Result<(), TrainError> {
         let (began, waited) = (Instant::now(), self.loader.statistics().waited);
         let Some(batch) = self.loader.next() else { unreachable!("training batches never end") };
-        let Batch { images, names, .. } = batch?;
+        let Batch { images, names, .. } = match batch {
+            Ok(batch) => batch,
+            Err(error) => {
+                // A disk that went away takes the pictures with it, not what was learned.
+                self.try_to_save()?;
+                return Err(error.into());
+            }
+        };
         let waited = self.loader.statistics().waited - waited;
         for skipped in self.loader.newly_skipped() {
             self.warn(&format!("skipped {skipped}"));
@@ -601,15 +635,11 @@ impl<'a> Session<'a> {
         })
         .map_err(failed)?;
         trainer.saved = Some(trainer.progress);
-        let best = trainer.progress.best.map(|best| best.step);
-        if best.is_none_or(|best| best == step) {
-            let notes = checkpoint::provenance_notes(&trainer.progress, &trainer.settings_text);
-            write_atomic(trainer.folder.model(), |out| {
-                out.write_all(&trainer.model.to_safetensors_with(notes))
-            })
-            .map_err(failed)?;
+        if trainer.is_best() {
+            trainer.write_model().map_err(failed)?;
         }
-        let pruned = trainer.folder.prune(trainer.settings.train.keep, best);
+        let best = trainer.progress.best.map(|best| best.step);
+        let pruned = trainer.folder.prune(step, trainer.settings.train.keep, best);
         self.last_save = Instant::now();
         if let Err(error) = pruned {
             self.warn(&error.to_string());

@@ -136,8 +136,13 @@ impl Memory {
     }
 
     /// Copies from main memory. `source` may be changed as soon as this returns.
+    ///
+    /// A graph would copy again at every replay, from memory that is long gone: refused while one is captured.
     pub fn write(&mut self, source: &[f32]) -> Result<()> {
         assert!(size_of_val(source) <= self.capacity);
+        if self.gpu.pool().arena.is_some() {
+            return Err(super::error(self.gpu.ordinal, "a copy from main memory cannot be captured in a graph"));
+        }
         // SAFETY: the block is large enough. From memory that is not pinned, the driver has read the source when it
         // returns.
         unsafe { result::memcpy_htod_async(self.pointer, source, self.gpu.stream) }
@@ -159,6 +164,15 @@ impl Memory {
         // SAFETY: both blocks are large enough and do not overlap.
         unsafe { result::memcpy_dtod_async(self.pointer, source.pointer, bytes, self.gpu.stream) }
             .map_err(|cause| self.gpu.failed("a copy on the GPU failed", cause))
+    }
+
+    /// Sets the first `count` f32 to `value`.
+    pub fn fill(&mut self, value: f32, count: usize) -> Result<()> {
+        assert!(count * size_of::<f32>() <= self.capacity);
+        // SAFETY: the block is large enough.
+        unsafe { sys::cuMemsetD32Async(self.pointer, value.to_bits(), count, self.gpu.stream) }
+            .result()
+            .map_err(|cause| self.gpu.failed("memory cannot be filled", cause))
     }
 
     /// Sets the first `bytes` bytes to zero.
