@@ -1,0 +1,136 @@
+//! The C++ libraries: written out, compiled, loaded.
+
+use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
+use std::collections::hash_map::DefaultHasher;
+use std::fs::{self, File};
+use std::hash::{Hash, Hasher};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// Sources and headers; `device.h` and `abi.h` are also what kernels are compiled with.
+const FILES: [(&str, &str); 10] = [
+    ("abi.h", include_str!("../emulator/abi.h")),
+    ("device.h", include_str!("../emulator/device.h")),
+    ("driver.h", include_str!("../emulator/driver.h")),
+    ("machine.h", include_str!("../emulator/machine.h")),
+    ("memory.h", include_str!("../emulator/memory.h")),
+    ("machine.cpp", include_str!("../emulator/machine.cpp")),
+    ("memory.cpp", include_str!("../emulator/memory.cpp")),
+    ("driver.cpp", include_str!("../emulator/driver.cpp")),
+    ("nvrtc.cpp", include_str!("../emulator/nvrtc.cpp")),
+    ("cudnn.cpp", include_str!("../emulator/cudnn.cpp")),
+];
+
+/// Each library and its sources, in the order of loading: the later ones find the driver's symbols.
+const LIBRARIES: [(&str, &[&str]); 3] = [
+    ("libcuda.so", &["machine.cpp", "memory.cpp", "driver.cpp"]),
+    ("libnvrtc.so", &["nvrtc.cpp"]),
+    ("libcudnn.so", &["cudnn.cpp"]),
+];
+
+const FLAGS: [&str; 9] = [
+    "-std=c++17",
+    "-O3",
+    "-march=native",
+    "-ffp-contract=fast",
+    "-fPIC",
+    "-shared",
+    "-pthread",
+    "-Wl,-z,nodelete",
+    "-w",
+];
+
+/// Compiles what is not there yet and loads it all, once a process.
+pub fn load() -> Result<(), String> {
+    static LOADED: OnceLock<Result<Vec<Library>, String>> = OnceLock::new();
+    LOADED.get_or_init(load_all).as_ref().map(|_| ()).map_err(Clone::clone)
+}
+
+fn load_all() -> Result<Vec<Library>, String> {
+    let compiler = compiler();
+    let folder = folder(&version(&compiler)?);
+    fs::create_dir_all(&folder).map_err(|error| format!("cannot make {}: {error}", folder.display()))?;
+    // Test programs run side by side: one of them compiles, the others wait.
+    let lock = File::create(folder.join("lock"))
+        .and_then(|file| file.lock().map(|()| file))
+        .map_err(|error| format!("cannot lock {}: {error}", folder.display()))?;
+    for (name, text) in FILES {
+        write_whole(&folder, name, |path| fs::write(path, text).map_err(|error| error.to_string()))?;
+    }
+    for (library, sources) in LIBRARIES {
+        write_whole(&folder, library, |path| compile(&compiler, &folder, library, sources, path))?;
+    }
+    let folder = folder.canonicalize().unwrap_or(folder);
+    drop(lock);
+    LIBRARIES
+        .iter()
+        .map(|(library, _)| {
+            let path = folder.join(library);
+            // SAFETY: our own libraries; loading them runs no code that relies on anything of the process.
+            unsafe { Library::open(Some(&path), RTLD_NOW | RTLD_GLOBAL) }
+                .map_err(|error| format!("cannot load {}: {error}", path.display()))
+        })
+        .collect()
+}
+
+fn compiler() -> String {
+    std::env::var("CXX").ok().filter(|name| !name.is_empty()).unwrap_or_else(|| "c++".into())
+}
+
+/// What the compiler says of itself; an error if there is none.
+fn version(compiler: &str) -> Result<String, String> {
+    let output = Command::new(compiler)
+        .arg("--version")
+        .output()
+        .map_err(|error| format!("the CUDA emulator needs a C++ compiler: {compiler} (CXX): {error}"))?;
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// A folder for these sources, flags, compiler and processor.
+fn folder(version: &str) -> PathBuf {
+    let mut hash = DefaultHasher::new();
+    (FILES, FLAGS, version).hash(&mut hash);
+    let processor = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    processor.lines().find(|line| line.starts_with("flags") || line.starts_with("Features")).hash(&mut hash);
+    let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/cuda-emulator");
+    let target = std::path::absolute(&target).unwrap_or(target);
+    target.join(format!("{:016x}", hash.finish()))
+}
+
+/// Makes a file under another name and renames it, so that it is there whole or not at all; leaves one that is there.
+fn write_whole(
+    folder: &Path,
+    name: &str,
+    make: impl FnOnce(&Path) -> Result<(), String>,
+) -> Result<(), String> {
+    let path = folder.join(name);
+    if path.exists() {
+        return Ok(());
+    }
+    let part = folder.join(format!("{name}.{}", std::process::id()));
+    make(&part)?;
+    fs::rename(&part, &path).map_err(|error| format!("cannot write {}: {error}", path.display()))
+}
+
+fn compile(
+    compiler: &str,
+    folder: &Path,
+    library: &str,
+    sources: &[&str],
+    output: &Path,
+) -> Result<(), String> {
+    let result = Command::new(compiler)
+        .current_dir(folder)
+        .args(FLAGS)
+        .arg(format!("-Wl,-soname,{library}"))
+        .args(sources)
+        .args(["-ldl", "-o"])
+        .arg(output)
+        .output()
+        .map_err(|error| format!("cannot run {compiler}: {error}"))?;
+    if result.status.success() {
+        return Ok(());
+    }
+    Err(format!("{compiler} cannot compile {library}:\n{}", String::from_utf8_lossy(&result.stderr)))
+}
