@@ -66,7 +66,7 @@ impl RunFolder {
             return Err(FolderError::Occupied(folder.0));
         }
         let of_a_run = [SETTINGS, METRICS, CURVES, MODEL, CHECKPOINTS, PREVIEW];
-        if !names.iter().all(|name| of_a_run.contains(&name.as_str())) {
+        if !names.iter().all(|name| of_a_run.contains(&name.as_str()) || is_partial(name)) {
             return Err(FolderError::Foreign(folder.0));
         }
         for name in names {
@@ -137,15 +137,32 @@ impl RunFolder {
         Ok(steps)
     }
 
-    /// Deletes all checkpoints but the last `keep` and the one after step `best`.
+    /// Deletes the checkpoints up to step `newest` but the last `keep` of them and the one after step `best`. What is
+    /// beyond `newest` (damaged, or the run would have gone on from there) is neither deleted nor counted: it must not
+    /// drive out a good one.
     ///
     /// # Errors
     /// If one cannot be deleted.
-    pub fn prune(&self, keep: usize, best: Option<u64>) -> Result<(), FolderError> {
-        let steps = self.checkpoints()?;
+    pub fn prune(&self, newest: u64, keep: usize, best: Option<u64>) -> Result<(), FolderError> {
+        let mut steps = self.checkpoints()?;
+        steps.retain(|step| *step <= newest);
         for &step in &steps[..steps.len().saturating_sub(keep)] {
             if best != Some(step) {
                 let path = self.checkpoint(step);
+                fs::remove_file(&path).map_err(|source| FolderError::Unusable { path, source })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Deletes the unfinished files that a program leaves behind that was killed while it wrote.
+    ///
+    /// # Errors
+    /// If one cannot be deleted.
+    pub fn remove_partial(&self) -> Result<(), FolderError> {
+        for folder in [self.0.clone(), self.0.join(CHECKPOINTS), self.0.join(PREVIEW)] {
+            for name in names_in(&folder).unwrap_or_default().into_iter().filter(|name| is_partial(name)) {
+                let path = folder.join(name);
                 fs::remove_file(&path).map_err(|source| FolderError::Unusable { path, source })?;
             }
         }
@@ -159,6 +176,11 @@ impl RunFolder {
 
 fn names_in(path: &Path) -> io::Result<Vec<String>> {
     fs::read_dir(path)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
+}
+
+/// Whether a file has the kind of name that [`relievo_export::write_atomic`] writes under at first.
+fn is_partial(name: &str) -> bool {
+    name.starts_with('.') && name.ends_with(".partial")
 }
 
 #[cfg(test)]
@@ -182,6 +204,7 @@ mod tests {
         assert!(matches!(RunFolder::create(&path, true), Err(FolderError::Foreign(_))));
         assert!(folder.settings().exists());
         fs::remove_file(path.join("thesis.tex")).unwrap();
+        fs::write(path.join(".model.safetensors.x7Qa.partial"), "").unwrap();
         RunFolder::create(&path, true).unwrap();
         assert!(names_in(&path).unwrap().is_empty());
     }
@@ -197,9 +220,25 @@ mod tests {
             fs::write(folder.checkpoint(step), "").unwrap();
         }
         assert_eq!(folder.checkpoints().unwrap(), [10, 300, 2_000, 12_345_678]);
-        folder.prune(2, Some(10)).unwrap();
+        folder.prune(12_345_678, 2, Some(10)).unwrap();
         assert_eq!(folder.checkpoints().unwrap(), [10, 2_000, 12_345_678]);
-        folder.prune(1, Some(12_345_678)).unwrap();
-        assert_eq!(folder.checkpoints().unwrap(), [12_345_678]);
+        folder.prune(2_000, 1, None).unwrap();
+        assert_eq!(folder.checkpoints().unwrap(), [2_000, 12_345_678]);
+    }
+
+    #[test]
+    fn what_a_killed_program_leaves_is_swept_up() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = RunFolder::create(root.path(), false).unwrap();
+        folder.remove_partial().unwrap();
+        let mut halves = vec![root.path().join(".settings.toml.Ab12.partial")];
+        for part in [CHECKPOINTS, PREVIEW] {
+            fs::create_dir(root.path().join(part)).unwrap();
+            halves.push(root.path().join(part).join(".file.Ab12.partial"));
+        }
+        halves.iter().for_each(|half| fs::write(half, "").unwrap());
+        fs::write(folder.checkpoint(3), "").unwrap();
+        folder.remove_partial().unwrap();
+        assert!(halves.iter().all(|half| !half.exists()) && folder.checkpoint(3).exists());
     }
 }

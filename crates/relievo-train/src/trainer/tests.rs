@@ -153,7 +153,8 @@ fn numbers_that_are_not_finite_stop_the_run_and_are_not_saved() {
     // Nor is a state saved that breaks in the step before saving.
     trainer.progress.step = 3;
     let outcome = trainer.run(&mut |_: Event<'_>| (), &AtomicBool::new(true));
-    assert!(outcome.unwrap_err().to_string().contains("a parameter is not finite"));
+    let error = outcome.unwrap_err().to_string();
+    assert!(error.contains("a parameter is not finite after the last step; the model of before"), "{error}");
     assert_eq!(run_of.folder().checkpoints().unwrap(), [2]);
     let good = run_of.resume(Noise(10, 3)).unwrap();
     assert!(squared_norm(good.model().parameters()).is_finite());
@@ -222,6 +223,75 @@ fn damaged_checkpoints_are_passed_over() {
     damage(5);
     let error = run_of.resume(Noise(10, 3)).err().unwrap().to_string();
     assert!(error.starts_with("no checkpoint in ") && error.contains("step-0000004"), "{error}");
+}
+
+#[test]
+fn a_damaged_checkpoint_does_not_drive_out_a_good_one() {
+    let run_of = Run::new(|settings| {
+        settings.train.checkpoint_steps = 1;
+        settings.train.keep = 1;
+    });
+    run(&mut run_of.begin(), 2).0.unwrap();
+    let later = run_of.folder().checkpoint(7);
+    fs::write(&later, "half a checkpoint").unwrap();
+    run(&mut run_of.resume(Noise(10, 3)).unwrap(), 3).0.unwrap();
+    assert_eq!(run_of.folder().checkpoints().unwrap(), [3, 7]);
+    assert_eq!(run_of.resume(Noise(10, 3)).unwrap().progress().step, 3);
+}
+
+#[test]
+fn weights_that_were_not_written_with_their_checkpoint_are_written_on_resuming() {
+    let run_of = Run::new(|_| ());
+    run(&mut run_of.begin(), 2).0.unwrap();
+    let written = fs::read(run_of.folder().model()).unwrap();
+    fs::remove_file(run_of.folder().model()).unwrap();
+    let half = run_of.root.path().join(".model.safetensors.Ab12.partial");
+    fs::write(&half, "").unwrap();
+    run_of.resume(Noise(10, 3)).unwrap();
+    let [again, before] = [fs::read(run_of.folder().model()).unwrap(), written]
+        .map(|bytes| Model::from_safetensors(&bytes, "model").unwrap());
+    assert_eq!(again.parameters()[0].data(), before.parameters()[0].data());
+    assert!(!half.exists());
+}
+
+/// Noise on a disk that may go away.
+struct Unplugged(Noise, Arc<AtomicBool>);
+
+impl Source for Unplugged {
+    fn describe(&self) -> String {
+        self.0.describe()
+    }
+    fn len(&self) -> u64 {
+        self.0.len()
+    }
+    fn name(&self, index: u64) -> String {
+        self.0.name(index)
+    }
+    fn sample(&self, index: u64, size: u32) -> Result<Sample, SampleError> {
+        if self.1.load(Ordering::Relaxed) {
+            return Err(SampleError { name: self.name(index), reason: "is gone".into() });
+        }
+        self.0.sample(index, size)
+    }
+}
+
+#[test]
+fn what_was_learned_is_saved_when_the_pictures_go_away() {
+    let run_of = Run::new(|_| ());
+    let gone = Arc::new(AtomicBool::new(false));
+    let source = Arc::new(Unplugged(Noise(10, 3), Arc::clone(&gone)));
+    let folder = RunFolder::create(run_of.root.path(), false).unwrap();
+    let mut trainer = Trainer::begin(run_of.settings.clone(), source, folder).unwrap();
+    let mut pull = |event: Event<'_>| {
+        if let Event::Stepped(_) = event {
+            gone.store(true, Ordering::Relaxed);
+        }
+    };
+    let error = trainer.run(&mut pull, &AtomicBool::new(false)).unwrap_err();
+    assert!(matches!(error, TrainError::Load(LoadError::NoneGood { .. })), "{error}");
+    let step = trainer.progress().step;
+    assert!(step >= 1);
+    assert_eq!(run_of.folder().checkpoints().unwrap().last(), Some(&step));
 }
 
 #[test]
