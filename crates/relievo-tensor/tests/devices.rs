@@ -1,8 +1,11 @@
 //! Every operation on a GPU against the same on the CPU: outputs and gradients, in f32 and bf16. On the GPU named by
 //! RELIEVO_DEVICE if there is one, else on the emulator.
 
+use relievo_tensor::cuda::{Feed, Graph};
 use relievo_tensor::differences::{assert_devices_agree, random_tensor};
-use relievo_tensor::ops::{Activation, ConvParams, activate, cast, conv_transpose2d, conv2d, weighted_sum};
+use relievo_tensor::ops::{
+    Activation, ConvParams, activate, cast, conv_transpose2d, conv2d, group_norm, weighted_sum,
+};
 use relievo_tensor::{DataType, Device, Result, Tensor};
 
 /// Runs the comparison in both types.
@@ -66,19 +69,81 @@ fn convolutions() {
     for (kernel, stride, padding) in [(4, 2, 1), (3, 1, 1), (5, 1, 2), (4, 1, 0), (1, 1, 0)] {
         // Softplus has no kink for a rounding to fall on the other side of.
         let params = ConvParams { stride, padding, activation: Activation::Softplus };
-        let inputs = [
-            random_tensor(1, [2, 8, 8, 5]),
-            random_tensor(2, [6, kernel, kernel, 5]),
-            random_tensor(3, [6]),
-        ];
+        let inputs =
+            [random_tensor(1, [2, 8, 8, 5]), random_tensor(2, [6, kernel, kernel, 5]), random_tensor(3, [6])];
         agree(&inputs, |x, real| conv2d(&cast(&x[0], real)?, &cast(&x[1], real)?, Some(&x[2]), params));
-        let inputs = [
-            random_tensor(1, [2, 4, 4, 6]),
-            random_tensor(2, [6, kernel, kernel, 5]),
-            random_tensor(3, [5]),
-        ];
+        let inputs =
+            [random_tensor(1, [2, 4, 4, 6]), random_tensor(2, [6, kernel, kernel, 5]), random_tensor(3, [5])];
         agree(&inputs, |x, real| {
             conv_transpose2d(&cast(&x[0], real)?, &cast(&x[1], real)?, Some(&x[2]), params)
         });
+    }
+}
+
+#[test]
+fn a_graph_is_replayed_on_new_pictures() {
+    let Some(ordinal) = relievo_cuda_emulator::test_gpu() else { return };
+    let device = Device::Cuda(ordinal);
+    let batches: Vec<Tensor> = (0..5).map(|seed| random_tensor(seed, [2, 3, 4])).collect();
+    let mut feed = Feed::new(ordinal, [2, 3, 4]).unwrap();
+    let mut pictures = batches[0].to_device(device).unwrap();
+    let work = |x: &Tensor| weighted_sum(&[(2.0, &activate(x, Activation::Relu)?), (-1.0, x)]);
+    // Once before, so that kernels are compiled.
+    work(&pictures).unwrap();
+    let mut graph = Graph::capture(ordinal, || work(&pictures)).unwrap();
+    feed.put(&batches[0]).unwrap();
+    for batch in 0..batches.len() {
+        if let Some(next) = batches.get(batch + 1) {
+            feed.put(next).unwrap();
+            assert!(feed.put(next).is_err(), "only two slots");
+        }
+        feed.take(&mut pictures).unwrap();
+        graph.replay().unwrap();
+        let found = graph.outputs().to_device(Device::Cpu).unwrap();
+        assert_eq!(found.data(), work(&batches[batch]).unwrap().data(), "batch {batch}");
+    }
+    assert!(feed.take(&mut pictures).is_err());
+}
+
+#[test]
+fn what_cannot_be_captured_is_refused_and_leaves_the_gpu_usable() {
+    let Some(ordinal) = relievo_cuda_emulator::test_gpu() else { return };
+    let x = random_tensor(1, [8]);
+    let refused = Graph::capture(ordinal, || x.to_device(Device::Cuda(ordinal)));
+    let message = refused.err().unwrap().to_string();
+    assert!(message.contains("cannot be captured"), "{message}");
+    assert_eq!(x.to_device(Device::Cuda(ordinal)).unwrap().to_device(Device::Cpu).unwrap().data(), x.data());
+}
+
+/// `scale * x + offset`.
+fn moved(x: &Tensor, scale: f32, offset: f32) -> Tensor {
+    let elements: Vec<f32> = x.data().iter().map(|x| scale * x + offset).collect();
+    Tensor::new(&elements, x.shape()).unwrap()
+}
+
+#[test]
+fn group_normalisations() {
+    // Odd sizes, one group, groups of one channel, channels that are no multiple of four, more columns than a block has
+    // threads, several blocks for a picture.
+    for (shape, groups) in [
+        ([3, 8, 8, 16], 4),
+        ([2, 5, 7, 6], 2),
+        ([2, 4, 3, 5], 1),
+        ([2, 3, 3, 8], 8),
+        ([1, 2, 3, 7], 7),
+        ([2, 3, 2, 300], 25),
+        ([2, 3, 3, 1040], 260),
+        ([2, 31, 33, 64], 16),
+        ([3, 1, 1, 8], 1),
+    ] {
+        let [.., channels] = shape;
+        for activation in [Activation::Relu, Activation::LeakyRelu, Activation::Softplus] {
+            let inputs = [
+                random_tensor(1, shape),
+                moved(&random_tensor(2, [channels]), 0.5, 1.0),
+                random_tensor(3, [channels]),
+            ];
+            agree(&inputs, |x, real| group_norm(&cast(&x[0], real)?, &x[1], &x[2], groups, 1e-5, activation));
+        }
     }
 }

@@ -137,6 +137,7 @@ impl Gpu {
         }
         let plan = &dnn.plans[&key];
         let workspace = Memory::scratch(self, plan.workspace)?;
+        let _queue = self.enter();
         plan.run(dnn.handle, product, operands, &workspace).map_err(failed(self, "a convolution"))
     }
 }
@@ -193,6 +194,7 @@ impl Dnn {
         // Not from the pool, which would keep it.
         // SAFETY: freed below, after `cudnnFind...`, which waits for what it ran.
         let workspace = unsafe { cudarc::driver::result::malloc_sync(WORKSPACE_LIMIT) }.ok();
+        let _queue = gpu.enter();
         let size = if workspace.is_some() { WORKSPACE_LIMIT } else { 0 };
         let candidates =
             plan.find(self.handle, key.product, operands, workspace.unwrap_or(0) as *mut c_void, size);

@@ -1,9 +1,12 @@
 //! A sequence of work captured once and replayed: one call in place of a thousand launches.
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::PoisonError;
+
 use cudarc::driver::{result, sys};
 
 use super::memory::Free;
-use super::{Gpu, error};
+use super::{CAPTURES, Gpu, error};
 use crate::{Error, Result};
 
 /// Captured work of one GPU, and what it computes.
@@ -32,12 +35,18 @@ impl<T> Graph<T> {
         work: impl FnOnce() -> std::result::Result<T, E>,
     ) -> std::result::Result<Self, E> {
         let gpu = Gpu::get(ordinal)?;
-        if !gpu.pool().begin_arena() {
+        if CAPTURES.get() {
             return Err(error(ordinal, "a graph is being captured already").into());
         }
-        let captured = Self::record(gpu, work);
+        let exclusive = gpu.queue.write().unwrap_or_else(PoisonError::into_inner);
+        CAPTURES.set(true);
+        gpu.pool().begin_arena();
+        // A panic must not leave the thread capturing.
+        let captured = catch_unwind(AssertUnwindSafe(|| Self::record(gpu, work)));
         let arena = gpu.pool().end_arena();
-        match captured {
+        CAPTURES.set(false);
+        drop(exclusive);
+        match captured.unwrap_or_else(|panic| resume_unwind(panic)) {
             Ok((outputs, executable)) => Ok(Self { gpu, executable, outputs: Some(outputs), arena }),
             Err(failure) => {
                 gpu.pool().take_back(arena);
@@ -56,11 +65,11 @@ impl<T> Graph<T> {
         // SAFETY: the stream lives as long as the process.
         unsafe { result::stream::begin_capture(gpu.stream, mode) }
             .map_err(failed("a capture cannot begin"))?;
-        let outputs = work();
+        let outputs = catch_unwind(AssertUnwindSafe(work));
         // The capture must end in any case, or the stream could not be used any more.
         // SAFETY: as above.
         let graph = unsafe { result::stream::end_capture(gpu.stream) };
-        let outputs = outputs?;
+        let outputs = outputs.unwrap_or_else(|panic| resume_unwind(panic))?;
         let graph = graph.map_err(failed("the work cannot be captured"))?;
         // SAFETY: the graph was just captured; it is destroyed once, after its executable was made.
         let executable = unsafe {
@@ -77,6 +86,7 @@ impl<T> Graph<T> {
     /// If the driver refuses.
     pub fn replay(&mut self) -> Result<()> {
         self.gpu.bind()?;
+        let _queue = self.gpu.enter();
         // SAFETY: executable and stream live.
         unsafe { result::graph::launch(self.executable, self.gpu.stream) }
             .map_err(|cause| self.gpu.failed("the captured work cannot be replayed", cause))

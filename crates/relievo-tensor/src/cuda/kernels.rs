@@ -317,6 +317,7 @@ impl Launch {
             // SAFETY: the starts lie within the bytes.
             .map(|start| unsafe { base.add(*start) }.cast::<c_void>())
             .collect();
+        let _queue = self.gpu.enter();
         let grid = (x as u32, y as u32, z as u32);
         // SAFETY: the arguments are of the types of the kernel's, which is what its launcher promises; tensors live
         // until they are dropped, and memory of dropped ones is only used by what is queued later.

@@ -9,7 +9,7 @@ use std::sync::{MutexGuard, PoisonError};
 
 use cudarc::driver::{result, sys};
 
-use super::Gpu;
+use super::{CAPTURES, Gpu};
 use crate::Result;
 
 /// Sizes of blocks are multiples of this: kernels may read whole vectors, cuDNN wants 16 bytes.
@@ -46,13 +46,9 @@ pub(super) struct Pool {
 }
 
 impl Pool {
-    /// Begins an arena. False if there is one already.
-    pub fn begin_arena(&mut self) -> bool {
-        let begins = self.arena.is_none();
-        if begins {
-            self.arena = Some(Free::new());
-        }
-        begins
+    /// Begins an arena.
+    pub fn begin_arena(&mut self) {
+        self.arena = Some(Free::new());
     }
 
     /// Ends the arena and hands out its blocks.
@@ -76,6 +72,7 @@ impl Gpu {
 
     /// A block of at least `bytes` bytes, from the arena, the pool or the driver.
     fn block(&self, bytes: usize) -> Result<sys::CUdeviceptr> {
+        let _queue = self.enter();
         let mut pool = self.pool();
         let found = (pool.arena.as_mut().and_then(|arena| arena.get_mut(&bytes)?.pop()))
             .or_else(|| pool.free.get_mut(&bytes)?.pop());
@@ -140,9 +137,13 @@ impl Memory {
     /// A graph would copy again at every replay, from memory that is long gone: refused while one is captured.
     pub fn write(&mut self, source: &[f32]) -> Result<()> {
         assert!(size_of_val(source) <= self.capacity);
-        if self.gpu.pool().arena.is_some() {
-            return Err(super::error(self.gpu.ordinal, "a copy from main memory cannot be captured in a graph"));
+        if CAPTURES.get() {
+            return Err(super::error(
+                self.gpu.ordinal,
+                "a copy from main memory cannot be captured in a graph",
+            ));
         }
+        let _queue = self.gpu.enter();
         // SAFETY: the block is large enough. From memory that is not pinned, the driver has read the source when it
         // returns.
         unsafe { result::memcpy_htod_async(self.pointer, source, self.gpu.stream) }
@@ -151,6 +152,7 @@ impl Memory {
 
     /// Copies to main memory, when all work queued before is done.
     pub fn read(&self, target: &mut [f32]) -> Result<()> {
+        let _queue = self.gpu.enter();
         assert!(size_of_val(target) <= self.capacity);
         // SAFETY: the block is large enough, and nobody looks at the target before the wait is over.
         unsafe { result::memcpy_dtoh_async(target, self.pointer, self.gpu.stream) }
@@ -160,6 +162,7 @@ impl Memory {
 
     /// Copies a block of the same GPU.
     pub fn copy_from(&mut self, source: &Self, bytes: usize) -> Result<()> {
+        let _queue = self.gpu.enter();
         assert!(bytes <= self.capacity && bytes <= source.capacity);
         // SAFETY: both blocks are large enough and do not overlap.
         unsafe { result::memcpy_dtod_async(self.pointer, source.pointer, bytes, self.gpu.stream) }
@@ -168,6 +171,7 @@ impl Memory {
 
     /// Sets the first `count` f32 to `value`.
     pub fn fill(&mut self, value: f32, count: usize) -> Result<()> {
+        let _queue = self.gpu.enter();
         assert!(count * size_of::<f32>() <= self.capacity);
         // SAFETY: the block is large enough.
         unsafe { sys::cuMemsetD32Async(self.pointer, value.to_bits(), count, self.gpu.stream) }
@@ -177,6 +181,7 @@ impl Memory {
 
     /// Sets the first `bytes` bytes to zero.
     pub fn clear(&mut self, bytes: usize) -> Result<()> {
+        let _queue = self.gpu.enter();
         assert!(bytes <= self.capacity);
         // SAFETY: the block is large enough.
         unsafe { result::memset_d8_async(self.pointer, 0, bytes, self.gpu.stream) }
@@ -186,6 +191,7 @@ impl Memory {
 
 impl Drop for Memory {
     fn drop(&mut self) {
+        let _queue = self.gpu.enter();
         let mut pool = self.gpu.pool();
         let Pool { free, arena, .. } = &mut *pool;
         arena.as_mut().unwrap_or(free).entry(self.capacity).or_default().push(self.pointer);

@@ -8,13 +8,14 @@
 //! [`Launch`] is how an operation starts one of its kernels, in this crate and in others.
 
 mod dnn;
+mod feed;
 mod graph;
 mod kernels;
 mod libraries;
 mod memory;
 
 use std::cell::Cell;
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 
 use cudarc::driver::{result, sys};
 
@@ -22,6 +23,7 @@ use crate::{Device, Error, Result};
 
 pub(crate) use dnn::Product;
 pub use dnn::{allow_tf32, set_deterministic};
+pub use feed::Feed;
 pub use graph::Graph;
 pub use kernels::{Kernels, Launch, compile_check};
 pub(crate) use memory::Memory;
@@ -40,6 +42,8 @@ pub(crate) struct Gpu {
     capability: (i32, i32),
     context: sys::CUcontext,
     stream: sys::CUstream,
+    /// Held to write while a graph is captured: what other threads queue then would become a part of it.
+    queue: RwLock<()>,
     pool: Mutex<memory::Pool>,
     modules: Mutex<kernels::Modules>,
     dnn: OnceLock<Result<Mutex<dnn::Dnn>>>,
@@ -53,6 +57,8 @@ unsafe impl Sync for Gpu {}
 thread_local! {
     /// The GPU whose context this thread has bound.
     static BOUND: Cell<Option<usize>> = const { Cell::new(None) };
+    /// Whether this thread is capturing a graph.
+    static CAPTURES: Cell<bool> = const { Cell::new(false) };
 }
 
 impl Gpu {
@@ -110,10 +116,18 @@ impl Gpu {
             capability,
             context,
             stream,
+            queue: RwLock::default(),
             pool: Mutex::default(),
             modules: Mutex::default(),
             dnn: OnceLock::new(),
         })
+    }
+
+    /// Waits while another thread captures a graph, and keeps others from beginning one. Not to be held when it is taken
+    /// again.
+    fn enter(&self) -> Option<RwLockReadGuard<'_, ()>> {
+        let shared = || self.queue.read().unwrap_or_else(PoisonError::into_inner);
+        (!CAPTURES.get()).then(shared)
     }
 
     /// Makes the GPU's context the calling thread's.
