@@ -1,6 +1,9 @@
 //! Group normalisation with the activation that follows it (Wu and He 2018), in one operation.
 
 mod cpu;
+mod cuda;
+
+pub(crate) use cuda::KERNELS;
 
 use crate::ops::Activation;
 use crate::{Backward, Context, Error, Operation, Result, Tensor, apply_one};
@@ -46,6 +49,18 @@ impl GroupNorm {
         }
         Ok(cpu::Layout { positions: h * w, channels, groups: self.groups })
     }
+
+    /// The layout of x, if weight and bias fit it.
+    fn check(&self, [x, weight, bias]: [&Tensor; 3]) -> Result<cpu::Layout> {
+        let layout = self.layout(x)?;
+        for parameter in [weight, bias] {
+            if parameter.axes("group_norm")? != [layout.channels] {
+                let detail = format!("a weight or bias of shape {} for x {}", parameter.shape(), x.shape());
+                return Err(Error::shape("group_norm", detail));
+            }
+        }
+        Ok(layout)
+    }
 }
 
 impl Operation for GroupNorm {
@@ -55,13 +70,7 @@ impl Operation for GroupNorm {
 
     fn forward(&self, inputs: &[&Tensor], context: &mut Context) -> Result<Vec<Tensor>> {
         let &[x, weight, bias] = inputs else { unreachable!("group_norm passes three inputs") };
-        let layout = self.layout(x)?;
-        for parameter in [weight, bias] {
-            if parameter.axes("group_norm")? != [layout.channels] {
-                let detail = format!("a weight or bias of shape {} for x {}", parameter.shape(), x.shape());
-                return Err(Error::shape("group_norm", detail));
-            }
-        }
+        let layout = self.check([x, weight, bias])?;
         let mut y = Tensor::scratch(x.shape());
         let mut statistics = Tensor::scratch([x.shape()[0], self.groups, 2]);
         cpu::forward(
@@ -91,6 +100,19 @@ impl Operation for GroupNorm {
             [dweight.data_mut(), dbias.data_mut()],
         );
         Ok(vec![dx, Some(dweight), Some(dbias)])
+    }
+
+    fn forward_cuda(&self, inputs: &[&Tensor], context: &mut Context) -> Result<Vec<Tensor>> {
+        let &[x, weight, bias] = inputs else { unreachable!("group_norm passes three inputs") };
+        let (y, statistics) = cuda::forward(self, self.check([x, weight, bias])?, [x, weight, bias])?;
+        for tensor in [x, weight, bias, &statistics] {
+            context.save(tensor);
+        }
+        Ok(vec![y])
+    }
+
+    fn backward_cuda(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
+        cuda::backward(self, self.layout(&backward.saved[0])?, backward)
     }
 }
 

@@ -1,0 +1,357 @@
+// Group normalisation, channels last.
+//
+// How work is split: a column is four neighbouring channels, or one where four do not divide the channels. A block of 256
+// threads takes as many whole pixels at a time as its columns leave room for (more than 256 columns go to several blocks
+// along y), so that neighbouring threads touch neighbouring memory, and a thread keeps to one column: what belongs to
+// its channels stays in registers. `span` pixels of one picture make a block; the host chooses it so that there are about
+// a thousand blocks. Sums over a picture go through memory in f64, one pair for each block and channel, and are added in a
+// fixed order by small kernels in between.
+//
+// Forward: `moments` reads x, `statistics` reads the pairs, `normalise` reads x and writes y: x is read twice, y written
+// once. Backward: `gradient_sums` reads x and dy, `finish_gradients` reads the pairs, `input_gradient` reads x and dy and
+// writes dx: x and dy are read twice, dx written once. A second reading finds in the second-level cache what fits there.
+
+// Threads of a block.
+enum { BLOCK = 256 };
+
+// As in cuda.rs.
+struct Layout {
+    int pictures, pixels, channels, groups;
+    int span;   // pixels of a block
+    int spans;  // blocks of a picture along x
+};
+
+// Stands for all activations that no loop is compiled for.
+enum { ANY = -1 };
+
+template <int KIND> __device__ __forceinline__ float value_of(int kind, float x) {
+    return activation(KIND == ANY ? kind : KIND, x);
+}
+
+// dy/dx at x.
+template <int KIND> __device__ __forceinline__ float slope_of(int kind, float x) {
+    int which = KIND == ANY ? kind : KIND;
+    return activation_slope(which, activation(which, x));
+}
+
+template <int V> __device__ __forceinline__ void load_column(const real* p, float (&x)[V]) {
+    if constexpr (V == 4) {
+        float4 four = load4(p);
+        x[0] = four.x, x[1] = four.y, x[2] = four.z, x[3] = four.w;
+    } else {
+        x[0] = load(p);
+    }
+}
+
+template <int V> __device__ __forceinline__ void store_column(real* p, const float (&x)[V]) {
+    if constexpr (V == 4) {
+        store4(p, make_float4(x[0], x[1], x[2], x[3]));
+    } else {
+        store(p, x[0]);
+    }
+}
+
+// What a thread works on.
+template <int V> struct Place {
+    int width, rows;  // columns and pixels a block takes at a time
+    int row;          // which of them is this thread's; of no pixel if it is not below `rows`
+    int channel;      // the first of the column
+    int picture;
+    int pixel, end;   // pixels from, and before
+
+    __device__ __forceinline__ Place(const Layout& layout) {
+        int first = BLOCK * blockIdx.y;
+        width = min(layout.channels / V - first, (int)BLOCK);
+        rows = BLOCK / width;
+        row = threadIdx.x / width;
+        channel = (first + threadIdx.x % width) * V;
+        picture = blockIdx.x / layout.spans;
+        int start = blockIdx.x % layout.spans * layout.span;
+        pixel = start + row;
+        end = row < rows ? min(start + layout.span, layout.pixels) : 0;
+    }
+
+    // Of an element of pixel 0, from the start of the tensor.
+    __device__ __forceinline__ long long offset(const Layout& layout) const {
+        return (long long)picture * layout.pixels * layout.channels + channel;
+    }
+};
+
+// Adds two numbers for each channel over the rows of a block and writes them to pairs[picture][span][2][channel].
+template <int V> __device__ __forceinline__ void store_sums(double* pairs, const double (&first)[V], const double (&second)[V],
+                                                            const Place<V>& at, const Layout& layout,
+                                                            double (&shared)[2 * 4][BLOCK]) {
+    for (int i = 0; i < V; i++) {
+        shared[2 * i][threadIdx.x] = first[i];
+        shared[2 * i + 1][threadIdx.x] = second[i];
+    }
+    for (int left = at.rows; left > 1;) {
+        int half = (left + 1) / 2;
+        __syncthreads();
+        if (at.row + half < left) {
+            for (int i = 0; i < 2 * V; i++) shared[i][threadIdx.x] += shared[i][threadIdx.x + half * at.width];
+        }
+        left = half;
+    }
+    if (at.row == 0) {
+        pairs += (long long)blockIdx.x * 2 * layout.channels + at.channel;
+        for (int i = 0; i < V; i++) {
+            pairs[i] = shared[2 * i][threadIdx.x];
+            pairs[layout.channels + i] = shared[2 * i + 1][threadIdx.x];
+        }
+    }
+}
+
+namespace columns {
+template <int V> __device__ __forceinline__ void moments(double* pairs, const real* x, const Layout& layout,
+                                                         double (&shared)[2 * 4][BLOCK]) {
+    Place<V> at(layout);
+    x += at.offset(layout);
+    // Sums of differences to the thread's first value, which lose nothing however far from zero x is.
+    float origin[V] = {}, sum[V] = {}, square[V] = {};
+    if (at.pixel < at.end) load_column<V>(x + at.pixel * layout.channels, origin);
+    int count = 0;
+#pragma unroll 4
+    for (int pixel = at.pixel; pixel < at.end; pixel += at.rows) {
+        float v[V];
+        load_column<V>(x + pixel * layout.channels, v);
+        for (int i = 0; i < V; i++) {
+            float d = v[i] - origin[i];
+            sum[i] += d;
+            square[i] += d * d;
+        }
+        count++;
+    }
+    double sums[V], squares[V];
+    for (int i = 0; i < V; i++) {
+        double o = origin[i], all = count * o;
+        sums[i] = all + sum[i];
+        squares[i] = square[i] + o * (2.0 * sum[i] + all);
+    }
+    store_sums<V>(pairs, sums, squares, at, layout, shared);
+}
+}  // namespace columns
+
+// The sums of x and of its squares, for each block and channel.
+extern "C" __global__ void moments(double* pairs, const real* x, Layout layout) {
+    __shared__ double shared[2 * 4][BLOCK];
+    if (layout.channels % 4 == 0) {
+        columns::moments<4>(pairs, x, layout, shared);
+    } else {
+        columns::moments<1>(pairs, x, layout, shared);
+    }
+}
+
+__device__ __forceinline__ double warp_sum(double x) {
+    for (int offset = 16; offset > 0; offset /= 2) x += __shfl_xor_sync(0xffffffffu, x, offset);
+    return x;
+}
+
+// The two sums of a group of a picture over spans and channels, each channel's times its weight if there are weights; by
+// a warp, in every lane.
+__device__ __forceinline__ void group_sums(const double* pairs, const float* weight, const Layout& layout, int picture,
+                                           int group, double& first, double& second) {
+    int width = layout.channels / layout.groups;
+    first = second = 0.0;
+    for (int i = threadIdx.x % 32; i < layout.spans * width; i += 32) {
+        int span = i / width, channel = group * width + i % width;
+        const double* pair = pairs + ((long long)picture * layout.spans + span) * 2 * layout.channels + channel;
+        double factor = weight ? weight[channel] : 1.0;
+        first += factor * pair[0];
+        second += factor * pair[layout.channels];
+    }
+    first = warp_sum(first);
+    second = warp_sum(second);
+}
+
+// Mean and 1 / sqrt(variance + eps) of every group, [picture][group][2]. A warp for each.
+extern "C" __global__ void statistics(float* statistics, const double* pairs, float eps, Layout layout) {
+    int task = thread_number() / 32;
+    if (task >= layout.pictures * layout.groups) return;
+    double sum, square;
+    group_sums(pairs, nullptr, layout, task / layout.groups, task % layout.groups, sum, square);
+    double count = (double)layout.pixels * (layout.channels / layout.groups);
+    double mean = sum / count, variance = fmax(square / count - mean * mean, 0.0);
+    // A NaN must not look like a variance of zero.
+    if (square != square) variance = square;
+    if (threadIdx.x % 32 == 0) {
+        statistics[2 * task] = (float)mean;
+        statistics[2 * task + 1] = (float)(1.0 / sqrt(variance + eps));
+    }
+}
+
+// What the channels of a column are normalised by: (x - mean) * scale + bias.
+template <int V> struct Line {
+    float mean[V], scale[V], bias[V];
+
+    __device__ __forceinline__ Line(const Place<V>& at, const Layout& layout, const float* statistics, const float* weight,
+                                    const float* bias_of) {
+        for (int i = 0; i < V; i++) {
+            int channel = at.channel + i, group = channel / (layout.channels / layout.groups);
+            const float* of_group = statistics + 2 * (at.picture * layout.groups + group);
+            mean[i] = of_group[0];
+            scale[i] = of_group[1] * weight[channel];
+            bias[i] = bias_of[channel];
+        }
+    }
+};
+
+namespace columns {
+template <int V, int KIND>
+__device__ __forceinline__ void normalise(real* __restrict__ y, const real* __restrict__ x, const float* weight,
+                                          const float* bias, const float* statistics, int kind, const Layout& layout) {
+    Place<V> at(layout);
+    if (at.pixel >= at.end) return;
+    Line<V> line(at, layout, statistics, weight, bias);
+    x += at.offset(layout);
+    y += at.offset(layout);
+#pragma unroll 4
+    for (int pixel = at.pixel; pixel < at.end; pixel += at.rows) {
+        float v[V];
+        load_column<V>(x + pixel * layout.channels, v);
+        for (int i = 0; i < V; i++) v[i] = value_of<KIND>(kind, (v[i] - line.mean[i]) * line.scale[i] + line.bias[i]);
+        store_column<V>(y + pixel * layout.channels, v);
+    }
+}
+}  // namespace columns
+
+extern "C" __global__ void normalise(real* y, const real* x, const float* weight, const float* bias,
+                                     const float* statistics, int kind, Layout layout) {
+    if (layout.channels % 4 != 0) {
+        columns::normalise<1, ANY>(y, x, weight, bias, statistics, kind, layout);
+    } else if (kind == RELU) {
+        columns::normalise<4, RELU>(y, x, weight, bias, statistics, kind, layout);
+    } else if (kind == LEAKY_RELU) {
+        columns::normalise<4, LEAKY_RELU>(y, x, weight, bias, statistics, kind, layout);
+    } else {
+        columns::normalise<4, ANY>(y, x, weight, bias, statistics, kind, layout);
+    }
+}
+
+namespace columns {
+template <int V, int KIND>
+__device__ __forceinline__ void gradient_sums(double* pairs, const real* x, const real* dy, const float* weight,
+                                              const float* bias, const float* statistics, int kind, const Layout& layout,
+                                              double (&shared)[2 * 4][BLOCK]) {
+    Place<V> at(layout);
+    Line<V> line(at, layout, statistics, weight, bias);
+    x += at.offset(layout);
+    dy += at.offset(layout);
+    float g_sum[V] = {}, gd_sum[V] = {};
+#pragma unroll 4
+    for (int pixel = at.pixel; pixel < at.end; pixel += at.rows) {
+        float v[V], g[V];
+        load_column<V>(x + pixel * layout.channels, v);
+        load_column<V>(dy + pixel * layout.channels, g);
+        for (int i = 0; i < V; i++) {
+            float d = v[i] - line.mean[i];
+            float slope = slope_of<KIND>(kind, d * line.scale[i] + line.bias[i]);
+            g_sum[i] += g[i] * slope;
+            gd_sum[i] += g[i] * slope * d;
+        }
+    }
+    double first[V], second[V];
+    for (int i = 0; i < V; i++) first[i] = g_sum[i], second[i] = gd_sum[i];
+    store_sums<V>(pairs, first, second, at, layout, shared);
+}
+}  // namespace columns
+
+// With g = dy * slope of the activation: the sums of g and of g * (x - mean), for each block and channel.
+extern "C" __global__ void gradient_sums(double* pairs, const real* x, const real* dy, const float* weight,
+                                         const float* bias, const float* statistics, int kind, Layout layout) {
+    __shared__ double shared[2 * 4][BLOCK];
+    if (layout.channels % 4 != 0) {
+        columns::gradient_sums<1, ANY>(pairs, x, dy, weight, bias, statistics, kind, layout, shared);
+    } else if (kind == RELU) {
+        columns::gradient_sums<4, RELU>(pairs, x, dy, weight, bias, statistics, kind, layout, shared);
+    } else if (kind == LEAKY_RELU) {
+        columns::gradient_sums<4, LEAKY_RELU>(pairs, x, dy, weight, bias, statistics, kind, layout, shared);
+    } else {
+        columns::gradient_sums<4, ANY>(pairs, x, dy, weight, bias, statistics, kind, layout, shared);
+    }
+}
+
+// From the pairs of `gradient_sums`. The first blocks, a warp for each group of a picture: the slope and offset of
+// corrections [picture][group][2], for `input_gradient`. The others, a block for each channel: dweight and dbias.
+extern "C" __global__ void finish_gradients(float* corrections, float* dweight, float* dbias, const double* pairs,
+                                            const float* weight, const float* statistics, Layout layout) {
+    __shared__ double of_warps[2][BLOCK / 32];
+    int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = BLOCK / 32;
+    int tasks = layout.pictures * layout.groups, group_blocks = (tasks + warps - 1) / warps;
+    if (blockIdx.x < group_blocks) {
+        int task = blockIdx.x * warps + warp;
+        if (task >= tasks) return;
+        double g, gd;
+        group_sums(pairs, weight, layout, task / layout.groups, task % layout.groups, g, gd);
+        double count = (double)layout.pixels * (layout.channels / layout.groups);
+        double deviation = statistics[2 * task + 1];
+        if (lane == 0) {
+            corrections[2 * task] = (float)(-gd / count * deviation * deviation * deviation);
+            corrections[2 * task + 1] = (float)(-g / count * deviation);
+        }
+        return;
+    }
+    int channel = blockIdx.x - group_blocks, group = channel / (layout.channels / layout.groups);
+    double g = 0.0, gn = 0.0;
+    for (int i = threadIdx.x; i < layout.pictures * layout.spans; i += BLOCK) {
+        const double* pair = pairs + (long long)i * 2 * layout.channels + channel;
+        g += pair[0];
+        gn += pair[layout.channels] * statistics[2 * (i / layout.spans * layout.groups + group) + 1];
+    }
+    g = warp_sum(g);
+    gn = warp_sum(gn);
+    if (lane == 0) of_warps[0][warp] = g, of_warps[1][warp] = gn;
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        for (int i = 1; i < warps; i++) g += of_warps[0][i], gn += of_warps[1][i];
+        dbias[channel] = (float)g;
+        dweight[channel] = (float)gn;
+    }
+}
+
+namespace columns {
+template <int V, int KIND>
+__device__ __forceinline__ void input_gradient(real* __restrict__ dx, const real* __restrict__ x,
+                                               const real* __restrict__ dy, const float* weight, const float* bias,
+                                               const float* statistics, const float* corrections, int kind,
+                                               const Layout& layout) {
+    Place<V> at(layout);
+    if (at.pixel >= at.end) return;
+    Line<V> line(at, layout, statistics, weight, bias);
+    float slope[V], offset[V];
+    for (int i = 0; i < V; i++) {
+        int group = (at.channel + i) / (layout.channels / layout.groups);
+        slope[i] = corrections[2 * (at.picture * layout.groups + group)];
+        offset[i] = corrections[2 * (at.picture * layout.groups + group) + 1];
+    }
+    x += at.offset(layout);
+    dy += at.offset(layout);
+    dx += at.offset(layout);
+#pragma unroll 4
+    for (int pixel = at.pixel; pixel < at.end; pixel += at.rows) {
+        float v[V], g[V];
+        load_column<V>(x + pixel * layout.channels, v);
+        load_column<V>(dy + pixel * layout.channels, g);
+        for (int i = 0; i < V; i++) {
+            float d = v[i] - line.mean[i];
+            g[i] *= slope_of<KIND>(kind, d * line.scale[i] + line.bias[i]);
+            v[i] = line.scale[i] * g[i] + (slope[i] * d + offset[i]);
+        }
+        store_column<V>(dx + pixel * layout.channels, v);
+    }
+}
+}  // namespace columns
+
+// dx = scale * g + slope * (x - mean) + offset.
+extern "C" __global__ void input_gradient(real* dx, const real* x, const real* dy, const float* weight, const float* bias,
+                                          const float* statistics, const float* corrections, int kind, Layout layout) {
+    if (layout.channels % 4 != 0) {
+        columns::input_gradient<1, ANY>(dx, x, dy, weight, bias, statistics, corrections, kind, layout);
+    } else if (kind == RELU) {
+        columns::input_gradient<4, RELU>(dx, x, dy, weight, bias, statistics, corrections, kind, layout);
+    } else if (kind == LEAKY_RELU) {
+        columns::input_gradient<4, LEAKY_RELU>(dx, x, dy, weight, bias, statistics, corrections, kind, layout);
+    } else {
+        columns::input_gradient<4, ANY>(dx, x, dy, weight, bias, statistics, corrections, kind, layout);
+    }
+}
