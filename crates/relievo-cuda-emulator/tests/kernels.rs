@@ -68,17 +68,11 @@ fn reduces_in_blocks_and_warps() {
     let x = Buffer::from(&x);
     let parts = Buffer::<f32>::new(13);
     let total = Buffer::from(&[0.0f32]);
-    module.function("by_tree").launch(13, 256, &[&x.pointer, &parts.pointer, &(n as i32)]).unwrap();
+    module.function("by_tree").launch(13, 256, &[&x.pointer, &parts.pointer, &n]).unwrap();
     assert_eq!(parts.read().iter().sum::<f32>(), sum);
     module
         .function("by_warps")
-        .launch_on(
-            std::ptr::null_mut(),
-            (7, 1, 1),
-            (192, 1, 1),
-            24,
-            &[&x.pointer, &total.pointer, &(n as i32)],
-        )
+        .launch_on(std::ptr::null_mut(), (7, 1, 1), (192, 1, 1), 24, &[&x.pointer, &total.pointer, &n])
         .unwrap();
     assert_eq!(total.read()[0], sum);
 }
