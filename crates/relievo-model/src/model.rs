@@ -261,13 +261,7 @@ mod tests {
 
     #[test]
     fn depth_can_begin_as_a_plane() {
-        let settings = ModelSettings {
-            width: 8,
-            code: 16,
-            encoder_width: 8,
-            initial_depth_scale: 0.0,
-            ..ModelSettings::default()
-        };
+        let settings = ModelSettings { initial_depth_scale: 0.0, ..ModelSettings::tiny() };
         let pictures = Tensor::full([1, 64, 64, 3], 0.25);
         let depth = Model::new(settings, 0).unwrap().predict(&pictures).unwrap().raw_depth;
         assert!(depth.data().iter().all(|&raw| raw == 0.0));
@@ -275,14 +269,7 @@ mod tests {
 
     #[test]
     fn a_dome_is_nearest_in_the_middle() {
-        let settings = ModelSettings {
-            width: 8,
-            code: 16,
-            encoder_width: 8,
-            initial_depth_scale: 0.0,
-            dome: 0.7,
-            ..ModelSettings::default()
-        };
+        let settings = ModelSettings { initial_depth_scale: 0.0, dome: 0.7, ..ModelSettings::tiny() };
         let pictures = Tensor::full([1, 64, 64, 3], 0.25);
         let depth = Model::new(settings, 0).unwrap().predict(&pictures).unwrap().smooth_depth;
         let at = |row: usize, column: usize| depth.data()[row * 64 + column];
@@ -292,8 +279,10 @@ mod tests {
 
     #[test]
     fn pictures_of_another_size_are_refused() {
-        let settings = ModelSettings { width: 8, code: 16, encoder_width: 8, ..ModelSettings::default() };
-        let error = Model::new(settings, 0).unwrap().predict(&Tensor::zeros([1, 32, 64, 3])).unwrap_err();
+        let error = Model::new(ModelSettings::tiny(), 0)
+            .unwrap()
+            .predict(&Tensor::zeros([1, 32, 64, 3]))
+            .unwrap_err();
         assert_eq!(error.to_string(), "the model takes pictures of shape [B,64,64,3], not [1, 32, 64, 3]");
     }
 }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct ModelSettings {
-    /// Height and width of the pictures in pixels: 64, 128 or 256
+    /// Height and width of the pictures in pixels, a power of two from 64 to 1024
     #[arg(long, default_value_t = 64)]
     pub image_size: usize,
     /// Channels at the first level of the depth, albedo and confidence networks, a multiple of 4
@@ -19,7 +19,7 @@ pub struct ModelSettings {
     /// Channels of the code between encoder and decoder of depth and albedo; the confidence network has half
     #[arg(long, default_value_t = 256)]
     pub code: usize,
-    /// Channels at the first level of the light and view networks
+    /// Channels at the first level of the light and view networks, a multiple of 4
     #[arg(long, default_value_t = 32)]
     pub encoder_width: usize,
     /// Nearest canonical depth, in units of the distance of the object
@@ -191,11 +191,14 @@ impl ModelSettings {
         )?;
         for (name, channels) in [("width", self.width), ("encoder-width", self.encoder_width)] {
             rule(
-                channels > 0 && channels.is_multiple_of(4),
-                format!("{name} is {channels}; it must be a multiple of 4 above 0"),
+                (4..=512).contains(&channels) && channels.is_multiple_of(4),
+                format!("{name} is {channels}; it must be a multiple of 4 from 4 to 512"),
             )?;
         }
-        rule(self.code >= 2, format!("code is {}; it must be at least 2", self.code))?;
+        rule(
+            (2..=8192).contains(&self.code),
+            format!("code is {}; it must be a number from 2 to 8192", self.code),
+        )?;
         let (near, far) = (self.min_depth, self.max_depth);
         rule(
             0.2 < near && near < far && far < 5.0,
@@ -264,6 +267,14 @@ impl ModelSettings {
 }
 
 #[cfg(test)]
+impl ModelSettings {
+    /// Networks that are quick to run, and no perceptual loss.
+    pub(crate) fn tiny() -> Self {
+        Self { width: 8, code: 16, encoder_width: 8, perceptual_weight: 0.0, ..Self::default() }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -281,6 +292,13 @@ mod tests {
             settings.check().unwrap_err(),
             "image-size is 65; it must be a power of two from 64 to 1024"
         );
+        for settings in [
+            ModelSettings { width: usize::MAX - 3, ..ModelSettings::default() },
+            ModelSettings { encoder_width: 6, ..ModelSettings::default() },
+            ModelSettings { code: 1, ..ModelSettings::default() },
+        ] {
+            assert!(settings.check().is_err());
+        }
         let settings = ModelSettings { flip_weight: f32::NAN, ..ModelSettings::default() };
         assert!(settings.check().is_err());
     }

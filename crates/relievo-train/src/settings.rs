@@ -20,6 +20,15 @@ use toml::{Table, Value};
 /// The word that stands for the synthetic heads among the sources.
 pub const SYNTHETIC: &str = "synthetic";
 
+/// The beginning of a message about an option.
+const ON_THE_COMMAND_LINE: &str = "on the command line: ";
+
+/// Every epoch is an order of all heads, held in memory.
+const MOST_HEADS: u64 = 10_000_000;
+
+/// More threads than any machine has cores for.
+const MOST_WORKERS: usize = 1024;
+
 /// The settings of a run. The sections of the TOML file are the fields.
 #[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
@@ -287,7 +296,7 @@ impl Settings {
             SettingsError::Senseless { reason, .. } => {
                 let key = reason.split(' ').next().unwrap_or_default();
                 let place = if given.as_ref().is_some_and(|given| has_key(given, key)) {
-                    "on the command line: ".to_owned()
+                    ON_THE_COMMAND_LINE.to_owned()
                 } else {
                     file.as_ref().map_or_else(String::new, |file| file.place(key))
                 };
@@ -303,8 +312,42 @@ impl Settings {
     /// # Errors
     /// With the setting, its value and what it must be.
     pub fn check(&self) -> Result<(), SettingsError> {
-        let problem = self.model.check().and_then(|()| self.data.check()).and_then(|()| self.train.check());
+        let problem = self.check_integers().and_then(|()| self.model.check());
+        let problem = problem.and_then(|()| self.data.check()).and_then(|()| self.train.check());
         problem.map_err(|reason| SettingsError::Senseless { place: String::new(), reason })
+    }
+
+    /// TOML has no integers above 2^63 - 1.
+    fn check_integers(&self) -> Result<(), String> {
+        let Self { data, model, train, .. } = self;
+        for (name, number) in [
+            ("synthetic-seed", data.synthetic_seed),
+            ("synthetic-count", data.synthetic_count),
+            ("workers", data.workers as u64),
+            ("cache", data.cache),
+            ("image-size", model.image_size as u64),
+            ("width", model.width as u64),
+            ("code", model.code as u64),
+            ("encoder-width", model.encoder_width as u64),
+            ("seed", train.seed),
+            ("epochs", train.epochs),
+            ("steps", train.steps),
+            ("batch-size", train.batch_size as u64),
+            ("micro-batch", train.micro_batch as u64),
+            ("warm-up-steps", train.warm_up_steps),
+            ("full-flip-epochs", train.full_flip_epochs),
+            ("log-steps", train.log_steps),
+            ("checkpoint-steps", train.checkpoint_steps),
+            ("keep", train.keep as u64),
+            ("validate-steps", train.validate_steps),
+            ("preview-steps", train.preview_steps),
+            ("preview-pictures", train.preview_pictures as u64),
+        ] {
+            if i64::try_from(number).is_err() {
+                return Err(format!("{name} is {number}; it must be at most {}", i64::MAX));
+            }
+        }
+        Ok(())
     }
 
     /// The settings as a TOML file in which every setting is explained.
@@ -369,14 +412,20 @@ impl DataSettings {
     }
 
     fn check(&self) -> Result<(), String> {
-        whole("synthetic-seed", self.synthetic_seed)?;
-        whole("synthetic-count", self.synthetic_count)?;
-        whole("cache", self.cache)?;
         if self.source.is_empty() {
             return Err("source names nothing; give a folder, a .tar file or the word synthetic".into());
         }
         if self.source.len() > 1 && self.source.iter().any(|source| source == SYNTHETIC) {
             return Err("source names synthetic heads beside other pictures; take one or the other".into());
+        }
+        if self.is_synthetic() && !(1..=MOST_HEADS).contains(&self.synthetic_count) {
+            return Err(format!(
+                "synthetic-count is {}; it must be a number from 1 to {MOST_HEADS}",
+                self.synthetic_count
+            ));
+        }
+        if self.workers > MOST_WORKERS {
+            return Err(format!("workers is {}; it must be at most {MOST_WORKERS}", self.workers));
         }
         let share = self.validation;
         if !(share.is_finite() && share >= 0.0 && (share < 1.0 || share.fract() == 0.0)) {
@@ -390,19 +439,6 @@ impl DataSettings {
 
 impl TrainSettings {
     fn check(&self) -> Result<(), String> {
-        for (name, number) in [
-            ("seed", self.seed),
-            ("epochs", self.epochs),
-            ("steps", self.steps),
-            ("warm-up-steps", self.warm_up_steps),
-            ("full-flip-epochs", self.full_flip_epochs),
-            ("log-steps", self.log_steps),
-            ("checkpoint-steps", self.checkpoint_steps),
-            ("validate-steps", self.validate_steps),
-            ("preview-steps", self.preview_steps),
-        ] {
-            whole(name, number)?;
-        }
         for (name, number) in [
             ("minutes", self.minutes),
             ("learning-rate", self.learning_rate),
@@ -419,8 +455,9 @@ impl TrainSettings {
                 return Err(format!("{name} is {beta}; it must be at least 0 and less than 1"));
             }
         }
-        if !(self.epsilon.is_finite() && self.epsilon > 0.0) {
-            return Err(format!("epsilon is {}; it must be above 0", self.epsilon));
+        // Rounded to zero, it would divide zero by zero.
+        if !(self.epsilon > 0.0 && (self.epsilon as f32).is_normal()) {
+            return Err(format!("epsilon is {}; it must be from 1e-37 to 1e38", self.epsilon));
         }
         for (name, number) in [
             ("batch-size", self.batch_size as u64),
@@ -438,14 +475,6 @@ impl TrainSettings {
     }
 }
 
-/// TOML has no integers above 2^63 - 1.
-fn whole(name: &str, number: u64) -> Result<(), String> {
-    if i64::try_from(number).is_err() {
-        return Err(format!("{name} is {number}; it must be at most {}", i64::MAX));
-    }
-    Ok(())
-}
-
 /// A command that has the options of [`Settings`] and nothing else.
 fn command() -> Command {
     Settings::augment_args(Command::new("settings"))
@@ -458,6 +487,9 @@ fn given_options(settings: &Settings, matches: &ArgMatches) -> Result<Table, Set
     };
     let keep = |table: Table| -> Table { table.into_iter().filter(|(key, _)| given(key)).collect() };
     let mut layer = Table::new();
+    settings
+        .check_integers()
+        .map_err(|reason| SettingsError::Senseless { place: ON_THE_COMMAND_LINE.into(), reason })?;
     for (key, value) in settings.table()? {
         match value {
             Value::Table(section) => {
@@ -611,6 +643,10 @@ mod tests {
         assert!(message.ends_with("run.toml, line 3: batch-size is 0; it must be at least 1"), "{message}");
         let message = refusal(None, &["--image-size", "65"]);
         assert!(message.starts_with("on the command line: image-size is 65"), "{message}");
+        for option in ["seed", "batch-size", "width"] {
+            let message = refusal(None, &[&format!("--{option}"), "18446744073709551615"]);
+            assert!(message.starts_with(&format!("on the command line: {option} is 1844")), "{message}");
+        }
         let message = refusal(Some("preset = \"car\"\n"), &["--preset", "cat"]);
         assert!(message.contains("the preset car and the command line from cat"), "{message}");
         let missing = Settings::layered(Some(Path::new("/nowhere/run.toml")), None).unwrap_err().to_string();
@@ -624,6 +660,10 @@ mod tests {
             ["--learning-rate", "NaN"],
             ["--beta2", "1"],
             ["--epochs", "0"],
+            ["--epsilon", "1e-60"],
+            ["--synthetic-count", "0"],
+            ["--synthetic-count", "9000000000000000000"],
+            ["--workers", "100000000"],
             ["--seed", "18446744073709551615"],
             ["synthetic", "faces"],
         ] {
