@@ -247,19 +247,11 @@ impl Checkpoint {
 
 #[cfg(test)]
 mod tests {
-    use relievo_model::ModelSettings;
-
     use super::*;
+    use crate::tiny;
 
     fn small() -> (Model, Moments, Progress) {
-        let settings = ModelSettings {
-            width: 8,
-            code: 16,
-            encoder_width: 8,
-            perceptual_weight: 0.0,
-            ..ModelSettings::default()
-        };
-        let model = Model::new(settings, 5).unwrap();
+        let model = Model::new(tiny(), 5).unwrap();
         let mut moments = Moments::zeros(&model);
         for (number, tensor) in moments.mean.iter_mut().chain(&mut moments.square).enumerate() {
             tensor.data_mut().fill(number as f32);

@@ -286,20 +286,13 @@ fn score_batch(
 
 #[cfg(test)]
 mod tests {
-    use relievo_model::ModelSettings;
     use relievo_synth::Heads;
 
     use super::*;
+    use crate::tiny;
 
     fn model() -> Model {
-        let settings = ModelSettings {
-            width: 8,
-            code: 16,
-            encoder_width: 8,
-            perceptual_weight: 0.0,
-            ..ModelSettings::default()
-        };
-        Model::new(settings, 1).unwrap()
+        Model::new(tiny(), 1).unwrap()
     }
 
     fn heads(count: u64) -> Arc<dyn Source> {

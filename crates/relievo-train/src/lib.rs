@@ -23,3 +23,15 @@ pub use folder::{FolderError, RunFolder};
 pub use preview::sheet as preview_sheet;
 pub use settings::{DataSettings, SYNTHETIC, Settings, SettingsError, TrainSettings};
 pub use trainer::{LastSaved, Outcome, TrainError, Trainer};
+
+/// A model for tests that is quick to run.
+#[cfg(test)]
+fn tiny() -> relievo_model::ModelSettings {
+    relievo_model::ModelSettings {
+        width: 8,
+        code: 16,
+        encoder_width: 8,
+        perceptual_weight: 0.0,
+        ..relievo_model::ModelSettings::default()
+    }
+}

@@ -130,20 +130,13 @@ fn named(losses: &Losses) -> [(&'static str, f32); 6] {
 
 #[cfg(test)]
 mod tests {
-    use relievo_model::ModelSettings;
     use relievo_tensor::Random;
 
     use super::*;
+    use crate::tiny;
 
     fn model() -> Model {
-        let settings = ModelSettings {
-            width: 8,
-            code: 16,
-            encoder_width: 8,
-            perceptual_weight: 0.0,
-            ..ModelSettings::default()
-        };
-        Model::new(settings, 1).unwrap()
+        Model::new(tiny(), 1).unwrap()
     }
 
     /// `count` times the same picture.

@@ -3,11 +3,11 @@
 use std::fs;
 
 use relievo_data::{Picture, Sample, SampleError};
-use relievo_model::ModelSettings;
 use relievo_tensor::Random;
 
 use super::*;
 use crate::settings::{DataSettings, TrainSettings};
+use crate::tiny;
 
 /// So many pictures of noise, with names; the one of the second number cannot be read.
 struct Noise(u64, u64);
@@ -36,13 +36,7 @@ impl Source for Noise {
 /// Two epochs of four steps.
 fn settings() -> Settings {
     Settings {
-        model: ModelSettings {
-            width: 8,
-            code: 16,
-            encoder_width: 8,
-            perceptual_weight: 0.0,
-            ..ModelSettings::default()
-        },
+        model: tiny(),
         data: DataSettings { validation: 2.0, ..DataSettings::default() },
         train: TrainSettings {
             epochs: 2,
