@@ -80,6 +80,20 @@ pub enum OpenError {
     },
 }
 
+impl OpenError {
+    /// Tells what is wrong with a shard from what is wrong with the machine (no permission, no room to unpack).
+    fn shard(path: &Path, source: io::Error) -> Self {
+        let path = path.to_owned();
+        match source.kind() {
+            io::ErrorKind::UnexpectedEof
+            | io::ErrorKind::InvalidData
+            | io::ErrorKind::InvalidInput
+            | io::ErrorKind::Other => Self::DamagedShard { path, source },
+            _ => Self::Unreadable { path, source },
+        }
+    }
+}
+
 impl Pictures {
     /// Finds the pictures below the given folders, in the given shards, and the given files themselves (which may
     /// have any extension).
@@ -214,7 +228,7 @@ impl Search {
             // A link that leads nowhere is not a picture; it has no metadata.
             match fs::metadata(&child) {
                 Ok(metadata) if metadata.is_dir() => self.folder(&child, &name)?,
-                Ok(_) if is_shard(&name) => self.shard(&child, &name)?,
+                Ok(metadata) if metadata.is_file() && is_shard(&name) => self.shard(&child, &name)?,
                 Ok(metadata) if metadata.is_file() && is_picture(&name) => {
                     self.entries.push(Entry { name, place: Place::File(child) });
                 }
@@ -225,13 +239,7 @@ impl Search {
     }
 
     fn shard(&mut self, path: &Path, name: &str) -> Result<(), OpenError> {
-        let (shard, members) = Shard::open(path).map_err(|source| {
-            let path = path.to_owned();
-            match source.kind() {
-                io::ErrorKind::PermissionDenied => OpenError::Unreadable { path, source },
-                _ => OpenError::DamagedShard { path, source },
-            }
-        })?;
+        let (shard, members) = Shard::open(path).map_err(|source| OpenError::shard(path, source))?;
         let number = self.shards.len();
         self.shards.push((path.to_owned(), shard));
         for member in members {
@@ -257,4 +265,16 @@ fn is_picture(name: &str) -> bool {
 fn is_shard(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     SHARDS.iter().any(|extension| name.ends_with(extension))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_no_fault_of_the_shard() {
+        let message = |kind: io::ErrorKind| OpenError::shard(Path::new("a.tar.gz"), kind.into()).to_string();
+        assert!(message(io::ErrorKind::StorageFull).starts_with("cannot read a.tar.gz: "));
+        assert!(message(io::ErrorKind::UnexpectedEof).starts_with("the shard a.tar.gz is damaged"));
+    }
 }
