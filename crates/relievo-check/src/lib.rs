@@ -1,3 +1,3 @@
-//! Reference tensors, finite differences, fuzzing, benchmarks (never published).
+//! Reference tensors and how ours are compared with them. The tests that need several crates stand in `tests/`.
 
 pub mod golden;
