@@ -4,12 +4,14 @@
 //! depth, albedo, light and viewpoint and puts them together again; [`Model::losses`] does so twice, the second time
 //! from the mirrored depth and albedo, and compares both with the picture.
 
+mod compute;
 mod losses;
 mod model;
 mod prediction;
 mod settings;
 mod weights;
 
+pub use compute::{ComputeSettings, DeviceChoice, Precision};
 pub use losses::{Differentiated, LossTerms, Losses};
 pub use model::{Model, ModelError, Outputs};
 pub use prediction::Prediction;

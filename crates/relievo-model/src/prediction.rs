@@ -115,7 +115,8 @@ impl Model {
             }
             LightModel::ShadingMap => {
                 let map = reshape(&outputs.light, [batch, size, size])?;
-                let shading = weighted_sum(&[(1.0, &map), (1.0, &Tensor::full_on(map.device(), map.shape(), 1.0)?)])?;
+                let shading =
+                    weighted_sum(&[(1.0, &map), (1.0, &Tensor::full_on(map.device(), map.shape(), 1.0)?)])?;
                 // The map alone: no ambient light, and a diffuse light of strength one from the front.
                 let frontal = [0.0, 1.0, 0.0, 0.0, 1.0].repeat(batch);
                 let light = self.constant("frontal light", batch, || {

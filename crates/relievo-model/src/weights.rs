@@ -81,7 +81,8 @@ impl Model {
             let bytes = little_endian(tensor.to_device(Device::Cpu)?.data());
             views.push((info.name.clone(), OwnedView { bytes, shape: tensor.shape().to_vec() }));
         }
-        Ok(safetensors::serialize(views, Some(metadata)).expect("parameters have distinct names and whole bytes"))
+        Ok(safetensors::serialize(views, Some(metadata))
+            .expect("parameters have distinct names and whole bytes"))
     }
 
     /// A model from what [`Model::to_safetensors`] wrote. `origin` (a path, say) begins every error message.

@@ -23,7 +23,7 @@ pub enum Device {
 impl Device {
     /// The first GPU if it can be used, else the CPU.
     pub fn best() -> Self {
-        if cuda::name(0).is_ok() { Self::Cuda(0) } else { Self::Cpu }
+        if cuda::check(0).is_ok() { Self::Cuda(0) } else { Self::Cpu }
     }
 }
 

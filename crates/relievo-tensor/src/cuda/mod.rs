@@ -180,6 +180,16 @@ pub fn name(ordinal: usize) -> Result<String> {
     Ok(format!("{} (compute capability {}.{})", gpu.name, gpu.capability.0, gpu.capability.1))
 }
 
+/// Whether a GPU can be used: it is there, and so are the libraries.
+///
+/// # Errors
+/// What is missing, and what to install.
+pub fn check(ordinal: usize) -> Result<()> {
+    Gpu::get(ordinal)?;
+    libraries::need_nvrtc(ordinal)?;
+    libraries::need_cudnn(ordinal)
+}
+
 /// Waits until the work queued on a GPU is done.
 ///
 /// # Errors

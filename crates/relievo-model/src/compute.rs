@@ -1,0 +1,128 @@
+//! Where a model computes, and how precisely.
+
+use std::fmt;
+use std::str::FromStr;
+
+use clap::ValueEnum;
+use relievo_tensor::{DataType, Device, Error, cuda};
+use serde::{Deserialize, Serialize};
+
+use crate::model::{Model, ModelError};
+
+/// The settings of where and how to compute. They change how long it takes and the last digits, not what is computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::Args, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct ComputeSettings {
+    /// Where to compute: cpu, cuda:0, cuda:1, ..., or auto: the first GPU if it can be used, else the CPU
+    #[arg(long, default_value_t = DeviceChoice::Auto)]
+    pub device: DeviceChoice,
+    /// How a GPU computes the networks; a CPU always takes f32
+    #[arg(long, value_enum, default_value_t = Precision::Bf16)]
+    pub precision: Precision,
+    /// Give the same bits in every run on a GPU, as a CPU does anyway
+    #[arg(long, action = clap::ArgAction::Set, default_value_t = false)]
+    pub deterministic: bool,
+}
+
+/// A device, or the choice of one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum DeviceChoice {
+    /// The first GPU if it can be used, else the CPU.
+    #[default]
+    Auto,
+    /// This one.
+    Only(Device),
+}
+
+/// How a GPU computes the networks. Geometry, losses and the optimiser are f32 in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Precision {
+    /// Stores activations as bf16 and adds up in f32
+    #[default]
+    Bf16,
+    /// Stores f32, multiplies with 10 bits of mantissa
+    Tf32,
+    /// Stores and multiplies f32
+    F32,
+}
+
+impl fmt::Display for DeviceChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => write!(f, "auto"),
+            Self::Only(device) => write!(f, "{device}"),
+        }
+    }
+}
+
+impl FromStr for DeviceChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "auto" {
+            return Ok(Self::Auto);
+        }
+        text.parse().map(Self::Only).map_err(|_| format!("{text} is none of auto, cpu, cuda:0, cuda:1, ..."))
+    }
+}
+
+impl TryFrom<String> for DeviceChoice {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<DeviceChoice> for String {
+    fn from(choice: DeviceChoice) -> Self {
+        choice.to_string()
+    }
+}
+
+impl ComputeSettings {
+    /// The device chosen.
+    ///
+    /// # Errors
+    /// If one was asked for that cannot be used.
+    pub fn device(&self) -> Result<Device, Error> {
+        match self.device {
+            DeviceChoice::Auto => Ok(Device::best()),
+            DeviceChoice::Only(Device::Cpu) => Ok(Device::Cpu),
+            DeviceChoice::Only(Device::Cuda(ordinal)) => {
+                cuda::check(ordinal)?;
+                Ok(Device::Cuda(ordinal))
+            }
+        }
+    }
+
+    /// Moves the model to the device chosen, in the precision chosen. Precision within f32 and determinism are set for
+    /// the whole program.
+    ///
+    /// # Errors
+    /// If the device cannot be used or is out of memory.
+    pub fn place(&self, model: &mut Model) -> Result<Device, ModelError> {
+        let device = self.device()?;
+        cuda::allow_tf32(self.precision != Precision::F32);
+        cuda::set_deterministic(self.deterministic);
+        let is_half = self.precision == Precision::Bf16 && device != Device::Cpu;
+        model.to_device(device, if is_half { DataType::Bf16 } else { DataType::F32 })?;
+        Ok(device)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_are_chosen_by_name() {
+        for name in ["auto", "cpu", "cuda:0", "cuda:3"] {
+            assert_eq!(name.parse::<DeviceChoice>().unwrap().to_string(), name);
+        }
+        let refusal = "gpu".parse::<DeviceChoice>().unwrap_err();
+        assert_eq!(refusal, "gpu is none of auto, cpu, cuda:0, cuda:1, ...");
+    }
+}
