@@ -4,9 +4,10 @@
 use relievo_tensor::cuda::{Feed, Graph};
 use relievo_tensor::differences::{assert_devices_agree, random_multiples, random_tensor};
 use relievo_tensor::ops::{
-    Activation, ConvParams, activate, cast, conv_transpose2d, conv2d, group_norm, weighted_sum,
+    Activation, AdamStep, ConvParams, Culprit, DeviceAdam, activate, cast, conv_transpose2d, conv2d, dot,
+    group_norm, reshape, scale_all, scale_columns, smoothness, squared_norm, weighted_sum,
 };
-use relievo_tensor::{DataType, Device, Result, Tensor};
+use relievo_tensor::{DataType, Device, Error, Result, Tensor};
 
 /// Runs the comparison in both types.
 fn agree(inputs: &[Tensor], operation: impl Fn(&[Tensor], DataType) -> Result<Tensor>) {
@@ -34,7 +35,7 @@ fn tensors_go_there_and_back() {
 #[test]
 fn bf16_is_the_nearest_with_ties_to_even() {
     let Some(ordinal) = relievo_cuda_emulator::test_gpu() else { return };
-    let x = [1.0, 1.003_906_25, 1.011_718_75, -3.0e-39, f32::INFINITY, 3.4e38, f32::NAN];
+    let x = [1.0, 1.0 + 1.0 / 256.0, 1.0 + 3.0 / 256.0, -3.0e-39, f32::INFINITY, 3.4e38, f32::NAN];
     let x = Tensor::new(&x, [7]).unwrap().to_device(Device::Cuda(ordinal)).unwrap();
     let y = cast(&x, DataType::Bf16).unwrap().to_device(Device::Cpu).unwrap();
     assert_eq!(y.data()[..3], [1.0, 1.0, 1.015_625]);
@@ -155,4 +156,175 @@ fn group_normalisations() {
     assert_devices_agree(Device::Cuda(ordinal), DataType::F32, 1e-5, &inputs, |x, _| {
         group_norm(&x[0], &x[1], &x[2], 3, 1e-5, Activation::Identity)
     });
+}
+
+#[test]
+fn small_operations() {
+    agree(&[random_tensor(1, [7, 3])], |x, real| reshape(&cast(&x[0], real)?, [3, 7, 1]));
+    for count in [1, 5, 300] {
+        let weights = random_tensor(2, [count]);
+        agree(&[random_tensor(1, [count])], |x, real| dot(&cast(&x[0], real)?, weights.data()));
+    }
+    for columns in [1, 6, 300] {
+        let factors = random_tensor(2, [columns]);
+        agree(&[random_tensor(1, [9, columns])], |x, real| {
+            scale_columns(&cast(&x[0], real)?, factors.data())
+        });
+    }
+    let Some(ordinal) = relievo_cuda_emulator::test_gpu() else { return };
+    let there = random_tensor(1, [2, 3]).to_device(Device::Cuda(ordinal)).unwrap();
+    for refused in [reshape(&there, [5]), dot(&there, &[1.0]), scale_columns(&there, &[1.0, 2.0])] {
+        assert!(matches!(refused, Err(Error::Shape { .. })));
+    }
+}
+
+#[test]
+fn smoothness_of_depth() {
+    // Few different depths: some differences are zero, and bf16 has them all.
+    for shape in [[2, 5, 7], [3, 40, 50], [1, 1, 6], [3, 4, 1], [2, 1, 1]] {
+        agree(&[random_multiples(1, shape, 3)], |x, real| smoothness(&cast(&x[0], real)?, 0.2));
+    }
+}
+
+/// Parameters of Adam's tests: more than go with one launch, one larger than a block, one without elements.
+fn parameters(seed: u64) -> Vec<Tensor> {
+    let lengths = (0..70).map(|i| match i {
+        3 => 40_003,
+        9 => 0,
+        _ => 1 + 37 * i % 101,
+    });
+    (0..).zip(lengths).map(|(i, length)| random_tensor(1000 * seed + i, [length])).collect()
+}
+
+fn sent(tensors: &[Tensor], device: Device) -> Vec<Tensor> {
+    tensors.iter().map(|tensor| tensor.to_device(device).unwrap()).collect()
+}
+
+fn rule(step: u64) -> AdamStep {
+    AdamStep { learning_rate: 1e-2 / step as f64, weight_decay: 5e-4, step, ..AdamStep::default() }
+}
+
+#[track_caller]
+fn assert_same_bits(there: &[Tensor], here: &[Tensor]) {
+    for (there, here) in there.iter().zip(here) {
+        assert_eq!(there.to_device(Device::Cpu).unwrap().data(), here.data());
+    }
+}
+
+#[test]
+fn adam_directed_by_the_host() {
+    let Some(ordinal) = relievo_cuda_emulator::test_gpu() else { return };
+    let device = Device::Cuda(ordinal);
+    let mut here = [parameters(0), parameters(0), parameters(0)];
+    here[1..].iter_mut().flatten().for_each(|moment| moment.data_mut().fill(0.0));
+    let mut there = here.each_ref().map(|tensors| sent(tensors, device));
+    for step in 1..=3 {
+        let mut gradients = [parameters(step), sent(&parameters(step), device)];
+        let norms = gradients.each_ref().map(|gradients| squared_norm(gradients).unwrap());
+        assert!((norms[0] / norms[1] - 1.0).abs() < 1e-13, "{norms:?}");
+        // One of them in bf16.
+        gradients[1][4] = cast(&gradients[1][4], DataType::Bf16).unwrap();
+        gradients.iter_mut().for_each(|gradients| scale_all(gradients, 0.5).unwrap());
+        gradients[0][4] = gradients[1][4].to_device(Device::Cpu).unwrap();
+        assert_same_bits(&gradients[1], &gradients[0]);
+        for ([p, m, v], gradients) in [&mut here, &mut there].into_iter().zip(&gradients) {
+            rule(step).apply(p, gradients, m, v).unwrap();
+        }
+    }
+    // To the last bit, since every operation is rounded as on the CPU.
+    for (there, here) in there.iter().zip(&here) {
+        assert_same_bits(there, here);
+    }
+    let [p, m, v] = &mut there;
+    assert!(rule(1).apply(p, &parameters(1), m, v).unwrap_err().to_string().contains("on cuda:0 and on cpu"));
+    let mut gradients = sent(&parameters(1), device);
+    scale_all(&mut gradients[69..], f32::INFINITY).unwrap();
+    assert_eq!(squared_norm(&gradients).unwrap(), f64::INFINITY);
+    scale_all(&mut gradients[3..4], f32::NAN).unwrap();
+    assert!(squared_norm(&gradients).unwrap().is_nan());
+    assert_eq!(squared_norm(&[]).unwrap(), 0.0);
+}
+
+/// What the host does with a gradient that is too long, and the step.
+fn clipped_step([p, m, v]: &mut [Vec<Tensor>; 3], mut gradients: Vec<Tensor>, clip: f64, step: u64) -> f64 {
+    let norm = squared_norm(&gradients).unwrap().sqrt();
+    if norm > clip {
+        scale_all(&mut gradients, (clip / norm) as f32).unwrap();
+    }
+    rule(step).apply(p, &gradients, m, v).unwrap();
+    norm
+}
+
+#[test]
+fn adam_by_itself_in_a_graph() {
+    let Some(ordinal) = relievo_cuda_emulator::test_gpu() else { return };
+    let device = Device::Cuda(ordinal);
+    let mut here = [parameters(0), parameters(0), parameters(0)];
+    here[1..].iter_mut().flatten().for_each(|moment| moment.data_mut().fill(0.0));
+    let [mut p, mut m, mut v] = here.each_ref().map(|tensors| sent(tensors, device));
+    let mut gradients = sent(&parameters(1), device);
+    let mut loss = Tensor::scalar(1.0).to_device(device).unwrap();
+    // Between the norms of gradients scaled by 1 and by 0.5.
+    let clip = 0.75 * squared_norm(&parameters(1)).unwrap().sqrt();
+    let mut adam = DeviceAdam::new(device, clip).unwrap();
+    assert!(adam.step(&mut p, &gradients, &mut m, &mut v, &loss).is_err(), "not prepared");
+
+    adam.prepare(&rule(1)).unwrap();
+    adam.step(&mut p, &gradients, &mut m, &mut v, &loss).unwrap();
+    let norm = clipped_step(&mut here, parameters(1), clip, 1);
+    let state = adam.state().unwrap();
+    assert!((state.gradient_norm / norm - 1.0).abs() < 1e-13 && norm > clip);
+    assert_eq!((state.taken, state.stopped), (1, None));
+
+    let shared = p[5].clone();
+    let error = adam.step(&mut p, &gradients, &mut m, &mut v, &loss).unwrap_err().to_string();
+    assert!(error.contains("parameter 5 or a moment of it shares"), "{error}");
+    drop(shared);
+
+    let captured = Graph::capture(ordinal, || adam.step(&mut p, &gradients, &mut m, &mut v, &loss));
+    let mut graph = captured.unwrap();
+    assert_eq!(adam.state().unwrap().taken, 1);
+    for step in 2..=5 {
+        let mut new = parameters(step);
+        if step % 2 == 0 {
+            scale_all(&mut new, 0.5).unwrap();
+        }
+        for (gradient, new) in gradients.iter_mut().zip(&new) {
+            gradient.copy_from(new).unwrap();
+        }
+        adam.prepare(&rule(step)).unwrap();
+        graph.replay().unwrap();
+        let norm = clipped_step(&mut here, new, clip, step);
+        let state = adam.state().unwrap();
+        assert!((state.gradient_norm / norm - 1.0).abs() < 1e-13);
+        assert_eq!((state.taken, state.stopped, norm > clip), (step, None, step % 2 == 1));
+    }
+    assert_same_bits(&p, &here[0]);
+    assert_same_bits(&m, &here[1]);
+    assert_same_bits(&v, &here[2]);
+
+    // From the first number that is not finite on, nothing changes.
+    let mut broken = parameters(6)[66].clone();
+    broken.data_mut()[0] = f32::NAN;
+    gradients[66].copy_from(&broken).unwrap();
+    for step in 6..9 {
+        adam.prepare(&rule(step)).unwrap();
+        graph.replay().unwrap();
+        gradients[66].copy_from(&parameters(6)[66]).unwrap();
+        let state = adam.state().unwrap();
+        assert_eq!((state.taken, state.stopped), (5, Some(Culprit::Gradient(66))));
+        assert!(state.gradient_norm.is_nan());
+    }
+    assert_same_bits(&p, &here[0]);
+    assert_same_bits(&m, &here[1]);
+    assert_same_bits(&v, &here[2]);
+
+    let mut adam = DeviceAdam::new(device, 0.0).unwrap();
+    adam.prepare(&rule(1)).unwrap();
+    loss.copy_from(&Tensor::scalar(f32::INFINITY)).unwrap();
+    adam.step(&mut p, &gradients, &mut m, &mut v, &loss).unwrap();
+    let state = adam.state().unwrap();
+    assert_eq!((state.taken, state.stopped), (0, Some(Culprit::Loss)));
+    assert!(state.gradient_norm.is_finite());
+    assert_same_bits(&p, &here[0]);
 }

@@ -614,7 +614,7 @@ impl<'a> Session<'a> {
         trainer.progress.seconds = seconds;
         let saved = trainer.last_saved();
         let failed = |source| TrainError::Write { source, saved: saved.clone() };
-        if !squared_norm(trainer.model.parameters()).is_finite() {
+        if !squared_norm(trainer.model.parameters()).map_err(ModelError::from)?.is_finite() {
             let what = "a parameter is not finite after the last step".to_owned();
             return Err(TrainError::NonFinite { step: step + 1, what, pictures: Vec::new(), saved });
         }

@@ -24,11 +24,21 @@ use crate::cuda::Kernels;
 /// All files of kernels of this crate: for a test that compiles them.
 #[doc(hidden)]
 pub fn kernels() -> Vec<&'static Kernels> {
-    vec![&activation::KERNELS, &cast::KERNELS, &conv2d::KERNELS, &sum::KERNELS]
+    vec![
+        &activation::KERNELS,
+        &adam::KERNELS,
+        &cast::KERNELS,
+        &conv2d::KERNELS,
+        &dot::KERNELS,
+        &group_norm::KERNELS,
+        &scale_columns::KERNELS,
+        &smoothness::KERNELS,
+        &sum::KERNELS,
+    ]
 }
 
 pub use activation::{Activation, activate};
-pub use adam::{AdamStep, scale_all, squared_norm};
+pub use adam::{AdamStep, Culprit, DeviceAdam, DeviceAdamState, scale_all, squared_norm};
 pub use cast::cast;
 pub use conv2d::{Conv2dGeometry, ConvParams, Epilogue, conv_transpose2d, conv2d};
 pub use dot::dot;

@@ -2,42 +2,12 @@
 
 use rayon::prelude::*;
 
-use super::AdamStep;
+use super::Scalars;
 use crate::ops::reduce;
 use crate::ops::vectorised::vectorised;
 
 /// Elements a thread takes at a time. Fixed, so that sums do not depend on the threads.
 const BLOCK: usize = 16_384;
-
-/// The numbers of a step as they meet the elements: computed in f64, rounded once.
-pub struct Scalars {
-    weight_decay: f32,
-    one_minus_beta1: f32,
-    beta2: f32,
-    one_minus_beta2: f32,
-    epsilon: f32,
-    /// Minus learning rate / (1 - beta1^step).
-    minus_step_size: f32,
-    /// sqrt(1 - beta2^step).
-    root_of_correction2: f32,
-}
-
-impl Scalars {
-    /// Those of a step.
-    pub fn new(rule: &AdamStep) -> Self {
-        let [beta1, beta2] = rule.betas;
-        let correction = |beta: f64| 1.0 - beta.powf(rule.step as f64);
-        Self {
-            weight_decay: rule.weight_decay as f32,
-            one_minus_beta1: (1.0 - beta1) as f32,
-            beta2: beta2 as f32,
-            one_minus_beta2: (1.0 - beta2) as f32,
-            epsilon: rule.epsilon as f32,
-            minus_step_size: (-rule.learning_rate / correction(beta1)) as f32,
-            root_of_correction2: correction(beta2).sqrt() as f32,
-        }
-    }
-}
 
 /// Moves one tensor's parameters.
 pub fn update(scalars: &Scalars, parameter: &mut [f32], gradient: &[f32], [first, second]: [&mut [f32]; 2]) {

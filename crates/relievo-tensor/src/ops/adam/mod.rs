@@ -2,12 +2,19 @@
 //!
 //! These change tensors in place and are not recorded. A tensor that shares its buffer with another is copied first
 //! (see [`Tensor::data_mut`]): drop the tape's variables before the step.
+//!
+//! [`AdamStep`] is a step that the host directs, on any device. [`DeviceAdam`] is one that a GPU takes by itself, to be
+//! captured in a graph.
 
 mod cpu;
+mod cuda;
+
+pub(crate) use cuda::KERNELS;
+pub use cuda::{Culprit, DeviceAdam, DeviceAdamState};
 
 use rayon::prelude::*;
 
-use crate::{Error, Result, Tensor};
+use crate::{DataType, Device, Error, Result, Tensor};
 
 /// One step of Adam. The numbers are f64 because PyTorch's are: 1 - 0.9 is to be rounded once.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -38,7 +45,8 @@ impl AdamStep {
     /// `torch.optim.Adam` rounds.
     ///
     /// # Errors
-    /// If the four lists do not have the same lengths and shapes, or the step is zero; then nothing was changed.
+    /// If the four lists do not have the same lengths and shapes, or the step is zero, or they are not on one device,
+    /// with f32 for all but gradients; then nothing was changed. If a GPU fails.
     pub fn apply(
         &self,
         parameters: &mut [Tensor],
@@ -46,21 +54,11 @@ impl AdamStep {
         first: &mut [Tensor],
         second: &mut [Tensor],
     ) -> Result<()> {
-        let lengths = [parameters.len(), gradients.len(), first.len(), second.len()];
-        if self.step == 0 || lengths.iter().any(|length| *length != parameters.len()) {
-            let detail = format!("step {} with lists of {lengths:?} tensors", self.step);
-            return Err(Error::shape("adam", detail));
+        let device = self.check(parameters, gradients, [first, second])?;
+        if device != Device::Cpu {
+            return cuda::apply(self, device, parameters, gradients, [first, second]);
         }
-        for (index, parameter) in parameters.iter().enumerate() {
-            let shape = parameter.shape();
-            let others = [gradients[index].shape(), first[index].shape(), second[index].shape()];
-            if others.iter().any(|other| *other != shape) {
-                let detail =
-                    format!("parameter {index} has the shape {shape}, its gradient and moments {others:?}");
-                return Err(Error::shape("adam", detail));
-            }
-        }
-        let scalars = cpu::Scalars::new(self);
+        let scalars = Scalars::new(self);
         let moments = first.par_iter_mut().zip(second.par_iter_mut());
         let parameters = parameters.par_iter_mut().zip(gradients.par_iter());
         parameters.zip(moments).for_each(|((parameter, gradient), (first, second))| {
@@ -69,16 +67,112 @@ impl AdamStep {
         });
         Ok(())
     }
+
+    /// The device that all tensors are on.
+    fn check(
+        &self,
+        parameters: &[Tensor],
+        gradients: &[Tensor],
+        [first, second]: [&[Tensor]; 2],
+    ) -> Result<Device> {
+        let lengths = [parameters.len(), gradients.len(), first.len(), second.len()];
+        if self.step == 0 || lengths.iter().any(|length| *length != parameters.len()) {
+            let detail = format!("step {} with lists of {lengths:?} tensors", self.step);
+            return Err(Error::shape("adam", detail));
+        }
+        check_tensors(parameters, gradients, [first, second])
+    }
 }
 
-/// The sum of the squares of all elements. It is finite if and only if they all are.
-pub fn squared_norm(tensors: &[Tensor]) -> f64 {
-    tensors.iter().map(|tensor| cpu::sum_of_squares(tensor.data())).sum()
+/// Whether lists of one length fit each other; the device they are on.
+fn check_tensors(
+    parameters: &[Tensor],
+    gradients: &[Tensor],
+    [first, second]: [&[Tensor]; 2],
+) -> Result<Device> {
+    for (index, parameter) in parameters.iter().enumerate() {
+        let shape = parameter.shape();
+        let others = [gradients[index].shape(), first[index].shape(), second[index].shape()];
+        if others.iter().any(|other| *other != shape) {
+            let detail =
+                format!("parameter {index} has the shape {shape}, its gradient and moments {others:?}");
+            return Err(Error::shape("adam", detail));
+        }
+        if [parameter, &first[index], &second[index]].iter().any(|x| x.data_type() != DataType::F32) {
+            return Err(Error::shape("adam", format!("parameter {index} or a moment of it is not f32")));
+        }
+    }
+    let lists = [parameters, gradients, first, second];
+    common_device("adam", lists.into_iter().flatten())
+}
+
+/// The one device of all tensors; the CPU if there are none.
+fn common_device<'a>(what: &'static str, tensors: impl Iterator<Item = &'a Tensor>) -> Result<Device> {
+    let mut devices = tensors.map(Tensor::device);
+    let first = devices.next().unwrap_or_default();
+    match devices.find(|device| *device != first) {
+        None => Ok(first),
+        Some(other) => {
+            Err(Error::Device { device: first, detail: format!("{what}: tensors on {first} and on {other}") })
+        }
+    }
+}
+
+/// The numbers of a step as they meet the elements: computed in f64, rounded once. The kernels read them in this
+/// order.
+#[repr(C)]
+struct Scalars {
+    weight_decay: f32,
+    one_minus_beta1: f32,
+    beta2: f32,
+    one_minus_beta2: f32,
+    epsilon: f32,
+    /// Minus learning rate / (1 - beta1^step).
+    minus_step_size: f32,
+    /// sqrt(1 - beta2^step).
+    root_of_correction2: f32,
+}
+
+impl Scalars {
+    /// Those of a step.
+    fn new(rule: &AdamStep) -> Self {
+        let [beta1, beta2] = rule.betas;
+        let correction = |beta: f64| 1.0 - beta.powf(rule.step as f64);
+        Self {
+            weight_decay: rule.weight_decay as f32,
+            one_minus_beta1: (1.0 - beta1) as f32,
+            beta2: beta2 as f32,
+            one_minus_beta2: (1.0 - beta2) as f32,
+            epsilon: rule.epsilon as f32,
+            minus_step_size: (-rule.learning_rate / correction(beta1)) as f32,
+            root_of_correction2: correction(beta2).sqrt() as f32,
+        }
+    }
+}
+
+/// The sum of the squares of all elements. It is finite if and only if they all are. Waits for a GPU.
+///
+/// # Errors
+/// If the tensors are not on one device, or a GPU fails.
+pub fn squared_norm(tensors: &[Tensor]) -> Result<f64> {
+    match common_device("squared norm", tensors.iter())? {
+        Device::Cpu => Ok(tensors.iter().map(|tensor| cpu::sum_of_squares(tensor.data())).sum()),
+        device => cuda::squared_norm(device, tensors),
+    }
 }
 
 /// Multiplies every element by `factor`.
-pub fn scale_all(tensors: &mut [Tensor], factor: f32) {
-    tensors.par_iter_mut().for_each(|tensor| cpu::scale(tensor.data_mut(), factor));
+///
+/// # Errors
+/// If the tensors are not on one device, or a GPU fails.
+pub fn scale_all(tensors: &mut [Tensor], factor: f32) -> Result<()> {
+    match common_device("scale", tensors.iter())? {
+        Device::Cpu => {
+            tensors.par_iter_mut().for_each(|tensor| cpu::scale(tensor.data_mut(), factor));
+            Ok(())
+        }
+        device => cuda::scale_all(device, tensors, factor),
+    }
 }
 
 #[cfg(test)]
@@ -150,19 +244,19 @@ mod tests {
     fn norms_and_scales() {
         let mut tensors = [random_tensor(1, [100_003]), random_tensor(2, [3, 7])];
         let exact: f64 = tensors.iter().flat_map(|t| t.data()).map(|x| f64::from(*x).powi(2)).sum();
-        assert!((squared_norm(&tensors) / exact - 1.0).abs() < 1e-12);
+        assert!((squared_norm(&tensors).unwrap() / exact - 1.0).abs() < 1e-12);
         assert_independent_of_threads(|| {
-            let norm = squared_norm(&tensors).to_bits();
+            let norm = squared_norm(&tensors).unwrap().to_bits();
             vec![Tensor::new(&[(norm >> 32) as u32, norm as u32].map(f32::from_bits), [2]).unwrap()]
         });
         let before = tensors[1].data().to_vec();
-        scale_all(&mut tensors, 0.5);
+        scale_all(&mut tensors, 0.5).unwrap();
         assert!(tensors[1].data().iter().zip(&before).all(|(after, before)| *after == 0.5 * before));
         tensors[1].data_mut()[20] = f32::INFINITY;
-        assert_eq!(squared_norm(&tensors), f64::INFINITY);
+        assert_eq!(squared_norm(&tensors).unwrap(), f64::INFINITY);
         tensors[0].data_mut()[70_000] = f32::NAN;
-        assert!(squared_norm(&tensors).is_nan());
-        assert!(squared_norm(&[Tensor::full([4], f32::MAX)]).is_finite());
+        assert!(squared_norm(&tensors).unwrap().is_nan());
+        assert!(squared_norm(&[Tensor::full([4], f32::MAX)]).unwrap().is_finite());
     }
 
     #[test]

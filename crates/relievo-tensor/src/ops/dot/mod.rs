@@ -1,5 +1,9 @@
 //! A few numbers weighed and summed: how loss terms become one loss. Too small for threads.
 
+mod cuda;
+
+pub(crate) use cuda::KERNELS;
+
 use crate::{Backward, Context, Error, Operation, Result, Tensor, apply_one};
 
 struct Dot {
@@ -15,6 +19,16 @@ pub fn dot(x: &Tensor, weights: &[f32]) -> Result<Tensor> {
     apply_one(Dot { weights: weights.to_vec() }, &[x])
 }
 
+impl Dot {
+    fn check(&self, x: &Tensor) -> Result<()> {
+        if x.elements() == self.weights.len() {
+            return Ok(());
+        }
+        let detail = format!("{} weights for the shape {}", self.weights.len(), x.shape());
+        Err(Error::shape(self.name(), detail))
+    }
+}
+
 impl Operation for Dot {
     fn name(&self) -> &'static str {
         "dot"
@@ -22,12 +36,7 @@ impl Operation for Dot {
 
     fn forward(&self, inputs: &[&Tensor], context: &mut Context) -> Result<Vec<Tensor>> {
         let x = inputs[0];
-        if x.elements() != self.weights.len() {
-            return Err(Error::shape(
-                self.name(),
-                format!("{} weights for the shape {}", self.weights.len(), x.shape()),
-            ));
-        }
+        self.check(x)?;
         context.save(x);
         Ok(vec![Tensor::scalar(x.data().iter().zip(&self.weights).map(|(x, weight)| x * weight).sum())])
     }
@@ -36,6 +45,16 @@ impl Operation for Dot {
         let dy = backward.gradient().item()?;
         let dx: Vec<f32> = self.weights.iter().map(|weight| weight * dy).collect();
         Ok(vec![Some(Tensor::new(&dx, backward.saved[0].shape())?)])
+    }
+
+    fn forward_cuda(&self, inputs: &[&Tensor], context: &mut Context) -> Result<Vec<Tensor>> {
+        self.check(inputs[0])?;
+        context.save(inputs[0]);
+        Ok(vec![cuda::forward(&self.weights, inputs[0])?])
+    }
+
+    fn backward_cuda(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
+        Ok(vec![Some(cuda::backward(&self.weights, &backward.saved[0], backward.gradient())?)])
     }
 }
 

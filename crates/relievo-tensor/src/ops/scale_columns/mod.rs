@@ -1,5 +1,9 @@
 //! Columns times fixed numbers: what turns a network's outputs in [-1, 1] into quantities with units.
 
+mod cuda;
+
+pub(crate) use cuda::KERNELS;
+
 use rayon::prelude::*;
 
 use crate::{Backward, Context, Error, Operation, Result, Tensor, apply_one};
@@ -18,6 +22,15 @@ pub fn scale_columns(x: &Tensor, factors: &[f32]) -> Result<Tensor> {
 }
 
 impl ScaleColumns {
+    fn check(&self, x: &Tensor) -> Result<()> {
+        let [_, columns] = x.axes(self.name())?;
+        if columns == self.factors.len() {
+            return Ok(());
+        }
+        let detail = format!("{} factors for a tensor of shape {}", self.factors.len(), x.shape());
+        Err(Error::shape(self.name(), detail))
+    }
+
     fn scaled(&self, x: &Tensor) -> Tensor {
         let mut y = Tensor::scratch(x.shape());
         // Thousands of elements at most: a task takes many rows.
@@ -38,17 +51,21 @@ impl Operation for ScaleColumns {
     }
 
     fn forward(&self, inputs: &[&Tensor], _: &mut Context) -> Result<Vec<Tensor>> {
-        let [_, columns] = inputs[0].axes(self.name())?;
-        if columns != self.factors.len() {
-            let detail =
-                format!("{} factors for a tensor of shape {}", self.factors.len(), inputs[0].shape());
-            return Err(Error::shape(self.name(), detail));
-        }
+        self.check(inputs[0])?;
         Ok(vec![self.scaled(inputs[0])])
     }
 
     fn backward(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
         Ok(vec![Some(self.scaled(backward.gradient()))])
+    }
+
+    fn forward_cuda(&self, inputs: &[&Tensor], _: &mut Context) -> Result<Vec<Tensor>> {
+        self.check(inputs[0])?;
+        Ok(vec![cuda::scaled(&self.factors, inputs[0])?])
+    }
+
+    fn backward_cuda(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
+        Ok(vec![Some(cuda::scaled(&self.factors, backward.gradient())?)])
     }
 }
 

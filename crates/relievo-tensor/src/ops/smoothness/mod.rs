@@ -1,6 +1,9 @@
 //! How smooth a depth map is.
 
 mod cpu;
+mod cuda;
+
+pub(crate) use cuda::KERNELS;
 
 use crate::{Backward, Context, Operation, Result, Tensor, apply_one};
 
@@ -52,6 +55,18 @@ impl Operation for Smoothness {
         let mut gradient = Tensor::scratch(depth.shape());
         cpu::gradient(extents, weights, depth.data(), gradient.data_mut());
         Ok(vec![Some(gradient)])
+    }
+
+    fn forward_cuda(&self, inputs: &[&Tensor], context: &mut Context) -> Result<Vec<Tensor>> {
+        let extents = inputs[0].axes(self.name())?;
+        context.save(inputs[0]);
+        Ok(vec![cuda::forward(extents, self.weights(extents), inputs[0])?])
+    }
+
+    fn backward_cuda(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
+        let depth = &backward.saved[0];
+        let extents = depth.axes(self.name())?;
+        Ok(vec![Some(cuda::backward(extents, self.weights(extents), depth, backward.gradient())?)])
     }
 }
 

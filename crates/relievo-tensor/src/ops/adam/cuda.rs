@@ -1,0 +1,362 @@
+//! Adam on a GPU: a launch takes up to 64 tensors, a block 16384 elements of one of them.
+
+use super::{AdamStep, Scalars, check_tensors};
+use crate::cuda::{Kernels, Launch};
+use crate::{DataType, Device, Error, Result, Tensor};
+
+/// `kernel.cu`, compiled.
+pub(crate) static KERNELS: Kernels = Kernels { name: "adam", source: include_str!("kernel.cu") };
+
+/// Tensors in a launch.
+const TENSORS: usize = 64;
+
+/// Elements of a block, and its threads; the kernels count on both.
+const CHUNK: usize = 16_384;
+const THREADS: usize = 256;
+
+/// The number of `Scalars`.
+const SCALARS: usize = size_of::<Scalars>() / size_of::<f32>();
+
+/// What `State` of the kernels takes, in f32.
+const STATE: usize = 8;
+
+/// Some of the tensors. As in the kernels; pointers that a kernel does not use are null.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Group {
+    parameters: [u64; TENSORS],
+    gradients: [u64; TENSORS],
+    first: [u64; TENSORS],
+    second: [u64; TENSORS],
+    lengths: [i32; TENSORS],
+    /// The block that each begins at.
+    starts: [i32; TENSORS],
+    /// Bit i says that gradient i is bf16.
+    halves: u64,
+    count: i32,
+    blocks: i32,
+}
+
+/// The most a gradient may be long. As in the kernels.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Clip {
+    norm: f64,
+}
+
+impl Group {
+    const EMPTY: Self = Self {
+        parameters: [0; TENSORS],
+        gradients: [0; TENSORS],
+        first: [0; TENSORS],
+        second: [0; TENSORS],
+        lengths: [0; TENSORS],
+        starts: [0; TENSORS],
+        halves: 0,
+        count: 0,
+        blocks: 0,
+    };
+
+    /// Adds a tensor of which only the gradient is there.
+    fn push(&mut self, gradient: &Tensor, pointer: u64) -> Result<()> {
+        let refused = |_| Error::shape("adam", format!("{} are too many elements", gradient.elements()));
+        let index = self.count as usize;
+        self.gradients[index] = pointer;
+        self.lengths[index] = i32::try_from(gradient.elements()).map_err(refused)?;
+        self.starts[index] = self.blocks;
+        if gradient.data_type() == DataType::Bf16 {
+            self.halves |= 1 << index;
+        }
+        self.count += 1;
+        self.blocks += blocks_of(gradient) as i32;
+        Ok(())
+    }
+}
+
+/// Blocks that a tensor is shared among.
+fn blocks_of(tensor: &Tensor) -> usize {
+    tensor.elements().div_ceil(CHUNK)
+}
+
+/// Groups of gradients, each with the number of blocks before it, and the number of all.
+fn gradient_groups(gradients: &[Tensor]) -> Result<(Vec<(usize, Group)>, usize)> {
+    let (mut groups, mut before) = (Vec::new(), 0);
+    for gradients in gradients.chunks(TENSORS) {
+        let mut group = Group::EMPTY;
+        for gradient in gradients {
+            group.push(gradient, gradient.gpu_pointer().unwrap_or(0))?;
+        }
+        groups.push((before, group));
+        before += group.blocks as usize;
+    }
+    Ok((groups, before))
+}
+
+/// Groups of everything, to be written to. `owned`: a tensor that shares its buffer is refused, not copied.
+fn groups(
+    parameters: &mut [Tensor],
+    gradients: &[Tensor],
+    [first, second]: [&mut [Tensor]; 2],
+    owned: bool,
+) -> Result<Vec<Group>> {
+    let (groups, _) = gradient_groups(gradients)?;
+    let mut groups: Vec<Group> = groups.into_iter().map(|(_, group)| group).collect();
+    let moments = first.iter_mut().zip(second);
+    for (index, (parameter, (first, second))) in parameters.iter_mut().zip(moments).enumerate() {
+        let pointer = |tensor: &mut Tensor| {
+            let before = tensor.gpu_pointer();
+            let pointer = tensor.gpu_pointer_mut()?;
+            if owned && before != Some(pointer) {
+                let detail =
+                    format!("parameter {index} or a moment of it shares its memory with another tensor");
+                return Err(Error::shape("adam", detail));
+            }
+            Ok(pointer)
+        };
+        let (group, place) = (&mut groups[index / TENSORS], index % TENSORS);
+        group.parameters[place] = pointer(parameter)?;
+        group.first[place] = pointer(first)?;
+        group.second[place] = pointer(second)?;
+    }
+    Ok(groups)
+}
+
+/// The scalars of a step as a tensor in main memory.
+fn scalars(rule: &AdamStep) -> Result<Tensor> {
+    let Scalars {
+        weight_decay,
+        one_minus_beta1,
+        beta2,
+        one_minus_beta2,
+        epsilon,
+        minus_step_size,
+        root_of_correction2,
+    } = Scalars::new(rule);
+    let all = [
+        weight_decay,
+        one_minus_beta1,
+        beta2,
+        one_minus_beta2,
+        epsilon,
+        minus_step_size,
+        root_of_correction2,
+    ];
+    Tensor::new(&all, [SCALARS])
+}
+
+/// A state in which nothing has happened.
+fn fresh_state(device: Device) -> Result<Tensor> {
+    let mut state = Tensor::scratch_on(device, DataType::F32, [STATE])?;
+    state.clear()?;
+    Ok(state)
+}
+
+/// Moves the parameters, unless a state says that they must stay.
+fn update(device: Device, groups: &[Group], scalars: &Tensor, state: Option<&Tensor>) -> Result<()> {
+    for group in groups {
+        Launch::new(device, &KERNELS, "update", DataType::F32)?
+            .structure(*group)
+            .input(scalars)
+            .optional_input(state)
+            .blocks([group.blocks as usize, 1, 1], THREADS)?;
+    }
+    Ok(())
+}
+
+/// Finds the norm and whether all is finite, and says so in the state.
+fn judge(
+    device: Device,
+    gradients: &[Tensor],
+    loss: Option<&Tensor>,
+    clip_norm: f64,
+    state: &mut Tensor,
+) -> Result<()> {
+    let (groups, blocks) = gradient_groups(gradients)?;
+    // Each part is an f64.
+    let mut parts = Tensor::scratch_on(device, DataType::F32, [blocks, 2])?;
+    for (before, group) in groups {
+        Launch::new(device, &KERNELS, "sums_of_squares", DataType::F32)?
+            .output(&mut parts)
+            .structure(group)
+            .int(before)
+            .blocks([group.blocks as usize, 1, 1], THREADS)?;
+    }
+    Launch::new(device, &KERNELS, "judge", DataType::F32)?
+        .output(state)
+        .input(&parts)
+        .int(blocks)
+        .optional_input(loss)
+        .structure(Clip { norm: clip_norm })
+        .blocks([1, 1, 1], THREADS)
+}
+
+/// [`AdamStep::apply`] of lists that fit.
+pub(super) fn apply(
+    rule: &AdamStep,
+    device: Device,
+    parameters: &mut [Tensor],
+    gradients: &[Tensor],
+    moments: [&mut [Tensor]; 2],
+) -> Result<()> {
+    let groups = groups(parameters, gradients, moments, false)?;
+    update(device, &groups, &scalars(rule)?.to_device(device)?, None)
+}
+
+pub(super) fn squared_norm(device: Device, tensors: &[Tensor]) -> Result<f64> {
+    let mut state = fresh_state(device)?;
+    judge(device, tensors, None, 0.0, &mut state)?;
+    Ok(RawState::read(&state)?.squared_norm)
+}
+
+pub(super) fn scale_all(device: Device, tensors: &mut [Tensor], factor: f32) -> Result<()> {
+    for tensors in tensors.chunks_mut(TENSORS) {
+        let mut group = Group::EMPTY;
+        for tensor in tensors {
+            let pointer = tensor.gpu_pointer_mut()?;
+            group.push(tensor, pointer)?;
+        }
+        Launch::new(device, &KERNELS, "scale", DataType::F32)?
+            .structure(group)
+            .float(factor)
+            .blocks([group.blocks as usize, 1, 1], THREADS)?;
+    }
+    Ok(())
+}
+
+/// `State` of the kernels.
+struct RawState {
+    squared_norm: f64,
+    stopped: u32,
+    culprit: u32,
+    taken: u32,
+}
+
+impl RawState {
+    fn read(state: &Tensor) -> Result<Self> {
+        let state = state.to_device(Device::Cpu)?;
+        let bits = |index: usize| state.data()[index].to_bits();
+        let squared_norm = f64::from_bits(u64::from(bits(0)) | u64::from(bits(1)) << 32);
+        Ok(Self { squared_norm, stopped: bits(3), culprit: bits(4), taken: bits(5) })
+    }
+}
+
+/// Steps of Adam that a GPU takes by itself: it clips the gradient, and stops for good at the first number that is not
+/// finite. Nothing waits for the host, so [`DeviceAdam::step`] can be captured in a graph and replayed.
+///
+/// For every step, [`DeviceAdam::prepare`] with its rule and then [`DeviceAdam::step`], or the replay of a graph that has
+/// captured it. Every now and then, [`DeviceAdam::state`].
+pub struct DeviceAdam {
+    device: Device,
+    clip_norm: f64,
+    /// [`Scalars`], written by the host before each step. Never shared: its address is in the graph.
+    scalars: Tensor,
+    /// Whether the scalars were ever written.
+    prepared: bool,
+    /// [`RawState`], written by the GPU.
+    state: Tensor,
+    /// How many blocks the gradients up to and with each have.
+    ends: Vec<usize>,
+}
+
+/// What is not finite.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Culprit {
+    /// The loss.
+    Loss,
+    /// The gradient of the parameter of this index, the first of those.
+    Gradient(usize),
+}
+
+/// What a [`DeviceAdam`] has come to.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct DeviceAdamState {
+    /// Steps taken since it was made, that is, changes of the parameters.
+    pub taken: u64,
+    /// The norm of the last step's gradient before clipping; that at which it stopped.
+    pub gradient_norm: f64,
+    /// Why it stopped. Parameters and moments are as the steps before left them, however many came after.
+    pub stopped: Option<Culprit>,
+}
+
+impl DeviceAdam {
+    /// Gradients longer than `clip_norm` are shortened to it, if that is above 0.
+    ///
+    /// # Errors
+    /// If the device is no GPU or out of memory.
+    pub fn new(device: Device, clip_norm: f64) -> Result<Self> {
+        if device == Device::Cpu {
+            let detail = "an optimiser for GPUs was asked for".to_owned();
+            return Err(Error::Device { device, detail });
+        }
+        let scalars = Tensor::scratch_on(device, DataType::F32, [SCALARS])?;
+        let state = fresh_state(device)?;
+        Ok(Self { device, clip_norm, scalars, prepared: false, state, ends: Vec::new() })
+    }
+
+    /// Tells the GPU the numbers of the next step. They differ from step to step, so this is not part of a graph.
+    ///
+    /// # Errors
+    /// If the step is zero or the GPU fails.
+    pub fn prepare(&mut self, rule: &AdamStep) -> Result<()> {
+        if rule.step == 0 {
+            return Err(Error::shape("adam", "steps are counted from 1"));
+        }
+        self.scalars.copy_from(&scalars(rule)?)?;
+        self.prepared = true;
+        Ok(())
+    }
+
+    /// Queues a step as [`AdamStep::apply`] defines it, of the gradients shortened to the norm they may have. If `loss`
+    /// (one f32) or a gradient is not finite, neither this step nor a later one changes anything.
+    ///
+    /// # Errors
+    /// If the lists or the loss do not fit, or nothing was ever prepared; if a parameter or moment shares its memory with another tensor (a variable
+    /// of a tape, say, that is still there): a graph would change a copy.
+    pub fn step(
+        &mut self,
+        parameters: &mut [Tensor],
+        gradients: &[Tensor],
+        first: &mut [Tensor],
+        second: &mut [Tensor],
+        loss: &Tensor,
+    ) -> Result<()> {
+        if !self.prepared {
+            return Err(Error::shape("adam", "a step that was not prepared"));
+        }
+        let lengths = [parameters.len(), gradients.len(), first.len(), second.len()];
+        if lengths.iter().any(|length| *length != parameters.len()) {
+            return Err(Error::shape("adam", format!("lists of {lengths:?} tensors")));
+        }
+        let device = check_tensors(parameters, gradients, [first, second])?;
+        if device != self.device || loss.device() != device {
+            let detail = format!("parameters on {device}, the loss on {}", loss.device());
+            return Err(Error::Device { device: self.device, detail });
+        }
+        if loss.elements() != 1 || loss.data_type() != DataType::F32 {
+            let detail = format!("a loss of shape {} and type {:?}", loss.shape(), loss.data_type());
+            return Err(Error::shape("adam", detail));
+        }
+        let groups = groups(parameters, gradients, [first, second], true)?;
+        self.ends.clear();
+        self.ends.extend(gradients.iter().scan(0, |end, gradient| {
+            *end += blocks_of(gradient);
+            Some(*end)
+        }));
+        judge(device, gradients, Some(loss), self.clip_norm, &mut self.state)?;
+        update(device, &groups, &self.scalars, Some(&self.state))
+    }
+
+    /// What it has come to. Waits for the GPU.
+    ///
+    /// # Errors
+    /// If the GPU fails.
+    pub fn state(&self) -> Result<DeviceAdamState> {
+        let RawState { squared_norm, stopped, culprit, taken } = RawState::read(&self.state)?;
+        let stopped = match stopped {
+            0 => None,
+            1 => Some(Culprit::Loss),
+            _ => Some(Culprit::Gradient(self.ends.partition_point(|end| *end <= culprit as usize))),
+        };
+        Ok(DeviceAdamState { taken: u64::from(taken), gradient_norm: squared_norm.sqrt(), stopped })
+    }
+}
