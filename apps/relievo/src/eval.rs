@@ -7,7 +7,7 @@ use std::sync::Arc;
 use clap::Args;
 use relievo_data::{LoaderOptions, Pictures, Source};
 use relievo_export::write_atomic;
-use relievo_model::Model;
+use relievo_model::{ComputeSettings, Model};
 use relievo_synth::Heads;
 use relievo_train::metrics::Statistic;
 use relievo_train::{Comparison, Evaluation, EvaluationOptions, SYNTHETIC, Scores, evaluate, mean_depth};
@@ -56,10 +56,12 @@ pub struct Options {
     /// Also write all numbers to this file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    #[command(flatten, next_help_heading = "Computing")]
+    compute: ComputeSettings,
 }
 
 pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
-    let model = weights::required(options.model.as_deref())?;
+    let model = weights::required(options.model.as_deref(), &options.compute)?;
     let evaluation = if options.source == [SYNTHETIC] {
         on_heads(&model, Heads::range(options.seed, options.start, options.count), true)?
     } else {

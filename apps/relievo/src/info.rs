@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::Args;
 use relievo_model::Model;
+use relievo_tensor::cuda;
 use relievo_tensor::ops::conv2d::cpu::Level;
 use relievo_train::checkpoint::Provenance;
 
@@ -25,6 +26,10 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
     row("relievo", &env!("CARGO_PKG_VERSION"));
     row("device", &format_args!("CPU, {}", counted(rayon::current_num_threads() as u64, "thread")));
     row("instructions", &format_args!("{:?}", Level::best()));
+    match cuda::check(0).and_then(|()| cuda::name(0)) {
+        Ok(name) => row("cuda:0", &name),
+        Err(missing) => row("gpu", &missing),
+    }
     let Some(path) = &options.model else { return Ok(()) };
     let (bytes, origin) = weights::read(path)?;
     let model = Model::from_safetensors(&bytes, &origin)?;

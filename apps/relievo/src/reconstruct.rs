@@ -9,7 +9,7 @@ use clap::Args;
 use rayon::prelude::*;
 use relievo_data::{Picture, Pictures, Source};
 use relievo_export::{Canvas, DepthScale, write_atomic};
-use relievo_model::Model;
+use relievo_model::{ComputeSettings, Model};
 use relievo_tensor::Tensor;
 use serde::Serialize;
 
@@ -47,6 +47,8 @@ pub struct Options {
     /// Pictures that go through the networks together
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..))]
     batch_size: u16,
+    #[command(flatten, next_help_heading = "Computing")]
+    compute: ComputeSettings,
 }
 
 /// What stands beside the pictures of one reconstruction.
@@ -76,7 +78,7 @@ struct Task<'a> {
 }
 
 pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
-    let model = weights::required(options.model.as_deref())?;
+    let model = weights::required(options.model.as_deref(), &options.compute)?;
     let out = &options.out;
     fs::create_dir_all(out).with_context(|| format!("cannot make the folder {}", out.display()))?;
     let mut failed = 0;

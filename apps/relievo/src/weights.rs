@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::Context;
-use relievo_model::Model;
+use relievo_model::{ComputeSettings, Model};
 use relievo_train::RunFolder;
 
 /// The model in a weights file, a checkpoint, or the folder of a run.
@@ -23,11 +23,13 @@ pub fn read(path: &Path) -> anyhow::Result<(Vec<u8>, String)> {
     Ok((bytes, origin.to_string()))
 }
 
-/// As [`load`]; without a path it says how to come by weights.
-pub fn required(path: Option<&Path>) -> anyhow::Result<Model> {
+/// As [`load`], on the device and in the precision asked for; without a path it says how to come by weights.
+pub fn required(path: Option<&Path>, compute: &ComputeSettings) -> anyhow::Result<Model> {
     let path = path.context(
         "no weights: name a weights file or the folder of a run with --model; `relievo demo` trains small ones in a \
          few minutes, `relievo train` good ones in a longer time",
     )?;
-    load(path)
+    let mut model = load(path)?;
+    compute.place(&mut model)?;
+    Ok(model)
 }

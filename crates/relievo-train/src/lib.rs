@@ -3,6 +3,7 @@
 //! [`Settings`] say everything about a run. A [`Trainer`] begins a run in a [`RunFolder`] or goes on with one, and
 //! tells an [`Observer`] what happens. [`evaluate`] measures a model on pictures it did not learn from.
 
+mod captured;
 pub mod checkpoint;
 mod curves;
 mod evaluation;
@@ -15,6 +16,7 @@ mod settings;
 mod step;
 mod trainer;
 
+pub use captured::{CapturedStep, Look};
 pub use evaluation::{
     Comparison, Evaluation, EvaluationError, EvaluationOptions, Scores, evaluate, mean_depth,
 };

@@ -12,8 +12,9 @@ use std::sync::Arc;
 use clap::parser::ValueSource;
 use clap::{ArgAction, ArgMatches, Args, Command};
 use relievo_data::{Cached, OpenError, Pictures, Source};
-use relievo_model::{ModelSettings, Preset};
+use relievo_model::{ComputeSettings, ModelSettings, Preset};
 use relievo_synth::Heads;
+use relievo_tensor::Device;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
@@ -45,6 +46,9 @@ pub struct Settings {
     /// The training.
     #[command(flatten, next_help_heading = "Training")]
     pub train: TrainSettings,
+    /// Where and how precisely to compute. May change within a run.
+    #[command(flatten, next_help_heading = "Computing")]
+    pub compute: ComputeSettings,
 }
 
 /// Where the pictures come from.
@@ -93,10 +97,10 @@ pub struct TrainSettings {
     /// Pictures in an optimiser step
     #[arg(long, default_value_t = 64)]
     pub batch_size: usize,
-    /// Pictures that go through the networks together; 0 takes the whole batch. A smaller number needs less memory. The
-    /// losses are means over the mask within each micro-batch, then over the pictures of the batch, so the result
-    /// differs slightly from that of the whole batch
-    #[arg(long, default_value_t = 16)]
+    /// Pictures that go through the networks together; 0 takes 16 on a CPU and the whole batch on a GPU. A smaller number
+    /// needs less memory. The losses are means over the mask within each micro-batch, then over the pictures of the batch,
+    /// so the result differs slightly from that of the whole batch
+    #[arg(long, default_value_t = 0)]
     pub micro_batch: usize,
     /// Learning rate of Adam
     #[arg(long, default_value_t = 1e-4)]
@@ -122,8 +126,8 @@ pub struct TrainSettings {
     /// Epochs at the beginning in which the mirrored reconstruction has weight 1; by preset: cat 10, others 0
     #[arg(long, default_value_t = 0)]
     pub full_flip_epochs: u64,
-    /// Log every so many steps
-    #[arg(long, default_value_t = 1)]
+    /// Log every so many steps; 0 logs every step on a CPU and every 20th on a GPU, which works ahead in between
+    #[arg(long, default_value_t = 0)]
     pub log_steps: u64,
     /// Save every so many minutes; 0 does not look at the clock
     #[arg(long, default_value_t = 10.0)]
@@ -173,7 +177,7 @@ impl Default for TrainSettings {
             steps: 0,
             minutes: 0.0,
             batch_size: 64,
-            micro_batch: 16,
+            micro_batch: 0,
             learning_rate: 1e-4,
             warm_up_steps: 0,
             beta1: 0.9,
@@ -182,7 +186,7 @@ impl Default for TrainSettings {
             weight_decay: 5e-4,
             clip_norm: 0.0,
             full_flip_epochs: 0,
-            log_steps: 1,
+            log_steps: 0,
             checkpoint_minutes: 10.0,
             checkpoint_steps: 0,
             keep: 2,
@@ -243,7 +247,13 @@ impl Settings {
             full_flip_epochs: preset.full_flip_epochs(),
             ..TrainSettings::default()
         };
-        Self { preset, model: preset.model(), data: DataSettings::default(), train }
+        Self {
+            preset,
+            model: preset.model(),
+            data: DataSettings::default(),
+            train,
+            compute: ComputeSettings::default(),
+        }
     }
 
     /// Puts the layers together: defaults, preset, TOML file, command line. `command_line` is what clap made of the
@@ -438,6 +448,24 @@ impl DataSettings {
 }
 
 impl TrainSettings {
+    /// Pictures that go through the networks together on a device.
+    pub(crate) fn micro_batch_on(&self, device: Device) -> usize {
+        match (self.micro_batch, device) {
+            (0, Device::Cpu) => self.batch_size.min(16),
+            (0, Device::Cuda(_)) => self.batch_size,
+            (chosen, _) => chosen.min(self.batch_size),
+        }
+    }
+
+    /// Steps from one line of the log to the next on a device.
+    pub(crate) fn log_steps_on(&self, device: Device) -> u64 {
+        match (self.log_steps, device) {
+            (0, Device::Cpu) => 1,
+            (0, Device::Cuda(_)) => 20,
+            (chosen, _) => chosen,
+        }
+    }
+
     fn check(&self) -> Result<(), String> {
         for (name, number) in [
             ("minutes", self.minutes),
@@ -459,11 +487,7 @@ impl TrainSettings {
         if !(self.epsilon > 0.0 && (self.epsilon as f32).is_normal()) {
             return Err(format!("epsilon is {}; it must be from 1e-37 to 1e38", self.epsilon));
         }
-        for (name, number) in [
-            ("batch-size", self.batch_size as u64),
-            ("log-steps", self.log_steps),
-            ("keep", self.keep as u64),
-        ] {
+        for (name, number) in [("batch-size", self.batch_size as u64), ("keep", self.keep as u64)] {
             if number == 0 {
                 return Err(format!("{name} is 0; it must be at least 1"));
             }

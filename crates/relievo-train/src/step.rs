@@ -11,7 +11,6 @@ use crate::settings::TrainSettings;
 /// What a step found.
 pub(crate) struct Step {
     pub losses: Losses,
-    pub learning_rate: f64,
     pub gradient_norm: f64,
 }
 
@@ -44,9 +43,10 @@ pub(crate) fn take(
     step: u64,
     settings: &TrainSettings,
 ) -> Result<Step, StepError> {
-    let (losses, mut gradients) = accumulate(model, pictures, flip_weight, settings.micro_batch)?;
-    if let Some((name, value)) = named(&losses).into_iter().find(|(_, value)| !value.is_finite()) {
-        return Err(StepError::NonFinite(format!("the {name} loss is {value}")));
+    let micro_batch = settings.micro_batch_on(model.device());
+    let (losses, mut gradients) = accumulate(model, pictures, flip_weight, micro_batch)?;
+    if let Some(what) = name_of_first_not_finite(&losses) {
+        return Err(StepError::NonFinite(what));
     }
     let gradient_norm = squared_norm(&gradients)?.sqrt();
     if !gradient_norm.is_finite() {
@@ -62,16 +62,9 @@ pub(crate) fn take(
     if settings.clip_norm > 0.0 && gradient_norm > settings.clip_norm {
         scale_all(&mut gradients, (settings.clip_norm / gradient_norm) as f32)?;
     }
-    let learning_rate = learning_rate(settings, step);
-    let adam = AdamStep {
-        learning_rate,
-        betas: [settings.beta1, settings.beta2],
-        epsilon: settings.epsilon,
-        weight_decay: settings.weight_decay,
-        step,
-    };
+    let adam = adam_step(settings, step);
     adam.apply(model.parameters_mut(), &gradients, &mut moments.mean, &mut moments.square)?;
-    Ok(Step { losses, learning_rate, gradient_norm })
+    Ok(Step { losses, gradient_norm })
 }
 
 /// Losses and gradients of a batch as the mean over its micro-batches, weighted by their numbers of pictures.
@@ -115,6 +108,23 @@ pub(crate) fn learning_rate(settings: &TrainSettings, step: u64) -> f64 {
     } else {
         settings.learning_rate
     }
+}
+
+/// The rule of a step (the first is 1).
+pub(crate) fn adam_step(settings: &TrainSettings, step: u64) -> AdamStep {
+    AdamStep {
+        learning_rate: learning_rate(settings, step),
+        betas: [settings.beta1, settings.beta2],
+        epsilon: settings.epsilon,
+        weight_decay: settings.weight_decay,
+        step,
+    }
+}
+
+/// Which loss is not finite, in words; `None` if all are.
+pub(crate) fn name_of_first_not_finite(losses: &Losses) -> Option<String> {
+    let broken = named(losses).into_iter().find(|(_, value)| !value.is_finite());
+    broken.map(|(name, value)| format!("the {name} loss is {value}"))
 }
 
 fn named(losses: &Losses) -> [(&'static str, f32); 6] {

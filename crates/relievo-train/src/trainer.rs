@@ -14,10 +14,11 @@ use relievo_data::{
     Batch, Holdout, LoadError, Loader, LoaderOptions, Position, Source, Split, SplitError, Training,
 };
 use relievo_export::{WriteError, write_atomic};
-use relievo_model::{Model, ModelError};
-use relievo_tensor::Tensor;
+use relievo_model::{Losses, Model, ModelError};
 use relievo_tensor::ops::squared_norm;
+use relievo_tensor::{Device, Tensor};
 
+use crate::captured::CapturedStep;
 use crate::checkpoint::{self, Best, Checkpoint, Moments, Progress};
 use crate::curves::curves;
 use crate::evaluation::{EvaluationError, EvaluationOptions, evaluate};
@@ -153,6 +154,8 @@ pub struct Trainer {
     folder: RunFolder,
     model: Model,
     moments: Moments,
+    /// The steps, where they are taken on a GPU.
+    captured: Option<CapturedStep>,
     progress: Progress,
     pictures: Arc<dyn Source>,
     held_out: Arc<dyn Source>,
@@ -213,8 +216,8 @@ impl Trainer {
         mut settings: Settings,
         source: Arc<dyn Source>,
         folder: RunFolder,
-        model: Model,
-        moments: Moments,
+        mut model: Model,
+        mut moments: Moments,
         progress: Option<Progress>,
     ) -> Result<Self, TrainError> {
         let share = settings.data.validation;
@@ -233,6 +236,15 @@ impl Trainer {
         if (progress.pictures, progress.names_checksum) != found {
             return Err(TrainError::OtherPictures { then: progress.pictures, now: found.0 });
         }
+        let device = settings.compute.place(&mut model)?;
+        moments.to_device(device).map_err(ModelError::from)?;
+        let captured = match device {
+            Device::Cpu => None,
+            Device::Cuda(_) => {
+                let train = &settings.train;
+                Some(CapturedStep::new(&model, train, progress.step, train.micro_batch_on(device))?)
+            }
+        };
         settings.data.make_absolute();
         let settings_text = settings.to_toml()?;
         let write = write_atomic(folder.settings(), |out| out.write_all(settings_text.as_bytes()));
@@ -247,6 +259,7 @@ impl Trainer {
             folder,
             model,
             moments,
+            captured,
             progress,
             pictures,
             held_out,
@@ -351,6 +364,24 @@ struct Session<'a> {
     last_save: Instant,
     /// The pictures of the preview sheets, once loaded.
     shown: Option<Tensor>,
+    /// What is not yet reported: steps taken since the last report, or only queued on a GPU.
+    unreported: Unreported,
+}
+
+/// Steps that no report tells of yet.
+struct Unreported {
+    /// The names of each step's pictures.
+    batches: Vec<Vec<String>>,
+    /// When the first of them began.
+    began: Instant,
+    /// How long they waited for pictures.
+    waited: Duration,
+}
+
+impl Unreported {
+    fn from_now() -> Self {
+        Self { batches: Vec::new(), began: Instant::now(), waited: Duration::ZERO }
+    }
 }
 
 impl<'a> Session<'a> {
@@ -365,7 +396,16 @@ impl<'a> Session<'a> {
         let order = Training { seed: train.seed, mirror: data.mirror, start };
         let loader = Loader::training(Arc::clone(&trainer.pictures), options, order)?;
         let (before, now) = (trainer.progress, Instant::now());
-        Ok(Self { trainer, observer, loader, began: now, before, last_save: now, shown: None })
+        Ok(Self {
+            trainer,
+            observer,
+            loader,
+            began: now,
+            before,
+            last_save: now,
+            shown: None,
+            unreported: Unreported::from_now(),
+        })
     }
 
     fn run(mut self, stop: &AtomicBool) -> Result<Outcome, TrainError> {
@@ -418,9 +458,13 @@ impl<'a> Session<'a> {
         self.observer.observe(Event::Warned(warning));
     }
 
-    /// One step, from the next batch to its line in the log.
+    /// One step, from the next batch to its line in the log. On a GPU the step is only queued, and a line tells of the
+    /// last one of several.
     fn step(&mut self) -> Result<(), TrainError> {
-        let (began, waited) = (Instant::now(), self.loader.statistics().waited);
+        if self.unreported.batches.is_empty() {
+            self.unreported = Unreported::from_now();
+        }
+        let waited = self.loader.statistics().waited;
         let Some(batch) = self.loader.next() else { unreachable!("training batches never end") };
         let Batch { images, names, .. } = match batch {
             Ok(batch) => batch,
@@ -430,35 +474,73 @@ impl<'a> Session<'a> {
                 return Err(error.into());
             }
         };
-        let waited = self.loader.statistics().waited - waited;
+        self.unreported.waited += self.loader.statistics().waited - waited;
         for skipped in self.loader.newly_skipped() {
             self.warn(&format!("skipped {skipped}"));
         }
-        let trainer = &mut *self.trainer;
-        let epoch = trainer.progress.step / trainer.steps_per_epoch();
-        let train = &trainer.settings.train;
-        let flip_weight =
-            if epoch < train.full_flip_epochs { 1.0 } else { trainer.settings.model.flip_weight };
-        let step = trainer.progress.step + 1;
-        let taken = step::take(&mut trainer.model, &mut trainer.moments, &images, flip_weight, step, train);
-        let taken = match taken {
-            Ok(taken) => taken,
-            Err(StepError::Model(error)) => return Err(error.into()),
-            Err(StepError::NonFinite(what)) => {
-                let saved = trainer.last_saved();
-                return Err(TrainError::NonFinite { step, what, pictures: names, saved });
+        let epoch = self.trainer.progress.step / self.trainer.steps_per_epoch();
+        let Trainer { model, moments, captured, settings, progress, .. } = &mut *self.trainer;
+        let (train, step) = (&settings.train, progress.step + 1);
+        let flip_weight = if epoch < train.full_flip_epochs { 1.0 } else { settings.model.flip_weight };
+        let is_logged = step.is_multiple_of(train.log_steps_on(model.device()));
+        self.unreported.batches.push(names);
+        match captured {
+            Some(captured) => {
+                captured.queue(model, moments, &images, flip_weight, step, train)?;
+                progress.step = step;
+                if is_logged { self.catch_up() } else { Ok(()) }
             }
+            None => match step::take(model, moments, &images, flip_weight, step, train) {
+                Ok(step::Step { losses, gradient_norm }) => {
+                    progress.step = step;
+                    self.report(losses, gradient_norm, is_logged);
+                    Ok(())
+                }
+                Err(StepError::Model(error)) => Err(error.into()),
+                Err(StepError::NonFinite(what)) => Err(self.stopped_before(step, what)),
+            },
+        }
+    }
+
+    /// Waits for what is queued on a GPU and reports it. Before anybody looks at the model.
+    fn catch_up(&mut self) -> Result<(), TrainError> {
+        let Trainer { model, captured, progress, .. } = &mut *self.trainer;
+        let Some(captured) = captured.as_ref().filter(|_| !self.unreported.batches.is_empty()) else {
+            return Ok(());
         };
-        trainer.progress.step = step;
-        let is_logged = step.is_multiple_of(train.log_steps);
+        let look = captured.look(model)?;
+        if let Some(what) = look.stopped {
+            // The steps queued after it changed nothing.
+            let queued = progress.step;
+            progress.step = look.step;
+            self.unreported
+                .batches
+                .truncate(self.unreported.batches.len().saturating_sub((queued - look.step) as usize - 1));
+            return Err(self.stopped_before(look.step + 1, what));
+        }
+        self.report(look.losses, look.gradient_norm, true);
+        Ok(())
+    }
+
+    /// The end of a run before step number `step`, on the newest pictures there are names of.
+    fn stopped_before(&mut self, step: u64, what: String) -> TrainError {
+        let pictures = self.unreported.batches.pop().unwrap_or_default();
+        TrainError::NonFinite { step, what, pictures, saved: self.trainer.last_saved() }
+    }
+
+    /// Tells of the steps since the last report.
+    fn report(&mut self, losses: Losses, gradient_norm: f64, is_logged: bool) {
+        let Unreported { batches, began, waited } =
+            std::mem::replace(&mut self.unreported, Unreported::from_now());
+        let (trainer, step) = (&self.trainer, self.trainer.progress.step);
         let duration = began.elapsed().max(Duration::from_micros(1)).as_secs_f64();
         let report = StepReport {
             step,
-            epoch: epoch + 1,
-            losses: taken.losses,
-            learning_rate: taken.learning_rate,
-            gradient_norm: taken.gradient_norm,
-            pictures_per_second: names.len() as f64 / duration,
+            epoch: (step - 1) / trainer.steps_per_epoch() + 1,
+            losses,
+            learning_rate: step::learning_rate(&trainer.settings.train, step),
+            gradient_norm,
+            pictures_per_second: batches.iter().map(Vec::len).sum::<usize>() as f64 / duration,
             data_wait: waited.as_secs_f64() / duration,
             seconds: self.seconds(),
             seconds_left: self.seconds_left(),
@@ -467,7 +549,6 @@ impl<'a> Session<'a> {
             self.log(&report);
         }
         self.observer.observe(Event::Stepped(&report));
-        Ok(())
     }
 
     fn seconds_left(&self) -> f64 {
@@ -495,6 +576,9 @@ impl<'a> Session<'a> {
         let (train, progress) = (&self.trainer.settings.train, self.trainer.progress);
         let validates = is_last || self.trainer.is_due(train.validate_steps);
         let draws = train.preview_pictures > 0 && (is_last || self.trainer.is_due(train.preview_steps));
+        if draws || validates {
+            self.catch_up()?;
+        }
         if draws && progress.previewed < progress.step {
             self.draw()?;
         }
@@ -507,7 +591,7 @@ impl<'a> Session<'a> {
     fn validate(&mut self) -> Result<(), TrainError> {
         let trainer = &mut *self.trainer;
         let train = &trainer.settings.train;
-        let batch_size = if train.micro_batch == 0 { train.batch_size } else { train.micro_batch };
+        let batch_size = train.micro_batch_on(trainer.model.device());
         let options =
             EvaluationOptions { batch_size, workers: trainer.workers(), losses: true, mean_depth: None };
         let step = trainer.progress.step;
@@ -604,6 +688,7 @@ impl<'a> Session<'a> {
 
     /// Saves the state, unless it is saved already, and deletes checkpoints that are no longer kept.
     fn save(&mut self) -> Result<(), TrainError> {
+        self.catch_up()?;
         let seconds = self.seconds();
         let trainer = &mut *self.trainer;
         let step = trainer.progress.step;

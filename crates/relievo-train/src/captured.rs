@@ -1,0 +1,189 @@
+//! A whole training step on a GPU, captured once and replayed: one call in place of a thousand launches, and nothing that
+//! waits for the GPU.
+
+use relievo_model::{LossTerms, Losses, Model, ModelError};
+use relievo_tensor::cuda::{Feed, Graph};
+use relievo_tensor::ops::{Culprit, DeviceAdam, add_into, scale_all, weighted_sum};
+use relievo_tensor::{Device, Error, Tensor};
+
+use crate::checkpoint::Moments;
+use crate::evaluation::add_losses;
+use crate::settings::TrainSettings;
+use crate::step::{adam_step, name_of_first_not_finite};
+
+/// Training steps on a GPU. The first one runs as it is queued (kernels are compiled, algorithms measured); then the
+/// work is captured, and steps are replays.
+///
+/// Parameters and moments are changed in place: they must be the ones the work was captured with.
+pub struct CapturedStep {
+    ordinal: usize,
+    pieces: Vec<Piece>,
+    adam: DeviceAdam,
+    /// The steps done before the first of these.
+    before: u64,
+    /// The captured work, with the flip weight that is a part of it.
+    graph: Option<(f32, Graph<Weighted>)>,
+    /// The losses of a step that was not a replay.
+    uncaptured: Option<Weighted>,
+}
+
+/// Pictures that go through the networks together.
+struct Piece {
+    feed: Feed,
+    pictures: Tensor,
+    /// Their share of the batch.
+    weight: f32,
+}
+
+/// The losses of each piece with its share of the batch.
+type Weighted = Vec<(f32, LossTerms)>;
+
+/// What a look at the GPU shows.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Look {
+    /// The losses of the last step queued.
+    pub losses: Losses,
+    /// The norm of the gradient before clipping: that of the last step, or of the one that was not taken.
+    pub gradient_norm: f64,
+    /// The number of the last step taken.
+    pub step: u64,
+    /// What was not finite, so that no later step was taken.
+    pub stopped: Option<String>,
+}
+
+impl CapturedStep {
+    /// Steps after step number `before`, on batches `[batch,size,size,3]` for a model on a GPU; `micro_batch` pictures go
+    /// through the networks together.
+    ///
+    /// # Errors
+    /// If the model is not on a GPU, or that is out of memory.
+    pub fn new(
+        model: &Model,
+        settings: &TrainSettings,
+        before: u64,
+        micro_batch: usize,
+    ) -> Result<Self, ModelError> {
+        let device = model.device();
+        let Device::Cuda(ordinal) = device else {
+            return Err(Error::Device { device, detail: "steps are captured on GPUs only".into() }.into());
+        };
+        let (batch, size) = (settings.batch_size, model.settings().image_size);
+        let mut pieces = Vec::new();
+        for first in (0..batch).step_by(micro_batch.max(1)) {
+            let count = micro_batch.min(batch - first);
+            let shape = [count, size, size, 3];
+            let pictures = Tensor::full_on(device, shape, 0.0)?;
+            let weight = count as f32 / batch as f32;
+            pieces.push(Piece { feed: Feed::new(ordinal, shape)?, pictures, weight });
+        }
+        let adam = DeviceAdam::new(device, settings.clip_norm)?;
+        Ok(Self { ordinal, pieces, adam, before, graph: None, uncaptured: None })
+    }
+
+    /// Queues step number `step` on `pictures [batch,size,size,3]` (on the CPU).
+    ///
+    /// # Errors
+    /// If the pictures do not fit, or the GPU fails.
+    pub fn queue(
+        &mut self,
+        model: &mut Model,
+        moments: &mut Moments,
+        pictures: &Tensor,
+        flip_weight: f32,
+        step: u64,
+        settings: &TrainSettings,
+    ) -> Result<(), ModelError> {
+        self.send(pictures)?;
+        self.adam.prepare(&adam_step(settings, step))?;
+        if self.uncaptured.is_none() && self.graph.is_none() {
+            self.uncaptured = Some(self.work(model, moments, flip_weight)?);
+            return Ok(());
+        }
+        // A mirrored half that weighs more is another graph; the old one first gives its memory back.
+        if self.graph.as_ref().is_some_and(|(captured, _)| *captured != flip_weight) {
+            self.graph = None;
+        }
+        let (_, graph) = match &mut self.graph {
+            Some(graph) => graph,
+            None => {
+                self.uncaptured = None;
+                let ordinal = self.ordinal;
+                let graph = Graph::capture(ordinal, || self.work(model, moments, flip_weight))?;
+                self.graph.insert((flip_weight, graph))
+            }
+        };
+        Ok(graph.replay()?)
+    }
+
+    /// Sends the batch on its way, piece by piece.
+    fn send(&mut self, pictures: &Tensor) -> Result<(), ModelError> {
+        let mut rest = pictures.data();
+        for Piece { feed, pictures: there, .. } in &mut self.pieces {
+            let Some((piece, after)) = rest.split_at_checked(there.elements()) else {
+                return Err(Error::shape("training step", "too few pictures for a batch").into());
+            };
+            feed.put(&Tensor::new(piece, there.shape())?)?;
+            feed.take(there)?;
+            rest = after;
+        }
+        if !rest.is_empty() {
+            return Err(Error::shape("training step", "too many pictures for a batch").into());
+        }
+        Ok(())
+    }
+
+    /// Queues a step's work: losses and gradients of all pieces, then Adam.
+    fn work(
+        &mut self,
+        model: &mut Model,
+        moments: &mut Moments,
+        flip_weight: f32,
+    ) -> Result<Weighted, ModelError> {
+        let mut losses: Weighted = Vec::new();
+        let mut gradients: Vec<Tensor> = Vec::new();
+        for Piece { pictures, weight, .. } in &self.pieces {
+            let mut found = model.differentiate(pictures, flip_weight, |_, _| ())?;
+            if self.pieces.len() > 1 {
+                scale_all(&mut found.of_parameters, *weight)?;
+            }
+            losses.push((*weight, found.terms));
+            if gradients.is_empty() {
+                gradients = found.of_parameters;
+            } else {
+                for (sum, gradient) in gradients.iter_mut().zip(&found.of_parameters) {
+                    add_into(sum, gradient)?;
+                }
+            }
+        }
+        let totals: Vec<(f32, &Tensor)> =
+            losses.iter().map(|(weight, terms)| (*weight, &terms.total)).collect();
+        let total = weighted_sum(&totals)?;
+        let Moments { mean, square } = moments;
+        self.adam.step(model.parameters_mut(), &gradients, mean, square, &total)?;
+        Ok(losses)
+    }
+
+    /// Waits for the steps queued, and says how they went.
+    ///
+    /// # Errors
+    /// If the GPU fails.
+    pub fn look(&self, model: &Model) -> Result<Look, ModelError> {
+        let state = self.adam.state()?;
+        let mut losses = Losses::default();
+        let last = self.graph.as_ref().map(|(_, graph)| graph.outputs()).or(self.uncaptured.as_ref());
+        for (weight, terms) in last.into_iter().flatten() {
+            add_losses(&mut losses, &terms.read()?, *weight);
+        }
+        let stopped = state.stopped.map(|culprit| match culprit {
+            // Later batches may have finite losses, and theirs are what is to be seen now.
+            Culprit::Loss => {
+                name_of_first_not_finite(&losses).unwrap_or_else(|| "the loss is not finite".into())
+            }
+            Culprit::Gradient(index) => {
+                let name = model.parameter_infos().get(index).map_or("a parameter", |info| &info.name);
+                format!("the gradient of {name} is not finite")
+            }
+        });
+        Ok(Look { losses, gradient_norm: state.gradient_norm, step: self.before + state.taken, stopped })
+    }
+}
