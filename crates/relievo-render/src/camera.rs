@@ -2,6 +2,8 @@
 
 use relievo_tensor::{Error, Result, Tensor};
 
+use crate::check_type;
+
 /// A pinhole camera at the origin for square pictures. Pixel coordinates are u = column and v = row, `0..size`, with
 /// the optical axis through their middle `(size - 1) / 2`; the field of view spans from the first to the last of them.
 ///
@@ -55,21 +57,23 @@ impl Camera {
         [focal * point[0] / point[2] + centre, focal * point[1] / point[2] + centre]
     }
 
-    /// Number of pictures in a tensor `[B, size, size]`.
+    /// Number of pictures in a tensor `[B, size, size]` of f32.
     pub(crate) fn pictures(&self, operation: &'static str, maps: &Tensor) -> Result<usize> {
+        check_type(operation, &[maps])?;
         match maps.axes::<3>(operation)? {
             [batch, rows, columns] if rows == self.size && columns == self.size => Ok(batch),
             _ => Err(self.misfit(operation, maps)),
         }
     }
 
-    /// Number of pictures in a tensor `[B, size, size, channels]`.
+    /// Number of pictures in a tensor `[B, size, size, channels]` of f32.
     pub(crate) fn pictures_of(
         &self,
         operation: &'static str,
         maps: &Tensor,
         channels: usize,
     ) -> Result<usize> {
+        check_type(operation, &[maps])?;
         match maps.axes::<4>(operation)? {
             [batch, rows, columns, c] if rows == self.size && columns == self.size && c == channels => {
                 Ok(batch)

@@ -15,6 +15,7 @@
 //! in the Wild* (2020), section 3; the rasteriser after Kato, Ushiku and Harada, *Neural 3D Mesh Renderer* (2018).
 
 mod camera;
+mod cuda;
 mod depth;
 mod grid;
 mod lift;
@@ -41,7 +42,24 @@ pub use reconstruction::{Reconstruction, Scene};
 pub use shading::{diffuse_shading, shade};
 pub use views::{ViewSettings, Views, render_views};
 
-use relievo_tensor::{Error, Result};
+use relievo_tensor::cuda::Kernels;
+use relievo_tensor::{DataType, Error, Result, Tensor};
+
+/// All files of kernels of this crate: for a test that compiles them.
+#[doc(hidden)]
+pub fn kernels() -> Vec<&'static Kernels> {
+    vec![
+        &depth::KERNELS,
+        &grid::KERNELS,
+        &lift::KERNELS,
+        &light::KERNELS,
+        &mask::KERNELS,
+        &motion::KERNELS,
+        &normals::KERNELS,
+        &rasterise::KERNELS,
+        &shading::KERNELS,
+    ]
+}
 
 /// Checks that `pictures` can be shared out over `few` lights or viewpoints.
 fn check_shared(operation: &'static str, pictures: usize, few: usize, what: &str) -> Result<()> {
@@ -50,6 +68,17 @@ fn check_shared(operation: &'static str, pictures: usize, few: usize, what: &str
         return Err(Error::shape(operation, detail));
     }
     Ok(())
+}
+
+/// Checks that the inputs are f32: the renderer has no other kernels.
+fn check_type(operation: &'static str, inputs: &[&Tensor]) -> Result<()> {
+    match inputs.iter().find(|input| input.data_type() != DataType::F32) {
+        Some(other) => {
+            let detail = format!("needs f32, got {:?} of shape {}", other.data_type(), other.shape());
+            Err(Error::shape(operation, detail))
+        }
+        None => Ok(()),
+    }
 }
 
 /// What the tests share.

@@ -1,7 +1,13 @@
 //! What becomes of the depth net's output, and of a rasterised depth: ranges, border, clamping.
 
+mod cuda;
+
+pub(crate) use cuda::KERNELS;
+
 use rayon::prelude::*;
 use relievo_tensor::{Backward, Context, Error, Operation, Result, Tensor, apply_one};
+
+use crate::check_type;
 
 /// The depths a canonical surface can take, in units of the distance from the camera to the pivot.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -49,6 +55,15 @@ struct DepthFromRaw {
     range: DepthRange,
 }
 
+impl DepthFromRaw {
+    /// The number of pictures, and of the pixels of each (1 if there are none).
+    fn check(&self, maps: &Tensor) -> Result<[usize; 2]> {
+        check_type(self.name(), &[maps])?;
+        let [batch, rows, columns] = maps.axes(self.name())?;
+        Ok([batch, (rows * columns).max(1)])
+    }
+}
+
 /// `squashed = tanh(raw - mean(raw))` of one picture.
 fn squash(raw: &[f32], squashed: &mut [f32]) {
     let mean = mean(raw);
@@ -69,8 +84,7 @@ impl Operation for DepthFromRaw {
     }
 
     fn forward(&self, inputs: &[&Tensor], context: &mut Context) -> Result<Vec<Tensor>> {
-        let [_, rows, columns] = inputs[0].axes(self.name())?;
-        let picture = (rows * columns).max(1);
+        let [_, picture] = self.check(inputs[0])?;
         let mut squashed = Tensor::scratch(inputs[0].shape());
         let mut depth = Tensor::scratch(inputs[0].shape());
         let (middle, half) = ((self.range.max + self.range.min) / 2.0, self.range.margin());
@@ -87,8 +101,7 @@ impl Operation for DepthFromRaw {
     }
 
     fn backward(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
-        let [_, rows, columns] = backward.saved[0].axes(self.name())?;
-        let picture = (rows * columns).max(1);
+        let [_, picture] = self.check(&backward.saved[0])?;
         let half = self.range.margin();
         let mut draw = Tensor::scratch(backward.saved[0].shape());
         let saved = backward.saved[0].data().par_chunks(picture);
@@ -101,6 +114,19 @@ impl Operation for DepthFromRaw {
             draw.iter_mut().for_each(|draw| *draw -= mean);
         });
         Ok(vec![Some(draw)])
+    }
+
+    fn forward_cuda(&self, inputs: &[&Tensor], context: &mut Context) -> Result<Vec<Tensor>> {
+        let extents = self.check(inputs[0])?;
+        let (depth, squashed) = cuda::from_raw(self.range, inputs[0], extents, context.is_recording())?;
+        squashed.iter().for_each(|squashed| context.save(squashed));
+        Ok(vec![depth])
+    }
+
+    fn backward_cuda(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
+        let squashed = &backward.saved[0];
+        let extents = self.check(squashed)?;
+        Ok(vec![Some(cuda::from_raw_backward(self.range, squashed, backward.gradient(), extents)?)])
     }
 }
 
@@ -121,12 +147,19 @@ struct SetBorder {
 }
 
 impl SetBorder {
-    fn with_border(&self, maps: &Tensor, value: f32) -> Result<Tensor> {
+    /// The number of columns, if it is enough.
+    fn check(&self, maps: &Tensor) -> Result<usize> {
+        check_type(self.name(), &[maps])?;
         let [_, _, columns] = maps.axes(self.name())?;
         if columns < 2 * BORDER {
             let detail = format!("needs at least {} columns, got the shape {}", 2 * BORDER, maps.shape());
             return Err(Error::shape(self.name(), detail));
         }
+        Ok(columns)
+    }
+
+    fn with_border(&self, maps: &Tensor, value: f32) -> Result<Tensor> {
+        let columns = self.check(maps)?;
         let mut result = maps.detach();
         for row in result.data_mut().chunks_exact_mut(columns) {
             row[..BORDER].fill(value);
@@ -147,6 +180,16 @@ impl Operation for SetBorder {
 
     fn backward(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
         Ok(vec![Some(self.with_border(backward.gradient(), 0.0)?)])
+    }
+
+    fn forward_cuda(&self, inputs: &[&Tensor], _: &mut Context) -> Result<Vec<Tensor>> {
+        let columns = self.check(inputs[0])?;
+        Ok(vec![cuda::with_border(inputs[0], columns, self.border_depth)?])
+    }
+
+    fn backward_cuda(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
+        let columns = self.check(backward.gradient())?;
+        Ok(vec![Some(cuda::with_border(backward.gradient(), columns, 0.0)?)])
     }
 }
 
@@ -195,6 +238,16 @@ impl Operation for ClampDepth {
             }
         });
         Ok(vec![Some(gradient)])
+    }
+
+    fn forward_cuda(&self, inputs: &[&Tensor], context: &mut Context) -> Result<Vec<Tensor>> {
+        check_type(self.name(), inputs)?;
+        context.save(inputs[0]);
+        Ok(vec![cuda::clamp(self.bounds, inputs[0])?])
+    }
+
+    fn backward_cuda(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
+        Ok(vec![Some(cuda::clamp_backward(self.bounds, &backward.saved[0], backward.gradient())?)])
     }
 }
 

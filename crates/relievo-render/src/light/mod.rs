@@ -1,6 +1,12 @@
 //! The light: an ambient part everywhere and a diffuse part from one direction.
 
+mod cuda;
+
+pub(crate) use cuda::KERNELS;
+
 use relievo_tensor::{Backward, Context, Error, Operation, Result, Tensor, apply_one};
+
+use crate::check_type;
 
 /// Numbers of a light: ambient strength, diffuse strength, direction x, y, z.
 pub(crate) const LIGHT: usize = 5;
@@ -35,8 +41,9 @@ pub fn light_from_raw(raw: &Tensor, range: LightRange) -> Result<Tensor> {
     apply_one(LightFromRaw { range }, &[raw])
 }
 
-/// Number of lights in a tensor `[B, 5]`.
+/// Number of lights in a tensor `[B, 5]` of f32.
 pub(crate) fn lights(operation: &'static str, light: &Tensor) -> Result<usize> {
+    check_type(operation, &[light])?;
     match light.axes::<2>(operation)? {
         [batch, LIGHT] => Ok(batch),
         _ => Err(Error::shape(operation, format!("needs lights [B, 5], got the shape {}", light.shape()))),
@@ -53,16 +60,24 @@ fn direction(x: f32, y: f32) -> ([f32; 3], f32) {
     ([x / norm, y / norm, 1.0 / norm], norm)
 }
 
+impl LightFromRaw {
+    /// The number of lights.
+    fn check(&self, raw: &Tensor) -> Result<usize> {
+        check_type(self.name(), &[raw])?;
+        match raw.axes::<2>(self.name())? {
+            [batch, RAW] => Ok(batch),
+            _ => Err(Error::shape(self.name(), format!("needs [B, {RAW}], got the shape {}", raw.shape()))),
+        }
+    }
+}
+
 impl Operation for LightFromRaw {
     fn name(&self) -> &'static str {
         "light_from_raw"
     }
 
     fn forward(&self, inputs: &[&Tensor], context: &mut Context) -> Result<Vec<Tensor>> {
-        let [batch, RAW] = inputs[0].axes(self.name())? else {
-            let detail = format!("needs [B, {RAW}], got the shape {}", inputs[0].shape());
-            return Err(Error::shape(self.name(), detail));
-        };
+        let batch = self.check(inputs[0])?;
         context.save(inputs[0]);
         let mut light = Tensor::scratch([batch, LIGHT]);
         let into = |x: f32, [least, greatest]: [f32; 2]| least + (1.0 + x) / 2.0 * (greatest - least);
@@ -87,6 +102,16 @@ impl Operation for LightFromRaw {
             draw[3] = (dy[3] - l[1] * along) / norm;
         }
         Ok(vec![Some(draw)])
+    }
+
+    fn forward_cuda(&self, inputs: &[&Tensor], context: &mut Context) -> Result<Vec<Tensor>> {
+        let batch = self.check(inputs[0])?;
+        context.save(inputs[0]);
+        Ok(vec![cuda::forward(self.range, inputs[0], batch)?])
+    }
+
+    fn backward_cuda(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
+        Ok(vec![Some(cuda::backward(self.range, &backward.saved[0], backward.gradient())?)])
     }
 }
 

@@ -1,9 +1,13 @@
 //! Where the input view shows the surface at all.
 
-use rayon::prelude::*;
-use relievo_tensor::{Backward, Context, Error, Operation, Result, Tensor, apply_one};
+mod cuda;
 
-use crate::DepthRange;
+pub(crate) use cuda::KERNELS;
+
+use rayon::prelude::*;
+use relievo_tensor::{Backward, Context, Device, Error, Operation, Result, Tensor, apply_one};
+
+use crate::{DepthRange, check_type};
 
 /// Where the surface is seen: 1 where the clamped depth ([`crate::clamp_depth`]) lies below the far end of the
 /// widened range, 0 where it was clamped to it, as the background is; in all `parts` of the batch at once.
@@ -16,12 +20,17 @@ use crate::DepthRange;
 /// If `depth` has not three axes, or its batch cannot be divided into the parts.
 pub fn visible_mask(depth: &Tensor, range: DepthRange, parts: usize) -> Result<Tensor> {
     const NAME: &str = "visible_mask";
+    check_type(NAME, &[depth])?;
     let [batch, rows, columns] = depth.axes(NAME)?;
     if parts == 0 || !batch.is_multiple_of(parts) {
         return Err(Error::shape(NAME, format!("a batch of {batch} cannot be divided into {parts} parts")));
     }
     let [_, limit] = range.widened();
-    let mut mask = Tensor::full([batch / parts, rows, columns], 1.0);
+    let shape = [batch / parts, rows, columns];
+    if depth.device() != Device::Cpu {
+        return cuda::visible(depth, limit, shape, parts);
+    }
+    let mut mask = Tensor::full(shape, 1.0);
     let masks = mask.elements();
     if masks > 0 {
         let mask = mask.data_mut();
@@ -50,7 +59,9 @@ struct ApplyMask {
 }
 
 impl ApplyMask {
-    fn multiply(&self, pictures: &Tensor) -> Result<Tensor> {
+    /// The number of channels, if pictures and mask fit.
+    fn check(&self, pictures: &Tensor) -> Result<usize> {
+        check_type(self.name(), &[pictures, &self.mask])?;
         let [batch, rows, columns, channels] = pictures.axes(self.name())?;
         let [masks, mask_rows, mask_columns] = self.mask.axes(self.name())?;
         crate::check_shared(self.name(), batch, masks, "masks")?;
@@ -58,8 +69,13 @@ impl ApplyMask {
             let detail = format!("pictures {} and mask {} do not fit", pictures.shape(), self.mask.shape());
             return Err(Error::shape(self.name(), detail));
         }
+        Ok(channels)
+    }
+
+    fn multiply(&self, pictures: &Tensor) -> Result<Tensor> {
+        let channels = self.check(pictures)?.max(1);
+        let [masks, rows, columns] = self.mask.axes(self.name())?;
         let mut product = Tensor::scratch(pictures.shape());
-        let channels = channels.max(1);
         let row = columns.max(1);
         let lines =
             product.data_mut().par_chunks_mut(row * channels).zip(pictures.data().par_chunks(row * channels));
@@ -87,6 +103,16 @@ impl Operation for ApplyMask {
 
     fn backward(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
         Ok(vec![Some(self.multiply(backward.gradient())?)])
+    }
+
+    fn forward_cuda(&self, inputs: &[&Tensor], _: &mut Context) -> Result<Vec<Tensor>> {
+        let channels = self.check(inputs[0])?;
+        Ok(vec![cuda::apply(inputs[0], &self.mask, channels)?])
+    }
+
+    fn backward_cuda(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
+        let channels = self.check(backward.gradient())?;
+        Ok(vec![Some(cuda::apply(backward.gradient(), &self.mask, channels)?)])
     }
 }
 

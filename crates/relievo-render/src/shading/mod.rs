@@ -1,10 +1,14 @@
 //! Lambertian shading: how bright the light makes a surface, and the canonical picture.
 
+mod cuda;
+
+pub(crate) use cuda::KERNELS;
+
 use rayon::prelude::*;
 use relievo_tensor::{Backward, Context, Error, Operation, Result, Tensor, apply_one};
 
-use crate::check_shared;
 use crate::light::{LIGHT, lights};
+use crate::{check_shared, check_type};
 
 /// `max(0, n.l)` of every pixel's normal n and its picture's light direction l.
 ///
@@ -20,8 +24,9 @@ pub fn diffuse_shading(normals: &Tensor, light: &Tensor) -> Result<Tensor> {
 
 struct DiffuseShading;
 
-/// Batch, rows and columns of `[B, rows, columns, 3]`.
+/// Batch, rows and columns of `[B, rows, columns, 3]` in f32.
 fn extents(operation: &'static str, maps: &Tensor) -> Result<[usize; 3]> {
+    check_type(operation, &[maps])?;
     match maps.axes::<4>(operation)? {
         [batch, rows, columns, 3] => Ok([batch, rows, columns]),
         _ => Err(Error::shape(
@@ -31,14 +36,14 @@ fn extents(operation: &'static str, maps: &Tensor) -> Result<[usize; 3]> {
     }
 }
 
-/// The lights `[B', 5]`, checked against the number of pictures.
-fn shared_lights<'a>(
-    operation: &'static str,
-    pictures: usize,
-    light: &'a Tensor,
-) -> Result<&'a [[f32; LIGHT]]> {
-    check_shared(operation, pictures, lights(operation, light)?, "lights")?;
-    Ok(light.data().as_chunks().0)
+/// Checks that the lights `[B', 5]` can be shared out over the pictures.
+fn check_lights(operation: &'static str, pictures: usize, light: &Tensor) -> Result<()> {
+    check_shared(operation, pictures, lights(operation, light)?, "lights")
+}
+
+/// The lights of a tensor `[B', 5]`.
+fn each_light(light: &Tensor) -> &[[f32; LIGHT]] {
+    light.data().as_chunks().0
 }
 
 /// The gradient `[B', 5]` from the sums of every row of every picture, in their order.
@@ -63,14 +68,23 @@ fn incidence(normal: &[f32; 3], light: &[f32; LIGHT]) -> f32 {
     normal[0] * light[2] + normal[1] * light[3] + normal[2] * light[4]
 }
 
+impl DiffuseShading {
+    /// Batch, rows and columns of normals and light.
+    fn check(&self, inputs: &[&Tensor]) -> Result<[usize; 3]> {
+        let [batch, rows, columns] = extents(self.name(), inputs[0])?;
+        check_lights(self.name(), batch, inputs[1])?;
+        Ok([batch, rows, columns])
+    }
+}
+
 impl Operation for DiffuseShading {
     fn name(&self) -> &'static str {
         "diffuse_shading"
     }
 
     fn forward(&self, inputs: &[&Tensor], context: &mut Context) -> Result<Vec<Tensor>> {
-        let [batch, rows, columns] = extents(self.name(), inputs[0])?;
-        let lights = shared_lights(self.name(), batch, inputs[1])?;
+        let [batch, rows, columns] = self.check(inputs)?;
+        let lights = each_light(inputs[1]);
         context.save(inputs[0]);
         context.save(inputs[1]);
         let mut shading = Tensor::scratch([batch, rows, columns]);
@@ -87,8 +101,8 @@ impl Operation for DiffuseShading {
 
     fn backward(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
         let (normals, light) = (&backward.saved[0], &backward.saved[1]);
-        let [batch, rows, columns] = extents(self.name(), normals)?;
-        let lights = shared_lights(self.name(), batch, light)?;
+        let [_, rows, columns] = self.check(&[normals, light])?;
+        let lights = each_light(light);
         let row = columns.max(1);
         let mut dnormals = Tensor::scratch(normals.shape());
         let lines = normals.data().par_chunks(row * 3).zip(backward.gradient().data().par_chunks(row));
@@ -111,6 +125,17 @@ impl Operation for DiffuseShading {
         let dlight = backward.wants(1).then(|| light_gradient(&sums, rows, light));
         Ok(vec![backward.wants(0).then_some(dnormals), dlight])
     }
+
+    fn forward_cuda(&self, inputs: &[&Tensor], context: &mut Context) -> Result<Vec<Tensor>> {
+        let extents = self.check(inputs)?;
+        inputs.iter().for_each(|input| context.save(input));
+        Ok(vec![cuda::diffuse([inputs[0], inputs[1]], extents)?])
+    }
+
+    fn backward_cuda(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
+        let extents = self.check(&[&backward.saved[0], &backward.saved[1]])?;
+        cuda::diffuse_backward(backward, extents)
+    }
 }
 
 /// The canonical picture: `(albedo / 2 + 0.5) (a + b diffuse) 2 - 1`, a and b the light's strengths.
@@ -128,6 +153,21 @@ pub fn shade(albedo: &Tensor, diffuse: &Tensor, light: &Tensor) -> Result<Tensor
 
 struct Shade;
 
+impl Shade {
+    /// Batch, rows and columns of albedo, shading and light.
+    fn check(&self, inputs: &[&Tensor]) -> Result<[usize; 3]> {
+        let [albedo, diffuse, light] = [inputs[0], inputs[1], inputs[2]];
+        let [batch, rows, columns] = extents(self.name(), albedo)?;
+        check_type(self.name(), &[diffuse])?;
+        if diffuse.axes(self.name())? != [batch, rows, columns] {
+            let detail = format!("albedo {} and shading {} do not fit", albedo.shape(), diffuse.shape());
+            return Err(Error::shape(self.name(), detail));
+        }
+        check_lights(self.name(), batch, light)?;
+        Ok([batch, rows, columns])
+    }
+}
+
 impl Operation for Shade {
     fn name(&self) -> &'static str {
         "shade"
@@ -135,12 +175,8 @@ impl Operation for Shade {
 
     fn forward(&self, inputs: &[&Tensor], context: &mut Context) -> Result<Vec<Tensor>> {
         let [albedo, diffuse, light] = [inputs[0], inputs[1], inputs[2]];
-        let [batch, rows, columns] = extents(self.name(), albedo)?;
-        if diffuse.axes(self.name())? != [batch, rows, columns] {
-            let detail = format!("albedo {} and shading {} do not fit", albedo.shape(), diffuse.shape());
-            return Err(Error::shape(self.name(), detail));
-        }
-        let lights = shared_lights(self.name(), batch, light)?;
+        let [_, rows, columns] = self.check(inputs)?;
+        let lights = each_light(light);
         inputs.iter().for_each(|input| context.save(input));
         let mut picture = Tensor::scratch(albedo.shape());
         let row = columns.max(1);
@@ -159,8 +195,8 @@ impl Operation for Shade {
 
     fn backward(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
         let [albedo, diffuse, light] = [&backward.saved[0], &backward.saved[1], &backward.saved[2]];
-        let [batch, rows, columns] = extents(self.name(), albedo)?;
-        let lights = shared_lights(self.name(), batch, light)?;
+        let [_, rows, columns] = self.check(&[albedo, diffuse, light])?;
+        let lights = each_light(light);
         let row = columns.max(1);
         let mut dalbedo = Tensor::scratch(albedo.shape());
         let mut ddiffuse = Tensor::scratch(diffuse.shape());
@@ -190,6 +226,17 @@ impl Operation for Shade {
             .collect();
         let dlight = backward.wants(2).then(|| light_gradient(&sums, rows, light));
         Ok(vec![backward.wants(0).then_some(dalbedo), backward.wants(1).then_some(ddiffuse), dlight])
+    }
+
+    fn forward_cuda(&self, inputs: &[&Tensor], context: &mut Context) -> Result<Vec<Tensor>> {
+        let extents = self.check(inputs)?;
+        inputs.iter().for_each(|input| context.save(input));
+        Ok(vec![cuda::shade([inputs[0], inputs[1], inputs[2]], extents)?])
+    }
+
+    fn backward_cuda(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
+        let extents = self.check(&[&backward.saved[0], &backward.saved[1], &backward.saved[2]])?;
+        cuda::shade_backward(backward, extents)
     }
 }
 

@@ -1,5 +1,9 @@
 //! Where every pixel of the input view is found in the canonical picture.
 
+mod cuda;
+
+pub(crate) use cuda::KERNELS;
+
 use rayon::prelude::*;
 use relievo_tensor::{Backward, Context, Operation, Result, Tensor, apply_one};
 
@@ -24,14 +28,22 @@ struct SamplingGrid {
     camera: Camera,
 }
 
+impl SamplingGrid {
+    /// The number of pictures.
+    fn check(&self, inputs: &[&Tensor]) -> Result<usize> {
+        let batch = self.camera.pictures(self.name(), inputs[0])?;
+        check_views(self.name(), batch, inputs[1])?;
+        Ok(batch)
+    }
+}
+
 impl Operation for SamplingGrid {
     fn name(&self) -> &'static str {
         "sampling_grid"
     }
 
     fn forward(&self, inputs: &[&Tensor], context: &mut Context) -> Result<Vec<Tensor>> {
-        let batch = self.camera.pictures(self.name(), inputs[0])?;
-        check_views(self.name(), batch, inputs[1])?;
+        let batch = self.check(inputs)?;
         context.save(inputs[0]);
         context.save(inputs[1]);
         let (size, slopes) = (self.camera.size, self.camera.slopes());
@@ -82,6 +94,16 @@ impl Operation for SamplingGrid {
             .collect();
         let dviews = backward.wants(1).then(|| MotionGradient::of_views(&sums, size, views));
         Ok(vec![backward.wants(0).then_some(ddepth), dviews])
+    }
+
+    fn forward_cuda(&self, inputs: &[&Tensor], context: &mut Context) -> Result<Vec<Tensor>> {
+        let batch = self.check(inputs)?;
+        inputs.iter().for_each(|input| context.save(input));
+        Ok(vec![cuda::forward(self, [inputs[0], inputs[1]], batch)?])
+    }
+
+    fn backward_cuda(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
+        cuda::backward(self, backward)
     }
 }
 

@@ -13,6 +13,10 @@
 //! A row of cells writes the gradient of its upper and its lower row of corners into a place of its own; a corner's
 //! gradient is the sum of two such places, in a fixed order.
 
+mod cuda;
+
+pub(crate) use cuda::KERNELS;
+
 use std::ops::Range;
 
 use rayon::prelude::*;
@@ -90,6 +94,11 @@ fn first_triangle(size: usize, row: usize, column: usize) -> usize {
     2 * (row * (size - 1) + column)
 }
 
+/// Focal length and centre of the camera in units of samples.
+fn in_samples(camera: &Camera, samples_per_pixel: usize) -> [f32; 2] {
+    [camera.focal(), camera.centre()].map(|pixels| samples_per_pixel as f32 * pixels)
+}
+
 /// Projects points to `[x in samples, y in samples, depth]`.
 pub(crate) fn project(
     points: &[[f32; 3]],
@@ -97,8 +106,7 @@ pub(crate) fn project(
     samples_per_pixel: usize,
     screen: &mut [[f32; 3]],
 ) {
-    let scale = samples_per_pixel as f32;
-    let (focal, centre) = (scale * camera.focal(), scale * camera.centre());
+    let [focal, centre] = in_samples(camera, samples_per_pixel);
     for (place, [x, y, z]) in screen.iter_mut().zip(points) {
         *place = [focal * x / z + centre, focal * y / z + centre, *z];
     }
@@ -242,6 +250,17 @@ fn cell_row_gradients(
 }
 
 impl RasteriseDepth {
+    /// The number of pictures.
+    fn check(&self, points: &Tensor) -> Result<usize> {
+        let (size, per_pixel) = (self.camera.size, self.settings.supersampling);
+        let batch = self.camera.pictures_of(self.name(), points, 3)?;
+        if size < 2 || 2 * size * size > MOST_TRIANGLES || per_pixel == 0 {
+            let detail = format!("cannot rasterise {size}x{size} pixels with supersampling {per_pixel}");
+            return Err(Error::shape(self.name(), detail));
+        }
+        Ok(batch)
+    }
+
     /// The projected corners of all pictures.
     fn screen(&self, points: &Tensor) -> Buffer {
         let row = self.camera.size * 3;
@@ -260,13 +279,8 @@ impl Operation for RasteriseDepth {
     }
 
     fn forward(&self, inputs: &[&Tensor], context: &mut Context) -> Result<Vec<Tensor>> {
-        let size = self.camera.size;
-        let batch = self.camera.pictures_of(self.name(), inputs[0], 3)?;
-        let per_pixel = self.settings.supersampling;
-        if size < 2 || 2 * size * size > MOST_TRIANGLES || per_pixel == 0 {
-            let detail = format!("cannot rasterise {size}x{size} pixels with supersampling {per_pixel}");
-            return Err(Error::shape(self.name(), detail));
-        }
+        let batch = self.check(inputs[0])?;
+        let (size, per_pixel) = (self.camera.size, self.settings.supersampling);
         let screen = self.screen(inputs[0]);
         let raster = self.settings.raster(size);
         let mut depth = Tensor::scratch([batch, size, size]);
@@ -319,7 +333,7 @@ impl Operation for RasteriseDepth {
             );
         });
         let by_cell_row = by_cell_row.as_chunks::<3>().0;
-        let focal = per_pixel as f32 * self.camera.focal();
+        let [focal, _] = in_samples(&self.camera, per_pixel);
         let mut dpoints = Tensor::scratch(points.shape());
         let rows = dpoints.data_mut().par_chunks_mut(size * 3).zip(points.data().par_chunks(size * 3));
         rows.enumerate().for_each(|(line, (dpoints, points))| {
@@ -343,6 +357,18 @@ impl Operation for RasteriseDepth {
             }
         });
         Ok(vec![Some(dpoints)])
+    }
+
+    fn forward_cuda(&self, inputs: &[&Tensor], context: &mut Context) -> Result<Vec<Tensor>> {
+        let batch = self.check(inputs[0])?;
+        let (depth, winners) = cuda::forward(self, inputs[0], batch, context.is_recording())?;
+        context.save(inputs[0]);
+        winners.iter().for_each(|winners| context.save(winners));
+        Ok(vec![depth])
+    }
+
+    fn backward_cuda(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
+        Ok(vec![Some(cuda::backward(self, backward)?)])
     }
 }
 

@@ -3,6 +3,10 @@
 //! Backward works in two passes over rows, so that rows can be shared out: the first finds the gradient of the two
 //! tangents at every pixel, the second gathers for every pixel those of its four neighbours, in a fixed order.
 
+mod cuda;
+
+pub(crate) use cuda::KERNELS;
+
 use rayon::prelude::*;
 use relievo_tensor::{Backward, Buffer, Context, Operation, Result, Tensor, apply_one};
 
@@ -131,6 +135,16 @@ impl Operation for Normals {
             }
         });
         Ok(vec![Some(ddepth)])
+    }
+
+    fn forward_cuda(&self, inputs: &[&Tensor], context: &mut Context) -> Result<Vec<Tensor>> {
+        let batch = self.camera.pictures(self.name(), inputs[0])?;
+        context.save(inputs[0]);
+        Ok(vec![cuda::forward(self.camera, inputs[0], batch)?])
+    }
+
+    fn backward_cuda(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
+        Ok(vec![Some(cuda::backward(self.camera, &backward.saved[0], backward.gradient())?)])
     }
 }
 

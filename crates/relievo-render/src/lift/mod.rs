@@ -1,5 +1,9 @@
 //! From a depth per pixel to a grid of points.
 
+mod cuda;
+
+pub(crate) use cuda::KERNELS;
+
 use rayon::prelude::*;
 use relievo_tensor::{Backward, Context, Operation, Result, Tensor, apply_one};
 
@@ -51,6 +55,15 @@ impl Operation for Lift {
             }
         });
         Ok(vec![Some(ddepth)])
+    }
+
+    fn forward_cuda(&self, inputs: &[&Tensor], _: &mut Context) -> Result<Vec<Tensor>> {
+        let batch = self.camera.pictures(self.name(), inputs[0])?;
+        Ok(vec![cuda::forward(self.camera, inputs[0], batch)?])
+    }
+
+    fn backward_cuda(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
+        Ok(vec![Some(cuda::backward(self.camera, backward.gradient())?)])
     }
 }
 

@@ -1,9 +1,13 @@
 //! The viewpoint as a rigid motion of the surface in front of a camera that stays.
 
+mod cuda;
+
+pub(crate) use cuda::{KERNELS, view_gradient, view_sums};
+
 use rayon::prelude::*;
 use relievo_tensor::{Backward, Context, Error, Operation, Result, Tensor, apply_one};
 
-use crate::check_shared;
+use crate::{check_shared, check_type};
 
 /// The point about which a viewpoint rotates: on the optical axis at the middle of the depths.
 pub const PIVOT: [f32; 3] = [0.0, 0.0, 1.0];
@@ -178,8 +182,9 @@ impl MotionGradient {
     }
 }
 
-/// Checks that `views` is `[B, 6]` with a B that divides the number of pictures.
+/// Checks that `views` is `[B, 6]` of f32 with a B that divides the number of pictures.
 pub(crate) fn check_views(operation: &'static str, pictures: usize, views: &Tensor) -> Result<()> {
+    check_type(operation, &[views])?;
     match views.axes::<2>(operation)? {
         [count, VIEW] => check_shared(operation, pictures, count, "viewpoints"),
         _ => {
@@ -205,6 +210,20 @@ struct MovePoints {
     inverse: bool,
 }
 
+impl MovePoints {
+    /// Batch, rows and columns of the points.
+    fn check(&self, inputs: &[&Tensor]) -> Result<[usize; 3]> {
+        let [points, views] = [inputs[0], inputs[1]];
+        check_type(self.name(), &[points])?;
+        let [batch, rows, columns, 3] = points.axes(self.name())? else {
+            let detail = format!("needs points [B, rows, columns, 3], got the shape {}", points.shape());
+            return Err(Error::shape(self.name(), detail));
+        };
+        check_views(self.name(), batch, views)?;
+        Ok([batch, rows, columns])
+    }
+}
+
 impl Operation for MovePoints {
     fn name(&self) -> &'static str {
         "move_points"
@@ -212,11 +231,7 @@ impl Operation for MovePoints {
 
     fn forward(&self, inputs: &[&Tensor], context: &mut Context) -> Result<Vec<Tensor>> {
         let [points, views] = [inputs[0], inputs[1]];
-        let [batch, rows, columns, 3] = points.axes(self.name())? else {
-            let detail = format!("needs points [B, rows, columns, 3], got the shape {}", points.shape());
-            return Err(Error::shape(self.name(), detail));
-        };
-        check_views(self.name(), batch, views)?;
+        let [_, rows, columns] = self.check(inputs)?;
         context.save(points);
         context.save(views);
         let motions = Motion::of_views(views);
@@ -261,6 +276,17 @@ impl Operation for MovePoints {
             .collect();
         let dviews = backward.wants(1).then(|| MotionGradient::of_views(&sums, rows, views));
         Ok(vec![backward.wants(0).then_some(dpoints), dviews])
+    }
+
+    fn forward_cuda(&self, inputs: &[&Tensor], context: &mut Context) -> Result<Vec<Tensor>> {
+        let extents = self.check(inputs)?;
+        inputs.iter().for_each(|input| context.save(input));
+        Ok(vec![cuda::forward(self, [inputs[0], inputs[1]], extents)?])
+    }
+
+    fn backward_cuda(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
+        let extents = self.check(&[&backward.saved[0], &backward.saved[1]])?;
+        cuda::backward(self, backward, extents)
     }
 }
 

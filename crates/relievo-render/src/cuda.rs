@@ -1,0 +1,62 @@
+//! What the operations share on a GPU. Blocks lie within pictures: x counts those of a picture, y the pictures.
+
+use relievo_tensor::cuda::{Kernels, Launch};
+use relievo_tensor::{DataType, Device, Result, Tensor};
+
+use crate::Camera;
+
+/// Threads of a block.
+pub(crate) const THREADS: usize = 256;
+
+/// Blocks that share a picture where its pixels are summed, at most.
+const MOST_PARTS: usize = 16;
+
+/// The source of an operation's kernels: what they share, then `kernel.cu` of the calling file's folder.
+macro_rules! kernels {
+    ($name:literal $(, $header:literal)*) => {
+        relievo_tensor::cuda::Kernels {
+            name: $name,
+            source: concat!(
+                include_str!("../common.cuh"), $(include_str!($header),)*
+                "\n#line 1 \"", $name, ".cu\"\n", include_str!("kernel.cu"),
+            ),
+        }
+    };
+}
+pub(crate) use kernels;
+
+/// The [`Camera`] as `common.cuh` has it.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(crate) struct CameraArgument {
+    size: i32,
+    focal: f32,
+    centre: f32,
+}
+
+impl From<Camera> for CameraArgument {
+    fn from(camera: Camera) -> Self {
+        // A size beyond i32 has no tensor that fits it.
+        Self { size: camera.size as i32, focal: camera.focal(), centre: camera.centre() }
+    }
+}
+
+/// A launch on the device of `tensor`. Everything in this crate is f32.
+pub(crate) fn launch(tensor: &Tensor, kernels: &'static Kernels, name: &'static str) -> Result<Launch> {
+    Launch::new(tensor.device(), kernels, name, DataType::F32)
+}
+
+/// An f32 tensor on a GPU, to be written whole.
+pub(crate) fn scratch<const N: usize>(device: Device, shape: [usize; N]) -> Result<Tensor> {
+    Tensor::scratch_on(device, DataType::F32, shape)
+}
+
+/// Blocks with a thread for each of `count` things (pixels, triangles) of every picture.
+pub(crate) fn blocks(count: usize, pictures: usize) -> [usize; 3] {
+    [count.div_ceil(THREADS), pictures, 1]
+}
+
+/// Into how many parts a picture's pixels are summed before the parts are: the blocks of a picture.
+pub(crate) fn parts(pixels: usize) -> usize {
+    pixels.div_ceil(THREADS).min(MOST_PARTS)
+}

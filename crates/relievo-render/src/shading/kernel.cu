@@ -1,0 +1,80 @@
+// A thread for each pixel; y of the grid counts pictures. A light is ambient and diffuse strength and a direction.
+
+__device__ __forceinline__ const float* light_of(const float* lights, int light_count) {
+    return lights + 5 * (blockIdx.y % light_count);
+}
+
+// max(0, n.l)
+extern "C" __global__ void diffuse(float* shading, const float* normals, const float* lights, int pixels,
+                                   int light_count) {
+    int p = thread_number();
+    if (p >= pixels) return;
+    const float* light = light_of(lights, light_count);
+    long long picture = (long long)blockIdx.y * pixels;
+    float3 direction = make_float3(light[2], light[3], light[4]);
+    shading[picture + p] = fmaxf(dot(load3(normals + 3 * picture, p), direction), 0.0f);
+}
+
+// The gradient of the normals, and parts of the sums for the lights' directions, [pictures][blocks of a picture][3]. Each
+// may be null.
+extern "C" __global__ void diffuse_backward(float* dnormals, float* parts, const float* normals, const float* lights,
+                                            const float* dy, int pixels, int light_count) {
+    const float* light = light_of(lights, light_count);
+    long long picture = (long long)blockIdx.y * pixels;
+    float3 direction = make_float3(light[2], light[3], light[4]);
+    float sums[3] = {};
+    for (int p = thread_number(); p < pixels; p += gridDim.x * blockDim.x) {
+        float3 normal = load3(normals + 3 * picture, p);
+        float g = dot(normal, direction) > 0.0f ? dy[picture + p] : 0.0f;
+        if (dnormals) store3(dnormals + 3 * picture, p, scaled(direction, g));
+        sums[0] += g * normal.x;
+        sums[1] += g * normal.y;
+        sums[2] += g * normal.z;
+    }
+    if (parts) block_parts(parts + 3 * (blockIdx.y * gridDim.x + blockIdx.x), sums);
+}
+
+// (albedo / 2 + 0.5) (a + b diffuse) 2 - 1
+extern "C" __global__ void shade(float* picture, const float* albedo, const float* shading, const float* lights,
+                                 int pixels, int light_count) {
+    int p = thread_number();
+    if (p >= pixels) return;
+    const float* light = light_of(lights, light_count);
+    long long first = (long long)blockIdx.y * pixels;
+    float bright = light[0] + light[1] * shading[first + p];
+    float3 c = load3(albedo + 3 * first, p);
+    store3(picture + 3 * first, p,
+           make_float3((c.x / 2.0f + 0.5f) * bright * 2.0f - 1.0f, (c.y / 2.0f + 0.5f) * bright * 2.0f - 1.0f,
+                       (c.z / 2.0f + 0.5f) * bright * 2.0f - 1.0f));
+}
+
+// The gradients of albedo and shading, and parts of the sums for the lights' strengths, [pictures][blocks of a
+// picture][2]. Each may be null.
+extern "C" __global__ void shade_backward(float* dalbedo, float* dshading, float* parts, const float* albedo,
+                                          const float* shading, const float* lights, const float* dy, int pixels,
+                                          int light_count) {
+    const float* light = light_of(lights, light_count);
+    long long first = (long long)blockIdx.y * pixels;
+    float sums[2] = {};
+    for (int p = thread_number(); p < pixels; p += gridDim.x * blockDim.x) {
+        float s = shading[first + p];
+        float3 c = load3(albedo + 3 * first, p), g = load3(dy + 3 * first, p);
+        float h = g.x * (c.x + 1.0f) + g.y * (c.y + 1.0f) + g.z * (c.z + 1.0f);
+        if (dalbedo) store3(dalbedo + 3 * first, p, scaled(g, light[0] + light[1] * s));
+        if (dshading) dshading[first + p] = light[1] * h;
+        sums[0] += h;
+        sums[1] += h * s;
+    }
+    if (parts) block_parts(parts + 2 * (blockIdx.y * gridDim.x + blockIdx.x), sums);
+}
+
+// The gradients of the lights from parts of `elements` sums, which are for the light's numbers from `first` on. A warp for
+// each light.
+extern "C" __global__ void light_gradient(float* dlights, const float* parts, int elements, int first, int count,
+                                          int pictures, int light_count) {
+    for (int k = 0; k < 5; k++) {
+        bool has = first <= k && k < first + elements;
+        double sum = has ? group_sum(parts, elements, k - first, count, pictures, light_count, blockIdx.x) : 0.0;
+        if (threadIdx.x == 0) dlights[5 * blockIdx.x + k] = (float)sum;
+    }
+}

@@ -1,0 +1,258 @@
+//! Every operation on a GPU against the same on the CPU: outputs and gradients. On the GPU named by RELIEVO_DEVICE if
+//! there is one, else on the emulator.
+
+use relievo_render::{
+    Camera, DepthRange, LightRange, RasterSettings, apply_mask, clamp_depth, depth_from_raw, diffuse_shading,
+    lift, light_from_raw, move_points, normals, rasterise_depth, sampling_grid, set_border, shade,
+    visible_mask,
+};
+use relievo_tensor::differences::{assert_devices_agree, random_tensor};
+use relievo_tensor::{DataType, Device, Result, Tape, Tensor};
+
+const RANGE: DepthRange = DepthRange { min: 0.9, max: 1.1 };
+
+/// The last places of f32.
+const TOLERANCE: f64 = 1e-6;
+
+fn gpu() -> Option<Device> {
+    relievo_cuda_emulator::test_gpu().map(Device::Cuda)
+}
+
+/// Runs the comparison.
+fn agree(inputs: &[Tensor], operation: impl Fn(&[Tensor]) -> Result<Tensor>) {
+    let Some(device) = gpu() else { return };
+    assert_devices_agree(device, DataType::F32, TOLERANCE, inputs, |x, _| operation(x));
+}
+
+/// Rolling depths around 1, another surface for every picture.
+fn relief(batch: usize, size: usize, height: f32) -> Tensor {
+    let of_pixel = |i: usize| {
+        let place = |i: usize| 4.0 * i as f32 / size as f32;
+        let (x, y, picture) = (place(i % size), place(i / size % size), (i / size / size) as f32);
+        1.0 + height * (1.3 * x + picture).sin() * (0.9 * y + 0.4 * x - 2.0 * picture).cos()
+    };
+    let depths: Vec<f32> = (0..batch * size * size).map(of_pixel).collect();
+    Tensor::new(&depths, [batch, size, size]).unwrap()
+}
+
+/// Viewpoints with angles within `degrees` and translations within 0.03.
+fn views(count: usize, degrees: f32) -> Tensor {
+    let mut views = random_tensor(77, [count, 6]);
+    for view in views.data_mut().chunks_exact_mut(6) {
+        view[..3].iter_mut().for_each(|x| *x *= degrees.to_radians());
+        view[3..].iter_mut().for_each(|x| *x *= 0.03);
+    }
+    // One at the very end of the range.
+    views.data_mut()[1] = degrees.to_radians();
+    views
+}
+
+/// Lights `[count, 5]`.
+fn lights(count: usize) -> Tensor {
+    light_from_raw(&random_tensor(5, [count, 4]), LightRange::default()).unwrap()
+}
+
+/// Settings of the original and others.
+fn rasters() -> [RasterSettings; 3] {
+    let original = RasterSettings::default();
+    [
+        original,
+        RasterSettings { supersampling: 3, pixel_centre: 0.0, ..original },
+        RasterSettings { supersampling: 1, near: 0.98, far: 1.03, ..original },
+    ]
+}
+
+#[test]
+fn depths() {
+    for shape in [[3, 5, 7], [2, 33, 40]] {
+        let raw = random_tensor(1, shape);
+        agree(std::slice::from_ref(&raw), |x| depth_from_raw(&x[0], RANGE));
+        agree(std::slice::from_ref(&raw), |x| set_border(&x[0], RANGE.between(0.7)));
+        // Half of them are clamped.
+        agree(&[raw], |x| clamp_depth(&x[0], DepthRange { min: -0.25, max: 0.25 }));
+    }
+}
+
+#[test]
+fn lifted_points() {
+    for size in [5, 24] {
+        agree(&[relief(3, size, 0.05)], |x| lift(&x[0], Camera::new(size)));
+    }
+}
+
+#[test]
+fn moved_points() {
+    for inverse in [false, true] {
+        // Two views for four pictures; more pixels than a block has threads.
+        let inputs = [random_tensor(6, [4, 19, 23, 3]), views(2, 60.0)];
+        agree(&inputs, |x| move_points(&x[0], &x[1], inverse));
+        // As they are, and off the tape, each of the two.
+        agree(&inputs[..1], |x| move_points(&x[0], &inputs[1].to_device(x[0].device())?, inverse));
+        agree(&inputs[1..], |x| move_points(&inputs[0].to_device(x[0].device())?, &x[0], inverse));
+    }
+}
+
+#[test]
+fn many_pixels_are_summed_by_few_blocks() {
+    let size = 70;
+    agree(&[relief(2, size, 0.05), views(1, 30.0)], |x| sampling_grid(&x[0], &x[1], Camera::new(size)));
+}
+
+#[test]
+fn surface_normals() {
+    for size in [3, 5, 24] {
+        agree(&[relief(3, size, 0.05)], |x| normals(&x[0], Camera::new(size)));
+    }
+}
+
+#[test]
+fn lights_and_shading() {
+    let range = LightRange { ambient: [0.1, 0.7], diffuse: [0.5, 1.0] };
+    agree(&[random_tensor(5, [300, 4])], |x| light_from_raw(&x[0], range));
+    for [rows, columns] in [[3, 5], [21, 19]] {
+        let light = lights(2);
+        let inputs = [random_tensor(9, [4, rows, columns, 3]), light.clone()];
+        agree(&inputs, |x| diffuse_shading(&x[0], &x[1]));
+        let inputs = [random_tensor(11, [4, rows, columns, 3]), random_tensor(10, [4, rows, columns]), light];
+        agree(&inputs, |x| shade(&x[0], &x[1], &x[2]));
+    }
+}
+
+#[test]
+fn sampling_grids() {
+    for size in [5, 21] {
+        agree(&[relief(4, size, 0.05), views(2, 60.0)], |x| sampling_grid(&x[0], &x[1], Camera::new(size)));
+    }
+}
+
+#[test]
+fn masks() {
+    let picture = random_tensor(20, [4, 5, 7, 3]);
+    let depth = random_tensor(21, [4, 5, 7]);
+    // Half of it beyond the far end.
+    let range = DepthRange { min: -0.25, max: 0.0 };
+    for parts in [1, 2] {
+        agree(std::slice::from_ref(&picture), |x| {
+            let mask = visible_mask(&depth.to_device(x[0].device())?, range, parts)?;
+            apply_mask(&x[0], &mask)
+        });
+    }
+}
+
+/// The surfaces moved, as the rasteriser gets them.
+fn moved(batch: usize, size: usize, degrees: f32) -> Tensor {
+    let points = lift(&relief(batch, size, 0.05), Camera::new(size)).unwrap();
+    move_points(&points, &views(batch, degrees), false).unwrap()
+}
+
+#[test]
+fn rasterised_depths() {
+    // Folded over itself by large angles.
+    for (size, degrees) in [(2, 0.0), (9, 20.0), (24, 60.0)] {
+        for settings in rasters() {
+            agree(&[moved(3, size, degrees)], |x| rasterise_depth(&x[0], Camera::new(size), settings));
+        }
+    }
+}
+
+#[test]
+fn rasterised_depths_are_the_same_to_the_bit_even_from_the_canonical_view_on() {
+    let Some(device) = gpu() else { return };
+    let (size, settings) = (33, RasterSettings::default());
+    let (camera, depth, views) = (Camera::new(size), relief(4, size, 0.05), views(2, 60.0));
+    let on = |device: Device| -> Result<Tensor> {
+        let [depth, views] = [depth.to_device(device)?, views.to_device(device)?];
+        let points = move_points(&lift(&depth, camera)?, &views, false)?;
+        rasterise_depth(&points, camera, settings)?.to_device(Device::Cpu)
+    };
+    let [right, found] = [Device::Cpu, device].map(|device| on(device).unwrap());
+    assert!(right.data().contains(&settings.far) && right.data().iter().any(|d| *d < 1.1));
+    let off = right.data().iter().zip(found.data()).filter(|(a, b)| a.to_bits() != b.to_bits()).count();
+    assert_eq!(off, 0, "of {} pixels", right.elements());
+}
+
+#[test]
+fn equally_near_triangles_go_to_the_first() {
+    // All at one depth: points lie on samples, so do edges. The third and the fourth row of points are folded back onto
+    // the first and the second, so three rows of cells lie on each other.
+    let (size, settings) = (8, RasterSettings { supersampling: 1, pixel_centre: 0.0, ..Default::default() });
+    let camera = Camera::new(size);
+    let mut points = lift(&Tensor::full([1, size, size], 1.0), camera).unwrap();
+    let two_rows = 2 * size * 3;
+    let (first, others) = points.data_mut().split_at_mut(two_rows);
+    others[..two_rows].copy_from_slice(first);
+    agree(&[points], |x| rasterise_depth(&x[0], camera, settings));
+}
+
+#[test]
+fn triangles_that_cover_nothing_or_everything() {
+    let size = 8;
+    let camera = Camera::new(size);
+    let plane = lift(&Tensor::full([1, size, size], 1.0), camera).unwrap();
+    let changed = |corner: usize, axis: usize, value: f32| {
+        let mut points = plane.clone();
+        points.data_mut()[corner * 3 + axis] = value;
+        points
+    };
+    for points in [
+        changed(28, 0, f32::NAN),
+        changed(12, 1, f32::INFINITY),
+        changed(12, 2, f32::INFINITY),
+        changed(35, 2, 0.0),
+        changed(35, 2, -1.0),
+        // Nearly at the camera: it projects far outside of the picture.
+        changed(35, 2, 1e-6),
+        changed(35, 0, 1e9),
+    ] {
+        let Some(device) = gpu() else { return };
+        let run = |device: Device| {
+            let tape = Tape::new();
+            let points = tape.watch(&points.to_device(device).unwrap());
+            let depth = rasterise_depth(&points, camera, RasterSettings::default()).unwrap();
+            let gradient = tape.backward(&depth).unwrap().take(&points).unwrap();
+            [depth, gradient].map(|tensor| tensor.to_device(Device::Cpu).unwrap())
+        };
+        let ([right, right_gradient], [found, found_gradient]) = (run(Device::Cpu), run(device));
+        assert_eq!(right.data(), found.data());
+        for (a, b) in right_gradient.data().iter().zip(found_gradient.data()) {
+            assert!((a - b).abs() <= 1e-6 * a.abs().max(1.0), "{a} {b}");
+        }
+    }
+}
+
+/// The sampling grid of a moved surface, and the canonical picture of it.
+fn grid_and_picture([depth, raw, albedo, views]: [&Tensor; 4], size: usize) -> Result<[Tensor; 2]> {
+    let camera = Camera::new(size);
+    let moved = move_points(&lift(depth, camera)?, views, false)?;
+    let seen = clamp_depth(&rasterise_depth(&moved, camera, RasterSettings::default())?, RANGE)?;
+    let light = light_from_raw(raw, LightRange::default())?;
+    let diffuse = diffuse_shading(&normals(depth, camera)?, &light)?;
+    Ok([sampling_grid(&seen, views, camera)?, shade(albedo, &diffuse, &light)?])
+}
+
+#[test]
+fn results_are_the_same_every_time() {
+    let Some(device) = gpu() else { return };
+    let size = 32;
+    let inputs = [
+        relief(4, size, 0.05),
+        random_tensor(2, [2, 4]),
+        random_tensor(3, [4, size, size, 3]),
+        views(2, 60.0),
+    ];
+    let run = || {
+        let tape = Tape::new();
+        let x = inputs.each_ref().map(|input| tape.watch(&input.to_device(device).unwrap()));
+        let outputs = grid_and_picture(x.each_ref(), size).unwrap();
+        let seeds = [random_tensor(4, [4, size, size, 2]), random_tensor(5, [4, size, size, 3])];
+        let seeds = [0, 1].map(|i| (&outputs[i], seeds[i].to_device(device).unwrap()));
+        let mut gradients = tape.backward_from(&seeds).unwrap();
+        let gradients = x.each_ref().map(|x| gradients.take(x).unwrap());
+        let tensors = outputs.iter().chain(&gradients).map(|tensor| tensor.to_device(Device::Cpu).unwrap());
+        tensors.map(|tensor| tensor.data().iter().map(|x| x.to_bits()).collect::<Vec<u32>>()).collect()
+    };
+    let first: Vec<Vec<u32>> = run();
+    for _ in 0..3 {
+        assert!(first == run());
+    }
+}
