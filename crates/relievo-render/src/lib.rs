@@ -8,7 +8,9 @@
 //!
 //! Every operation is a kernel (a pure function on slices) wrapped in a [`relievo_tensor::Operation`]. Work is shared
 //! out by pictures and rows, and no sum depends on who computed which part: results are the same on any number of
-//! threads. Where a batch of pictures meets fewer lights or viewpoints, picture `i` takes number `i % n`: both halves
+//! threads. An operation's folder has its contract and the CPU's side in `mod.rs`, the launches for GPUs in `cuda.rs`,
+//! the kernels in `kernel.cu`; what those share is in `cuda.rs` and `common.cuh` here. On a GPU, too, sums have a fixed
+//! order, and of the same points the rasteriser makes the same depths to the bit. [`render_views`] is for the CPU. Where a batch of pictures meets fewer lights or viewpoints, picture `i` takes number `i % n`: both halves
 //! of a batch doubled by mirroring share theirs, and the gradients of the halves add up.
 //!
 //! Source: Wu, Rupprecht and Vedaldi, *Unsupervised Learning of Probably Symmetric Deformable 3D Objects from Images

@@ -1,5 +1,6 @@
-// Forward: `cover` has a thread for each triangle, which offers its depth to the samples within its bounding box; a sample
-// keeps the best offer it ever got, so the order of the threads does not matter. `resolve` has a thread for each pixel.
+// Forward: `cover` has a thread for each triangle (a warp for a large one), which offers its depth to the samples within
+// its bounding box; a sample keeps the best offer it ever got, so the order of the threads does not matter. `resolve` has
+// a thread for each pixel.
 // Backward: `triangle_gradients` lets each triangle collect from the samples it won, `corner_gradients` lets each corner
 // collect from its triangles. y of the grid counts pictures.
 //
@@ -118,24 +119,66 @@ __device__ __forceinline__ bool at(const Triangle& triangle, double x, double y,
 
 __device__ __forceinline__ double place(const Raster& raster, int sample) { return sample + (double)raster.offset; }
 
+// A place on the way through the samples of a box, row by row.
+struct Samples {
+    Box box;
+    int row, column;
+};
+
+__device__ __forceinline__ void step(Samples& at, int columns) {
+    at.column += columns;
+    while (at.column >= at.box.end_column && at.row < at.box.end_row) {
+        at.column -= at.box.end_column - at.box.first_column;
+        at.row++;
+    }
+}
+
+__device__ __forceinline__ Samples samples_of(const Box& box, int first) {
+    // No columns: none.
+    Samples at = {box, box.first_column < box.end_column ? box.first_row : box.end_row, box.first_column};
+    step(at, first);
+    return at;
+}
+
+// More samples than a lane visits by itself: then the 32 lanes of its warp do it together, so that one stretched triangle
+// does not keep 31 waiting.
+#define MANY 32
+
+__device__ __forceinline__ bool is_large(const Box& box) {
+    return (box.end_row - box.first_row) * (box.end_column - box.first_column) > MANY;
+}
+
+// Offers a triangle's depth to the samples it covers: of its box every `stride`-th sample, beginning with number `first`.
 // Offers begin as 0.
-extern "C" __global__ void cover(Offer* offers, const float* points, Raster raster) {
-    int number = thread_number(), samples = raster.size * raster.per_pixel;
-    if (number >= 2 * (raster.size - 1) * (raster.size - 1)) return;
-    float3 corners[3];
-    corners_of(raster, points + 3ll * blockIdx.y * raster.size * raster.size, number, corners);
-    Box box = box_of(raster, corners);
+__device__ __forceinline__ void make_offers(Offer* offers, const Raster& raster, const float3 (&corners)[3], const Box& box,
+                                            int number, int first, int stride) {
     Triangle triangle;
-    if (box.first_row >= box.end_row || box.first_column >= box.end_column || !make_ready(triangle, corners)) return;
-    offers += (long long)blockIdx.y * samples * samples;
-    for (int row = box.first_row; row < box.end_row; row++) {
-        for (int column = box.first_column; column < box.end_column; column++) {
-            float weights[3], depth;
-            if (at(triangle, place(raster, column), place(raster, row), weights, depth) && depth > raster.near &&
-                depth < raster.far) {
-                atomicMax(offers + row * samples + column, offer(depth, number));
-            }
+    if (!make_ready(triangle, corners)) return;
+    int columns = raster.size * raster.per_pixel;
+    for (Samples s = samples_of(box, first); s.row < box.end_row; step(s, stride)) {
+        float weights[3], depth;
+        if (at(triangle, place(raster, s.column), place(raster, s.row), weights, depth) && depth > raster.near &&
+            depth < raster.far) {
+            atomicMax(offers + s.row * columns + s.column, offer(depth, number));
         }
+    }
+}
+
+extern "C" __global__ void cover(Offer* offers, const float* points, Raster raster) {
+    int number = thread_number(), count = 2 * (raster.size - 1) * (raster.size - 1);
+    int samples = raster.size * raster.per_pixel, lane = threadIdx.x % 32;
+    points += 3ll * blockIdx.y * raster.size * raster.size;
+    offers += (long long)blockIdx.y * samples * samples;
+    bool is_there = number < count;
+    float3 corners[3];
+    corners_of(raster, points, is_there ? number : 0, corners);
+    Box box = box_of(raster, corners);
+    bool is_shared = is_there && is_large(box);
+    if (is_there && !is_shared) make_offers(offers, raster, corners, box, number, 0, 1);
+    for (unsigned shared = __ballot_sync(0xffffffffu, is_shared); shared; shared &= shared - 1) {
+        int other = __shfl_sync(0xffffffffu, number, __ffs(shared) - 1);
+        corners_of(raster, points, other, corners);
+        make_offers(offers, raster, corners, box_of(raster, corners), other, lane, 32);
     }
 }
 
@@ -157,38 +200,71 @@ extern "C" __global__ void resolve(float* depth, float* winners, const Offer* of
     depth[(long long)blockIdx.y * pixels + p] = sum * (1.0f / (float)(raster.per_pixel * raster.per_pixel));
 }
 
+// What a triangle collects from the samples it won: for each corner the sum of G D^2 w. Again every `stride`-th sample.
+struct Collected {
+    double sums[3];
+    bool any;
+};
+
+__device__ __forceinline__ Collected collect(const float* winners, const float* dy, const Raster& raster,
+                                             const float3 (&corners)[3], const Box& box, int number, int first,
+                                             int stride) {
+    Collected collected = {};
+    Triangle triangle;
+    int columns = raster.size * raster.per_pixel;
+    float share = 1.0f / (float)(raster.per_pixel * raster.per_pixel);
+    for (Samples s = samples_of(box, first); s.row < box.end_row; step(s, stride)) {
+        if (winners[s.row * columns + s.column] != (float)number) continue;
+        // Worked out when a sample is known to be the triangle's: many have none.
+        if (!collected.any && !make_ready(triangle, corners)) break;
+        collected.any = true;
+        float weights[3], depth;
+        if (!at(triangle, place(raster, s.column), place(raster, s.row), weights, depth)) continue;
+        int pixel = s.row / raster.per_pixel * raster.size + s.column / raster.per_pixel;
+        float g = dy[pixel] * share * depth * depth;
+        for (int k = 0; k < 3; k++) collected.sums[k] += (double)(g * weights[k]);
+    }
+    return collected;
+}
+
+// What the lanes of a warp collected together, in every lane, summed in a fixed order.
+__device__ __forceinline__ Collected of_warp(Collected collected) {
+    for (int k = 0; k < 3; k++) {
+        for (int offset = 16; offset > 0; offset /= 2) {
+            collected.sums[k] += __shfl_xor_sync(0xffffffffu, collected.sums[k], offset);
+        }
+    }
+    collected.any = __any_sync(0xffffffffu, collected.any);
+    return collected;
+}
+
 // The gradients of every triangle's corners on the screen, [pictures][9][triangles]: of its first corner x, y and z, of its
 // second and of its third.
 extern "C" __global__ void triangle_gradients(float* gradients, const float* points, const float* winners, const float* dy,
                                               Raster raster) {
     int number = thread_number(), count = 2 * (raster.size - 1) * (raster.size - 1);
-    int pixels = raster.size * raster.size, samples = raster.size * raster.per_pixel;
-    if (number >= count) return;
+    int pixels = raster.size * raster.size, samples = raster.size * raster.per_pixel, lane = threadIdx.x % 32;
     points += 3ll * blockIdx.y * pixels;
     winners += (long long)blockIdx.y * samples * samples;
     dy += (long long)blockIdx.y * pixels;
-    gradients += 9ll * blockIdx.y * count + number;
+    bool is_there = number < count;
     float3 corners[3];
-    corners_of(raster, points, number, corners);
+    corners_of(raster, points, is_there ? number : 0, corners);
     Box box = box_of(raster, corners);
-    Triangle triangle;
-    bool is_seen = false, is_ready = false;
-    double sums[3] = {};
-    float share = 1.0f / (float)(raster.per_pixel * raster.per_pixel);
-    for (int row = box.first_row; row < box.end_row; row++) {
-        for (int column = box.first_column; column < box.end_column; column++) {
-            if (winners[row * samples + column] != (float)number) continue;
-            // Worked out when a sample is known to be the triangle's: many have none.
-            if (!is_ready) is_seen = make_ready(triangle, corners);
-            is_ready = true;
-            float weights[3], depth;
-            if (!is_seen || !at(triangle, place(raster, column), place(raster, row), weights, depth)) continue;
-            float g = dy[row / raster.per_pixel * raster.size + column / raster.per_pixel] * share * depth * depth;
-            for (int k = 0; k < 3; k++) sums[k] += (double)(g * weights[k]);
-        }
+    bool is_shared = is_there && is_large(box);
+    Collected own = {};
+    if (is_there && !is_shared) own = collect(winners, dy, raster, corners, box, number, 0, 1);
+    for (unsigned shared = __ballot_sync(0xffffffffu, is_shared); shared; shared &= shared - 1) {
+        int owner = __ffs(shared) - 1, other = __shfl_sync(0xffffffffu, number, owner);
+        float3 its[3];
+        corners_of(raster, points, other, its);
+        Collected all = of_warp(collect(winners, dy, raster, its, box_of(raster, its), other, lane, 32));
+        if (lane == owner) own = all;
     }
+    if (!is_there) return;
+    gradients += 9ll * blockIdx.y * count + number;
     double along_x = 0.0, along_y = 0.0;
-    if (is_seen) {
+    if (own.any) {
         // 1 / depth is affine on the screen: its slopes there.
         double z = corners[0].z;
         double bx = (double)corners[1].x - corners[0].x, by = (double)corners[1].y - corners[0].y;
@@ -200,9 +276,9 @@ extern "C" __global__ void triangle_gradients(float* gradients, const float* poi
     }
     for (int k = 0; k < 3; k++) {
         double z = corners[k].z;
-        gradients[3 * k * count] = is_seen ? (float)(sums[k] * along_x) : 0.0f;
-        gradients[(3 * k + 1) * count] = is_seen ? (float)(sums[k] * along_y) : 0.0f;
-        gradients[(3 * k + 2) * count] = is_seen ? (float)(sums[k] / (z * z)) : 0.0f;
+        gradients[3 * k * count] = own.any ? (float)(own.sums[k] * along_x) : 0.0f;
+        gradients[(3 * k + 1) * count] = own.any ? (float)(own.sums[k] * along_y) : 0.0f;
+        gradients[(3 * k + 2) * count] = own.any ? (float)(own.sums[k] / (z * z)) : 0.0f;
     }
 }
 
