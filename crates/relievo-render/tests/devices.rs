@@ -6,6 +6,7 @@ use relievo_render::{
     lift, light_from_raw, move_points, normals, rasterise_depth, sampling_grid, set_border, shade,
     visible_mask,
 };
+use relievo_tensor::cuda::Graph;
 use relievo_tensor::differences::{assert_devices_agree, random_tensor};
 use relievo_tensor::{DataType, Device, Result, Tape, Tensor};
 
@@ -231,8 +232,8 @@ fn grid_and_picture([depth, raw, albedo, views]: [&Tensor; 4], size: usize) -> R
 }
 
 #[test]
-fn results_are_the_same_every_time() {
-    let Some(device) = gpu() else { return };
+fn results_are_the_same_every_time_and_from_a_graph() {
+    let Some(device @ Device::Cuda(ordinal)) = gpu() else { return };
     let size = 32;
     let inputs = [
         relief(4, size, 0.05),
@@ -240,19 +241,29 @@ fn results_are_the_same_every_time() {
         random_tensor(3, [4, size, size, 3]),
         views(2, 60.0),
     ];
-    let run = || {
+    let there = |tensor: &Tensor| tensor.to_device(device).unwrap();
+    let inputs = inputs.each_ref().map(there);
+    let seeds = [random_tensor(4, [4, size, size, 2]), random_tensor(5, [4, size, size, 3])];
+    let seeds = seeds.each_ref().map(there);
+    // The outputs and all gradients.
+    let work = || -> Result<Vec<Tensor>> {
         let tape = Tape::new();
-        let x = inputs.each_ref().map(|input| tape.watch(&input.to_device(device).unwrap()));
-        let outputs = grid_and_picture(x.each_ref(), size).unwrap();
-        let seeds = [random_tensor(4, [4, size, size, 2]), random_tensor(5, [4, size, size, 3])];
-        let seeds = [0, 1].map(|i| (&outputs[i], seeds[i].to_device(device).unwrap()));
-        let mut gradients = tape.backward_from(&seeds).unwrap();
+        let x = inputs.each_ref().map(|input| tape.watch(input));
+        let outputs = grid_and_picture(x.each_ref(), size)?;
+        let mut gradients =
+            tape.backward_from(&[(&outputs[0], seeds[0].clone()), (&outputs[1], seeds[1].clone())])?;
         let gradients = x.each_ref().map(|x| gradients.take(x).unwrap());
-        let tensors = outputs.iter().chain(&gradients).map(|tensor| tensor.to_device(Device::Cpu).unwrap());
-        tensors.map(|tensor| tensor.data().iter().map(|x| x.to_bits()).collect::<Vec<u32>>()).collect()
+        Ok(outputs.into_iter().map(|output| output.detach()).chain(gradients).collect())
     };
-    let first: Vec<Vec<u32>> = run();
+    let bits = |tensors: &[Tensor]| -> Vec<Vec<u32>> {
+        let here = tensors.iter().map(|tensor| tensor.to_device(Device::Cpu).unwrap());
+        here.map(|tensor| tensor.data().iter().map(|x| x.to_bits()).collect()).collect()
+    };
+    let first = bits(&work().unwrap());
+    assert!(first == bits(&work().unwrap()));
+    let mut graph = Graph::capture(ordinal, work).unwrap();
     for _ in 0..3 {
-        assert!(first == run());
+        graph.replay().unwrap();
+        assert!(first == bits(graph.outputs()));
     }
 }
