@@ -145,7 +145,7 @@ impl ConfidenceNetwork {
     pub fn forward(&self, x: &Tensor, parameters: &[Tensor]) -> Result<(Tensor, Tensor)> {
         let (trunk, heads) = parameters.split_at(self.trunk.parameters().len().min(parameters.len()));
         let (pixels, features) = heads.split_at(self.pixels.parameters().len().min(heads.len()));
-        let shared = self.trunk.forward(x, trunk)?;
+        let shared = self.trunk.run(x, trunk)?;
         Ok((self.pixels.forward(&shared, pixels)?, self.features.forward(&shared, features)?))
     }
 }

@@ -1,7 +1,9 @@
 //! A network as a list of layers, the parameters it needs, and how they begin.
 
-use relievo_tensor::ops::{Activation, ConvParams, conv_transpose2d, conv2d, group_norm, upsample_nearest};
-use relievo_tensor::{Error, Random, Result, Shape, Tensor};
+use relievo_tensor::ops::{
+    Activation, ConvParams, cast, conv_transpose2d, conv2d, group_norm, upsample_nearest,
+};
+use relievo_tensor::{DataType, Error, Random, Result, Shape, Tensor};
 
 /// Added to the variance in group normalisation, as in PyTorch.
 const NORM_EPSILON: f32 = 1e-5;
@@ -146,12 +148,21 @@ impl Network {
         all
     }
 
-    /// Runs the layers on `x [B,H,W,C]` with `parameters` as [`Network::parameters`] lists them.
+    /// Runs the layers on `x [B,H,W,C]` with `parameters` as [`Network::parameters`] lists them. Activations are of the
+    /// type of the first parameter, a convolution's weight; those of normalisations are f32. So is the output.
     ///
     /// # Errors
-    /// If there are too few or too many parameters, or shapes do not fit.
+    /// If there are too few or too many parameters, or shapes or types do not fit.
     pub fn forward(&self, x: &Tensor, parameters: &[Tensor]) -> Result<Tensor> {
-        let mut x = x.clone();
+        cast(&self.run(x, parameters)?, DataType::F32)
+    }
+
+    /// [`Network::forward`] with an output of the activations' type.
+    pub(crate) fn run(&self, x: &Tensor, parameters: &[Tensor]) -> Result<Tensor> {
+        let mut x = match parameters.first() {
+            Some(weight) => cast(x, weight.data_type())?,
+            None => x.clone(),
+        };
         let mut parameters = parameters.iter();
         let mut next = || {
             let missing = || Error::shape("network", format!("{} was given too few parameters", self.name));

@@ -7,6 +7,12 @@ mod architectures;
 mod layers;
 mod vgg;
 
+/// All files of kernels of this crate: for a test that compiles them.
+#[doc(hidden)]
+pub fn kernels() -> Vec<&'static relievo_tensor::cuda::Kernels> {
+    vec![&vgg::KERNELS]
+}
+
 pub use architectures::{ConfidenceNetwork, autoencoder, encoder};
 pub use layers::{Initialisation, Layer, Network, ParameterInfo};
 pub use vgg::{Vgg, VggError};

@@ -5,9 +5,13 @@
 //! cannot be folded into the first convolution, whose zero padding means "the mean colour". The division of the
 //! features by 58.395 is folded into the last layer: a ReLU passes a positive factor through.
 
+mod cuda;
+
+pub(crate) use cuda::KERNELS;
+
 use half::f16;
 use relievo_tensor::ops::{Activation, ConvParams, cast, conv2d, max_pool};
-use relievo_tensor::{Backward, Context, DataType, Device, Operation, Result, Tensor, apply_one};
+use relievo_tensor::{Backward, Context, DataType, Device, Error, Operation, Result, Tensor, apply_one};
 use safetensors::{Dtype, SafeTensors};
 
 static WEIGHTS: &[u8] = include_bytes!("../../../assets/vgg/vgg16-conv1_1-conv3_3-f16.safetensors");
@@ -97,7 +101,7 @@ impl Vgg {
         Ok(Self { convolutions })
     }
 
-    /// The same on a device; on a GPU, weights and features are stored as `data_type`.
+    /// The same on a device; on a GPU, weights and features are stored as `data_type`. Biases stay f32.
     ///
     /// # Errors
     /// If the device is not there or out of memory.
@@ -108,12 +112,14 @@ impl Vgg {
         Ok(Self { convolutions: self.convolutions.iter().map(moved).collect::<Result<_>>()? })
     }
 
-    /// relu3_3 / 58.395 of `pictures [B,H,W,3]` in [-1,1], H and W divisible by 4: `[B,H/4,W/4,256]`.
+    /// relu3_3 / 58.395 of `pictures [B,H,W,3]` (f32) in [-1,1], H and W divisible by 4: `[B,H/4,W/4,256]`, of the
+    /// weights' type.
     ///
     /// # Errors
-    /// If the shape does not fit.
+    /// If the shape or type does not fit.
     pub fn features(&self, pictures: &Tensor) -> Result<Tensor> {
-        let mut x = apply_one(CaffeInput, &[pictures])?;
+        let data_type = self.convolutions.first().map_or(DataType::F32, |(weight, _)| weight.data_type());
+        let mut x = apply_one(CaffeInput { data_type }, &[pictures])?;
         let mut convolutions = self.convolutions.iter();
         for layer in LAYERS {
             x = match (layer, layer.and_then(|_| convolutions.next())) {
@@ -132,9 +138,27 @@ impl Vgg {
 
 /// From RGB in [-1,1] to BGR in 0..255 minus the mean colour, `[B,H,W,3]` both. Gradient: 127.5 times the output's,
 /// channels reversed.
-struct CaffeInput;
+struct CaffeInput {
+    /// The type of the output; the input and its gradient are f32.
+    data_type: DataType,
+}
 
 impl CaffeInput {
+    /// What is added to the channels of the output.
+    const OFFSET: [f32; 3] = [127.5 - MEAN_BGR[0], 127.5 - MEAN_BGR[1], 127.5 - MEAN_BGR[2]];
+
+    fn check(&self, pictures: &Tensor) -> Result<()> {
+        let [_, _, _, channels] = pictures.axes(self.name())?;
+        if channels == 3 && pictures.data_type() == DataType::F32 {
+            return Ok(());
+        }
+        let (shape, data_type) = (pictures.shape(), pictures.data_type());
+        Err(Error::shape(
+            self.name(),
+            format!("needs pictures [B,H,W,3] of F32, got {shape} of {data_type:?}"),
+        ))
+    }
+
     fn reverse(x: &Tensor, offset: [f32; 3]) -> Tensor {
         let mut y = Tensor::scratch(x.shape());
         for (y, x) in y.data_mut().chunks_exact_mut(3).zip(x.data().chunks_exact(3)) {
@@ -152,15 +176,20 @@ impl Operation for CaffeInput {
     }
 
     fn forward(&self, inputs: &[&Tensor], _: &mut Context) -> Result<Vec<Tensor>> {
-        let [_, _, _, channels] = inputs[0].axes(self.name())?;
-        if channels != 3 {
-            let detail = format!("needs pictures [B,H,W,3], got {}", inputs[0].shape());
-            return Err(relievo_tensor::Error::shape(self.name(), detail));
-        }
-        Ok(vec![Self::reverse(inputs[0], MEAN_BGR.map(|mean| 127.5 - mean))])
+        self.check(inputs[0])?;
+        Ok(vec![Self::reverse(inputs[0], Self::OFFSET)])
     }
 
     fn backward(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
         Ok(vec![Some(Self::reverse(backward.gradient(), [0.0; 3]))])
+    }
+
+    fn forward_cuda(&self, inputs: &[&Tensor], _: &mut Context) -> Result<Vec<Tensor>> {
+        self.check(inputs[0])?;
+        Ok(vec![cuda::forward(inputs[0], self.data_type, Self::OFFSET)?])
+    }
+
+    fn backward_cuda(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
+        Ok(vec![Some(cuda::backward(backward.gradient())?)])
     }
 }
