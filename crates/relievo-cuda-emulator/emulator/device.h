@@ -401,13 +401,16 @@ EMULATOR_REDUCE(unsigned, __reduce_and_sync, EMULATOR_REDUCE_AND)
 EMULATOR_REDUCE(unsigned, __reduce_or_sync, EMULATOR_REDUCE_OR)
 EMULATOR_REDUCE(unsigned, __reduce_xor_sync, EMULATOR_REDUCE_XOR)
 
+static inline float2 atomicAdd(float2* a, float2 v) { return {atomicAdd(&a->x, v.x), atomicAdd(&a->y, v.y)}; }
+static inline float4 atomicAdd(float4* a, float4 v) {
+    return {atomicAdd(&a->x, v.x), atomicAdd(&a->y, v.y), atomicAdd(&a->z, v.z), atomicAdd(&a->w, v.w)};
+}
+
 static inline void __trap() { emulator_trap("__trap", nullptr, 0); }
 static inline void __nanosleep(unsigned) {}
-static inline void __assume(bool) {}
 static inline void __builtin_assume(bool) {}
 static inline long long clock64() { static long long ticks; return __atomic_add_fetch(&ticks, 1000, __ATOMIC_RELAXED); }
 static inline clock_t clock() { return static_cast<clock_t>(clock64()); }
-static inline unsigned long long __globaltimer() { return static_cast<unsigned long long>(clock64()); }
 
 // ---- The table of a module's kernels ----
 
@@ -435,6 +438,8 @@ static thread_local char emulator_shared_anchor;  // so that every module has th
 extern "C" EMULATOR_EXPORT void* emulator_touch_shared() { return &emulator_shared_anchor; }
 extern "C" EMULATOR_EXPORT const unsigned emulator_abi = EMULATOR_ABI;
 static inline void* emulator_dynamic_shared() { return emulator_current->dynamic_shared; }
+
+#define NULL nullptr
 
 // ---- Words of CUDA C; last, because system words use some of them ----
 

@@ -8,12 +8,14 @@
 // It is laxer than NVRTC: host-only C++ passes if it needs no header, and nothing limits registers or static shared memory.
 // Templates of kernels (name expressions), inline PTX and NVIDIA's headers (cuda_fp16.h, mma.h, cooperative groups) are not here.
 #include "abi.h"
+#include <algorithm>
 #include <cctype>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <dlfcn.h>
 #include <fstream>
+#include <link.h>
 #include <set>
 #include <sstream>
 #include <string>
@@ -85,6 +87,7 @@ struct Options {
     bool fuse = true;      // a * b + c
     bool real = false;     // an sm_ architecture: there is machine code
     int architecture = 75;
+    bool device_by_default = false;
 };
 
 bool starts(const std::string& text, const char* with) { return text.rfind(with, 0) == 0; }
@@ -123,12 +126,13 @@ bool parse(const std::vector<std::string>& all, Options& options, std::string& l
             options.architecture = std::atoi(value.c_str() + value.find('_') + 1);
         } else if (valued(all, i, "--std", value) || valued(all, i, "-std", value)) options.standard = "-std=" + value;
         else if (valued(all, i, "--fmad", value) || valued(all, i, "-fmad", value)) options.fuse = value == "true";
+        else if (text == "--device-as-default-execution-space" || text == "-default-device" || text == "--default-device") options.device_by_default = true;
         else {
             static const char* const ignored[] = {
                 "--use_fast_math", "-use_fast_math", "--ftz", "-ftz", "--prec-div", "-prec-div", "--prec-sqrt", "-prec-sqrt",
                 "--extra-device-vectorization", "--device-debug", "-G", "--generate-line-info", "-lineinfo", "--maxrregcount",
                 "-maxrregcount", "--restrict", "-restrict", "--disable-warnings", "-w", "--ptxas-options", "-Xptxas",
-                "--default-device", "-default-device", "--device-as-default-execution-space", "--dopt", "-dopt", "--split-compile",
+                "--dopt", "-dopt", "--split-compile",
                 "--device-int128", "-device-int128", "--diag-suppress", "-diag-suppress", "--relocatable-device-code", "-rdc",
                 "--minimal", "-minimal"};
             bool known = false;
@@ -181,102 +185,153 @@ struct Kernel {
     std::string name, bound = "0";
 };
 
-// The kernels of a preprocessed source; its `extern __shared__ T name[];` become pointers.
-bool translate(std::string& text, std::vector<Kernel>& kernels, std::string& log) {
-    std::set<std::string> seen;
-    Scanner scanner{text};
-    int depth = 0;
-    bool is_template = false, is_extern = false;
-    size_t extern_at = 0;
-    std::vector<bool> linkage;  // whether each open brace is one of extern "C"
-    std::string token, before, two_before;
-    std::string out;
-    size_t copied = 0;
-    while (!(token = scanner.next()).empty()) {
-        if (token == "template") is_template = true;
-        if (token == "extern") {
-            is_extern = true;
-            extern_at = scanner.at - token.size();
+// "file:line" of a place in a preprocessed text, from its line markers.
+std::string line_of(const std::string& text, size_t place) {
+    std::string file = "?";
+    long line = 0;
+    for (size_t begin = 0; begin < place;) {
+        size_t end = std::min(text.find('\n', begin), text.size());
+        if (text[begin] == '#') {
+            char name[512] = "";
+            if (std::sscanf(text.c_str() + begin, "# %ld \"%511[^\"]\"", &line, name) == 2) file = name, line--;
+        } else if (end >= place) {
+            break;
         }
-        if (token == ";") is_template = is_extern = false;
-        if (token == "{") {
-            linkage.push_back(two_before == "extern" && before[0] == '"');
-            if (!linkage.back()) depth++;
-            is_template = is_extern = false;
-        }
-        if (token == "}" && !linkage.empty()) {
-            if (!linkage.back()) depth--;
-            linkage.pop_back();
-            is_template = is_extern = false;
-        }
-        if (token == "__shared__" && is_extern) {
-            // extern __shared__ [__align__(n)] TYPE name[];
-            std::string type, name;
-            size_t type_begin = scanner.at;
-            while (!(token = scanner.next()).empty() && token != "[" && token != ";") {
-                if (token == "__align__") {
-                    for (int open = 0; !(token = scanner.next()).empty();) {
-                        open += token == "(" ? 1 : token == ")" ? -1 : 0;
-                        if (open == 0) break;
-                    }
-                    type_begin = scanner.at;
-                    continue;
-                }
-                name = token;
-            }
-            if (token != "[") {
-                log = "error: dynamic shared memory is declared as extern __shared__ TYPE name[];\n";
-                return false;
-            }
-            size_t name_begin = text.rfind(name, scanner.at);
-            type = text.substr(type_begin, name_begin - type_begin);
-            while (!(token = scanner.next()).empty() && token != ";") {}
-            if (depth == 0) {
-                log = "error: the emulator wants extern __shared__ " + name + "[] inside the function that uses it\n";
-                return false;
-            }
-            out += text.substr(copied, extern_at - copied) + type + "* " + name + " = static_cast<" + type + "*>(emulator_dynamic_shared());";
-            copied = scanner.at;
-            is_extern = false;
-            token = ";";
-        }
-        if (token == "__global__") {
-            Kernel kernel;
-            std::string previous, t;
-            while (!(t = scanner.next()).empty()) {
-                if (t == "__launch_bounds__") {
-                    int open = 0;
-                    bool first = true;
-                    kernel.bound.clear();
-                    while (!(t = scanner.next()).empty()) {
-                        if (t == "(" && open++ == 0) continue;
-                        if (t == ")" && --open == 0) break;
-                        if (t == "," && open == 1) first = false;
-                        if (first) kernel.bound += t + " ";
-                    }
-                    continue;
-                }
-                if (t == "(") break;
-                previous = t;
-            }
-            kernel.name = previous;
-            if (!is_template) {
-                bool fresh = seen.insert(kernel.name).second;
-                if (fresh) kernels.push_back(kernel);
-                else if (kernel.bound != "0")
-                    for (Kernel& known : kernels)
-                        if (known.name == kernel.name) known.bound = kernel.bound;
-            }
-            // The parameters may hold braces and semicolons only in places nobody writes them.
-            token = "(";
-        }
-        two_before = before;
-        before = token;
+        line++;
+        begin = end + 1;
     }
-    out += text.substr(copied);
-    text = out;
-    return true;
+    return file + ":" + std::to_string(line);
 }
+
+// Reads a preprocessed source from front to back: collects its kernels, makes its `extern __shared__ T name[];` pointers, and
+// minds what a C++ compiler would not: functions that nobody marked for the device.
+class Translation {
+public:
+    explicit Translation(std::string& text, bool device_by_default)
+        : text(text), scanner{text}, device_by_default(device_by_default) {}
+
+    std::vector<Kernel> kernels;
+    std::string error;
+
+    bool run() {
+        for (std::string token; error.empty() && !(token = scanner.next()).empty();) {
+            if (token == "__shared__" && has("extern")) dynamic_shared();
+            else if (token == "__global__") declaration.push_back(token), kernel();
+            else if (token == "{") open();
+            else if (token == "}") close();
+            else if (token == ";") declaration.clear();
+            else {
+                if (declaration.empty()) begin = scanner.at - token.size();
+                if (token == "(" && name.empty() && !declaration.empty()) name = declaration.back();
+                declaration.push_back(token);
+            }
+            if (declaration.empty()) name.clear();
+        }
+        out += text.substr(copied);
+        text = out;
+        return error.empty();
+    }
+
+private:
+    enum class Scope { space, record, body };
+
+    std::string& text;
+    Scanner scanner;
+    bool device_by_default;
+    std::vector<Scope> scopes;
+    std::vector<std::string> declaration;  // tokens since the last ; { or }
+    std::string name;                      // what stood before its first (
+    size_t begin = 0;                      // where it begins
+    std::string out;
+    size_t copied = 0;  // of text, to out
+    std::set<std::string> seen;
+
+    bool has(const char* word) const {
+        for (const std::string& token : declaration)
+            if (token == word) return true;
+        return false;
+    }
+
+    void open() {
+        Scope outer = scopes.empty() ? Scope::space : scopes.back(), inner = Scope::body;
+        if (outer != Scope::body) {
+            bool linkage = declaration.size() == 2 && declaration[0] == "extern";
+            bool function = has("(") && !has("=");
+            if (has("namespace") || linkage) inner = Scope::space;
+            else if (!function && (has("struct") || has("class") || has("union"))) inner = Scope::record;
+            else if (function && !device_by_default && !has("__device__") && !has("__global__") && !has("__host__"))
+                error = line_of(text, begin) + ": error: function " + name + " is marked neither __device__ nor __global__\n";
+        }
+        scopes.push_back(inner);
+        declaration.clear();
+    }
+
+    void close() {
+        if (!scopes.empty()) scopes.pop_back();
+        declaration.clear();
+    }
+
+    // Reads what stands in parentheses, up to the closing one; the opening one comes next or has just been read.
+    std::string parenthesis() {
+        std::string inside, token;
+        for (int depth = 0; !(token = scanner.next()).empty();) {
+            if (token == "(" && depth++ == 0) continue;
+            if (token == ")" && --depth == 0) break;
+            inside += token + " ";
+        }
+        return inside;
+    }
+
+    // After __global__: [__launch_bounds__(threads, ..)] void name(
+    void kernel() {
+        Kernel kernel;
+        std::string token, previous;
+        while (!(token = scanner.next()).empty() && token != "(") {
+            declaration.push_back(token);
+            if (token == "__launch_bounds__") kernel.bound = first_of(parenthesis());
+            else previous = token;
+        }
+        kernel.name = name = previous;
+        declaration.push_back("(");
+        if (has("template")) return;
+        if (seen.insert(kernel.name).second) kernels.push_back(kernel);
+        else if (kernel.bound != "0")
+            for (Kernel& known : kernels)
+                if (known.name == kernel.name) known.bound = kernel.bound;
+    }
+
+    static std::string first_of(const std::string& list) {
+        int depth = 0;
+        for (size_t i = 0; i < list.size(); i++) {
+            depth += list[i] == '(' ? 1 : list[i] == ')' ? -1 : 0;
+            if (list[i] == ',' && depth == 0) return list.substr(0, i);
+        }
+        return list;
+    }
+
+    // After extern __shared__: [__align__(n)] TYPE name[];
+    void dynamic_shared() {
+        size_t type_begin = scanner.at;
+        std::string token, variable;
+        while (!(token = scanner.next()).empty() && token != "[" && token != ";") {
+            if (token == "__align__") {
+                parenthesis();
+                type_begin = scanner.at;
+            }
+            variable = token;
+        }
+        size_t variable_begin = text.rfind(variable, scanner.at);
+        std::string type = text.substr(type_begin, variable_begin - type_begin);
+        while (token != ";" && !(token = scanner.next()).empty()) {}
+        if (scopes.empty() || scopes.back() != Scope::body) {
+            error = line_of(text, begin) + ": error: the emulator wants extern __shared__ " + variable + "[] inside the function that uses it\n";
+            return;
+        }
+        out += text.substr(copied, begin - copied) + type + "* " + variable + " = static_cast<" + type + "*>(emulator_dynamic_shared());";
+        copied = scanner.at;
+        declaration.clear();
+    }
+};
 
 // ---- Compiling ----
 
@@ -296,6 +351,20 @@ struct Workshop {
         if (!path.empty() && run("rm -rf " + quoted(path)) != 0) {}
     }
 };
+
+// Whether a library's thread storage, which is what __shared__ becomes, has a content of its own.
+bool initialises_shared(const std::string& path) {
+    std::string bytes = read_file(path);
+    ElfW(Ehdr) header;
+    if (bytes.size() < sizeof header) return false;
+    std::memcpy(&header, bytes.data(), sizeof header);
+    for (int i = 0; i < header.e_phnum; i++) {
+        ElfW(Phdr) segment;
+        std::memcpy(&segment, bytes.data() + header.e_phoff + static_cast<size_t>(i) * header.e_phentsize, sizeof segment);
+        if (segment.p_type == PT_TLS) return segment.p_filesz > 0;
+    }
+    return false;
+}
 
 int compile(Program& program, const std::vector<std::string>& arguments) {
     Options options;
@@ -319,15 +388,18 @@ int compile(Program& program, const std::vector<std::string>& arguments) {
         return COMPILATION;
     }
     std::string text = read_file(base + ".ii");
-    std::vector<Kernel> kernels;
-    if (!translate(text, kernels, program.log)) return COMPILATION;
+    Translation translation(text, options.device_by_default);
+    if (!translation.run()) {
+        program.log = translation.error;
+        return COMPILATION;
+    }
 
     std::string full = "#include \"device.h\"\n" + text + "\nextern \"C\" EMULATOR_EXPORT const EmulatorKernel emulator_kernels[] = {\n";
-    for (const Kernel& kernel : kernels) full += "    EMULATOR_KERNEL(" + kernel.name + ", (" + kernel.bound + ")),\n";
+    for (const Kernel& kernel : translation.kernels) full += "    EMULATOR_KERNEL(" + kernel.name + ", (" + kernel.bound + ")),\n";
     full += "    {nullptr, nullptr, nullptr, 0, 0}};\n";
     // Leaving an array of known extent traps; see on_signal in driver.cpp.
     std::string flags = options.standard + " -O2 -march=native -fPIC -shared -fvisibility=hidden -fno-gnu-unique -fno-math-errno -fno-trapping-math "
-                        "-fno-strict-aliasing -fsanitize=bounds -fsanitize-undefined-trap-on-error -Wno-attributes -Wno-unknown-pragmas -ffp-contract=" +
+                        "-fno-strict-aliasing -fsanitize=bounds -fsanitize-undefined-trap-on-error -Werror=vla -Wno-attributes -Wno-unknown-pragmas -ffp-contract=" +
                         (options.fuse ? "fast" : "off");
     unsigned long long hash = hash_of(compiler() + flags + full);
     char name[32];
@@ -341,6 +413,10 @@ int compile(Program& program, const std::vector<std::string>& arguments) {
             return COMPILATION;
         }
         program.log = read_file(log_path);
+        if (initialises_shared(base + ".so")) {
+            program.log += "error: an initializer is not allowed for a __shared__ variable\n";
+            return COMPILATION;
+        }
         if (rename((base + ".so").c_str(), library.c_str()) != 0) return INTERNAL_ERROR;
     }
     program.ptx = "// CUDA emulator module\n// " + library + "\n";

@@ -49,7 +49,8 @@ pub fn load() -> Result<(), String> {
 
 fn load_all() -> Result<Vec<Library>, String> {
     let compiler = compiler();
-    let folder = folder(&version(&compiler)?);
+    let build = build(&version(&compiler)?);
+    let folder = folder(build);
     fs::create_dir_all(&folder).map_err(|error| format!("cannot make {}: {error}", folder.display()))?;
     // Test programs run side by side: one of them compiles, the others wait.
     let lock = File::create(folder.join("lock"))
@@ -59,7 +60,7 @@ fn load_all() -> Result<Vec<Library>, String> {
         write_whole(&folder, name, |path| fs::write(path, text).map_err(|error| error.to_string()))?;
     }
     for (library, sources) in LIBRARIES {
-        write_whole(&folder, library, |path| compile(&compiler, &folder, library, sources, path))?;
+        write_whole(&folder, library, |path| compile(&compiler, build, &folder, library, sources, path))?;
     }
     let folder = folder.canonicalize().unwrap_or(folder);
     drop(lock);
@@ -87,15 +88,18 @@ fn version(compiler: &str) -> Result<String, String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// A folder for these sources, flags, compiler and processor.
-fn folder(version: &str) -> PathBuf {
+/// A number for these sources and flags, this compiler and this processor.
+fn build(version: &str) -> u64 {
     let mut hash = DefaultHasher::new();
     (FILES, FLAGS, version).hash(&mut hash);
     let processor = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     processor.lines().find(|line| line.starts_with("flags") || line.starts_with("Features")).hash(&mut hash);
+    hash.finish()
+}
+
+fn folder(build: u64) -> PathBuf {
     let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/cuda-emulator");
-    let target = std::path::absolute(&target).unwrap_or(target);
-    target.join(format!("{:016x}", hash.finish()))
+    std::path::absolute(&target).unwrap_or(target).join(format!("{build:016x}"))
 }
 
 /// Makes a file under another name and renames it, so that it is there whole or not at all; leaves one that is there.
@@ -115,6 +119,7 @@ fn write_whole(
 
 fn compile(
     compiler: &str,
+    build: u64,
     folder: &Path,
     library: &str,
     sources: &[&str],
@@ -124,6 +129,7 @@ fn compile(
         .current_dir(folder)
         .args(FLAGS)
         .arg(format!("-Wl,-soname,{library}"))
+        .arg(format!("-DEMULATOR_BUILD={}", build % 1_000_000_007))
         .args(sources)
         .args(["-ldl", "-o"])
         .arg(output)

@@ -215,6 +215,10 @@ fn compilation_errors_come_back_with_the_line() {
     assert!(log.contains("test.cu:3") && log.contains("nothing"), "{log}");
     let log = compile("#include <vector>\n", &[]).unwrap_err();
     assert!(log.contains("vector"), "{log}");
+    let log = compile("\nfloat half(float x) { return 0.5f * x; }\n", &[]).unwrap_err();
+    assert!(log.contains("test.cu:2") && log.contains("half"), "{log}");
+    let log = compile("__device__ void f(int n) { int a[n]; a[0] = n; }", &[]).unwrap_err();
+    assert!(log.contains("variable length"), "{log}");
     let log = compile("", &["--no-such-option"]).unwrap_err();
     assert!(log.contains("no-such-option"), "{log}");
     compile(
