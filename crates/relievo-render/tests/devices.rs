@@ -2,9 +2,9 @@
 //! there is one, else on the emulator.
 
 use relievo_render::{
-    Camera, DepthRange, LightRange, RasterSettings, apply_mask, clamp_depth, depth_from_raw, diffuse_shading,
-    lift, light_from_raw, move_points, normals, rasterise_depth, sampling_grid, set_border, shade,
-    visible_mask,
+    Camera, DepthRange, LightRange, RasterSettings, Scene, apply_mask, clamp_depth, depth_from_raw,
+    diffuse_shading, lift, light_from_raw, move_points, normals, rasterise_depth, sampling_grid, set_border,
+    shade, visible_mask,
 };
 use relievo_tensor::cuda::Graph;
 use relievo_tensor::differences::{assert_devices_agree, random_tensor};
@@ -21,8 +21,12 @@ fn gpu() -> Option<Device> {
 
 /// Runs the comparison.
 fn agree(inputs: &[Tensor], operation: impl Fn(&[Tensor]) -> Result<Tensor>) {
+    agree_within(TOLERANCE, inputs, operation);
+}
+
+fn agree_within(tolerance: f64, inputs: &[Tensor], operation: impl Fn(&[Tensor]) -> Result<Tensor>) {
     let Some(device) = gpu() else { return };
-    assert_devices_agree(device, DataType::F32, TOLERANCE, inputs, |x, _| operation(x));
+    assert_devices_agree(device, DataType::F32, tolerance, inputs, |x, _| operation(x));
 }
 
 /// Rolling depths around 1, another surface for every picture.
@@ -219,6 +223,43 @@ fn triangles_that_cover_nothing_or_everything() {
             assert!((a - b).abs() <= 1e-6 * a.abs().max(1.0), "{a} {b}");
         }
     }
+}
+
+/// A scene whose surface leaves a part of the picture free.
+fn scene(size: usize) -> Scene {
+    Scene { camera: Camera::new(size), depth_range: RANGE, raster: RasterSettings::default() }
+}
+
+#[test]
+fn a_whole_reconstruction() {
+    for size in [17, 32] {
+        let inputs = [random_tensor(21, [4, size, size, 3]), relief(4, size, 0.05), views(2, 60.0)];
+        for part in 0..3 {
+            agree(&inputs, |x| {
+                let found = scene(size).reconstruct(&x[0], &x[1], &x[2], 2)?;
+                Ok([found.depth, found.grid, found.picture][part].clone())
+            });
+        }
+    }
+}
+
+#[test]
+fn a_whole_picture() {
+    let size = 20;
+    let inputs = [
+        random_tensor(1, [4, size, size]),
+        random_tensor(2, [2, 4]),
+        random_tensor(3, [4, size, size, 3]),
+        views(2, 40.0),
+    ];
+    // The tanh of the depths differs in its last place; the surface is rough, and its gradients magnify that.
+    agree_within(2e-5, &inputs, |x| {
+        let depth = set_border(&depth_from_raw(&x[0], RANGE)?, RANGE.between(0.7))?;
+        let light = light_from_raw(&x[1], LightRange::default())?;
+        let diffuse = diffuse_shading(&normals(&depth, Camera::new(size))?, &light)?;
+        let canonical = shade(&x[2], &diffuse, &light)?;
+        Ok(scene(size).reconstruct(&canonical, &depth, &x[3], 2)?.picture)
+    });
 }
 
 /// The sampling grid of a moved surface, and the canonical picture of it.

@@ -118,7 +118,8 @@ pub fn assert_devices_agree(
             .map(|input| Ok(tape.watch(&input.to_device(device)?)))
             .collect::<Result<Vec<Tensor>>>()?;
         let output = cast(&operation(&variables, data_type)?, DataType::F32)?;
-        let factors = random_tensor(0x5eed, [output.elements()]).with_shape(output.shape()).to_device(device)?;
+        let factors =
+            random_tensor(0x5eed, [output.elements()]).with_shape(output.shape()).to_device(device)?;
         let mut gradients = tape.backward_from(&[(&output, factors)])?;
         let mut all = vec![output.to_device(Device::Cpu)?];
         for variable in &variables {

@@ -4,8 +4,9 @@
 use relievo_tensor::cuda::{Feed, Graph};
 use relievo_tensor::differences::{assert_devices_agree, random_multiples, random_tensor};
 use relievo_tensor::ops::{
-    Activation, AdamStep, ConvParams, Culprit, DeviceAdam, activate, cast, conv_transpose2d, conv2d, dot,
-    group_norm, reshape, scale_all, scale_columns, smoothness, squared_norm, weighted_sum,
+    Activation, AdamStep, ConvParams, Culprit, DeviceAdam, activate, average_pool, cast, conv_transpose2d,
+    conv2d, dot, double_batch, grid_sample, group_norm, max_pool, perceptual_loss, photometric_loss, reshape,
+    scale_all, scale_columns, smoothness, squared_norm, upsample_nearest, weighted_sum,
 };
 use relievo_tensor::{DataType, Device, Error, Result, Tensor};
 
@@ -327,4 +328,90 @@ fn adam_by_itself_in_a_graph() {
     assert_eq!((state.taken, state.stopped), (0, Some(Culprit::Loss)));
     assert!(state.gradient_norm.is_finite());
     assert_same_bits(&p, &here[0]);
+}
+
+#[test]
+fn max_pools() {
+    // Multiples of 1/4: many windows have two maxima.
+    for (shape, size) in
+        [([2, 4, 6, 8], 2), ([2, 5, 7, 5], 2), ([3, 7, 3, 4], 3), ([1, 9, 8, 12], 4), ([2, 3, 3, 1], 1)]
+    {
+        agree(&[random_multiples(1, shape, 2)], |x, real| max_pool(&cast(&x[0], real)?, size));
+    }
+}
+
+#[test]
+fn resizing() {
+    for (shape, factor) in [([2, 6, 4, 5], 2), ([1, 9, 3, 8], 3), ([2, 4, 8, 4], 4), ([3, 2, 5, 1], 1)] {
+        let x = [random_tensor(1, shape)];
+        agree(&x, |x, real| upsample_nearest(&cast(&x[0], real)?, factor));
+        agree(&x, |x, real| average_pool(&cast(&x[0], real)?, factor));
+    }
+    agree(&[random_tensor(1, [2, 6, 9])], |x, real| average_pool(&cast(&x[0], real)?, 3));
+}
+
+#[test]
+fn doubled_batches() {
+    for shape in [[2, 3, 5, 4], [1, 4, 6, 3], [3, 2, 1, 8]] {
+        for mirror in [true, false] {
+            let x = [random_tensor(1, shape)];
+            agree(&x, |x, real| double_batch(&cast(&x[0], real)?, mirror));
+        }
+    }
+    agree(&[random_tensor(1, [2, 5, 7])], |x, real| double_batch(&cast(&x[0], real)?, true));
+    agree(&[random_tensor(1, [3, 6])], |x, real| double_batch(&cast(&x[0], real)?, false));
+    agree(&[random_tensor(1, [5])], |x, real| double_batch(&cast(&x[0], real)?, false));
+}
+
+#[test]
+fn sampling() {
+    for ([batch, height, width, channels], [rows, columns]) in
+        [([2, 5, 7, 3], [6, 4]), ([1, 8, 8, 1], [8, 8]), ([3, 2, 9, 5], [1, 40])]
+    {
+        // Beyond the picture on all sides, and many places to a pixel. f32 only: that is all it is used for.
+        let inputs = [
+            random_tensor(1, [batch, height, width, channels]),
+            moved(&random_tensor(2, [batch, rows, columns, 2]), 1.4, 0.0),
+        ];
+        agree(&inputs, |x, _| grid_sample(&x[0], &x[1]));
+    }
+    let Some(ordinal) = relievo_cuda_emulator::test_gpu() else { return };
+    let picture = random_tensor(1, [1, 4, 4, 3]).to_device(Device::Cuda(ordinal)).unwrap();
+    let nowhere = Tensor::new(&[f32::NAN, 0.0, 9.0, 1e30], [1, 1, 2, 2]).unwrap();
+    let sampled = grid_sample(&picture, &nowhere.to_device(Device::Cuda(ordinal)).unwrap()).unwrap();
+    let sampled = sampled.to_device(Device::Cpu).unwrap();
+    assert!(sampled.data()[..3].iter().all(|x| x.is_nan()) && sampled.data()[3..] == [0.0; 3]);
+}
+
+#[test]
+fn likelihood_losses() {
+    let positive = |seed, shape: [usize; 4], floor| {
+        let values: Vec<f32> = random_tensor(seed, shape).data().iter().map(|x| x.abs() + floor).collect();
+        Tensor::new(&values, shape).unwrap()
+    };
+    // Few channels, some that are no multiple of a warp, many pixels.
+    for [b, h, w, c] in [[2, 5, 7, 3], [1, 4, 4, 40], [2, 24, 24, 1], [1, 3, 5, 256]] {
+        let mask = reshape(&positive(3, [b, h, w, 1], 0.0), [b, h, w]).unwrap();
+        // Multiples of 1/8 are the same numbers in bf16, so that no difference changes its sign.
+        let inputs = [
+            random_multiples(1, [2 * b, h, w, c], 3),
+            random_multiples(2, [b, h, w, c], 3),
+            positive(4, [b, h, w, 2], 0.05),
+        ];
+        for loss in [photometric_loss, perceptual_loss] {
+            let there = |x: &Tensor| mask.to_device(x.device());
+            agree(&inputs, |x, real| {
+                loss(&cast(&x[0], real)?, &cast(&x[1].detach(), real)?, &there(&x[0])?, Some(&x[2]))
+            });
+            agree(&inputs[..2], |x, real| {
+                loss(&cast(&x[0], real)?, &cast(&x[1].detach(), real)?, &there(&x[0])?, None)
+            });
+        }
+    }
+    // Nothing seen: losses and gradients of zero.
+    let inputs = [random_tensor(1, [2, 4, 4, 3]), random_tensor(2, [1, 4, 4, 3]), positive(4, [1, 4, 4, 2], 0.1)];
+    agree(&inputs, |x, _| {
+        let mask = Tensor::full_on(x[0].device(), [1, 4, 4], 0.0)?;
+        photometric_loss(&x[0], &x[1].detach(), &mask, Some(&x[2]))
+    });
 }

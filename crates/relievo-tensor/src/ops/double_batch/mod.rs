@@ -1,6 +1,9 @@
 //! A batch followed by its mirror image: the symmetry assumption.
 
 mod cpu;
+mod cuda;
+
+pub(crate) use cuda::KERNELS;
 
 use crate::{Backward, Context, Error, Operation, Result, Shape, Tensor, apply_one};
 
@@ -29,6 +32,16 @@ impl DoubleBatch {
             _ => [1, shape.get(1..).unwrap_or_default().iter().product()],
         }
     }
+
+    /// The shape of the result.
+    fn doubled(&self, shape: Shape) -> Result<Shape> {
+        if shape.is_empty() || self.mirror && !matches!(shape.len(), 3 | 4) {
+            let detail =
+                format!("a tensor of shape {shape} has no {}", if self.mirror { "width" } else { "batch" });
+            return Err(Error::shape(self.name(), detail));
+        }
+        Ok(with_batch(shape, 2 * shape[0]))
+    }
 }
 
 /// The shape with another batch.
@@ -45,14 +58,9 @@ impl Operation for DoubleBatch {
     }
 
     fn forward(&self, inputs: &[&Tensor], _: &mut Context) -> Result<Vec<Tensor>> {
-        let shape = inputs[0].shape();
-        if shape.is_empty() || self.mirror && !matches!(shape.len(), 3 | 4) {
-            let detail =
-                format!("a tensor of shape {shape} has no {}", if self.mirror { "width" } else { "batch" });
-            return Err(Error::shape(self.name(), detail));
-        }
-        let mut y = Tensor::scratch(with_batch(shape, 2 * shape[0]));
-        cpu::forward(self.row(shape), inputs[0].data(), y.data_mut());
+        let x = inputs[0];
+        let mut y = Tensor::scratch(self.doubled(x.shape())?);
+        cpu::forward(self.row(x.shape()), x.data(), y.data_mut());
         Ok(vec![y])
     }
 
@@ -62,6 +70,17 @@ impl Operation for DoubleBatch {
         let mut dx = Tensor::scratch(shape);
         cpu::backward(self.row(shape), dy.data(), dx.data_mut());
         Ok(vec![Some(dx)])
+    }
+
+    fn forward_cuda(&self, inputs: &[&Tensor], _: &mut Context) -> Result<Vec<Tensor>> {
+        let x = inputs[0];
+        Ok(vec![cuda::forward(self.row(x.shape()), x, self.doubled(x.shape())?)?])
+    }
+
+    fn backward_cuda(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
+        let dy = backward.gradient();
+        let shape = with_batch(dy.shape(), dy.shape()[0] / 2);
+        Ok(vec![Some(cuda::backward(self.row(shape), dy, shape)?)])
     }
 }
 

@@ -1,6 +1,9 @@
 //! Bilinear sampling of pictures at given places: the warp (Jaderberg et al. 2015, spatial transformers).
 
 mod cpu;
+mod cuda;
+
+pub(crate) use cuda::KERNELS;
 
 use crate::{Backward, Context, Error, Operation, Result, Tensor, apply_one};
 
@@ -59,6 +62,23 @@ impl Operation for GridSample {
             cpu::grid_gradient(layout, [picture.data(), grid.data(), dy], dgrid.data_mut());
             dgrid
         });
+        Ok(vec![dpicture, dgrid])
+    }
+
+    fn forward_cuda(&self, inputs: &[&Tensor], context: &mut Context) -> Result<Vec<Tensor>> {
+        let &[picture, grid] = inputs else { unreachable!("grid_sample passes two inputs") };
+        let y = cuda::forward(layout(picture, grid)?, picture, grid)?;
+        context.save(picture);
+        context.save(grid);
+        Ok(vec![y])
+    }
+
+    fn backward_cuda(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
+        let [picture, grid] = backward.saved else { unreachable!("two tensors were saved") };
+        let layout = layout(picture, grid)?;
+        let all = [picture, grid, backward.gradient()];
+        let dpicture = backward.wants(0).then(|| cuda::picture_gradient(layout, all)).transpose()?;
+        let dgrid = backward.wants(1).then(|| cuda::grid_gradient(layout, all)).transpose()?;
         Ok(vec![dpicture, dgrid])
     }
 }

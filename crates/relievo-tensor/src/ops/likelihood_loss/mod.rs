@@ -4,6 +4,9 @@
 //! features. They are one operation with two error functions.
 
 mod cpu;
+mod cuda;
+
+pub(crate) use cuda::KERNELS;
 
 use super::average_pool;
 use crate::{Backward, Context, Error, Operation, Result, Tensor, apply_one};
@@ -93,6 +96,20 @@ impl LikelihoodLoss {
         }
         Ok(cpu::Layout { rows: batch * height, width, channels })
     }
+
+    /// The layout of the inputs in the order of [`LikelihoodLoss::apply`], if they all fit.
+    fn check(&self, inputs: &[&Tensor]) -> Result<cpu::Layout> {
+        let layout = self.layout(inputs[0], inputs[1], inputs[2])?;
+        let [batch, height, width] = inputs[2].axes(self.name)?;
+        match inputs.get(3).filter(|confidence| *confidence.shape() != [batch, height, width, 2]) {
+            Some(confidence) => {
+                let (confidence, mask) = (confidence.shape(), inputs[2].shape());
+                let detail = format!("a confidence of shape {confidence} for a mask of {mask}");
+                Err(Error::shape(self.name, detail))
+            }
+            None => Ok(layout),
+        }
+    }
 }
 
 impl Operation for LikelihoodLoss {
@@ -102,13 +119,7 @@ impl Operation for LikelihoodLoss {
 
     fn forward(&self, inputs: &[&Tensor], context: &mut Context) -> Result<Vec<Tensor>> {
         let (prediction, target, mask, confidence) = (inputs[0], inputs[1], inputs[2], inputs.get(3));
-        let layout = self.layout(prediction, target, mask)?;
-        let [batch, height, width] = mask.axes(self.name)?;
-        if let Some(confidence) = confidence.filter(|c| *c.shape() != [batch, height, width, 2]) {
-            let detail =
-                format!("a confidence of shape {} for a mask of {}", confidence.shape(), mask.shape());
-            return Err(Error::shape(self.name, detail));
-        }
+        let layout = self.check(inputs)?;
         let data = [prediction, target, mask].map(Tensor::data);
         let losses = cpu::sums(self.likelihood, layout, data, confidence.map(|c| c.data()));
         let weight = cpu::mask_sum(layout, mask.data()) * layout.channels as f64;
@@ -139,6 +150,29 @@ impl Operation for LikelihoodLoss {
                 cpu::confidence_gradient(self.likelihood, layout, scale, data, confidence.data(), ds);
                 gradient
             }));
+        }
+        Ok(gradients)
+    }
+
+    fn forward_cuda(&self, inputs: &[&Tensor], context: &mut Context) -> Result<Vec<Tensor>> {
+        let layout = self.check(inputs)?;
+        let all = [inputs[0], inputs[1], inputs[2]];
+        let [losses, share] = cuda::forward(self, layout, all, inputs.get(3).copied())?;
+        inputs.iter().for_each(|input| context.save(input));
+        context.save(&share);
+        Ok(vec![losses])
+    }
+
+    fn backward_cuda(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
+        let (share, inputs) = backward.saved.split_last().expect("forward saved the inputs and their weight");
+        let (all, confidence) = ([&inputs[0], &inputs[1], &inputs[2]], inputs.get(3));
+        let layout = self.layout(all[0], all[1], all[2])?;
+        let factors = [backward.gradient(), share];
+        let of_prediction = || cuda::prediction_gradient(self, layout, all, confidence, factors);
+        let mut gradients = vec![backward.wants(0).then(of_prediction).transpose()?, None, None];
+        if let Some(confidence) = confidence {
+            let of_confidence = || cuda::confidence_gradient(self, layout, all, confidence, factors);
+            gradients.push(backward.wants(3).then(of_confidence).transpose()?);
         }
         Ok(gradients)
     }

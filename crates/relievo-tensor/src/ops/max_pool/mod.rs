@@ -1,6 +1,9 @@
 //! The largest value of every window.
 
 mod cpu;
+mod cuda;
+
+pub(crate) use cuda::KERNELS;
 
 use crate::{Backward, Context, Error, Operation, Result, Tensor, apply_one};
 
@@ -51,6 +54,18 @@ impl Operation for MaxPool {
         let mut dx = Tensor::scratch(x.shape());
         cpu::backward(self.layout(x)?, [x.data(), y.data(), backward.gradient().data()], dx.data_mut());
         Ok(vec![Some(dx)])
+    }
+
+    fn forward_cuda(&self, inputs: &[&Tensor], context: &mut Context) -> Result<Vec<Tensor>> {
+        let x = inputs[0];
+        let y = cuda::forward(self.layout(x)?, x)?;
+        context.save(x);
+        Ok(vec![y])
+    }
+
+    fn backward_cuda(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
+        let x = &backward.saved[0];
+        Ok(vec![Some(cuda::backward(self.layout(x)?, x, backward.gradient())?)])
     }
 }
 

@@ -1,6 +1,9 @@
 //! Resizing by whole factors: up by repetition, down by means. Each is the other's gradient, up to a factor.
 
 mod cpu;
+mod cuda;
+
+pub(crate) use cuda::KERNELS;
 
 use crate::{Backward, Context, Error, Operation, Result, Shape, Tensor, apply_one};
 
@@ -44,33 +47,80 @@ fn channels(shape: Shape) -> usize {
     shape.get(3).copied().unwrap_or(1)
 }
 
+/// Width and channels of the pictures `small`, and the factor.
+fn line(small: Shape, factor: usize) -> [usize; 3] {
+    [small[2], channels(small), factor]
+}
+
+impl UpsampleNearest {
+    /// The shape of y.
+    fn enlarged(&self, x: &Tensor) -> Result<Shape> {
+        let [_, h, w, _] = x.axes(self.name())?;
+        if self.factor == 0 {
+            return Err(Error::shape(self.name(), "the factor is zero"));
+        }
+        Ok(resized(x.shape(), h * self.factor, w * self.factor))
+    }
+
+    /// The shape of x, given that of y.
+    fn reduced(&self, y: Shape) -> Shape {
+        resized(y, y[1] / self.factor, y[2] / self.factor)
+    }
+}
+
 impl Operation for UpsampleNearest {
     fn name(&self) -> &'static str {
         "upsample_nearest"
     }
 
     fn forward(&self, inputs: &[&Tensor], _: &mut Context) -> Result<Vec<Tensor>> {
-        let [_, h, w, channels] = inputs[0].axes(self.name())?;
-        if self.factor == 0 {
-            return Err(Error::shape(self.name(), "the factor is zero"));
-        }
-        let mut y = Tensor::scratch(resized(inputs[0].shape(), h * self.factor, w * self.factor));
-        cpu::spread([w, channels, self.factor], 1.0, inputs[0].data(), y.data_mut());
+        let x = inputs[0];
+        let mut y = Tensor::scratch(self.enlarged(x)?);
+        cpu::spread(line(x.shape(), self.factor), 1.0, x.data(), y.data_mut());
         Ok(vec![y])
     }
 
     fn backward(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
         let dy = backward.gradient();
-        let [_, h, w, channels] = dy.axes(self.name())?;
-        let mut dx = Tensor::scratch(resized(dy.shape(), h / self.factor, w / self.factor));
-        cpu::gather([w / self.factor, channels, self.factor], 1.0, dy.data(), dx.data_mut());
+        let mut dx = Tensor::scratch(self.reduced(dy.shape()));
+        cpu::gather(line(dx.shape(), self.factor), 1.0, dy.data(), dx.data_mut());
         Ok(vec![Some(dx)])
+    }
+
+    fn forward_cuda(&self, inputs: &[&Tensor], _: &mut Context) -> Result<Vec<Tensor>> {
+        let x = inputs[0];
+        let shape = self.enlarged(x)?;
+        Ok(vec![cuda::spread(line(x.shape(), self.factor), 1.0, x, shape)?])
+    }
+
+    fn backward_cuda(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
+        let dy = backward.gradient();
+        let shape = self.reduced(dy.shape());
+        Ok(vec![Some(cuda::gather(line(shape, self.factor), 1.0, dy, shape)?)])
     }
 }
 
 impl AveragePool {
     fn share(&self) -> f32 {
         1.0 / (self.factor * self.factor) as f32
+    }
+
+    /// The shape of y.
+    fn reduced(&self, shape: Shape) -> Result<Shape> {
+        let ([_, h, w] | [_, h, w, _]) = *shape else {
+            let detail = format!("needs a tensor of 3 or 4 axes, got the shape {shape}");
+            return Err(Error::shape(self.name(), detail));
+        };
+        if self.factor == 0 || h % self.factor != 0 || w % self.factor != 0 {
+            let detail = format!("the factor {} does not divide the pictures of {shape}", self.factor);
+            return Err(Error::shape(self.name(), detail));
+        }
+        Ok(resized(shape, h / self.factor, w / self.factor))
+    }
+
+    /// The shape of x, given that of y.
+    fn enlarged(&self, y: Shape) -> Shape {
+        resized(y, y[1] * self.factor, y[2] * self.factor)
     }
 }
 
@@ -80,27 +130,28 @@ impl Operation for AveragePool {
     }
 
     fn forward(&self, inputs: &[&Tensor], _: &mut Context) -> Result<Vec<Tensor>> {
-        let shape = inputs[0].shape();
-        let ([_, h, w] | [_, h, w, _]) = *shape else {
-            let detail = format!("needs a tensor of 3 or 4 axes, got the shape {shape}");
-            return Err(Error::shape(self.name(), detail));
-        };
-        if self.factor == 0 || h % self.factor != 0 || w % self.factor != 0 {
-            let detail = format!("the factor {} does not divide the pictures of {shape}", self.factor);
-            return Err(Error::shape(self.name(), detail));
-        }
-        let mut y = Tensor::scratch(resized(shape, h / self.factor, w / self.factor));
-        let line = [w / self.factor, channels(shape), self.factor];
-        cpu::gather(line, self.share(), inputs[0].data(), y.data_mut());
+        let x = inputs[0];
+        let mut y = Tensor::scratch(self.reduced(x.shape())?);
+        cpu::gather(line(y.shape(), self.factor), self.share(), x.data(), y.data_mut());
         Ok(vec![y])
     }
 
     fn backward(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
         let dy = backward.gradient();
-        let (h, w) = (dy.shape()[1], dy.shape()[2]);
-        let mut dx = Tensor::scratch(resized(dy.shape(), h * self.factor, w * self.factor));
-        cpu::spread([w, channels(dy.shape()), self.factor], self.share(), dy.data(), dx.data_mut());
+        let mut dx = Tensor::scratch(self.enlarged(dy.shape()));
+        cpu::spread(line(dy.shape(), self.factor), self.share(), dy.data(), dx.data_mut());
         Ok(vec![Some(dx)])
+    }
+
+    fn forward_cuda(&self, inputs: &[&Tensor], _: &mut Context) -> Result<Vec<Tensor>> {
+        let shape = self.reduced(inputs[0].shape())?;
+        Ok(vec![cuda::gather(line(shape, self.factor), self.share(), inputs[0], shape)?])
+    }
+
+    fn backward_cuda(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
+        let dy = backward.gradient();
+        let shape = self.enlarged(dy.shape());
+        Ok(vec![Some(cuda::spread(line(dy.shape(), self.factor), self.share(), dy, shape)?)])
     }
 }
 

@@ -1,0 +1,36 @@
+//! The doubled batch on a GPU.
+
+use crate::cuda::{Kernels, Launch};
+use crate::{Result, Shape, Tensor};
+
+/// `kernel.cu`, compiled.
+pub(crate) static KERNELS: Kernels = Kernels { name: "double_batch", source: include_str!("kernel.cu") };
+
+/// y, of the given shape, from x; rows are `[width, channels]`.
+pub(super) fn forward(row: [usize; 2], x: &Tensor, shape: Shape) -> Result<Tensor> {
+    run("forward", row, x, shape, x.elements())
+}
+
+/// dx, of the given shape, from dy.
+pub(super) fn backward(row: [usize; 2], dy: &Tensor, shape: Shape) -> Result<Tensor> {
+    run("backward", row, dy, shape, shape.elements())
+}
+
+/// A kernel with a thread for each column of one half, which has `count` elements.
+fn run(
+    kernel: &'static str,
+    [width, channels]: [usize; 2],
+    input: &Tensor,
+    shape: Shape,
+    count: usize,
+) -> Result<Tensor> {
+    let mut output = input.scratch_like(shape)?;
+    Launch::new(input.device(), &KERNELS, kernel, input.data_type())?
+        .output(&mut output)
+        .input(input)
+        .int(width)
+        .int(channels)
+        .int(count)
+        .elements(if channels % 4 == 0 { count / 4 } else { count })?;
+    Ok(output)
+}

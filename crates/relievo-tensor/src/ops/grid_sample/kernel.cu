@@ -1,0 +1,116 @@
+// One thread for each place of the grid. The gradient of the pictures is a scatter: it is added up in fixed point, where
+// the order does not matter, so that every run gives the same bits.
+
+// The four pixels around a place, as on the CPU.
+struct Cell {
+    int row, column;
+    float along, down;
+};
+
+__device__ __forceinline__ int split(float coordinate, int extent, float* rest) {
+    float position = __fmul_rn(__fmul_rn(__fadd_rn(coordinate, 1.0f), 0.5f), (float)extent - 1.0f);
+    float first = floorf(position);
+    *rest = position - first;
+    // What is no number must not turn into one: the weights made of `rest` are none either.
+    return first == first ? (int)fminf(fmaxf(first, -2.0f), (float)extent) : 0;
+}
+
+__device__ __forceinline__ Cell cell_at(const float* grid, int place, int height, int width) {
+    Cell cell;
+    cell.column = split(grid[2 * place], width, &cell.along);
+    cell.row = split(grid[2 * place + 1], height, &cell.down);
+    return cell;
+}
+
+// Whether pixel i of a cell (top left, top right, bottom left, bottom right) lies inside; its number, and its weight.
+__device__ __forceinline__ bool pixel_of(Cell cell, int i, int height, int width, int* pixel, float* weight) {
+    int row = cell.row + i / 2, column = cell.column + i % 2;
+    *pixel = row * width + column;
+    *weight = (i % 2 ? cell.along : 1.0f - cell.along) * (i / 2 ? cell.down : 1.0f - cell.down);
+    return row >= 0 && row < height && column >= 0 && column < width;
+}
+
+extern "C" __global__ void forward(float* y, const float* picture, const float* grid, int height, int width,
+                                   int channels, int places, int count) {
+    int place = thread_number();
+    if (place >= count) return;
+    Cell cell = cell_at(grid, place, height, width);
+    const float* mine = picture + (long long)(place / places) * height * width * channels;
+    for (int c = 0; c < channels; c++) {
+        float sum = 0.0f;
+        for (int i = 0; i < 4; i++) {
+            int pixel;
+            float weight;
+            if (pixel_of(cell, i, height, width, &pixel, &weight)) sum += weight * mine[pixel * channels + c];
+        }
+        y[place * channels + c] = sum;
+    }
+}
+
+extern "C" __global__ void grid_gradient(float* dgrid, const float* picture, const float* grid, const float* dy,
+                                         int height, int width, int channels, int places, int count) {
+    int place = thread_number();
+    if (place >= count) return;
+    Cell cell = cell_at(grid, place, height, width);
+    const float* mine = picture + (long long)(place / places) * height * width * channels;
+    float products[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+    for (int i = 0; i < 4; i++) {
+        int pixel;
+        float weight;
+        if (!pixel_of(cell, i, height, width, &pixel, &weight)) continue;
+        for (int c = 0; c < channels; c++) products[i] += mine[pixel * channels + c] * dy[place * channels + c];
+    }
+    float left = 1.0f - cell.along, top = 1.0f - cell.down;
+    dgrid[2 * place] = 0.5f * ((float)width - 1.0f) *
+                       (top * (products[1] - products[0]) + cell.down * (products[3] - products[2]));
+    dgrid[2 * place + 1] = 0.5f * ((float)height - 1.0f) *
+                           (left * (products[2] - products[0]) + cell.along * (products[3] - products[1]));
+}
+
+// The bits of the largest |dy|; those of a NaN are above all others.
+extern "C" __global__ void largest(unsigned* bits, const float* dy, int count) {
+    __shared__ unsigned of_block;
+    if (threadIdx.x == 0) of_block = 0;
+    __syncthreads();
+    int i = thread_number();
+    if (i < count) atomicMax(&of_block, __float_as_uint(dy[i]) & 0x7fffffffu);
+    __syncthreads();
+    if (threadIdx.x == 0) atomicMax(bits, of_block);
+}
+
+// The exponent of a unit of fixed point: 2^44 units are the largest |dy| or a little more, and 2^18 times as much has
+// room. Weights are at most 1, and no picture has more places than 2^18.
+__device__ __forceinline__ int unit_exponent(unsigned bits) { return (int)(bits >> 23) - 126 - 44; }
+
+extern "C" __global__ void scatter(unsigned long long* sums, unsigned* bits, const float* grid, const float* dy,
+                                   int height, int width, int channels, int places, int count) {
+    int place = thread_number();
+    if (place >= count) return;
+    Cell cell = cell_at(grid, place, height, width);
+    unsigned long long* mine = sums + (long long)(place / places) * height * width * channels;
+    int exponent = unit_exponent(*bits);
+    for (int i = 0; i < 4; i++) {
+        int pixel;
+        float weight;
+        if (!pixel_of(cell, i, height, width, &pixel, &weight)) continue;
+        for (int c = 0; c < channels; c++) {
+            double term = (double)(weight * dy[place * channels + c]);
+            if (!(fabs(term) < 3.0e38)) {
+                atomicMax(bits, 0x7fc00000u);
+            } else {
+                // Two's complement: additions of negative numbers wrap around to the right result.
+                atomicAdd(mine + pixel * channels + c, (unsigned long long)llrint(ldexp(term, -exponent)));
+            }
+        }
+    }
+}
+
+// From fixed point; all NaN if anything was not finite.
+extern "C" __global__ void from_fixed(float* dpicture, const unsigned long long* sums, const unsigned* bits,
+                                      int count) {
+    int i = thread_number();
+    if (i >= count) return;
+    bool finite = *bits < 0x7f800000u;
+    dpicture[i] = finite ? (float)ldexp((double)(long long)sums[i], unit_exponent(*bits))
+                         : __uint_as_float(0x7fc00000u);
+}

@@ -1,0 +1,132 @@
+//! Photometric and perceptual loss on a GPU.
+
+use super::LikelihoodLoss;
+use super::cpu::{Layout, Likelihood};
+use crate::cuda::{Kernels, Launch};
+use crate::{DataType, Error, Result, Tensor};
+
+/// `kernel.cu`, compiled.
+pub(crate) static KERNELS: Kernels = Kernels { name: "likelihood_loss", source: include_str!("kernel.cu") };
+
+/// Threads of a block; the kernels count on it.
+const THREADS: usize = 256;
+
+/// Pixels with fewer channels belong to one thread.
+const FEW_CHANNELS: usize = 8;
+
+/// What all kernels take.
+struct Shape {
+    laplace: usize,
+    pixels: usize,
+    channels: usize,
+    /// Threads that share a pixel.
+    lanes: usize,
+}
+
+impl Shape {
+    fn new(likelihood: Likelihood, layout: Layout) -> Self {
+        Self {
+            laplace: usize::from(matches!(likelihood, Likelihood::Laplace)),
+            pixels: layout.rows * layout.width,
+            channels: layout.channels,
+            lanes: if layout.channels < FEW_CHANNELS { 1 } else { 32 },
+        }
+    }
+
+    /// Blocks for one half.
+    fn blocks(&self) -> usize {
+        (self.pixels * self.lanes).div_ceil(THREADS)
+    }
+}
+
+/// Refuses a prediction and a target of two types.
+fn check_types(name: &'static str, prediction: &Tensor, target: &Tensor) -> Result<()> {
+    if prediction.data_type() == target.data_type() {
+        return Ok(());
+    }
+    let detail = format!("a prediction of {:?} for a target of {:?}", prediction.data_type(), target.data_type());
+    Err(Error::shape(name, detail))
+}
+
+/// The two losses, and one over the sum of the mask in all channels.
+pub(super) fn forward(
+    loss: &LikelihoodLoss,
+    layout: Layout,
+    [prediction, target, mask]: [&Tensor; 3],
+    confidence: Option<&Tensor>,
+) -> Result<[Tensor; 2]> {
+    check_types(loss.name, prediction, target)?;
+    let (device, shape) = (prediction.device(), Shape::new(loss.likelihood, layout));
+    // Numbers of 64 bits, in twice as many of 32.
+    let mut sums = Tensor::scratch_on(device, DataType::F32, [3, shape.blocks(), 2])?;
+    Launch::new(device, &KERNELS, "sums", prediction.data_type())?
+        .output(&mut sums)
+        .input(prediction)
+        .input(target)
+        .input(mask)
+        .optional_input(confidence)
+        .int(shape.laplace)
+        .int(shape.pixels)
+        .int(shape.channels)
+        .int(shape.lanes)
+        .blocks([shape.blocks(), 2, 1], THREADS)?;
+    let mut losses = Tensor::scratch_on(device, DataType::F32, [2])?;
+    let mut share = Tensor::scratch_on(device, DataType::F32, [])?;
+    Launch::new(device, &KERNELS, "means", prediction.data_type())?
+        .output(&mut losses)
+        .output(&mut share)
+        .input(&sums)
+        .int(shape.blocks())
+        .int(shape.channels)
+        .blocks([1, 1, 1], THREADS)?;
+    Ok([losses, share])
+}
+
+pub(super) fn prediction_gradient(
+    loss: &LikelihoodLoss,
+    layout: Layout,
+    [prediction, target, mask]: [&Tensor; 3],
+    confidence: Option<&Tensor>,
+    [dy, share]: [&Tensor; 2],
+) -> Result<Tensor> {
+    let shape = Shape::new(loss.likelihood, layout);
+    let mut gradient = prediction.scratch_like(prediction.shape())?;
+    Launch::new(prediction.device(), &KERNELS, "prediction_gradient", prediction.data_type())?
+        .output(&mut gradient)
+        .input(prediction)
+        .input(target)
+        .input(mask)
+        .optional_input(confidence)
+        .input(dy)
+        .input(share)
+        .int(shape.laplace)
+        .int(shape.pixels)
+        .int(shape.channels)
+        .elements(prediction.elements())?;
+    Ok(gradient)
+}
+
+pub(super) fn confidence_gradient(
+    loss: &LikelihoodLoss,
+    layout: Layout,
+    [prediction, target, mask]: [&Tensor; 3],
+    confidence: &Tensor,
+    [dy, share]: [&Tensor; 2],
+) -> Result<Tensor> {
+    let shape = Shape::new(loss.likelihood, layout);
+    let mut gradient = confidence.scratch_like(confidence.shape())?;
+    Launch::new(prediction.device(), &KERNELS, "confidence_gradient", prediction.data_type())?
+        .output(&mut gradient)
+        .input(prediction)
+        .input(target)
+        .input(mask)
+        .input(confidence)
+        .input(dy)
+        .input(share)
+        .int(shape.laplace)
+        .int(shape.pixels)
+        .int(shape.channels)
+        .int(shape.lanes)
+        .blocks([shape.blocks(), 2, 1], THREADS)?;
+    Ok(gradient)
+}

@@ -1,0 +1,113 @@
+// A pixel with many channels is shared by the 32 lanes of a warp, one with few belongs to one thread; `lanes` says which.
+// Sums are in double from the second stage on: pixels of a block, then blocks, both in a fixed order.
+
+#define EPS 1e-7f
+
+__device__ __forceinline__ float precision_at(int laplace, float s) {
+    return laplace ? 1.41421356f / (s + EPS) : 1.0f / (2.0f * s * s + EPS);
+}
+
+__device__ __forceinline__ float precision_slope(int laplace, float s) {
+    float precision = precision_at(laplace, s);
+    return laplace ? -precision / (s + EPS) : -4.0f * s * precision * precision;
+}
+
+// The error of a pixel over all its channels, in every lane that has a part in it. All lanes must call.
+__device__ __forceinline__ float pixel_error(const real* prediction, const real* target, int laplace, int channels,
+                                             int lanes, bool there) {
+    float error = 0.0f;
+    if (there) {
+        for (int c = lanes == 1 ? 0 : threadIdx.x % 32; c < channels; c += lanes) {
+            float d = load(prediction + c) - load(target + c);
+            error += laplace ? fabsf(d) : d * d;
+        }
+    }
+    return lanes == 1 ? error : warp_sum(error);
+}
+
+// The sum of x over the block of 256 threads, in thread 0.
+__device__ __forceinline__ double block_sum_in_double(double x) {
+    __shared__ double terms[256];
+    __syncthreads();
+    terms[threadIdx.x] = x;
+    __syncthreads();
+    for (int width = 128; width > 0; width /= 2) {
+        if (threadIdx.x < width) terms[threadIdx.x] += terms[threadIdx.x + width];
+        __syncthreads();
+    }
+    return terms[0];
+}
+
+// Block (x, half): the sums of mask * loss and of the mask over its pixels, to sums[half][x] and sums[2][x].
+extern "C" __global__ void sums(double* sums, const real* prediction, const real* target, const float* mask,
+                                const float* confidence, int laplace, int pixels, int channels, int lanes) {
+    int half = blockIdx.y, pixel = thread_number() / lanes;
+    bool there = pixel < pixels;
+    long long at = there ? (long long)pixel * channels : 0;
+    float error = pixel_error(prediction + (long long)half * pixels * channels + at, target + at, laplace, channels,
+                              lanes, there);
+    double loss = 0.0, weight = 0.0;
+    if (there && (lanes == 1 || threadIdx.x % 32 == 0)) {
+        weight = mask[pixel];
+        loss = error;
+        if (confidence) {
+            float s = confidence[2 * pixel + half];
+            loss = loss * precision_at(laplace, s) + (double)channels * logf(s + EPS);
+        }
+        loss *= weight;
+    }
+    loss = block_sum_in_double(loss);
+    weight = block_sum_in_double(weight);
+    if (threadIdx.x == 0) {
+        sums[half * gridDim.x + blockIdx.x] = loss;
+        if (half == 0) sums[2 * gridDim.x + blockIdx.x] = weight;
+    }
+}
+
+// One block: losses[2] = the two means, share = 1 / (sum of the mask times channels), 0 for an empty mask.
+extern "C" __global__ void means(float* losses, float* share, const double* sums, int blocks, int channels) {
+    double total[3];
+    for (int k = 0; k < 3; k++) {
+        double sum = 0.0;
+        for (int i = threadIdx.x; i < blocks; i += 256) sum += sums[k * blocks + i];
+        total[k] = block_sum_in_double(sum);
+    }
+    if (threadIdx.x == 0) {
+        double weight = total[2] * channels;
+        // Written so that a mask that is no number gives none.
+        double part = weight == 0.0 ? 0.0 : 1.0 / weight;
+        losses[0] = (float)(total[0] * part);
+        losses[1] = (float)(total[1] * part);
+        *share = (float)part;
+    }
+}
+
+// One thread for each element of both halves.
+extern "C" __global__ void prediction_gradient(real* gradient, const real* prediction, const real* target,
+                                               const float* mask, const float* confidence, const float* dy,
+                                               const float* share, int laplace, int pixels, int channels) {
+    int i = thread_number(), count = pixels * channels;
+    if (i >= 2 * count) return;
+    int half = i / count, at = i % count, pixel = at / channels;
+    float scale = dy[half] * *share * mask[pixel];
+    if (confidence) scale *= precision_at(laplace, confidence[2 * pixel + half]);
+    float d = load(prediction + i) - load(target + at);
+    float slope = laplace ? (d > 0.0f ? 1.0f : d < 0.0f ? -1.0f : d) : 2.0f * d;
+    store(gradient + i, scale * slope);
+}
+
+// Block (x, half).
+extern "C" __global__ void confidence_gradient(float* gradient, const real* prediction, const real* target,
+                                               const float* mask, const float* confidence, const float* dy,
+                                               const float* share, int laplace, int pixels, int channels, int lanes) {
+    int half = blockIdx.y, pixel = thread_number() / lanes;
+    bool there = pixel < pixels;
+    long long at = there ? (long long)pixel * channels : 0;
+    float error = pixel_error(prediction + (long long)half * pixels * channels + at, target + at, laplace, channels,
+                              lanes, there);
+    if (there && (lanes == 1 || threadIdx.x % 32 == 0)) {
+        float s = confidence[2 * pixel + half];
+        float slope = error * precision_slope(laplace, s) + (float)channels / (s + EPS);
+        gradient[2 * pixel + half] = dy[half] * *share * mask[pixel] * slope;
+    }
+}
