@@ -4,7 +4,7 @@
 // needs one must fail here too. What is missing here fails to compile; add it when a kernel needs it.
 //
 // Known differences: a float that does not fit becomes 0x80000000 when cast to int (CUDA clamps; the __float2int
-// intrinsics clamp here too); shifts by 32 or more are undefined; the fast intrinsics (__expf, __fdividef) are exact to
+// intrinsics clamp here too); shifts by 32 or more trap; the fast intrinsics (__expf, __fdividef) are exact to
 // the last bits, not to a few; products and sums contract to fma where this compiler sees fit, not where NVRTC does.
 #pragma once
 #include "abi.h"
@@ -82,6 +82,7 @@ void sincos(double, double*, double*) noexcept(true);
 void sincosf(float, float*, float*) noexcept(true);
 long lrintf(float) noexcept(true);
 long lroundf(float) noexcept(true);
+long long llrint(double) noexcept(true);
 long long llrintf(float) noexcept(true);
 int abs(int) noexcept(true);
 int printf(const char*, ...);

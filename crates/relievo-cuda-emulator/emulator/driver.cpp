@@ -1,9 +1,11 @@
 // libcuda.so: the part of CUDA's driver interface that relievo uses.
 //
 // One device, its primary context, any number of host threads; a single lock makes every call a turn of its own. Work on streams
-// is queued and happens when somebody waits for it (or a few hundred more calls later), in the order in which it was queued: a
-// host that forgets to wait reads what was there before, as it may on a GPU. RELIEVO_EMULATOR_QUEUE=0 makes all work happen
-// at once, for debugging. Copies from and to pageable memory happen during the call, as with the real driver.
+// is queued and happens when somebody waits for it (or a few hundred more calls later), and only that which the waiting call
+// really waits for, with what streams and events put before it. Of what may happen next the latest happens first. So a host
+// that forgets to wait, or a stream that does not wait for another one, finds what was there before, as it may on a GPU.
+// RELIEVO_EMULATOR_QUEUE=0 makes all work happen at once, for debugging. Copies from and to pageable memory happen during
+// the call, as with the real driver.
 //
 // A stream that is being captured executes nothing: launches, copies, fills and convolutions become nodes of a graph, with
 // the dependencies that streams and events give them. Every second launch of a graph runs its nodes in another order that
@@ -25,7 +27,6 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <deque>
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <link.h>
@@ -131,17 +132,26 @@ struct Capture {
 struct Stream {
     unsigned flags = 0;
     int priority = 0;
+    size_t last = 0;               // the latest entry of the queue that is of this stream
+    std::set<size_t> awaited;      // entries that the next one of this stream must wait for
     std::shared_ptr<Capture> capture;
-    std::set<size_t> frontier;  // the nodes that the next one of this stream comes after
+    std::set<size_t> frontier;     // in a capture: the nodes that the next one comes after
 };
 
 struct Event {
     unsigned flags = 0;
     bool recorded = false;
+    size_t entry = 0;    // of the queue: its latest record
     size_t pending = 0;  // records still in the queue
     std::chrono::steady_clock::time_point time;
     std::shared_ptr<Capture> capture;
     std::set<size_t> frontier;
+};
+
+struct Entry {
+    std::string name;
+    Work work;
+    std::set<size_t> after;  // entries that must have happened
 };
 
 struct Driver {
@@ -150,7 +160,8 @@ struct Driver {
     int sticky = SUCCESS;
     bool queues = true;
     int retained = 0;
-    std::deque<std::pair<std::string, Work>> queue;
+    std::map<size_t, Entry> queue;  // by number; what is not here any more has happened
+    size_t next_entry = 1;
     bool draining = false;
     std::vector<std::string> since_check;  // kernels since the guards were last checked
     Stream legacy, per_thread;
@@ -231,29 +242,78 @@ void perform(const std::string& name, const Work& work) {
     if (allocations() <= FEW_ALLOCATIONS) check_guards_now();
 }
 
-// Does everything that is queued.
-int drain() {
+// Does these entries of the queue and all that comes before them, always the latest that may happen.
+int drain(const std::set<size_t>& wanted) {
     Driver& d = driver();
     if (d.draining) return d.sticky;  // a host function calls back
+    std::vector<size_t> look(wanted.begin(), wanted.end());
+    std::map<size_t, size_t> missing;  // how many entries each one of them still waits for
+    std::map<size_t, std::vector<size_t>> then;
+    std::set<size_t> ready;
+    while (!look.empty()) {
+        size_t number = look.back();
+        look.pop_back();
+        auto entry = d.queue.find(number);
+        if (entry == d.queue.end() || missing.count(number)) continue;
+        size_t& count = missing[number] = 0;
+        for (size_t before : entry->second.after) {
+            if (!d.queue.count(before)) continue;
+            count++;
+            then[before].push_back(number);
+            look.push_back(before);
+        }
+        if (!count) ready.insert(number);
+    }
     d.draining = true;
-    while (!d.queue.empty()) {
-        auto next = std::move(d.queue.front());
-        d.queue.pop_front();
-        perform(next.first, next.second);
+    while (!ready.empty()) {
+        size_t number = *ready.rbegin();
+        ready.erase(number);
+        auto entry = d.queue.extract(number);
+        perform(entry.mapped().name, entry.mapped().work);
+        for (size_t next : then[number])
+            if (--missing[next] == 0) ready.insert(next);
     }
     d.draining = false;
     return d.sticky;
 }
 
-int synchronise() {
-    drain();
+std::set<size_t> everything() {
+    std::set<size_t> all;
+    for (const auto& [number, entry] : driver().queue) all.insert(number);
+    return all;
+}
+
+int drain() { return drain(everything()); }
+
+// As a call that waits for these entries.
+int synchronise(const std::set<size_t>& wanted) {
+    drain(wanted);
     check_guards_now();
     return driver().sticky;
 }
 
-void enqueue(const char* name, Work work) {
+// What must have happened before the next work on a stream: what it had, the events it waits for, and, between the legacy
+// stream and those that are not non-blocking, what the other side had.
+std::set<size_t> before_next(const Stream* stream) {
     Driver& d = driver();
-    d.queue.emplace_back(name, std::move(work));
+    std::set<size_t> before = stream->awaited;
+    before.insert(stream->last);
+    if (stream == &d.legacy) {
+        before.insert(d.per_thread.last);
+        for (const Stream* other : d.streams)
+            if (!(other->flags & 1)) before.insert(other->last);
+    } else if (!(stream->flags & 1)) {
+        before.insert(d.legacy.last);
+    }
+    return before;
+}
+
+void enqueue(Stream* stream, const char* name, Work work) {
+    Driver& d = driver();
+    size_t number = d.next_entry++;
+    d.queue[number] = Entry{name, std::move(work), before_next(stream)};
+    stream->awaited.clear();
+    stream->last = number;
     if (!d.queues || d.queue.size() > LONGEST_QUEUE) drain();
 }
 
@@ -337,7 +397,7 @@ int submit_to(Stream* stream, const char* name, Work work) {
         stream->frontier = {index};
         return SUCCESS;
     }
-    enqueue(name, std::move(work));
+    enqueue(stream, name, std::move(work));
     return SUCCESS;
 }
 
@@ -347,7 +407,7 @@ void on_signal(int number, siginfo_t* info, void* context) {
     char who[256], where[256];
     if (describe_current(who, sizeof who)) {
         const char* what = number == SIGFPE   ? "divides an integer by zero"
-                           : number == SIGILL ? "leaves an array (or runs into __builtin_trap)"
+                           : number == SIGILL ? "leaves an array, uses an address that is not aligned to its type, or shifts by too much"
                                               : "touches memory that is not its own:";
         where[0] = 0;
         if (number == SIGSEGV || number == SIGBUS) describe_address(info->si_addr, where, sizeof where);
@@ -478,7 +538,7 @@ int check_device(const char* call, const void* pointer, size_t bytes) {
 int copy_now(const char* call, void* to, const void* from, size_t bytes) {
     if (int error = legacy_call(call)) return error;
     if (int error = unsafe_call(call)) return error;
-    if (int error = synchronise()) return error;
+    if (int error = synchronise(before_next(&driver().legacy))) return error;
     std::memcpy(to, from, bytes);
     return SUCCESS;
 }
@@ -491,18 +551,16 @@ int copy_later(const char* name, void* to, const void* from, size_t bytes, Strea
 }
 
 template <class T>
-int fill(const char* name, void* to, T value, size_t count, void* handle, bool now) {
+int fill(const char* name, void* to, T value, size_t count, void* handle) {
     Stream* stream = stream_of(handle);
     if (!stream) return INVALID_HANDLE;
     if (reinterpret_cast<uintptr_t>(to) % sizeof(T)) return INVALID_VALUE;
     if (int error = check_device(name, to, count * sizeof(T))) return error;
     if (count == 0) return SUCCESS;
-    int error = submit_to(stream, name, [=] {
+    return submit_to(stream, name, [=] {
         std::fill_n(static_cast<T*>(to), count, value);
         return std::string();
     });
-    if (now && !error) error = drain();
-    return error;
 }
 
 }  // namespace
@@ -521,7 +579,7 @@ bool is_capturing(void* handle) {
     return stream && stream->capture;
 }
 
-int finish() { return synchronise(); }
+int finish() { return synchronise(everything()); }
 
 }  // namespace emulator
 
@@ -717,7 +775,7 @@ API cuCtxSynchronize() {
         for (const auto& capture : driver().captures) spoil(capture, "cuCtxSynchronize");
         return CAPTURE_UNSUPPORTED;
     }
-    return synchronise();
+    return synchronise(everything());
 }
 
 API cuCtxGetStreamPriorityRange(int* least, int* greatest) {
@@ -757,7 +815,7 @@ API cuMemAlloc_v2(Pointer* pointer, size_t bytes) {
 static int free_memory_now(void* pointer, Memory kind, const char* call) {
     if (!pointer) return SUCCESS;
     if (int error = unsafe_call(call)) return error;
-    if (int error = synchronise()) return error;
+    if (int error = synchronise(everything())) return error;
     std::string damage;
     int error = release(pointer, kind, damage);
     if (error) complain("%s: %p is not the start of such an allocation", call, pointer);
@@ -881,7 +939,7 @@ static int copy_to_host_async(void* to, const void* from, size_t bytes, Stream* 
     if (!is_accessible(to, bytes, false) && stream->capture) return pageable_in_capture(stream, name);
     bool pinned = is_accessible(to, bytes, false);
     if (int error = copy_later(name, to, from, bytes, stream)) return error;
-    return pinned ? SUCCESS : drain();
+    return pinned ? SUCCESS : drain({stream->last});
 }
 
 API cuMemcpyDtoHAsync_v2(void* to, Pointer from, size_t bytes, void* handle) {
@@ -913,27 +971,27 @@ API cuMemcpyAsync(Pointer to, Pointer from, size_t bytes, void* handle) {
 
 API cuMemsetD8_v2(Pointer to, unsigned char value, size_t count) {
     CONTEXT;
-    return fill<uint8_t>("cuMemsetD8", address(to), value, count, nullptr, true);
+    return fill<uint8_t>("cuMemsetD8", address(to), value, count, nullptr);
 }
 API cuMemsetD16_v2(Pointer to, unsigned short value, size_t count) {
     CONTEXT;
-    return fill<uint16_t>("cuMemsetD16", address(to), value, count, nullptr, true);
+    return fill<uint16_t>("cuMemsetD16", address(to), value, count, nullptr);
 }
 API cuMemsetD32_v2(Pointer to, unsigned value, size_t count) {
     CONTEXT;
-    return fill<uint32_t>("cuMemsetD32", address(to), value, count, nullptr, true);
+    return fill<uint32_t>("cuMemsetD32", address(to), value, count, nullptr);
 }
 API cuMemsetD8Async(Pointer to, unsigned char value, size_t count, void* stream) {
     CONTEXT;
-    return fill<uint8_t>("cuMemsetD8Async", address(to), value, count, stream, false);
+    return fill<uint8_t>("cuMemsetD8Async", address(to), value, count, stream);
 }
 API cuMemsetD16Async(Pointer to, unsigned short value, size_t count, void* stream) {
     CONTEXT;
-    return fill<uint16_t>("cuMemsetD16Async", address(to), value, count, stream, false);
+    return fill<uint16_t>("cuMemsetD16Async", address(to), value, count, stream);
 }
 API cuMemsetD32Async(Pointer to, unsigned value, size_t count, void* stream) {
     CONTEXT;
-    return fill<uint32_t>("cuMemsetD32Async", address(to), value, count, stream, false);
+    return fill<uint32_t>("cuMemsetD32Async", address(to), value, count, stream);
 }
 
 // Streams
@@ -962,9 +1020,10 @@ API cuStreamDestroy_v2(void* handle) {
             driver().captures.erase(stream->capture);
         }
     }
+    int error = drain({stream->last});
     driver().streams.erase(stream);
     delete stream;
-    return drain();
+    return error;
 }
 
 API cuStreamSynchronize(void* handle) {
@@ -978,13 +1037,14 @@ API cuStreamSynchronize(void* handle) {
         spoil(stream->capture, "cuStreamSynchronize");
         return CAPTURE_UNSUPPORTED;
     }
-    return synchronise();
+    return synchronise(before_next(stream));
 }
 
 // Not ready while there is work; the work is done then, so that who asks again gets on.
-static int query() {
-    if (driver().queue.empty()) return SUCCESS;
-    int error = synchronise();
+static int query(const std::set<size_t>& wanted) {
+    auto waits = [](size_t number) { return driver().queue.count(number) > 0; };
+    if (std::none_of(wanted.begin(), wanted.end(), waits)) return SUCCESS;
+    int error = synchronise(wanted);
     return error ? error : NOT_READY;
 }
 
@@ -996,7 +1056,7 @@ API cuStreamQuery(void* handle) {
         spoil(stream->capture, "cuStreamQuery");
         return CAPTURE_UNSUPPORTED;
     }
-    return query();
+    return query(before_next(stream));
 }
 
 API cuStreamGetCtx(void* handle, void** context) {
@@ -1178,7 +1238,7 @@ API cuEventDestroy_v2(void* handle) {
     CONTEXT;
     auto* event = static_cast<Event*>(handle);
     WANT(driver().events.count(event), INVALID_HANDLE);
-    if (event->pending) drain();
+    if (event->pending) drain({event->entry});
     driver().events.erase(event);
     delete event;
     return driver().sticky;
@@ -1198,12 +1258,15 @@ API cuEventRecord(void* handle_of_event, void* handle) {
     }
     event->capture.reset();
     event->pending++;
-    return submit_to(stream, "cuEventRecord", [=] {
+    int error = submit_to(stream, "cuEventRecord", [=] {
         event->time = std::chrono::steady_clock::now();
         event->recorded = true;
         event->pending--;
         return std::string();
     });
+    if (error) event->pending--;
+    else event->entry = stream->last;
+    return error;
 }
 API cuEventRecordWithFlags(void* event, void* stream, unsigned) { return cuEventRecord(event, stream); }
 
@@ -1216,7 +1279,7 @@ API cuStreamWaitEvent(void* handle, void* handle_of_event, unsigned) {
     bool captured_event = event->capture && driver().captures.count(event->capture);
     if (!captured_event) {
         if (event->capture) return CAPTURED_EVENT;  // of a capture that has ended
-        if (!stream->capture) return SUCCESS;       // the queue keeps the order
+        if (!stream->capture) return stream->awaited.insert(event->entry), SUCCESS;
         spoil(stream->capture, "waiting for an event recorded outside");
         return CAPTURE_ISOLATION;
     }
@@ -1242,7 +1305,7 @@ API cuEventQuery(void* handle) {
     auto* event = static_cast<Event*>(handle);
     WANT(driver().events.count(event), INVALID_HANDLE);
     if (int error = captured(event, "cuEventQuery")) return error;
-    return event->pending ? query() : SUCCESS;
+    return query({event->entry});
 }
 
 API cuEventSynchronize(void* handle) {
@@ -1251,7 +1314,7 @@ API cuEventSynchronize(void* handle) {
     WANT(driver().events.count(event), INVALID_HANDLE);
     if (int error = captured(event, "cuEventSynchronize")) return error;
     if (int error = unsafe_call("cuEventSynchronize")) return error;
-    return event->pending ? synchronise() : SUCCESS;
+    return synchronise({event->entry});
 }
 
 static int elapsed(float* milliseconds, void* start, void* end) {

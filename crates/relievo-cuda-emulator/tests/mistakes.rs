@@ -25,7 +25,7 @@ fn launch(body: &str, blocks: u32, threads: u32, shared: u32) -> Result<(), sys:
 }
 
 /// Name, mistake, part of the message, and the error if the process lives to see one.
-const MISTAKES: [(&str, Mistake, &str, Option<sys::CUresult>); 16] = [
+const MISTAKES: [(&str, Mistake, &str, Option<sys::CUresult>); 18] = [
     (
         "writes behind",
         || {
@@ -81,6 +81,16 @@ const MISTAKES: [(&str, Mistake, &str, Option<sys::CUresult>); 16] = [
         "thread (0, 0, 0) divides an integer by zero",
         None,
     ),
+    (
+        "misaligns",
+        || {
+            launch("*(float4*)(p + t) = make_float4(1, 2, 3, 4);", 1, 1, 0)
+                .and_then(|()| launch("*(float4*)(p + t + 2) = make_float4(1, 2, 3, 4);", 1, 1, 0))
+        },
+        "an address that is not aligned to its type",
+        None,
+    ),
+    ("shifts too far", || launch("p[t] = 1u << (n / 2);", 1, 1, 0), "shifts by too much", None),
     (
         "waits for lanes that do not come",
         || launch("if (t < 8) p[t] = __shfl_sync(0xffffu, p[t], 0); else __syncthreads();", 1, 64, 0),

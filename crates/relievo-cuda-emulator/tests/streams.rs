@@ -165,7 +165,42 @@ fn work_happens_only_when_waited_for() {
         let mut values = [7i32];
         result::memcpy_htod_async(a.pointer, &values, stream).unwrap();
         values[0] = 8;
+        assert_eq!(a.read(), [2], "a copy on the legacy stream does not wait for a non-blocking one");
+        result::stream::synchronize(stream).unwrap();
         assert_eq!((a.read(), values), (vec![7], [8]));
         result::free_host(pinned.cast()).unwrap();
+    }
+}
+
+#[test]
+fn streams_wait_for_each_other_only_if_told_to() {
+    let _turn = alone();
+    let Some(()) = start() else { return };
+    let (add, twice) = kernels();
+    let (first, second) = (stream(), stream());
+    let (one, n) = (1i32, 1i32);
+    let shape = ((1, 1, 1), (1, 1, 1));
+    // SAFETY: everything lives to the end of the test.
+    unsafe {
+        for (waits, expected) in [(true, 4), (false, 2)] {
+            let (a, b) = (Buffer::from(&[1i32]), Buffer::from(&[0i32]));
+            add.launch_on(first, shape.0, shape.1, 0, &[&a.pointer, &one, &n]).unwrap();
+            if waits {
+                let done = event();
+                result::event::record(done, first).unwrap();
+                let wait = sys::CUevent_wait_flags::CU_EVENT_WAIT_DEFAULT;
+                result::stream::wait_event(second, done, wait).unwrap();
+            }
+            twice.launch_on(second, shape.0, shape.1, 0, &[&a.pointer, &b.pointer, &n]).unwrap();
+            result::stream::synchronize(second).unwrap();
+            assert_eq!(b.read(), [expected]);
+        }
+        // The legacy stream and blocking streams wait for each other by themselves.
+        let a = Buffer::from(&[1i32]);
+        let blocking = result::stream::create(result::stream::StreamKind::Default).unwrap();
+        add.launch_on(blocking, shape.0, shape.1, 0, &[&a.pointer, &one, &n]).unwrap();
+        twice.launch_on(std::ptr::null_mut(), shape.0, shape.1, 0, &[&a.pointer, &a.pointer, &n]).unwrap();
+        add.launch_on(blocking, shape.0, shape.1, 0, &[&a.pointer, &one, &n]).unwrap();
+        assert_eq!(a.read(), [5]);
     }
 }
