@@ -129,9 +129,19 @@ def check_operations(path, report):
 
 # Normals magnify the reference rasteriser's own rounding 180 times (crates/relievo-check/tests/step.rs).
 BEHIND_RASTERISER = {"recon_depth": 1e-4, "recon_im": 1e-4, "recon_normal": 3e-4}
-# Twenty steps magnify rounding too: parameters moved by 1e-7 of themselves give curves up to 16 % apart. A curve from
-# another order of sums can be held to no more than this.
-CURVE_LIMITS = [1e-5, 1e-3] + [0.25] * 18
+# Twenty steps magnify rounding too. The deviation of runs from all but the same parameters at each step after the
+# first, in percent of the loss, as crates/relievo-check/tests/step.rs measures them; a set not known there is held to
+# the wider of the two.
+SPREADS = {
+    "step_car": [0.045, 0.29, 0.43, 0.56, 0.70, 1.1, 1.7, 2.2, 2.8, 3.5, 4.2, 5.0, 5.6, 5.9, 6.4, 7.0, 7.3, 7.6, 8.0],
+    "step_celeba": [0.014, 0.27, 0.97, 1.2, 1.1, 1, 1, 0.87, 0.57, 0.54, 0.65, 0.75, 0.79, 0.79, 0.93, 1, 0.9, 1, 1.2],
+}
+
+
+def curve_limits(name):
+    """How far the losses of a run may be from the reference: four deviations of the difference of two runs."""
+    widest = [max(both) for both in zip(*SPREADS.values())]
+    return [1e-5] + [0.04 * 2**0.5 * percent for percent in SPREADS.get(name, widest)]
 
 
 def check_step(path, vgg, report):
@@ -140,12 +150,12 @@ def check_step(path, vgg, report):
     networks = nets.Networks(config.confidence)
     fill(networks, int(metadata["lcg_base"]))
     adam = model.optimiser(networks)
-    curve = golden["loss_curve_20_steps"]
+    curve, limits = golden["loss_curve_20_steps"], curve_limits(path.name.split(".")[0])
     for step in range(len(curve)):
         out = model.forward(config, networks, vgg, golden["input"])
         loss = out["loss_total"]
         relative = abs(loss.item() / curve[step].item() - 1)
-        report.line(f"loss of step {step}", "relative error", relative, CURVE_LIMITS[step])
+        report.line(f"loss of step {step}", "relative error", relative, limits[step])
         adam.zero_grad()
         if step > 0:
             loss.backward()

@@ -363,33 +363,100 @@ fn curve(case: &mut Case, steps: usize, seed: Option<u64>) -> Result<Vec<f32>, F
     Ok(losses)
 }
 
-/// Training magnifies rounding: parameters moved by 1e-7 of themselves end the car's twenty steps anywhere from 8 %
-/// below the reference to 16 % above it, and f32 and f64 runs of one program lie 20 % apart. One curve thus says
-/// little about another. What must hold: either our curve is within the tolerance, or the reference is within it of
-/// the range that our curve and a few others from all but the same parameters span.
+/// How far runs from all but the same parameters part: a set, how many runs to make of it, and the measured standard
+/// deviation of the loss before each step in percent of it (car: 22 runs; face: 7).
+const SPREADS: [(&str, u64, [f64; 20]); 2] = [
+    (
+        "step_car",
+        3,
+        [
+            0.0003, 0.045, 0.29, 0.43, 0.56, 0.70, 1.1, 1.7, 2.2, 2.8, 3.5, 4.2, 5.0, 5.6, 5.9, 6.4, 7.0,
+            7.3, 7.6, 8.0,
+        ],
+    ),
+    (
+        "step_celeba",
+        1,
+        [
+            0.0003, 0.014, 0.27, 0.97, 1.2, 1.1, 1.0, 1.0, 0.87, 0.57, 0.54, 0.65, 0.75, 0.79, 0.79, 0.93,
+            1.0, 0.9, 1.0, 1.2,
+        ],
+    ),
+];
+
+/// How many standard deviations a result may be off. Of the car's 22 runs and the reference, 20,000 times one drawn
+/// at random against three others: 1 in 100 is beyond 3.4, none beyond 3.8.
+const DEVIATIONS: f64 = 4.0;
+
+/// Single runs of twenty steps cannot be held to 3 %, the reference's own included. The loss has kinks (magnitudes,
+/// ReLU, the cells of bilinear samples) at which its gradient jumps, and Adam's first steps move every parameter by
+/// the same amount however small its gradient. Measured on the car set:
+///
+/// - At the same parameters our loss is that of an f64 program (PyTorch) to 6e-7 at steps 0, 1, 2, 5 and 10. At steps
+///   0 to 2 our gradient is 0.2 to 0.3 % off the f64 one (the worst tensor 0.9 %), PyTorch's in f32 0.25 to 0.55 %.
+///   At step 0 the two errors have nothing in common (cosine 0.03). Adam makes of 0.3 % other signs for one parameter
+///   in a thousand.
+/// - It is not the order of our sums: in f64 too, parameters moved by up to 1e-8 of themselves change the gradient by
+///   8e-7, but by 1e-7 not ten times as much but 0.13 %. The f64 run is 3.7 % above the reference at step 10.
+/// - 16 runs from parameters moved by up to 1e-7 part at step 1 (deviation 0.03 %) and end 5 % below the reference to
+///   20 % above it, their median 1.2 % above it, six of them below. From step 1 on the reference lies within 0.8
+///   deviations of their mean. PyTorch's in f32 ends 24 % above it, but six of its runs so moved from 11 % below to
+///   25 % above, the mean 0.6 % below: nothing pulls to one side.
+///
+/// So: at step 0, where nothing has been magnified, 1e-5. Later each run, and the mean of the runs, is as near the
+/// reference as draws of the measured spread are: for a run of the car that is 2.5 % to step 3. And the runs part
+/// no further than was measured, so that an operation that rounds much worse shows. A learning rate 10 % too high, a
+/// first beta of 0.8 and a wrong bias correction fail; a second beta of 0.99, no weight decay or an epsilon of 1e-4
+/// drown in the spread: those are the business of Adam's own tests.
 #[test]
 fn twenty_steps_follow_the_reference() {
-    const OTHERS: u64 = 4;
     for mut case in cases() {
+        let name = case.set.name();
         let golden = case.set.tensor("loss_curve_20_steps").unwrap().values.clone();
-        let limit = |step: usize| [1e-5, 1e-4].get(step).copied().unwrap_or(3e-2);
-        let mut ranges: Vec<[f32; 2]> = vec![[f32::INFINITY, f32::NEG_INFINITY]; golden.len()];
-        let mut checks = Checks::default();
-        for seed in std::iter::once(None).chain((0..OTHERS).map(Some)) {
-            let losses = on_threads(2, || curve(&mut case, golden.len(), seed)).unwrap();
-            println!("{}, {seed:?}: {losses:?}", case.set.name());
-            checks = Checks::new(case.set.name());
-            for (step, ((range, loss), golden)) in ranges.iter_mut().zip(&losses).zip(&golden).enumerate() {
-                *range = [range[0].min(*loss), range[1].max(*loss)];
-                let nearest = golden.clamp(range[0], range[1]);
-                checks.relative(&format!("loss of step {step}"), &[nearest], &[*golden], limit(step));
-                checks.relative(&format!("this run's loss of step {step}"), &[*loss], &[*golden], 0.25);
+        let known = SPREADS.iter().find(|(set, ..)| name.starts_with(set));
+        let runs = known.map_or(3, |(_, runs, _)| *runs);
+        let curves: Vec<Vec<f32>> = (0..runs)
+            .map(|run| on_threads(2, || curve(&mut case, golden.len(), run.checked_sub(1))).unwrap())
+            .collect();
+
+        let mut checks = Checks::new(&name);
+        for (step, golden) in golden.iter().enumerate() {
+            let losses: Vec<f32> = curves.iter().map(|curve| curve[step]).collect();
+            if step == 0 {
+                for (run, loss) in losses.iter().enumerate() {
+                    checks.relative(&format!("run {run}: loss of step 0"), &[*loss], &[*golden], 1e-5);
+                }
+                continue;
             }
-            if checks.finish().is_ok() {
-                break;
+            let off: Vec<f64> = losses.iter().map(|loss| f64::from(loss / golden).ln()).collect();
+            let (mean, deviation) = mean_and_deviation(&off);
+            let measured = |percent: &[f64; 20]| percent[step.min(19)] / 100.0;
+            let spread = match known {
+                Some((_, _, percent)) => measured(percent),
+                // A set that nobody measured: as wide as the widest, or as it shows itself.
+                None => SPREADS.iter().map(|(_, _, percent)| measured(percent)).fold(deviation, f64::max),
+            };
+            let mut within = |what: String, value: f64, unit: f64| {
+                checks.at_most(&format!("{what} of step {step}"), "deviations", value / unit, DEVIATIONS);
+            };
+            // The reference is a draw too.
+            for (run, off) in off.iter().enumerate() {
+                within(format!("run {run}: loss"), off.abs(), spread * 2f64.sqrt());
+            }
+            if off.len() > 1 {
+                within("mean loss".into(), mean.abs(), spread * (1.0 + 1.0 / off.len() as f64).sqrt());
+                within("spread".into(), deviation, spread);
             }
         }
-        println!("{}", checks.table());
+        println!("{name}: {curves:?}\n{}", checks.table());
         checks.finish().unwrap_or_else(|message| panic!("{message}"));
     }
+}
+
+/// The mean and the standard deviation of a sample; one number has deviation 0.
+fn mean_and_deviation(sample: &[f64]) -> (f64, f64) {
+    let count = sample.len() as f64;
+    let mean = sample.iter().sum::<f64>() / count;
+    let squares: f64 = sample.iter().map(|x| (x - mean).powi(2)).sum();
+    (mean, (squares / (count - 1.0).max(1.0)).sqrt())
 }
