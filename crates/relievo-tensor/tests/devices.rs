@@ -8,7 +8,7 @@ use relievo_tensor::ops::{
     conv2d, dot, double_batch, grid_sample, group_norm, max_pool, perceptual_loss, photometric_loss, reshape,
     scale_all, scale_columns, smoothness, squared_norm, upsample_nearest, weighted_sum,
 };
-use relievo_tensor::{DataType, Device, Error, Result, Tensor};
+use relievo_tensor::{DataType, Device, Error, Result, Tape, Tensor};
 
 /// Runs the comparison in both types.
 fn agree(inputs: &[Tensor], operation: impl Fn(&[Tensor], DataType) -> Result<Tensor>) {
@@ -409,9 +409,50 @@ fn likelihood_losses() {
         }
     }
     // Nothing seen: losses and gradients of zero.
-    let inputs = [random_tensor(1, [2, 4, 4, 3]), random_tensor(2, [1, 4, 4, 3]), positive(4, [1, 4, 4, 2], 0.1)];
+    let inputs =
+        [random_tensor(1, [2, 4, 4, 3]), random_tensor(2, [1, 4, 4, 3]), positive(4, [1, 4, 4, 2], 0.1)];
     agree(&inputs, |x, _| {
         let mask = Tensor::full_on(x[0].device(), [1, 4, 4], 0.0)?;
         photometric_loss(&x[0], &x[1].detach(), &mask, Some(&x[2]))
     });
+}
+
+#[test]
+fn every_run_gives_the_same_bits() {
+    let Some(ordinal) = relievo_cuda_emulator::test_gpu() else { return };
+    // Sums over many blocks, and many places to a pixel.
+    let run = || {
+        let device = Device::Cuda(ordinal);
+        let tape = Tape::new();
+        let watch = |x: &Tensor| Ok(tape.watch(&x.to_device(device)?));
+        let picture = watch(&random_tensor(1, [3, 20, 21, 8]))?;
+        let weight = watch(&random_tensor(2, [8]))?;
+        let grid = watch(&random_tensor(3, [3, 40, 41, 2]))?;
+        let target = random_tensor(4, [3, 20, 21, 8]).to_device(device)?;
+        let mask = Tensor::full([3, 20, 21], 0.5).to_device(device)?;
+        let normal = group_norm(&picture, &weight, &weight, 2, 1e-5, Activation::LeakyRelu)?;
+        let sampled = grid_sample(&normal, &grid)?;
+        let loss = photometric_loss(&double_batch(&normal, true)?, &target, &mask, None)?;
+        let factors = random_tensor(5, [3, 40, 41, 8]).to_device(device)?;
+        let ones = Tensor::full([2], 1.0).to_device(device)?;
+        let mut gradients = tape.backward_from(&[(&sampled, factors), (&loss, ones)])?;
+        let gradients = [&picture, &weight, &grid].map(|x| gradients.take(x).expect("all were used"));
+        [loss].iter().chain(&gradients).map(|x| x.to_device(Device::Cpu)).collect::<Result<Vec<Tensor>>>()
+    };
+    let first = run().unwrap();
+    for _ in 0..4 {
+        assert_same_bits(&run().unwrap(), &first);
+    }
+}
+
+#[test]
+fn types_that_kernels_do_not_take_are_refused() {
+    let Some(ordinal) = relievo_cuda_emulator::test_gpu() else { return };
+    let narrow = |shape: [usize; 4]| {
+        cast(&random_tensor(1, shape).to_device(Device::Cuda(ordinal)).unwrap(), DataType::Bf16).unwrap()
+    };
+    let x = narrow([1, 2, 2, 2]);
+    let parameter = reshape(&narrow([1, 1, 1, 2]), [2]).unwrap();
+    assert!(grid_sample(&x, &x).is_err());
+    assert!(group_norm(&x, &parameter, &parameter, 1, 1e-5, Activation::Relu).is_err());
 }

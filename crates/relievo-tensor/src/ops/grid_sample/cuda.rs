@@ -27,26 +27,24 @@ fn over_places(launch: Launch, layout: Layout, batch: usize) -> Result<()> {
 }
 
 pub(super) fn forward(layout: Layout, picture: &Tensor, grid: &Tensor) -> Result<Tensor> {
+    if [picture, grid].iter().any(|tensor| tensor.data_type() != DataType::F32) {
+        let detail = format!("{:?} at places in {:?}, not f32", picture.data_type(), grid.data_type());
+        return Err(Error::shape("grid_sample", detail));
+    }
     let batch = picture.shape()[0];
     let mut y = picture.scratch_like([batch, layout.rows, layout.columns, layout.channels])?;
     over_places(launch("forward", picture)?.output(&mut y).input(picture).input(grid), layout, batch)?;
     Ok(y)
 }
 
-pub(super) fn grid_gradient(
-    layout: Layout,
-    [picture, grid, dy]: [&Tensor; 3],
-) -> Result<Tensor> {
+pub(super) fn grid_gradient(layout: Layout, [picture, grid, dy]: [&Tensor; 3]) -> Result<Tensor> {
     let mut dgrid = grid.scratch_like(grid.shape())?;
     let launch = launch("grid_gradient", dy)?.output(&mut dgrid).input(picture).input(grid).input(dy);
     over_places(launch, layout, picture.shape()[0])?;
     Ok(dgrid)
 }
 
-pub(super) fn picture_gradient(
-    layout: Layout,
-    [picture, grid, dy]: [&Tensor; 3],
-) -> Result<Tensor> {
+pub(super) fn picture_gradient(layout: Layout, [picture, grid, dy]: [&Tensor; 3]) -> Result<Tensor> {
     if layout.rows * layout.columns > MOST_PLACES {
         let detail = format!("a grid of shape {} has more than {MOST_PLACES} places", grid.shape());
         return Err(Error::shape("grid_sample", detail));
@@ -62,6 +60,11 @@ pub(super) fn picture_gradient(
     over_places(scatter, layout, picture.shape()[0])?;
     let mut dpicture = picture.scratch_like(picture.shape())?;
     let count = picture.elements();
-    launch("from_fixed", dy)?.output(&mut dpicture).input(&sums).input(&largest).int(count).elements(count)?;
+    launch("from_fixed", dy)?
+        .output(&mut dpicture)
+        .input(&sums)
+        .input(&largest)
+        .int(count)
+        .elements(count)?;
     Ok(dpicture)
 }

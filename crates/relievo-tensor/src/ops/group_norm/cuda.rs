@@ -2,7 +2,7 @@
 
 use super::{GroupNorm, cpu};
 use crate::cuda::{Kernels, Launch};
-use crate::{Backward, DataType, Result, Tensor};
+use crate::{Backward, DataType, Error, Result, Tensor};
 
 /// `kernel.cu`, compiled.
 pub(crate) static KERNELS: Kernels = Kernels { name: "group_norm", source: include_str!("kernel.cu") };
@@ -81,6 +81,11 @@ pub(super) fn forward(
     layout: cpu::Layout,
     [x, weight, bias]: [&Tensor; 3],
 ) -> Result<(Tensor, Tensor)> {
+    if [weight, bias].iter().any(|parameter| parameter.data_type() != DataType::F32) {
+        let detail =
+            format!("weight and bias in {:?} and {:?}, not f32", weight.data_type(), bias.data_type());
+        return Err(Error::shape("group_norm", detail));
+    }
     let division = Division::new(layout, x);
     let groups = division.pictures * division.groups;
     let mut pairs = division.pairs(x)?;
