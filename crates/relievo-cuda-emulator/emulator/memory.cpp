@@ -18,12 +18,14 @@
 #include <map>
 #include <sys/mman.h>
 #include <unistd.h>
+#include <vector>
 
 namespace emulator {
 namespace {
 
 constexpr int OUT_OF_MEMORY = 2, INVALID_VALUE = 1;
 constexpr size_t ALIGNMENT = 256, GUARD_BYTES = 256, GRANULE = 512, QUARANTINE = 4096;
+constexpr size_t MUCH = 4 << 20, SHEET = 16 << 20;
 constexpr unsigned char GUARD = 0xA5, UNWRITTEN = 0xFF;
 
 struct Allocation {
@@ -62,21 +64,54 @@ void set_guards(const Allocation& a) {
     std::memset(a.data + a.bytes, GUARD, static_cast<size_t>(back_end(a) - a.data) - a.bytes);
 }
 
+// A file in memory that is UNWRITTEN throughout, or -1.
+int unwritten_sheet() {
+    int file = memfd_create("unwritten", MFD_CLOEXEC);
+    if (file < 0) return -1;
+    std::vector<unsigned char> sheet(SHEET, UNWRITTEN);
+    if (write(file, sheet.data(), SHEET) == static_cast<ssize_t>(SHEET)) return file;
+    close(file);
+    return -1;
+}
+
+// Makes new memory look unwritten. Of much memory only the pages that somebody writes to cost anything: the rest are copies, on
+// write, of one sheet.
+void make_unwritten(const Allocation& a) {
+    static int sheet = unwritten_sheet();
+    char* begin = a.data;
+    char* end = a.data + a.bytes;
+    size_t page = heap().page;
+    if (a.bytes >= MUCH && sheet >= 0) {
+        char* first = reinterpret_cast<char*>(round_up(reinterpret_cast<uintptr_t>(begin), page));
+        char* last = end - reinterpret_cast<uintptr_t>(end) % page;
+        std::memset(begin, UNWRITTEN, static_cast<size_t>(first - begin));
+        for (begin = first; begin < last;) {
+            size_t part = std::min(SHEET, static_cast<size_t>(last - begin));
+            if (mmap(begin, part, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE, sheet, 0) == MAP_FAILED) break;
+            begin += part;
+        }
+    }
+    std::memset(begin, UNWRITTEN, static_cast<size_t>(end - begin));
+}
+
 const char* kind_name(Memory kind) {
     return kind == Memory::device ? "device allocation" : kind == Memory::pinned ? "pinned allocation" : "module variable";
 }
 
+bool is_intact(const char* guard, const char* end) {
+    size_t bytes = static_cast<size_t>(end - guard);
+    return bytes == 0 || (static_cast<unsigned char>(*guard) == GUARD && std::memcmp(guard, guard + 1, bytes - 1) == 0);
+}
+
 std::string damage_of(const Allocation& a) {
     if (a.kind == Memory::module_variable) return "";
-    std::string what = std::string(" a ") + kind_name(a.kind) + " of " + std::to_string(a.bytes) + " bytes was written";
-    for (const char* p = a.data - 1; p >= front_guard(a); p--) {
-        if (static_cast<unsigned char>(*p) != GUARD) return what + " " + std::to_string(a.data - p) + " bytes before its start";
-    }
-    for (const char* p = a.data + a.bytes; p < back_end(a); p++) {
-        if (static_cast<unsigned char>(*p) != GUARD)
-            return what + " " + std::to_string(p - a.data - static_cast<ptrdiff_t>(a.bytes)) + " bytes past its end";
-    }
-    return "";
+    if (is_intact(front_guard(a), a.data) && is_intact(a.data + a.bytes, back_end(a))) return "";
+    std::string what = std::string(" a ") + kind_name(a.kind) + " of " + std::to_string(a.bytes) + " bytes was written ";
+    for (const char* p = a.data - 1; p >= front_guard(a); p--)
+        if (static_cast<unsigned char>(*p) != GUARD) return what + std::to_string(a.data - p) + " bytes before its start";
+    const char* p = a.data + a.bytes;
+    while (static_cast<unsigned char>(*p) == GUARD) p++;
+    return what + std::to_string(p - a.data - static_cast<ptrdiff_t>(a.bytes)) + " bytes past its end";
 }
 
 // The live allocation that holds the address, or null.
@@ -111,7 +146,7 @@ int allocate(size_t bytes, Memory kind, void** pointer) {
     a.kind = kind;
     mprotect(a.mapping, h.page, PROT_NONE);
     mprotect(a.mapping + mapped - h.page, h.page, PROT_NONE);
-    std::memset(a.data, UNWRITTEN, bytes);
+    make_unwritten(a);
     set_guards(a);
     h.used += charge;
     h.live[a.data] = a;

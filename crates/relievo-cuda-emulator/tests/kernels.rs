@@ -27,6 +27,20 @@ fn adds_vectors() {
 }
 
 #[test]
+fn new_memory_is_nan_however_much() {
+    let Some(()) = start() else { return };
+    let n = 5_000_001;
+    for _ in 0..2 {
+        let mut buffer = Buffer::<f32>::new(n);
+        assert!(buffer.read().iter().all(|v| v.is_nan()));
+        buffer.length = 2000;
+        // SAFETY: within the buffer.
+        unsafe { cudarc::driver::result::memcpy_htod_sync(buffer.pointer, &vec![1f32; 2000]).unwrap() };
+        assert_eq!(buffer.read(), [1.0; 2000]);
+    }
+}
+
+#[test]
 fn reduces_in_blocks_and_warps() {
     let Some(()) = start() else { return };
     let module = Module::new(
