@@ -40,6 +40,16 @@ pub struct LossTerms {
 }
 
 impl LossTerms {
+    /// The same, off the tape.
+    fn detach(&self) -> Self {
+        Self {
+            total: self.total.detach(),
+            photometric: self.photometric.detach(),
+            perceptual: self.perceptual.as_ref().map(Tensor::detach),
+            smoothness: self.smoothness.detach(),
+        }
+    }
+
     /// Their values, fetched: waits for the work queued on the device.
     ///
     /// # Errors
@@ -122,7 +132,7 @@ impl Model {
             .iter()
             .map(|parameter| gradients.take(parameter).map_or_else(|| parameter.zeros_like(), Ok))
             .collect::<Result<_, Error>>()?;
-        Ok(Differentiated { terms, of_parameters, gradients })
+        Ok(Differentiated { terms: terms.detach(), of_parameters, gradients })
     }
 
     /// All terms, and their total.

@@ -130,6 +130,8 @@ impl Gpu {
             deterministic: DETERMINISTIC.load(Ordering::Relaxed),
         };
         let operands = Operands { x: x as *mut c_void, w: w as *mut c_void, y: y as *mut c_void };
+        // Before cuDNN's mutex, which a capturing thread needs as well.
+        let _queue = self.enter();
         let mut dnn = self.dnn()?;
         if !dnn.plans.contains_key(&key) {
             let plan = dnn.plan(self, &key, operands)?;
@@ -137,7 +139,6 @@ impl Gpu {
         }
         let plan = &dnn.plans[&key];
         let workspace = Memory::scratch(self, plan.workspace)?;
-        let _queue = self.enter();
         plan.run(dnn.handle, product, operands, &workspace).map_err(failed(self, "a convolution"))
     }
 }
@@ -194,7 +195,6 @@ impl Dnn {
         // Not from the pool, which would keep it.
         // SAFETY: freed below, after `cudnnFind...`, which waits for what it ran.
         let workspace = unsafe { cudarc::driver::result::malloc_sync(WORKSPACE_LIMIT) }.ok();
-        let _queue = gpu.enter();
         let size = if workspace.is_some() { WORKSPACE_LIMIT } else { 0 };
         let candidates =
             plan.find(self.handle, key.product, operands, workspace.unwrap_or(0) as *mut c_void, size);

@@ -60,8 +60,8 @@ impl<T> Graph<T> {
         work: impl FnOnce() -> std::result::Result<T, E>,
     ) -> std::result::Result<(T, sys::CUgraphExec), E> {
         let failed = |what: &'static str| move |cause| gpu.failed(what, cause);
-        // Thread-local: other threads may go on asking the driver for memory (of pinned buffers, say).
-        let mode = sys::CUstreamCaptureMode_enum::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
+        // Relaxed: the pool may have to ask the driver for a block, which is no part of the queue.
+        let mode = sys::CUstreamCaptureMode_enum::CU_STREAM_CAPTURE_MODE_RELAXED;
         // SAFETY: the stream lives as long as the process.
         unsafe { result::stream::begin_capture(gpu.stream, mode) }
             .map_err(failed("a capture cannot begin"))?;

@@ -44,7 +44,7 @@ pub fn compile_check(
     capability: (i32, i32),
 ) -> Option<std::result::Result<usize, String>> {
     libraries::need_nvrtc(0).ok()?;
-    Some(compile(kernels, data_type, capability).map(|code| code.len()))
+    Some(compile_text(kernels.name, &text(kernels), &options(data_type, capability)).map(|code| code.len()))
 }
 
 /// The whole text NVRTC gets.
@@ -64,26 +64,15 @@ fn options(data_type: DataType, (major, minor): (i32, i32)) -> Vec<String> {
     options
 }
 
-/// Machine code, from the cache on disk if it is there.
-fn compile(
+/// Where the machine code of a file is kept; `None` where there is no folder for such things.
+fn place_in_cache(
     kernels: &Kernels,
     data_type: DataType,
     capability: (i32, i32),
-) -> std::result::Result<Vec<u8>, String> {
-    let source = text(kernels);
-    let options = options(data_type, capability);
+) -> std::result::Result<Option<PathBuf>, String> {
     let version = version().map_err(|cause| format!("NVRTC does not tell its version: {cause:?}"))?;
-    let key = cache_key(&[&source, &options.join(" "), &version]);
-    let cached = cache_folder().map(|folder| folder.join(format!("{}-{key}.cubin", kernels.name)));
-    if let Some(code) = cached.as_ref().and_then(|path| std::fs::read(path).ok()) {
-        return Ok(code);
-    }
-    let code = compile_text(kernels.name, &source, &options)?;
-    // The cache saves a second at the next start; a disk that is full or read-only is no reason to stop.
-    if let Some(path) = cached {
-        let _ = store(&path, &code);
-    }
-    Ok(code)
+    let key = cache_key(&[&text(kernels), &options(data_type, capability).join(" "), &version]);
+    Ok(cache_folder().map(|folder| folder.join(format!("{}-{key}.cubin", kernels.name))))
 }
 
 fn version() -> std::result::Result<String, nvrtc::result::NvrtcError> {
@@ -149,6 +138,28 @@ pub(super) fn store(path: &std::path::Path, bytes: &[u8]) -> std::io::Result<()>
 }
 
 impl Gpu {
+    /// A file of kernels, from the cache on disk or compiled, and loaded. It stays loaded.
+    fn load(&self, kernels: &Kernels, data_type: DataType) -> Result<sys::CUmodule> {
+        libraries::need_nvrtc(self.ordinal)?;
+        let failed = |message: String| error(self.ordinal, message);
+        let place = place_in_cache(kernels, data_type, self.capability).map_err(failed)?;
+        // SAFETY: the code is a whole image, or the driver refuses it.
+        let load = |code: &[u8]| unsafe { result::module::load_data(code.as_ptr().cast::<c_void>()) };
+        // What was kept and is damaged is as good as not there.
+        let kept = place.as_ref().and_then(|path| std::fs::read(path).ok()).filter(|code| !code.is_empty());
+        if let Some(module) = kept.and_then(|code| load(&code).ok()) {
+            return Ok(module);
+        }
+        let code = compile_text(kernels.name, &text(kernels), &options(data_type, self.capability));
+        let code = code.map_err(failed)?;
+        let module = load(&code).map_err(|cause| self.failed("compiled kernels cannot be loaded", cause))?;
+        // The cache saves a second at the next start; a disk that is full or read-only is no reason to stop.
+        if let Some(path) = place {
+            let _ = store(&path, &code);
+        }
+        Ok(module)
+    }
+
     /// A kernel, compiled and loaded.
     fn function(
         &self,
@@ -160,12 +171,7 @@ impl Gpu {
         let module = match modules.entry((kernels.name, data_type)) {
             std::collections::hash_map::Entry::Occupied(module) => module.into_mut(),
             std::collections::hash_map::Entry::Vacant(place) => {
-                libraries::need_nvrtc(self.ordinal)?;
-                let code = compile(kernels, data_type, self.capability)
-                    .map_err(|message| error(self.ordinal, message))?;
-                // SAFETY: the code is a whole image for this GPU. It stays loaded.
-                let module = unsafe { result::module::load_data(code.as_ptr().cast::<c_void>()) }
-                    .map_err(|cause| self.failed("compiled kernels cannot be loaded", cause))?;
+                let module = self.load(kernels, data_type)?;
                 place.insert(Module { module, functions: HashMap::new() })
             }
         };

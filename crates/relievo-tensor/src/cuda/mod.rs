@@ -59,6 +59,19 @@ thread_local! {
     static BOUND: Cell<Option<usize>> = const { Cell::new(None) };
     /// Whether this thread is capturing a graph.
     static CAPTURES: Cell<bool> = const { Cell::new(false) };
+    /// Whether this thread has entered ([`Gpu::enter`]): to enter again could wait for a capture that waits for it.
+    static INSIDE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Keeps captures out; see [`Gpu::enter`].
+struct Inside<'a> {
+    _shared: RwLockReadGuard<'a, ()>,
+}
+
+impl Drop for Inside<'_> {
+    fn drop(&mut self) {
+        INSIDE.set(false);
+    }
 }
 
 impl Gpu {
@@ -123,11 +136,13 @@ impl Gpu {
         })
     }
 
-    /// Waits while another thread captures a graph, and keeps others from beginning one. Not to be held when it is taken
-    /// again.
-    fn enter(&self) -> Option<RwLockReadGuard<'_, ()>> {
-        let shared = || self.queue.read().unwrap_or_else(PoisonError::into_inner);
-        (!CAPTURES.get()).then(shared)
+    /// Waits while another thread captures a graph, and keeps others from beginning one until the result is dropped. To be
+    /// called before a mutex is taken that a capturing thread may need.
+    fn enter(&self) -> Option<Inside<'_>> {
+        if CAPTURES.get() || INSIDE.replace(true) {
+            return None;
+        }
+        Some(Inside { _shared: self.queue.read().unwrap_or_else(PoisonError::into_inner) })
     }
 
     /// Makes the GPU's context the calling thread's.

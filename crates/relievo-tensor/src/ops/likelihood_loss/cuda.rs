@@ -44,7 +44,8 @@ fn check_types(name: &'static str, prediction: &Tensor, target: &Tensor) -> Resu
     if prediction.data_type() == target.data_type() {
         return Ok(());
     }
-    let detail = format!("a prediction of {:?} for a target of {:?}", prediction.data_type(), target.data_type());
+    let detail =
+        format!("a prediction of {:?} for a target of {:?}", prediction.data_type(), target.data_type());
     Err(Error::shape(name, detail))
 }
 
