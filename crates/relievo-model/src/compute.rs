@@ -14,7 +14,7 @@ use crate::model::{Model, ModelError};
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct ComputeSettings {
     /// Where to compute: cpu, cuda:0, cuda:1, ..., or auto: the first GPU if it can be used, else the CPU
-    #[arg(long, default_value_t = DeviceChoice::Auto)]
+    #[arg(long, default_value_t = DeviceChoice::default())]
     pub device: DeviceChoice,
     /// How a GPU computes the networks; a CPU always takes f32
     #[arg(long, value_enum, default_value_t = Precision::Bf16)]
@@ -24,12 +24,12 @@ pub struct ComputeSettings {
     pub deterministic: bool,
 }
 
-/// A device, or the choice of one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+/// A device, or the choice of one. The CPU where nothing is said: the way through a GPU has been tested on an emulator
+/// only, and nobody should take it without knowing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum DeviceChoice {
     /// The first GPU if it can be used, else the CPU.
-    #[default]
     Auto,
     /// This one.
     Only(Device),
@@ -46,6 +46,12 @@ pub enum Precision {
     Tf32,
     /// Stores and multiplies f32
     F32,
+}
+
+impl Default for DeviceChoice {
+    fn default() -> Self {
+        Self::Only(Device::Cpu)
+    }
 }
 
 impl fmt::Display for DeviceChoice {
