@@ -8,11 +8,13 @@ use anyhow::Context;
 use clap::Args;
 use rayon::prelude::*;
 use relievo_data::Source;
-use relievo_model::{Model, ModelSettings, Outputs};
+use relievo_model::{ComputeSettings, Model, ModelSettings, Outputs};
 use relievo_synth::Heads;
 use relievo_tensor::ops::AdamStep;
 use relievo_tensor::ops::conv2d::cpu::Level;
-use relievo_tensor::{Tape, Tensor, pool_statistics};
+use relievo_tensor::{Device, Tape, Tensor, cuda, pool_statistics};
+use relievo_train::checkpoint::Moments;
+use relievo_train::{CapturedStep, TrainSettings};
 use serde::{Serialize, Serializer};
 
 use crate::console::{Console, counted, three_digits};
@@ -26,6 +28,10 @@ const LEAST_REPETITIONS: usize = 5;
 const STEP: usize = 16;
 /// Pictures that go through the networks together where throughput counts.
 const BATCH: usize = 32;
+/// Pictures of a training step on a GPU: the paper's batch.
+const GPU_STEP: usize = 64;
+/// Pictures that a GPU reconstructs together.
+const GPU_BATCH: usize = 256;
 /// Heads made at a time.
 const HEADS: u64 = 64;
 
@@ -43,6 +49,8 @@ pub struct Options {
     /// Print all numbers as JSON instead of the table
     #[arg(long)]
     json: bool,
+    #[command(flatten, next_help_heading = "Computing")]
+    compute: ComputeSettings,
 }
 
 /// Everything that was measured.
@@ -51,6 +59,9 @@ pub struct Options {
 struct Report {
     program: &'static str,
     version: &'static str,
+    /// The GPU measured, and the precision of its networks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gpu: Option<String>,
     instructions: String,
     threads: usize,
     parameters: usize,
@@ -89,6 +100,10 @@ const NETWORKS: &str = "step-16";
 pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
     let clock = Clock { time: Duration::from_secs(options.seconds), console };
     let settings = ModelSettings::default();
+    if let Device::Cuda(ordinal) = options.compute.device()? {
+        let report = clock.gpu(ordinal, &settings, &options.compute)?;
+        return print(&report, options.json, console);
+    }
     let model = Model::new(settings.clone(), 0)?;
     let mut rows = vec![clock.forward(&settings)?, clock.networks(&settings)?, clock.full_step(&settings)?];
     // Nothing after this needs as much.
@@ -98,6 +113,7 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
     let report = Report {
         program: "relievo",
         version: env!("CARGO_PKG_VERSION"),
+        gpu: None,
         instructions: format!("{:?}", Level::best()),
         threads: rayon::current_num_threads(),
         parameters: model.parameter_infos().iter().map(|info| info.shape.elements()).sum(),
@@ -105,8 +121,12 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
         pool_peak_bytes,
         resident_peak_bytes,
     };
-    if options.json {
-        console.result(serde_json::to_string_pretty(&report)?);
+    print(&report, options.json, console)
+}
+
+fn print(report: &Report, json: bool, console: &Console) -> anyhow::Result<()> {
+    if json {
+        console.result(serde_json::to_string_pretty(report)?);
     } else {
         console.result(report.table());
     }
@@ -186,6 +206,49 @@ impl Clock<'_> {
         })
     }
 
+    /// What a GPU does: steps as training takes them, reconstruction with its results fetched, and the feed.
+    fn gpu(
+        &self,
+        ordinal: usize,
+        settings: &ModelSettings,
+        compute: &ComputeSettings,
+    ) -> anyhow::Result<Report> {
+        let mut model = Model::new(settings.clone(), 0)?;
+        let device = compute.place(&mut model)?;
+        let train = TrainSettings { batch_size: GPU_STEP, ..TrainSettings::default() };
+        let pictures = head_pictures(GPU_STEP, settings.image_size)?;
+        let mut moments = Moments::zeros(&model);
+        moments.to_device(device)?;
+        let mut captured = CapturedStep::new(&model, &train, 0, GPU_STEP)?;
+        let mut step = 0;
+        let name = format!("{GPU_STEP} pictures: full training step");
+        let mut rows = vec![self.measure("training-64", name, GPU_STEP as u64, || {
+            step += 1;
+            captured.queue(&mut model, &mut moments, &pictures, settings.flip_weight, step, &train)?;
+            Ok(cuda::synchronize(ordinal)?)
+        })?];
+        let pool_peak_bytes = cuda::memory_statistics(ordinal)?.bytes_peak;
+        drop(captured);
+        let pictures = head_pictures(GPU_BATCH, settings.image_size)?;
+        let name = format!("{GPU_BATCH} pictures: reconstruction");
+        rows.push(self.measure("predict-256", name, GPU_BATCH as u64, || {
+            model.predict(&pictures)?;
+            Ok(())
+        })?);
+        rows.push(self.heads(settings.image_size as u32)?);
+        Ok(Report {
+            program: "relievo",
+            version: env!("CARGO_PKG_VERSION"),
+            gpu: Some(format!("{}, {:?}", cuda::name(ordinal)?, compute.precision)),
+            instructions: format!("{:?}", Level::best()),
+            threads: rayon::current_num_threads(),
+            parameters: model.parameter_infos().iter().map(|info| info.shape.elements()).sum(),
+            rows,
+            pool_peak_bytes,
+            resident_peak_bytes: resident_peak(),
+        })
+    }
+
     /// Reconstruction of many pictures.
     fn predictions(&self, model: &Model) -> anyhow::Result<Row> {
         let pictures = head_pictures(BATCH, model.settings().image_size)?;
@@ -261,6 +324,9 @@ impl Report {
             self.instructions,
             self.parameters as f64 / 1e6
         );
+        if let Some(gpu) = &self.gpu {
+            let _ = writeln!(text, "{gpu}");
+        }
         let _ = write!(text, "\n{:<38}{:>10}{:>14}{:>11}", "", "median", "quartiles", "pictures/s");
         text.push('\n');
         for row in &self.rows {
