@@ -28,7 +28,7 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
     row("instructions", &format_args!("{:?}", Level::best()));
     match cuda::check(0).and_then(|()| cuda::name(0)) {
         Ok(name) => row("cuda:0", &name),
-        Err(missing) => row("gpu", &missing),
+        Err(_) => row("gpu", &"none that can be used; --device cuda:0 says why"),
     }
     let Some(path) = &options.model else { return Ok(()) };
     let (bytes, origin) = weights::read(path)?;
