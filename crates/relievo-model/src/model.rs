@@ -179,11 +179,6 @@ impl Model {
         self.device
     }
 
-    /// What activations are stored as.
-    pub fn precision(&self) -> DataType {
-        self.precision
-    }
-
     /// The parameters as the networks take them: the weights of convolutions in the model's precision.
     pub fn working_parameters(&self) -> Result<Vec<Tensor>, ModelError> {
         let working = |parameter: &Tensor| {

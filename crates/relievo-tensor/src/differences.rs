@@ -1,6 +1,7 @@
 //! What tests of operations share: finite differences of gradients, random tensors, pools of threads. Public for
 //! the tests of the crates that define operations of their own.
 
+use crate::cuda::{Kernels, compile_check};
 use crate::ops::cast;
 use crate::{DataType, Device, Random, Result, Tape, Tensor};
 
@@ -140,5 +141,19 @@ pub fn assert_devices_agree(
         let what = if index == 0 { "the output".to_owned() } else { format!("gradient {}", index - 1) };
         // Written so that NaN fails.
         assert!(off <= tolerance, "{what} on {device} in {data_type:?} is off by {off} (limit {tolerance})");
+    }
+}
+
+/// Compiles files of kernels with NVIDIA's compiler, for the oldest and the newest GPUs they are meant for. Says that it
+/// was skipped where NVRTC is not installed.
+pub fn assert_kernels_compile(files: &[&Kernels], data_types: &[DataType]) {
+    for (kernels, data_type) in files.iter().flat_map(|file| data_types.iter().map(move |one| (file, *one))) {
+        for capability in [(8, 0), (9, 0)] {
+            match compile_check(kernels, data_type, capability) {
+                Some(Ok(size)) => assert!(size > 1000, "{}: only {size} bytes", kernels.name),
+                Some(Err(message)) => panic!("{message}"),
+                None => return println!("skipped: NVRTC is not installed (pip install nvidia-cuda-nvrtc)"),
+            }
+        }
     }
 }

@@ -96,11 +96,6 @@ impl<T> Graph<T> {
     pub fn outputs(&self) -> &T {
         self.outputs.as_ref().expect("the outputs are there until the graph is dropped")
     }
-
-    /// As [`Graph::outputs`], to be written between replays.
-    pub fn outputs_mut(&mut self) -> &mut T {
-        self.outputs.as_mut().expect("the outputs are there until the graph is dropped")
-    }
 }
 
 impl<T> Drop for Graph<T> {

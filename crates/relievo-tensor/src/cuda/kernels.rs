@@ -38,7 +38,7 @@ pub(super) struct Module {
 ///
 /// # Errors
 /// The compiler's messages.
-pub fn compile_check(
+pub(crate) fn compile_check(
     kernels: &Kernels,
     data_type: DataType,
     capability: (i32, i32),

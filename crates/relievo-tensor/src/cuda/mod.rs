@@ -25,7 +25,8 @@ pub(crate) use dnn::Product;
 pub use dnn::{allow_tf32, set_deterministic};
 pub use feed::Feed;
 pub use graph::Graph;
-pub use kernels::{Kernels, Launch, compile_check};
+pub(crate) use kernels::compile_check;
+pub use kernels::{Kernels, Launch};
 pub(crate) use memory::Memory;
 pub use memory::{GpuMemoryStatistics, memory_statistics};
 
