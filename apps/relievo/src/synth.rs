@@ -52,6 +52,9 @@ pub struct Options {
     /// Height and width of the pictures
     #[arg(long, value_name = "PIXELS", default_value_t = 64, value_parser = clap::value_parser!(u32).range(16..=1024))]
     size: u32,
+    /// Hang a patch of colour before one side of each picture
+    #[arg(long)]
+    perturbed: bool,
     /// Also write sheet.png: the first 96 heads on one sheet
     #[arg(long)]
     sheet: bool,
@@ -73,11 +76,12 @@ struct Truth {
 }
 
 pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
-    let &Options { ref out, count, seed, start, size, sheet } = options;
+    let &Options { ref out, count, seed, start, size, perturbed, sheet } = options;
     if out.join(TRUTH).exists() {
         bail!("{} already holds heads ({TRUTH}); give another folder with -o", out.display());
     }
     let heads = Heads::range(seed, start, count);
+    let heads = if perturbed { heads.perturbed() } else { heads };
     let digits = (start + count - 1).to_string().len().max(6);
     let mut lines = Vec::new();
     let mut progress = console.progress(count, "heads");

@@ -59,14 +59,16 @@ pub struct LoaderOptions {
     pub workers: usize,
     /// Batches made before they are asked for, at least 1.
     pub ahead: usize,
+    /// Whether to ask for what is known about the pictures.
+    pub truths: bool,
 }
 
 impl LoaderOptions {
     /// Batches of `batch_size` pictures of `size` x `size`, made by one thread for every two cores (four at most),
-    /// three batches ahead.
+    /// three batches ahead, with what is known about them.
     pub fn new(batch_size: usize, size: u32) -> Self {
         let cores = thread::available_parallelism().map_or(1, usize::from);
-        Self { batch_size, size, workers: (cores / 2).clamp(1, 4), ahead: 3 }
+        Self { batch_size, size, workers: (cores / 2).clamp(1, 4), ahead: 3, truths: true }
     }
 }
 
@@ -165,7 +167,7 @@ impl Loader {
     }
 
     fn start(source: Arc<dyn Source>, options: LoaderOptions, plan: Plan) -> Result<Self, LoadError> {
-        let LoaderOptions { batch_size, size, workers, ahead } = options;
+        let LoaderOptions { batch_size, size, workers, ahead, .. } = options;
         if batch_size == 0 || size == 0 || workers == 0 || ahead == 0 {
             return Err(LoadError::Options { batch_size, size, workers, ahead });
         }
@@ -461,9 +463,10 @@ impl Shared {
         if self.bad().errors.contains_key(&index) {
             return None;
         }
-        let size = self.options.size;
+        let LoaderOptions { size, truths, .. } = self.options;
+        let make = || if truths { self.source.sample(index, size) } else { self.source.picture(index, size) };
         // A decoder that panics on a strange file must not take the training with it.
-        let outcome = catch_unwind(AssertUnwindSafe(|| self.source.sample(index, size)));
+        let outcome = catch_unwind(AssertUnwindSafe(make));
         let error = match outcome {
             Ok(Ok(sample)) if sample.picture.pixels.len() as u64 == u64::from(size).pow(2) * 3 => {
                 return Some(Placed { index, sample });

@@ -13,6 +13,8 @@ pub enum Holdout {
     Fraction(f64),
     /// Exactly this many.
     Count(u64),
+    /// The last ones of the source, this many: where the order is part of what the pictures are.
+    Last(u64),
 }
 
 /// A source in two parts that share no picture.
@@ -40,8 +42,8 @@ pub enum SplitError {
 }
 
 impl Split {
-    /// Splits by a hash of each picture's name: the order of the files, the seed of the training and the machine
-    /// make no difference. Both parts keep the order of the source.
+    /// Splits by a hash of each picture's name, but for [`Holdout::Last`]: the order of the files, the seed of the
+    /// training and the machine make no difference. Both parts keep the order of the source.
     ///
     /// # Errors
     /// If the share is not in \[0,1) or no picture is left for training.
@@ -61,6 +63,10 @@ impl Split {
                 indices.sort_by_cached_key(|index| (hash(index), *index));
                 let train = indices.split_off(count.min(all) as usize);
                 (indices, train)
+            }
+            Holdout::Last(count) => {
+                let first = all.saturating_sub(count);
+                ((first..all).collect(), (0..first).collect())
             }
         };
         if train.is_empty() {
@@ -94,6 +100,10 @@ impl Source for Subset {
 
     fn sample(&self, index: u64, size: u32) -> Result<Sample, SampleError> {
         self.source.sample(self.indices[index as usize], size)
+    }
+
+    fn picture(&self, index: u64, size: u32) -> Result<Sample, SampleError> {
+        self.source.picture(self.indices[index as usize], size)
     }
 }
 
@@ -167,6 +177,15 @@ mod tests {
         let more = names(&Split::new(Arc::new(Names(more)), holdout).unwrap().validation);
         assert!((400..600).contains(&few.len()), "{}", few.len());
         assert!(few.iter().all(|name| more.contains(name)));
+    }
+
+    #[test]
+    fn the_last_ones_are_held_out_if_asked_for() {
+        let all = || Arc::new(Names((0..9).map(|n| n.to_string()).collect()));
+        let split = Split::new(all(), Holdout::Last(2)).unwrap();
+        assert_eq!(names(&split.validation), ["7", "8"]);
+        assert_eq!(names(&split.train), ["0", "1", "2", "3", "4", "5", "6"]);
+        assert!(Split::new(all(), Holdout::Last(9)).is_err());
     }
 
     #[test]

@@ -8,6 +8,7 @@ use crate::asset::HeadModel;
 use crate::background::Background;
 use crate::identity::Identity;
 use crate::light;
+use crate::patch::Patch;
 use crate::picture::Scene;
 use crate::pose::{self, Landmarks, View};
 use crate::random::Draws;
@@ -21,19 +22,31 @@ pub struct Heads {
     start: u64,
     count: u64,
     landmarks: Landmarks,
+    perturbed: bool,
 }
 
 impl Heads {
     /// Heads `start..start + count` of `seed`. Ranges that do not overlap share no head: that is how a set is split for
     /// training, validation and test.
     pub fn range(seed: u64, start: u64, count: u64) -> Self {
-        Self { seed, start, count, landmarks: Landmarks::find(HeadModel::get()) }
+        Self { seed, start, count, landmarks: Landmarks::find(HeadModel::get()), perturbed: false }
+    }
+
+    /// The same heads with a patch of colour before one side of each picture, which no symmetric object explains (Wu et
+    /// al. 2020, section 4.2): a rectangle of 20 to 50 % of the picture's height and width in its left or right half, with
+    /// an opacity of 0.5 to 1. The truth is that of the head without it.
+    pub fn perturbed(self) -> Self {
+        Self { perturbed: true, ..self }
+    }
+
+    fn stream(&self, number: u64) -> Random {
+        Random::new(self.seed, number)
     }
 
     /// Everything in picture `number` of the seed.
     pub(crate) fn scene(&self, number: u64) -> Scene<'static> {
         let model = HeadModel::get();
-        let stream = Random::new(self.seed, number);
+        let stream = self.stream(number);
         let draws = |part| Draws::new(stream.fork(part));
         let (identity, mut points) = Identity::draw(model, &mut draws(0));
         let appearance = Appearance::draw(&identity, &mut draws(1));
@@ -49,7 +62,8 @@ impl Heads {
 impl Source for Heads {
     fn describe(&self) -> String {
         let (first, last) = (self.start, (self.start + self.count).saturating_sub(1));
-        format!("synthetic heads {first} to {last} of seed {}", self.seed)
+        let perturbed = if self.perturbed { ", perturbed" } else { "" };
+        format!("synthetic heads {first} to {last} of seed {}{perturbed}", self.seed)
     }
 
     fn len(&self) -> u64 {
@@ -68,7 +82,12 @@ impl Source for Heads {
             );
             return Err(SampleError { name: self.name(index), reason });
         }
-        let (picture, truth) = self.scene(self.start + index).render(size as usize);
+        let number = self.start + index;
+        let (mut picture, truth) = self.scene(number).render(size as usize);
+        if self.perturbed {
+            // Part 6, after those of the scene: the head does not depend on it.
+            Patch::draw(&mut Draws::new(self.stream(number).fork(6))).blend(&mut picture);
+        }
         Ok(Sample { name: self.name(index), picture, truth: Some(truth) })
     }
 }
@@ -105,6 +124,42 @@ mod tests {
             assert!(pictures[..n].iter().all(|other| other != picture), "head {n}");
         }
         assert_ne!(Heads::range(10, 0, 1).sample(0, 32).unwrap().picture, pictures[0]);
+    }
+
+    #[test]
+    fn a_patch_lies_before_one_side_of_the_picture_and_changes_nothing_else() {
+        const SIZE: u32 = 64;
+        let (plain, perturbed) = (Heads::range(9, 0, 200), Heads::range(9, 0, 200).perturbed());
+        let alone = Heads::range(9, 7, 1).perturbed();
+        assert_eq!(perturbed.sample(7, SIZE).unwrap(), alone.sample(0, SIZE).unwrap());
+        let (mut sides, mut areas) = ([0, 0], Vec::new());
+        for number in 0..200 {
+            let [before, after] = [&plain, &perturbed].map(|heads| heads.sample(number, SIZE).unwrap());
+            assert_eq!(before.truth, after.truth);
+            let changed: Vec<(u32, u32)> = (0..SIZE * SIZE)
+                .filter(|pixel| {
+                    let at = 3 * *pixel as usize;
+                    before.picture.pixels[at..at + 3] != after.picture.pixels[at..at + 3]
+                })
+                .map(|pixel| (pixel % SIZE, pixel / SIZE))
+                .collect();
+            let range = |values: &dyn Fn(&(u32, u32)) -> u32| {
+                (changed.iter().map(values).min().unwrap(), changed.iter().map(values).max().unwrap())
+            };
+            let (columns, rows) = (range(&|at| at.0), range(&|at| at.1));
+            assert!(columns.1 < SIZE / 2 || columns.0 >= SIZE / 2, "head {number}: columns {columns:?}");
+            sides[usize::from(columns.0 >= SIZE / 2)] += 1;
+            let [width, height] = [columns, rows].map(|(first, last)| last - first + 1);
+            // 20 to 50 % of 64 pixels; where patch and picture happen to be alike, it seems smaller.
+            assert!(width <= 32 && height <= 32, "head {number}: {width} x {height}");
+            areas.push(width * height);
+        }
+        assert!(sides.iter().all(|side| *side > 70), "{sides:?}");
+        areas.sort_unstable();
+        assert!(
+            (13 * 13..20 * 20).contains(&areas[20]) && (25 * 25..=32 * 32).contains(&areas[180]),
+            "{areas:?}"
+        );
     }
 
     #[test]

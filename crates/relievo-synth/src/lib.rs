@@ -14,6 +14,7 @@
 //!   max(0, R^T normal . direction). It turns with the head.
 //! * `picture` = albedo * shading, clipped at 1, no tone curve, the mean of four samples a pixel; `albedo` is the mean
 //!   of the same samples' albedo. At the head's outline they mix with the background, the albedo does not.
+//! * [`Heads::perturbed`] hangs a patch of colour before one side of each picture; all the rest stays as it is.
 //! * Where no head is: mask 0, depth 1.1 (nothing further away is seen), normal (0, 0, 1), albedo = picture.
 //!
 //! # How a head comes about
@@ -28,6 +29,7 @@ mod hair;
 mod heads;
 mod identity;
 mod light;
+mod patch;
 mod picture;
 mod pose;
 mod random;
