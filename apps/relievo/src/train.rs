@@ -148,7 +148,11 @@ fn step(report: &StepReport, with_number: bool) -> String {
     if with_number {
         text = format!("step {}, {text}", report.step);
     }
-    text = format!("{text}: photo {:.3}/{:.3}", losses.photometric, losses.photometric_flip);
+    if losses.depth != 0.0 {
+        text = format!("{text}: depth {:.4}", losses.depth);
+    } else {
+        text = format!("{text}: photo {:.3}/{:.3}", losses.photometric, losses.photometric_flip);
+    }
     if losses.perceptual != 0.0 {
         text = format!("{text}, VGG {:.3}/{:.3}", losses.perceptual, losses.perceptual_flip);
     }

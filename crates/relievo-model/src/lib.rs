@@ -12,8 +12,8 @@ mod settings;
 mod weights;
 
 pub use compute::{ComputeSettings, DeviceChoice, Precision};
-pub use losses::{Differentiated, LossTerms, Losses};
+pub use losses::{DepthTruth, Differentiated, LossTerms, Losses};
 pub use model::{Model, ModelError, Outputs};
 pub use prediction::Prediction;
-pub use settings::{LightModel, ModelSettings, Preset};
+pub use settings::{LightModel, ModelSettings, Preset, Supervision};
 pub use weights::{SETTINGS_KEY, WeightsError};

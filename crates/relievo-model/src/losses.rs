@@ -1,6 +1,8 @@
 //! The loss of Wu et al. 2020 (equations 3 to 7) and its gradients.
 
-use relievo_tensor::ops::{dot, perceptual_loss, photometric_loss, smoothness, weighted_sum};
+use relievo_tensor::ops::{
+    dot, double_batch, perceptual_loss, photometric_loss, reshape, smoothness, weighted_sum,
+};
 use relievo_tensor::{Device, Error, Gradients, Tape, Tensor};
 use serde::{Deserialize, Serialize};
 
@@ -11,7 +13,7 @@ use crate::prediction::Prediction;
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Losses {
-    /// What is minimised: photometric + flip weight * photometric_flip + perceptual weight * (perceptual + flip
+    /// What is minimised: depth + photometric + flip weight * photometric_flip + perceptual weight * (perceptual + flip
     /// weight * perceptual_flip) + smoothness weight * smoothness.
     pub total: f32,
     /// Photometric loss of the reconstruction as seen.
@@ -24,6 +26,26 @@ pub struct Losses {
     pub perceptual_flip: f32,
     /// Mean absolute slope of the canonical depth, per pixel, in ranges of depth.
     pub smoothness: f32,
+    /// Mean absolute error of the depth where the object truly is, in ranges of depth; 0 for a model that learns from
+    /// pictures alone. One that learns from depth has no other terms but smoothness.
+    #[serde(default)]
+    pub depth: f32,
+}
+
+/// The true depth of B pictures of SxS pixels, for a model that learns from it.
+#[derive(Debug, Clone)]
+pub struct DepthTruth {
+    /// In the view of the picture, `[B,S,S]`.
+    pub depth: Tensor,
+    /// 1 where the object is, 0 elsewhere, `[B,S,S]`.
+    pub mask: Tensor,
+}
+
+impl DepthTruth {
+    /// The same on a device.
+    fn to_device(&self, device: Device) -> Result<Self, Error> {
+        Ok(Self { depth: self.depth.to_device(device)?, mask: self.mask.to_device(device)? })
+    }
 }
 
 /// The terms of the loss as tensors on the model's device, so that nothing waits for their values.
@@ -37,6 +59,8 @@ pub struct LossTerms {
     pub perceptual: Option<Tensor>,
     /// Smoothness, without axes.
     pub smoothness: Tensor,
+    /// Depth, without axes; for a model that learns from it, whose photometric terms are zeros.
+    pub depth: Option<Tensor>,
 }
 
 impl LossTerms {
@@ -47,6 +71,7 @@ impl LossTerms {
             photometric: self.photometric.detach(),
             perceptual: self.perceptual.as_ref().map(Tensor::detach),
             smoothness: self.smoothness.detach(),
+            depth: self.depth.as_ref().map(Tensor::detach),
         }
     }
 
@@ -68,6 +93,7 @@ impl LossTerms {
             perceptual,
             perceptual_flip,
             smoothness: self.smoothness.item()?,
+            depth: self.depth.as_ref().map_or(Ok(0.0), Tensor::item)?,
         })
     }
 }
@@ -119,12 +145,24 @@ impl Model {
         look: impl FnOnce(&Prediction, &Tape),
     ) -> Result<Differentiated, ModelError> {
         self.check_pictures(pictures)?;
+        self.record(pictures, true, |prediction, tape| {
+            look(prediction, tape);
+            self.weigh(pictures, prediction, flip_weight)
+        })
+    }
+
+    /// Runs the model on a tape and plays it from what `weigh` makes of the prediction.
+    fn record(
+        &self,
+        pictures: &Tensor,
+        mirrored: bool,
+        weigh: impl FnOnce(&Prediction, &Tape) -> Result<LossTerms, Error>,
+    ) -> Result<Differentiated, ModelError> {
         let tape = Tape::new();
         let parameters: Vec<Tensor> =
             self.working_parameters()?.iter().map(|parameter| tape.watch(parameter)).collect();
-        let prediction = self.run(pictures, &parameters, true)?;
-        look(&prediction, &tape);
-        let terms = self.weigh(pictures, &prediction, flip_weight)?;
+        let prediction = self.run(pictures, &parameters, mirrored)?;
+        let terms = weigh(&prediction, &tape)?;
         // What only the prediction still holds is freed as the tape is played.
         drop(prediction);
         let mut gradients = tape.backward(&terms.total)?;
@@ -157,6 +195,132 @@ impl Model {
             }
         };
         let terms: Vec<(f32, &Tensor)> = terms.iter().map(|term| (1.0, term)).collect();
-        Ok(LossTerms { total: weighted_sum(&terms)?, photometric, perceptual, smoothness })
+        Ok(LossTerms { total: weighted_sum(&terms)?, photometric, perceptual, smoothness, depth: None })
+    }
+}
+
+/// Learning depth from true depth: the upper bound that the paper compares with.
+impl Model {
+    /// The losses of `pictures [B,S,S,3]` in [-1,1] whose depth is known.
+    ///
+    /// # Errors
+    /// If pictures or truth have another size than the model's, or the device fails.
+    pub fn depth_losses(&self, pictures: &Tensor, truth: &DepthTruth) -> Result<Losses, ModelError> {
+        self.check_pictures(pictures)?;
+        let pictures = pictures.to_device(self.device())?;
+        let prediction = self.run(&pictures, &self.working_parameters()?, false)?;
+        Ok(self.weigh_depth(&truth.to_device(self.device())?, &prediction)?.read()?)
+    }
+
+    /// The losses and the gradient of their total with respect to each parameter.
+    ///
+    /// # Errors
+    /// As [`Model::depth_losses`].
+    pub fn depth_loss_and_gradients(
+        &self,
+        pictures: &Tensor,
+        truth: &DepthTruth,
+    ) -> Result<(Losses, Vec<Tensor>), ModelError> {
+        self.check_pictures(pictures)?;
+        let (pictures, truth) = (pictures.to_device(self.device())?, truth.to_device(self.device())?);
+        let found = self.record(&pictures, false, |prediction, _| self.weigh_depth(&truth, prediction))?;
+        Ok((found.terms.read()?, found.of_parameters))
+    }
+
+    /// The mean absolute error where the mask is, in ranges of depth, and smoothness.
+    fn weigh_depth(&self, truth: &DepthTruth, p: &Prediction) -> Result<LossTerms, Error> {
+        let settings = self.settings();
+        let range = settings.max_depth - settings.min_depth;
+        let smoothness = smoothness(&p.smooth_depth, range)?;
+        // The photometric loss of one channel without confidence is what is wanted; its halves are alike.
+        let [batch, height, width] = p.depth.axes("depth loss")?;
+        let target = reshape(&truth.depth, [batch, height, width, 1])?;
+        let both = reshape(&double_batch(&p.depth, false)?, [2 * batch, height, width, 1])?;
+        let depth = dot(&photometric_loss(&both, &target, &truth.mask, None)?, &[1.0 / range, 0.0])?;
+        let total = weighted_sum(&[(1.0, &depth), (settings.smoothness_weight, &smoothness)])?;
+        let photometric = Tensor::full_on(self.device(), [2], 0.0)?;
+        Ok(LossTerms { total, photometric, perceptual: None, smoothness, depth: Some(depth) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use relievo_tensor::differences::random_tensor;
+
+    use super::*;
+    use crate::{ModelSettings, Supervision};
+
+    fn supervised() -> Model {
+        let settings = ModelSettings {
+            supervision: Supervision::Depth,
+            smoothness_weight: 0.1,
+            initial_depth_scale: 0.3,
+            dome: 0.4,
+            ..ModelSettings::tiny()
+        };
+        Model::new(settings, 3).unwrap()
+    }
+
+    /// Two pictures of noise; a slope, known in an oblong part of them.
+    fn example() -> (Tensor, DepthTruth) {
+        let inside = |at: usize| (10..50).contains(&(at / 64 % 64)) && (20..40).contains(&(at % 64));
+        let depth: Vec<f32> = (0..2 * 64 * 64).map(|at| 0.93 + 0.002 * (at % 64) as f32).collect();
+        let mask: Vec<f32> = (0..2 * 64 * 64).map(|at| f32::from(u8::from(inside(at)))).collect();
+        let [depth, mask] = [depth, mask].map(|map| Tensor::new(&map, [2, 64, 64]).unwrap());
+        (random_tensor(1, [2, 64, 64, 3]), DepthTruth { depth, mask })
+    }
+
+    #[test]
+    fn the_depth_loss_is_the_mean_error_where_the_truth_is_known_in_ranges() {
+        let (model, (pictures, truth)) = (supervised(), example());
+        let losses = model.depth_losses(&pictures, &truth).unwrap();
+        let found = model.predict(&pictures).unwrap().depth;
+        let triples = || found.data().iter().zip(truth.depth.data()).zip(truth.mask.data());
+        let error: f64 =
+            triples().map(|((found, depth), mask)| f64::from((found - depth).abs() * mask)).sum();
+        let expected = error / (2.0 * 40.0 * 20.0) / 0.2;
+        assert!((f64::from(losses.depth) - expected).abs() < 1e-5 * expected, "{losses:?}, {expected}");
+        assert_eq!((losses.photometric, losses.perceptual), (0.0, 0.0));
+        assert!((losses.total - losses.depth - 0.1 * losses.smoothness).abs() < 1e-6);
+    }
+
+    #[test]
+    fn the_gradient_of_the_depth_loss_agrees_with_finite_differences() {
+        let (mut model, (pictures, truth)) = (supervised(), example());
+        let (_, gradients) = model.depth_loss_and_gradients(&pictures, &truth).unwrap();
+        assert_eq!(gradients.len(), model.parameter_infos().len());
+        // Along the gradient of all parameters together, the loss rises by the gradient's norm: one difference over so
+        // many numbers is far above rounding.
+        let square: f64 = gradients.iter().flat_map(|g| g.data()).map(|g| f64::from(*g).powi(2)).sum();
+        let norm = square.sqrt();
+        let mut loss_at = |distance: f64| {
+            let step = (distance / norm) as f32;
+            for (parameter, gradient) in model.parameters_mut().iter_mut().zip(&gradients) {
+                parameter.data_mut().iter_mut().zip(gradient.data()).for_each(|(p, g)| *p += step * g);
+            }
+            let loss = model.depth_losses(&pictures, &truth).unwrap().total;
+            for (parameter, gradient) in model.parameters_mut().iter_mut().zip(&gradients) {
+                parameter.data_mut().iter_mut().zip(gradient.data()).for_each(|(p, g)| *p -= step * g);
+            }
+            f64::from(loss)
+        };
+        // Short, because the loss and the networks have kinks.
+        const STEP: f64 = 1e-4;
+        let slope = (loss_at(STEP) - loss_at(-STEP)) / (2.0 * STEP);
+        assert!((slope / norm - 1.0).abs() < 0.02, "slope {slope}, norm of the gradient {norm}");
+    }
+
+    #[test]
+    fn a_model_that_learns_from_depth_has_one_network_and_survives_its_file() {
+        let model = supervised();
+        assert!(model.parameter_infos().iter().all(|info| info.name.starts_with("depth.")));
+        let (pictures, _) = example();
+        assert!(model.outputs(&pictures, model.parameters()).is_err());
+        let found = model.predict(&pictures).unwrap();
+        assert_eq!(found.picture.data(), pictures.data());
+        assert!(found.mask.data().iter().all(|seen| *seen == 1.0));
+        assert!(found.depth.data().iter().all(|depth| (0.9..=1.1).contains(depth)));
+        let again = Model::from_safetensors(&model.to_safetensors().unwrap(), "memory").unwrap();
+        assert_eq!(again.predict(&pictures).unwrap().depth.data(), found.depth.data());
     }
 }

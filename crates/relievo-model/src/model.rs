@@ -8,7 +8,7 @@ use relievo_nets::{ConfidenceNetwork, Network, ParameterInfo, Vgg, VggError, aut
 use relievo_tensor::ops::{Activation, cast};
 use relievo_tensor::{DataType, Device, Error, Tensor};
 
-use crate::settings::{LightModel, ModelSettings};
+use crate::settings::{LightModel, ModelSettings, Supervision};
 
 /// Why a model cannot be made or run.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +51,12 @@ pub struct Model {
 /// The networks, each with its range in the flat list of parameters.
 pub(crate) struct Networks {
     pub depth: (Network, Range<usize>),
+    /// A model that learns depth from true depth has none of them.
+    pub others: Option<OtherNetworks>,
+}
+
+/// The networks besides the one of depth.
+pub(crate) struct OtherNetworks {
     pub albedo: (Network, Range<usize>),
     /// The light network, or the shading network that stands in for it.
     pub light: (Network, Range<usize>),
@@ -72,6 +78,9 @@ impl Networks {
             (network, range)
         };
         let depth = network(autoencoder("depth", width, code, 1, size, Activation::Identity));
+        if settings.supervision == Supervision::Depth {
+            return (Self { depth, others: None }, infos);
+        }
         let albedo = network(autoencoder("albedo", width, code, 3, size, Activation::Tanh));
         let light = network(match settings.light {
             LightModel::Lambert => encoder("light", encoder_width, 4, size),
@@ -83,7 +92,8 @@ impl Networks {
             let range = place(network.parameters());
             (network, range)
         });
-        (Self { depth, albedo, light, view, confidence }, infos)
+        let others = Some(OtherNetworks { albedo, light, view, confidence });
+        (Self { depth, others }, infos)
     }
 }
 
@@ -108,23 +118,32 @@ impl Networks {
     /// among cores, but the networks do not wait for each other.
     pub fn forward(&self, pictures: &Tensor, parameters: &[Tensor]) -> Result<Outputs, Error> {
         let run = |part: &(Network, Range<usize>)| part.0.forward(pictures, &parameters[part.1.clone()]);
+        let Some(OtherNetworks { albedo, light, view, confidence }) = &self.others else {
+            return Err(Error::shape("model", "it has learned depth from true depth and knows nothing else"));
+        };
         let confidence = || {
             let run = |(network, range): &(ConfidenceNetwork, Range<usize>)| {
                 network.forward(pictures, &parameters[range.clone()])
             };
-            self.confidence.as_ref().map(run).transpose()
+            confidence.as_ref().map(run).transpose()
         };
         // A GPU has one queue: one network after the other there too.
         if parameters.iter().any(Tensor::is_recorded) || pictures.device() != Device::Cpu {
-            let (depth, albedo) = (run(&self.depth)?, run(&self.albedo)?);
-            let (light, view) = (run(&self.light)?, run(&self.view)?);
+            let (depth, albedo) = (run(&self.depth)?, run(albedo)?);
+            let (light, view) = (run(light)?, run(view)?);
             return Ok(Outputs { depth, albedo, light, view, confidence: confidence()? });
         }
         let ((depth, albedo), ((light, view), confidence)) = rayon::join(
-            || rayon::join(|| run(&self.depth), || run(&self.albedo)),
-            || rayon::join(|| rayon::join(|| run(&self.light), || run(&self.view)), confidence),
+            || rayon::join(|| run(&self.depth), || run(albedo)),
+            || rayon::join(|| rayon::join(|| run(light), || run(view)), confidence),
         );
         Ok(Outputs { depth: depth?, albedo: albedo?, light: light?, view: view?, confidence: confidence? })
+    }
+
+    /// What the depth network says of `pictures [B,S,S,3]`: `[B,S,S,1]`.
+    pub fn depth(&self, pictures: &Tensor, parameters: &[Tensor]) -> Result<Tensor, Error> {
+        let (network, range) = &self.depth;
+        network.forward(pictures, &parameters[range.clone()])
     }
 }
 
@@ -147,7 +166,8 @@ impl Model {
     pub(crate) fn without_parameters(settings: ModelSettings) -> Result<Self, ModelError> {
         settings.check().map_err(ModelError::Settings)?;
         let (networks, infos) = Networks::new(&settings);
-        let vgg = if settings.perceptual_weight > 0.0 { Some(Vgg::new()?) } else { None };
+        let reconstructs = settings.supervision == Supervision::None;
+        let vgg = if reconstructs && settings.perceptual_weight > 0.0 { Some(Vgg::new()?) } else { None };
         Ok(Self {
             settings,
             networks,
@@ -234,7 +254,7 @@ impl Model {
     /// [`Model::parameter_infos`]: the model's own, or the same as variables of a tape.
     ///
     /// # Errors
-    /// If the pictures have another size than the model's.
+    /// If the pictures have another size than the model's, or the model has a depth network only.
     pub fn outputs(&self, pictures: &Tensor, parameters: &[Tensor]) -> Result<Outputs, ModelError> {
         self.check_pictures(pictures)?;
         Ok(self.networks.forward(pictures, parameters)?)

@@ -7,7 +7,7 @@ use relievo_tensor::ops::{double_batch, reshape, scale_columns, weighted_sum};
 use relievo_tensor::{Device, Error, Tensor};
 
 use crate::model::{Model, ModelError};
-use crate::settings::LightModel;
+use crate::settings::{LightModel, Supervision};
 
 /// Everything the model sees in a batch of B pictures of SxS pixels. In training, depth, albedo and what is made of
 /// them have 2B entries: B as seen, then B mirrored; both halves share light, viewpoint and mask.
@@ -84,7 +84,8 @@ impl Model {
         Ok(self.run(&pictures, &self.working_parameters()?, false)?.to_device(Device::Cpu)?)
     }
 
-    /// The whole forward pass from `parameters`; with `mirrored`, the second half of the doubled batch too.
+    /// The whole forward pass from `parameters`; with `mirrored`, the second half of the doubled batch too, which a model
+    /// that learns depth from true depth does not have.
     pub(crate) fn run(
         &self,
         pictures: &Tensor,
@@ -92,15 +93,15 @@ impl Model {
         mirrored: bool,
     ) -> Result<Prediction, Error> {
         let settings = self.settings();
+        if settings.supervision == Supervision::Depth {
+            return self.depth_alone(pictures, parameters);
+        }
         let [batch, size, _, _] = pictures.axes("model")?;
         let double =
             |x: &Tensor, mirror: bool| if mirrored { double_batch(x, mirror) } else { Ok(x.clone()) };
         let outputs = self.networks.forward(pictures, parameters)?;
 
-        let raw_depth = reshape(&outputs.depth, [batch, size, size])?;
-        let bowl = self.constant("bowl", batch, || paraboloid(batch, size))?;
-        let shaped = weighted_sum(&[(1.0, &raw_depth), (settings.dome, &bowl)])?;
-        let smooth_depth = depth_from_raw(&shaped, settings.depth_range())?;
+        let (raw_depth, smooth_depth) = self.shape(&outputs.depth)?;
         let canonical_depth =
             double(&set_border(&smooth_depth, settings.border_depth)?, settings.flip_depth)?;
         let albedo = double(&outputs.albedo, settings.flip_albedo)?;
@@ -151,6 +152,46 @@ impl Model {
             mask: reconstruction.mask,
             picture: reconstruction.picture,
             confidence: outputs.confidence,
+        })
+    }
+
+    /// Raw depth and depth within the range, both `[B,S,S]`, from what the depth network says, `[B,S,S,1]`.
+    fn shape(&self, output: &Tensor) -> Result<(Tensor, Tensor), Error> {
+        let settings = self.settings();
+        let [batch, size, _, _] = output.axes("depth")?;
+        let raw_depth = reshape(output, [batch, size, size])?;
+        let bowl = self.constant("bowl", batch, || paraboloid(batch, size))?;
+        let shaped = weighted_sum(&[(1.0, &raw_depth), (settings.dome, &bowl)])?;
+        let smooth_depth = depth_from_raw(&shaped, settings.depth_range())?;
+        Ok((raw_depth, smooth_depth))
+    }
+
+    /// What a model sees that learned depth from true depth: the depth in the picture's own view, without a border.
+    /// Everything else says that there is nothing more to it: the picture itself for albedo, lit everywhere alike, seen
+    /// from the front, the object everywhere.
+    fn depth_alone(&self, pictures: &Tensor, parameters: &[Tensor]) -> Result<Prediction, Error> {
+        let settings = self.settings();
+        let [batch, size, _, _] = pictures.axes("model")?;
+        let (raw_depth, depth) = self.shape(&self.networks.depth(pictures, parameters)?)?;
+        let normals = normals(&depth, settings.camera())?;
+        let even = [1.0, 0.0, 0.0, 0.0, 1.0].repeat(batch);
+        let light = self.constant("even light", batch, || {
+            Tensor::new(&even, [batch, 5]).expect("five numbers for each picture")
+        })?;
+        Ok(Prediction {
+            raw_depth,
+            smooth_depth: depth.clone(),
+            canonical_depth: depth.clone(),
+            albedo: pictures.clone(),
+            diffuse_shading: diffuse_shading(&normals, &light)?,
+            light,
+            normals,
+            canonical_picture: pictures.clone(),
+            view: self.constant("frontal view", batch, || Tensor::zeros([batch, 6]))?,
+            depth,
+            mask: self.constant("everywhere", batch, || Tensor::full([batch, size, size], 1.0))?,
+            picture: pictures.clone(),
+            confidence: None,
         })
     }
 }

@@ -64,6 +64,9 @@ pub struct ModelSettings {
     /// Height of a dome (nearest in the middle) added to what the depth network says; 0 as in the paper
     #[arg(long, default_value_t = 0.0)]
     pub dome: f32,
+    /// What tells the model the shape
+    #[arg(long, value_enum, default_value_t = Supervision::None)]
+    pub supervision: Supervision,
     /// Mirror the depth for the second reconstruction
     #[arg(long, action = ArgAction::Set, default_value_t = true)]
     pub flip_depth: bool,
@@ -95,6 +98,17 @@ pub enum LightModel {
     Lambert,
     /// From a network of its own, without regard to depth (the ablation "without light")
     ShadingMap,
+}
+
+/// What a model learns shape from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Supervision {
+    /// Nothing but having to reproduce the picture
+    #[default]
+    None,
+    /// The true depth of synthetic pictures: only the depth network, which says the depth in the picture's own view
+    Depth,
 }
 
 /// The paper's recipes by kind of object.
@@ -139,6 +153,7 @@ impl Preset {
             pixel_centre: 0.5,
             initial_depth_scale: 1.0,
             dome: 0.0,
+            supervision: Supervision::None,
             flip_depth: true,
             flip_albedo: true,
             light: LightModel::Lambert,

@@ -9,7 +9,7 @@
 use std::sync::Arc;
 
 use relievo_data::{Batch, LoadError, Loader, LoaderOptions, Source, Truth};
-use relievo_model::{Losses, Model, ModelError, Prediction};
+use relievo_model::{DepthTruth, Losses, Model, ModelError, Prediction, Supervision};
 use relievo_render::{Camera, normals};
 use relievo_tensor::Tensor;
 use serde::{Deserialize, Serialize};
@@ -111,18 +111,19 @@ pub fn evaluate(
 ) -> Result<Evaluation, EvaluationError> {
     let camera = model.settings().camera();
     let mut loader = loader(source, camera.size, options.batch_size, options.workers)?;
-    let baseline = |depth: &[f32]| -> Result<Surface, EvaluationError> {
-        let depth = Tensor::new(depth, [1, camera.size, camera.size])?;
-        Ok(Surface { normals: normals(&depth, camera)?, depth })
-    };
-    let constant = baseline(&vec![1.0; camera.size * camera.size])?;
-    let mean = options.mean_depth.as_deref().map(baseline).transpose()?;
+    let constant = Surface::constant(camera)?;
+    let mean = options.mean_depth.as_deref().map(|depth| Surface::new(depth, camera)).transpose()?;
 
     let (mut pictures, mut losses) = (0, Losses::default());
     let (mut in_sight, mut whole) = (Collected::default(), Collected::default());
     while let Some(batch) = loader.next().transpose()? {
         if options.losses {
-            let of_batch = model.losses(&batch.images, model.settings().flip_weight)?;
+            let of_batch = match model.settings().supervision {
+                Supervision::None => model.losses(&batch.images, model.settings().flip_weight)?,
+                Supervision::Depth => {
+                    model.depth_losses(&batch.images, &depth_truth(&batch, camera.size)?)?
+                }
+            };
             add_losses(&mut losses, &of_batch, batch.names.len() as f32);
         }
         pictures += batch.names.len() as u64;
@@ -142,6 +143,63 @@ pub fn evaluate(
         in_sight: in_sight.comparison(mean.is_some()),
         whole: whole.comparison(mean.is_some()),
     })
+}
+
+/// The errors of the baselines of the paper, over the whole foreground of the truth.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Baselines {
+    /// See [`Comparison::constant_depth`].
+    pub constant_depth: Scores,
+    /// See [`Comparison::mean_depth`].
+    pub mean_depth: Scores,
+}
+
+/// Measures the baselines on all pictures of a source, without a model. `mean_depth` is that of [`mean_depth`].
+///
+/// # Errors
+/// If no picture can be loaded, one has no truth, or the mean depth has another size than the camera's pictures.
+pub fn baselines(
+    source: &Arc<dyn Source>,
+    camera: Camera,
+    mean_depth: &[f32],
+    workers: usize,
+) -> Result<Baselines, EvaluationError> {
+    let (constant, mean) = (Surface::constant(camera)?, Surface::new(mean_depth, camera)?);
+    let (mut of_constant, mut of_mean) = (Errors::default(), Errors::default());
+    let pixels = camera.size * camera.size;
+    for batch in loader(source, camera.size, 16, workers)? {
+        for truth in batch?.truths {
+            let truth = truth.ok_or_else(|| EvaluationError::NoTruth(source.describe()))?;
+            let (surface, foreground) =
+                (Surface::new(&truth.depth, camera)?, foreground(&truth, camera.size));
+            let truth = surface.picture(0, pixels);
+            of_constant.add(constant.picture(0, pixels), truth, &foreground);
+            of_mean.add(mean.picture(0, pixels), truth, &foreground);
+        }
+    }
+    Ok(Baselines { constant_depth: of_constant.scores(), mean_depth: of_mean.scores() })
+}
+
+/// The true depth of a batch and where it counts, for a model that learns from it.
+///
+/// # Errors
+/// If a picture has no truth.
+pub(crate) fn depth_truth(batch: &Batch, size: usize) -> Result<DepthTruth, EvaluationError> {
+    let (mut depth, mut mask) = (Vec::new(), Vec::new());
+    for (truth, name) in batch.truths.iter().zip(&batch.names) {
+        let truth = truth.as_ref().ok_or_else(|| EvaluationError::NoTruth(name.clone()))?;
+        depth.extend_from_slice(&truth.depth);
+        mask.extend(truth.mask.iter().map(|seen| f32::from(*seen)));
+    }
+    let shape = [batch.truths.len(), size, size];
+    Ok(DepthTruth { depth: Tensor::new(&depth, shape)?, mask: Tensor::new(&mask, shape)? })
+}
+
+/// The foreground of the truth, eroded.
+fn foreground(truth: &Truth, size: usize) -> Vec<bool> {
+    let foreground: Vec<bool> = truth.mask.iter().map(|foreground| *foreground != 0).collect();
+    erode(&foreground, size)
 }
 
 /// The mean true depth over the pictures of a source, `[size,size]` in the view of the pictures: at each pixel the
@@ -192,6 +250,7 @@ pub(crate) fn add_losses(sum: &mut Losses, of_batch: &Losses, weight: f32) {
     sum.perceptual += weight * of_batch.perceptual;
     sum.perceptual_flip += weight * of_batch.perceptual_flip;
     sum.smoothness += weight * of_batch.smoothness;
+    sum.depth += weight * of_batch.depth;
 }
 
 /// Depth `[B,S,S]` and its normals `[B,S,S,3]`.
@@ -201,6 +260,17 @@ struct Surface {
 }
 
 impl Surface {
+    /// The surface of a depth map `[S,S]`.
+    fn new(depth: &[f32], camera: Camera) -> Result<Self, EvaluationError> {
+        let depth = Tensor::new(depth, [1, camera.size, camera.size])?;
+        Ok(Self { normals: normals(&depth, camera)?, depth })
+    }
+
+    /// A plane that faces the camera.
+    fn constant(camera: Camera) -> Result<Self, EvaluationError> {
+        Self::new(&vec![1.0; camera.size * camera.size], camera)
+    }
+
     /// Depth and normals of one picture.
     fn picture(&self, number: usize, pixels: usize) -> (&[f32], &[f32]) {
         let at = number * pixels;
@@ -264,13 +334,11 @@ fn score_batch(
     let pixels = camera.size * camera.size;
     let predicted = Surface { normals: normals(&prediction.depth, camera)?, depth: prediction.depth.clone() };
     for (number, truth) in batch.truths.iter().enumerate() {
-        let Some(Truth { depth, mask, .. }) = truth else { continue };
-        let truth = Tensor::new(depth, [1, camera.size, camera.size])?;
-        let truth = Surface { normals: normals(&truth, camera)?, depth: truth };
+        let Some(truth) = truth else { continue };
+        let foreground = foreground(truth, camera.size);
+        let truth = Surface::new(&truth.depth, camera)?;
         let seen = &prediction.mask.data()[number * pixels..(number + 1) * pixels];
         let seen: Vec<bool> = seen.iter().map(|covered| *covered > 0.5).collect();
-        let foreground: Vec<bool> = mask.iter().map(|foreground| *foreground != 0).collect();
-        let foreground = erode(&foreground, camera.size);
         let visible = both(&foreground, &erode(&seen, camera.size));
         for (collected, mask) in [(&mut *in_sight, &visible), (&mut *whole, &foreground)] {
             let truth = truth.picture(0, pixels);
@@ -309,8 +377,7 @@ mod tests {
         let truths = batch.truths.iter().flatten().flat_map(|truth| &truth.depth);
         let depths: Vec<f32> = truths.map(|truth| depth(*truth)).collect();
         prediction.depth = Tensor::new(&depths, [3, 64, 64]).unwrap();
-        let flat = Tensor::full([1, 64, 64], 1.0);
-        let constant = Surface { normals: normals(&flat, camera).unwrap(), depth: flat };
+        let constant = Surface::constant(camera).unwrap();
         let (mut in_sight, mut whole) = (Collected::default(), Collected::default());
         score_batch(&batch, &prediction, camera, &constant, None, &mut in_sight, &mut whole).unwrap();
         (in_sight.comparison(false).unwrap(), whole.comparison(false).unwrap())
@@ -340,12 +407,18 @@ mod tests {
     #[test]
     fn the_mean_of_one_head_is_that_head() {
         let head = heads(1);
-        let mean = mean_depth(&head, 64, 1).unwrap();
-        let options = EvaluationOptions { batch_size: 2, workers: 1, losses: false, mean_depth: Some(mean) };
+        let mean_of = |heads| mean_depth(heads, 64, 1).unwrap();
+        let mean_depth_of_it = Some(mean_of(&head));
+        let options =
+            EvaluationOptions { batch_size: 2, workers: 1, losses: false, mean_depth: mean_depth_of_it };
         let evaluation = evaluate(&model(), &head, &options).unwrap();
-        let scores = evaluation.whole.unwrap().mean_depth.unwrap();
+        let scores = evaluation.whole.clone().unwrap().mean_depth.unwrap();
         assert!(scores.depth_error.unwrap().mean < 1e-6);
         assert!(scores.normal_error.unwrap().mean < 0.05);
+        let alone = baselines(&head, model().settings().camera(), &mean_of(&head), 1).unwrap();
+        let whole = evaluation.whole.unwrap();
+        assert_eq!(Some(alone.mean_depth), whole.mean_depth);
+        assert_eq!(alone.constant_depth, whole.constant_depth);
         let of_many = mean_depth(&heads(20), 64, 1).unwrap();
         assert!(of_many.iter().all(|depth| (0.8..1.2).contains(depth)));
     }

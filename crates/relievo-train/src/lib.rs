@@ -18,12 +18,13 @@ mod trainer;
 
 pub use captured::{CapturedStep, Look};
 pub use evaluation::{
-    Comparison, Evaluation, EvaluationError, EvaluationOptions, Scores, evaluate, mean_depth,
+    Baselines, Comparison, Evaluation, EvaluationError, EvaluationOptions, Scores, baselines, evaluate,
+    mean_depth,
 };
 pub use events::{Beginning, Event, Observer, StepReport, ValidationReport};
 pub use folder::{FolderError, RunFolder};
 pub use preview::sheet as preview_sheet;
-pub use settings::{DataSettings, SYNTHETIC, Settings, SettingsError, TrainSettings};
+pub use settings::{DataSettings, HeldOut, SYNTHETIC, Settings, SettingsError, TrainSettings};
 pub use trainer::{LastSaved, Outcome, TrainError, Trainer};
 
 /// A model for tests that is quick to run.

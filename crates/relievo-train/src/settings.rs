@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::parser::ValueSource;
-use clap::{ArgAction, ArgMatches, Args, Command};
-use relievo_data::{Cached, OpenError, Pictures, Source};
-use relievo_model::{ComputeSettings, ModelSettings, Preset};
+use clap::{ArgAction, ArgMatches, Args, Command, ValueEnum};
+use relievo_data::{Cached, Holdout, OpenError, Pictures, Source};
+use relievo_model::{ComputeSettings, ModelSettings, Preset, Supervision};
 use relievo_synth::Heads;
 use relievo_tensor::Device;
 use serde::{Deserialize, Serialize};
@@ -64,18 +64,35 @@ pub struct DataSettings {
     /// Number of synthetic heads; an epoch goes through all but those held out
     #[arg(long, default_value_t = 20_000)]
     pub synthetic_count: u64,
+    /// Hang a patch of colour before one side of each synthetic head, which no symmetric object explains
+    #[arg(long, action = ArgAction::Set, default_value_t = false)]
+    pub perturbed: bool,
     /// Held out for validation: below 1 a share of the pictures, from 1 a number of them; 0 holds out none
     #[arg(long, default_value_t = 0.02)]
     pub validation: f64,
+    /// Which of them are held out; of the last ones, a number
+    #[arg(long, value_enum, default_value_t = HeldOut::ByName)]
+    pub held_out: HeldOut,
     /// Mirror one picture in two
     #[arg(long, action = ArgAction::Set, default_value_t = true)]
     pub mirror: bool,
     /// Threads that read and decode pictures, or generate them; 0 takes one for every two cores, four at most
     #[arg(long, default_value_t = 0)]
     pub workers: usize,
-    /// Memory for decoded pictures, in MiB; the others are decoded in every epoch
+    /// Memory for pictures decoded or generated, in MiB; the others are made again in every epoch
     #[arg(long, default_value_t = 512)]
     pub cache: u64,
+}
+
+/// Which pictures are held out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HeldOut {
+    /// Those that a hash of their names chooses: stays as it is when pictures come or go
+    #[default]
+    ByName,
+    /// The last ones, in the order of the source
+    Last,
 }
 
 /// How the model learns.
@@ -161,7 +178,9 @@ impl Default for DataSettings {
             source: vec![SYNTHETIC.to_owned()],
             synthetic_seed: 0,
             synthetic_count: 20_000,
+            perturbed: false,
             validation: 0.02,
+            held_out: HeldOut::ByName,
             mirror: true,
             workers: 0,
             cache: 512,
@@ -324,6 +343,13 @@ impl Settings {
     pub fn check(&self) -> Result<(), SettingsError> {
         let problem = self.check_integers().and_then(|()| self.model.check());
         let problem = problem.and_then(|()| self.data.check()).and_then(|()| self.train.check());
+        let problem = problem.and_then(|()| {
+            let knows = self.model.supervision == Supervision::None || self.data.is_synthetic();
+            if knows {
+                return Ok(());
+            }
+            Err("supervision is depth; it needs pictures whose depth is known: the source synthetic".into())
+        });
         problem.map_err(|reason| SettingsError::Senseless { place: String::new(), reason })
     }
 
@@ -402,11 +428,27 @@ impl DataSettings {
     /// # Errors
     /// If there are none or they cannot be read.
     pub fn open(&self, size: usize) -> Result<Arc<dyn Source>, OpenError> {
-        if self.is_synthetic() {
-            return Ok(Arc::new(Heads::range(self.synthetic_seed, 0, self.synthetic_count)));
-        }
-        let pictures = Arc::new(Pictures::open(&self.source)?);
+        let pictures: Arc<dyn Source> = if self.is_synthetic() {
+            Arc::new(self.heads(0, self.synthetic_count))
+        } else {
+            Arc::new(Pictures::open(&self.source)?)
+        };
         Ok(Arc::new(Cached::new(pictures, size as u32, self.cache.saturating_mul(1 << 20))))
+    }
+
+    /// Synthetic heads as these settings have them, but numbers `start..start + count`.
+    pub fn heads(&self, start: u64, count: u64) -> Heads {
+        let heads = Heads::range(self.synthetic_seed, start, count);
+        if self.perturbed { heads.perturbed() } else { heads }
+    }
+
+    /// What is held out.
+    pub(crate) fn holdout(&self) -> Holdout {
+        match (self.held_out, self.validation) {
+            (HeldOut::ByName, share) if share < 1.0 => Holdout::Fraction(share),
+            (HeldOut::ByName, count) => Holdout::Count(count as u64),
+            (HeldOut::Last, count) => Holdout::Last(count as u64),
+        }
     }
 
     /// Makes the paths absolute, so that they mean the same wherever a run is gone on with.
@@ -442,6 +484,12 @@ impl DataSettings {
             return Err(format!(
                 "validation is {share}; it must be a share from 0 to below 1, or a whole number of pictures"
             ));
+        }
+        if self.held_out == HeldOut::Last && share.fract() != 0.0 {
+            return Err(format!("validation is {share}; of the last pictures it must be a whole number"));
+        }
+        if self.perturbed && !self.is_synthetic() {
+            return Err("perturbed is true; only synthetic heads can be perturbed".into());
         }
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! One optimiser step: gradients of a batch, in pieces if need be, checked, clipped, and handed to Adam.
 
-use relievo_model::{Losses, Model, ModelError};
+use relievo_model::{DepthTruth, Losses, Model, ModelError};
 use relievo_tensor::Tensor;
 use relievo_tensor::ops::{AdamStep, add_into, scale_all, squared_norm};
 
@@ -34,17 +34,26 @@ impl From<relievo_tensor::Error> for StepError {
     }
 }
 
+/// What a step compares with.
+#[derive(Clone, Copy)]
+pub(crate) enum Target<'a> {
+    /// The pictures themselves; the mirrored reconstruction with this weight.
+    Pictures(f32),
+    /// The true depth, where a model learns from it.
+    Depth(&'a DepthTruth),
+}
+
 /// Takes step number `step` (the first is 1) on `pictures [B,S,S,3]`.
 pub(crate) fn take(
     model: &mut Model,
     moments: &mut Moments,
     pictures: &Tensor,
-    flip_weight: f32,
+    target: Target<'_>,
     step: u64,
     settings: &TrainSettings,
 ) -> Result<Step, StepError> {
     let micro_batch = settings.micro_batch_on(model.device());
-    let (losses, mut gradients) = accumulate(model, pictures, flip_weight, micro_batch)?;
+    let (losses, mut gradients) = accumulate(model, pictures, target, micro_batch)?;
     if let Some(what) = name_of_first_not_finite(&losses) {
         return Err(StepError::NonFinite(what));
     }
@@ -74,18 +83,25 @@ pub(crate) fn take(
 fn accumulate(
     model: &Model,
     pictures: &Tensor,
-    flip_weight: f32,
+    target: Target<'_>,
     micro_batch: usize,
 ) -> Result<(Losses, Vec<Tensor>), StepError> {
-    let [batch, height, width, channels] = pictures.axes("training step")?;
+    let [batch, _, _, _] = pictures.axes("training step")?;
     if micro_batch == 0 || micro_batch >= batch {
-        return Ok(model.loss_and_gradients(pictures, flip_weight)?);
+        return Ok(differentiate(model, pictures, target)?);
     }
     let mut sum: Option<(Losses, Vec<Tensor>)> = None;
-    for piece in pictures.data().chunks(micro_batch * height * width * channels) {
-        let count = piece.len() / (height * width * channels);
-        let piece = Tensor::new(piece, [count, height, width, channels])?;
-        let (losses, mut gradients) = model.loss_and_gradients(&piece, flip_weight)?;
+    for first in (0..batch).step_by(micro_batch) {
+        let count = micro_batch.min(batch - first);
+        let piece = |tensor: &Tensor| entries(tensor, first, count);
+        let pictures = piece(pictures)?;
+        let (losses, mut gradients) = match target {
+            Target::Pictures(_) => differentiate(model, &pictures, target)?,
+            Target::Depth(DepthTruth { depth, mask }) => {
+                let truth = DepthTruth { depth: piece(depth)?, mask: piece(mask)? };
+                differentiate(model, &pictures, Target::Depth(&truth))?
+            }
+        };
         let weight = count as f32 / batch as f32;
         scale_all(&mut gradients, weight)?;
         let (sum_losses, sum_gradients) = sum.get_or_insert_with(|| (Losses::default(), Vec::new()));
@@ -99,6 +115,26 @@ fn accumulate(
         }
     }
     Ok(sum.unwrap_or_default())
+}
+
+/// Losses and gradients of pictures that go through the networks together.
+fn differentiate(
+    model: &Model,
+    pictures: &Tensor,
+    target: Target<'_>,
+) -> Result<(Losses, Vec<Tensor>), ModelError> {
+    match target {
+        Target::Pictures(flip_weight) => model.loss_and_gradients(pictures, flip_weight),
+        Target::Depth(truth) => model.depth_loss_and_gradients(pictures, truth),
+    }
+}
+
+/// Entries `first..first + count` of the first axis.
+fn entries(tensor: &Tensor, first: usize, count: usize) -> Result<Tensor, relievo_tensor::Error> {
+    let [all, rest @ ..] = &*tensor.shape() else { return Ok(tensor.clone()) };
+    let each = tensor.elements() / all;
+    let shape = [&[count], rest].concat();
+    Tensor::new(&tensor.data()[first * each..(first + count) * each], shape.as_slice())
 }
 
 /// The learning rate of a step (the first is 1): linear up to the end of the warm-up, constant after.
@@ -127,8 +163,9 @@ pub(crate) fn name_of_first_not_finite(losses: &Losses) -> Option<String> {
     broken.map(|(name, value)| format!("the {name} loss is {value}"))
 }
 
-fn named(losses: &Losses) -> [(&'static str, f32); 6] {
+fn named(losses: &Losses) -> [(&'static str, f32); 7] {
     [
+        ("depth", losses.depth),
         ("photometric", losses.photometric),
         ("mirrored photometric", losses.photometric_flip),
         ("perceptual", losses.perceptual),
@@ -165,10 +202,33 @@ mod tests {
     #[test]
     fn micro_batches_of_like_pictures_add_up_to_the_whole_batch() {
         let (model, pictures) = (model(), pictures(3));
-        let (whole_losses, whole) = accumulate(&model, &pictures, 0.5, 0).unwrap();
+        let (whole_losses, whole) = accumulate(&model, &pictures, Target::Pictures(0.5), 0).unwrap();
         for micro_batch in [1, 2] {
-            let (losses, pieces) = accumulate(&model, &pictures, 0.5, micro_batch).unwrap();
+            let (losses, pieces) = accumulate(&model, &pictures, Target::Pictures(0.5), micro_batch).unwrap();
             assert!((losses.total - whole_losses.total).abs() < 1e-4 * whole_losses.total.abs());
+            let distance = relative_distance(&pieces, &whole);
+            assert!(distance < 1e-3, "{micro_batch}: {distance}");
+        }
+    }
+
+    #[test]
+    fn micro_batches_that_learn_from_depth_see_their_own_truth() {
+        let settings =
+            relievo_model::ModelSettings { supervision: relievo_model::Supervision::Depth, ..tiny() };
+        let model = Model::new(settings, 1).unwrap();
+        let random = Random::new(4, 0);
+        let noise = |from: u64, shape: [usize; 3]| {
+            let count = shape.iter().product::<usize>() as u64;
+            let numbers: Vec<f32> = (0..count).map(|at| 0.9 + 0.2 * random.uniform(from + at)).collect();
+            Tensor::new(&numbers, shape).unwrap()
+        };
+        let pictures = Tensor::new(noise(0, [3, 64, 64 * 3]).data(), [3, 64, 64, 3]).unwrap();
+        // As many pixels count in each picture: then the mean over pieces is the mean over the batch.
+        let truth = DepthTruth { depth: noise(1 << 20, [3, 64, 64]), mask: Tensor::full([3, 64, 64], 1.0) };
+        let (whole_losses, whole) = accumulate(&model, &pictures, Target::Depth(&truth), 0).unwrap();
+        for micro_batch in [1, 2] {
+            let (losses, pieces) = accumulate(&model, &pictures, Target::Depth(&truth), micro_batch).unwrap();
+            assert!((losses.depth - whole_losses.depth).abs() < 1e-5 * whole_losses.depth);
             let distance = relative_distance(&pieces, &whole);
             assert!(distance < 1e-3, "{micro_batch}: {distance}");
         }
@@ -181,7 +241,8 @@ mod tests {
             let (mut model, settings) =
                 (model(), TrainSettings { clip_norm, weight_decay: 0.0, ..TrainSettings::default() });
             let mut moments = Moments::zeros(&model);
-            let step = take(&mut model, &mut moments, &pictures(1), 0.5, 1, &settings).unwrap();
+            let step =
+                take(&mut model, &mut moments, &pictures(1), Target::Pictures(0.5), 1, &settings).unwrap();
             (step.gradient_norm, squared_norm(&moments.mean).unwrap().sqrt() / 0.1)
         };
         let (norm, seen) = norm_seen(0.0);
@@ -204,7 +265,8 @@ mod tests {
         let mut broken = pictures(1);
         broken.data_mut()[100] = f32::NAN;
         let before: Vec<Tensor> = model.parameters().to_vec();
-        let step = take(&mut model, &mut moments, &broken, 0.5, 1, &TrainSettings::default());
+        let step =
+            take(&mut model, &mut moments, &broken, Target::Pictures(0.5), 1, &TrainSettings::default());
         assert!(matches!(step, Err(StepError::NonFinite(what)) if what.contains("loss is NaN")));
         for (after, before) in model.parameters().iter().zip(&before) {
             assert_eq!(after.data(), before.data());

@@ -10,18 +10,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use relievo_data::{
-    Batch, Holdout, LoadError, Loader, LoaderOptions, Position, Source, Split, SplitError, Training,
-};
+use relievo_data::{Batch, LoadError, Loader, LoaderOptions, Position, Source, Split, SplitError, Training};
 use relievo_export::{WriteError, write_atomic};
-use relievo_model::{Losses, Model, ModelError};
+use relievo_model::{Losses, Model, ModelError, Supervision};
 use relievo_tensor::ops::squared_norm;
 use relievo_tensor::{Device, Tensor};
 
 use crate::captured::CapturedStep;
 use crate::checkpoint::{self, Best, Checkpoint, Moments, Progress};
 use crate::curves::curves;
-use crate::evaluation::{EvaluationError, EvaluationOptions, evaluate};
+use crate::evaluation::{EvaluationError, EvaluationOptions, depth_truth, evaluate};
 use crate::events::{Beginning, Event, Observer, StepReport, ValidationReport};
 use crate::folder::{FolderError, RunFolder};
 use crate::log::Log;
@@ -220,9 +218,7 @@ impl Trainer {
         mut moments: Moments,
         progress: Option<Progress>,
     ) -> Result<Self, TrainError> {
-        let share = settings.data.validation;
-        let holdout = if share < 1.0 { Holdout::Fraction(share) } else { Holdout::Count(share as u64) };
-        let Split { train, validation } = Split::new(source, holdout)?;
+        let Split { train, validation } = Split::new(source, settings.data.holdout())?;
         let (pictures, held_out): (Arc<dyn Source>, Arc<dyn Source>) =
             (Arc::new(train), Arc::new(validation));
         let batch_size = settings.train.batch_size;
@@ -240,6 +236,8 @@ impl Trainer {
         moments.to_device(device).map_err(ModelError::from)?;
         let captured = match device {
             Device::Cpu => None,
+            // One network, and no picture to make of it: steps that the host directs are quick enough.
+            Device::Cuda(_) if settings.model.supervision == Supervision::Depth => None,
             Device::Cuda(_) => {
                 let train = &settings.train;
                 Some(CapturedStep::new(&model, train, progress.step, train.micro_batch_on(device))?)
@@ -389,6 +387,7 @@ impl<'a> Session<'a> {
         let Settings { data, train, model, .. } = &trainer.settings;
         let options = LoaderOptions {
             workers: trainer.workers(),
+            truths: model.supervision == Supervision::Depth,
             ..LoaderOptions::new(train.batch_size, model.image_size as u32)
         };
         // The loader carries a number of batches over into epochs.
@@ -466,7 +465,7 @@ impl<'a> Session<'a> {
         }
         let waited = self.loader.statistics().waited;
         let Some(batch) = self.loader.next() else { unreachable!("training batches never end") };
-        let Batch { images, names, .. } = match batch {
+        let batch = match batch {
             Ok(batch) => batch,
             Err(error) => {
                 // A disk that went away takes the pictures with it, not what was learned.
@@ -483,6 +482,12 @@ impl<'a> Session<'a> {
         let (train, step) = (&settings.train, progress.step + 1);
         let flip_weight = if epoch < train.full_flip_epochs { 1.0 } else { settings.model.flip_weight };
         let is_logged = step.is_multiple_of(train.log_steps_on(model.device()));
+        let truth = match settings.model.supervision {
+            Supervision::None => None,
+            Supervision::Depth => Some(depth_truth(&batch, settings.model.image_size)?),
+        };
+        let target = truth.as_ref().map_or(step::Target::Pictures(flip_weight), step::Target::Depth);
+        let Batch { images, names, .. } = batch;
         self.unreported.batches.push(names);
         match captured {
             Some(captured) => {
@@ -490,7 +495,7 @@ impl<'a> Session<'a> {
                 progress.step = step;
                 if is_logged { self.catch_up() } else { Ok(()) }
             }
-            None => match step::take(model, moments, &images, flip_weight, step, train) {
+            None => match step::take(model, moments, &images, target, step, train) {
                 Ok(step::Step { losses, gradient_norm }) => {
                     progress.step = step;
                     self.report(losses, gradient_norm, is_logged);
@@ -759,6 +764,8 @@ fn check_unchanged(now: &Settings, then: &str) -> Result<(), TrainError> {
     let others = [
         ("data", "synthetic-seed"),
         ("data", "synthetic-count"),
+        ("data", "perturbed"),
+        ("data", "held-out"),
         ("data", "validation"),
         ("data", "mirror"),
         ("train", "seed"),

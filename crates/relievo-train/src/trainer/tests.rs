@@ -6,7 +6,7 @@ use relievo_data::{Picture, Sample, SampleError};
 use relievo_tensor::Random;
 
 use super::*;
-use crate::settings::{DataSettings, TrainSettings};
+use crate::settings::{DataSettings, HeldOut, TrainSettings};
 use crate::tiny;
 
 /// So many pictures of noise, with names; the one of the second number cannot be read.
@@ -345,4 +345,52 @@ fn too_few_pictures_are_refused_at_once() {
     let folder = RunFolder::create(run_of.root.path(), false).unwrap();
     let error = Trainer::begin(run_of.settings.clone(), Arc::new(Noise(10, 3)), folder).err().unwrap();
     assert!(error.to_string().contains("too few for a batch of 9"), "{error}");
+}
+
+#[test]
+fn a_model_learns_depth_from_true_depth_and_goes_on_with_it() {
+    let run_of = Run::new(|settings| {
+        settings.data = DataSettings { synthetic_count: 12, validation: 4.0, ..DataSettings::default() };
+        settings.data.held_out = HeldOut::Last;
+        settings.model.supervision = Supervision::Depth;
+        (settings.model.initial_depth_scale, settings.train.learning_rate) = (0.1, 1e-3);
+        (settings.train.batch_size, settings.train.steps) = (4, 24);
+    });
+    let source = || run_of.settings.data.open(64).unwrap();
+    let folder = RunFolder::create(run_of.root.path(), false).unwrap();
+    let mut trainer = Trainer::begin(run_of.settings.clone(), source(), folder).unwrap();
+    let names: Vec<String> = (0..4).map(|index| trainer.held_out().name(index)).collect();
+    assert_eq!(names, ["8", "9", "10", "11"]);
+    assert_eq!(run(&mut trainer, 2).0.unwrap(), Outcome::Interrupted);
+    drop(trainer);
+    let mut trainer = Trainer::resume(run_of.settings.clone(), source(), run_of.folder()).unwrap();
+    let mut losses = Vec::new();
+    let outcome = trainer.run(
+        &mut |event: Event<'_>| {
+            if let Event::Stepped(report) = event {
+                losses.push(report.losses);
+            }
+        },
+        &AtomicBool::new(false),
+    );
+    assert_eq!(outcome.unwrap(), Outcome::Finished);
+    assert!(losses.iter().all(|losses| losses.photometric == 0.0 && losses.depth > 0.0));
+    let [first, last] = [losses.first(), losses.last()].map(|losses| losses.unwrap().depth);
+    assert!(last < 0.8 * first, "{first} to {last}");
+    let log = fs::read_to_string(run_of.folder().metrics()).unwrap();
+    assert!(log.lines().any(|line| line.contains("validation") && line.contains("\"depth-error\"")));
+}
+
+#[test]
+fn who_learns_from_depth_needs_pictures_whose_depth_is_known() {
+    let mut settings = settings();
+    settings.model.supervision = Supervision::Depth;
+    settings.check().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let folder = RunFolder::create(folder.path(), false).unwrap();
+    let mut trainer = Trainer::begin(settings.clone(), Arc::new(Noise(10, 3)), folder).unwrap();
+    let error = run(&mut trainer, u64::MAX).0.unwrap_err().to_string();
+    assert!(error.contains("has no true depth; only synthetic pictures have one"), "{error}");
+    settings.data.source = vec!["faces".into()];
+    assert!(settings.check().unwrap_err().to_string().starts_with("supervision is depth"));
 }
