@@ -72,7 +72,7 @@ fn minutes(text: &str) -> Result<f64, String> {
 
 /// The recipe for two cores, on the demo's clock. A few minutes are too short to stop for validations and previews.
 fn settings(options: &Options) -> anyhow::Result<Settings> {
-    let mut settings = Settings::from_toml(Path::new(RECIPE.0), RECIPE.1)?;
+    let mut settings = Settings::from_toml(Path::new(RECIPE.0), RECIPE.1, None)?;
     let train = &mut settings.train;
     (train.steps, train.minutes) = options.steps.map_or((0, options.minutes), |steps| (steps, 0.0));
     (train.checkpoint_minutes, train.keep, train.preview_pictures) = (0.0, 1, 0);
@@ -165,7 +165,7 @@ mod tests {
 
     #[test]
     fn the_demo_learns_by_the_recipe_on_a_clock_of_its_own() {
-        let recipe = Settings::from_toml(Path::new(RECIPE.0), RECIPE.1).unwrap();
+        let recipe = Settings::from_toml(Path::new(RECIPE.0), RECIPE.1, None).unwrap();
         let with = |steps| settings(&Options { out: PathBuf::new(), minutes: 5.0, steps }).unwrap();
         let (by_clock, counted) = (with(None), with(Some(7)));
         assert_eq!((by_clock.train.steps, by_clock.train.minutes), (0, 5.0));

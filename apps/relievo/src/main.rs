@@ -11,7 +11,9 @@ mod info;
 mod panel;
 mod reconstruct;
 mod record;
+mod reproduce;
 mod synth;
+mod tables;
 mod train;
 mod weights;
 
@@ -49,13 +51,14 @@ enum Command {
     Synth(synth::Options),
     Train(Box<train::Options>),
     Eval(eval::Options),
+    Reproduce(Box<reproduce::Options>),
     Bench(bench::Options),
     Info(info::Options),
 }
 
 fn main() -> ExitCode {
     console::report_defects();
-    // The matches know which options were really given: `train` lays those over its file of settings.
+    // The matches know which options were really given: `train` and `reproduce` lay those over a file of settings.
     let matches = Line::command().get_matches();
     let line = Line::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let console = Console::new(line.quiet);
@@ -75,6 +78,7 @@ fn run(line: Line, matches: &ArgMatches, console: &Console) -> anyhow::Result<()
             .build_global()
             .with_context(|| format!("cannot start {threads} threads; ask for fewer with --threads"))?;
     }
+    let of_command = matches.subcommand().map_or(matches, |(_, matches)| matches);
     match line.command {
         Command::Demo(options) => demo::run(&options, console),
         Command::Reconstruct(options) => reconstruct::run(&options, console),
@@ -82,9 +86,7 @@ fn run(line: Line, matches: &ArgMatches, console: &Console) -> anyhow::Result<()
         Command::Eval(options) => eval::run(&options, console),
         Command::Bench(options) => bench::run(&options, console),
         Command::Info(options) => info::run(&options, console),
-        Command::Train(options) => {
-            let matches = matches.subcommand().map_or(matches, |(_, matches)| matches);
-            train::run(&options, matches, console)
-        }
+        Command::Train(options) => train::run(&options, of_command, console),
+        Command::Reproduce(options) => reproduce::run(&options, of_command, console),
     }
 }

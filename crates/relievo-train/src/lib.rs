@@ -1,7 +1,8 @@
 //! Optimiser steps, schedule, checkpoints, metrics, logs.
 //!
 //! [`Settings`] say everything about a run. A [`Trainer`] begins a run in a [`RunFolder`] or goes on with one, and
-//! tells an [`Observer`] what happens. [`evaluate`] measures a model on pictures it did not learn from.
+//! tells an [`Observer`] what happens. [`evaluate`] measures a model on pictures it did not learn from, and
+//! [`reproduce`] does all that for the tables of the paper.
 
 mod captured;
 pub mod checkpoint;
@@ -12,6 +13,7 @@ mod folder;
 mod log;
 pub mod metrics;
 mod preview;
+pub mod reproduce;
 mod settings;
 mod step;
 mod trainer;

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use clap::parser::ValueSource;
 use clap::{ArgAction, ArgMatches, Args, Command, ValueEnum};
-use relievo_data::{Cached, Holdout, OpenError, Pictures, Source};
+use relievo_data::{Cached, Holdout, LoaderOptions, OpenError, Pictures, Source};
 use relievo_model::{ComputeSettings, ModelSettings, Preset, Supervision};
 use relievo_synth::Heads;
 use relievo_tensor::Device;
@@ -288,12 +288,16 @@ impl Settings {
         Self::of_layers(file.map(FileLayer::read).transpose()?, command_line)
     }
 
-    /// The settings that the text of a TOML file makes of its preset; `path` is what messages call it.
+    /// As [`Settings::layered`] with the text of a TOML file; `path` is what messages call it.
     ///
     /// # Errors
     /// As [`Settings::layered`].
-    pub fn from_toml(path: &Path, text: &str) -> Result<Self, SettingsError> {
-        Self::of_layers(Some(FileLayer::parse(path, text.to_owned())?), None)
+    pub fn from_toml(
+        path: &Path,
+        text: &str,
+        command_line: Option<(&Self, &ArgMatches)>,
+    ) -> Result<Self, SettingsError> {
+        Self::of_layers(Some(FileLayer::parse(path, text.to_owned())?), command_line)
     }
 
     fn of_layers(
@@ -440,6 +444,14 @@ impl DataSettings {
     pub fn heads(&self, start: u64, count: u64) -> Heads {
         let heads = Heads::range(self.synthetic_seed, start, count);
         if self.perturbed { heads.perturbed() } else { heads }
+    }
+
+    /// Threads that read or generate pictures.
+    pub(crate) fn workers_or_default(&self) -> usize {
+        match self.workers {
+            0 => LoaderOptions::new(1, 1).workers,
+            workers => workers,
+        }
     }
 
     /// What is held out.

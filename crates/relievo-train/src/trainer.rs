@@ -342,13 +342,6 @@ impl Trainer {
     fn last_saved(&self) -> LastSaved {
         LastSaved(self.saved.map(|saved| self.folder.checkpoint(saved.step)))
     }
-
-    fn workers(&self) -> usize {
-        match self.settings.data.workers {
-            0 => LoaderOptions::new(1, 1).workers,
-            workers => workers,
-        }
-    }
 }
 
 /// From one call of [`Trainer::run`] to its return.
@@ -386,7 +379,7 @@ impl<'a> Session<'a> {
     fn new(trainer: &'a mut Trainer, observer: &'a mut dyn Observer) -> Result<Self, TrainError> {
         let Settings { data, train, model, .. } = &trainer.settings;
         let options = LoaderOptions {
-            workers: trainer.workers(),
+            workers: trainer.settings.data.workers_or_default(),
             truths: model.supervision == Supervision::Depth,
             ..LoaderOptions::new(train.batch_size, model.image_size as u32)
         };
@@ -597,8 +590,12 @@ impl<'a> Session<'a> {
         let trainer = &mut *self.trainer;
         let train = &trainer.settings.train;
         let batch_size = train.micro_batch_on(trainer.model.device());
-        let options =
-            EvaluationOptions { batch_size, workers: trainer.workers(), losses: true, mean_depth: None };
+        let options = EvaluationOptions {
+            batch_size,
+            workers: trainer.settings.data.workers_or_default(),
+            losses: true,
+            mean_depth: None,
+        };
         let step = trainer.progress.step;
         trainer.progress.validated = step;
         let evaluation = match evaluate(&trainer.model, &trainer.held_out, &options) {

@@ -1,0 +1,130 @@
+//! `relievo reproduce`: the tables of the paper, row by row.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+
+use anyhow::ensure;
+use clap::{ArgMatches, Args, ValueEnum};
+use relievo_export::write_atomic;
+use relievo_train::reproduce::{Reproduction, Row, Table, Task};
+use relievo_train::{Event, Outcome, Settings};
+
+use crate::console::{Console, counted};
+use crate::synth::MOST;
+use crate::{tables, train};
+
+/// What rows learn with where nothing else is said.
+const RECIPE: (&str, &str) =
+    ("recipes/paper-tables.toml", include_str!("../../../recipes/paper-tables.toml"));
+
+/// The file that all tables are written to.
+const TABLES: &str = "results.md";
+
+/// Measure the tables of the paper on synthetic heads
+///
+/// Trains each row of a table once for every seed, by one recipe but for the
+/// point that makes the row, and measures it on heads that no row has seen: SIDE
+/// and MAD as `relievo eval` has them. The recipe is the paper's, for a GPU
+/// (recipes/paper-tables.toml); --config takes another one, and the options of
+/// `relievo train` change points of it for all rows.
+///
+/// Each row and seed is a run in a folder of its own, FOLDER/ROW/seed-N. Ctrl-C
+/// saves and leaves; the same command goes on. What is done is not done again.
+/// FOLDER/results.json has all numbers, FOLDER/results.md the tables.
+#[derive(Args)]
+#[command(
+    verbatim_doc_comment,
+    // Sources and seeds are the tables' own.
+    mut_arg("source", |source| source.hide(true).conflicts_with("table")),
+    mut_arg("seed", |seed| seed.hide(true).conflicts_with("table")),
+    mut_arg("perturbed", |perturbed| perturbed.hide(true).conflicts_with("table")),
+    mut_arg("supervision", |supervision| supervision.hide(true).conflicts_with("table"))
+)]
+pub struct Options {
+    /// Which table
+    #[arg(value_name = "TABLE", value_enum)]
+    table: Table,
+    /// Only this row; may be given several times
+    #[arg(long, value_name = "ROW", value_enum)]
+    row: Vec<Row>,
+    /// Seeds of the training, each a run of every row
+    #[arg(long, value_name = "N,N..", value_delimiter = ',', default_values_t = [0, 1, 2])]
+    seeds: Vec<u64>,
+    /// Heads of the test: those that follow the ones of the recipe
+    #[arg(long, value_name = "N", default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(1..=MOST))]
+    test_heads: u64,
+    /// Folder of the runs and the results
+    #[arg(short, long, value_name = "FOLDER", default_value = "tables")]
+    out: PathBuf,
+    /// TOML file of settings to take in place of the paper's
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+/// Runs the command; `matches` are those of this subcommand.
+pub fn run(options: &Options, matches: &ArgMatches, console: &Console) -> anyhow::Result<()> {
+    let Options { table, row, seeds, test_heads, out, config, settings } = options;
+    let rows: Vec<Row> =
+        table.rows().iter().copied().filter(|of| row.is_empty() || row.contains(of)).collect();
+    let strangers: Vec<String> = row.iter().filter(|of| !rows.contains(of)).map(|of| of.name()).collect();
+    let names: Vec<String> = table.rows().iter().map(|of| of.name()).collect();
+    ensure!(
+        strangers.is_empty(),
+        "the table {} has no row {}; it has {}",
+        table.name(),
+        strangers.join(", "),
+        names.join(", ")
+    );
+    let line = Some((settings, matches));
+    let recipe = match config {
+        Some(file) => Settings::layered(Some(file), line)?,
+        None => Settings::from_toml(Path::new(RECIPE.0), RECIPE.1, line)?,
+    };
+    let mut reproduction = Reproduction::open(out.clone(), recipe, *test_heads)?;
+    let heads = reproduction.heads();
+    console.note(format_args!(
+        "{} heads to learn from, {} to validate on, {} to measure on; {} of each row",
+        heads.training,
+        heads.validation,
+        heads.test,
+        counted(reproduction.steps(), "step")
+    ));
+    let stop = train::stop_on_ctrl_c(*console)?;
+    let tasks = Task::of(&rows, seeds);
+    for (number, task) in (1..).zip(&tasks) {
+        let name = match task.seed {
+            Some(seed) => format!("{number} of {}: {}, seed {seed}", tasks.len(), task.row.title()),
+            None => format!("{number} of {}: {}", tasks.len(), task.row.title()),
+        };
+        if reproduction.is_done(*task)? {
+            console.note(format_args!("{name} (done before)"));
+            continue;
+        }
+        console.note(format_args!("{name}"));
+        let mut display = train::Display::new(console);
+        let outcome = reproduction.run(*task, &mut |event: Event<'_>| display.show(&event), &stop)?;
+        drop(display);
+        write_tables(&reproduction, out)?;
+        if outcome != Outcome::Finished || stop.load(Ordering::Relaxed) {
+            console.note("stopped; the same command goes on from here");
+            break;
+        }
+    }
+    write_tables(&reproduction, out)?;
+    console.result(tables::plain(*table, reproduction.results()));
+    Ok(())
+}
+
+/// Writes all tables of which there is a row.
+fn write_tables(reproduction: &Reproduction, out: &Path) -> anyhow::Result<()> {
+    let tables: Vec<String> = Table::value_variants()
+        .iter()
+        .filter_map(|table| tables::markdown(*table, reproduction.results()))
+        .collect();
+    if !tables.is_empty() {
+        write_atomic(out.join(TABLES), |file| write!(file, "{}", tables.join("\n")))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,550 @@
+//! Running rows: what is still to do, an ordinary run for each, and measuring it.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use relievo_data::{OpenError, Source};
+use relievo_export::WriteError;
+use relievo_model::{Model, ModelError, WeightsError};
+use relievo_tensor::{Device, cuda};
+use toml::{Table as Toml, Value};
+
+use super::Row;
+use super::results::{HeadCounts, Measured, Results, today};
+use crate::evaluation::{EvaluationError, EvaluationOptions, Scores, baselines, evaluate, mean_depth};
+use crate::events::Observer;
+use crate::folder::{FolderError, RunFolder};
+use crate::settings::{HeldOut, Settings, SettingsError};
+use crate::trainer::{Outcome, TrainError, Trainer};
+
+/// Heads whose mean depth is the second baseline, at most: more would change nothing that is printed.
+const MEAN_HEADS: u64 = 20_000;
+
+/// The file of the results.
+const RESULTS: &str = "results.json";
+
+/// Settings that a row's numbers do not depend on, or that may grow within a run: steps.
+const OF_NO_CONSEQUENCE: [&str; 14] = [
+    "compute",
+    "workers",
+    "cache",
+    "seed",
+    "steps",
+    "epochs",
+    "minutes",
+    "log-steps",
+    "checkpoint-minutes",
+    "checkpoint-steps",
+    "keep",
+    "validate-steps",
+    "preview-steps",
+    "preview-pictures",
+];
+
+/// Why a table cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum ReproduceError {
+    /// A recipe that cannot be every row's.
+    #[error("the recipe of a table: {0}")]
+    Recipe(String),
+    /// A row that would be the recipe itself under another name.
+    #[error(
+        "the row {row} changes nothing of this recipe, so it would be ours once more; leave it out or change the recipe"
+    )]
+    Nothing {
+        /// The row.
+        row: String,
+    },
+    /// Settings that make no sense.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// A run's folder.
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    /// A row was begun with other settings.
+    #[error(
+        "{} was begun with the {key} {then} and now it is {now}: rows of a table must be alike; give another folder with \
+         --out, or the recipe it was begun with", .folder.display()
+    )]
+    OtherRecipe {
+        /// The run's folder.
+        folder: PathBuf,
+        /// The setting.
+        key: String,
+        /// What it is to be.
+        now: String,
+        /// What it was.
+        then: String,
+    },
+    /// A row has gone further than it is asked to.
+    #[error(
+        "{} has taken {taken} steps and {asked} are asked for; give another folder with --out", .folder.display()
+    )]
+    Further {
+        /// The run's folder.
+        folder: PathBuf,
+        /// Steps taken.
+        taken: u64,
+        /// Steps asked for.
+        asked: u64,
+    },
+    /// The heads.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// Training.
+    #[error(transparent)]
+    Train(#[from] TrainError),
+    /// The weights of a run.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+    /// The weights of a run cannot be read.
+    #[error("cannot read {}: {source}", .path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The model.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// Measuring.
+    #[error(transparent)]
+    Evaluation(#[from] EvaluationError),
+    /// The results of before.
+    #[error("cannot read the results in {}: {reason}", .path.display())]
+    Results {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
+    /// The results of now.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+}
+
+/// Something to run: a row with a seed, or a baseline, which has none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Task {
+    /// The row.
+    pub row: Row,
+    /// The seed of the training.
+    pub seed: Option<u64>,
+}
+
+impl Task {
+    /// The tasks of some rows: all rows of the first seed, then of the next, so that a table is whole early.
+    pub fn of(rows: &[Row], seeds: &[u64]) -> Vec<Self> {
+        let baselines = rows.iter().filter(|row| !row.learns()).map(|row| Self { row: *row, seed: None });
+        let learning = |seed: u64| {
+            rows.iter().filter(|row| row.learns()).map(move |row| Self { row: *row, seed: Some(seed) })
+        };
+        baselines.chain(seeds.iter().flat_map(|seed| learning(*seed))).collect()
+    }
+}
+
+/// Tables in the making, in a folder.
+pub struct Reproduction {
+    folder: PathBuf,
+    recipe: Settings,
+    heads: HeadCounts,
+    results: Results,
+    /// What is learned from and validated on, plain and perturbed: rows share what has been made of it.
+    sources: HashMap<bool, Arc<dyn Source>>,
+}
+
+impl Reproduction {
+    /// Opens a folder, which need not exist, to run rows of `recipe` and to measure them on the `test` heads that follow
+    /// those of the recipe.
+    ///
+    /// # Errors
+    /// If the recipe makes no sense, is not about synthetic heads of which the last are held out, or does not say how many
+    /// steps to take; or if there are results that cannot be read.
+    pub fn open(folder: PathBuf, recipe: Settings, test: u64) -> Result<Self, ReproduceError> {
+        recipe.check()?;
+        let (data, train) = (&recipe.data, &recipe.train);
+        let rule = |holds: bool, message: &str| {
+            if holds { Ok(()) } else { Err(ReproduceError::Recipe(message.into())) }
+        };
+        rule(data.is_synthetic(), "its source must be synthetic: only there the true depth is known")?;
+        rule(!data.perturbed, "it must not be perturbed: some rows are")?;
+        rule(
+            data.held_out == HeldOut::Last,
+            "held-out must be last, so that heads are split by their numbers",
+        )?;
+        rule(train.minutes == 0.0, "minutes must be 0: every row takes the same number of steps")?;
+        let held_out = data.validation as u64;
+        rule(held_out < data.synthetic_count, "validation leaves no heads to learn from")?;
+        let heads = HeadCounts { training: data.synthetic_count - held_out, validation: held_out, test };
+        let results = Results::read(&folder.join(RESULTS))?;
+        let reproduction = Self { folder, recipe, heads, results, sources: HashMap::new() };
+        rule(reproduction.steps() > 0, "it takes no steps: say how many with --steps")?;
+        Ok(reproduction)
+    }
+
+    /// What has been measured.
+    pub fn results(&self) -> &Results {
+        &self.results
+    }
+
+    /// The split.
+    pub fn heads(&self) -> HeadCounts {
+        self.heads
+    }
+
+    /// Optimiser steps of every row.
+    pub fn steps(&self) -> u64 {
+        let train = &self.recipe.train;
+        match train.steps {
+            0 => train.epochs * (self.heads.training / train.batch_size as u64),
+            steps => steps,
+        }
+    }
+
+    /// Whether a task has been done, with this recipe.
+    ///
+    /// # Errors
+    /// If a number of the settings is beyond what TOML can say.
+    pub fn is_done(&self, task: Task) -> Result<bool, ReproduceError> {
+        let recipe = checksum(&self.settings(task))?;
+        let steps = if task.seed.is_some() { self.steps() } else { 0 };
+        Ok(self.results.results.iter().any(|of| {
+            (of.row, of.seed, of.steps, of.heads, &of.recipe)
+                == (task.row, task.seed, steps, self.heads, &recipe)
+        }))
+    }
+
+    /// Does a task, going on where an earlier call left it, and writes what was measured into the results.
+    ///
+    /// # Errors
+    /// If the row was begun with other settings or has gone further, training or measuring fails, or something cannot be
+    /// read or written.
+    pub fn run(
+        &mut self,
+        task: Task,
+        observer: &mut dyn Observer,
+        stop: &AtomicBool,
+    ) -> Result<Outcome, ReproduceError> {
+        let settings = self.settings(task);
+        if task.seed.is_some()
+            && task.row != Row::Ours
+            && settings == self.settings(Task { row: Row::Ours, ..task })
+        {
+            return Err(ReproduceError::Nothing { row: task.row.name() });
+        }
+        let measured = match task.seed {
+            None => self.measure_baselines(&settings)?.into(),
+            Some(seed) => {
+                let folder = self.folder.join(task.row.name()).join(format!("seed-{seed}"));
+                let mut trainer = self.trainer(&settings, folder.clone())?;
+                let taken = trainer.progress().step;
+                if taken > self.steps() {
+                    return Err(ReproduceError::Further { folder, taken, asked: self.steps() });
+                }
+                let outcome = trainer.run(observer, stop)?;
+                if outcome != Outcome::Finished {
+                    return Ok(outcome);
+                }
+                let hours = trainer.progress().seconds / 3600.0;
+                drop(trainer);
+                vec![self.measure(task, &settings, &RunFolder::open(folder)?, hours)?]
+            }
+        };
+        measured.into_iter().for_each(|measured| self.results.add(measured));
+        self.results.write(self.folder.join(RESULTS))?;
+        Ok(Outcome::Finished)
+    }
+
+    /// The recipe with what makes the task.
+    fn settings(&self, task: Task) -> Settings {
+        let mut settings = self.recipe.clone();
+        task.row.change(&mut settings);
+        if let Some(seed) = task.seed {
+            settings.train.seed = seed;
+        }
+        settings
+    }
+
+    /// A run begun, or gone on with.
+    fn trainer(&mut self, settings: &Settings, folder: PathBuf) -> Result<Trainer, ReproduceError> {
+        let source = match self.sources.get(&settings.data.perturbed) {
+            Some(source) => Arc::clone(source),
+            None => {
+                let source = settings.data.open(settings.model.image_size)?;
+                self.sources.insert(settings.data.perturbed, Arc::clone(&source));
+                source
+            }
+        };
+        match RunFolder::open(&folder) {
+            Err(FolderError::NoRun(_)) => {
+                Ok(Trainer::begin(settings.clone(), source, RunFolder::create(folder, false)?)?)
+            }
+            run => {
+                let run = run?;
+                let then = Settings::layered(Some(&run.settings()), None)?;
+                if let Some((key, [now, then])) = first_difference(&table(settings)?, &table(&then)?) {
+                    return Err(ReproduceError::OtherRecipe { folder, key, now, then });
+                }
+                Ok(Trainer::resume(settings.clone(), source, run)?)
+            }
+        }
+    }
+
+    /// Measures the weights of a run on the test.
+    fn measure(
+        &self,
+        task: Task,
+        settings: &Settings,
+        run: &RunFolder,
+        hours: f64,
+    ) -> Result<Measured, ReproduceError> {
+        let path = run.model();
+        let bytes =
+            fs::read(&path).map_err(|source| ReproduceError::Unreadable { path: path.clone(), source })?;
+        let mut model = Model::from_safetensors(&bytes, &path.display().to_string())?;
+        let device = settings.compute.place(&mut model)?;
+        let options = EvaluationOptions {
+            batch_size: settings.train.micro_batch_on(device),
+            workers: settings.data.workers_or_default(),
+            losses: false,
+            mean_depth: None,
+        };
+        let evaluation = evaluate(&model, &self.test(settings), &options)?;
+        let no_truth = || EvaluationError::NoTruth(evaluation.source.clone());
+        let in_sight = evaluation.in_sight.clone().ok_or_else(no_truth)?.model;
+        let whole = evaluation.whole.clone().ok_or_else(no_truth)?.model;
+        Ok(Measured {
+            row: task.row,
+            seed: task.seed,
+            steps: self.steps(),
+            hours,
+            device: name(device),
+            date: today(),
+            heads: self.heads,
+            recipe: checksum(settings)?,
+            in_sight,
+            whole,
+        })
+    }
+
+    /// Measures the baselines on the test, both at once: what takes time is making the heads.
+    fn measure_baselines(&self, settings: &Settings) -> Result<[Measured; 2], ReproduceError> {
+        let workers = settings.data.workers_or_default();
+        let known: Arc<dyn Source> = Arc::new(settings.data.heads(0, self.heads.training.min(MEAN_HEADS)));
+        let mean = mean_depth(&known, settings.model.image_size, workers)?;
+        let found = baselines(&self.test(settings), settings.model.camera(), &mean, workers)?;
+        let recipe = checksum(settings)?;
+        let measured = |(row, scores): (Row, Scores)| Measured {
+            row,
+            seed: None,
+            steps: 0,
+            hours: 0.0,
+            device: name(Device::Cpu),
+            date: today(),
+            heads: self.heads,
+            recipe: recipe.clone(),
+            in_sight: scores.clone(),
+            whole: scores,
+        };
+        Ok([(Row::ConstantDepth, found.constant_depth), (Row::MeanDepth, found.mean_depth)].map(measured))
+    }
+
+    /// The heads that nobody has learned from or validated on.
+    fn test(&self, settings: &Settings) -> Arc<dyn Source> {
+        Arc::new(settings.data.heads(self.heads.training + self.heads.validation, self.heads.test))
+    }
+}
+
+/// A device, for somebody who reads the results elsewhere.
+fn name(device: Device) -> String {
+    match device {
+        Device::Cpu => {
+            let threads = std::thread::available_parallelism().map_or(1, usize::from);
+            format!("CPU, {threads} thread{}", if threads == 1 { "" } else { "s" })
+        }
+        Device::Cuda(ordinal) => cuda::name(ordinal).unwrap_or_else(|_| device.to_string()),
+    }
+}
+
+/// The settings that a row's numbers depend on.
+fn table(settings: &Settings) -> Result<Toml, ReproduceError> {
+    let text = settings.to_toml()?;
+    let all: Toml = text.parse().map_err(|error: toml::de::Error| SettingsError::Senseless {
+        place: String::new(),
+        reason: error.message().to_owned(),
+    })?;
+    let counts = |key: &String| !OF_NO_CONSEQUENCE.contains(&key.as_str());
+    let of_section = |value: Value| match value {
+        Value::Table(section) => Value::Table(section.into_iter().filter(|(key, _)| counts(key)).collect()),
+        value => value,
+    };
+    Ok(all.into_iter().filter(|(key, _)| counts(key)).map(|(key, value)| (key, of_section(value))).collect())
+}
+
+/// A checksum over them.
+fn checksum(settings: &Settings) -> Result<String, ReproduceError> {
+    Ok(format!("{:08x}", crc32fast::hash(table(settings)?.to_string().as_bytes())))
+}
+
+/// The first setting that two tables do not have in common, and its values in both.
+fn first_difference(a: &Toml, b: &Toml) -> Option<(String, [String; 2])> {
+    let text = |value: Option<&Value>| value.map_or_else(|| "nothing".to_owned(), ToString::to_string);
+    a.keys().chain(b.keys()).find_map(|key| match (a.get(key), b.get(key)) {
+        (Some(Value::Table(a)), Some(Value::Table(b))) => first_difference(a, b),
+        (a, b) if a != b => Some((key.clone(), [text(a), text(b)])),
+        _ => None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::events::Event;
+    use crate::reproduce::Table;
+    use crate::tiny;
+
+    /// Everything small: 8 heads to learn from, 2 to validate on; steps of 4 pictures.
+    fn recipe() -> Settings {
+        let mut settings = Settings::default();
+        settings.model = tiny();
+        settings.data.synthetic_count = 10;
+        settings.data.validation = 2.0;
+        settings.data.held_out = HeldOut::Last;
+        settings.data.workers = 1;
+        let train = &mut settings.train;
+        (train.batch_size, train.steps, train.keep, train.preview_pictures) = (4, 3, 1, 0);
+        settings
+    }
+
+    fn open(folder: &tempfile::TempDir, recipe: Settings) -> Reproduction {
+        Reproduction::open(folder.path().to_owned(), recipe, 3).unwrap()
+    }
+
+    fn run(reproduction: &mut Reproduction, task: Task) -> Outcome {
+        reproduction.run(task, &mut |_: Event<'_>| (), &AtomicBool::new(false)).unwrap()
+    }
+
+    #[test]
+    fn every_row_that_needs_no_vgg_is_run_and_measured_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut reproduction = open(&folder, recipe());
+        let without_vgg = |table: Table| {
+            table.rows().iter().copied().filter(|row| *row != Row::NoPerceptualLoss).collect::<Vec<_>>()
+        };
+        for table in [Table::Comparison, Table::Ablation, Table::Perturbation] {
+            for task in Task::of(&without_vgg(table), &[0]) {
+                if !reproduction.is_done(task).unwrap() {
+                    assert_eq!(run(&mut reproduction, task), Outcome::Finished);
+                }
+                assert!(reproduction.is_done(task).unwrap());
+            }
+            let lines = reproduction.results().summaries(table);
+            assert_eq!(lines.iter().map(|line| line.row).collect::<Vec<_>>(), without_vgg(table));
+            for line in &lines {
+                let (side, mad) = (line.side.unwrap().mean, line.mad.unwrap().mean);
+                assert!((0.001..0.2).contains(&side) && (5.0..90.0).contains(&mad), "{line:?}");
+                assert_eq!(line.steps, if line.row.learns() { 3 } else { 0 });
+                assert_eq!(line.heads, HeadCounts { training: 8, validation: 2, test: 3 });
+            }
+        }
+        // Another call knows of all of it.
+        let again = open(&folder, recipe());
+        assert_eq!(again.results().results.len(), reproduction.results().results.len());
+        assert!(
+            Task::of(&without_vgg(Table::Ablation), &[0]).iter().all(|task| again.is_done(*task).unwrap())
+        );
+        assert!(!again.is_done(Task { row: Row::Ours, seed: Some(1) }).unwrap());
+        // In this recipe there is no perceptual loss, so leaving it out would change nothing but the name.
+        let task = Task { row: Row::NoPerceptualLoss, seed: Some(0) };
+        let refusal = reproduction.run(task, &mut |_: Event<'_>| (), &AtomicBool::new(false)).unwrap_err();
+        assert!(refusal.to_string().starts_with("the row no-perceptual-loss changes nothing"), "{refusal}");
+        // The perturbed rows have learned from perturbed pictures.
+        let settings = folder.path().join("perturbed/seed-0/settings.toml");
+        assert!(fs::read_to_string(settings).unwrap().contains("perturbed = true"));
+    }
+
+    #[test]
+    fn a_row_that_was_interrupted_ends_as_if_it_had_not_been() {
+        let task = Task { row: Row::NoConfidence, seed: Some(1) };
+        let [whole, parts] = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        let mut straight = open(&whole, recipe());
+        run(&mut straight, task);
+        let (stop, mut stopped) = (AtomicBool::new(false), open(&parts, recipe()));
+        let mut after_one = |event: Event<'_>| {
+            if let Event::Stepped(_) = event {
+                stop.store(true, std::sync::atomic::Ordering::Relaxed);
+            }
+        };
+        assert_eq!(stopped.run(task, &mut after_one, &stop).unwrap(), Outcome::Interrupted);
+        assert!(!stopped.is_done(task).unwrap() && stopped.results().results.is_empty());
+        drop(stopped);
+        let mut again = open(&parts, recipe());
+        run(&mut again, task);
+        let [one, other] = [&straight, &again].map(|of| &of.results().results[0]);
+        assert_eq!((&one.in_sight, &one.whole, one.seed), (&other.in_sight, &other.whole, Some(1)));
+    }
+
+    #[test]
+    fn a_row_goes_on_to_more_steps_but_not_with_another_recipe_or_to_fewer() {
+        let folder = tempfile::tempdir().unwrap();
+        let task = Task { row: Row::Supervised, seed: Some(0) };
+        run(&mut open(&folder, recipe()), task);
+        let more = |change: &dyn Fn(&mut Settings)| {
+            let mut settings = recipe();
+            settings.train.steps = 4;
+            change(&mut settings);
+            open(&folder, settings)
+        };
+        let mut longer = more(&|settings| settings.train.keep = 2);
+        assert!(!longer.is_done(task).unwrap());
+        run(&mut longer, task);
+        assert_eq!(longer.results().results.len(), 1);
+        assert_eq!(longer.results().results[0].steps, 4);
+        let refusal = |mut reproduction: Reproduction| {
+            let outcome = reproduction.run(task, &mut |_: Event<'_>| (), &AtomicBool::new(false));
+            outcome.unwrap_err().to_string()
+        };
+        let message = refusal(more(&|settings| settings.train.learning_rate = 1e-3));
+        assert!(message.contains("was begun with the learning-rate 0.0001 and now it is 0.001"), "{message}");
+        let message = refusal(open(&folder, recipe()));
+        assert!(message.contains("has taken 4 steps and 3 are asked for"), "{message}");
+    }
+
+    #[test]
+    fn a_recipe_that_cannot_be_every_rows_is_refused() {
+        let refusal = |change: &dyn Fn(&mut Settings)| {
+            let mut settings = recipe();
+            change(&mut settings);
+            let outcome = Reproduction::open(PathBuf::from("nowhere"), settings, 3);
+            outcome.err().map(|error| error.to_string()).unwrap_or_default()
+        };
+        assert_eq!(refusal(&|_| ()), "");
+        assert!(
+            refusal(&|settings| settings.data.held_out = HeldOut::ByName).contains("held-out must be last")
+        );
+        assert!(refusal(&|settings| settings.train.minutes = 1.0).contains("minutes must be 0"));
+        assert!(refusal(&|settings| settings.data.source = vec!["a".into()]).contains("must be synthetic"));
+        let nothing = refusal(&|settings| (settings.train.steps, settings.train.epochs) = (0, 0));
+        assert!(nothing.contains("one of them must say when to stop"), "{nothing}");
+        assert!(refusal(&|settings| settings.data.validation = 10.0).contains("leaves no heads"));
+    }
+
+    #[test]
+    fn seeds_come_one_after_the_other() {
+        let tasks = Task::of(Table::Comparison.rows(), &[3, 5]);
+        let named: Vec<_> = tasks.iter().map(|task| (task.row, task.seed)).collect();
+        let expected = [
+            (Row::ConstantDepth, None),
+            (Row::MeanDepth, None),
+            (Row::Ours, Some(3)),
+            (Row::Supervised, Some(3)),
+            (Row::Ours, Some(5)),
+            (Row::Supervised, Some(5)),
+        ];
+        assert_eq!(named, expected);
+    }
+}
