@@ -36,6 +36,7 @@ const TABLES: &str = "results.md";
     verbatim_doc_comment,
     // Sources and seeds are the tables' own.
     mut_arg("source", |source| source.hide(true).conflicts_with("table")),
+    mut_arg("perceptual_features", |features| features.hide(true).conflicts_with("table")),
     mut_arg("seed", |seed| seed.hide(true).conflicts_with("table")),
     mut_arg("perturbed", |perturbed| perturbed.hide(true).conflicts_with("table")),
     mut_arg("supervision", |supervision| supervision.hide(true).conflicts_with("table"))
@@ -53,6 +54,9 @@ pub struct Options {
     /// Heads of the test: those that follow the ones of the recipe
     #[arg(long, value_name = "N", default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(1..=MOST))]
     test_heads: u64,
+    /// Steps that self-supervised features take to learn
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=MOST))]
+    feature_steps: u64,
     /// Folder of the runs and the results
     #[arg(short, long, value_name = "FOLDER", default_value = "tables")]
     out: PathBuf,
@@ -65,7 +69,7 @@ pub struct Options {
 
 /// Runs the command; `matches` are those of this subcommand.
 pub fn run(options: &Options, matches: &ArgMatches, console: &Console) -> anyhow::Result<()> {
-    let Options { table, row, seeds, test_heads, out, config, settings } = options;
+    let Options { table, row, seeds, test_heads, feature_steps, out, config, settings } = options;
     let rows: Vec<Row> =
         table.rows().iter().copied().filter(|of| row.is_empty() || row.contains(of)).collect();
     let strangers: Vec<String> = row.iter().filter(|of| !rows.contains(of)).map(|of| of.name()).collect();
@@ -82,7 +86,7 @@ pub fn run(options: &Options, matches: &ArgMatches, console: &Console) -> anyhow
         Some(file) => Settings::layered(Some(file), line)?,
         None => Settings::from_toml(Path::new(RECIPE.0), RECIPE.1, line)?,
     };
-    let mut reproduction = Reproduction::open(out.clone(), recipe, *test_heads)?;
+    let mut reproduction = Reproduction::open(out.clone(), recipe, *test_heads, *feature_steps)?;
     let heads = reproduction.heads();
     console.note(format_args!(
         "{} heads to learn from, {} to validate on, {} to measure on; {} of each row",

@@ -20,8 +20,7 @@ pub fn plain(table: Table, results: &Results) -> String {
         "paper"
     );
     for line in &lines {
-        let _ = writeln!(
-            text,
+        let columns = format!(
             "{:<24} {:>14} {:>13} {:>5} {:>7}  {:>11}",
             line.row.title(),
             spread(line.side, 100.0, 3),
@@ -30,6 +29,7 @@ pub fn plain(table: Table, results: &Results) -> String {
             if line.steps > 0 { line.steps.to_string() } else { "-".into() },
             paper(line)
         );
+        let _ = writeln!(text, "{}", columns.trim_end());
     }
     let _ = writeln!(
         text,

@@ -104,9 +104,17 @@ impl<'a> Display<'a> {
 
     pub fn show(&mut self, event: &Event<'_>) {
         match event {
+            Event::Features { step, steps, loss } => {
+                let bar = self.bar.get_or_insert_with(|| {
+                    self.console.note("learning features for the perceptual loss, without labels");
+                    self.console.progress(*steps, "steps")
+                });
+                bar.set(*step, format_args!("mean error {loss:.3}"));
+            }
             Event::Began(run) => {
                 self.console.note(format_args!("learning from {}; {} held out", run.source, run.held_out));
                 self.by_clock = run.steps.is_none();
+                self.bar = None;
                 if let Some(steps) = run.steps {
                     let mut bar = self.console.progress(steps, "steps");
                     bar.set(run.step, "");

@@ -1,7 +1,7 @@
 //! The loss of Wu et al. 2020 (equations 3 to 7) and its gradients.
 
 use relievo_tensor::ops::{
-    dot, double_batch, perceptual_loss, photometric_loss, reshape, smoothness, weighted_sum,
+    absolute_error, dot, perceptual_loss, photometric_loss, reshape, smoothness, weighted_sum,
 };
 use relievo_tensor::{Device, Error, Gradients, Tape, Tensor};
 use serde::{Deserialize, Serialize};
@@ -232,11 +232,10 @@ impl Model {
         let settings = self.settings();
         let range = settings.max_depth - settings.min_depth;
         let smoothness = smoothness(&p.smooth_depth, range)?;
-        // The photometric loss of one channel without confidence is what is wanted; its halves are alike.
         let [batch, height, width] = p.depth.axes("depth loss")?;
-        let target = reshape(&truth.depth, [batch, height, width, 1])?;
-        let both = reshape(&double_batch(&p.depth, false)?, [2 * batch, height, width, 1])?;
-        let depth = dot(&photometric_loss(&both, &target, &truth.mask, None)?, &[1.0 / range, 0.0])?;
+        let as_picture = |map: &Tensor| reshape(map, [batch, height, width, 1]);
+        let error = absolute_error(&as_picture(&p.depth)?, &as_picture(&truth.depth)?, &truth.mask)?;
+        let depth = weighted_sum(&[(1.0 / range, &error)])?;
         let total = weighted_sum(&[(1.0, &depth), (settings.smoothness_weight, &smoothness)])?;
         let photometric = Tensor::full_on(self.device(), [2], 0.0)?;
         Ok(LossTerms { total, photometric, perceptual: None, smoothness, depth: Some(depth) })

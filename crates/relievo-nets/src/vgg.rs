@@ -11,7 +11,10 @@ pub(crate) use cuda::KERNELS;
 
 use half::f16;
 use relievo_tensor::ops::{Activation, ConvParams, cast, conv2d, max_pool};
-use relievo_tensor::{Backward, Context, DataType, Device, Error, Operation, Result, Tensor, apply_one};
+use relievo_tensor::{
+    Backward, Context, DataType, Device, Error, Operation, Random, Result, Tensor, apply_one,
+};
+use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 
 static WEIGHTS: &[u8] = include_bytes!("../../../assets/vgg/vgg16-conv1_1-conv3_3-f16.safetensors");
@@ -45,7 +48,7 @@ pub enum VggError {
     Damaged(String),
 }
 
-/// The feature network. Its weights are fixed: no gradient reaches them.
+/// The feature network. Where it is the embedded one its weights are fixed: no gradient reaches them.
 pub struct Vgg {
     /// Weight `[out,3,3,in]` and bias `[out]` of each convolution in order.
     convolutions: Vec<(Tensor, Tensor)>,
@@ -99,6 +102,89 @@ impl Vgg {
             convolutions.push((last, bias));
         }
         Ok(Self { convolutions })
+    }
+
+    /// A network of the same layers that has learned nothing: weights uniform so that the size of what goes through stays
+    /// (He et al. 2015) from pictures of one unit on, biases of zero.
+    pub fn untrained(seed: u64) -> Self {
+        const CHANNELS: [usize; 8] = [3, 64, 64, 128, 128, 256, 256, 256];
+        let convolution = |(name, channels): (&str, &[usize])| {
+            let [inputs, outputs] = [channels[0], channels[1]];
+            let random = Random::named(seed, name);
+            // The first layer sees numbers of up to 127 or so where others see numbers about one.
+            let unit = if inputs == 3 { 127.5 } else { 1.0 };
+            let bound = (6.0 / (9 * inputs) as f32).sqrt() / unit;
+            let mut weight = Tensor::scratch([outputs, 3, 3, inputs]);
+            for (index, element) in weight.data_mut().iter_mut().enumerate() {
+                *element = (2.0 * random.uniform(index as u64) - 1.0) * bound;
+            }
+            (weight, Tensor::zeros([outputs]))
+        };
+        let convolutions = LAYERS.into_iter().flatten().zip(CHANNELS.windows(2)).map(convolution).collect();
+        Self { convolutions }
+    }
+
+    /// Weights `[out,3,3,in]` and biases `[out]` in turns, layer by layer.
+    pub fn parameters(&self) -> Vec<Tensor> {
+        self.convolutions.iter().flat_map(|(weight, bias)| [weight.clone(), bias.clone()]).collect()
+    }
+
+    /// The network of other parameters, in the order of [`Vgg::parameters`]: variables of a tape, say, so that gradients
+    /// reach them.
+    ///
+    /// # Errors
+    /// If there are too few or too many.
+    pub fn of_parameters(parameters: &[Tensor]) -> Result<Self> {
+        let (pairs, rest) = parameters.as_chunks::<2>();
+        if pairs.len() != LAYERS.iter().flatten().count() || !rest.is_empty() {
+            return Err(Error::shape("vgg", format!("{} parameters", parameters.len())));
+        }
+        Ok(Self { convolutions: pairs.iter().map(|[weight, bias]| (weight.clone(), bias.clone())).collect() })
+    }
+
+    /// The same with features `factor` times as large, above 0: a ReLU passes a positive factor through.
+    ///
+    /// # Errors
+    /// If the parameters are on a GPU that fails.
+    pub fn scaled(&self, factor: f32) -> Result<Self> {
+        let mut convolutions = self.convolutions.clone();
+        if let Some((weight, bias)) = convolutions.last_mut() {
+            for tensor in [weight, bias] {
+                *tensor = tensor.to_device(Device::Cpu)?;
+                tensor.data_mut().iter_mut().for_each(|element| *element *= factor);
+            }
+        }
+        Ok(Self { convolutions })
+    }
+
+    /// A file that [`Vgg::from_safetensors`] reads, with notes (names and texts) in its metadata.
+    ///
+    /// # Errors
+    /// If the parameters are on a GPU that fails.
+    pub fn to_safetensors(&self, notes: impl IntoIterator<Item = (String, String)>) -> Result<Vec<u8>> {
+        let mut tensors: Vec<(String, Vec<usize>, Vec<u8>)> = Vec::new();
+        for (name, (weight, bias)) in LAYERS.into_iter().flatten().zip(&self.convolutions) {
+            let scale = if name == "conv3_3" { FEATURE_SCALE } else { 1.0 };
+            let (weight, bias) = (weight.to_device(Device::Cpu)?, bias.to_device(Device::Cpu)?);
+            let [outputs, _, _, inputs] = weight.axes("vgg")?;
+            let from = weight.data();
+            let places = (0..outputs * inputs * 9).map(|at| {
+                let (o, i, tap) = (at / (9 * inputs), at / 9 % inputs, at % 9);
+                (o * 9 + tap) * inputs + i
+            });
+            let bytes = |numbers: &mut dyn Iterator<Item = f32>| {
+                numbers.flat_map(|number| (number * scale).to_le_bytes()).collect()
+            };
+            let weights = bytes(&mut places.map(|place| from[place]));
+            tensors.push((format!("{name}.weight"), vec![outputs, inputs, 3, 3], weights));
+            tensors.push((format!("{name}.bias"), vec![outputs], bytes(&mut bias.data().iter().copied())));
+        }
+        let views = tensors.iter().map(|(name, shape, bytes)| {
+            let view = TensorView::new(Dtype::F32, shape.clone(), bytes);
+            (name.as_str(), view.expect("as many bytes as the shape has numbers"))
+        });
+        let notes: std::collections::HashMap<String, String> = notes.into_iter().collect();
+        Ok(safetensors::serialize(views, Some(notes)).expect("tensors have distinct names and whole bytes"))
     }
 
     /// The same on a device; on a GPU, weights and features are stored as `data_type`. Biases stay f32.
@@ -191,5 +277,42 @@ impl Operation for CaffeInput {
 
     fn backward_cuda(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
         Ok(vec![Some(cuda::backward(backward.gradient())?)])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_survives_its_file_and_is_scaled_as_a_whole() {
+        let vgg = Vgg::untrained(3).scaled(2.5).unwrap();
+        let bytes = vgg.to_safetensors([("note".to_owned(), "text".to_owned())]).unwrap();
+        let again = Vgg::from_safetensors(&bytes).unwrap();
+        let pictures = relievo_tensor::differences::random_tensor(1, [1, 16, 16, 3]);
+        let of = |vgg: &Vgg| vgg.features(&pictures).unwrap();
+        let [one, other, plain] = [of(&vgg), of(&again), of(&Vgg::untrained(3))];
+        assert_eq!(one.shape(), [1, 4, 4, 256].into());
+        // Rounding of the last layer's weights, which are stored multiplied by a number that is no power of two.
+        for ((a, b), c) in one.data().iter().zip(other.data()).zip(plain.data()) {
+            let near = |x: f32| (a - x).abs() < 1e-5 * (1.0 + a.abs());
+            assert!(near(*b) && near(2.5 * c), "{a}, {b}, {c}");
+        }
+        // What goes through keeps its size within an order of magnitude.
+        let square = plain.data().iter().map(|x| x * x).sum::<f32>() / plain.elements() as f32;
+        assert!((0.01..10.0).contains(&square), "{square}");
+        let metadata = SafeTensors::read_metadata(&bytes).unwrap().1;
+        assert_eq!(metadata.metadata().as_ref().unwrap()["note"], "text");
+    }
+
+    #[test]
+    fn gradients_reach_weights_that_are_on_a_tape() {
+        let tape = relievo_tensor::Tape::new();
+        let watched: Vec<Tensor> = Vgg::untrained(1).parameters().iter().map(|p| tape.watch(p)).collect();
+        let pictures = relievo_tensor::differences::random_tensor(1, [1, 8, 8, 3]);
+        let features = Vgg::of_parameters(&watched).unwrap().features(&pictures).unwrap();
+        let gradients = tape.backward_from(&[(&features, Tensor::full(features.shape(), 1.0))]).unwrap();
+        assert!(watched.iter().all(|p| gradients.get(p).unwrap().data().iter().any(|g| *g != 0.0)));
+        assert!(Vgg::of_parameters(&watched[1..]).is_err());
     }
 }

@@ -22,6 +22,15 @@ impl<F: FnMut(Event<'_>) + Send> Observer for F {
 /// Something that happened in a run.
 #[derive(Debug)]
 pub enum Event<'a> {
+    /// A step of learning perceptual features was taken, before the run that needs them.
+    Features {
+        /// Steps taken.
+        step: u64,
+        /// Steps to take.
+        steps: u64,
+        /// Mean absolute error of the picture put right, in [-1,1].
+        loss: f32,
+    },
     /// Training begins or goes on.
     Began(Beginning<'a>),
     /// An optimiser step was taken.

@@ -9,6 +9,7 @@ pub mod checkpoint;
 mod curves;
 mod evaluation;
 mod events;
+mod features;
 mod folder;
 mod log;
 pub mod metrics;
@@ -24,6 +25,7 @@ pub use evaluation::{
     mean_depth,
 };
 pub use events::{Beginning, Event, Observer, StepReport, ValidationReport};
+pub use features::FeatureError;
 pub use folder::{FolderError, RunFolder};
 pub use preview::sheet as preview_sheet;
 pub use settings::{DataSettings, HeldOut, SYNTHETIC, Settings, SettingsError, TrainSettings};

@@ -143,6 +143,10 @@ pub struct TrainSettings {
     /// Epochs at the beginning in which the mirrored reconstruction has weight 1; by preset: cat 10, others 0
     #[arg(long, default_value_t = 0)]
     pub full_flip_epochs: u64,
+    /// Weights of the features that the perceptual loss compares, in VGG16's layers; without it VGG16's own
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub perceptual_features: Option<PathBuf>,
     /// Log every so many steps; 0 logs every step on a CPU and every 20th on a GPU, which works ahead in between
     #[arg(long, default_value_t = 0)]
     pub log_steps: u64,
@@ -205,6 +209,7 @@ impl Default for TrainSettings {
             weight_decay: 5e-4,
             clip_norm: 0.0,
             full_flip_epochs: 0,
+            perceptual_features: None,
             log_steps: 0,
             checkpoint_minutes: 10.0,
             checkpoint_steps: 0,

@@ -5,7 +5,7 @@
 //! checkpoint is the run that never stopped, bit for bit.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use relievo_data::{Batch, LoadError, Loader, LoaderOptions, Position, Source, Split, SplitError, Training};
 use relievo_export::{WriteError, write_atomic};
 use relievo_model::{Losses, Model, ModelError, Supervision};
+use relievo_nets::{Vgg, VggError};
 use relievo_tensor::ops::squared_norm;
 use relievo_tensor::{Device, Tensor};
 
@@ -62,6 +63,14 @@ pub enum TrainError {
         path: PathBuf,
         /// What the system says.
         source: io::Error,
+    },
+    /// Perceptual features that cannot be used.
+    #[error("cannot use the features in {}: {reason}", .path.display())]
+    Features {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
     },
     /// None of the run's checkpoints can be read.
     #[error("no checkpoint in {} can be read, so the run cannot go on: {}", .folder.display(), .reasons.join("; "))]
@@ -231,6 +240,12 @@ impl Trainer {
             saved.unwrap_or(Progress { pictures: found.0, names_checksum: found.1, ..Progress::default() });
         if (progress.pictures, progress.names_checksum) != found {
             return Err(TrainError::OtherPictures { then: progress.pictures, now: found.0 });
+        }
+        if let Some(path) = settings.train.perceptual_features.as_deref()
+            && settings.model.perceptual_weight > 0.0
+            && settings.model.supervision == Supervision::None
+        {
+            model.set_vgg(read_features(path)?);
         }
         let device = settings.compute.place(&mut model)?;
         moments.to_device(device).map_err(ModelError::from)?;
@@ -734,6 +749,13 @@ impl<'a> Session<'a> {
         self.observer.observe(Event::Saved(&path));
         Ok(())
     }
+}
+
+/// The features of a file.
+fn read_features(path: &Path) -> Result<Vgg, TrainError> {
+    let unusable = |reason: String| TrainError::Features { path: path.to_owned(), reason };
+    let bytes = std::fs::read(path).map_err(|error| unusable(error.to_string()))?;
+    Vgg::from_safetensors(&bytes).map_err(|VggError::Damaged(reason)| unusable(reason))
 }
 
 /// A checksum over the names of the pictures, in their order.

@@ -6,6 +6,7 @@
 //! ```text
 //! ours/seed-0/        a run, as `relievo train` makes it
 //! supervised/seed-0/
+//! features.safetensors   self-supervised features, for the row that compares those
 //! results.json        what was measured, row by row and seed by seed
 //! ```
 //!
@@ -50,6 +51,7 @@ impl Table {
                 Row::NoDepthFlip,
                 Row::ShadingMap,
                 Row::NoPerceptualLoss,
+                Row::SelfSupervisedFeatures,
                 Row::NoConfidence,
             ],
             Self::Perturbation => &[Row::NoConfidence, Row::Ours, Row::PerturbedNoConfidence, Row::Perturbed],
@@ -86,6 +88,8 @@ pub enum Row {
     ShadingMap,
     /// Without the perceptual loss
     NoPerceptualLoss,
+    /// The perceptual loss compares features that were learned without labels, from the same heads
+    SelfSupervisedFeatures,
     /// Without confidence
     NoConfidence,
     /// A patch of colour before one side of each picture
@@ -120,6 +124,7 @@ impl Row {
             Self::NoDepthFlip => "no depth flip",
             Self::ShadingMap => "shading map, no light",
             Self::NoPerceptualLoss => "no perceptual loss",
+            Self::SelfSupervisedFeatures => "self-supervised features",
             Self::NoConfidence => "no confidence",
             Self::Perturbed => "perturbed",
             Self::PerturbedNoConfidence => "perturbed, no confidence",
@@ -131,11 +136,12 @@ impl Row {
         !matches!(self, Self::ConstantDepth | Self::MeanDepth)
     }
 
-    /// Changes the point of the recipe that makes the row.
+    /// Changes the point of the recipe that makes the row. Self-supervised features are a file that [`Reproduction`] makes
+    /// and names.
     pub fn change(self, settings: &mut Settings) {
         let Settings { model, data, .. } = settings;
         match self {
-            Self::Ours | Self::ConstantDepth | Self::MeanDepth => {}
+            Self::Ours | Self::ConstantDepth | Self::MeanDepth | Self::SelfSupervisedFeatures => {}
             Self::Supervised => {
                 model.supervision = Supervision::Depth;
                 // The upper bound is the L1 loss alone; smoothness is a prior for those who have no truth.
@@ -173,7 +179,7 @@ mod tests {
         let recipe = Settings::default();
         let changed: Vec<Settings> = Row::value_variants()
             .iter()
-            .filter(|row| row.learns() && **row != Row::Ours)
+            .filter(|row| row.learns() && ![Row::Ours, Row::SelfSupervisedFeatures].contains(row))
             .map(|row| {
                 let mut settings = recipe.clone();
                 row.change(&mut settings);

@@ -6,16 +6,18 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use relievo_data::{OpenError, Source};
-use relievo_export::WriteError;
+use relievo_data::{OpenError, Source, Split};
+use relievo_export::{WriteError, write_atomic};
 use relievo_model::{Model, ModelError, WeightsError};
 use relievo_tensor::{Device, cuda};
+use safetensors::SafeTensors;
 use toml::{Table as Toml, Value};
 
 use super::Row;
 use super::results::{HeadCounts, Measured, Results, today};
 use crate::evaluation::{EvaluationError, EvaluationOptions, Scores, baselines, evaluate, mean_depth};
-use crate::events::Observer;
+use crate::events::{Event, Observer};
+use crate::features::{self, FeatureError, FeatureSettings};
 use crate::folder::{FolderError, RunFolder};
 use crate::settings::{HeldOut, Settings, SettingsError};
 use crate::trainer::{Outcome, TrainError, Trainer};
@@ -23,12 +25,21 @@ use crate::trainer::{Outcome, TrainError, Trainer};
 /// Heads whose mean depth is the second baseline, at most: more would change nothing that is printed.
 const MEAN_HEADS: u64 = 20_000;
 
+/// The step of Adam that features are learned with.
+const FEATURE_LEARNING_RATE: f64 = 3e-4;
+
 /// The file of the results.
 const RESULTS: &str = "results.json";
 
+/// The file of self-supervised features, and the key of its metadata that says what they were learned with.
+const FEATURES: &str = "features.safetensors";
+const FEATURES_KEY: &str = "relievo.features";
+
 /// Settings that a row's numbers do not depend on, or that may grow within a run: steps.
-const OF_NO_CONSEQUENCE: [&str; 14] = [
+const OF_NO_CONSEQUENCE: [&str; 15] = [
     "compute",
+    // Where they are; what they are is in the checksum.
+    "perceptual-features",
     "workers",
     "cache",
     "seed",
@@ -91,6 +102,12 @@ pub enum ReproduceError {
         /// Steps asked for.
         asked: u64,
     },
+    /// Self-supervised features that were learned otherwise.
+    #[error("the features in {} were learned with other settings; give another folder with --out", .0.display())]
+    OtherFeatures(PathBuf),
+    /// Self-supervised features cannot be learned.
+    #[error(transparent)]
+    Features(#[from] FeatureError),
     /// The heads.
     #[error(transparent)]
     Open(#[from] OpenError),
@@ -152,6 +169,7 @@ pub struct Reproduction {
     folder: PathBuf,
     recipe: Settings,
     heads: HeadCounts,
+    feature_steps: u64,
     results: Results,
     /// What is learned from and validated on, plain and perturbed: rows share what has been made of it.
     sources: HashMap<bool, Arc<dyn Source>>,
@@ -159,12 +177,17 @@ pub struct Reproduction {
 
 impl Reproduction {
     /// Opens a folder, which need not exist, to run rows of `recipe` and to measure them on the `test` heads that follow
-    /// those of the recipe.
+    /// those of the recipe. Self-supervised features take `feature_steps` steps to learn, before the row that needs them.
     ///
     /// # Errors
     /// If the recipe makes no sense, is not about synthetic heads of which the last are held out, or does not say how many
     /// steps to take; or if there are results that cannot be read.
-    pub fn open(folder: PathBuf, recipe: Settings, test: u64) -> Result<Self, ReproduceError> {
+    pub fn open(
+        folder: PathBuf,
+        recipe: Settings,
+        test: u64,
+        feature_steps: u64,
+    ) -> Result<Self, ReproduceError> {
         recipe.check()?;
         let (data, train) = (&recipe.data, &recipe.train);
         let rule = |holds: bool, message: &str| {
@@ -177,11 +200,14 @@ impl Reproduction {
             "held-out must be last, so that heads are split by their numbers",
         )?;
         rule(train.minutes == 0.0, "minutes must be 0: every row takes the same number of steps")?;
+        let features = &train.perceptual_features;
+        rule(features.is_none(), "perceptual-features must be left out: one row has features of its own")?;
         let held_out = data.validation as u64;
         rule(held_out < data.synthetic_count, "validation leaves no heads to learn from")?;
         let heads = HeadCounts { training: data.synthetic_count - held_out, validation: held_out, test };
+        let folder = std::path::absolute(&folder).unwrap_or(folder);
         let results = Results::read(&folder.join(RESULTS))?;
-        let reproduction = Self { folder, recipe, heads, results, sources: HashMap::new() };
+        let reproduction = Self { folder, recipe, heads, feature_steps, results, sources: HashMap::new() };
         rule(reproduction.steps() > 0, "it takes no steps: say how many with --steps")?;
         Ok(reproduction)
     }
@@ -210,7 +236,7 @@ impl Reproduction {
     /// # Errors
     /// If a number of the settings is beyond what TOML can say.
     pub fn is_done(&self, task: Task) -> Result<bool, ReproduceError> {
-        let recipe = checksum(&self.settings(task))?;
+        let recipe = self.checksum(task)?;
         let steps = if task.seed.is_some() { self.steps() } else { 0 };
         Ok(self.results.results.iter().any(|of| {
             (of.row, of.seed, of.steps, of.heads, &of.recipe)
@@ -230,14 +256,16 @@ impl Reproduction {
         stop: &AtomicBool,
     ) -> Result<Outcome, ReproduceError> {
         let settings = self.settings(task);
-        if task.seed.is_some()
-            && task.row != Row::Ours
-            && settings == self.settings(Task { row: Row::Ours, ..task })
-        {
+        let is_ours = settings == self.settings(Task { row: Row::Ours, ..task })
+            || task.row == Row::SelfSupervisedFeatures && settings.model.perceptual_weight == 0.0;
+        if task.seed.is_some() && task.row != Row::Ours && is_ours {
             return Err(ReproduceError::Nothing { row: task.row.name() });
         }
+        if task.row == Row::SelfSupervisedFeatures && !self.learn_features(&settings, observer, stop)? {
+            return Ok(Outcome::Interrupted);
+        }
         let measured = match task.seed {
-            None => self.measure_baselines(&settings)?.into(),
+            None => self.measure_baselines(task, &settings)?.into(),
             Some(seed) => {
                 let folder = self.folder.join(task.row.name()).join(format!("seed-{seed}"));
                 let mut trainer = self.trainer(&settings, folder.clone())?;
@@ -266,19 +294,80 @@ impl Reproduction {
         if let Some(seed) = task.seed {
             settings.train.seed = seed;
         }
+        if task.row == Row::SelfSupervisedFeatures {
+            settings.train.perceptual_features = Some(self.folder.join(FEATURES));
+        }
         settings
+    }
+
+    /// A checksum over all that a task's numbers depend on, but for the number of steps and the split.
+    fn checksum(&self, task: Task) -> Result<String, ReproduceError> {
+        let mut text = table(&self.settings(task))?.to_string();
+        if task.row == Row::SelfSupervisedFeatures {
+            text = format!("{text}{}", self.feature_settings());
+        }
+        Ok(format!("{:08x}", crc32fast::hash(text.as_bytes())))
+    }
+
+    /// What features are learned with, in words: another text is another file.
+    fn feature_settings(&self) -> String {
+        let HeadCounts { training, .. } = self.heads;
+        let (seed, size) = (self.recipe.data.synthetic_seed, self.recipe.model.image_size);
+        let (steps, batch) = (self.feature_steps, self.recipe.train.batch_size);
+        format!("{steps} steps of {batch} of {training} heads of seed {seed}, {size} pixels")
+    }
+
+    /// Learns the features of [`Row::SelfSupervisedFeatures`] unless they are there; false if it is told to stop.
+    fn learn_features(
+        &mut self,
+        settings: &Settings,
+        observer: &mut dyn Observer,
+        stop: &AtomicBool,
+    ) -> Result<bool, ReproduceError> {
+        let (path, note) = (self.folder.join(FEATURES), self.feature_settings());
+        match fs::read(&path) {
+            Ok(bytes) => {
+                let metadata = SafeTensors::read_metadata(&bytes).ok();
+                let notes = metadata.as_ref().and_then(|(_, metadata)| metadata.metadata().as_ref());
+                let is_same = notes.and_then(|notes| notes.get(FEATURES_KEY)) == Some(&note);
+                return if is_same { Ok(true) } else { Err(ReproduceError::OtherFeatures(path)) };
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(source) => return Err(ReproduceError::Unreadable { path, source }),
+        }
+        let Split { train, .. } =
+            Split::new(self.source(settings)?, settings.data.holdout()).map_err(TrainError::from)?;
+        let of_features = FeatureSettings {
+            steps: self.feature_steps,
+            batch_size: settings.train.batch_size,
+            learning_rate: FEATURE_LEARNING_RATE,
+            seed: 0,
+            workers: settings.data.workers_or_default(),
+        };
+        let (device, pictures) = (settings.compute.device().map_err(ModelError::from)?, Arc::new(train));
+        let (pictures, steps): (Arc<dyn Source>, u64) = (pictures, self.feature_steps);
+        let mut told = |step, loss| observer.observe(Event::Features { step, steps, loss });
+        let learned =
+            features::learn(&pictures, settings.model.image_size, &of_features, device, &mut told, stop)?;
+        let Some(learned) = learned else { return Ok(false) };
+        let bytes = learned.to_safetensors([(FEATURES_KEY.to_owned(), note)]).map_err(ModelError::from)?;
+        write_atomic(path, |file| file.write_all(&bytes))?;
+        Ok(true)
+    }
+
+    /// What is learned from and validated on.
+    fn source(&mut self, settings: &Settings) -> Result<Arc<dyn Source>, ReproduceError> {
+        if let Some(source) = self.sources.get(&settings.data.perturbed) {
+            return Ok(Arc::clone(source));
+        }
+        let source = settings.data.open(settings.model.image_size)?;
+        self.sources.insert(settings.data.perturbed, Arc::clone(&source));
+        Ok(source)
     }
 
     /// A run begun, or gone on with.
     fn trainer(&mut self, settings: &Settings, folder: PathBuf) -> Result<Trainer, ReproduceError> {
-        let source = match self.sources.get(&settings.data.perturbed) {
-            Some(source) => Arc::clone(source),
-            None => {
-                let source = settings.data.open(settings.model.image_size)?;
-                self.sources.insert(settings.data.perturbed, Arc::clone(&source));
-                source
-            }
-        };
+        let source = self.source(settings)?;
         match RunFolder::open(&folder) {
             Err(FolderError::NoRun(_)) => {
                 Ok(Trainer::begin(settings.clone(), source, RunFolder::create(folder, false)?)?)
@@ -325,19 +414,19 @@ impl Reproduction {
             device: name(device),
             date: today(),
             heads: self.heads,
-            recipe: checksum(settings)?,
+            recipe: self.checksum(task)?,
             in_sight,
             whole,
         })
     }
 
     /// Measures the baselines on the test, both at once: what takes time is making the heads.
-    fn measure_baselines(&self, settings: &Settings) -> Result<[Measured; 2], ReproduceError> {
+    fn measure_baselines(&self, task: Task, settings: &Settings) -> Result<[Measured; 2], ReproduceError> {
         let workers = settings.data.workers_or_default();
         let known: Arc<dyn Source> = Arc::new(settings.data.heads(0, self.heads.training.min(MEAN_HEADS)));
         let mean = mean_depth(&known, settings.model.image_size, workers)?;
         let found = baselines(&self.test(settings), settings.model.camera(), &mean, workers)?;
-        let recipe = checksum(settings)?;
+        let recipe = self.checksum(task)?;
         let measured = |(row, scores): (Row, Scores)| Measured {
             row,
             seed: None,
@@ -385,11 +474,6 @@ fn table(settings: &Settings) -> Result<Toml, ReproduceError> {
     Ok(all.into_iter().filter(|(key, _)| counts(key)).map(|(key, value)| (key, of_section(value))).collect())
 }
 
-/// A checksum over them.
-fn checksum(settings: &Settings) -> Result<String, ReproduceError> {
-    Ok(format!("{:08x}", crc32fast::hash(table(settings)?.to_string().as_bytes())))
-}
-
 /// The first setting that two tables do not have in common, and its values in both.
 fn first_difference(a: &Toml, b: &Toml) -> Option<(String, [String; 2])> {
     let text = |value: Option<&Value>| value.map_or_else(|| "nothing".to_owned(), ToString::to_string);
@@ -403,7 +487,6 @@ fn first_difference(a: &Toml, b: &Toml) -> Option<(String, [String; 2])> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::events::Event;
     use crate::reproduce::Table;
     use crate::tiny;
 
@@ -421,7 +504,7 @@ mod tests {
     }
 
     fn open(folder: &tempfile::TempDir, recipe: Settings) -> Reproduction {
-        Reproduction::open(folder.path().to_owned(), recipe, 3).unwrap()
+        Reproduction::open(folder.path().to_owned(), recipe, 3, 2).unwrap()
     }
 
     fn run(reproduction: &mut Reproduction, task: Task) -> Outcome {
@@ -433,7 +516,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut reproduction = open(&folder, recipe());
         let without_vgg = |table: Table| {
-            table.rows().iter().copied().filter(|row| *row != Row::NoPerceptualLoss).collect::<Vec<_>>()
+            let of_vgg = [Row::NoPerceptualLoss, Row::SelfSupervisedFeatures];
+            table.rows().iter().copied().filter(|row| !of_vgg.contains(row)).collect::<Vec<_>>()
         };
         for table in [Table::Comparison, Table::Ablation, Table::Perturbation] {
             for task in Task::of(&without_vgg(table), &[0]) {
@@ -459,12 +543,51 @@ mod tests {
         );
         assert!(!again.is_done(Task { row: Row::Ours, seed: Some(1) }).unwrap());
         // In this recipe there is no perceptual loss, so leaving it out would change nothing but the name.
-        let task = Task { row: Row::NoPerceptualLoss, seed: Some(0) };
-        let refusal = reproduction.run(task, &mut |_: Event<'_>| (), &AtomicBool::new(false)).unwrap_err();
-        assert!(refusal.to_string().starts_with("the row no-perceptual-loss changes nothing"), "{refusal}");
+        for row in [Row::NoPerceptualLoss, Row::SelfSupervisedFeatures] {
+            let task = Task { row, seed: Some(0) };
+            let refusal =
+                reproduction.run(task, &mut |_: Event<'_>| (), &AtomicBool::new(false)).unwrap_err();
+            let expected = format!("the row {} changes nothing of this recipe", row.name());
+            assert!(refusal.to_string().starts_with(&expected), "{refusal}");
+        }
         // The perturbed rows have learned from perturbed pictures.
         let settings = folder.path().join("perturbed/seed-0/settings.toml");
         assert!(fs::read_to_string(settings).unwrap().contains("perturbed = true"));
+    }
+
+    #[test]
+    fn features_are_learned_once_and_compared_by_the_row_that_needs_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut settings = recipe();
+        (settings.model.perceptual_weight, settings.train.batch_size, settings.train.steps) = (1.0, 2, 1);
+        settings.data.validation = 1.0;
+        let mut reproduction = open(&folder, settings.clone());
+        // What was learned of features, and the perceptual loss of the last step.
+        let run_of = |reproduction: &mut Reproduction, row| {
+            let (mut learned, mut perceptual, stop) = (Vec::new(), 0.0, AtomicBool::new(false));
+            let mut observer = |event: Event<'_>| match event {
+                Event::Features { step, steps, .. } => learned.push((step, steps)),
+                Event::Stepped(report) => perceptual = report.losses.perceptual,
+                _ => {}
+            };
+            reproduction.run(Task { row, seed: Some(0) }, &mut observer, &stop).unwrap();
+            (learned, perceptual)
+        };
+        let (learned, of_these) = run_of(&mut reproduction, Row::SelfSupervisedFeatures);
+        assert_eq!(learned, [(1, 2), (2, 2)]);
+        let (learned, of_vgg) = run_of(&mut reproduction, Row::Ours);
+        assert_eq!(learned, []);
+        // The first step: the same model, other features.
+        assert!(of_these.is_finite() && of_these != of_vgg, "{of_these}, {of_vgg}");
+        let mut longer = settings.clone();
+        longer.train.steps = 2;
+        assert_eq!(run_of(&mut open(&folder, longer), Row::SelfSupervisedFeatures).0, []);
+        settings.train.steps = 3;
+        let mut others = Reproduction::open(folder.path().to_owned(), settings, 3, 5).unwrap();
+        let task = Task { row: Row::SelfSupervisedFeatures, seed: Some(0) };
+        let refusal =
+            others.run(task, &mut |_: Event<'_>| (), &AtomicBool::new(false)).unwrap_err().to_string();
+        assert!(refusal.contains("features.safetensors were learned with other settings"), "{refusal}");
     }
 
     #[test]
@@ -519,7 +642,7 @@ mod tests {
         let refusal = |change: &dyn Fn(&mut Settings)| {
             let mut settings = recipe();
             change(&mut settings);
-            let outcome = Reproduction::open(PathBuf::from("nowhere"), settings, 3);
+            let outcome = Reproduction::open(PathBuf::from("nowhere"), settings, 3, 2);
             outcome.err().map(|error| error.to_string()).unwrap_or_default()
         };
         assert_eq!(refusal(&|_| ()), "");

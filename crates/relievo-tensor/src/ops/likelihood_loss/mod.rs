@@ -8,7 +8,7 @@ mod cuda;
 
 pub(crate) use cuda::KERNELS;
 
-use super::average_pool;
+use super::{average_pool, dot, double_batch};
 use crate::{Backward, Context, Error, Operation, Result, Tensor, apply_one};
 use cpu::Likelihood;
 
@@ -58,6 +58,16 @@ pub fn perceptual_loss(
     let [_, rows, _, _] = target_features.axes(loss.name)?;
     let mask = average_pool(&mask.detach(), height.checked_div(rows).unwrap_or(0))?;
     loss.apply(features, target_features, &mask, confidence)
+}
+
+/// The mean absolute error of a prediction `[B,H,W,C]` for a target of that shape where the mask `[B,H,W]` is, as
+/// [`photometric_loss`] has it without confidence. Without axes; gradients flow to the prediction.
+///
+/// # Errors
+/// If the shapes do not fit.
+pub fn absolute_error(prediction: &Tensor, target: &Tensor, mask: &Tensor) -> Result<Tensor> {
+    // Two halves that are alike: what is computed twice is nothing beside the networks.
+    dot(&photometric_loss(&double_batch(prediction, false)?, target, mask, None)?, &[1.0, 0.0])
 }
 
 struct LikelihoodLoss {
