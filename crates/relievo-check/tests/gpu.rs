@@ -4,13 +4,17 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use relievo_model::{ComputeSettings, DeviceChoice, Model, ModelSettings, Precision};
+use relievo_model::{
+    ComputeSettings, DepthTruth, DeviceChoice, Model, ModelSettings, Precision, Supervision,
+};
 use relievo_synth::Heads;
 use relievo_tensor::ops::{AdamStep, squared_norm};
 use relievo_tensor::{DataType, Device, Tensor};
 use relievo_train::checkpoint::Moments;
+use relievo_train::reproduce::{Reproduction, Row, Task};
 use relievo_train::{
-    CapturedStep, DataSettings, Event, Outcome, RunFolder, Settings, TrainError, TrainSettings, Trainer,
+    CapturedStep, DataSettings, Event, HeldOut, Outcome, RunFolder, Settings, TrainError, TrainSettings,
+    Trainer,
 };
 
 /// Small in every way that does not change what is run. The perceptual loss, whose network is not small, is in
@@ -70,6 +74,54 @@ fn losses_and_gradients_agree_with_the_cpu() {
         println!("{precision:?}: loss {} for {}, gradients off by {off:.1e}", found.total, right.total);
         assert!(off < gradient_limit, "{precision:?}: gradients off by {off}");
     }
+}
+
+#[test]
+fn learning_from_true_depth_agrees_with_the_cpu() {
+    let Some(ordinal) = relievo_cuda_emulator::test_gpu() else { return };
+    use relievo_data::Source;
+    let known = Heads::range(1, 0, 2);
+    let truths: Vec<_> = (0..2).map(|index| known.sample(index, 64).unwrap().truth.unwrap()).collect();
+    let depth: Vec<f32> = truths.iter().flat_map(|truth| truth.depth.clone()).collect();
+    let mask: Vec<f32> = truths.iter().flat_map(|truth| truth.mask.iter().map(|m| f32::from(*m))).collect();
+    let [depth, mask] = [depth, mask].map(|map| Tensor::new(&map, [2, 64, 64]).unwrap());
+    let truth = DepthTruth { depth, mask };
+    let settings = ModelSettings { supervision: Supervision::Depth, smoothness_weight: 0.1, ..tiny() };
+    let mut model = Model::new(settings, 5).unwrap();
+    let (right, gradients) = model.depth_loss_and_gradients(&heads(1, 2), &truth).unwrap();
+    model.to_device(Device::Cuda(ordinal), DataType::F32).unwrap();
+    let (found, found_gradients) = model.depth_loss_and_gradients(&heads(1, 2), &truth).unwrap();
+    assert!((found.total - right.total).abs() < 1e-5 * right.total, "{found:?} for {right:?}");
+    let off = distance(&found_gradients, &gradients);
+    assert!(off < 5e-3, "gradients off by {off}");
+}
+
+#[test]
+fn rows_of_tables_run_on_a_gpu() {
+    let Some(ordinal) = relievo_cuda_emulator::test_gpu() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let mut recipe = run_settings(ordinal, 1, Precision::Bf16);
+    (recipe.data.synthetic_count, recipe.data.validation, recipe.data.held_out) = (2, 1.0, HeldOut::Last);
+    (recipe.model.perceptual_weight, recipe.train.batch_size) = (1.0, 1);
+    recipe.train.preview_pictures = 0;
+    let mut reproduction = Reproduction::open(folder.path().to_owned(), recipe, 1, 1).unwrap();
+    // The two that take their own ways: steps that the host directs, and features that are learned first.
+    for row in [Row::Supervised, Row::SelfSupervisedFeatures] {
+        let task = Task { row, seed: Some(0) };
+        let mut told = Vec::new();
+        let mut observer = |event: Event<'_>| match event {
+            Event::Features { loss, .. } => told.push(loss),
+            Event::Stepped(report) => told.push(report.losses.total),
+            _ => {}
+        };
+        let outcome = reproduction.run(task, &mut observer, &AtomicBool::new(false)).unwrap();
+        assert_eq!(outcome, Outcome::Finished);
+        let expected = if row == Row::Supervised { 1 } else { 2 };
+        assert!(told.len() == expected && told.iter().all(|loss| loss.is_finite()), "{told:?}");
+        assert!(reproduction.is_done(task).unwrap());
+    }
+    let measured = &reproduction.results().results;
+    assert!(measured.iter().all(|of| of.in_sight.depth_error.is_some() && !of.device.contains("CPU")));
 }
 
 #[test]
