@@ -127,19 +127,25 @@ fn json(path: &str) -> Value {
     serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
 }
 
-const COMMANDS: [&str; 7] = ["demo", "train", "reconstruct", "eval", "synth", "bench", "info"];
+const COMMANDS: [&str; 8] = ["demo", "train", "reconstruct", "eval", "reproduce", "synth", "bench", "info"];
 
 /// The help pages are what `tests/help.txt` says (RELIEVO_UPDATE=1 rewrites it; read the difference), but for the
-/// settings of `train`, which are documented where they are defined.
+/// settings of `train`, which are documented where they are defined; `reproduce` has them too.
 #[test]
 fn help_pages_are_as_agreed_and_fit_into_80_columns() {
     let mut pages = succeed(&["--help"]).out;
     for command in COMMANDS {
         let page = succeed(&[command, "--help"]).out;
-        let page = if command == "train" { page.split("Options:").next().unwrap() } else { &page };
+        let settings = match command {
+            "train" => "Options:",
+            "reproduce" => "      --preset",
+            _ => "there are none",
+        };
+        let page = page.split(settings).next().unwrap();
         pages = format!("{pages}\n==== relievo {command} --help\n\n{page}");
     }
-    for line in pages.lines().chain(succeed(&["train", "--help"]).out.lines()) {
+    let settings = ["train", "reproduce"].map(|command| succeed(&[command, "--help"]).out);
+    for line in pages.lines().chain(settings.iter().flat_map(|page| page.lines())) {
         assert!(line.chars().count() <= 80, "longer than 80 columns: {line}");
     }
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/help.txt");
@@ -167,6 +173,10 @@ fn a_senseless_command_line_ends_with_2() {
         &["demo", "--minutes", "inf"],
         &["demo", "--minutes", "1", "--steps", "1"],
         &["info", "--threads", "0"],
+        &["reproduce"],
+        &["reproduce", "comparison", "faces/"],
+        &["reproduce", "comparison", "--seed", "1"],
+        &["reproduce", "comparison", "--supervision", "depth"],
     ] {
         let ended = relievo(arguments);
         assert_eq!(ended.code, 2, "{arguments:?}: {}", ended.err);
@@ -357,6 +367,62 @@ fn a_run_is_trained_gone_on_with_and_looked_at() {
     }
     let picture = place.write("a.png", &encode(photo(64, 64), ImageFormat::Png));
     succeed(&["reconstruct", &picture, "-m", &run, "-o", &place.at("out")]);
+}
+
+#[test]
+fn a_table_is_measured_row_by_row_and_not_twice() {
+    let place = Place::new();
+    let out = place.at("tables");
+    let tiny = [
+        "--synthetic-count=10",
+        "--validation=2",
+        "--test-heads=3",
+        "--batch-size=4",
+        "--width=8",
+        "--code=16",
+        "--encoder-width=8",
+        "--perceptual-weight=0",
+        "--preview-pictures=0",
+        "--workers=1",
+        "--steps=2",
+        "-o",
+        &out,
+    ];
+    let with = |arguments: &[&'static str]| [&["reproduce"], arguments, &tiny[..]].concat();
+    // One row first, then the table, which has that row already.
+    let alone = succeed(&with(&["comparison", "--row=supervised", "--seeds=0"]));
+    assert!(alone.out.contains("supervised") && !alone.out.contains("\nours"), "{}", alone.out);
+    let whole = succeed(&with(&["comparison", "--seeds=0,1"]));
+    assert!(whole.err.contains("of 6: supervised, seed 0 (done before)"), "{}", whole.err);
+    let again = succeed(&with(&["comparison", "--seeds=0,1"]));
+    assert_eq!(again.err.matches("(done before)").count(), 6, "{}", again.err);
+    assert_eq!(again.out, whole.out);
+    assert!(whole.out.lines().all(|line| line.chars().count() <= 80), "{}", whole.out);
+
+    let results = json(&format!("{out}/results.json"));
+    let results = results["results"].as_array().unwrap();
+    assert_eq!(results.len(), 6);
+    let of_constant = results.iter().find(|of| of["row"] == "constant-depth").unwrap();
+    let side = 100.0 * of_constant["in-sight"]["depth-error"]["mean"].as_f64().unwrap();
+    let mad = of_constant["in-sight"]["normal-error"]["mean"].as_f64().unwrap();
+    let written = fs::read_to_string(format!("{out}/results.md")).unwrap();
+    for text in [&whole.out, &written] {
+        assert!(text.contains(&format!("{side:.3}")) && text.contains(&format!("{mad:.2}")), "{text}");
+        assert!(text.contains("0.410/10.78"), "{text}");
+    }
+    // Each row and seed is an ordinary run.
+    let run = format!("{out}/ours/seed-1");
+    assert!(succeed(&["info", &run]).out.contains("trained             2 steps on 8 pictures"));
+    succeed(&["eval", "--count=2", "-m", &format!("{out}/supervised/seed-0")]);
+
+    let stranger = fail(&with(&["ablation", "--row=supervised"]));
+    assert!(
+        stranger.err.contains("the table ablation has no row supervised; it has ours"),
+        "{}",
+        stranger.err
+    );
+    let other = fail(&with(&["comparison", "--seeds=0", "--learning-rate=0.5"]));
+    assert!(other.err.contains("begun with the learning-rate 0.0001 and now it is 0.5"), "{}", other.err);
 }
 
 #[test]
