@@ -492,8 +492,7 @@ mod tests {
 
     /// Everything small: 8 heads to learn from, 2 to validate on; steps of 4 pictures.
     fn recipe() -> Settings {
-        let mut settings = Settings::default();
-        settings.model = tiny();
+        let mut settings = Settings { model: tiny(), ..Settings::default() };
         settings.data.synthetic_count = 10;
         settings.data.validation = 2.0;
         settings.data.held_out = HeldOut::Last;
