@@ -297,6 +297,22 @@ mod tests {
     }
 
     #[test]
+    fn the_absolute_error_is_the_mean_over_the_mask_with_its_gradient() {
+        // Multiples of 2^-6 apart, steps of 2^-8: no difference meets the kink of the absolute value but in its middle.
+        let [prediction, target] = [1, 2].map(|seed| random_multiples(seed, [2, 4, 4, 3], 6));
+        let mask =
+            Tensor::new(&(0..32).map(|at| (at % 3 % 2) as f32).collect::<Vec<_>>(), [2, 4, 4]).unwrap();
+        let error = absolute_error(&prediction, &target, &mask).unwrap().item().unwrap();
+        let pairs = prediction.data().iter().zip(target.data()).enumerate();
+        let seen: Vec<f32> =
+            pairs.filter(|(at, _)| mask.data()[at / 3] > 0.0).map(|(_, (a, b))| (a - b).abs()).collect();
+        assert!((error - seen.iter().sum::<f32>() / seen.len() as f32).abs() < 1e-6);
+        let off =
+            gradient_errors(&[prediction], 1.0 / 256.0, |inputs| absolute_error(&inputs[0], &target, &mask));
+        assert!(off.unwrap()[0] < 1e-3);
+    }
+
+    #[test]
     fn an_empty_mask_and_a_perfect_prediction_give_no_gradient() {
         for loss in [photometric_loss as Loss, perceptual_loss] {
             let ([prediction, target, mask], confidence) = case([1, 4, 4, 3]);
