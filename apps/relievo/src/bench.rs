@@ -2,12 +2,13 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use clap::Args;
 use rayon::prelude::*;
-use relievo_data::Source;
+use relievo_data::{CacheBudget, Cached, Loader, LoaderOptions, Source, Training, WithoutTruth};
 use relievo_model::{ComputeSettings, Model, ModelSettings, Outputs};
 use relievo_synth::Heads;
 use relievo_tensor::ops::AdamStep;
@@ -34,12 +35,17 @@ const GPU_STEP: usize = 64;
 const GPU_BATCH: usize = 256;
 /// Heads made at a time.
 const HEADS: u64 = 64;
+/// Pictures that learning is fed with at a time.
+const FED: usize = 64;
+/// Heads that are fed from memory: few, since they are rendered first.
+const REMEMBERED: u64 = 4 * FED as u64;
 
 /// Measure speed and memory on this machine
 ///
-/// Inference, training steps and synthetic heads: medians, with the quartiles,
-/// of as many repetitions as fit into the time, at least five. The networks are
-/// those of the paper for 64x64 pixels. Run it on an idle machine.
+/// Inference, training steps, synthetic heads and how fast learning is fed with
+/// pictures: medians, with the quartiles, of as many repetitions as fit into the
+/// time, at least five. The networks are those of the paper for 64x64 pixels. Run
+/// it on an idle machine.
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
 pub struct Options {
@@ -110,6 +116,7 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
     let (pool_peak_bytes, resident_peak_bytes) = (pool_statistics().bytes_peak, resident_peak());
     rows.push(clock.predictions(&model)?);
     rows.push(clock.heads(settings.image_size as u32)?);
+    rows.extend(clock.feed(LoaderOptions::new(FED, settings.image_size as u32))?);
     let report = Report {
         program: "relievo",
         version: env!("CARGO_PKG_VERSION"),
@@ -243,6 +250,7 @@ impl Clock<'_> {
             instructions: format!("{:?}", Level::best()),
             threads: rayon::current_num_threads(),
             parameters: model.parameter_infos().iter().map(|info| info.shape.elements()).sum(),
+        rows.extend(self.feed(LoaderOptions::beside_gpu(FED, settings.image_size as u32))?);
             rows,
             pool_peak_bytes,
             resident_peak_bytes: resident_peak(),
@@ -278,6 +286,28 @@ fn moments(model: &Model) -> [Vec<Tensor>; 2] {
 }
 
 /// Forward and backward through all networks from the sum of squares of what they say.
+
+    /// Batches of heads to learn from, as fast as they come: rendered for each batch, and remembered.
+    fn feed(&self, options: LoaderOptions) -> anyhow::Result<Vec<Row>> {
+        let threads = counted(options.workers as u64, "thread");
+        let heads = |count| Arc::new(WithoutTruth(Heads::range(0, 0, count)));
+        let row = |key, name, source: Arc<dyn Source>, first: u64| -> anyhow::Result<Row> {
+            let order = Training { mirror: true, ..Training::default() };
+            let mut loader = Loader::training(source, options.clone(), order)?;
+            let mut take = || -> anyhow::Result<()> {
+                loader.next().context("training never ends")??;
+                Ok(())
+            };
+            (0..first).try_for_each(|_| take())?;
+            self.measure(key, name, FED as u64, take)
+        };
+        let name = format!("{FED} heads fed as rendered, {threads}");
+        let rendered = row("feed-rendered-64", name, heads(20_000), 0)?;
+        let remembered = Arc::new(Cached::new(heads(REMEMBERED), options.size, CacheBudget::new(u64::MAX)));
+        let name = format!("{FED} heads fed from memory, {threads}");
+        let remembered = row("feed-cached-64", name, remembered, REMEMBERED / FED as u64)?;
+        Ok(vec![rendered, remembered])
+    }
 fn network_gradients(model: &Model, pictures: &Tensor) -> anyhow::Result<Vec<Tensor>> {
     let tape = Tape::new();
     let watched: Vec<Tensor> = model.parameters().iter().map(|parameter| tape.watch(parameter)).collect();

@@ -88,7 +88,7 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
          synthetic heads, {}, and then shows heads it has never seen.",
         options.steps.map_or_else(|| format!("for {} min", options.minutes), |steps| counted(steps, "step"))
     ));
-    let source = settings.data.open(settings.model.image_size)?;
+    let source = settings.data.open()?;
     let mut trainer = Trainer::begin(settings, source, RunFolder::create(out.join("run"), true)?)?;
     let stop = train::stop_on_ctrl_c(*console)?;
     let mut display = train::Display::new(console);

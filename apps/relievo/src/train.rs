@@ -47,12 +47,12 @@ pub fn run(options: &Options, matches: &ArgMatches, console: &Console) -> anyhow
         Some(folder) => {
             let folder = RunFolder::open(folder)?;
             let settings = Settings::layered(Some(&folder.settings()), line)?;
-            let source = settings.data.open(settings.model.image_size)?;
+            let source = settings.data.open()?;
             Trainer::resume(settings, source, folder)?
         }
         None => {
             let settings = Settings::layered(config.as_deref(), line)?;
-            let source = settings.data.open(settings.model.image_size)?;
+            let source = settings.data.open()?;
             Trainer::begin(settings, source, RunFolder::create(out, *overwrite)?)?
         }
     };

@@ -404,6 +404,9 @@ fn a_benchmark_says_the_same_in_a_table_and_in_numbers() {
         let (median, rate): (f64, f64) = (median.parse().unwrap(), rate.parse().unwrap());
         assert!((median * rate / 1e3 / f64::from(pictures) - 1.0).abs() < 0.1, "{words:?}");
     }
+    for key in ["feed-rendered-64", "feed-cached-64"] {
+        assert_eq!(numbers[key]["pictures"], 64, "{key}");
+    }
     assert!(numbers["pool-peak-bytes"].as_u64().unwrap() > 100 << 20);
     assert!(table.contains("most memory: tensors "), "{table}");
 }

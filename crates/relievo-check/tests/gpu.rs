@@ -183,7 +183,7 @@ fn run_settings(ordinal: usize, steps: u64, precision: Precision) -> Settings {
 
 /// The steps the run told of, and the trainer after it.
 fn train(settings: Settings, folder: RunFolder, resume: bool) -> Result<(Vec<u64>, Trainer), TrainError> {
-    let source: Arc<dyn relievo_data::Source> = settings.data.open(64).unwrap();
+    let source: Arc<dyn relievo_data::Source> = settings.data.open().unwrap();
     let mut trainer = if resume {
         Trainer::resume(settings, source, folder)?
     } else {

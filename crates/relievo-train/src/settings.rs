@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use clap::parser::ValueSource;
 use clap::{ArgAction, ArgMatches, Args, Command};
-use relievo_data::{Cached, OpenError, Pictures, Source};
+use relievo_data::{OpenError, Pictures, Source};
 use relievo_model::{ComputeSettings, ModelSettings, Preset};
 use relievo_synth::Heads;
 use relievo_tensor::Device;
@@ -70,11 +70,13 @@ pub struct DataSettings {
     /// Mirror one picture in two
     #[arg(long, action = ArgAction::Set, default_value_t = true)]
     pub mirror: bool,
-    /// Threads that read and decode pictures, or generate them; 0 takes one for every two cores, four at most
+    /// Threads that read and decode pictures, or generate them; 0 takes one for every two cores, four at most, and beside a
+    /// GPU one for every core but one
     #[arg(long, default_value_t = 0)]
     pub workers: usize,
-    /// Memory for decoded pictures, in MiB; the others are decoded in every epoch
-    #[arg(long, default_value_t = 512)]
+    /// Memory for decoded and generated pictures, in MiB; what does not fit is made again in every epoch. 200,000 pictures of
+    /// 64x64 fit into the default
+    #[arg(long, default_value_t = 2560)]
     pub cache: u64,
 }
 
@@ -164,7 +166,7 @@ impl Default for DataSettings {
             validation: 0.02,
             mirror: true,
             workers: 0,
-            cache: 512,
+            cache: 2560,
         }
     }
 }
@@ -397,16 +399,15 @@ impl DataSettings {
         self.source == [SYNTHETIC]
     }
 
-    /// Opens the pictures, to be asked for at `size` x `size` pixels.
+    /// Opens the pictures.
     ///
     /// # Errors
     /// If there are none or they cannot be read.
-    pub fn open(&self, size: usize) -> Result<Arc<dyn Source>, OpenError> {
+    pub fn open(&self) -> Result<Arc<dyn Source>, OpenError> {
         if self.is_synthetic() {
             return Ok(Arc::new(Heads::range(self.synthetic_seed, 0, self.synthetic_count)));
         }
-        let pictures = Arc::new(Pictures::open(&self.source)?);
-        Ok(Arc::new(Cached::new(pictures, size as u32, self.cache.saturating_mul(1 << 20))))
+        Ok(Arc::new(Pictures::open(&self.source)?))
     }
 
     /// Makes the paths absolute, so that they mean the same wherever a run is gone on with.

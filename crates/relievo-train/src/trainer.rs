@@ -11,7 +11,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use relievo_data::{
-    Batch, Holdout, LoadError, Loader, LoaderOptions, Position, Source, Split, SplitError, Training,
+    Batch, CacheBudget, Cached, Holdout, LoadError, Loader, LoaderOptions, Position, Source, Split,
+    SplitError, Training, WithoutTruth,
 };
 use relievo_export::{WriteError, write_atomic};
 use relievo_model::{Losses, Model, ModelError};
@@ -223,8 +224,12 @@ impl Trainer {
         let share = settings.data.validation;
         let holdout = if share < 1.0 { Holdout::Fraction(share) } else { Holdout::Count(share as u64) };
         let Split { train, validation } = Split::new(source, holdout)?;
-        let (pictures, held_out): (Arc<dyn Source>, Arc<dyn Source>) =
-            (Arc::new(train), Arc::new(validation));
+        let budget = CacheBudget::new(settings.data.cache.saturating_mul(1 << 20));
+        let cached = |source: Arc<dyn Source>| -> Arc<dyn Source> {
+            Arc::new(Cached::new(source, settings.model.image_size as u32, budget.clone()))
+        };
+        let pictures = cached(Arc::new(WithoutTruth(train)));
+        let held_out = cached(Arc::new(validation));
         let batch_size = settings.train.batch_size;
         if pictures.len() < batch_size as u64 {
             return Err(LoadError::TooFew { source_is: pictures.describe(), batch_size }.into());
@@ -346,9 +351,10 @@ impl Trainer {
     }
 
     fn workers(&self) -> usize {
-        match self.settings.data.workers {
-            0 => LoaderOptions::new(1, 1).workers,
-            workers => workers,
+        match (self.settings.data.workers, self.model.device()) {
+            (0, Device::Cpu) => LoaderOptions::new(1, 1).workers,
+            (0, Device::Cuda(_)) => LoaderOptions::beside_gpu(1, 1).workers,
+            (workers, _) => workers,
         }
     }
 }

@@ -271,7 +271,8 @@ impl Source for Unplugged {
 
 #[test]
 fn what_was_learned_is_saved_when_the_pictures_go_away() {
-    let run_of = Run::new(|_| ());
+    // What is in memory would stay.
+    let run_of = Run::new(|settings| settings.data.cache = 0);
     let gone = Arc::new(AtomicBool::new(false));
     let source = Arc::new(Unplugged(Noise(10, 3), Arc::clone(&gone)));
     let folder = RunFolder::create(run_of.root.path(), false).unwrap();
