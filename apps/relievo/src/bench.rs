@@ -9,7 +9,7 @@ use anyhow::Context;
 use clap::Args;
 use rayon::prelude::*;
 use relievo_data::{CacheBudget, Cached, Loader, LoaderOptions, Source, Training, WithoutTruth};
-use relievo_model::{ComputeSettings, Model, ModelSettings, Outputs};
+use relievo_model::{ComputeSettings, Model, ModelSettings, Outputs, Predictor};
 use relievo_synth::Heads;
 use relievo_tensor::ops::AdamStep;
 use relievo_tensor::ops::conv2d::cpu::Level;
@@ -213,7 +213,7 @@ impl Clock<'_> {
         })
     }
 
-    /// What a GPU does: steps as training takes them, reconstruction with its results fetched, and the feed.
+    /// What a GPU does: steps as training takes them, and reconstruction, its results left there and fetched.
     fn gpu(
         &self,
         ordinal: usize,
@@ -237,12 +237,20 @@ impl Clock<'_> {
         let pool_peak_bytes = cuda::memory_statistics(ordinal)?.bytes_peak;
         drop(captured);
         let pictures = head_pictures(GPU_BATCH, settings.image_size)?;
+        let mut predictor = Predictor::new(&model, GPU_BATCH)?;
         let name = format!("{GPU_BATCH} pictures: reconstruction");
         rows.push(self.measure("predict-256", name, GPU_BATCH as u64, || {
-            model.predict(&pictures)?;
+            predictor.predict(&pictures)?;
+            Ok(cuda::synchronize(ordinal)?)
+        })?);
+        let name = format!("{GPU_BATCH} pictures: the same, fetched");
+        rows.push(self.measure("predict-256-fetched", name, GPU_BATCH as u64, || {
+            predictor.predict(&pictures)?.fetch_all()?;
             Ok(())
         })?);
+        drop(predictor);
         rows.push(self.heads(settings.image_size as u32)?);
+        rows.extend(self.feed(LoaderOptions::beside_gpu(FED, settings.image_size as u32))?);
         Ok(Report {
             program: "relievo",
             version: env!("CARGO_PKG_VERSION"),
@@ -250,7 +258,6 @@ impl Clock<'_> {
             instructions: format!("{:?}", Level::best()),
             threads: rayon::current_num_threads(),
             parameters: model.parameter_infos().iter().map(|info| info.shape.elements()).sum(),
-        rows.extend(self.feed(LoaderOptions::beside_gpu(FED, settings.image_size as u32))?);
             rows,
             pool_peak_bytes,
             resident_peak_bytes: resident_peak(),
@@ -260,8 +267,9 @@ impl Clock<'_> {
     /// Reconstruction of many pictures.
     fn predictions(&self, model: &Model) -> anyhow::Result<Row> {
         let pictures = head_pictures(BATCH, model.settings().image_size)?;
+        let mut predictor = Predictor::new(model, BATCH)?;
         self.measure("predict-32", format!("{BATCH} pictures: reconstruction"), BATCH as u64, || {
-            model.predict(&pictures)?;
+            predictor.predict(&pictures)?;
             Ok(())
         })
     }
@@ -278,14 +286,6 @@ impl Clock<'_> {
             Ok(())
         })
     }
-}
-
-/// Adam's two moments of every parameter, at the start.
-fn moments(model: &Model) -> [Vec<Tensor>; 2] {
-    [0; 2].map(|_| model.parameters().iter().map(|parameter| Tensor::zeros(parameter.shape())).collect())
-}
-
-/// Forward and backward through all networks from the sum of squares of what they say.
 
     /// Batches of heads to learn from, as fast as they come: rendered for each batch, and remembered.
     fn feed(&self, options: LoaderOptions) -> anyhow::Result<Vec<Row>> {
@@ -308,6 +308,14 @@ fn moments(model: &Model) -> [Vec<Tensor>; 2] {
         let remembered = row("feed-cached-64", name, remembered, REMEMBERED / FED as u64)?;
         Ok(vec![rendered, remembered])
     }
+}
+
+/// Adam's two moments of every parameter, at the start.
+fn moments(model: &Model) -> [Vec<Tensor>; 2] {
+    [0; 2].map(|_| model.parameters().iter().map(|parameter| Tensor::zeros(parameter.shape())).collect())
+}
+
+/// Forward and backward through all networks from the sum of squares of what they say.
 fn network_gradients(model: &Model, pictures: &Tensor) -> anyhow::Result<Vec<Tensor>> {
     let tape = Tape::new();
     let watched: Vec<Tensor> = model.parameters().iter().map(|parameter| tape.watch(parameter)).collect();

@@ -7,7 +7,7 @@ use anyhow::Context;
 use clap::Args;
 use relievo_data::{Picture, Sample, Source};
 use relievo_export::{Canvas, Range, Sheet, depth_grey};
-use relievo_model::Model;
+use relievo_model::{Model, Predictor};
 use relievo_synth::Heads;
 use relievo_tensor::Tensor;
 use relievo_train::{Comparison, Event, RunFolder, Settings, Trainer};
@@ -112,7 +112,7 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
         .collect::<Result<_, _>>()?;
     let named: Vec<_> =
         SAMPLES.iter().zip(&samples).map(|((name, _), picture)| (*name, *name, picture)).collect();
-    reconstruct::write(model, &named, out)?;
+    reconstruct::write(&mut Predictor::new(model, named.len())?, &named, out)?;
     console.result(format_args!(
         "\nlook at {}; panels of the sample pictures and the run lie beside it",
         out.join("demo.png").display()

@@ -9,7 +9,7 @@ use clap::Args;
 use rayon::prelude::*;
 use relievo_data::{Picture, Pictures, Source};
 use relievo_export::{Canvas, DepthScale, write_atomic};
-use relievo_model::{ComputeSettings, Model};
+use relievo_model::{ComputeSettings, Predictor};
 use relievo_tensor::Tensor;
 use serde::Serialize;
 
@@ -93,6 +93,8 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
         }
     }
     let tasks = tasks(&inputs, out)?;
+    let batch = usize::from(options.batch_size).min(tasks.len().max(1));
+    let mut predictor = Predictor::new(&model, batch)?;
     let mut written = 0;
     let mut progress = console.progress(tasks.len() as u64, "pictures");
     progress.set(0, "");
@@ -110,7 +112,7 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
         }
         let named: Vec<_> =
             good.iter().map(|(task, picture)| (task.name.as_str(), task.stem.as_str(), picture)).collect();
-        write(&model, &named, out)?;
+        write(&mut predictor, &named, out)?;
         written += good.len() as u64;
         progress.set((number * usize::from(options.batch_size) + chunk.len()) as u64, "");
     }
@@ -175,16 +177,22 @@ fn unused(stem: &str, taken: &mut HashSet<String>) -> String {
 }
 
 /// Reconstructs pictures, given with their names and the stems of their results, and writes the results below `out`.
-pub fn write(model: &Model, pictures: &[(&str, &str, &Picture)], out: &Path) -> anyhow::Result<()> {
+pub fn write(
+    predictor: &mut Predictor<'_>,
+    pictures: &[(&str, &str, &Picture)],
+    out: &Path,
+) -> anyhow::Result<()> {
     if pictures.is_empty() {
         return Ok(());
     }
+    let model = predictor.model();
     let size = model.settings().image_size;
     let values: Vec<f32> = pictures
         .iter()
         .flat_map(|(_, _, picture)| picture.square(size as u32).signed().collect::<Vec<_>>())
         .collect();
-    let prediction = model.predict(&Tensor::new(&values, [pictures.len(), size, size, 3])?)?;
+    let prediction =
+        predictor.predict(&Tensor::new(&values, [pictures.len(), size, size, 3])?)?.fetch_all()?;
     pictures.par_iter().enumerate().try_for_each(|(number, (name, stem, picture))| {
         write_one(&Part::new(model, &prediction, number), name, stem, picture, out)
     })

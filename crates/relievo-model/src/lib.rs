@@ -8,6 +8,7 @@ mod compute;
 mod losses;
 mod model;
 mod prediction;
+mod predictor;
 mod settings;
 mod weights;
 
@@ -15,5 +16,6 @@ pub use compute::{ComputeSettings, DeviceChoice, Precision};
 pub use losses::{Differentiated, LossTerms, Losses};
 pub use model::{Model, ModelError, Outputs};
 pub use prediction::Prediction;
+pub use predictor::{Predicted, Predictor};
 pub use settings::{LightModel, ModelSettings, Preset};
 pub use weights::{SETTINGS_KEY, WeightsError};

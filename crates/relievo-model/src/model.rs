@@ -32,6 +32,27 @@ pub enum ModelError {
     Engine(#[from] Error),
 }
 
+impl ModelError {
+    /// Whether a smaller batch might do.
+    pub fn is_out_of_memory(&self) -> bool {
+        matches!(self, Self::Engine(Error::OutOfMemory { .. }))
+    }
+
+    /// The first of `too_many` / 2, / 4, ..., 1 pictures that `work` finds enough memory for; `None` if even one is too many, or
+    /// something else is wrong. Halves only: on a GPU each number of pictures begins with measuring algorithms.
+    pub fn largest_that_fits(too_many: usize, work: impl Fn(usize) -> Result<(), Self>) -> Option<usize> {
+        let halves = std::iter::successors(Some(too_many / 2), |count| Some(count / 2));
+        for count in halves.take_while(|count| *count > 0) {
+            match work(count) {
+                Ok(()) => return Some(count),
+                Err(error) if error.is_out_of_memory() => {}
+                Err(_) => return None,
+            }
+        }
+        None
+    }
+}
+
 /// The five networks, the ranges of their outputs and the camera: everything that turns a picture into its parts
 /// and back.
 pub struct Model {
@@ -103,16 +124,21 @@ pub struct Outputs {
 }
 
 impl Networks {
-    /// Runs all networks on `pictures [B,S,S,3]`. On a tape one after the other, so that a step is always recorded in
+    /// Runs the networks on `pictures [B,S,S,3]`, that of confidence only if asked to. On a tape one after the other, so that a step is always recorded in
     /// the same order; without one side by side: a single picture is too little work in most layers to be shared out
     /// among cores, but the networks do not wait for each other.
-    pub fn forward(&self, pictures: &Tensor, parameters: &[Tensor]) -> Result<Outputs, Error> {
+    pub fn forward(
+        &self,
+        pictures: &Tensor,
+        parameters: &[Tensor],
+        with_confidence: bool,
+    ) -> Result<Outputs, Error> {
         let run = |part: &(Network, Range<usize>)| part.0.forward(pictures, &parameters[part.1.clone()]);
         let confidence = || {
             let run = |(network, range): &(ConfidenceNetwork, Range<usize>)| {
                 network.forward(pictures, &parameters[range.clone()])
             };
-            self.confidence.as_ref().map(run).transpose()
+            self.confidence.as_ref().filter(|_| with_confidence).map(run).transpose()
         };
         // A GPU has one queue: one network after the other there too.
         if parameters.iter().any(Tensor::is_recorded) || pictures.device() != Device::Cpu {
@@ -237,7 +263,7 @@ impl Model {
     /// If the pictures have another size than the model's.
     pub fn outputs(&self, pictures: &Tensor, parameters: &[Tensor]) -> Result<Outputs, ModelError> {
         self.check_pictures(pictures)?;
-        Ok(self.networks.forward(pictures, parameters)?)
+        Ok(self.networks.forward(pictures, parameters, true)?)
     }
 
     /// Refuses pictures of another shape than `[B,size,size,3]`.

@@ -9,6 +9,7 @@
 
 mod dnn;
 mod feed;
+mod fetch;
 mod graph;
 mod kernels;
 mod libraries;
@@ -24,6 +25,7 @@ use crate::{Device, Error, Result};
 pub(crate) use dnn::Product;
 pub use dnn::{allow_tf32, set_deterministic};
 pub use feed::Feed;
+pub use fetch::Fetch;
 pub use graph::Graph;
 pub(crate) use kernels::compile_check;
 pub use kernels::{Kernels, Launch};
