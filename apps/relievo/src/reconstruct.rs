@@ -4,12 +4,12 @@ use std::collections::HashSet;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, anyhow, bail, ensure};
 use clap::Args;
 use rayon::prelude::*;
 use relievo_data::{Picture, Pictures, Source};
 use relievo_export::{Canvas, DepthScale, write_atomic};
-use relievo_model::{ComputeSettings, Predictor};
+use relievo_model::{ComputeSettings, Model, ModelError, Predictor};
 use relievo_tensor::Tensor;
 use serde::Serialize;
 
@@ -94,7 +94,8 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
     }
     let tasks = tasks(&inputs, out)?;
     let batch = usize::from(options.batch_size).min(tasks.len().max(1));
-    let mut predictor = Predictor::new(&model, batch)?;
+    let mut predictor =
+        Predictor::new(&model, batch).map_err(|error| advised(error.into(), &model, batch))?;
     let mut written = 0;
     let mut progress = console.progress(tasks.len() as u64, "pictures");
     progress.set(0, "");
@@ -112,7 +113,10 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
         }
         let named: Vec<_> =
             good.iter().map(|(task, picture)| (task.name.as_str(), task.stem.as_str(), picture)).collect();
-        write(&mut predictor, &named, out)?;
+        if let Err(error) = write(&mut predictor, &named, out) {
+            drop(predictor);
+            return Err(advised(error, &model, batch));
+        }
         written += good.len() as u64;
         progress.set((number * usize::from(options.batch_size) + chunk.len()) as u64, "");
     }
@@ -121,6 +125,17 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
     ensure!(failed == 0, "{failed} of the inputs could not be used (named above); {done}");
     console.note(done);
     Ok(())
+}
+
+/// With the number of pictures for which the memory would do, if the error is that it does not for `batch`.
+fn advised(error: anyhow::Error, model: &Model, batch: usize) -> anyhow::Error {
+    if !error.downcast_ref().is_some_and(ModelError::is_out_of_memory) {
+        return error;
+    }
+    match Predictor::batch_that_fits(model, batch) {
+        Some(fits) => anyhow!("{error}. For {fits} pictures at a time it is enough: --batch-size {fits}"),
+        None => anyhow!("{error}. It is not enough for a single picture: take --device cpu"),
+    }
 }
 
 /// The pictures of all inputs, each with a name of its own for its results. What lies in the output folder is left

@@ -26,7 +26,7 @@ use crate::evaluation::{EvaluationError, EvaluationOptions, evaluate};
 use crate::events::{Beginning, Event, Observer, StepReport, ValidationReport};
 use crate::folder::{FolderError, RunFolder};
 use crate::log::Log;
-use crate::settings::{Settings, SettingsError};
+use crate::settings::{Settings, SettingsError, TrainSettings};
 use crate::step::{self, StepError};
 
 /// Why a run cannot begin or go on.
@@ -97,6 +97,16 @@ pub enum TrainError {
         /// Number of pictures now.
         now: u64,
     },
+    /// A GPU's memory is too small for so many pictures at a time.
+    #[error("{source}. {}", advice(*.fits, *.micro_batch))]
+    OutOfMemory {
+        /// What there was no room for.
+        source: ModelError,
+        /// Pictures that went through the networks together.
+        micro_batch: usize,
+        /// As many as there is room for, tried out; none if there is not even room for one.
+        fits: Option<usize>,
+    },
     /// Numbers that are not finite.
     #[error(
         "stopped before step {step}: {what}{}; the model of before is kept: {saved}. A lower learning-rate or a \
@@ -123,6 +133,18 @@ impl std::fmt::Display for LastSaved {
         match &self.0 {
             Some(path) => write!(f, "the last good checkpoint is {}", path.display()),
             None => write!(f, "no checkpoint has been saved yet"),
+        }
+    }
+}
+
+fn advice(fits: Option<usize>, micro_batch: usize) -> String {
+    match fits {
+        Some(fits) => format!(
+            "There is room for {fits} pictures at a time, not for {micro_batch}: --micro-batch {fits} learns from the same \
+             batches in smaller pieces"
+        ),
+        None => {
+            "There is not even room for one picture at a time: take a smaller --width, or --device cpu".into()
         }
     }
 }
@@ -247,7 +269,8 @@ impl Trainer {
             Device::Cpu => None,
             Device::Cuda(_) => {
                 let train = &settings.train;
-                Some(CapturedStep::new(&model, train, progress.step, train.micro_batch_on(device))?)
+                let captured = CapturedStep::new(&model, train, progress.step, train.micro_batch_on(device));
+                Some(captured.map_err(|error| advised(error, &model, train))?)
             }
         };
         settings.data.make_absolute();
@@ -492,7 +515,9 @@ impl<'a> Session<'a> {
         self.unreported.batches.push(names);
         match captured {
             Some(captured) => {
-                captured.queue(model, moments, &images, flip_weight, step, train)?;
+                captured
+                    .queue(model, moments, &images, flip_weight, step, train)
+                    .map_err(|error| advised(error, model, train))?;
                 progress.step = step;
                 if is_logged { self.catch_up() } else { Ok(()) }
             }
@@ -607,6 +632,7 @@ impl<'a> Session<'a> {
                 self.warn(&format!("cannot validate: {error}"));
                 return Ok(());
             }
+            Err(EvaluationError::Model(error)) => return Err(advised(error, &trainer.model, train)),
             evaluation => evaluation?,
         };
         let loss = evaluation.losses.map_or(f32::NAN, |losses| losses.total);
@@ -738,6 +764,21 @@ impl<'a> Session<'a> {
         self.observer.observe(Event::Saved(&path));
         Ok(())
     }
+}
+
+/// With the micro-batch for which the memory would do, if the error is that it does not.
+fn advised(error: ModelError, model: &Model, settings: &TrainSettings) -> TrainError {
+    if !error.is_out_of_memory() {
+        return error.into();
+    }
+    let (size, micro_batch) = (model.settings().image_size, settings.micro_batch_on(model.device()));
+    let fits = ModelError::largest_that_fits(micro_batch, |count| {
+        let pictures = Tensor::full_on(model.device(), [count, size, size, 3], 0.0)?;
+        // The gradients of one piece of the batch are kept while those of the next are found.
+        let _kept = model.differentiate(&pictures, 1.0, |_, _| ())?;
+        model.differentiate(&pictures, 1.0, |_, _| ()).map(|_| ())
+    });
+    TrainError::OutOfMemory { source: error, micro_batch, fits }
 }
 
 /// A checksum over the names of the pictures, in their order.

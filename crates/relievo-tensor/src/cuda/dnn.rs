@@ -195,9 +195,11 @@ impl Dnn {
         // Not from the pool, which would keep it.
         // SAFETY: freed below, after `cudnnFind...`, which waits for what it ran.
         let workspace = unsafe { cudarc::driver::result::malloc_sync(WORKSPACE_LIMIT) }.ok();
-        let size = if workspace.is_some() { WORKSPACE_LIMIT } else { 0 };
-        let candidates =
-            plan.find(self.handle, key.product, operands, workspace.unwrap_or(0) as *mut c_void, size);
+        // Where so little is left, from the pool after all: it gives back what is free, or says what is missing. A choice
+        // made with less would stay.
+        let pooled = workspace.is_none().then(|| Memory::scratch(gpu, WORKSPACE_LIMIT)).transpose()?;
+        let pointer = workspace.or(pooled.as_ref().map(Memory::pointer)).unwrap_or(0) as *mut c_void;
+        let candidates = plan.find(self.handle, key.product, operands, pointer, WORKSPACE_LIMIT);
         if let Some(workspace) = workspace {
             // SAFETY: as above.
             unsafe { cudarc::driver::result::free_sync(workspace) }
