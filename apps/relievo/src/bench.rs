@@ -33,6 +33,8 @@ const BATCH: usize = 32;
 const GPU_STEP: usize = 64;
 /// Pictures that a GPU reconstructs together.
 const GPU_BATCH: usize = 256;
+/// Batches queued before the results are waited for: the next one is sent while one is computed.
+const GPU_BATCHES: usize = 4;
 /// Heads made at a time.
 const HEADS: u64 = 64;
 /// Pictures that learning is fed with at a time.
@@ -238,9 +240,12 @@ impl Clock<'_> {
         drop(captured);
         let pictures = head_pictures(GPU_BATCH, settings.image_size)?;
         let mut predictor = Predictor::new(&model, GPU_BATCH)?;
-        let name = format!("{GPU_BATCH} pictures: reconstruction");
-        rows.push(self.measure("predict-256", name, GPU_BATCH as u64, || {
-            predictor.predict(&pictures)?;
+        let count = GPU_BATCHES * GPU_BATCH;
+        let name = format!("{count} pictures by {GPU_BATCH}: reconstruction");
+        rows.push(self.measure("predict-256", name, count as u64, || {
+            for _ in 0..GPU_BATCHES {
+                predictor.predict(&pictures)?;
+            }
             Ok(cuda::synchronize(ordinal)?)
         })?);
         let name = format!("{GPU_BATCH} pictures: the same, fetched");

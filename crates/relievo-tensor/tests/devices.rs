@@ -1,7 +1,7 @@
 //! Every operation on a GPU against the same on the CPU: outputs and gradients, in f32 and bf16. On the GPU named by
 //! RELIEVO_DEVICE if there is one, else on the emulator.
 
-use relievo_tensor::cuda::{Feed, Graph};
+use relievo_tensor::cuda::{Feed, Fetch, Graph};
 use relievo_tensor::differences::{assert_devices_agree, random_multiples, random_tensor};
 use relievo_tensor::ops::{
     Activation, AdamStep, ConvParams, Culprit, DeviceAdam, activate, average_pool, cast, conv_transpose2d,
@@ -80,6 +80,25 @@ fn convolutions() {
             conv_transpose2d(&cast(&x[0], real)?, &cast(&x[1], real)?, Some(&x[2]), params)
         });
     }
+}
+
+#[test]
+fn tensors_are_fetched_together() {
+    let Some(ordinal) = relievo_cuda_emulator::test_gpu() else { return };
+    let here = [random_tensor(1, [4, 3, 5]), random_tensor(2, [3, 7])];
+    let there = here.each_ref().map(|x| x.to_device(Device::Cuda(ordinal)).unwrap());
+    let half = cast(&there[0], DataType::Bf16).unwrap();
+    let mut fetch = Fetch::new(ordinal).unwrap();
+    for count in [2, 3, 1, 0] {
+        let fetched = fetch.first(&[&there[0], &half, &there[1]], count).unwrap();
+        assert!(fetched.iter().all(|x| x.device() == Device::Cpu && x.shape()[0] == count));
+        let rounded = half.to_device(Device::Cpu).unwrap();
+        for (fetched, whole) in fetched.iter().zip([&here[0], &rounded, &here[1]]) {
+            assert_eq!(fetched.data(), &whole.data()[..fetched.elements()]);
+        }
+    }
+    assert!(fetch.first(&[&there[0], &there[1]], 4).is_err(), "the second has three entries");
+    assert!(fetch.first(&[&here[0]], 1).is_err(), "not on the GPU");
 }
 
 #[test]
