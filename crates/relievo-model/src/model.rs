@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
 use relievo_nets::{ConfidenceNetwork, Network, ParameterInfo, Vgg, VggError, autoencoder, encoder};
+use relievo_tensor::cuda::Lanes;
 use relievo_tensor::ops::{Activation, cast};
 use relievo_tensor::{DataType, Device, Error, Tensor};
 
@@ -124,9 +125,9 @@ pub struct Outputs {
 }
 
 impl Networks {
-    /// Runs the networks on `pictures [B,S,S,3]`, that of confidence only if asked to. On a tape one after the other, so that a step is always recorded in
-    /// the same order; without one side by side: a single picture is too little work in most layers to be shared out
-    /// among cores, but the networks do not wait for each other.
+    /// Runs the networks on `pictures [B,S,S,3]`, that of confidence only if asked to, side by side: most layers are too
+    /// small to be shared out among all of a GPU or, for a single picture, among all cores, but the networks do not wait for
+    /// each other. On a CPU's tape one after the other, so that a step is always recorded in the same order.
     pub fn forward(
         &self,
         pictures: &Tensor,
@@ -140,11 +141,15 @@ impl Networks {
             };
             self.confidence.as_ref().filter(|_| with_confidence).map(run).transpose()
         };
-        // A GPU has one queue: one network after the other there too.
         if parameters.iter().any(Tensor::is_recorded) || pictures.device() != Device::Cpu {
-            let (depth, albedo) = (run(&self.depth)?, run(&self.albedo)?);
-            let (light, view) = (run(&self.light)?, run(&self.view)?);
-            return Ok(Outputs { depth, albedo, light, view, confidence: confidence()? });
+            let mut lanes = Lanes::on(pictures.device())?;
+            let depth = lanes.run(1, || run(&self.depth))?;
+            let albedo = lanes.run(2, || run(&self.albedo))?;
+            let confidence = lanes.run(3, confidence)?;
+            let light = lanes.run(4, || run(&self.light))?;
+            let view = lanes.run(5, || run(&self.view))?;
+            lanes.join()?;
+            return Ok(Outputs { depth, albedo, light, view, confidence });
         }
         let ((depth, albedo), ((light, view), confidence)) = rayon::join(
             || rayon::join(|| run(&self.depth), || run(&self.albedo)),

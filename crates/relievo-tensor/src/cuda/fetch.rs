@@ -49,7 +49,7 @@ impl Fetch {
                 // SAFETY: there is room for all of them, and nobody looks before the wait is over.
                 unsafe {
                     let pinned = std::slice::from_raw_parts_mut(self.pinned.add(end), shape.elements());
-                    result::memcpy_dtoh_async(pinned, pointer, gpu.stream).map_err(failed)?;
+                    result::memcpy_dtoh_async(pinned, pointer, gpu.stream()).map_err(failed)?;
                 }
                 end += shape.elements();
             }
