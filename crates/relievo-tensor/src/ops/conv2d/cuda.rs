@@ -105,7 +105,7 @@ fn convolve(
 }
 
 /// The sum of `dz [B,H,W,C]` over all pixels, f32 `[C]`.
-fn bias_gradient(dz: &Tensor) -> Result<Tensor> {
+pub(crate) fn bias_gradient(dz: &Tensor) -> Result<Tensor> {
     let [batch, height, width, channels] = dz.axes("conv2d")?;
     let mut db = Tensor::scratch_on(dz.device(), DataType::F32, [channels])?;
     Launch::new(dz.device(), &KERNELS, "bias_gradient", dz.data_type())?
