@@ -13,6 +13,7 @@ mod shard;
 mod split;
 
 pub use cache::{CacheBudget, Cached};
+pub use decode::Rectangle;
 pub use loader::{Batch, LoadError, Loader, LoaderOptions, LoaderStatistics, Position, Training};
 pub use pictures::{OpenError, Pictures};
 pub use sample::{Light, Picture, Sample, SampleError, Source, Truth, WithoutTruth};
