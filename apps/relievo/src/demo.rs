@@ -14,6 +14,7 @@ use relievo_train::{Comparison, Event, RunFolder, Settings, Trainer};
 
 use crate::console::{Console, counted};
 use crate::panel::Part;
+use crate::reconstruct::Subject;
 use crate::{eval, reconstruct, train};
 
 /// What it learns with.
@@ -90,7 +91,7 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
     ));
     let source = settings.data.open()?;
     let mut trainer = Trainer::begin(settings, source, RunFolder::create(out.join("run"), true)?)?;
-    let stop = train::stop_on_ctrl_c(*console)?;
+    let stop = train::stop_on_ctrl_c(*console, train::SAVING)?;
     let mut display = train::Display::new(console);
     trainer.run(&mut |event: Event<'_>| display.show(&event), &stop)?;
     drop(display);
@@ -110,9 +111,10 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
         .iter()
         .map(|(name, bytes)| Picture::decode(bytes).map_err(|reason| anyhow::anyhow!("{name}: {reason}")))
         .collect::<Result<_, _>>()?;
-    let named: Vec<_> =
-        SAMPLES.iter().zip(&samples).map(|((name, _), picture)| (*name, *name, picture)).collect();
-    reconstruct::write(&mut Predictor::new(model, named.len())?, &named, out)?;
+    let subjects: Vec<_> = (SAMPLES.iter().zip(&samples))
+        .map(|((name, _), picture)| Subject { name, stem: name, picture, place: None })
+        .collect();
+    reconstruct::write(&mut Predictor::new(model, subjects.len())?, &subjects, out)?;
     console.result(format_args!(
         "\nlook at {}; panels of the sample pictures and the run lie beside it",
         out.join("demo.png").display()

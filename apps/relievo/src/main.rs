@@ -5,8 +5,10 @@
 
 mod bench;
 mod console;
+mod crop;
 mod demo;
 mod eval;
+mod faces;
 mod info;
 mod panel;
 mod reconstruct;
@@ -46,6 +48,7 @@ struct Line {
 enum Command {
     Demo(demo::Options),
     Reconstruct(reconstruct::Options),
+    Crop(crop::Options),
     Synth(synth::Options),
     Train(Box<train::Options>),
     Eval(eval::Options),
@@ -78,6 +81,7 @@ fn run(line: Line, matches: &ArgMatches, console: &Console) -> anyhow::Result<()
     match line.command {
         Command::Demo(options) => demo::run(&options, console),
         Command::Reconstruct(options) => reconstruct::run(&options, console),
+        Command::Crop(options) => crop::run(&options, console),
         Command::Synth(options) => synth::run(&options, console),
         Command::Eval(options) => eval::run(&options, console),
         Command::Bench(options) => bench::run(&options, console),

@@ -1,9 +1,9 @@
 //! What is known of a face, and how faces that are the same one are told.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// A box in pixels of the upright picture, whose upper left corner is (0, 0). It may reach out of the picture.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Area {
     /// Left edge.
@@ -58,7 +58,7 @@ impl Area {
 
 /// Points of a face (x, y) in pixels of the upright picture. Right and left are the person's: the right eye is on the
 /// left in the picture.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Landmarks {
     /// Middle of the right eye.
@@ -106,7 +106,7 @@ impl Landmarks {
 const HALF_EYES_BY_NOSE: f32 = 1.08;
 
 /// A face that was found.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Face {
     /// From forehead to chin, ears not included.

@@ -1,7 +1,7 @@
 //! The square a face is cropped to: the same for photographs to learn from and for those to reconstruct.
 
 use relievo_data::{Picture, Rectangle};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::face::{Face, Landmarks};
 
@@ -18,7 +18,7 @@ const ABOVE: f32 = 0.015;
 pub const MOST_OUTSIDE: f32 = 0.12;
 
 /// An upright square in pixels of the upright picture, whose upper left corner is (0, 0).
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Frame {
     /// Its middle (x, y).
