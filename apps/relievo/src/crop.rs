@@ -502,9 +502,10 @@ fn values(records: &[Record], value: impl Fn(&Outcome) -> f32) -> Vec<f32> {
 /// How large the crops were in the photographs, and how far heads are turned, one below the other.
 fn histograms(records: &[Record]) -> Canvas {
     let sides = values(records, |face| face.place.crop.side);
+    let bars = format!("{} in {BARS} bars", counted(sides.len() as u64, "crop"));
     let widest = sides.iter().copied().fold(1.0, f32::max);
-    let sizes = Chart::new("side of the crops in the photographs", "pixels", "crops")
-        .curve("", outline(&sides, [0.0, widest]));
+    let sizes = Chart::new("side of the crops in the photographs", "pixels", "")
+        .curve(&bars, outline(&sides, [0.0, widest]));
     let turned = values(records, |face| face.yaw.clamp(-90.0, 90.0));
     let yaws =
         Chart::new("yaw, from the landmarks", "degrees; positive: to the left of the picture", "crops")

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use image::{DynamicImage, GrayImage, ImageBuffer, ImageFormat, Luma, Rgb, RgbImage, Rgba, RgbaImage};
+use relievo_data::Source;
 use relievo_model::{Model, ModelSettings};
+use relievo_synth::Heads;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -127,7 +129,7 @@ fn json(path: &str) -> Value {
     serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
 }
 
-const COMMANDS: [&str; 7] = ["demo", "train", "reconstruct", "eval", "synth", "bench", "info"];
+const COMMANDS: [&str; 8] = ["demo", "train", "reconstruct", "crop", "eval", "synth", "bench", "info"];
 
 /// The help pages are what `tests/help.txt` says (RELIEVO_UPDATE=1 rewrites it; read the difference), but for the
 /// settings of `train`, which are documented where they are defined.
@@ -197,6 +199,7 @@ fn pictures_of_every_kind_are_reconstructed() {
             &out,
             "-m",
             &model,
+            "--framed",
             "--batch-size=2",
             "--threads",
             threads,
@@ -232,6 +235,115 @@ fn pictures_of_every_kind_are_reconstructed() {
     assert!(panel.width() > 7 * 256 && panel.height() > 2 * 256);
 }
 
+/// A photograph with synthetic heads in it: left, top and side of each.
+fn photograph(width: u32, height: u32, heads: &[[u32; 3]]) -> RgbImage {
+    let mut photograph = photo(width, height);
+    for pixel in photograph.pixels_mut() {
+        // Calmer than `photo`, whose pattern repeats.
+        *pixel = Rgb(pixel.0.map(|value| 90 + value / 8));
+    }
+    for (number, &[left, top, side]) in heads.iter().enumerate() {
+        let head = Heads::range(11, 0, 100).sample(number as u64, side).unwrap().picture;
+        let head = RgbImage::from_raw(side, side, head.pixels).unwrap();
+        image::imageops::replace(&mut photograph, &head, left.into(), top.into());
+    }
+    photograph
+}
+
+#[test]
+fn faces_are_found_in_photographs_and_their_place_is_told() {
+    let place = Place::new();
+    let (model, out) = (place.model(), place.at("out"));
+    let two = photograph(400, 300, &[[20, 60, 90], [200, 80, 160]]);
+    place.write("in/two.jpg", &encode(two, ImageFormat::Jpeg));
+    let all = ["reconstruct", &place.at("in"), "-m", &model, "-o", &out];
+    succeed(&all);
+    let largest = json(&format!("{out}/two.json"));
+    let number = |value: &Value| value.as_f64().unwrap();
+    let crop = &largest["place"]["crop"];
+    assert!((number(&crop["centre"][0]) - 280.0).abs() < 15.0, "{crop}");
+    assert!((number(&crop["centre"][1]) - 160.0).abs() < 15.0, "{crop}");
+    assert!((number(&crop["side"]) - 160.0).abs() < 40.0, "{crop}");
+    assert_eq!(largest["place"]["photograph"], serde_json::json!([400, 300]));
+    let eyes = [&largest["place"]["landmarks"]["right-eye"], &largest["place"]["landmarks"]["left-eye"]];
+    assert!(number(&eyes[0][0]) < number(&eyes[1][0]));
+    assert!(!Path::new(&out).join("two.face-2.json").exists());
+    succeed(&[&all[..], &["--faces=all"]].concat());
+    let second = json(&format!("{out}/two.face-2.json"));
+    assert!((number(&second["place"]["crop"]["centre"][0]) - 65.0).abs() < 10.0, "{second}");
+    // Taken as it is, it has no place.
+    succeed(&[&all[..], &["--framed"]].concat());
+    assert!(json(&format!("{out}/two.json"))["place"].is_null());
+
+    let none = place.write("none.png", &encode(photograph(300, 200, &[]), ImageFormat::Png));
+    let cut_off = photograph(300, 200, &[[60, 40, 120]]);
+    let cut_off = image::imageops::crop_imm(&cut_off, 105, 0, 195, 200).to_image();
+    let cut_off = place.write("cut-off.png", &encode(cut_off, ImageFormat::Png));
+    for (picture, reason) in [(none, "none.png: no face found"), (cut_off, "lie outside the photograph")] {
+        let ended = fail(&["reconstruct", &picture, "-m", &model, "-o", &out]);
+        assert!(ended.err.contains(reason) && ended.err.contains("--framed"), "{}", ended.err);
+    }
+}
+
+#[test]
+fn crops_are_the_same_however_often_the_work_is_interrupted() {
+    let place = Place::new();
+    for number in 0..12 {
+        let side = 60 + 9 * number;
+        let photograph = photograph(260, 220, &[[10 + number, 20, side]]);
+        place.write(&format!("in/{number:02}.png"), &encode(photograph, ImageFormat::Png));
+    }
+    let two = photograph(400, 300, &[[20, 60, 90], [200, 80, 160]]);
+    place.write("in/two.jpg", &encode(two, ImageFormat::Jpeg));
+    place.write("in/small.png", &encode(photograph(90, 80, &[[20, 20, 36]]), ImageFormat::Png));
+    place.write("in/none.png", &encode(photograph(200, 200, &[]), ImageFormat::Png));
+    place.write("in/broken.jpg", b"\xff\xd8\xff\xe0 and no more");
+    let whole = place.at("whole");
+    let crop = |out: &str, more: &[&str]| {
+        relievo(&[&["crop", &place.at("in"), "-o", out, "--faces=all"], more].concat())
+    };
+    let ended = crop(&whole, &["--threads=3"]);
+    // The broken one is named, and all else done.
+    assert!(ended.code == 1 && ended.err.contains("broken.jpg"), "{}", ended.err);
+    let report = json(&format!("{whole}/report.json"));
+    let summary = &report["summary"];
+    assert_eq!(
+        (&summary["inputs"], &summary["unreadable"], &summary["without-face"]),
+        (&16.into(), &1.into(), &1.into())
+    );
+    assert_eq!((&summary["crops"], &summary["dropped-too-small"]), (&14.into(), &1.into()), "{}", ended.out);
+    assert!(ended.out.lines().all(|line| line.chars().count() <= 80), "{}", ended.out);
+    assert_eq!(files(&whole), ["crop.json", "faces-00000.tar", "histograms.png", "report.json", "sheet.png"]);
+
+    let parts = place.at("in/parts");
+    for milliseconds in [60, 90, 130, 180] {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_relievo"))
+            .args(["crop", &place.at("in"), "-o", &parts, "--faces=all", "--threads=1"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(milliseconds));
+        let _ = child.kill();
+        child.wait().unwrap();
+    }
+    // Done by now, or finished here.
+    crop(&parts, &[]);
+    for file in files(&whole) {
+        assert!(
+            fs::read(format!("{whole}/{file}")).unwrap() == fs::read(format!("{parts}/{file}")).unwrap(),
+            "{file}"
+        );
+    }
+    let again = crop(&parts, &[]);
+    assert!(again.code == 0 && again.out.contains("finished already"), "{}", again.out);
+    let other = fail(&["crop", &place.at("in"), "-o", &parts, "--size=64"]);
+    assert!(other.err.contains("made otherwise"), "{}", other.err);
+    // What it is for.
+    let run = place.at("run");
+    succeed(&[&["train", &whole], &TINY[3..], &[&run]].concat());
+}
+
 #[test]
 fn bad_pictures_are_named_and_the_good_ones_done() {
     let place = Place::new();
@@ -243,8 +355,17 @@ fn bad_pictures_are_named_and_the_good_ones_done() {
     fs::create_dir(place.at("nothing")).unwrap();
     let (model, out) = (place.model(), place.at("out"));
     let missing = place.at("missing");
-    let ended =
-        fail(&["reconstruct", &place.at("in"), &place.at("nothing"), &missing, "-o", &out, "-m", &model]);
+    let ended = fail(&[
+        "reconstruct",
+        &place.at("in"),
+        &place.at("nothing"),
+        &missing,
+        "-o",
+        &out,
+        "-m",
+        &model,
+        "--framed",
+    ]);
     for name in ["cut.jpg", "words.png", "empty.png", "nothing", "missing"] {
         let named = ended.err.lines().filter(|line| line.starts_with("warning: ") && line.contains(name));
         assert_eq!(named.count(), 1, "{name}: {}", ended.err);
@@ -356,7 +477,7 @@ fn a_run_is_trained_gone_on_with_and_looked_at() {
         assert!(page.lines().all(|line| line.chars().count() <= 80), "{page}");
     }
     let picture = place.write("a.png", &encode(photo(64, 64), ImageFormat::Png));
-    succeed(&["reconstruct", &picture, "-m", &run, "-o", &place.at("out")]);
+    succeed(&["reconstruct", &picture, "--framed", "-m", &run, "-o", &place.at("out")]);
 }
 
 #[test]
@@ -453,7 +574,8 @@ fn a_full_disk_is_said_and_leaves_no_half_file() {
         image::open(Path::new(&out).join(&file)).unwrap();
     }
     let picture = place.write("a.png", &encode(photo(64, 64), ImageFormat::Png));
-    let ended = fail(&["reconstruct", &picture, "-m", &place.model(), "-o", &place.at("disk/results")]);
+    let ended =
+        fail(&["reconstruct", &picture, "--framed", "-m", &place.model(), "-o", &place.at("disk/results")]);
     assert!(ended.err.contains("the disk is full"), "{}", ended.err);
     drop(disk);
 }

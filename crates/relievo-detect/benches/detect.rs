@@ -11,6 +11,7 @@ use image::{ImageFormat, RgbImage};
 use relievo_data::{Picture, Rectangle, Source};
 use relievo_detect::Detector;
 use relievo_synth::Heads;
+use relievo_tensor::Random;
 
 /// Processor seconds that all threads of this process have used.
 fn processor_seconds() -> Option<f64> {
@@ -33,7 +34,7 @@ fn row(what: &str, mut run: impl FnMut()) {
     times.sort_by(f64::total_cmp);
     let [best, median] = [times[0], times[times.len() / 2]].map(|seconds| seconds * 1e3);
     let processor = used.map_or_else(|| "?".to_owned(), |seconds| format!("{:.0}", seconds * 1e3));
-    println!("{what:<44} best {best:>6.0} ms, median {median:>6.0} ms, processor {processor:>6} ms");
+    println!("{what:<48} best {best:>6.0} ms, median {median:>6.0} ms, processor {processor:>6} ms");
 }
 
 /// A photograph of `width` x `height` with a head of half its height.
@@ -42,8 +43,11 @@ fn photograph(width: u32, height: u32) -> Picture {
     let rendered = Heads::range(11, 0, 1).sample(0, 512).expect("a synthetic head").picture;
     let all = Rectangle { left: 0.0, top: 0.0, width: 512.0, height: 512.0 };
     let head = rendered.resampled(all, side, side);
-    let shade = |at: u32| (60 + 80 * (at / 3 % width) / width + (at.wrapping_mul(2_654_435_761) >> 28)) as u8;
-    let mut pixels: Vec<u8> = (0..width * height * 3).map(shade).collect();
+    // A grain of 31 shades, which makes the JPEG file as large as those of photographs.
+    let random = Random::new(0, 0);
+    let shade =
+        |at: u32| 60.0 + 80.0 * (at / 3 % width) as f32 / width as f32 + 31.0 * random.uniform(u64::from(at));
+    let mut pixels: Vec<u8> = (0..width * height * 3).map(|at| shade(at) as u8).collect();
     for (row, line) in head.pixels.chunks_exact(side as usize * 3).enumerate() {
         let at = (row + height as usize / 4) * width as usize * 3 + width as usize;
         pixels[at..at + line.len()].copy_from_slice(line);
