@@ -14,7 +14,7 @@ use relievo_train::{Comparison, Event, RunFolder, Settings, Trainer};
 
 use crate::console::{Console, counted};
 use crate::panel::Part;
-use crate::reconstruct::Subject;
+use crate::reconstruct::{Making, Subject};
 use crate::{eval, reconstruct, train};
 
 /// What it learns with.
@@ -114,7 +114,7 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
     let subjects: Vec<_> = (SAMPLES.iter().zip(&samples))
         .map(|((name, _), picture)| Subject { name, stem: name, picture, place: None })
         .collect();
-    reconstruct::write(&mut Predictor::new(model, subjects.len())?, &subjects, out)?;
+    reconstruct::write(&mut Predictor::new(model, subjects.len())?, &subjects, &Making::default(), out)?;
     console.result(format_args!(
         "\nlook at {}; panels of the sample pictures and the run lie beside it",
         out.join("demo.png").display()

@@ -10,6 +10,7 @@ mod demo;
 mod eval;
 mod faces;
 mod info;
+mod mesh;
 mod panel;
 mod reconstruct;
 mod record;

@@ -16,6 +16,7 @@ use serde::Serialize;
 
 use crate::console::{Console, counted};
 use crate::faces::{self, Place, Which};
+use crate::mesh::{self, Mesh, Texture};
 use crate::panel::{self, Part};
 use crate::record::{Depth, Light, View};
 use crate::weights;
@@ -34,6 +35,8 @@ use crate::weights;
 ///   NAME.canonical-depth.png  depth as seen from the front, 16 bits
 ///   NAME.normals.png          normals as seen from the front
 ///   NAME.albedo.png           colour without light, as seen from the front
+///   NAME.glb                  the surface as a mesh (glTF), with its texture
+///   NAME.obj, NAME.mtl, NAME.texture.png   the same in three files (OBJ)
 ///   NAME.json                 light, viewpoint, camera, how to read the depth,
 ///                             where the face is in the photograph
 /// With --faces all, further faces are NAME.face-2, NAME.face-3 and so on.
@@ -58,8 +61,18 @@ pub struct Options {
     /// Pictures that go through the networks together
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..))]
     batch_size: u16,
+    #[command(flatten)]
+    making: Making,
     #[command(flatten, next_help_heading = "Computing")]
     compute: ComputeSettings,
+}
+
+/// What is made of pictures.
+#[derive(Args, Default)]
+pub struct Making {
+    /// What is seen on the mesh
+    #[arg(long, value_enum, default_value_t)]
+    texture: Texture,
 }
 
 /// What stands beside the pictures of one reconstruction.
@@ -80,6 +93,8 @@ struct Record<'a> {
     normals: String,
     albedo: String,
     panel: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mesh: Option<Mesh>,
 }
 
 /// A picture to be reconstructed.
@@ -185,7 +200,7 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
                     place: *place,
                 })
                 .collect();
-            if let Err(error) = write(&mut predictor, &subjects, out) {
+            if let Err(error) = write(&mut predictor, &subjects, &options.making, out) {
                 drop(predictor);
                 return Err(advised(error, &model, batch));
             }
@@ -252,7 +267,7 @@ pub fn stem(name: &str) -> String {
     let parts: Vec<_> = path
         .components()
         .filter_map(|part| match part {
-            Component::Normal(part) => Some(part.to_string_lossy().replace('\\', "-")),
+            Component::Normal(part) => Some(part.to_string_lossy().replace(['\\', '\n', '\r'], "-")),
             _ => None,
         })
         .collect();
@@ -268,7 +283,12 @@ pub fn unused(stem: &str, taken: &mut HashSet<String>) -> String {
 }
 
 /// Reconstructs pictures and writes the results below `out`.
-pub fn write(predictor: &mut Predictor<'_>, subjects: &[Subject<'_>], out: &Path) -> anyhow::Result<()> {
+pub fn write(
+    predictor: &mut Predictor<'_>,
+    subjects: &[Subject<'_>],
+    making: &Making,
+    out: &Path,
+) -> anyhow::Result<()> {
     if subjects.is_empty() {
         return Ok(());
     }
@@ -280,13 +300,12 @@ pub fn write(predictor: &mut Predictor<'_>, subjects: &[Subject<'_>], out: &Path
         .collect();
     let prediction =
         predictor.predict(&Tensor::new(&values, [subjects.len(), size, size, 3])?)?.fetch_all()?;
-    subjects
-        .par_iter()
-        .enumerate()
-        .try_for_each(|(number, subject)| write_one(&Part::new(model, &prediction, number), subject, out))
+    subjects.par_iter().enumerate().try_for_each(|(number, subject)| {
+        write_one(&Part::new(model, &prediction, number), subject, making, out)
+    })
 }
 
-fn write_one(part: &Part<'_>, subject: &Subject<'_>, out: &Path) -> anyhow::Result<()> {
+fn write_one(part: &Part<'_>, subject: &Subject<'_>, making: &Making, out: &Path) -> anyhow::Result<()> {
     let &Subject { name, stem, picture, place } = subject;
     let size = part.size();
     let path = |ending: &str| out.join(format!("{stem}.{ending}"));
@@ -307,7 +326,7 @@ fn write_one(part: &Part<'_>, subject: &Subject<'_>, out: &Path) -> anyhow::Resu
         picture: name,
         place,
         size,
-        field_of_view_degrees: part.field_of_view(),
+        field_of_view_degrees: part.settings().field_of_view,
         light: part.light().into(),
         view: part.view().into(),
         depth: depth("depth.png", part.of(&prediction.depth), Some(&part.mask()))?,
@@ -315,6 +334,7 @@ fn write_one(part: &Part<'_>, subject: &Subject<'_>, out: &Path) -> anyhow::Resu
         normals: file("normals.png"),
         albedo: file("albedo.png"),
         panel: file("panel.png"),
+        mesh: mesh::write(part, making.texture, path)?,
     };
     part.draw(input)?.write_png(path("panel.png"))?;
     let text = serde_json::to_string_pretty(&record)?;

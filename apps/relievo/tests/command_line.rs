@@ -206,7 +206,18 @@ fn pictures_of_every_kind_are_reconstructed() {
         ]);
         assert!(ended.err.contains("6 pictures reconstructed in"), "{}", ended.err);
         let stems = ["alpha", "below/deep", "below/grey", "below/one", "photo", "photo-2"];
-        let endings = ["albedo.png", "canonical-depth.png", "depth.png", "json", "normals.png", "panel.png"];
+        let endings = [
+            "albedo.png",
+            "canonical-depth.png",
+            "depth.png",
+            "glb",
+            "json",
+            "mtl",
+            "normals.png",
+            "obj",
+            "panel.png",
+            "texture.png",
+        ];
         let expected: Vec<String> =
             stems.iter().flat_map(|stem| endings.map(|ending| format!("{stem}.{ending}"))).collect();
         let mut expected_sorted = expected;
@@ -233,6 +244,27 @@ fn pictures_of_every_kind_are_reconstructed() {
     assert_eq!((numbers.iter().min(), numbers.iter().max()), (Some(&1), Some(&65535)));
     let panel = image::open(format!("{out}/photo.panel.png")).unwrap();
     assert!(panel.width() > 7 * 256 && panel.height() > 2 * 256);
+    let mesh = &record["mesh"];
+    assert_eq!((&mesh["gltf"], &mesh["obj"]), (&"photo.glb".into(), &"photo.obj".into()));
+    let obj = fs::read_to_string(format!("{out}/photo.obj")).unwrap();
+    let lines = |keyword: &str| obj.lines().filter(|line| line.starts_with(keyword)).count();
+    assert_eq!(mesh["vertices"], lines("v "));
+    assert_eq!(mesh["triangles"], lines("f "));
+    let texture = image::open(format!("{out}/photo.texture.png")).unwrap();
+    assert_eq!((texture.width(), texture.height()), (512, 512));
+}
+
+#[test]
+fn a_mesh_shows_the_albedo_or_the_picture_in_its_light() {
+    let place = Place::new();
+    let (model, picture) = (place.model(), place.write("a.png", &encode(photo(80, 80), ImageFormat::Png)));
+    let textures = ["albedo", "shaded"].map(|texture| {
+        let out = place.at(texture);
+        succeed(&["reconstruct", &picture, "-o", &out, "-m", &model, "--framed", "--texture", texture]);
+        assert_eq!(json(&format!("{out}/a.json"))["mesh"]["texture"], texture);
+        fs::read(format!("{out}/a.texture.png")).unwrap()
+    });
+    assert_ne!(textures[0], textures[1]);
 }
 
 /// A photograph with synthetic heads in it: left, top and side of each.
@@ -372,7 +404,7 @@ fn bad_pictures_are_named_and_the_good_ones_done() {
     }
     assert!(ended.err.contains("5 of the inputs could not be used"), "{}", ended.err);
     assert!(ended.err.contains("1 picture reconstructed"), "{}", ended.err);
-    assert_eq!(files(&out).len(), 6);
+    assert_eq!(files(&out).len(), 10);
     let same = fail(&["reconstruct", &place.at("in"), "-o", &place.at("in"), "-m", &model]);
     assert!(same.err.contains("is the folder of the pictures"), "{}", same.err);
 }

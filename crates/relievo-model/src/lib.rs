@@ -7,6 +7,7 @@
 mod compute;
 mod losses;
 mod model;
+mod object;
 mod prediction;
 mod predictor;
 mod settings;
@@ -15,6 +16,7 @@ mod weights;
 pub use compute::{ComputeSettings, DeviceChoice, Precision};
 pub use losses::{Differentiated, LossTerms, Losses};
 pub use model::{Model, ModelError, Outputs};
+pub use object::{FRAME, object_level};
 pub use prediction::Prediction;
 pub use predictor::{Predicted, Predictor};
 pub use settings::{LightModel, ModelSettings, Preset};
