@@ -2,13 +2,14 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use clap::Args;
 use rayon::prelude::*;
-use relievo_data::Source;
-use relievo_model::{ComputeSettings, Model, ModelSettings, Outputs};
+use relievo_data::{CacheBudget, Cached, Loader, LoaderOptions, Source, Training, WithoutTruth};
+use relievo_model::{ComputeSettings, Model, ModelSettings, Outputs, Predictor};
 use relievo_synth::Heads;
 use relievo_tensor::ops::AdamStep;
 use relievo_tensor::ops::conv2d::cpu::Level;
@@ -32,14 +33,21 @@ const BATCH: usize = 32;
 const GPU_STEP: usize = 64;
 /// Pictures that a GPU reconstructs together.
 const GPU_BATCH: usize = 256;
+/// Batches queued before the results are waited for: the next one is sent while one is computed.
+const GPU_BATCHES: usize = 4;
 /// Heads made at a time.
 const HEADS: u64 = 64;
+/// Pictures that learning is fed with at a time.
+const FED: usize = 64;
+/// Heads that are fed from memory: few, since they are rendered first.
+const REMEMBERED: u64 = 4 * FED as u64;
 
 /// Measure speed and memory on this machine
 ///
-/// Inference, training steps and synthetic heads: medians, with the quartiles,
-/// of as many repetitions as fit into the time, at least five. The networks are
-/// those of the paper for 64x64 pixels. Run it on an idle machine.
+/// Inference, training steps, synthetic heads and how fast learning is fed with
+/// pictures: medians, with the quartiles, of as many repetitions as fit into the
+/// time, at least five. The networks are those of the paper for 64x64 pixels. Run
+/// it on an idle machine.
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
 pub struct Options {
@@ -110,6 +118,7 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
     let (pool_peak_bytes, resident_peak_bytes) = (pool_statistics().bytes_peak, resident_peak());
     rows.push(clock.predictions(&model)?);
     rows.push(clock.heads(settings.image_size as u32)?);
+    rows.extend(clock.feed(LoaderOptions::new(FED, settings.image_size as u32))?);
     let report = Report {
         program: "relievo",
         version: env!("CARGO_PKG_VERSION"),
@@ -206,7 +215,7 @@ impl Clock<'_> {
         })
     }
 
-    /// What a GPU does: steps as training takes them, reconstruction with its results fetched, and the feed.
+    /// What a GPU does: steps as training takes them, and reconstruction, its results left there and fetched.
     fn gpu(
         &self,
         ordinal: usize,
@@ -230,12 +239,23 @@ impl Clock<'_> {
         let pool_peak_bytes = cuda::memory_statistics(ordinal)?.bytes_peak;
         drop(captured);
         let pictures = head_pictures(GPU_BATCH, settings.image_size)?;
-        let name = format!("{GPU_BATCH} pictures: reconstruction");
-        rows.push(self.measure("predict-256", name, GPU_BATCH as u64, || {
-            model.predict(&pictures)?;
+        let mut predictor = Predictor::new(&model, GPU_BATCH)?;
+        let count = GPU_BATCHES * GPU_BATCH;
+        let name = format!("{count} pictures by {GPU_BATCH}: reconstruction");
+        rows.push(self.measure("predict-256", name, count as u64, || {
+            for _ in 0..GPU_BATCHES {
+                predictor.predict(&pictures)?;
+            }
+            Ok(cuda::synchronize(ordinal)?)
+        })?);
+        let name = format!("{GPU_BATCH} pictures: the same, fetched");
+        rows.push(self.measure("predict-256-fetched", name, GPU_BATCH as u64, || {
+            predictor.predict(&pictures)?.fetch_all()?;
             Ok(())
         })?);
+        drop(predictor);
         rows.push(self.heads(settings.image_size as u32)?);
+        rows.extend(self.feed(LoaderOptions::beside_gpu(FED, settings.image_size as u32))?);
         Ok(Report {
             program: "relievo",
             version: env!("CARGO_PKG_VERSION"),
@@ -252,8 +272,9 @@ impl Clock<'_> {
     /// Reconstruction of many pictures.
     fn predictions(&self, model: &Model) -> anyhow::Result<Row> {
         let pictures = head_pictures(BATCH, model.settings().image_size)?;
+        let mut predictor = Predictor::new(model, BATCH)?;
         self.measure("predict-32", format!("{BATCH} pictures: reconstruction"), BATCH as u64, || {
-            model.predict(&pictures)?;
+            predictor.predict(&pictures)?;
             Ok(())
         })
     }
@@ -269,6 +290,28 @@ impl Clock<'_> {
             next += HEADS;
             Ok(())
         })
+    }
+
+    /// Batches of heads to learn from, as fast as they come: rendered for each batch, and remembered.
+    fn feed(&self, options: LoaderOptions) -> anyhow::Result<Vec<Row>> {
+        let threads = counted(options.workers as u64, "thread");
+        let heads = |count| Arc::new(WithoutTruth(Heads::range(0, 0, count)));
+        let row = |key, name, source: Arc<dyn Source>, first: u64| -> anyhow::Result<Row> {
+            let order = Training { mirror: true, ..Training::default() };
+            let mut loader = Loader::training(source, options.clone(), order)?;
+            let mut take = || -> anyhow::Result<()> {
+                loader.next().context("training never ends")??;
+                Ok(())
+            };
+            (0..first).try_for_each(|_| take())?;
+            self.measure(key, name, FED as u64, take)
+        };
+        let name = format!("{FED} heads fed as rendered, {threads}");
+        let rendered = row("feed-rendered-64", name, heads(20_000), 0)?;
+        let remembered = Arc::new(Cached::new(heads(REMEMBERED), options.size, CacheBudget::new(u64::MAX)));
+        let name = format!("{FED} heads fed from memory, {threads}");
+        let remembered = row("feed-cached-64", name, remembered, REMEMBERED / FED as u64)?;
+        Ok(vec![rendered, remembered])
     }
 }
 

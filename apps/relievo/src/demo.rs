@@ -7,13 +7,14 @@ use anyhow::Context;
 use clap::Args;
 use relievo_data::{Picture, Sample, Source};
 use relievo_export::{Canvas, Range, Sheet, depth_grey};
-use relievo_model::Model;
+use relievo_model::{Model, Predictor};
 use relievo_synth::Heads;
 use relievo_tensor::Tensor;
 use relievo_train::{Comparison, Event, RunFolder, Settings, Trainer};
 
 use crate::console::{Console, counted};
 use crate::panel::Part;
+use crate::reconstruct::{Making, Subject};
 use crate::{eval, reconstruct, train};
 
 /// What it learns with.
@@ -88,9 +89,9 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
          synthetic heads, {}, and then shows heads it has never seen.",
         options.steps.map_or_else(|| format!("for {} min", options.minutes), |steps| counted(steps, "step"))
     ));
-    let source = settings.data.open(settings.model.image_size)?;
+    let source = settings.data.open()?;
     let mut trainer = Trainer::begin(settings, source, RunFolder::create(out.join("run"), true)?)?;
-    let stop = train::stop_on_ctrl_c(*console)?;
+    let stop = train::stop_on_ctrl_c(*console, train::SAVING)?;
     let mut display = train::Display::new(console);
     trainer.run(&mut |event: Event<'_>| display.show(&event), &stop)?;
     drop(display);
@@ -110,9 +111,10 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
         .iter()
         .map(|(name, bytes)| Picture::decode(bytes).map_err(|reason| anyhow::anyhow!("{name}: {reason}")))
         .collect::<Result<_, _>>()?;
-    let named: Vec<_> =
-        SAMPLES.iter().zip(&samples).map(|((name, _), picture)| (*name, *name, picture)).collect();
-    reconstruct::write(model, &named, out)?;
+    let subjects: Vec<_> = (SAMPLES.iter().zip(&samples))
+        .map(|((name, _), picture)| Subject { name, stem: name, picture, place: None })
+        .collect();
+    reconstruct::write(&mut Predictor::new(model, subjects.len())?, &subjects, &Making::default(), out)?;
     console.result(format_args!(
         "\nlook at {}; panels of the sample pictures and the run lie beside it",
         out.join("demo.png").display()

@@ -5,9 +5,12 @@
 
 mod bench;
 mod console;
+mod crop;
 mod demo;
 mod eval;
+mod faces;
 mod info;
+mod mesh;
 mod panel;
 mod reconstruct;
 mod record;
@@ -48,6 +51,7 @@ struct Line {
 enum Command {
     Demo(demo::Options),
     Reconstruct(reconstruct::Options),
+    Crop(crop::Options),
     Synth(synth::Options),
     Train(Box<train::Options>),
     Eval(eval::Options),
@@ -82,6 +86,7 @@ fn run(line: Line, matches: &ArgMatches, console: &Console) -> anyhow::Result<()
     match line.command {
         Command::Demo(options) => demo::run(&options, console),
         Command::Reconstruct(options) => reconstruct::run(&options, console),
+        Command::Crop(options) => crop::run(&options, console),
         Command::Synth(options) => synth::run(&options, console),
         Command::Eval(options) => eval::run(&options, console),
         Command::Bench(options) => bench::run(&options, console),

@@ -1,7 +1,7 @@
 //! The panel of a picture: what the model takes it for, and how it looks from elsewhere.
 
 use relievo_export::{Canvas, Range, Sheet, depth_grey, normals_rgb};
-use relievo_model::{Model, Prediction};
+use relievo_model::{FRAME, Model, ModelSettings, Prediction};
 use relievo_render::{ViewSettings, render_views};
 use relievo_tensor::{Result, Tensor};
 
@@ -10,9 +10,6 @@ pub const TILE: usize = 256;
 
 /// Angles about the vertical axis of the views in the lower row, in degrees.
 const YAWS: [f32; 7] = [-60.0, -40.0, -20.0, 0.0, 20.0, 40.0, 60.0];
-
-/// Cells along the border that views leave out: there the depth is not learned but set.
-const CROP: usize = 3;
 
 /// One picture of a batch that was predicted.
 pub struct Part<'a> {
@@ -31,14 +28,14 @@ impl<'a> Part<'a> {
         self.prediction
     }
 
-    /// In degrees.
-    pub fn field_of_view(&self) -> f32 {
-        self.model.settings().field_of_view
+    /// The settings of the model.
+    pub fn settings(&self) -> &'a ModelSettings {
+        self.model.settings()
     }
 
     /// Columns of every map of the model.
     pub fn size(&self) -> usize {
-        self.model.settings().image_size
+        self.settings().image_size
     }
 
     /// This picture's share of a tensor of the prediction.
@@ -70,13 +67,13 @@ impl<'a> Part<'a> {
 
     /// The object lit by its own light, turned about the vertical axis by angles in degrees.
     pub fn views(&self, yaws: &[f32]) -> Result<Vec<Canvas>> {
-        let settings = self.model.settings();
+        let settings = self.settings();
         let size = self.size();
         let picture = Tensor::new(self.of(&self.prediction.canonical_picture), [1, size, size, 3])?;
         let depth = Tensor::new(self.of(&self.prediction.canonical_depth), [1, size, size])?;
         let views: Vec<[f32; 6]> =
             yaws.iter().map(|yaw| [0.0, yaw.to_radians(), 0.0, 0.0, 0.0, 0.0]).collect();
-        let view = ViewSettings { size: TILE, crop: CROP, ..ViewSettings::new(settings.camera()) };
+        let view = ViewSettings { size: TILE, crop: FRAME, ..ViewSettings::new(settings.camera()) };
         let rendered = render_views(&picture, &depth, &views, &view)?;
         let tiles = rendered.pictures.data().chunks_exact(TILE * TILE * 3);
         Ok(tiles.map(|tile| Canvas::from_signed(tile, TILE)).collect())
@@ -88,7 +85,7 @@ impl<'a> Part<'a> {
     }
 
     /// The object under its light, seen from the front.
-    fn canonical_picture(&self) -> Canvas {
+    pub fn canonical_picture(&self) -> Canvas {
         Canvas::from_signed(self.of(&self.prediction.canonical_picture), self.size())
     }
 

@@ -4,26 +4,30 @@ use std::collections::HashSet;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, anyhow, bail, ensure};
 use clap::Args;
 use rayon::prelude::*;
 use relievo_data::{Picture, Pictures, Source};
+use relievo_detect::Detector;
 use relievo_export::{Canvas, DepthScale, write_atomic};
-use relievo_model::{ComputeSettings, Model};
+use relievo_model::{ComputeSettings, Model, ModelError, Predictor};
 use relievo_tensor::Tensor;
 use serde::Serialize;
 
 use crate::console::{Console, counted};
+use crate::faces::{self, Place, Which};
+use crate::mesh::{self, Mesh, Texture};
 use crate::panel::{self, Part};
 use crate::record::{Depth, Light, View};
 use crate::weights;
 
 /// Take pictures apart: depth, albedo, light and viewpoint of each
 ///
-/// Pictures must show the object as those the model learned from do: a face
-/// upright, filling the picture from chin to forehead. Of a picture that is not
-/// square the middle is taken. JPEG, PNG and WebP files are read, also from
-/// folders and their sub-folders and from tar files.
+/// Photographs are searched for faces, and each face is cropped as the pictures
+/// that models of faces learn from. Is the model one of something else (cats,
+/// cars), or are the pictures cropped already, --framed takes them as they are;
+/// of a picture that is not square then the middle. JPEG, PNG and WebP files are
+/// read, also from folders and their sub-folders and from tar files.
 ///
 /// For each picture NAME the folder gets
 ///   NAME.panel.png            everything at a glance, and views from the side
@@ -31,7 +35,11 @@ use crate::weights;
 ///   NAME.canonical-depth.png  depth as seen from the front, 16 bits
 ///   NAME.normals.png          normals as seen from the front
 ///   NAME.albedo.png           colour without light, as seen from the front
-///   NAME.json                 light, viewpoint, camera, how to read the depth
+///   NAME.glb                  the surface as a mesh (glTF), with its texture
+///   NAME.obj, NAME.mtl, NAME.texture.png   the same in three files (OBJ)
+///   NAME.json                 light, viewpoint, camera, how to read the depth,
+///                             where the face is in the photograph
+/// With --faces all, further faces are NAME.face-2, NAME.face-3 and so on.
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
 pub struct Options {
@@ -44,11 +52,27 @@ pub struct Options {
     /// Weights file, or the folder of a training run
     #[arg(short, long, value_name = "FILE")]
     model: Option<PathBuf>,
+    /// Which faces of a photograph
+    #[arg(long, value_enum, default_value_t = Which::Largest)]
+    faces: Which,
+    /// Look for no faces: the pictures are cropped already, or the model is of something else
+    #[arg(long, conflicts_with = "faces")]
+    framed: bool,
     /// Pictures that go through the networks together
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..))]
     batch_size: u16,
+    #[command(flatten)]
+    making: Making,
     #[command(flatten, next_help_heading = "Computing")]
     compute: ComputeSettings,
+}
+
+/// What is made of pictures.
+#[derive(Args, Default)]
+pub struct Making {
+    /// What is seen on the mesh
+    #[arg(long, value_enum, default_value_t)]
+    texture: Texture,
 }
 
 /// What stands beside the pictures of one reconstruction.
@@ -56,6 +80,9 @@ pub struct Options {
 #[serde(rename_all = "kebab-case")]
 struct Record<'a> {
     picture: &'a str,
+    /// Where in it the face is that all maps show; none if it was taken as it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    place: Option<Place>,
     /// Rows and columns of all maps.
     size: usize,
     field_of_view_degrees: f32,
@@ -66,6 +93,8 @@ struct Record<'a> {
     normals: String,
     albedo: String,
     panel: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mesh: Option<Mesh>,
 }
 
 /// A picture to be reconstructed.
@@ -75,6 +104,49 @@ struct Task<'a> {
     name: String,
     /// Where its results go, without the endings: relative to the folder, with `/`.
     stem: String,
+}
+
+/// A picture as the model wants it, and the place of its results.
+pub struct Subject<'a> {
+    pub name: &'a str,
+    pub stem: &'a str,
+    pub picture: &'a Picture,
+    /// Where in a photograph it was cut out.
+    pub place: Option<Place>,
+}
+
+/// What is cut out of a photograph, or is a whole picture, with the stem of its results.
+type Cut = (String, Picture, Option<Place>);
+
+/// Cuts the faces that count out of a photograph, at `size` pixels; further ones than the first get stems of their own.
+fn cut(
+    detector: &Detector,
+    photograph: &Picture,
+    which: Which,
+    size: u32,
+    stem: &str,
+    taken: &mut HashSet<String>,
+) -> anyhow::Result<Vec<Cut>> {
+    let places = faces::find(detector, photograph, which)?;
+    let refusal = places.first().map_or(Some("no face found".to_owned()), Place::refusal);
+    let good = places.into_iter().filter(|place| place.refusal().is_none());
+    let cuts: Vec<Cut> = good
+        .enumerate()
+        .map(|(number, place)| {
+            let stem = match number {
+                0 => stem.to_owned(),
+                _ => unused(&format!("{stem}.face-{}", number + 1), taken),
+            };
+            (stem, place.crop.cut(photograph, size), Some(place))
+        })
+        .collect();
+    match refusal {
+        Some(reason) if cuts.is_empty() => bail!(
+            "{reason}. If the picture shows nothing but the object, or the model is not one of human faces, \
+             add --framed"
+        ),
+        _ => Ok(cuts),
+    }
 }
 
 pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
@@ -92,26 +164,48 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
             }
         }
     }
-    let tasks = tasks(&inputs, out)?;
+    let (tasks, mut taken) = tasks(&inputs, out)?;
+    let detector = (!options.framed).then(Detector::new).transpose()?;
+    let size = panel::TILE.max(model.settings().image_size) as u32;
+    let batch = usize::from(options.batch_size).min(tasks.len().max(1));
+    let mut predictor =
+        Predictor::new(&model, batch).map_err(|error| advised(error.into(), &model, batch))?;
     let mut written = 0;
     let mut progress = console.progress(tasks.len() as u64, "pictures");
     progress.set(0, "");
     for (number, chunk) in tasks.chunks(options.batch_size.into()).enumerate() {
         let decoded: Vec<_> = chunk.par_iter().map(|task| task.pictures.picture(task.index)).collect();
-        let mut good = Vec::new();
+        let mut cuts: Vec<(&Task<'_>, Cut)> = Vec::new();
         for (task, picture) in chunk.iter().zip(decoded) {
-            match picture {
-                Ok(picture) => good.push((task, picture)),
+            let cut = picture.map_err(anyhow::Error::from).and_then(|picture| match &detector {
+                None => Ok(vec![(task.stem.clone(), picture, None)]),
+                Some(detector) => cut(detector, &picture, options.faces, size, &task.stem, &mut taken)
+                    .with_context(|| task.pictures.location(task.index)),
+            });
+            match cut {
+                Ok(cut) => cuts.extend(cut.into_iter().map(|cut| (task, cut))),
                 Err(error) => {
                     failed += 1;
-                    progress.warning(format_args!("skipped {error}"));
+                    progress.warning(format_args!("skipped {error:#}"));
                 }
             }
         }
-        let named: Vec<_> =
-            good.iter().map(|(task, picture)| (task.name.as_str(), task.stem.as_str(), picture)).collect();
-        write(&model, &named, out)?;
-        written += good.len() as u64;
+        for cuts in cuts.chunks(batch) {
+            let subjects: Vec<_> = cuts
+                .iter()
+                .map(|(task, (stem, picture, place))| Subject {
+                    name: &task.name,
+                    stem,
+                    picture,
+                    place: *place,
+                })
+                .collect();
+            if let Err(error) = write(&mut predictor, &subjects, &options.making, out) {
+                drop(predictor);
+                return Err(advised(error, &model, batch));
+            }
+        }
+        written += cuts.len() as u64;
         progress.set((number * usize::from(options.batch_size) + chunk.len()) as u64, "");
     }
     drop(progress);
@@ -121,9 +215,23 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// With the number of pictures for which the memory would do, if the error is that it does not for `batch`.
+fn advised(error: anyhow::Error, model: &Model, batch: usize) -> anyhow::Error {
+    if !error.downcast_ref().is_some_and(ModelError::is_out_of_memory) {
+        return error;
+    }
+    match Predictor::batch_that_fits(model, batch) {
+        Some(fits) => anyhow!("{error}. For {fits} pictures at a time it is enough: --batch-size {fits}"),
+        None => anyhow!("{error}. It is not enough for a single picture: take --device cpu"),
+    }
+}
+
 /// The pictures of all inputs, each with a name of its own for its results. What lies in the output folder is left
-/// out: it would be results of an earlier run.
-fn tasks<'a>(inputs: &'a [(&PathBuf, Pictures)], out: &Path) -> anyhow::Result<Vec<Task<'a>>> {
+/// out: it would be results of an earlier run. Also gives the names that are taken.
+fn tasks<'a>(
+    inputs: &'a [(&PathBuf, Pictures)],
+    out: &Path,
+) -> anyhow::Result<(Vec<Task<'a>>, HashSet<String>)> {
     let mut taken = HashSet::new();
     let mut tasks = Vec::new();
     for (path, pictures) in inputs {
@@ -137,11 +245,11 @@ fn tasks<'a>(inputs: &'a [(&PathBuf, Pictures)], out: &Path) -> anyhow::Result<V
             tasks.push(Task { pictures, index, name, stem });
         }
     }
-    Ok(tasks)
+    Ok((tasks, taken))
 }
 
 /// If the output folder lies inside a folder of pictures: how names of pictures in it begin.
-fn inside(out: &Path, pictures: &Path) -> anyhow::Result<Option<String>> {
+pub fn inside(out: &Path, pictures: &Path) -> anyhow::Result<Option<String>> {
     let real = |path: &Path| path.canonicalize().with_context(|| format!("cannot read {}", path.display()));
     let (out, pictures) = (real(out)?, real(pictures)?);
     let Ok(below) = out.strip_prefix(&pictures) else { return Ok(None) };
@@ -154,12 +262,12 @@ fn inside(out: &Path, pictures: &Path) -> anyhow::Result<Option<String>> {
 
 /// A picture's name without its ending, as a path that cannot leave the output folder (a name in a tar file may be
 /// anything).
-fn stem(name: &str) -> String {
+pub fn stem(name: &str) -> String {
     let path = Path::new(name).with_extension("");
     let parts: Vec<_> = path
         .components()
         .filter_map(|part| match part {
-            Component::Normal(part) => Some(part.to_string_lossy().replace('\\', "-")),
+            Component::Normal(part) => Some(part.to_string_lossy().replace(['\\', '\n', '\r'], "-")),
             _ => None,
         })
         .collect();
@@ -168,29 +276,37 @@ fn stem(name: &str) -> String {
 
 /// The name, or with a number behind it if results of that name are taken; capitals make no difference, as on some
 /// disks.
-fn unused(stem: &str, taken: &mut HashSet<String>) -> String {
+pub fn unused(stem: &str, taken: &mut HashSet<String>) -> String {
     let mut candidates =
         std::iter::once(stem.to_owned()).chain((2..).map(|number| format!("{stem}-{number}")));
     candidates.find(|name| taken.insert(name.to_lowercase())).unwrap_or_default()
 }
 
-/// Reconstructs pictures, given with their names and the stems of their results, and writes the results below `out`.
-pub fn write(model: &Model, pictures: &[(&str, &str, &Picture)], out: &Path) -> anyhow::Result<()> {
-    if pictures.is_empty() {
+/// Reconstructs pictures and writes the results below `out`.
+pub fn write(
+    predictor: &mut Predictor<'_>,
+    subjects: &[Subject<'_>],
+    making: &Making,
+    out: &Path,
+) -> anyhow::Result<()> {
+    if subjects.is_empty() {
         return Ok(());
     }
+    let model = predictor.model();
     let size = model.settings().image_size;
-    let values: Vec<f32> = pictures
+    let values: Vec<f32> = subjects
         .iter()
-        .flat_map(|(_, _, picture)| picture.square(size as u32).signed().collect::<Vec<_>>())
+        .flat_map(|subject| subject.picture.square(size as u32).signed().collect::<Vec<_>>())
         .collect();
-    let prediction = model.predict(&Tensor::new(&values, [pictures.len(), size, size, 3])?)?;
-    pictures.par_iter().enumerate().try_for_each(|(number, (name, stem, picture))| {
-        write_one(&Part::new(model, &prediction, number), name, stem, picture, out)
+    let prediction =
+        predictor.predict(&Tensor::new(&values, [subjects.len(), size, size, 3])?)?.fetch_all()?;
+    subjects.par_iter().enumerate().try_for_each(|(number, subject)| {
+        write_one(&Part::new(model, &prediction, number), subject, making, out)
     })
 }
 
-fn write_one(part: &Part<'_>, name: &str, stem: &str, picture: &Picture, out: &Path) -> anyhow::Result<()> {
+fn write_one(part: &Part<'_>, subject: &Subject<'_>, making: &Making, out: &Path) -> anyhow::Result<()> {
+    let &Subject { name, stem, picture, place } = subject;
     let size = part.size();
     let path = |ending: &str| out.join(format!("{stem}.{ending}"));
     // The files of a picture lie beside each other: the record names them without their folder.
@@ -208,8 +324,9 @@ fn write_one(part: &Part<'_>, name: &str, stem: &str, picture: &Picture, out: &P
     part.albedo().write_png(path("albedo.png"))?;
     let record = Record {
         picture: name,
+        place,
         size,
-        field_of_view_degrees: part.field_of_view(),
+        field_of_view_degrees: part.settings().field_of_view,
         light: part.light().into(),
         view: part.view().into(),
         depth: depth("depth.png", part.of(&prediction.depth), Some(&part.mask()))?,
@@ -217,6 +334,7 @@ fn write_one(part: &Part<'_>, name: &str, stem: &str, picture: &Picture, out: &P
         normals: file("normals.png"),
         albedo: file("albedo.png"),
         panel: file("panel.png"),
+        mesh: mesh::write(part, making.texture, path)?,
     };
     part.draw(input)?.write_png(path("panel.png"))?;
     let text = serde_json::to_string_pretty(&record)?;

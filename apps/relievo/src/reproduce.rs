@@ -95,7 +95,7 @@ pub fn run(options: &Options, matches: &ArgMatches, console: &Console) -> anyhow
         heads.test,
         counted(reproduction.steps(), "step")
     ));
-    let stop = train::stop_on_ctrl_c(*console)?;
+    let stop = train::stop_on_ctrl_c(*console, train::SAVING)?;
     let tasks = Task::of(&rows, seeds);
     for (number, task) in (1..).zip(&tasks) {
         let name = match task.seed {

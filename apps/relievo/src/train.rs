@@ -47,16 +47,16 @@ pub fn run(options: &Options, matches: &ArgMatches, console: &Console) -> anyhow
         Some(folder) => {
             let folder = RunFolder::open(folder)?;
             let settings = Settings::layered(Some(&folder.settings()), line)?;
-            let source = settings.data.open(settings.model.image_size)?;
+            let source = settings.data.open()?;
             Trainer::resume(settings, source, folder)?
         }
         None => {
             let settings = Settings::layered(config.as_deref(), line)?;
-            let source = settings.data.open(settings.model.image_size)?;
+            let source = settings.data.open()?;
             Trainer::begin(settings, source, RunFolder::create(out, *overwrite)?)?
         }
     };
-    let stop = stop_on_ctrl_c(*console)?;
+    let stop = stop_on_ctrl_c(*console, SAVING)?;
     let mut display = Display::new(console);
     let outcome = trainer.run(&mut |event: Event<'_>| display.show(&event), &stop)?;
     drop(display);
@@ -74,8 +74,11 @@ pub fn run(options: &Options, matches: &ArgMatches, console: &Console) -> anyhow
     Ok(())
 }
 
-/// The first Ctrl-C asks for an end, the second one does not wait for it.
-pub fn stop_on_ctrl_c(console: Console) -> anyhow::Result<Arc<AtomicBool>> {
+/// What is done between Ctrl-C and the end of a training.
+pub const SAVING: &str = "finishing the step and saving";
+
+/// The first Ctrl-C asks for an end, before which `last` is done; the second one does not wait for it.
+pub fn stop_on_ctrl_c(console: Console, last: &'static str) -> anyhow::Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     let asked = Arc::clone(&stop);
     let handler = move || {
@@ -83,7 +86,7 @@ pub fn stop_on_ctrl_c(console: Console) -> anyhow::Result<Arc<AtomicBool>> {
             // What a shell expects of a process that SIGINT ended.
             std::process::exit(130);
         }
-        console.note("finishing the step and saving; press Ctrl-C again to leave at once");
+        console.note(format_args!("{last}; press Ctrl-C again to leave at once"));
     };
     ctrlc::set_handler(handler).context("cannot listen for Ctrl-C")?;
     Ok(stop)

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use image::{DynamicImage, GrayImage, ImageBuffer, ImageFormat, Luma, Rgb, RgbImage, Rgba, RgbaImage};
+use relievo_data::Source;
 use relievo_model::{Model, ModelSettings};
+use relievo_synth::Heads;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -127,7 +129,8 @@ fn json(path: &str) -> Value {
     serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
 }
 
-const COMMANDS: [&str; 8] = ["demo", "train", "reconstruct", "eval", "reproduce", "synth", "bench", "info"];
+const COMMANDS: [&str; 9] =
+    ["demo", "train", "reconstruct", "crop", "eval", "reproduce", "synth", "bench", "info"];
 
 /// The help pages are what `tests/help.txt` says (RELIEVO_UPDATE=1 rewrites it; read the difference), but for the
 /// settings of `train`, which are documented where they are defined; `reproduce` has them too.
@@ -207,13 +210,25 @@ fn pictures_of_every_kind_are_reconstructed() {
             &out,
             "-m",
             &model,
+            "--framed",
             "--batch-size=2",
             "--threads",
             threads,
         ]);
         assert!(ended.err.contains("6 pictures reconstructed in"), "{}", ended.err);
         let stems = ["alpha", "below/deep", "below/grey", "below/one", "photo", "photo-2"];
-        let endings = ["albedo.png", "canonical-depth.png", "depth.png", "json", "normals.png", "panel.png"];
+        let endings = [
+            "albedo.png",
+            "canonical-depth.png",
+            "depth.png",
+            "glb",
+            "json",
+            "mtl",
+            "normals.png",
+            "obj",
+            "panel.png",
+            "texture.png",
+        ];
         let expected: Vec<String> =
             stems.iter().flat_map(|stem| endings.map(|ending| format!("{stem}.{ending}"))).collect();
         let mut expected_sorted = expected;
@@ -240,6 +255,136 @@ fn pictures_of_every_kind_are_reconstructed() {
     assert_eq!((numbers.iter().min(), numbers.iter().max()), (Some(&1), Some(&65535)));
     let panel = image::open(format!("{out}/photo.panel.png")).unwrap();
     assert!(panel.width() > 7 * 256 && panel.height() > 2 * 256);
+    let mesh = &record["mesh"];
+    assert_eq!((&mesh["gltf"], &mesh["obj"]), (&"photo.glb".into(), &"photo.obj".into()));
+    let obj = fs::read_to_string(format!("{out}/photo.obj")).unwrap();
+    let lines = |keyword: &str| obj.lines().filter(|line| line.starts_with(keyword)).count();
+    assert_eq!(mesh["vertices"], lines("v "));
+    assert_eq!(mesh["triangles"], lines("f "));
+    let texture = image::open(format!("{out}/photo.texture.png")).unwrap();
+    assert_eq!((texture.width(), texture.height()), (512, 512));
+}
+
+#[test]
+fn a_mesh_shows_the_albedo_or_the_picture_in_its_light() {
+    let place = Place::new();
+    let (model, picture) = (place.model(), place.write("a.png", &encode(photo(80, 80), ImageFormat::Png)));
+    let textures = ["albedo", "shaded"].map(|texture| {
+        let out = place.at(texture);
+        succeed(&["reconstruct", &picture, "-o", &out, "-m", &model, "--framed", "--texture", texture]);
+        assert_eq!(json(&format!("{out}/a.json"))["mesh"]["texture"], texture);
+        fs::read(format!("{out}/a.texture.png")).unwrap()
+    });
+    assert_ne!(textures[0], textures[1]);
+}
+
+/// A photograph with synthetic heads in it: left, top and side of each.
+fn photograph(width: u32, height: u32, heads: &[[u32; 3]]) -> RgbImage {
+    let mut photograph = photo(width, height);
+    for pixel in photograph.pixels_mut() {
+        // Calmer than `photo`, whose pattern repeats.
+        *pixel = Rgb(pixel.0.map(|value| 90 + value / 8));
+    }
+    for (number, &[left, top, side]) in heads.iter().enumerate() {
+        let head = Heads::range(11, 0, 100).sample(number as u64, side).unwrap().picture;
+        let head = RgbImage::from_raw(side, side, head.pixels).unwrap();
+        image::imageops::replace(&mut photograph, &head, left.into(), top.into());
+    }
+    photograph
+}
+
+#[test]
+fn faces_are_found_in_photographs_and_their_place_is_told() {
+    let place = Place::new();
+    let (model, out) = (place.model(), place.at("out"));
+    let two = photograph(400, 300, &[[20, 60, 90], [200, 80, 160]]);
+    place.write("in/two.jpg", &encode(two, ImageFormat::Jpeg));
+    let all = ["reconstruct", &place.at("in"), "-m", &model, "-o", &out];
+    succeed(&all);
+    let largest = json(&format!("{out}/two.json"));
+    let number = |value: &Value| value.as_f64().unwrap();
+    let crop = &largest["place"]["crop"];
+    assert!((number(&crop["centre"][0]) - 280.0).abs() < 15.0, "{crop}");
+    assert!((number(&crop["centre"][1]) - 160.0).abs() < 15.0, "{crop}");
+    assert!((number(&crop["side"]) - 160.0).abs() < 40.0, "{crop}");
+    assert_eq!(largest["place"]["photograph"], serde_json::json!([400, 300]));
+    let eyes = [&largest["place"]["landmarks"]["right-eye"], &largest["place"]["landmarks"]["left-eye"]];
+    assert!(number(&eyes[0][0]) < number(&eyes[1][0]));
+    assert!(!Path::new(&out).join("two.face-2.json").exists());
+    succeed(&[&all[..], &["--faces=all"]].concat());
+    let second = json(&format!("{out}/two.face-2.json"));
+    assert!((number(&second["place"]["crop"]["centre"][0]) - 65.0).abs() < 10.0, "{second}");
+    // Taken as it is, it has no place.
+    succeed(&[&all[..], &["--framed"]].concat());
+    assert!(json(&format!("{out}/two.json"))["place"].is_null());
+
+    let none = place.write("none.png", &encode(photograph(300, 200, &[]), ImageFormat::Png));
+    let cut_off = photograph(300, 200, &[[60, 40, 120]]);
+    let cut_off = image::imageops::crop_imm(&cut_off, 105, 0, 195, 200).to_image();
+    let cut_off = place.write("cut-off.png", &encode(cut_off, ImageFormat::Png));
+    for (picture, reason) in [(none, "none.png: no face found"), (cut_off, "lie outside the photograph")] {
+        let ended = fail(&["reconstruct", &picture, "-m", &model, "-o", &out]);
+        assert!(ended.err.contains(reason) && ended.err.contains("--framed"), "{}", ended.err);
+    }
+}
+
+#[test]
+fn crops_are_the_same_however_often_the_work_is_interrupted() {
+    let place = Place::new();
+    for number in 0..12 {
+        let side = 60 + 9 * number;
+        let photograph = photograph(260, 220, &[[10 + number, 20, side]]);
+        place.write(&format!("in/{number:02}.png"), &encode(photograph, ImageFormat::Png));
+    }
+    let two = photograph(400, 300, &[[20, 60, 90], [200, 80, 160]]);
+    place.write("in/two.jpg", &encode(two, ImageFormat::Jpeg));
+    place.write("in/small.png", &encode(photograph(90, 80, &[[20, 20, 36]]), ImageFormat::Png));
+    place.write("in/none.png", &encode(photograph(200, 200, &[]), ImageFormat::Png));
+    place.write("in/broken.jpg", b"\xff\xd8\xff\xe0 and no more");
+    let whole = place.at("whole");
+    let crop = |out: &str, more: &[&str]| {
+        relievo(&[&["crop", &place.at("in"), "-o", out, "--faces=all"], more].concat())
+    };
+    let ended = crop(&whole, &["--threads=3"]);
+    // The broken one is named, and all else done.
+    assert!(ended.code == 1 && ended.err.contains("broken.jpg"), "{}", ended.err);
+    let report = json(&format!("{whole}/report.json"));
+    let summary = &report["summary"];
+    assert_eq!(
+        (&summary["inputs"], &summary["unreadable"], &summary["without-face"]),
+        (&16.into(), &1.into(), &1.into())
+    );
+    assert_eq!((&summary["crops"], &summary["dropped-too-small"]), (&14.into(), &1.into()), "{}", ended.out);
+    assert!(ended.out.lines().all(|line| line.chars().count() <= 80), "{}", ended.out);
+    assert_eq!(files(&whole), ["crop.json", "faces-00000.tar", "histograms.png", "report.json", "sheet.png"]);
+
+    let parts = place.at("in/parts");
+    for milliseconds in [60, 90, 130, 180] {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_relievo"))
+            .args(["crop", &place.at("in"), "-o", &parts, "--faces=all", "--threads=1"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(milliseconds));
+        let _ = child.kill();
+        child.wait().unwrap();
+    }
+    // Done by now, or finished here.
+    crop(&parts, &[]);
+    for file in files(&whole) {
+        assert!(
+            fs::read(format!("{whole}/{file}")).unwrap() == fs::read(format!("{parts}/{file}")).unwrap(),
+            "{file}"
+        );
+    }
+    let again = crop(&parts, &[]);
+    assert!(again.code == 0 && again.out.contains("finished already"), "{}", again.out);
+    let other = fail(&["crop", &place.at("in"), "-o", &parts, "--size=64"]);
+    assert!(other.err.contains("made otherwise"), "{}", other.err);
+    // What it is for.
+    let run = place.at("run");
+    succeed(&[&["train", &whole], &TINY[3..], &[&run]].concat());
 }
 
 #[test]
@@ -253,15 +398,24 @@ fn bad_pictures_are_named_and_the_good_ones_done() {
     fs::create_dir(place.at("nothing")).unwrap();
     let (model, out) = (place.model(), place.at("out"));
     let missing = place.at("missing");
-    let ended =
-        fail(&["reconstruct", &place.at("in"), &place.at("nothing"), &missing, "-o", &out, "-m", &model]);
+    let ended = fail(&[
+        "reconstruct",
+        &place.at("in"),
+        &place.at("nothing"),
+        &missing,
+        "-o",
+        &out,
+        "-m",
+        &model,
+        "--framed",
+    ]);
     for name in ["cut.jpg", "words.png", "empty.png", "nothing", "missing"] {
         let named = ended.err.lines().filter(|line| line.starts_with("warning: ") && line.contains(name));
         assert_eq!(named.count(), 1, "{name}: {}", ended.err);
     }
     assert!(ended.err.contains("5 of the inputs could not be used"), "{}", ended.err);
     assert!(ended.err.contains("1 picture reconstructed"), "{}", ended.err);
-    assert_eq!(files(&out).len(), 6);
+    assert_eq!(files(&out).len(), 10);
     let same = fail(&["reconstruct", &place.at("in"), "-o", &place.at("in"), "-m", &model]);
     assert!(same.err.contains("is the folder of the pictures"), "{}", same.err);
 }
@@ -366,7 +520,7 @@ fn a_run_is_trained_gone_on_with_and_looked_at() {
         assert!(page.lines().all(|line| line.chars().count() <= 80), "{page}");
     }
     let picture = place.write("a.png", &encode(photo(64, 64), ImageFormat::Png));
-    succeed(&["reconstruct", &picture, "-m", &run, "-o", &place.at("out")]);
+    succeed(&["reconstruct", &picture, "--framed", "-m", &run, "-o", &place.at("out")]);
 }
 
 #[test]
@@ -470,6 +624,9 @@ fn a_benchmark_says_the_same_in_a_table_and_in_numbers() {
         let (median, rate): (f64, f64) = (median.parse().unwrap(), rate.parse().unwrap());
         assert!((median * rate / 1e3 / f64::from(pictures) - 1.0).abs() < 0.1, "{words:?}");
     }
+    for key in ["feed-rendered-64", "feed-cached-64"] {
+        assert_eq!(numbers[key]["pictures"], 64, "{key}");
+    }
     assert!(numbers["pool-peak-bytes"].as_u64().unwrap() > 100 << 20);
     assert!(table.contains("most memory: tensors "), "{table}");
 }
@@ -516,7 +673,8 @@ fn a_full_disk_is_said_and_leaves_no_half_file() {
         image::open(Path::new(&out).join(&file)).unwrap();
     }
     let picture = place.write("a.png", &encode(photo(64, 64), ImageFormat::Png));
-    let ended = fail(&["reconstruct", &picture, "-m", &place.model(), "-o", &place.at("disk/results")]);
+    let ended =
+        fail(&["reconstruct", &picture, "--framed", "-m", &place.model(), "-o", &place.at("disk/results")]);
     assert!(ended.err.contains("the disk is full"), "{}", ended.err);
     drop(disk);
 }

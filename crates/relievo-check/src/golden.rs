@@ -16,8 +16,13 @@ use relievo_tensor::Tensor;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensorError, SafeTensors};
 
-/// The repository's copies.
+/// The repository's copies, where it was built.
 const ASSETS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../assets");
+
+/// The folder that `RELIEVO_ASSETS` names, for machines without the repository, else the repository's.
+fn assets() -> PathBuf {
+    std::env::var_os("RELIEVO_ASSETS").map_or_else(|| ASSETS.into(), PathBuf::from)
+}
 
 /// Why a golden set cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -203,8 +208,7 @@ fn read_file(path: &Path) -> Result<Vec<u8>, GoldenError> {
 /// # Errors
 /// If the folder or a file cannot be read, or the folder has no golden set at all.
 pub fn golden_sets(kind: &str) -> Result<Vec<GoldenSet>, GoldenError> {
-    let folder =
-        std::env::var_os("RELIEVO_GOLDEN").map_or_else(|| Path::new(ASSETS).join("golden"), PathBuf::from);
+    let folder = std::env::var_os("RELIEVO_GOLDEN").map_or_else(|| assets().join("golden"), PathBuf::from);
     sets_in(&folder, kind)
 }
 
@@ -234,8 +238,8 @@ fn sets_in(folder: &Path, kind: &str) -> Result<Vec<GoldenSet>, GoldenError> {
 /// # Errors
 /// If the files cannot be read or do not fit each other.
 pub fn vgg_weights() -> Result<Vec<u8>, GoldenError> {
-    let path = Path::new(ASSETS).join("vgg/vgg16-conv1_1-conv3_3-f16.safetensors");
-    let low_path = Path::new(ASSETS).join("golden/vgg_low_bits.safetensors");
+    let path = assets().join("vgg/vgg16-conv1_1-conv3_3-f16.safetensors");
+    let low_path = assets().join("golden/vgg_low_bits.safetensors");
     let (bytes, low_bytes) = (read_file(&path)?, read_file(&low_path)?);
     let format = |path: &Path, detail: String| GoldenError::Format { path: path.into(), detail };
     let broken = |path: &Path, error: SafeTensorError| format(path, error.to_string());

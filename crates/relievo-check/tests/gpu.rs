@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use relievo_model::{
-    ComputeSettings, DepthTruth, DeviceChoice, Model, ModelSettings, Precision, Supervision,
+    ComputeSettings, DepthTruth, DeviceChoice, Model, ModelSettings, Precision, Prediction, Predictor,
+    Supervision,
 };
 use relievo_synth::Heads;
 use relievo_tensor::ops::{AdamStep, squared_norm};
@@ -213,6 +214,52 @@ fn a_broken_batch_stops_the_run_where_it_was() {
     }
 }
 
+/// All that is found of the first `count` pictures.
+fn found(prediction: &Prediction, count: usize) -> Vec<&[f32]> {
+    let p = prediction;
+    let tensors = [
+        (&p.raw_depth, 1),
+        (&p.smooth_depth, 1),
+        (&p.canonical_depth, 1),
+        (&p.albedo, 3),
+        (&p.normals, 3),
+        (&p.diffuse_shading, 1),
+        (&p.canonical_picture, 3),
+        (&p.depth, 1),
+        (&p.mask, 1),
+        (&p.picture, 3),
+    ];
+    let maps = tensors.map(|(tensor, channels)| &tensor.data()[..count * 64 * 64 * channels]);
+    let numbers = [&p.light.data()[..count * 5], &p.view.data()[..count * 6]];
+    maps.into_iter().chain(numbers).collect()
+}
+
+#[test]
+fn captured_predictions_are_the_others_to_the_bit() {
+    let Some(ordinal) = relievo_cuda_emulator::test_gpu() else { return };
+    let mut model = Model::new(tiny(), 5).unwrap();
+    for precision in [DataType::F32, DataType::Bf16] {
+        model.to_device(Device::Cpu, DataType::F32).unwrap();
+        model.to_device(Device::Cuda(ordinal), precision).unwrap();
+        let mut predictor = Predictor::new(&model, 3).unwrap();
+        let seen = heads(1, 3);
+        for (seed, count) in [(1, 3), (2, 3), (3, 2), (4, 3), (1, 3)] {
+            let pictures = heads(seed, count as u64);
+            // A batch of another size may be computed in another way: the short one is filled up here, too.
+            let mut whole = seen.clone();
+            whole.data_mut()[..pictures.elements()].copy_from_slice(pictures.data());
+            let right = model.predict(&whole).unwrap();
+            let all = predictor.predict(&pictures).unwrap().fetch_all().unwrap();
+            assert_eq!((all.light.shape()[0], all.picture.shape()[0]), (count, count));
+            assert!(all.confidence.is_none());
+            let fetched = predictor.predict(&pictures).unwrap().fetch(|p| [&p.mask, &p.view]).unwrap();
+            assert!(found(&all, count) == found(&right, count), "{precision:?}, seed {seed}");
+            assert!(fetched[0].data() == all.mask.data() && fetched[1].data() == all.view.data());
+        }
+        assert!(predictor.predict(&heads(1, 4)).is_err(), "four are too many");
+    }
+}
+
 fn run_settings(ordinal: usize, steps: u64, precision: Precision) -> Settings {
     Settings {
         data: DataSettings { synthetic_count: 40, validation: 4.0, ..DataSettings::default() },
@@ -235,7 +282,7 @@ fn run_settings(ordinal: usize, steps: u64, precision: Precision) -> Settings {
 
 /// The steps the run told of, and the trainer after it.
 fn train(settings: Settings, folder: RunFolder, resume: bool) -> Result<(Vec<u64>, Trainer), TrainError> {
-    let source: Arc<dyn relievo_data::Source> = settings.data.open(64).unwrap();
+    let source: Arc<dyn relievo_data::Source> = settings.data.open().unwrap();
     let mut trainer = if resume {
         Trainer::resume(settings, source, folder)?
     } else {

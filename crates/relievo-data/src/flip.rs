@@ -15,7 +15,7 @@ impl Sample {
 impl Picture {
     /// Mirrors the columns.
     pub fn flip(&mut self) {
-        flip_rows(&mut self.pixels, self.width as usize, 3);
+        flip_rows::<_, 3>(&mut self.pixels, self.width as usize);
     }
 }
 
@@ -25,10 +25,10 @@ impl Truth {
     /// Mirroring is x -> -x. With M = diag(-1,1,1), M Rz Ry Rx M turns about y and z the other way and about x the
     /// same way; the principal point is the middle of the picture, so the maps only change sides.
     pub fn flip(&mut self, width: usize) {
-        flip_rows(&mut self.depth, width, 1);
-        flip_rows(&mut self.normals, width, 3);
-        flip_rows(&mut self.albedo, width, 3);
-        flip_rows(&mut self.mask, width, 1);
+        flip_rows::<_, 1>(&mut self.depth, width);
+        flip_rows::<_, 3>(&mut self.normals, width);
+        flip_rows::<_, 3>(&mut self.albedo, width);
+        flip_rows::<_, 1>(&mut self.mask, width);
         for normal in self.normals.chunks_exact_mut(3) {
             normal[0] = -normal[0];
         }
@@ -39,14 +39,9 @@ impl Truth {
     }
 }
 
-fn flip_rows<T>(values: &mut [T], width: usize, channels: usize) {
-    for row in values.chunks_exact_mut(width * channels) {
-        for left in 0..width / 2 {
-            let right = width - 1 - left;
-            for channel in 0..channels {
-                row.swap(left * channels + channel, right * channels + channel);
-            }
-        }
+fn flip_rows<T, const CHANNELS: usize>(values: &mut [T], width: usize) {
+    for row in values.chunks_exact_mut(width * CHANNELS) {
+        row.as_chunks_mut::<CHANNELS>().0.reverse();
     }
 }
 

@@ -12,8 +12,9 @@ mod sample;
 mod shard;
 mod split;
 
-pub use cache::Cached;
+pub use cache::{CacheBudget, Cached};
+pub use decode::Rectangle;
 pub use loader::{Batch, LoadError, Loader, LoaderOptions, LoaderStatistics, Position, Training};
 pub use pictures::{OpenError, Pictures};
-pub use sample::{Light, Picture, Sample, SampleError, Source, Truth};
+pub use sample::{Light, Picture, Sample, SampleError, Source, Truth, WithoutTruth};
 pub use split::{Holdout, Split, SplitError, Subset};

@@ -59,16 +59,21 @@ pub struct LoaderOptions {
     pub workers: usize,
     /// Batches made before they are asked for, at least 1.
     pub ahead: usize,
-    /// Whether to ask for what is known about the pictures.
-    pub truths: bool,
 }
 
 impl LoaderOptions {
     /// Batches of `batch_size` pictures of `size` x `size`, made by one thread for every two cores (four at most),
-    /// three batches ahead, with what is known about them.
+    /// three batches ahead.
     pub fn new(batch_size: usize, size: u32) -> Self {
         let cores = thread::available_parallelism().map_or(1, usize::from);
-        Self { batch_size, size, workers: (cores / 2).clamp(1, 4), ahead: 3, truths: true }
+        Self { batch_size, size, workers: (cores / 2).clamp(1, 4), ahead: 3 }
+    }
+
+    /// As [`LoaderOptions::new`], beside a GPU that does all the computing: by one thread for every core but one (16 at
+    /// most).
+    pub fn beside_gpu(batch_size: usize, size: u32) -> Self {
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        Self { workers: cores.saturating_sub(1).clamp(1, 16), ..Self::new(batch_size, size) }
     }
 }
 
@@ -167,7 +172,7 @@ impl Loader {
     }
 
     fn start(source: Arc<dyn Source>, options: LoaderOptions, plan: Plan) -> Result<Self, LoadError> {
-        let LoaderOptions { batch_size, size, workers, ahead, .. } = options;
+        let LoaderOptions { batch_size, size, workers, ahead } = options;
         if batch_size == 0 || size == 0 || workers == 0 || ahead == 0 {
             return Err(LoadError::Options { batch_size, size, workers, ahead });
         }
@@ -463,10 +468,9 @@ impl Shared {
         if self.bad().errors.contains_key(&index) {
             return None;
         }
-        let LoaderOptions { size, truths, .. } = self.options;
-        let make = || if truths { self.source.sample(index, size) } else { self.source.picture(index, size) };
+        let size = self.options.size;
         // A decoder that panics on a strange file must not take the training with it.
-        let outcome = catch_unwind(AssertUnwindSafe(make));
+        let outcome = catch_unwind(AssertUnwindSafe(|| self.source.sample(index, size)));
         let error = match outcome {
             Ok(Ok(sample)) if sample.picture.pixels.len() as u64 == u64::from(size).pow(2) * 3 => {
                 return Some(Placed { index, sample });
@@ -514,9 +518,11 @@ impl Shared {
         }
         let size = self.options.size as usize;
         let mut images = Tensor::scratch([placed.len(), size, size, 3]);
-        let values = placed.iter().flat_map(|placed| placed.sample.picture.signed());
-        for (place, value) in images.data_mut().iter_mut().zip(values) {
-            *place = value;
+        // Picture by picture: a chain over all of them would not be vectorised.
+        for (image, placed) in images.data_mut().chunks_exact_mut(size * size * 3).zip(&placed) {
+            for (value, signed) in image.iter_mut().zip(placed.sample.picture.signed()) {
+                *value = signed;
+            }
         }
         let indices = placed.iter().map(|placed| placed.index).collect();
         let (names, truths) =

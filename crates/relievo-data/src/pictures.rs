@@ -139,7 +139,7 @@ impl Pictures {
         let entry = &self.entries[index as usize];
         self.read(&entry.place)
             .and_then(|bytes| Picture::decode(&bytes))
-            .map_err(|reason| SampleError { name: self.location(entry), reason })
+            .map_err(|reason| SampleError { name: self.location(index), reason })
     }
 
     fn read(&self, place: &Place) -> Result<Vec<u8>, String> {
@@ -166,8 +166,9 @@ impl Pictures {
         Ok(content)
     }
 
-    /// Where to look for the file, for a message.
-    fn location(&self, Entry { name, place }: &Entry) -> String {
+    /// Where to look for the file of picture `index < len()`, for a message.
+    pub fn location(&self, index: u64) -> String {
+        let Entry { name, place } = &self.entries[index as usize];
         match place {
             Place::File(path) => path.display().to_string(),
             Place::Member { shard, path_at, .. } => {

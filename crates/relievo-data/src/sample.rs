@@ -58,6 +58,28 @@ pub struct Sample {
     pub truth: Option<Truth>,
 }
 
+/// The pictures of a source without what is known about them: all that learning needs, and with synthetic heads a
+/// seventeenth of the memory.
+pub struct WithoutTruth<S>(pub S);
+
+impl<S: Source> Source for WithoutTruth<S> {
+    fn describe(&self) -> String {
+        self.0.describe()
+    }
+
+    fn len(&self) -> u64 {
+        self.0.len()
+    }
+
+    fn name(&self, index: u64) -> String {
+        self.0.name(index)
+    }
+
+    fn sample(&self, index: u64, size: u32) -> Result<Sample, SampleError> {
+        Ok(Sample { truth: None, ..self.0.sample(index, size)? })
+    }
+}
+
 /// A picture that cannot be had: which one, and why.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{name}: {reason}")]
@@ -93,12 +115,4 @@ pub trait Source: Send + Sync {
     ///
     /// Called from several threads at once. An error means that this one picture cannot be had; the others may.
     fn sample(&self, index: u64, size: u32) -> Result<Sample, SampleError>;
-
-    /// [`Source::sample`] without its truth, for those who learn from pictures alone: a tenth of the memory to keep.
-    ///
-    /// # Errors
-    /// As [`Source::sample`].
-    fn picture(&self, index: u64, size: u32) -> Result<Sample, SampleError> {
-        Ok(Sample { truth: None, ..self.sample(index, size)? })
-    }
 }

@@ -101,10 +101,6 @@ impl Source for Subset {
     fn sample(&self, index: u64, size: u32) -> Result<Sample, SampleError> {
         self.source.sample(self.indices[index as usize], size)
     }
-
-    fn picture(&self, index: u64, size: u32) -> Result<Sample, SampleError> {
-        self.source.picture(self.indices[index as usize], size)
-    }
 }
 
 #[cfg(test)]

@@ -67,7 +67,7 @@ impl Source for Numbered {
 }
 
 fn options(batch_size: usize, workers: usize) -> LoaderOptions {
-    LoaderOptions { batch_size, size: 4, workers, ahead: 3, truths: true }
+    LoaderOptions { batch_size, size: 4, workers, ahead: 3 }
 }
 
 fn training(source: Arc<dyn Source>, batch_size: usize, workers: usize, training: Training) -> Loader {
@@ -196,17 +196,6 @@ fn a_bad_picture_is_replaced_by_the_next_of_the_order_and_moves_no_other() {
     assert_eq!(loader.newly_skipped().len(), 3);
     take(&mut loader, 10);
     assert_eq!((loader.newly_skipped().len(), loader.skipped().len()), (0, 3));
-}
-
-#[test]
-fn who_does_not_ask_for_the_truth_gets_the_same_pictures() {
-    let with = take(&mut training(Numbered::new(20, []), 5, 2, mirrored()), 4);
-    let options = LoaderOptions { truths: false, ..options(5, 2) };
-    let without = take(&mut Loader::training(Numbered::new(20, []), options, mirrored()).unwrap(), 4);
-    for (with, without) in with.iter().zip(&without) {
-        assert_eq!(with.images.data(), without.images.data());
-        assert!(with.truths.iter().all(Option::is_some) && without.truths.iter().all(Option::is_none));
-    }
 }
 
 #[test]
@@ -372,7 +361,7 @@ fn real_shards_load_without_a_bad_picture() {
         let pictures = Arc::new(Pictures::open(&[path]).unwrap());
         let indexed = began.elapsed();
         let began = std::time::Instant::now();
-        let options = LoaderOptions { batch_size: 64, size: 64, workers: 2, ahead: 3, truths: true };
+        let options = LoaderOptions { batch_size: 64, size: 64, workers: 2, ahead: 3 };
         let mut loader = Loader::evaluation(pictures.clone(), options).unwrap();
         let count: usize = loader.by_ref().map(|batch| batch.unwrap().names.len()).sum();
         let rate = count as f64 / began.elapsed().as_secs_f64();

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use image::{DynamicImage, ImageBuffer, ImageFormat, Luma, LumaA, Rgb, RgbImage, Rgba};
 use proptest::prelude::*;
-use relievo_data::{OpenError, Picture, Pictures, Source};
+use relievo_data::{OpenError, Picture, Pictures, Rectangle, Source};
 
 /// What the four quarters of every test picture look like.
 const QUARTERS: [[u8; 3]; 4] = [[200, 40, 40], [40, 180, 60], [40, 60, 200], [220, 200, 60]];
@@ -157,8 +157,41 @@ fn shrinking_averages_and_growing_blends() {
     assert_eq!(reds, [0, 25, 75, 100]);
 }
 
+#[test]
+fn a_rectangle_of_whole_pixels_is_a_copy_and_outside_the_edge_is_repeated() {
+    let picture = Picture { width: 5, height: 3, pixels: (0..45).collect() };
+    let whole = Rectangle { left: 0.0, top: 0.0, width: 5.0, height: 3.0 };
+    assert_eq!(picture.resampled(whole, 5, 3), picture);
+    let corner = Rectangle { left: -2.0, top: -1.0, width: 4.0, height: 2.0 };
+    let reds: Vec<u8> =
+        picture.resampled(corner, 4, 2).pixels.chunks_exact(3).map(|pixel| pixel[0]).collect();
+    assert_eq!(reds, [0, 0, 0, 3, 0, 0, 0, 3]);
+    // Away from the edges, the square and the same rectangle are one thing.
+    let random = |at: u32| (at.wrapping_mul(2_654_435_761) >> 24) as u8;
+    let picture = Picture { width: 40, height: 40, pixels: (0..4800).map(random).collect() };
+    let all = Rectangle { left: 0.0, top: 0.0, width: 40.0, height: 40.0 };
+    let (square, part) = (picture.square(17), picture.resampled(all, 17, 17));
+    for row in 2..15 {
+        let inside = (row * 17 + 2) * 3..(row * 17 + 15) * 3;
+        assert_eq!(square.pixels[inside.clone()], part.pixels[inside]);
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+    #[test]
+    fn any_rectangle_of_a_flat_picture_is_flat(
+        extents in (1_u32..40, 1_u32..40), to in (0_u32..40, 0_u32..40), place in (-200.0..200.0_f64, -200.0..200.0_f64),
+        size in (1e-3..300.0_f64, 1e-3..300.0_f64),
+    ) {
+        let (width, height) = extents;
+        let flat = Picture { width, height, pixels: vec![77; (width * height * 3) as usize] };
+        let rectangle = Rectangle { left: place.0, top: place.1, width: size.0, height: size.1 };
+        let part = flat.resampled(rectangle, to.0, to.1);
+        prop_assert_eq!((part.width, part.height, part.pixels.len() as u32), (to.0, to.1, to.0 * to.1 * 3));
+        prop_assert!(part.pixels.iter().all(|&value| value == 77));
+    }
+
     #[test]
     fn a_resampled_picture_stays_within_its_range_and_keeps_its_mean(
         width in 1_u32..70, height in 1_u32..70, size in 1_u32..70, seed in any::<u64>(),

@@ -1,13 +1,14 @@
-//! Results out: pictures of what the model sees, sheets of them with captions, curves, 16-bit depth.
+//! Results out: pictures of what the model sees, sheets of them with captions, curves, 16-bit depth, meshes.
 //!
 //! Everything is drawn on a [`Canvas`], an RGB picture in memory. Arrays of the model become one by a colour map
 //! ([`depth_grey`], [`normals_rgb`], [`viridis`], [`Canvas::from_signed`]...), canvases are put together by
-//! [`Sheet`], and [`Chart`] draws curves. What is written to disk appears there whole or not at all: [`write_atomic`].
+//! [`Sheet`], and [`Chart`] draws curves. [`SurfaceMesh`] is a surface with a canvas on it. What is written to disk appears there whole or not at all: [`write_atomic`].
 
 mod atomic;
 mod canvas;
 mod chart;
 mod colour;
+mod mesh;
 mod png;
 mod sheet;
 mod text;
@@ -16,5 +17,6 @@ pub use atomic::{WriteError, write_atomic};
 pub use canvas::{Canvas, Colour};
 pub use chart::Chart;
 pub use colour::{Range, depth_grey, normals_rgb, viridis};
+pub use mesh::{Lighting, SurfaceMesh};
 pub use png::DepthScale;
 pub use sheet::Sheet;

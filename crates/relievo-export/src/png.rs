@@ -15,7 +15,12 @@ impl Canvas {
     /// # Errors
     /// See [`write_atomic`].
     pub fn write_png(&self, path: impl AsRef<Path>) -> Result<(), WriteError> {
-        write(path.as_ref(), self.bytes(), self.width(), self.height(), ExtendedColorType::Rgb8)
+        write_atomic(path, |file| file.write_all(&self.png()?))
+    }
+
+    /// The same as a file in memory.
+    pub(crate) fn png(&self) -> io::Result<Vec<u8>> {
+        encode(self.bytes(), self.width(), self.height(), ExtendedColorType::Rgb8)
     }
 }
 
@@ -60,7 +65,8 @@ impl DepthScale {
         let bytes: Vec<u8> = (0..depth.len())
             .flat_map(|at| if valid(at) { scale.encode(depth[at]) } else { 0 }.to_ne_bytes())
             .collect();
-        write(path.as_ref(), &bytes, width, depth.len() / width, ExtendedColorType::L16)?;
+        let encoded = || encode(&bytes, width, depth.len() / width, ExtendedColorType::L16);
+        write_atomic(path, |file| file.write_all(&encoded()?))?;
         Ok(scale)
     }
 
@@ -78,21 +84,13 @@ impl DepthScale {
     }
 }
 
-fn write(
-    path: &Path,
-    bytes: &[u8],
-    width: usize,
-    height: usize,
-    colour: ExtendedColorType,
-) -> Result<(), WriteError> {
-    write_atomic(path, |file| {
-        // Encoded in memory: the encoder would hide what kind of error (a full disk, say) writing ended with.
-        let mut encoded = Vec::new();
-        PngEncoder::new(&mut encoded)
-            .write_image(bytes, width as u32, height as u32, colour)
-            .map_err(io::Error::other)?;
-        file.write_all(&encoded)
-    })
+/// Encodes in memory: the encoder would hide what kind of error (a full disk, say) writing ended with.
+fn encode(bytes: &[u8], width: usize, height: usize, colour: ExtendedColorType) -> io::Result<Vec<u8>> {
+    let mut encoded = Vec::new();
+    PngEncoder::new(&mut encoded)
+        .write_image(bytes, width as u32, height as u32, colour)
+        .map_err(io::Error::other)?;
+    Ok(encoded)
 }
 
 #[cfg(test)]

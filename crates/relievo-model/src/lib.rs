@@ -7,13 +7,17 @@
 mod compute;
 mod losses;
 mod model;
+mod object;
 mod prediction;
+mod predictor;
 mod settings;
 mod weights;
 
 pub use compute::{ComputeSettings, DeviceChoice, Precision};
 pub use losses::{DepthTruth, Differentiated, LossTerms, Losses};
 pub use model::{Model, ModelError, Outputs};
+pub use object::{FRAME, object_level};
 pub use prediction::Prediction;
+pub use predictor::{Predicted, Predictor};
 pub use settings::{LightModel, ModelSettings, Preset, Supervision};
 pub use weights::{SETTINGS_KEY, WeightsError};

@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
 use relievo_nets::{ConfidenceNetwork, Network, ParameterInfo, Vgg, VggError, autoencoder, encoder};
+use relievo_tensor::cuda::Lanes;
 use relievo_tensor::ops::{Activation, cast};
 use relievo_tensor::{DataType, Device, Error, Tensor};
 
@@ -30,6 +31,27 @@ pub enum ModelError {
     /// The engine refused an operation.
     #[error(transparent)]
     Engine(#[from] Error),
+}
+
+impl ModelError {
+    /// Whether a smaller batch might do.
+    pub fn is_out_of_memory(&self) -> bool {
+        matches!(self, Self::Engine(Error::OutOfMemory { .. }))
+    }
+
+    /// The first of `too_many` / 2, / 4, ..., 1 pictures that `work` finds enough memory for; `None` if even one is too many, or
+    /// something else is wrong. Halves only: on a GPU each number of pictures begins with measuring algorithms.
+    pub fn largest_that_fits(too_many: usize, work: impl Fn(usize) -> Result<(), Self>) -> Option<usize> {
+        let halves = std::iter::successors(Some(too_many / 2), |count| Some(count / 2));
+        for count in halves.take_while(|count| *count > 0) {
+            match work(count) {
+                Ok(()) => return Some(count),
+                Err(error) if error.is_out_of_memory() => {}
+                Err(_) => return None,
+            }
+        }
+        None
+    }
 }
 
 /// The five networks, the ranges of their outputs and the camera: everything that turns a picture into its parts
@@ -113,10 +135,15 @@ pub struct Outputs {
 }
 
 impl Networks {
-    /// Runs all networks on `pictures [B,S,S,3]`. On a tape one after the other, so that a step is always recorded in
-    /// the same order; without one side by side: a single picture is too little work in most layers to be shared out
-    /// among cores, but the networks do not wait for each other.
-    pub fn forward(&self, pictures: &Tensor, parameters: &[Tensor]) -> Result<Outputs, Error> {
+    /// Runs the networks on `pictures [B,S,S,3]`, that of confidence only if asked to, side by side: most layers are too
+    /// small to be shared out among all of a GPU or, for a single picture, among all cores, but the networks do not wait for
+    /// each other. On a CPU's tape one after the other, so that a step is always recorded in the same order.
+    pub fn forward(
+        &self,
+        pictures: &Tensor,
+        parameters: &[Tensor],
+        with_confidence: bool,
+    ) -> Result<Outputs, Error> {
         let run = |part: &(Network, Range<usize>)| part.0.forward(pictures, &parameters[part.1.clone()]);
         let Some(OtherNetworks { albedo, light, view, confidence }) = &self.others else {
             return Err(Error::shape("model", "it has learned depth from true depth and knows nothing else"));
@@ -125,13 +152,17 @@ impl Networks {
             let run = |(network, range): &(ConfidenceNetwork, Range<usize>)| {
                 network.forward(pictures, &parameters[range.clone()])
             };
-            confidence.as_ref().map(run).transpose()
+            confidence.as_ref().filter(|_| with_confidence).map(run).transpose()
         };
-        // A GPU has one queue: one network after the other there too.
         if parameters.iter().any(Tensor::is_recorded) || pictures.device() != Device::Cpu {
-            let (depth, albedo) = (run(&self.depth)?, run(albedo)?);
-            let (light, view) = (run(light)?, run(view)?);
-            return Ok(Outputs { depth, albedo, light, view, confidence: confidence()? });
+            let mut lanes = Lanes::on(pictures.device())?;
+            let depth = lanes.run(1, || run(&self.depth))?;
+            let albedo = lanes.run(2, || run(albedo))?;
+            let confidence = lanes.run(3, confidence)?;
+            let light = lanes.run(4, || run(light))?;
+            let view = lanes.run(5, || run(view))?;
+            lanes.join()?;
+            return Ok(Outputs { depth, albedo, light, view, confidence });
         }
         let ((depth, albedo), ((light, view), confidence)) = rayon::join(
             || rayon::join(|| run(&self.depth), || run(albedo)),
@@ -257,7 +288,7 @@ impl Model {
     /// If the pictures have another size than the model's, or the model has a depth network only.
     pub fn outputs(&self, pictures: &Tensor, parameters: &[Tensor]) -> Result<Outputs, ModelError> {
         self.check_pictures(pictures)?;
-        Ok(self.networks.forward(pictures, parameters)?)
+        Ok(self.networks.forward(pictures, parameters, true)?)
     }
 
     /// Refuses pictures of another shape than `[B,size,size,3]`.

@@ -5,6 +5,7 @@
 
 mod architectures;
 mod layers;
+mod stored;
 mod vgg;
 
 /// All files of kernels of this crate: for a test that compiles them.
@@ -15,4 +16,5 @@ pub fn kernels() -> Vec<&'static relievo_tensor::cuda::Kernels> {
 
 pub use architectures::{ConfidenceNetwork, autoencoder, encoder};
 pub use layers::{Initialisation, Layer, Network, ParameterInfo};
+pub use stored::StoredWeights;
 pub use vgg::{Vgg, VggError};

@@ -9,13 +9,14 @@ mod cuda;
 
 pub(crate) use cuda::KERNELS;
 
-use half::f16;
 use relievo_tensor::ops::{Activation, ConvParams, cast, conv2d, max_pool};
 use relievo_tensor::{
     Backward, Context, DataType, Device, Error, Operation, Random, Result, Tensor, apply_one,
 };
+use safetensors::Dtype;
 use safetensors::tensor::TensorView;
-use safetensors::{Dtype, SafeTensors};
+
+use crate::stored::StoredWeights;
 
 static WEIGHTS: &[u8] = include_bytes!("../../../assets/vgg/vgg16-conv1_1-conv3_3-f16.safetensors");
 
@@ -68,19 +69,9 @@ impl Vgg {
     /// # Errors
     /// If the file lacks a layer or holds it in another shape or precision.
     pub fn from_safetensors(bytes: &[u8]) -> std::result::Result<Self, VggError> {
-        let damaged = |what: String| VggError::Damaged(what);
-        let file = SafeTensors::deserialize(bytes).map_err(|error| damaged(error.to_string()))?;
-        let read = |name: String| -> std::result::Result<(Vec<f32>, Vec<usize>), VggError> {
-            let view = file.tensor(&name).map_err(|error| damaged(error.to_string()))?;
-            let numbers = match view.dtype() {
-                Dtype::F16 => {
-                    view.data().as_chunks::<2>().0.iter().map(|b| f16::from_le_bytes(*b).to_f32()).collect()
-                }
-                Dtype::F32 => view.data().as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
-                other => return Err(damaged(format!("{name} is {other:?}, neither F16 nor F32"))),
-            };
-            Ok((numbers, view.shape().to_vec()))
-        };
+        let damaged = VggError::Damaged;
+        let file = StoredWeights::open(bytes).map_err(damaged)?;
+        let read = |name: String| file.numbers(&name).map_err(damaged);
         let mut convolutions = Vec::new();
         for name in LAYERS.into_iter().flatten() {
             let (weight, shape) = read(format!("{name}.weight"))?;
@@ -301,7 +292,7 @@ mod tests {
         // What goes through keeps its size within an order of magnitude.
         let square = plain.data().iter().map(|x| x * x).sum::<f32>() / plain.elements() as f32;
         assert!((0.01..10.0).contains(&square), "{square}");
-        let metadata = SafeTensors::read_metadata(&bytes).unwrap().1;
+        let metadata = safetensors::SafeTensors::read_metadata(&bytes).unwrap().1;
         assert_eq!(metadata.metadata().as_ref().unwrap()["note"], "text");
     }
 

@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::cuda::{Lanes, lanes};
 use crate::ops::add_into;
 use crate::{Device, Error, Result, Tensor};
 
@@ -123,6 +124,24 @@ struct Record {
     inputs: Vec<Option<usize>>,
     first_output: usize,
     outputs: usize,
+    /// The lane of the GPU that it ran in.
+    lane: usize,
+}
+
+impl Record {
+    /// The gradients of the inputs. What was saved is freed.
+    fn play(self, gradients: Vec<Option<Tensor>>) -> Result<Vec<Option<Tensor>>> {
+        let wanted: Vec<bool> = self.inputs.iter().map(Option::is_some).collect();
+        let backward = Backward { saved: &self.saved, gradients: &gradients, wanted: &wanted };
+        let on_cpu = gradients.iter().flatten().all(|gradient| gradient.device() == Device::Cpu);
+        let found = if on_cpu {
+            self.operation.backward(&backward)?
+        } else {
+            self.operation.backward_cuda(&backward)?
+        };
+        debug_assert_eq!(found.len(), self.inputs.len(), "{}", self.operation.name());
+        Ok(found)
+    }
 }
 
 impl Tape {
@@ -183,8 +202,16 @@ impl Tape {
             live.accumulate(node.id, gradient.detach(), value)?;
         }
         let mut kept = Gradients { by_id: HashMap::new() };
+        let mut lanes = Lanes::on(seeds.first().map_or(Device::Cpu, |(value, _)| value.device()))?;
+        // The lane that wrote a gradient, for those written since the lanes were opened.
+        let mut writers: HashMap<usize, usize> = HashMap::new();
         while let Some(record) = records.pop() {
+            let lane = record.lane;
             let ids = record.first_output..record.first_output + record.outputs;
+            if lane == 0 {
+                lanes.join()?;
+                writers.clear();
+            }
             let gradients: Vec<_> = ids.clone().map(|id| live.by_id.remove(&id)).collect();
             for (id, gradient) in ids.zip(&gradients) {
                 if let Some(gradient) = gradient.as_ref().filter(|_| retained.contains(&id)) {
@@ -194,21 +221,22 @@ impl Tape {
             if gradients.iter().all(Option::is_none) {
                 continue;
             }
-            let wanted: Vec<bool> = record.inputs.iter().map(Option::is_some).collect();
-            let backward = Backward { saved: &record.saved, gradients: &gradients, wanted: &wanted };
-            let on_cpu = gradients.iter().flatten().all(|gradient| gradient.device() == Device::Cpu);
-            let found = if on_cpu {
-                record.operation.backward(&backward)?
-            } else {
-                record.operation.backward_cuda(&backward)?
-            };
-            debug_assert_eq!(found.len(), record.inputs.len(), "{}", record.operation.name());
-            for (id, gradient) in record.inputs.iter().zip(found) {
-                if let (Some(id), Some(gradient)) = (id, gradient) {
-                    live.add(*id, gradient)?;
+            let inputs = record.inputs.clone();
+            let found = lanes.run(lane, || record.play(gradients))?;
+            for (id, gradient) in inputs.into_iter().zip(found) {
+                let (Some(id), Some(gradient)) = (id, gradient) else { continue };
+                // A sum that was begun elsewhere goes on behind all lanes.
+                if lane != 0 && live.by_id.contains_key(&id) && writers.get(&id) != Some(&lane) {
+                    lanes.join()?;
+                    writers.clear();
+                    live.add(id, gradient)?;
+                } else {
+                    lanes.run(lane, || live.add(id, gradient))?;
+                    writers.insert(id, lane);
                 }
             }
         }
+        lanes.join()?;
         // What is left belongs to values no operation made: the watched ones.
         kept.by_id.extend(live.by_id);
         Ok(kept)
@@ -284,6 +312,7 @@ pub fn apply(operation: impl Operation, inputs: &[&Tensor]) -> Result<Vec<Tensor
             inputs: inputs.iter().map(|input| input.node.as_ref().map(|node| node.id)).collect(),
             first_output,
             outputs: outputs.len(),
+            lane: lanes::current(device),
         });
         drop(recording);
         for (index, output) in outputs.iter_mut().enumerate() {

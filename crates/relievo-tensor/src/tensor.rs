@@ -297,6 +297,14 @@ impl Tensor {
         }
     }
 
+    /// Whether it was made in a lane of a GPU other than the calling thread's.
+    pub(crate) fn belongs_to_another_lane(&self) -> bool {
+        match &*self.storage {
+            Storage::Cpu(_) => false,
+            Storage::Cuda(memory) => memory.belongs_to_another_lane(),
+        }
+    }
+
     /// The GPU it is on.
     pub(crate) fn gpu(&self) -> Option<&'static Gpu> {
         match &*self.storage {

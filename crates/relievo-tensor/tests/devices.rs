@@ -1,12 +1,13 @@
 //! Every operation on a GPU against the same on the CPU: outputs and gradients, in f32 and bf16. On the GPU named by
 //! RELIEVO_DEVICE if there is one, else on the emulator.
 
-use relievo_tensor::cuda::{Feed, Graph};
+use relievo_tensor::cuda::{Feed, Fetch, Graph, Lanes};
 use relievo_tensor::differences::{assert_devices_agree, random_multiples, random_tensor};
 use relievo_tensor::ops::{
     Activation, AdamStep, ConvParams, Culprit, DeviceAdam, activate, average_pool, cast, conv_transpose2d,
-    conv2d, dot, double_batch, grid_sample, group_norm, max_pool, perceptual_loss, photometric_loss, reshape,
-    scale_all, scale_columns, smoothness, squared_norm, upsample_nearest, weighted_sum,
+    conv2d, depthwise_conv2d, dot, double_batch, grid_sample, group_norm, max_pool, perceptual_loss,
+    photometric_loss, reshape, scale_all, scale_columns, smoothness, squared_norm, upsample_nearest,
+    weighted_sum,
 };
 use relievo_tensor::{DataType, Device, Error, Result, Tape, Tensor};
 
@@ -83,6 +84,39 @@ fn convolutions() {
 }
 
 #[test]
+fn tensors_are_fetched_together() {
+    let Some(ordinal) = relievo_cuda_emulator::test_gpu() else { return };
+    let here = [random_tensor(1, [4, 3, 5]), random_tensor(2, [3, 7])];
+    let there = here.each_ref().map(|x| x.to_device(Device::Cuda(ordinal)).unwrap());
+    let half = cast(&there[0], DataType::Bf16).unwrap();
+    let mut fetch = Fetch::new(ordinal).unwrap();
+    for count in [2, 3, 1, 0] {
+        let fetched = fetch.first(&[&there[0], &half, &there[1]], count).unwrap();
+        assert!(fetched.iter().all(|x| x.device() == Device::Cpu && x.shape()[0] == count));
+        let rounded = half.to_device(Device::Cpu).unwrap();
+        for (fetched, whole) in fetched.iter().zip([&here[0], &rounded, &here[1]]) {
+            assert_eq!(fetched.data(), &whole.data()[..fetched.elements()]);
+        }
+    }
+    assert!(fetch.first(&[&there[0], &there[1]], 4).is_err(), "the second has three entries");
+    assert!(fetch.first(&[&here[0]], 1).is_err(), "not on the GPU");
+}
+
+#[test]
+fn depthwise_convolutions() {
+    for (x, kernel, stride, padding) in
+        [([2, 8, 8, 5], 3, 1, 1), ([1, 7, 6, 40], 3, 2, 1), ([2, 4, 5, 8], 2, 1, 0), ([1, 5, 5, 33], 5, 3, 2)]
+    {
+        let params = ConvParams { stride, padding, activation: Activation::Softplus };
+        let inputs =
+            [random_tensor(1, x), random_tensor(2, [kernel, kernel, x[3]]), random_tensor(3, [x[3]])];
+        agree(&inputs, |x, real| {
+            depthwise_conv2d(&cast(&x[0], real)?, &cast(&x[1], real)?, Some(&x[2]), params)
+        });
+    }
+}
+
+#[test]
 fn a_graph_is_replayed_on_new_pictures() {
     let Some(ordinal) = relievo_cuda_emulator::test_gpu() else { return };
     let device = Device::Cuda(ordinal);
@@ -105,6 +139,61 @@ fn a_graph_is_replayed_on_new_pictures() {
         assert_eq!(found.data(), work(&batches[batch]).unwrap().data(), "batch {batch}");
     }
     assert!(feed.take(&mut pictures).is_err());
+}
+
+/// Three chains of convolutions that look at the same picture, in three lanes or one after the other: their outputs, and the
+/// gradients of weights and picture. The inputs are the picture and three weights for each chain.
+fn chains(inputs: &[Tensor], side_by_side: bool) -> Result<Vec<Tensor>> {
+    let params = ConvParams { stride: 1, padding: 1, activation: Activation::Relu };
+    let tape = Tape::new();
+    let watched: Vec<Tensor> = inputs.iter().map(|input| tape.watch(input)).collect();
+    let (picture, weights) = (&watched[0], &watched[1..]);
+    let mut lanes = Lanes::on(picture.device())?;
+    let outputs = (1..).zip(weights.chunks(3)).map(|(lane, weights)| {
+        lanes.run(if side_by_side { lane } else { 0 }, || {
+            weights.iter().try_fold(picture.clone(), |x, weight| conv2d(&x, weight, None, params))
+        })
+    });
+    let outputs: Vec<Tensor> = outputs.collect::<Result<_>>()?;
+    lanes.join()?;
+    let total = weighted_sum(&[(1.0, &outputs[0]), (0.5, &outputs[1]), (0.25, &outputs[2])])?;
+    let gradients = tape.backward_from(&[(&total, total.detach())])?;
+    let gradients = watched.iter().map(|x| gradients.get(x).cloned().unwrap());
+    Ok(outputs.iter().map(Tensor::detach).chain(gradients).collect())
+}
+
+#[test]
+fn lanes_change_nothing_but_the_time() {
+    let Some(ordinal) = relievo_cuda_emulator::test_gpu() else { return };
+    let device = Device::Cuda(ordinal);
+    let mut inputs = vec![random_tensor(0, [2, 8, 8, 8]).to_device(device).unwrap()];
+    inputs.extend((1..10).map(|seed| random_tensor(seed, [8, 3, 3, 8]).to_device(device).unwrap()));
+    let right: Vec<Tensor> = (chains(&inputs, false).unwrap().iter())
+        .map(|tensor| tensor.to_device(Device::Cpu).unwrap())
+        .collect();
+    // Several times: blocks come back from lanes and are used elsewhere.
+    for _ in 0..3 {
+        assert_same_bits(&chains(&inputs, true).unwrap(), &right);
+    }
+    let mut graph = Graph::capture(ordinal, || chains(&inputs, true)).unwrap();
+    for _ in 0..4 {
+        graph.replay().unwrap();
+        assert_same_bits(graph.outputs(), &right);
+        chains(&inputs, true).unwrap();
+    }
+}
+
+#[test]
+fn a_lane_keeps_off_what_another_lane_made() {
+    let Some(ordinal) = relievo_cuda_emulator::test_gpu() else { return };
+    let device = Device::Cuda(ordinal);
+    let x = random_tensor(1, [4, 4]).to_device(device).unwrap();
+    let mut lanes = Lanes::on(device).unwrap();
+    let y = lanes.run(1, || activate(&x, Activation::Relu)).unwrap();
+    let refusal = lanes.run(2, || activate(&y, Activation::Tanh)).unwrap_err().to_string();
+    assert!(refusal.contains("of another lane"), "{refusal}");
+    lanes.join().unwrap();
+    activate(&y, Activation::Tanh).unwrap();
 }
 
 #[test]

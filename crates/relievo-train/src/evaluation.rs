@@ -9,7 +9,7 @@
 use std::sync::Arc;
 
 use relievo_data::{Batch, LoadError, Loader, LoaderOptions, Source, Truth};
-use relievo_model::{DepthTruth, Losses, Model, ModelError, Prediction, Supervision};
+use relievo_model::{DepthTruth, Losses, Model, ModelError, Predictor, Supervision};
 use relievo_render::{Camera, normals};
 use relievo_tensor::Tensor;
 use serde::{Deserialize, Serialize};
@@ -114,6 +114,7 @@ pub fn evaluate(
     let constant = Surface::constant(camera)?;
     let mean = options.mean_depth.as_deref().map(|depth| Surface::new(depth, camera)).transpose()?;
 
+    let mut predictor = Predictor::new(model, options.batch_size)?;
     let (mut pictures, mut losses) = (0, Losses::default());
     let (mut in_sight, mut whole) = (Collected::default(), Collected::default());
     while let Some(batch) = loader.next().transpose()? {
@@ -130,8 +131,8 @@ pub fn evaluate(
         if batch.truths.iter().all(Option::is_none) {
             continue;
         }
-        let prediction = model.predict(&batch.images)?;
-        score_batch(&batch, &prediction, camera, &constant, mean.as_ref(), &mut in_sight, &mut whole)?;
+        let found = predictor.predict(&batch.images)?.fetch(|p| [&p.depth, &p.mask])?;
+        score_batch(&batch, &found, camera, &constant, mean.as_ref(), &mut in_sight, &mut whole)?;
     }
     let mut mean_losses = Losses::default();
     add_losses(&mut mean_losses, &losses, 1.0 / pictures.max(1) as f32);
@@ -322,9 +323,10 @@ impl Errors {
     }
 }
 
+/// Scores depth `[B,S,S]` and mask `[B,S,S]` as predicted.
 fn score_batch(
     batch: &Batch,
-    prediction: &Prediction,
+    [depth, mask]: &[Tensor; 2],
     camera: Camera,
     constant: &Surface,
     mean: Option<&Surface>,
@@ -332,12 +334,13 @@ fn score_batch(
     whole: &mut Collected,
 ) -> Result<(), EvaluationError> {
     let pixels = camera.size * camera.size;
-    let predicted = Surface { normals: normals(&prediction.depth, camera)?, depth: prediction.depth.clone() };
+    let predicted = Surface { normals: normals(depth, camera)?, depth: depth.clone() };
+    let sight = mask.data();
     for (number, truth) in batch.truths.iter().enumerate() {
         let Some(truth) = truth else { continue };
         let foreground = foreground(truth, camera.size);
         let truth = Surface::new(&truth.depth, camera)?;
-        let seen = &prediction.mask.data()[number * pixels..(number + 1) * pixels];
+        let seen = &sight[number * pixels..(number + 1) * pixels];
         let seen: Vec<bool> = seen.iter().map(|covered| *covered > 0.5).collect();
         let visible = both(&foreground, &erode(&seen, camera.size));
         for (collected, mask) in [(&mut *in_sight, &visible), (&mut *whole, &foreground)] {
@@ -369,17 +372,14 @@ mod tests {
 
     /// Scores as if the model had predicted `depth(truth)` and had seen the object everywhere.
     fn scores_of(depth: impl Fn(f32) -> f32) -> (Comparison, Comparison) {
-        let (model, heads) = (model(), heads(3));
-        let camera = model.settings().camera();
+        let (camera, heads) = (Camera::new(64), heads(3));
         let batch = loader(&heads, 64, 3, 1).unwrap().next().unwrap().unwrap();
-        let mut prediction = model.predict(&batch.images).unwrap();
-        prediction.mask = Tensor::full(prediction.mask.shape(), 1.0);
         let truths = batch.truths.iter().flatten().flat_map(|truth| &truth.depth);
         let depths: Vec<f32> = truths.map(|truth| depth(*truth)).collect();
-        prediction.depth = Tensor::new(&depths, [3, 64, 64]).unwrap();
+        let found = [Tensor::new(&depths, [3, 64, 64]).unwrap(), Tensor::full([3, 64, 64], 1.0)];
         let constant = Surface::constant(camera).unwrap();
         let (mut in_sight, mut whole) = (Collected::default(), Collected::default());
-        score_batch(&batch, &prediction, camera, &constant, None, &mut in_sight, &mut whole).unwrap();
+        score_batch(&batch, &found, camera, &constant, None, &mut in_sight, &mut whole).unwrap();
         (in_sight.comparison(false).unwrap(), whole.comparison(false).unwrap())
     }
 

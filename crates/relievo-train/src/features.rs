@@ -68,7 +68,6 @@ pub(crate) fn learn(
 ) -> Result<Option<Vgg>, FeatureError> {
     let options = |batch_size| LoaderOptions {
         workers: settings.workers,
-        truths: false,
         ..LoaderOptions::new(batch_size, size as u32)
     };
     let order = Training { seed: settings.seed, mirror: true, start: Position::default() };

@@ -20,7 +20,7 @@ const CROP: usize = 3;
 /// # Errors
 /// If the pictures have another size than the model's.
 pub fn sheet(model: &Model, pictures: &Tensor, title: &str) -> Result<Canvas, ModelError> {
-    let prediction = model.predict(pictures)?;
+    let prediction = model.predict_with_confidence(pictures)?;
     let size = model.settings().image_size;
     let [batch, _, _, _] = pictures.axes("preview")?;
     let mut columns = vec!["input", "reconstruction", "canonical", "albedo", "depth", "normals", "shading"];

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use clap::parser::ValueSource;
 use clap::{ArgAction, ArgMatches, Args, Command, ValueEnum};
-use relievo_data::{Cached, Holdout, LoaderOptions, OpenError, Pictures, Source};
+use relievo_data::{Holdout, LoaderOptions, OpenError, Pictures, Source};
 use relievo_model::{ComputeSettings, ModelSettings, Preset, Supervision};
 use relievo_synth::Heads;
 use relievo_tensor::Device;
@@ -76,11 +76,13 @@ pub struct DataSettings {
     /// Mirror one picture in two
     #[arg(long, action = ArgAction::Set, default_value_t = true)]
     pub mirror: bool,
-    /// Threads that read and decode pictures, or generate them; 0 takes one for every two cores, four at most
+    /// Threads that read and decode pictures, or generate them; 0 takes one for every two cores, four at most, and beside a
+    /// GPU one for every core but one
     #[arg(long, default_value_t = 0)]
     pub workers: usize,
-    /// Memory for pictures decoded or generated, in MiB; the others are made again in every epoch
-    #[arg(long, default_value_t = 512)]
+    /// Memory for decoded and generated pictures, in MiB; what does not fit is made again in every epoch. 200,000 pictures of
+    /// 64x64 fit into the default
+    #[arg(long, default_value_t = 2560)]
     pub cache: u64,
 }
 
@@ -187,7 +189,7 @@ impl Default for DataSettings {
             held_out: HeldOut::ByName,
             mirror: true,
             workers: 0,
-            cache: 512,
+            cache: 2560,
         }
     }
 }
@@ -432,17 +434,15 @@ impl DataSettings {
         self.source == [SYNTHETIC]
     }
 
-    /// Opens the pictures, to be asked for at `size` x `size` pixels.
+    /// Opens the pictures.
     ///
     /// # Errors
     /// If there are none or they cannot be read.
-    pub fn open(&self, size: usize) -> Result<Arc<dyn Source>, OpenError> {
-        let pictures: Arc<dyn Source> = if self.is_synthetic() {
-            Arc::new(self.heads(0, self.synthetic_count))
-        } else {
-            Arc::new(Pictures::open(&self.source)?)
-        };
-        Ok(Arc::new(Cached::new(pictures, size as u32, self.cache.saturating_mul(1 << 20))))
+    pub fn open(&self) -> Result<Arc<dyn Source>, OpenError> {
+        if self.is_synthetic() {
+            return Ok(Arc::new(self.heads(0, self.synthetic_count)));
+        }
+        Ok(Arc::new(Pictures::open(&self.source)?))
     }
 
     /// Synthetic heads as these settings have them, but numbers `start..start + count`.
@@ -451,11 +451,12 @@ impl DataSettings {
         if self.perturbed { heads.perturbed() } else { heads }
     }
 
-    /// Threads that read or generate pictures.
-    pub(crate) fn workers_or_default(&self) -> usize {
-        match self.workers {
-            0 => LoaderOptions::new(1, 1).workers,
-            workers => workers,
+    /// Threads that read or generate pictures for a device.
+    pub(crate) fn workers_beside(&self, device: Device) -> usize {
+        match (self.workers, device) {
+            (0, Device::Cpu) => LoaderOptions::new(1, 1).workers,
+            (0, Device::Cuda(_)) => LoaderOptions::beside_gpu(1, 1).workers,
+            (workers, _) => workers,
         }
     }
 

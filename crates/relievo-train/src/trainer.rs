@@ -10,7 +10,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use relievo_data::{Batch, LoadError, Loader, LoaderOptions, Position, Source, Split, SplitError, Training};
+use relievo_data::{
+    Batch, CacheBudget, Cached, LoadError, Loader, LoaderOptions, Position, Source, Split, SplitError,
+    Training, WithoutTruth,
+};
 use relievo_export::{WriteError, write_atomic};
 use relievo_model::{Losses, Model, ModelError, Supervision};
 use relievo_nets::{Vgg, VggError};
@@ -24,7 +27,7 @@ use crate::evaluation::{EvaluationError, EvaluationOptions, depth_truth, evaluat
 use crate::events::{Beginning, Event, Observer, StepReport, ValidationReport};
 use crate::folder::{FolderError, RunFolder};
 use crate::log::Log;
-use crate::settings::{Settings, SettingsError};
+use crate::settings::{Settings, SettingsError, TrainSettings};
 use crate::step::{self, StepError};
 
 /// Why a run cannot begin or go on.
@@ -103,6 +106,16 @@ pub enum TrainError {
         /// Number of pictures now.
         now: u64,
     },
+    /// A GPU's memory is too small for so many pictures at a time.
+    #[error("{source}. {}", advice(*.fits, *.micro_batch))]
+    OutOfMemory {
+        /// What there was no room for.
+        source: ModelError,
+        /// Pictures that went through the networks together.
+        micro_batch: usize,
+        /// As many as there is room for, tried out; none if there is not even room for one.
+        fits: Option<usize>,
+    },
     /// Numbers that are not finite.
     #[error(
         "stopped before step {step}: {what}{}; the model of before is kept: {saved}. A lower learning-rate or a \
@@ -129,6 +142,18 @@ impl std::fmt::Display for LastSaved {
         match &self.0 {
             Some(path) => write!(f, "the last good checkpoint is {}", path.display()),
             None => write!(f, "no checkpoint has been saved yet"),
+        }
+    }
+}
+
+fn advice(fits: Option<usize>, micro_batch: usize) -> String {
+    match fits {
+        Some(fits) => format!(
+            "There is room for {fits} pictures at a time, not for {micro_batch}: --micro-batch {fits} learns from the same \
+             batches in smaller pieces"
+        ),
+        None => {
+            "There is not even room for one picture at a time: take a smaller --width, or --device cpu".into()
         }
     }
 }
@@ -228,8 +253,15 @@ impl Trainer {
         progress: Option<Progress>,
     ) -> Result<Self, TrainError> {
         let Split { train, validation } = Split::new(source, settings.data.holdout())?;
-        let (pictures, held_out): (Arc<dyn Source>, Arc<dyn Source>) =
-            (Arc::new(train), Arc::new(validation));
+        let budget = CacheBudget::new(settings.data.cache.saturating_mul(1 << 20));
+        let cached = |source: Arc<dyn Source>| -> Arc<dyn Source> {
+            Arc::new(Cached::new(source, settings.model.image_size as u32, budget.clone()))
+        };
+        let pictures = match settings.model.supervision {
+            Supervision::None => cached(Arc::new(WithoutTruth(train))),
+            Supervision::Depth => cached(Arc::new(train)),
+        };
+        let held_out = cached(Arc::new(validation));
         let batch_size = settings.train.batch_size;
         if pictures.len() < batch_size as u64 {
             return Err(LoadError::TooFew { source_is: pictures.describe(), batch_size }.into());
@@ -255,7 +287,8 @@ impl Trainer {
             Device::Cuda(_) if settings.model.supervision == Supervision::Depth => None,
             Device::Cuda(_) => {
                 let train = &settings.train;
-                Some(CapturedStep::new(&model, train, progress.step, train.micro_batch_on(device))?)
+                let captured = CapturedStep::new(&model, train, progress.step, train.micro_batch_on(device));
+                Some(captured.map_err(|error| advised(error, &model, train))?)
             }
         };
         settings.data.make_absolute();
@@ -394,8 +427,7 @@ impl<'a> Session<'a> {
     fn new(trainer: &'a mut Trainer, observer: &'a mut dyn Observer) -> Result<Self, TrainError> {
         let Settings { data, train, model, .. } = &trainer.settings;
         let options = LoaderOptions {
-            workers: trainer.settings.data.workers_or_default(),
-            truths: model.supervision == Supervision::Depth,
+            workers: trainer.settings.data.workers_beside(trainer.model.device()),
             ..LoaderOptions::new(train.batch_size, model.image_size as u32)
         };
         // The loader carries a number of batches over into epochs.
@@ -499,7 +531,9 @@ impl<'a> Session<'a> {
         self.unreported.batches.push(names);
         match captured {
             Some(captured) => {
-                captured.queue(model, moments, &images, flip_weight, step, train)?;
+                captured
+                    .queue(model, moments, &images, flip_weight, step, train)
+                    .map_err(|error| advised(error, model, train))?;
                 progress.step = step;
                 if is_logged { self.catch_up() } else { Ok(()) }
             }
@@ -607,7 +641,7 @@ impl<'a> Session<'a> {
         let batch_size = train.micro_batch_on(trainer.model.device());
         let options = EvaluationOptions {
             batch_size,
-            workers: trainer.settings.data.workers_or_default(),
+            workers: trainer.settings.data.workers_beside(trainer.model.device()),
             losses: true,
             mean_depth: None,
         };
@@ -618,6 +652,7 @@ impl<'a> Session<'a> {
                 self.warn(&format!("cannot validate: {error}"));
                 return Ok(());
             }
+            Err(EvaluationError::Model(error)) => return Err(advised(error, &trainer.model, train)),
             evaluation => evaluation?,
         };
         let loss = evaluation.losses.map_or(f32::NAN, |losses| losses.total);
@@ -756,6 +791,21 @@ fn read_features(path: &Path) -> Result<Vgg, TrainError> {
     let unusable = |reason: String| TrainError::Features { path: path.to_owned(), reason };
     let bytes = std::fs::read(path).map_err(|error| unusable(error.to_string()))?;
     Vgg::from_safetensors(&bytes).map_err(|VggError::Damaged(reason)| unusable(reason))
+}
+
+/// With the micro-batch for which the memory would do, if the error is that it does not.
+fn advised(error: ModelError, model: &Model, settings: &TrainSettings) -> TrainError {
+    if !error.is_out_of_memory() {
+        return error.into();
+    }
+    let (size, micro_batch) = (model.settings().image_size, settings.micro_batch_on(model.device()));
+    let fits = ModelError::largest_that_fits(micro_batch, |count| {
+        let pictures = Tensor::full_on(model.device(), [count, size, size, 3], 0.0)?;
+        // The gradients of one piece of the batch are kept while those of the next are found.
+        let _kept = model.differentiate(&pictures, 1.0, |_, _| ())?;
+        model.differentiate(&pictures, 1.0, |_, _| ()).map(|_| ())
+    });
+    TrainError::OutOfMemory { source: error, micro_batch, fits }
 }
 
 /// A checksum over the names of the pictures, in their order.

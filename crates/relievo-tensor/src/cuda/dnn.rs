@@ -13,6 +13,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use cudarc::cudnn::{result, sys};
 use cudarc::driver::sys::CUdeviceptr;
 
+use super::lanes::{self, LANES};
 use super::memory::Memory;
 use super::{Gpu, error, kernels, libraries};
 use crate::ops::Conv2dGeometry;
@@ -77,9 +78,11 @@ struct Plan {
     workspace: usize,
 }
 
-/// cuDNN's handle for a GPU, and the plans made so far.
+/// cuDNN's handles for a GPU, and the plans made so far.
 pub(super) struct Dnn {
-    handle: sys::cudnnHandle_t,
+    /// One for the GPU's own stream and one for each lane, made when first used: a handle's scratch memory must not be
+    /// shared by work that runs side by side.
+    handles: [Option<sys::cudnnHandle_t>; LANES + 1],
     plans: HashMap<Key, Plan>,
     /// Choices of this and of earlier runs, by the text of their key.
     choices: HashMap<String, Choice>,
@@ -87,7 +90,7 @@ pub(super) struct Dnn {
     file: Option<PathBuf>,
 }
 
-// SAFETY: the handle may be used from any thread, one at a time; it is behind a mutex.
+// SAFETY: the handles may be used from any thread, one at a time; they are behind a mutex.
 unsafe impl Send for Dnn {}
 
 /// The algorithms' answers to a measurement, whichever product they are of.
@@ -133,13 +136,14 @@ impl Gpu {
         // Before cuDNN's mutex, which a capturing thread needs as well.
         let _queue = self.enter();
         let mut dnn = self.dnn()?;
+        let handle = dnn.handle(self, lanes::current(self.device()))?;
         if !dnn.plans.contains_key(&key) {
-            let plan = dnn.plan(self, &key, operands)?;
+            let plan = dnn.plan(self, handle, &key, operands)?;
             dnn.plans.insert(key, plan);
         }
         let plan = &dnn.plans[&key];
         let workspace = Memory::scratch(self, plan.workspace)?;
-        plan.run(dnn.handle, product, operands, &workspace).map_err(failed(self, "a convolution"))
+        plan.run(handle, product, operands, &workspace).map_err(failed(self, "a convolution"))
     }
 }
 
@@ -156,24 +160,39 @@ impl Dnn {
             let detail = format!("cuDNN {version} was found; version 9 is needed");
             return Err(error(gpu.ordinal, detail));
         }
-        let handle = result::create_handle().map_err(failed(gpu, "to start"))?;
-        // SAFETY: both were made and live as long as the process.
-        unsafe { result::set_stream(handle, gpu.stream.cast()) }.map_err(failed(gpu, "its stream"))?;
         let name: String =
             gpu.name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
         let file = kernels::cache_folder().map(|folder| folder.join(format!("cudnn-{version}-{name}.txt")));
         let text = file.as_ref().and_then(|file| std::fs::read_to_string(file).ok()).unwrap_or_default();
-        Ok(Self { handle, plans: HashMap::new(), choices: parse_choices(&text), file })
+        let handles = [None; LANES + 1];
+        Ok(Self { handles, plans: HashMap::new(), choices: parse_choices(&text), file })
     }
 
-    fn plan(&mut self, gpu: &'static Gpu, key: &Key, operands: Operands) -> Result<Plan> {
+    /// The handle of a lane, or of the GPU's own stream (0).
+    fn handle(&mut self, gpu: &Gpu, lane: usize) -> Result<sys::cudnnHandle_t> {
+        if let Some(handle) = self.handles[lane] {
+            return Ok(handle);
+        }
+        let handle = result::create_handle().map_err(failed(gpu, "to start"))?;
+        // SAFETY: both were made and live as long as the process.
+        unsafe { result::set_stream(handle, gpu.stream().cast()) }.map_err(failed(gpu, "its stream"))?;
+        Ok(*self.handles[lane].insert(handle))
+    }
+
+    fn plan(
+        &mut self,
+        gpu: &'static Gpu,
+        handle: sys::cudnnHandle_t,
+        key: &Key,
+        operands: Operands,
+    ) -> Result<Plan> {
         let refused = failed(gpu, "the extents of a convolution");
         let mut plan = Plan::describe(key).map_err(&refused)?;
         let text = format!("{key:?}");
         let choice = match self.choices.get(&text) {
             Some(choice) => *choice,
             None => {
-                let choice = self.measure(gpu, key, &plan, operands)?;
+                let choice = self.measure(gpu, handle, key, &plan, operands)?;
                 self.choices.insert(text, choice);
                 self.save();
                 choice
@@ -185,19 +204,30 @@ impl Dnn {
             let math = transmute::<u32, sys::cudnnMathType_t>(choice.math);
             result::set_convolution_math_type(plan.convolution, math).map_err(&refused)?;
         }
-        plan.workspace = plan.workspace_size(self.handle, key.product).map_err(refused)?;
+        plan.workspace = plan.workspace_size(handle, key.product).map_err(refused)?;
         Ok(plan)
     }
 
     /// The fastest algorithm that fits.
-    fn measure(&self, gpu: &'static Gpu, key: &Key, plan: &Plan, operands: Operands) -> Result<Choice> {
+    fn measure(
+        &self,
+        gpu: &'static Gpu,
+        handle: sys::cudnnHandle_t,
+        key: &Key,
+        plan: &Plan,
+        operands: Operands,
+    ) -> Result<Choice> {
         let refused = failed(gpu, "to measure a convolution");
+        // What runs in other lanes would be measured too.
+        gpu.synchronize()?;
         // Not from the pool, which would keep it.
         // SAFETY: freed below, after `cudnnFind...`, which waits for what it ran.
         let workspace = unsafe { cudarc::driver::result::malloc_sync(WORKSPACE_LIMIT) }.ok();
-        let size = if workspace.is_some() { WORKSPACE_LIMIT } else { 0 };
-        let candidates =
-            plan.find(self.handle, key.product, operands, workspace.unwrap_or(0) as *mut c_void, size);
+        // Where so little is left, from the pool after all: it gives back what is free, or says what is missing. A choice
+        // made with less would stay.
+        let pooled = workspace.is_none().then(|| Memory::scratch(gpu, WORKSPACE_LIMIT)).transpose()?;
+        let pointer = workspace.or(pooled.as_ref().map(Memory::pointer)).unwrap_or(0) as *mut c_void;
+        let candidates = plan.find(handle, key.product, operands, pointer, WORKSPACE_LIMIT);
         if let Some(workspace) = workspace {
             // SAFETY: as above.
             unsafe { cudarc::driver::result::free_sync(workspace) }

@@ -235,6 +235,10 @@ impl Launch {
             let detail = format!("{}: a tensor {} is on {}", self.name, tensor.shape(), tensor.device());
             self.refused = Some(error(self.gpu.ordinal, detail));
         }
+        if tensor.belongs_to_another_lane() && self.refused.is_none() {
+            let detail = format!("{}: a tensor {} of another lane", self.name, tensor.shape());
+            self.refused = Some(error(self.gpu.ordinal, detail));
+        }
     }
 
     /// A pointer to elements to be read.
@@ -333,7 +337,7 @@ impl Launch {
                 grid,
                 (threads as u32, 1, 1),
                 0,
-                self.gpu.stream,
+                self.gpu.stream(),
                 &mut pointers,
             )
         }

@@ -3,12 +3,16 @@
 //! All work is queued on one stream, so a block may be handed out again as soon as its owner is gone: what the old owner
 //! queued runs before what the new one will. While a graph is captured, blocks come from and go back to an arena of
 //! its own: the graph writes to them at every replay, so nobody else may own them (`graph.rs`).
+//!
+//! While lanes are open (`lanes.rs`), work is queued on several streams. A block that a lane made and dropped goes back to
+//! that lane; whatever else is dropped meanwhile waits until the lanes are joined.
 
 use std::collections::HashMap;
 use std::sync::{MutexGuard, PoisonError};
 
 use cudarc::driver::{result, sys};
 
+use super::lanes::{self, LANES};
 use super::{CAPTURES, Gpu};
 use crate::Result;
 
@@ -42,10 +46,59 @@ pub(super) struct Pool {
     free: Free,
     /// The arena of the graph that is being captured.
     arena: Option<Free>,
+    /// There while lanes are open.
+    lanes: Option<Dropped>,
     statistics: GpuMemoryStatistics,
 }
 
+/// What was dropped since the lanes were opened.
+#[derive(Default)]
+struct Dropped {
+    /// In the lane that made it, for its use.
+    lanes: [Free; LANES],
+    /// Elsewhere, to be used after the join.
+    others: Free,
+}
+
+/// Adds blocks to others.
+fn extend(free: &mut Free, more: Free) {
+    for (size, blocks) in more {
+        free.entry(size).or_default().extend(blocks);
+    }
+}
+
 impl Pool {
+    /// Begins to keep the blocks of lanes apart.
+    pub fn open_lanes(&mut self) {
+        self.lanes = Some(Dropped::default());
+    }
+
+    /// Ends that.
+    pub fn close_lanes(&mut self) {
+        let Some(Dropped { lanes, others }) = self.lanes.take() else { return };
+        let free = self.arena.as_mut().unwrap_or(&mut self.free);
+        for dropped in lanes.into_iter().chain([others]) {
+            extend(free, dropped);
+        }
+    }
+
+    /// A block that work in `lane` may write to.
+    fn take(&mut self, bytes: usize, lane: usize) -> Option<sys::CUdeviceptr> {
+        let of_lane = self.lanes.as_mut().filter(|_| lane > 0).map(|dropped| &mut dropped.lanes[lane - 1]);
+        let places = of_lane.into_iter().chain(self.arena.as_mut()).chain([&mut self.free]);
+        places.into_iter().find_map(|free| free.get_mut(&bytes)?.pop())
+    }
+
+    /// Takes back a block that was made in one lane and dropped in another.
+    fn give(&mut self, bytes: usize, pointer: sys::CUdeviceptr, made: usize, dropped: usize) {
+        let free = match &mut self.lanes {
+            Some(open) if made == dropped && made > 0 => &mut open.lanes[made - 1],
+            Some(open) => &mut open.others,
+            None => self.arena.as_mut().unwrap_or(&mut self.free),
+        };
+        free.entry(bytes).or_default().push(pointer);
+    }
+
     /// Begins an arena.
     pub fn begin_arena(&mut self) {
         self.arena = Some(Free::new());
@@ -58,9 +111,7 @@ impl Pool {
 
     /// Takes the blocks of an arena that is no longer used.
     pub fn take_back(&mut self, arena: Free) {
-        for (size, blocks) in arena {
-            self.free.entry(size).or_default().extend(blocks);
-        }
+        extend(&mut self.free, arena);
     }
 }
 
@@ -74,9 +125,7 @@ impl Gpu {
     fn block(&self, bytes: usize) -> Result<sys::CUdeviceptr> {
         let _queue = self.enter();
         let mut pool = self.pool();
-        let found = (pool.arena.as_mut().and_then(|arena| arena.get_mut(&bytes)?.pop()))
-            .or_else(|| pool.free.get_mut(&bytes)?.pop());
-        if let Some(pointer) = found {
+        if let Some(pointer) = pool.take(bytes, lanes::current(self.device())) {
             return Ok(pointer);
         }
         // SAFETY: plain allocations; the context is bound.
@@ -113,13 +162,21 @@ pub(crate) struct Memory {
     gpu: &'static Gpu,
     pointer: sys::CUdeviceptr,
     capacity: usize,
+    /// The lane it was made in.
+    lane: usize,
 }
 
 impl Memory {
     /// A block of at least `bytes` bytes that holds whatever its last owner left there.
     pub fn scratch(gpu: &'static Gpu, bytes: usize) -> Result<Self> {
         let capacity = bytes.max(1).next_multiple_of(GRANULE);
-        Ok(Self { gpu, pointer: gpu.block(capacity)?, capacity })
+        Ok(Self { gpu, pointer: gpu.block(capacity)?, capacity, lane: lanes::current(gpu.device()) })
+    }
+
+    /// Whether it was made in a lane and the calling thread works in another one: then it must keep off.
+    pub fn belongs_to_another_lane(&self) -> bool {
+        let here = lanes::current(self.gpu.device());
+        self.lane != 0 && here != 0 && here != self.lane
     }
 
     /// Where the block begins, for kernels.
@@ -146,7 +203,7 @@ impl Memory {
         let _queue = self.gpu.enter();
         // SAFETY: the block is large enough. From memory that is not pinned, the driver has read the source when it
         // returns.
-        unsafe { result::memcpy_htod_async(self.pointer, source, self.gpu.stream) }
+        unsafe { result::memcpy_htod_async(self.pointer, source, self.gpu.stream()) }
             .map_err(|cause| self.gpu.failed("a copy to the GPU failed", cause))
     }
 
@@ -155,9 +212,9 @@ impl Memory {
         let _queue = self.gpu.enter();
         assert!(size_of_val(target) <= self.capacity);
         // SAFETY: the block is large enough, and nobody looks at the target before the wait is over.
-        unsafe { result::memcpy_dtoh_async(target, self.pointer, self.gpu.stream) }
+        unsafe { result::memcpy_dtoh_async(target, self.pointer, self.gpu.stream()) }
             .map_err(|cause| self.gpu.failed("a copy from the GPU failed", cause))?;
-        self.gpu.synchronize()
+        self.gpu.wait_for(self.gpu.stream())
     }
 
     /// Copies a block of the same GPU.
@@ -165,7 +222,7 @@ impl Memory {
         let _queue = self.gpu.enter();
         assert!(bytes <= self.capacity && bytes <= source.capacity);
         // SAFETY: both blocks are large enough and do not overlap.
-        unsafe { result::memcpy_dtod_async(self.pointer, source.pointer, bytes, self.gpu.stream) }
+        unsafe { result::memcpy_dtod_async(self.pointer, source.pointer, bytes, self.gpu.stream()) }
             .map_err(|cause| self.gpu.failed("a copy on the GPU failed", cause))
     }
 
@@ -174,7 +231,7 @@ impl Memory {
         let _queue = self.gpu.enter();
         assert!(count * size_of::<f32>() <= self.capacity);
         // SAFETY: the block is large enough.
-        unsafe { sys::cuMemsetD32Async(self.pointer, value.to_bits(), count, self.gpu.stream) }
+        unsafe { sys::cuMemsetD32Async(self.pointer, value.to_bits(), count, self.gpu.stream()) }
             .result()
             .map_err(|cause| self.gpu.failed("memory cannot be filled", cause))
     }
@@ -184,7 +241,7 @@ impl Memory {
         let _queue = self.gpu.enter();
         assert!(bytes <= self.capacity);
         // SAFETY: the block is large enough.
-        unsafe { result::memset_d8_async(self.pointer, 0, bytes, self.gpu.stream) }
+        unsafe { result::memset_d8_async(self.pointer, 0, bytes, self.gpu.stream()) }
             .map_err(|cause| self.gpu.failed("memory cannot be cleared", cause))
     }
 }
@@ -192,8 +249,7 @@ impl Memory {
 impl Drop for Memory {
     fn drop(&mut self) {
         let _queue = self.gpu.enter();
-        let mut pool = self.gpu.pool();
-        let Pool { free, arena, .. } = &mut *pool;
-        arena.as_mut().unwrap_or(free).entry(self.capacity).or_default().push(self.pointer);
+        let here = lanes::current(self.gpu.device());
+        self.gpu.pool().give(self.capacity, self.pointer, self.lane, here);
     }
 }

@@ -3,14 +3,17 @@
 //!
 //! Work is queued on one stream of each GPU, in the order of the calls; nothing waits for it but a copy to main memory.
 //! `memory.rs` is the pool (and the arena of captured graphs), `kernels.rs` compiles and launches CUDA C,
-//! `dnn.rs` has cuDNN's convolutions, `graph.rs` captures a sequence of work to replay it.
+//! `dnn.rs` has cuDNN's convolutions, `graph.rs` captures a sequence of work to replay it, `lanes.rs` puts independent work
+//! side by side.
 //!
 //! [`Launch`] is how an operation starts one of its kernels, in this crate and in others.
 
 mod dnn;
 mod feed;
+mod fetch;
 mod graph;
 mod kernels;
+pub(crate) mod lanes;
 mod libraries;
 mod memory;
 
@@ -24,9 +27,11 @@ use crate::{Device, Error, Result};
 pub(crate) use dnn::Product;
 pub use dnn::{allow_tf32, set_deterministic};
 pub use feed::Feed;
+pub use fetch::Fetch;
 pub use graph::Graph;
 pub(crate) use kernels::compile_check;
 pub use kernels::{Kernels, Launch};
+pub use lanes::{LANES, Lanes, set_lanes};
 pub(crate) use memory::Memory;
 pub use memory::{GpuMemoryStatistics, memory_statistics};
 
@@ -43,6 +48,7 @@ pub(crate) struct Gpu {
     capability: (i32, i32),
     context: sys::CUcontext,
     stream: sys::CUstream,
+    lanes: lanes::Streams,
     /// Held to write while a graph is captured: what other threads queue then would become a part of it.
     queue: RwLock<()>,
     pool: Mutex<memory::Pool>,
@@ -124,12 +130,14 @@ impl Gpu {
         BOUND.set(Some(ordinal));
         let stream = result::stream::create(result::stream::StreamKind::NonBlocking)
             .map_err(failed("no stream can be made"))?;
+        let lanes = lanes::Streams::new().map_err(failed("no streams can be made"))?;
         Ok(Self {
             ordinal,
             name,
             capability,
             context,
             stream,
+            lanes,
             queue: RwLock::default(),
             pool: Mutex::default(),
             modules: Mutex::default(),
@@ -166,11 +174,24 @@ impl Gpu {
         error(self.ordinal, format!("{what}: {}", describe(cause)))
     }
 
+    /// Where the calling thread queues its work: the GPU's stream, or that of a lane.
+    fn stream(&self) -> sys::CUstream {
+        match lanes::current(self.device()) {
+            0 => self.stream,
+            lane => self.lanes.lane(lane),
+        }
+    }
+
+    /// Waits until all work queued on a stream is done.
+    fn wait_for(&self, stream: sys::CUstream) -> Result<()> {
+        // SAFETY: the streams live as long as the process.
+        unsafe { result::stream::synchronize(stream) }
+            .map_err(|cause| self.failed("work queued before failed", cause))
+    }
+
     /// Waits until all queued work is done.
     pub(crate) fn synchronize(&self) -> Result<()> {
-        // SAFETY: the stream lives as long as the process.
-        unsafe { result::stream::synchronize(self.stream) }
-            .map_err(|cause| self.failed("work queued before failed", cause))
+        self.lanes.all().iter().chain([&self.stream]).try_for_each(|stream| self.wait_for(*stream))
     }
 }
 

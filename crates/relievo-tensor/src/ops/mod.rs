@@ -5,6 +5,7 @@ mod activation;
 mod adam;
 mod cast;
 pub mod conv2d;
+mod depthwise_conv2d;
 mod dot;
 mod double_batch;
 mod grid_sample;
@@ -29,6 +30,7 @@ pub fn kernels() -> Vec<&'static Kernels> {
         &adam::KERNELS,
         &cast::KERNELS,
         &conv2d::KERNELS,
+        &depthwise_conv2d::KERNELS,
         &dot::KERNELS,
         &double_batch::KERNELS,
         &grid_sample::KERNELS,
@@ -46,6 +48,7 @@ pub use activation::{Activation, activate};
 pub use adam::{AdamStep, Culprit, DeviceAdam, DeviceAdamState, scale_all, squared_norm};
 pub use cast::cast;
 pub use conv2d::{Conv2dGeometry, ConvParams, Epilogue, conv_transpose2d, conv2d};
+pub use depthwise_conv2d::depthwise_conv2d;
 pub use dot::dot;
 pub use double_batch::double_batch;
 pub use grid_sample::grid_sample;

@@ -1,12 +1,11 @@
 //! Running rows: what is still to do, an ordinary run for each, and measuring it.
 
-use std::collections::HashMap;
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use relievo_data::{OpenError, Source, Split};
+use relievo_data::{CacheBudget, Cached, OpenError, Source, Split, WithoutTruth};
 use relievo_export::{WriteError, write_atomic};
 use relievo_model::{Model, ModelError, WeightsError};
 use relievo_tensor::{Device, cuda};
@@ -171,8 +170,6 @@ pub struct Reproduction {
     heads: HeadCounts,
     feature_steps: u64,
     results: Results,
-    /// What is learned from and validated on, plain and perturbed: rows share what has been made of it.
-    sources: HashMap<bool, Arc<dyn Source>>,
 }
 
 impl Reproduction {
@@ -207,7 +204,7 @@ impl Reproduction {
         let heads = HeadCounts { training: data.synthetic_count - held_out, validation: held_out, test };
         let folder = std::path::absolute(&folder).unwrap_or(folder);
         let results = Results::read(&folder.join(RESULTS))?;
-        let reproduction = Self { folder, recipe, heads, feature_steps, results, sources: HashMap::new() };
+        let reproduction = Self { folder, recipe, heads, feature_steps, results };
         rule(reproduction.steps() > 0, "it takes no steps: say how many with --steps")?;
         Ok(reproduction)
     }
@@ -336,38 +333,31 @@ impl Reproduction {
             Err(source) => return Err(ReproduceError::Unreadable { path, source }),
         }
         let Split { train, .. } =
-            Split::new(self.source(settings)?, settings.data.holdout()).map_err(TrainError::from)?;
+            Split::new(settings.data.open()?, settings.data.holdout()).map_err(TrainError::from)?;
+        let device = settings.compute.device().map_err(ModelError::from)?;
         let of_features = FeatureSettings {
             steps: self.feature_steps,
             batch_size: settings.train.batch_size,
             learning_rate: FEATURE_LEARNING_RATE,
             seed: 0,
-            workers: settings.data.workers_or_default(),
+            workers: settings.data.workers_beside(device),
         };
-        let (device, pictures) = (settings.compute.device().map_err(ModelError::from)?, Arc::new(train));
-        let (pictures, steps): (Arc<dyn Source>, u64) = (pictures, self.feature_steps);
+        let budget = CacheBudget::new(settings.data.cache.saturating_mul(1 << 20));
+        let size = settings.model.image_size;
+        let pictures: Arc<dyn Source> =
+            Arc::new(Cached::new(Arc::new(WithoutTruth(train)), size as u32, budget));
+        let steps = self.feature_steps;
         let mut told = |step, loss| observer.observe(Event::Features { step, steps, loss });
-        let learned =
-            features::learn(&pictures, settings.model.image_size, &of_features, device, &mut told, stop)?;
+        let learned = features::learn(&pictures, size, &of_features, device, &mut told, stop)?;
         let Some(learned) = learned else { return Ok(false) };
         let bytes = learned.to_safetensors([(FEATURES_KEY.to_owned(), note)]).map_err(ModelError::from)?;
         write_atomic(path, |file| file.write_all(&bytes))?;
         Ok(true)
     }
 
-    /// What is learned from and validated on.
-    fn source(&mut self, settings: &Settings) -> Result<Arc<dyn Source>, ReproduceError> {
-        if let Some(source) = self.sources.get(&settings.data.perturbed) {
-            return Ok(Arc::clone(source));
-        }
-        let source = settings.data.open(settings.model.image_size)?;
-        self.sources.insert(settings.data.perturbed, Arc::clone(&source));
-        Ok(source)
-    }
-
     /// A run begun, or gone on with.
     fn trainer(&mut self, settings: &Settings, folder: PathBuf) -> Result<Trainer, ReproduceError> {
-        let source = self.source(settings)?;
+        let source = settings.data.open()?;
         match RunFolder::open(&folder) {
             Err(FolderError::NoRun(_)) => {
                 Ok(Trainer::begin(settings.clone(), source, RunFolder::create(folder, false)?)?)
@@ -398,7 +388,7 @@ impl Reproduction {
         let device = settings.compute.place(&mut model)?;
         let options = EvaluationOptions {
             batch_size: settings.train.micro_batch_on(device),
-            workers: settings.data.workers_or_default(),
+            workers: settings.data.workers_beside(device),
             losses: false,
             mean_depth: None,
         };
@@ -422,7 +412,7 @@ impl Reproduction {
 
     /// Measures the baselines on the test, both at once: what takes time is making the heads.
     fn measure_baselines(&self, task: Task, settings: &Settings) -> Result<[Measured; 2], ReproduceError> {
-        let workers = settings.data.workers_or_default();
+        let workers = settings.data.workers_beside(Device::Cpu);
         let known: Arc<dyn Source> = Arc::new(settings.data.heads(0, self.heads.training.min(MEAN_HEADS)));
         let mean = mean_depth(&known, settings.model.image_size, workers)?;
         let found = baselines(&self.test(settings), settings.model.camera(), &mean, workers)?;

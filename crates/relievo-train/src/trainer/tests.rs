@@ -271,7 +271,8 @@ impl Source for Unplugged {
 
 #[test]
 fn what_was_learned_is_saved_when_the_pictures_go_away() {
-    let run_of = Run::new(|_| ());
+    // What is in memory would stay.
+    let run_of = Run::new(|settings| settings.data.cache = 0);
     let gone = Arc::new(AtomicBool::new(false));
     let source = Arc::new(Unplugged(Noise(10, 3), Arc::clone(&gone)));
     let folder = RunFolder::create(run_of.root.path(), false).unwrap();
@@ -356,7 +357,7 @@ fn a_model_learns_depth_from_true_depth_and_goes_on_with_it() {
         (settings.model.initial_depth_scale, settings.train.learning_rate) = (0.1, 1e-3);
         (settings.train.batch_size, settings.train.steps) = (4, 24);
     });
-    let source = || run_of.settings.data.open(64).unwrap();
+    let source = || run_of.settings.data.open().unwrap();
     let folder = RunFolder::create(run_of.root.path(), false).unwrap();
     let mut trainer = Trainer::begin(run_of.settings.clone(), source(), folder).unwrap();
     let names: Vec<String> = (0..4).map(|index| trainer.held_out().name(index)).collect();

@@ -90,6 +90,9 @@ fn convolve(
         let detail = format!("of {:?} and {:?} to {data_type:?}", first.data_type(), second.data_type());
         return Err(Error::shape("conv2d", detail));
     }
+    if [first, second].iter().any(|tensor| tensor.belongs_to_another_lane()) {
+        return Err(Error::shape("conv2d", "a tensor of another lane"));
+    }
     let gpu = output.gpu().ok_or_else(|| Error::shape("conv2d", "the output is not on a GPU"))?;
     let [a, b] = [first, second].map(|tensor| tensor.gpu_pointer().unwrap_or(0));
     let out = output.gpu_pointer_mut()?;
@@ -102,7 +105,7 @@ fn convolve(
 }
 
 /// The sum of `dz [B,H,W,C]` over all pixels, f32 `[C]`.
-fn bias_gradient(dz: &Tensor) -> Result<Tensor> {
+pub(crate) fn bias_gradient(dz: &Tensor) -> Result<Tensor> {
     let [batch, height, width, channels] = dz.axes("conv2d")?;
     let mut db = Tensor::scratch_on(dz.device(), DataType::F32, [channels])?;
     Launch::new(dz.device(), &KERNELS, "bias_gradient", dz.data_type())?

@@ -14,14 +14,15 @@ pub mod plain;
 #[cfg(test)]
 mod testing;
 
-pub(crate) use cuda::KERNELS;
+pub(crate) use cuda::{KERNELS, bias_gradient as bias_gradient_cuda};
 pub use epilogue::Epilogue;
+pub(crate) use epilogue::bias_gradient;
 pub use geometry::Conv2dGeometry;
 
 use crate::ops::activation::Activation;
 use crate::{Backward, Context, Error, Operation, Result, Tensor, apply_one};
 
-/// Parameters of [`conv2d`] and [`conv_transpose2d`].
+/// Parameters of [`conv2d`], [`conv_transpose2d`] and [`depthwise_conv2d`](crate::ops::depthwise_conv2d).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ConvParams {
     /// Pixels of the larger picture (the input of a convolution, the output of a transposed one) between neighbours
@@ -155,7 +156,7 @@ impl Operation for Convolution {
         if self.has_bias {
             gradients.push(backward.wants(2).then(|| {
                 let mut db = Tensor::scratch([dz.shape()[3]]);
-                epilogue::bias_gradient(dz.data(), db.data_mut());
+                bias_gradient(dz.data(), db.data_mut());
                 db
             }));
         }

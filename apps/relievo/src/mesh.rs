@@ -1,0 +1,76 @@
+//! The surface of a picture as a mesh: its files and how they are recorded.
+
+use std::path::{Path, PathBuf};
+
+use clap::ValueEnum;
+use relievo_export::{Canvas, Lighting, SurfaceMesh};
+use relievo_model::{FRAME, object_level};
+use serde::Serialize;
+
+use crate::panel::Part;
+
+/// Least rows and columns of a texture. Viewers interpolate linearly between its pixels, which shows as a grid of
+/// diamonds when those are the network's 64x64; enlarged by cubic interpolation it looks smooth.
+const LEAST_TEXTURE: usize = 512;
+
+/// What is seen on a mesh.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Texture {
+    /// Colour without light: viewers light it
+    #[default]
+    Albedo,
+    /// Colour in the light of the picture: viewers show it as it is
+    Shaded,
+}
+
+/// The files of a mesh, relative to the file this stands in; x right, y up, z towards the viewer, in units of the
+/// distance from the camera to the object, which viewers take for metres.
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Mesh {
+    gltf: String,
+    obj: String,
+    texture: Texture,
+    vertices: usize,
+    triangles: usize,
+}
+
+/// Writes `NAME.glb`, `NAME.obj`, `NAME.mtl` and `NAME.texture.png`, `path` giving the path of an ending. `None` if the depth makes no surface: weights that are not finite.
+pub fn write(
+    part: &Part<'_>,
+    texture: Texture,
+    path: impl Fn(&str) -> PathBuf,
+) -> anyhow::Result<Option<Mesh>> {
+    let settings = part.settings();
+    let (camera, depth) = (settings.camera(), part.of(&part.prediction().canonical_depth));
+    let size = camera.size;
+    let points: Vec<[f32; 3]> =
+        (0..size * size).map(|at| camera.lift((at % size) as f32, (at / size) as f32, depth[at])).collect();
+    let Some(mesh) = SurfaceMesh::from_grid(&points, &object_level(depth, settings), size, FRAME) else {
+        return Ok(None);
+    };
+    let (picture, lighting) = match texture {
+        Texture::Albedo => (part.albedo(), Lighting::Viewer),
+        Texture::Shaded => (part.canonical_picture(), Lighting::InTexture),
+    };
+    let picture = enlarged(&picture);
+    let [glb, obj] = ["glb", "obj"].map(&path);
+    let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let title = glb.file_stem().unwrap_or_default().to_string_lossy();
+    mesh.write_glb(&glb, &title, &picture, lighting)?;
+    mesh.write_obj(&obj, &picture)?;
+    Ok(Some(Mesh {
+        gltf: name(&glb),
+        obj: name(&obj),
+        texture,
+        vertices: mesh.positions().len(),
+        triangles: mesh.triangles().len(),
+    }))
+}
+
+/// By a whole factor to at least [`LEAST_TEXTURE`] rows.
+fn enlarged(picture: &Canvas) -> Canvas {
+    let size = picture.width() * LEAST_TEXTURE.div_ceil(picture.width());
+    picture.resized(size, size)
+}

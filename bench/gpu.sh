@@ -1,0 +1,256 @@
+#!/usr/bin/env bash
+# Everything that wants a real GPU, on a machine with nothing but the driver, cuDNN 9 and NVRTC (in Python's packages, if
+# need be): no Rust, no network, other paths than here.
+#
+#   bench/gpu.sh pack FOLDER                              here: builds, and puts what the other machine needs there
+#   FOLDER/gpu.sh run FOLDER [check|bench|train|all]      there: runs it, and prints one table
+#
+# Results lie below FOLDER/out. A call ends within LIMIT seconds and prints what there is; the next one leaves out what is done
+# and goes on with trainings where they stopped. May be set (default):
+#
+#   DEVICE (cuda:0)      LIMIT (570): seconds of a call      SECONDS_EACH (5): of a measurement of `relievo bench`
+#   STEPS (20000), SEEDS ("1 2"), PRECISIONS ("bf16 f32"), TRAIN: of the trainings; TRAIN are further options of `relievo train`
+#   HEADS (1000): unseen heads that `relievo eval` measures on
+#   EMULATOR: folder of the CUDA emulator's libraries (target/cuda-emulator/*), to try this script without a GPU
+set -uo pipefail
+
+usage() { sed -n '2,15s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 2; }
+fail() { echo "gpu.sh: $*" >&2; exit 1; }
+
+# Test executables that take RELIEVO_DEVICE, and the words that tests of them must have in their names to be run there.
+TESTS="relievo-tensor.devices relievo-tensor.kernels relievo-render.devices relievo-render.kernels relievo-nets.devices
+  relievo-check.gpu relievo-check.step:gpu"
+
+pack() {
+  local folder=$1 here artifacts test package kind program
+  mkdir -p "$folder" && folder=$(cd "$folder" && pwd) || fail "cannot make $folder"
+  [ ! -e "$folder/out" ] || fail "$folder/out holds results: move it away, or pack into another folder"
+  here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd) && cd "$here" || exit 1
+  set -e
+  cargo build --release --locked -p relievo
+  artifacts=$(cargo test --release --locked --no-run --message-format=json \
+    -p relievo-tensor -p relievo-render -p relievo-nets -p relievo-check \
+    --test devices --test kernels --test gpu --test step)
+  rm -rf "$folder/bin" "$folder/assets"
+  mkdir -p "$folder/bin" "$folder/assets/golden" "$folder/assets/vgg"
+  cp "$(cargo metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/release/relievo" "$folder/bin/"
+  for test in $TESTS; do
+    test=${test%%:*} package=${test%%.*} kind=${test#*.}
+    program=$(sed -n "s|.*/$package#.*\"kind\":\[\"test\"\].*\"name\":\"$kind\".*\"executable\":\"\([^\"]*\)\".*|\1|p" <<<"$artifacts")
+    [ -f "$program" ] || fail "cargo built no test $kind of $package"
+    cp "$program" "$folder/bin/$test"
+  done
+  ! command -v strip >/dev/null || strip "$folder"/bin/*
+  tar -C "$folder" -czf "$folder/bin.tar.gz" bin
+  rm -r "$folder/bin"
+  cp assets/golden/*.gz assets/golden/*.safetensors "$folder/assets/golden/"
+  cp assets/vgg/*.safetensors "$folder/assets/vgg/"
+  cp bench/gpu.sh "$folder/gpu.sh"
+  git describe --always --dirty >"$folder/version" 2>/dev/null || echo unknown >"$folder/version"
+  echo "packed $(du -sm "$folder" | cut -f1) MiB: $folder/gpu.sh run $folder"
+}
+
+# The folder of the first library of that name that the system, LD_LIBRARY_PATH or Python's packages have.
+find_library() {
+  local name=$1 given=${LD_LIBRARY_PATH:-} folder
+  folder=$(ldconfig -p 2>/dev/null | sed -n "s|.*=> \(.*\)/$name[.0-9]*$|\1|p" | head -1)
+  [ -n "$folder" ] && { echo "$folder"; return; }
+  for folder in ${given//:/ } /usr/local/nvidia/lib64 /usr/local/cuda*/lib64 /usr/lib/*-linux-gnu $python_folders; do
+    compgen -G "$folder/$name*" >/dev/null && { echo "$folder"; return; }
+  done
+}
+
+find_libraries() {
+  local packages name found
+  python_folders=$({
+    for python in python3 python; do
+      "$python" -c 'import site, sys; print("\n".join(sys.path + site.getsitepackages() + [site.getusersitepackages()]))'
+    done
+    compgen -G '/opt/*/lib/python3*/site-packages'
+    compgen -G '/opt/*/.venv/lib/python3*/site-packages'
+  } 2>/dev/null | sort -u | while read -r packages; do compgen -G "$packages/nvidia/*/lib"; done)
+  for name in libcuda.so libcudnn.so libnvrtc.so; do
+    found=$(find_library "$name")
+    echo "$name: ${found:-not found}"
+    [ -z "$found" ] || case ":${LD_LIBRARY_PATH:-}:" in *":$found:"*) ;; *) folders+=("$found") ;; esac
+  done
+  # What those open in turn (cuBLAS, the parts of cuDNN).
+  for found in $python_folders; do folders+=("$found"); done
+  for found in ${folders[@]+"${folders[@]}"}; do LD_LIBRARY_PATH=${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$found; done
+  export LD_LIBRARY_PATH=${LD_LIBRARY_PATH:-}
+}
+
+left() { echo $((deadline - SECONDS)); }
+
+# With what is left of the time, `most` seconds at most: relievo saves a training when it is interrupted.
+limited() {
+  local most=$1 seconds
+  shift
+  seconds=$(left)
+  [ "$seconds" -lt "$most" ] || seconds=$most
+  [ "$seconds" -gt 0 ] || return 124
+  if [ -n "${EMULATOR:-}" ]; then
+    timeout -s INT -k 20 "$seconds" env LD_PRELOAD="$EMULATOR/libcuda.so $EMULATOR/libnvrtc.so $EMULATOR/libcudnn.so" "$@"
+  else
+    timeout -s INT -k 20 "$seconds" "$@"
+  fi
+}
+
+check() {
+  local entry program word test began status log
+  mkdir -p "$out/check"
+  touch "$out/check/results"
+  for entry in $TESTS; do
+    program=${entry%%:*} word=${entry#"$program"} word=${word#:}
+    for test in $(limited 60 "$folder/bin/$program" --list 2>/dev/null | sed -n 's/: test$//p' | grep -- "$word"); do
+      if grep -q "^passed $program $test " "$out/check/results"; then continue; fi
+      [ "$(left)" -gt 0 ] || return
+      log=$out/check/$program.$test.log
+      began=$(date +%s.%N)
+      limited 300 "$folder/bin/$program" --exact "$test" --nocapture >"$log" 2>&1
+      status=$?
+      case $status in 0) status=passed ;; 124 | 137) status=cut-off ;; *) status=failed ;; esac
+      ! grep -q '^skipped:' "$log" || status=skipped
+      sed -i "/ $program $test /d" "$out/check/results"
+      printf '%s %s %s %.1f\n' $status "$program" "$test" "$(awk "BEGIN { print $(date +%s.%N) - $began }")" |
+        tee -a "$out/check/results"
+    done
+  done
+}
+
+bench() {
+  local name options
+  mkdir -p "$out/bench"
+  for name in bf16 tf32 f32 bf16-deterministic; do
+    [ ! -s "$out/bench/$name.json" ] && [ "$(left)" -gt 0 ] || continue
+    options="--precision ${name%-deterministic}"
+    case $name in *-deterministic) options="$options --deterministic true" ;; esac
+    echo "bench $name"
+    # shellcheck disable=SC2086
+    limited 300 "$folder/bin/relievo" bench --device "$DEVICE" --seconds "$SECONDS_EACH" --json $options \
+      >"$out/bench/$name.part" 2>"$out/bench/$name.log" && mv "$out/bench/$name.part" "$out/bench/$name.json" ||
+      tail -3 "$out/bench/$name.log"
+  done
+}
+
+train() {
+  local seed precision run began options
+  mkdir -p "$out/train"
+  for seed in $SEEDS; do
+    for precision in $PRECISIONS; do
+      run=$out/train/$precision-seed-$seed
+      # More steps than before: on from there.
+      [ "$(cat "$run.steps" 2>/dev/null)" = "$STEPS" ] || rm -f "$run.steps" "$run.json"
+      [ ! -s "$run.json" ] && [ "$(left)" -gt 0 ] || continue
+      echo "train $precision, seed $seed"
+      if [ ! -e "$run.steps" ]; then
+        if [ -e "$run/settings.toml" ]; then
+          options=(--resume "$run")
+        else
+          # shellcheck disable=SC2206
+          options=(--out "$run" --device "$DEVICE" --precision "$precision" --seed "$seed" $TRAIN)
+        fi
+        began=$SECONDS
+        limited 3600 "$folder/bin/relievo" train "${options[@]}" --steps "$STEPS" --checkpoint-minutes 2 --preview-pictures 0 \
+          >>"$run.log" 2>&1
+        echo "  $((SECONDS - began)) s: $(tail -1 "$run.log")"
+        if tail -1 "$run.log" | grep -q "^$STEPS steps done"; then echo "$STEPS" >"$run.steps"; else continue; fi
+      fi
+      limited 300 "$folder/bin/relievo" eval -m "$run" --seed 1000 --count "$HEADS" --device "$DEVICE" \
+        --precision "$precision" --json "$run.part" >"$run.eval.log" 2>&1 && mv "$run.part" "$run.json" ||
+        tail -3 "$run.eval.log"
+    done
+  done
+}
+
+# The number in a JSON file of one key a line, behind all these keys in their order.
+number() {
+  local file=$1
+  shift
+  [ -s "$file" ] && awk -v path="$*" '
+    BEGIN { n = split(path, keys, " "); i = 1 }
+    index($0, "\"" keys[i] "\":") { if (i == n) { sub(/.*: */, ""); sub(/,.*/, ""); print; exit } i++ }' "$file"
+}
+
+# A line of the table: what, the number or nothing, how to print it, the target.
+line() {
+  local value=-
+  [ -z "$2" ] || value=$(awk "BEGIN { printf \"$3\", $2 }")
+  printf '%-46s %14s   %s\n' "$1" "$value" "${4:-}"
+}
+
+table() {
+  local name file found run seed precision steps results=$out/check/results
+  trap - EXIT
+  {
+    printf '\nrelievo %s on %s, %s\n' "$(cat "$folder/version")" "$gpu" "$(date -u '+%Y-%m-%d %H:%M UTC')"
+    printf '%-46s %14s   %s\n' "" measured "target, then goal"
+    [ ! -e "$results" ] || for name in passed failed cut-off skipped; do
+      line "checks $name" "$(grep -c "^$name " "$results")" '%d' "$([ $name != failed ] || echo 0)"
+    done
+    [ ! -e "$results" ] || sed -n 's/^\(failed\|cut-off\) /  \1: /p' "$results"
+    for name in bf16 tf32 f32 bf16-deterministic; do
+      file=$out/bench/$name.json
+      found=$(number "$file" training-64 seconds)
+      line "$name: training step of 64, ms" "${found:+1000 * $found}" '%.2f' "$([ $name != bf16 ] || echo '15, 8')"
+      found=$(number "$file" predict-256 seconds)
+      line "$name: pictures/s, 256 at a time" "${found:+$(number "$file" predict-256 pictures) / $found}" '%.0f' "$([ $name != bf16 ] || echo '20000, 60000')"
+      found=$(number "$file" predict-256-fetched seconds)
+      line "$name: the same, results fetched" "${found:+256 / $found}" '%.0f'
+      found=$(number "$file" pool-peak-bytes)
+      line "$name: GPU memory of training, GiB" "${found:+$found / 1073741824}" '%.2f' "$([ $name != bf16 ] || echo '2.5, 1.5')"
+    done
+    file=$out/bench/bf16.json
+    found=$(number "$file" feed-rendered-64 seconds)
+    line "pictures/s fed, heads as rendered" "${found:+64 / $found}" '%.0f'
+    found=$(number "$file" feed-cached-64 seconds)
+    line "pictures/s fed from memory" "${found:+64 / $found}" '%.0f' '64 / training step'
+    for seed in $SEEDS; do
+      for precision in $PRECISIONS; do
+        name="$precision-seed-$seed" run=$out/train/$precision-seed-$seed.json
+        steps=$(cat "${run%.json}.steps" 2>/dev/null || echo "$STEPS")
+        found=$(number "$run" in-sight model depth-error mean)
+        line "$name: SIDE x 100 after $steps steps" "${found:+100 * $found}" '%.3f' 'the same in all, within noise'
+        line "$name: MAD, degrees" "$(number "$run" in-sight model normal-error mean)" '%.2f' 'likewise'
+      done
+    done
+    run=$out/train/${PRECISIONS%% *}-seed-${SEEDS%% *}.json
+    found=$(number "$run" in-sight constant-depth depth-error mean)
+    line "constant depth: SIDE x 100" "${found:+100 * $found}" '%.3f'
+    line "constant depth: MAD, degrees" "$(number "$run" in-sight constant-depth normal-error mean)" '%.2f'
+    [ "$(left)" -gt 0 ] || echo "the time was up: call again for the rest"
+  } | tee "$out/table.txt"
+}
+
+run() {
+  local stage=${2:-all}
+  folder=$(cd "$1" 2>/dev/null && pwd) || fail "there is no folder $1"
+  [ -e "$folder/bin.tar.gz" ] || fail "$folder was not packed: bench/gpu.sh pack $folder"
+  [ "$folder/bin/relievo" -nt "$folder/bin.tar.gz" ] || tar -C "$folder" -xmzf "$folder/bin.tar.gz" || exit 1
+  case $stage in check | bench | train | all) ;; *) usage ;; esac
+  : "${DEVICE:=cuda:0}" "${LIMIT:=570}" "${SECONDS_EACH:=5}" "${STEPS:=20000}" "${SEEDS:=1 2}" "${PRECISIONS:=bf16 f32}" "${HEADS:=1000}"
+  # As in recipes/heads-on-two-cores.toml, but for the paper's networks and losses: from the paper's beginning it takes longer
+  # until noses point outwards than these trainings last.
+  : "${TRAIN=--preset synthetic-face --synthetic-count 50000 --validation 256 --validate-steps 5000 --initial-depth-scale 0.1 --dome 0.7 --smoothness-weight 0.5}"
+  deadline=$((SECONDS + LIMIT)) out=$folder/out folders=()
+  mkdir -p "$out"
+  export RELIEVO_DEVICE=$DEVICE RELIEVO_ASSETS=$folder/assets XDG_CACHE_HOME=$out/cache
+  if [ -n "${EMULATOR:-}" ]; then
+    EMULATOR=$(cd "$EMULATOR" && pwd) || exit 1
+    gpu="the emulator"
+  else
+    find_libraries
+    gpu=$(nvidia-smi --query-gpu=name,driver_version --format=csv,noheader 2>/dev/null | head -1)
+    gpu=${gpu:-unknown GPU}
+  fi
+  trap table EXIT
+  trap 'exit 130' INT TERM
+  limited 60 "$folder/bin/relievo" info || fail "the program does not run here"
+  if [ "$stage" != all ]; then "$stage"; else check; bench; train; fi
+}
+
+case "${1:-}:$#" in
+  pack:2) pack "$2" ;;
+  run:2 | run:3) run "$2" "${3:-all}" ;;
+  *) usage ;;
+esac

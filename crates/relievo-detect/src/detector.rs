@@ -1,0 +1,278 @@
+//! From a photograph to its faces: at which scales the network looks, and what it makes of what it sees.
+
+use std::ops::RangeInclusive;
+
+use relievo_data::{Picture, Rectangle};
+use relievo_tensor::{Tensor, pool_release, pool_statistics};
+
+use crate::face::{Area, Face, Landmarks, suppress};
+use crate::network::{CenterFace, MULTIPLE, OUTPUTS, STRIDE};
+
+static WEIGHTS: &[u8] = include_bytes!("../../../assets/centerface/centerface-f16.safetensors");
+
+/// Least certainty of a face.
+const CERTAIN: f32 = 0.35;
+
+/// Least certainty of a face in the second look, which faces pass easily.
+const CONFIRMED: f32 = 0.5;
+
+/// Least certainty of what is worth a second look.
+const SUSPECTED: f32 = 0.1;
+
+/// Two boxes that overlap by more are the same face.
+const SAME: f32 = 0.3;
+
+/// A box of which more lies in that of a more certain face is a part of it.
+const PART: f32 = 0.9;
+
+/// Long side of a photograph of [`SMALL`] pixels or less, for the only look. Smaller ones are enlarged to it.
+const TINY: u32 = 192;
+
+/// A photograph with a long side of this many pixels is small.
+const SMALL: u32 = 288;
+
+/// Long side of other photographs for the first look.
+const COARSE: u32 = 384;
+
+/// Long side from which on there is a look for faces that the first one is too coarse for.
+const LARGE: u32 = 576;
+
+/// The long side for that look. Larger photographs are shrunk to it.
+const FINE: u32 = 2048;
+
+/// The most of a picture that the network sees at a time, height and width: what is larger is taken in parts, which
+/// saves memory.
+const PART_SIDE: usize = 1152;
+
+/// By how much neighbouring parts overlap: by the largest face that is found in them only.
+const PART_OVERLAP: usize = 160;
+
+/// Heights of faces, in pixels, at which the network is certain and exact. Others are looked at again.
+const SHARP: RangeInclusive<f32> = 64.0..=200.0;
+
+/// Height of a face in the second look, in pixels.
+const CLOSE: f32 = 112.0;
+
+/// Height and width of the second look, in pixels.
+const WINDOW: u32 = 256;
+
+/// Second looks taken together.
+const WINDOWS: usize = 4;
+
+/// Second looks at one photograph: those at the most certain suspects. More faces than this are not told apart from
+/// texture that looks like faces.
+const MOST_WINDOWS: usize = 256;
+
+/// Memory of tensors kept for the next photograph, in bytes. Photographs of other shapes need tensors of other sizes.
+const KEPT_MEMORY: usize = 1 << 30;
+
+/// Why faces cannot be looked for.
+#[derive(Debug, thiserror::Error)]
+pub enum DetectError {
+    /// The embedded weights do not hold what they should: the program was built from a damaged checkout.
+    #[error("the weights of the face detector are damaged ({0}); restore assets/centerface and build again")]
+    Damaged(String),
+    /// A picture without pixels.
+    #[error("a picture of {width} x {height} pixels has no faces")]
+    Empty {
+        /// Columns.
+        width: u32,
+        /// Rows.
+        height: u32,
+    },
+    /// The network failed.
+    #[error(transparent)]
+    Tensor(#[from] relievo_tensor::Error),
+}
+
+/// Finds faces.
+pub struct Detector {
+    network: CenterFace,
+}
+
+impl Detector {
+    /// The detector with the embedded weights.
+    ///
+    /// # Errors
+    /// If they are damaged.
+    pub fn new() -> Result<Self, DetectError> {
+        CenterFace::from_safetensors(WEIGHTS).map(|network| Self { network }).map_err(DetectError::Damaged)
+    }
+
+    /// The faces of an upright photograph, the largest first. The result does not depend on the number of threads.
+    ///
+    /// # Errors
+    /// If the picture has no pixels.
+    pub fn faces(&self, photograph: &Picture) -> Result<Vec<Face>, DetectError> {
+        let &Picture { width, height, .. } = photograph;
+        if width == 0 || height == 0 {
+            return Err(DetectError::Empty { width, height });
+        }
+        if pool_statistics().bytes_held > KEPT_MEMORY {
+            pool_release();
+        }
+        let long = width.max(height);
+        let fine = (long > LARGE).then(|| whole(photograph, long.min(FINE)));
+        let coarse = whole(fine.as_ref().unwrap_or(photograph), if long > SMALL { COARSE } else { TINY });
+        let (mut faces, mut suspects) = (Vec::new(), Vec::new());
+        for seen in [Some(coarse), fine].into_iter().flatten() {
+            let scale = [width as f32 / seen.width as f32, height as f32 / seen.height as f32];
+            for face in self.look(&seen)? {
+                let sharp = SHARP.contains(&face.area.height());
+                let face = face.moved([0.0; 2], scale);
+                if !sharp {
+                    suspects.push(face);
+                } else if face.score >= CERTAIN {
+                    faces.push(face);
+                }
+            }
+        }
+        suppress(&mut suspects, SAME, PART);
+        suspects.retain(|suspect| faces.iter().all(|face| face.area.overlap(&suspect.area) <= SAME));
+        suspects.truncate(MOST_WINDOWS);
+        for group in suspects.chunks(WINDOWS) {
+            faces.extend(self.look_closely(photograph, group)?);
+        }
+        suppress(&mut faces, SAME, PART);
+        faces.sort_by(|a, b| b.area.pixels().total_cmp(&a.area.pixels()));
+        Ok(faces)
+    }
+
+    /// What is suspected in a picture, in its pixels.
+    fn look(&self, seen: &Picture) -> Result<Vec<Face>, DetectError> {
+        let (rows, columns) = (parts(seen.height as usize), parts(seen.width as usize));
+        let mut faces = Vec::new();
+        for top in &rows.starts {
+            for left in &columns.starts {
+                let mut part = Tensor::scratch([1, rows.length, columns.length, 3]);
+                for (row, to) in part.data_mut().chunks_exact_mut(columns.length * 3).enumerate() {
+                    let from = ((top + row) * seen.width as usize + left) * 3;
+                    for (to, &from) in to.iter_mut().zip(&seen.pixels[from..]) {
+                        *to = f32::from(from);
+                    }
+                }
+                let output = self.network.forward(&part)?;
+                let found = candidates(output.data(), columns.length / STRIDE, SUSPECTED);
+                faces.extend(found.iter().map(|face| face.moved([*left as f32, *top as f32], [1.0; 2])));
+            }
+        }
+        suppress(&mut faces, SAME, 1.0);
+        Ok(faces)
+    }
+
+    /// Cuts suspects out of the photograph so that they are as large as the network likes best, and tells which are
+    /// faces.
+    fn look_closely(&self, photograph: &Picture, suspects: &[Face]) -> Result<Vec<Face>, DetectError> {
+        let side = WINDOW as usize;
+        let windows: Vec<Rectangle> = suspects.iter().map(|suspect| window(&suspect.area)).collect();
+        // Always as many windows, so that every group needs tensors of the same sizes.
+        let mut values = vec![0.0; WINDOWS * side * side * 3];
+        for (values, window) in values.chunks_exact_mut(side * side * 3).zip(&windows) {
+            let seen = photograph.resampled(*window, WINDOW, WINDOW);
+            for (value, &byte) in values.iter_mut().zip(&seen.pixels) {
+                *value = f32::from(byte);
+            }
+        }
+        let output = self.network.forward(&Tensor::new(&values, [WINDOWS, side, side, 3])?)?;
+        let size = (side / STRIDE) * (side / STRIDE) * OUTPUTS;
+        let mut faces = Vec::new();
+        for ((output, window), suspect) in output.data().chunks_exact(size).zip(&windows).zip(suspects) {
+            let scale = (window.width / f64::from(WINDOW)) as f32;
+            let offset = [window.left as f32, window.top as f32];
+            let seen = candidates(output, side / STRIDE, CONFIRMED);
+            let seen = seen.iter().map(|face| face.moved(offset, [scale; 2]));
+            // A neighbour that is in the window too has a look of its own.
+            let same = seen.filter(|face| face.area.overlap(&suspect.area) > SAME);
+            faces.extend(same.max_by(|a, b| a.score.total_cmp(&b.score)));
+        }
+        Ok(faces)
+    }
+}
+
+/// The whole picture with a long side of about `long`, the sides being multiples of what the network wants. They are
+/// rounded up and the picture is stretched, by which the detector's authors feed it, too.
+fn whole(picture: &Picture, long: u32) -> Picture {
+    let scale = f64::from(long) / f64::from(picture.width.max(picture.height));
+    let [width, height] = [picture.width, picture.height].map(|extent| {
+        let scaled = (f64::from(extent) * scale).round().max(1.0) as u32;
+        scaled.next_multiple_of(MULTIPLE as u32)
+    });
+    let [right, bottom] = [picture.width, picture.height].map(f64::from);
+    let all = Rectangle { left: 0.0, top: 0.0, width: right, height: bottom };
+    picture.resampled(all, width, height)
+}
+
+/// Where the parts of a line begin, and how long they all are.
+struct Parts {
+    starts: Vec<usize>,
+    length: usize,
+}
+
+/// The fewest parts that cover a line of `extent`, a multiple of [`MULTIPLE`].
+fn parts(extent: usize) -> Parts {
+    let count = extent.saturating_sub(PART_OVERLAP).div_ceil(PART_SIDE - PART_OVERLAP).max(1);
+    if count == 1 {
+        return Parts { starts: vec![0], length: extent };
+    }
+    let length = ((extent - PART_OVERLAP).div_ceil(count) + PART_OVERLAP).next_multiple_of(MULTIPLE);
+    // At multiples too, so that every part has its pixels where the whole picture would have them.
+    let starts =
+        (0..count).map(|part| part * (extent - length) / (count - 1) / MULTIPLE * MULTIPLE).collect();
+    Parts { starts, length }
+}
+
+/// The square that a face is looked at closely in.
+fn window(area: &Area) -> Rectangle {
+    let side = f64::from(area.height().max(area.width()).max(1.0)) * f64::from(WINDOW) / f64::from(CLOSE);
+    let centre = |low: f32, high: f32| f64::from(low + high) / 2.0;
+    Rectangle {
+        left: centre(area.left, area.right) - side / 2.0,
+        top: centre(area.top, area.bottom) - side / 2.0,
+        width: side,
+        height: side,
+    }
+}
+
+/// The boxes at all places of an output `[rows, columns, 15]` where a face is seen with at least the given certainty,
+/// in pixels of the network's input.
+fn candidates(output: &[f32], columns: usize, least: f32) -> Vec<Face> {
+    // The sigmoid is monotonous: what is below needs no exponential.
+    let threshold = (least / (1.0 - least)).ln();
+    let stride = STRIDE as f32;
+    let (places, _) = output.as_chunks::<OUTPUTS>();
+    let seen = places.iter().enumerate().filter(|(_, place)| place[0] >= threshold);
+    seen.map(|(at, &[heat, height, width, y, x, ref points @ ..])| {
+        let (row, column) = ((at / columns) as f32, (at % columns) as f32);
+        let [height, width] = [height, width].map(|size| size.exp() * stride);
+        let left = (column + x + 0.5) * stride - width / 2.0;
+        let top = (row + y + 0.5) * stride - height / 2.0;
+        let point = |at: usize| [left + points[2 * at + 1] * width, top + points[2 * at] * height];
+        Face {
+            area: Area { left, top, right: left + width, bottom: top + height },
+            score: 1.0 / (1.0 + (-heat).exp()),
+            landmarks: Landmarks::from_points([0, 1, 2, 3, 4].map(point)),
+        }
+    })
+    .filter(|face| face.area.pixels().is_finite())
+    .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_cover_the_line_and_overlap_enough() {
+        for extent in (MULTIPLE..6000).step_by(MULTIPLE) {
+            let Parts { starts, length } = parts(extent);
+            assert!(length <= PART_SIDE && length.is_multiple_of(MULTIPLE), "{extent}: {length}");
+            assert_eq!((starts[0], starts[starts.len() - 1] + length), (0, extent));
+            for pair in starts.windows(2) {
+                assert!(
+                    pair[0] + length >= pair[1] + PART_OVERLAP - MULTIPLE,
+                    "{extent}: {starts:?} of {length}"
+                );
+            }
+        }
+    }
+}

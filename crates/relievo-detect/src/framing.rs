@@ -1,0 +1,108 @@
+//! The square a face is cropped to: the same for photographs to learn from and for those to reconstruct.
+
+use relievo_data::{Picture, Rectangle};
+use serde::{Deserialize, Serialize};
+
+use crate::face::{Face, Landmarks};
+
+/// From the middle between the eyes to that between the corners of the mouth, in sides of the frame.
+const EYES_TO_MOUTH: f32 = 0.365;
+
+/// From eye to eye, in sides of the frame; whichever of the two asks for the larger frame counts.
+const EYE_TO_EYE: f32 = 0.371;
+
+/// How far the frame's centre lies above the middle between eyes and mouth, in its sides.
+const ABOVE: f32 = 0.015;
+
+/// A frame of which more than this share lies outside the picture shows too little of the face.
+pub const MOST_OUTSIDE: f32 = 0.12;
+
+/// An upright square in pixels of the upright picture, whose upper left corner is (0, 0).
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Frame {
+    /// Its middle (x, y).
+    pub centre: [f32; 2],
+    /// Its height and width.
+    pub side: f32,
+}
+
+impl Face {
+    /// The square from chin to forehead that models of faces learn from. The head is not turned upright.
+    pub fn frame(&self) -> Frame {
+        let Landmarks { right_eye, left_eye, right_mouth, left_mouth, .. } = self.landmarks;
+        let middle = |a: [f32; 2], b: [f32; 2]| [(a[0] + b[0]) / 2.0, (a[1] + b[1]) / 2.0];
+        let distance = |a: [f32; 2], b: [f32; 2]| (a[0] - b[0]).hypot(a[1] - b[1]);
+        let (eyes, mouth) = (middle(right_eye, left_eye), middle(right_mouth, left_mouth));
+        let side = (distance(eyes, mouth) / EYES_TO_MOUTH).max(distance(right_eye, left_eye) / EYE_TO_EYE);
+        let [x, y] = middle(eyes, mouth);
+        Frame { centre: [x, y - ABOVE * side], side }
+    }
+}
+
+impl Frame {
+    fn rectangle(&self) -> Rectangle {
+        let [x, y, side] = [self.centre[0], self.centre[1], self.side].map(f64::from);
+        Rectangle { left: x - side / 2.0, top: y - side / 2.0, width: side, height: side }
+    }
+
+    /// The share of the frame that lies outside a picture of `width` x `height` pixels, in \[0,1\].
+    pub fn outside(&self, width: u32, height: u32) -> f32 {
+        let Rectangle { left, top, .. } = self.rectangle();
+        let side = f64::from(self.side);
+        let inside = |from: f64, extent: u32| ((from + side).min(f64::from(extent)) - from.max(0.0)).max(0.0);
+        (1.0 - inside(left, width) * inside(top, height) / (side * side)) as f32
+    }
+
+    /// What the frame shows of the picture, at `size` x `size` pixels. Where it reaches out of the picture, the pixels
+    /// of the edge are repeated.
+    pub fn cut(&self, picture: &Picture, size: u32) -> Picture {
+        picture.resampled(self.rectangle(), size, size)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::face::Area;
+
+    /// A frontal face: eyes on row 40, mouth on row 40 + `down`, eyes `apart`.
+    fn face(apart: f32, down: f32) -> Face {
+        let (x, y) = (50.0, 40.0);
+        let points = [
+            [x - apart / 2.0, y],
+            [x + apart / 2.0, y],
+            [x, y + down / 2.0],
+            [x - 10.0, y + down],
+            [x + 10.0, y + down],
+        ];
+        let area = Area { left: 0.0, top: 0.0, right: 100.0, bottom: 100.0 };
+        Face { area, score: 1.0, landmarks: Landmarks::from_points(points) }
+    }
+
+    #[test]
+    fn the_frame_follows_the_larger_of_the_two_distances() {
+        let frame = face(20.0, 36.5).frame();
+        assert!((frame.side - 100.0).abs() < 1e-3, "{frame:?}");
+        assert_eq!(frame.centre[0], 50.0);
+        assert!((frame.centre[1] - (40.0 + 18.25 - 1.5)).abs() < 1e-3, "{frame:?}");
+        assert!((face(74.2, 36.5).frame().side - 200.0).abs() < 1e-3);
+    }
+
+    #[test]
+    fn the_share_outside_is_measured_and_the_edge_repeated() {
+        let frame = |x: f32, y: f32| Frame { centre: [x, y], side: 10.0 };
+        assert_eq!(frame(10.0, 10.0).outside(20, 20), 0.0);
+        assert!((frame(4.0, 10.0).outside(20, 20) - 0.1).abs() < 1e-6);
+        assert!((frame(4.0, 18.0).outside(20, 20) - 0.37).abs() < 1e-6);
+        assert_eq!(frame(-20.0, 10.0).outside(20, 20), 1.0);
+        // A picture whose columns have a shade each.
+        let pixels = (0..20 * 20).flat_map(|at| [(10 * (at % 20)) as u8; 3]).collect();
+        let picture = Picture { width: 20, height: 20, pixels };
+        let cut = frame(2.0, 10.0).cut(&picture, 10);
+        let row: Vec<u8> = cut.pixels.chunks_exact(3).take(10).map(|pixel| pixel[0]).collect();
+        assert_eq!(row, [0, 0, 0, 0, 10, 20, 30, 40, 50, 60]);
+        let far = frame(-500.0, 900.0).cut(&picture, 4);
+        assert!(far.pixels.iter().all(|value| *value == 0));
+    }
+}

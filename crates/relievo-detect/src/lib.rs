@@ -1,0 +1,21 @@
+//! Faces found in photographs, and framed as models want them.
+//!
+//! [`Detector`] finds boxes and five landmarks with CenterFace (Xu et al. 2020, *CenterFace: Joint Face Detection and
+//! Alignment Using Face as Point*), whose weights are embedded. [`Face::frame`] is the square that a face is cropped
+//! to; [`Frame::cut`] cuts it out of the photograph.
+//!
+//! # How faces of all sizes are found
+//! The network finds faces between a dozen and some hundred pixels. It looks at the whole photograph twice: with a long
+//! side of 384 pixels, for faces that fill it, and with one of 2,048, for those down to a hundredth of it (small pictures
+//! are looked at once). At either look only faces of a middling size count at once. Others are only suspected: they are
+//! cut out of the photograph, brought to the size the network knows best, and looked at once more. That tells faces from
+//! what looks like one, and puts their landmarks in place. Where two looks found a face, the more certain one counts.
+
+mod detector;
+mod face;
+mod framing;
+mod network;
+
+pub use detector::{DetectError, Detector};
+pub use face::{Area, Face, Landmarks};
+pub use framing::{Frame, MOST_OUTSIDE};
