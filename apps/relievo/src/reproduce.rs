@@ -36,6 +36,7 @@ const TABLES: &str = "results.md";
     verbatim_doc_comment,
     // Sources and seeds are the tables' own.
     mut_arg("source", |source| source.hide(true).conflicts_with("table")),
+    mut_arg("initial_weights", |weights| weights.hide(true).conflicts_with("table")),
     mut_arg("perceptual_features", |features| features.hide(true).conflicts_with("table")),
     mut_arg("seed", |seed| seed.hide(true).conflicts_with("table")),
     mut_arg("perturbed", |perturbed| perturbed.hide(true).conflicts_with("table")),

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
+use relievo_nets::{ParameterInfo, StoredWeights};
 use relievo_tensor::{Device, Tensor};
-use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 
 use crate::model::{Model, ModelError};
@@ -96,24 +96,49 @@ impl Model {
             reason: error.to_string(),
         };
         let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(unreadable)?;
-        let file = SafeTensors::deserialize(bytes).map_err(unreadable)?;
         let settings = metadata.metadata().as_ref().and_then(|all| all.get(SETTINGS_KEY));
         let settings = settings.ok_or_else(|| WeightsError::NoSettings { origin: origin.clone() })?;
         let settings: ModelSettings = serde_json::from_str(settings)
             .map_err(|error| WeightsError::Settings { origin: origin.clone(), reason: error.to_string() })?;
         let mut model = Self::without_parameters(settings)?;
-        let mut parameters = Vec::with_capacity(model.parameter_infos().len());
-        for info in model.parameter_infos() {
-            let wrong = |reason: String| WeightsError::Parameter {
+        let unreadable = |reason| WeightsError::Format { origin: origin.clone(), reason };
+        let file = StoredWeights::open(bytes).map_err(unreadable)?;
+        let parameters = model.parameter_infos().iter().map(|info| {
+            read(&file, info).map_err(|reason| WeightsError::Parameter {
                 origin: origin.clone(),
                 name: info.name.clone(),
                 reason,
-            };
-            let view = file.tensor(&info.name).map_err(|_| wrong("is not in the file".into()))?;
-            parameters.push(read(&view, &info.shape).map_err(wrong)?);
-        }
-        model.parameters = parameters;
+            })
+        });
+        model.parameters = parameters.collect::<Result<_, _>>()?;
         Ok(model)
+    }
+
+    /// Takes over the parameters that are in a file as [`Model::to_safetensors`] writes it; networks that are not there stay as
+    /// they are. Errors are sentences without the file's name.
+    ///
+    /// # Errors
+    /// If the bytes are no such file, it holds nothing of this model, or a network of another size; then nothing
+    /// has changed. For models on the CPU.
+    pub fn take_over(&mut self, bytes: &[u8]) -> Result<(), String> {
+        let file = StoredWeights::open(bytes)?;
+        let network = |info: &ParameterInfo| info.name.split('.').next().map(str::to_owned);
+        let infos = self.parameter_infos();
+        let there: Vec<_> = infos.iter().filter(|info| file.has(&info.name)).filter_map(network).collect();
+        let mut parameters = self.parameters.clone();
+        let mut taken = 0;
+        for (info, parameter) in infos.iter().zip(&mut parameters) {
+            if network(info).is_some_and(|network| there.contains(&network)) {
+                *parameter =
+                    read(&file, info).map_err(|reason| format!("parameter {}: {reason}", info.name))?;
+                taken += 1;
+            }
+        }
+        if taken == 0 {
+            return Err("it holds no network of this model".into());
+        }
+        self.parameters = parameters;
+        Ok(())
     }
 }
 
@@ -121,19 +146,19 @@ fn little_endian(numbers: &[f32]) -> Vec<u8> {
     numbers.iter().flat_map(|number| number.to_le_bytes()).collect()
 }
 
-fn read(view: &TensorView<'_>, shape: &[usize]) -> Result<Tensor, String> {
-    if view.shape() != shape {
-        return Err(format!("has the shape {:?}, but the settings ask for {shape:?}", view.shape()));
+/// A parameter out of a file, in f16 or f32.
+fn read(file: &StoredWeights<'_>, info: &ParameterInfo) -> Result<Tensor, String> {
+    if !file.has(&info.name) {
+        return Err("is not in the file".into());
     }
-    if view.dtype() != Dtype::F32 {
-        return Err(format!("is stored as {:?}, not as F32", view.dtype()));
+    let (numbers, shape) = file.numbers(&info.name)?;
+    if shape[..] != info.shape[..] {
+        return Err(format!("has the shape {shape:?}, but the settings ask for {}", info.shape));
     }
-    let numbers: Vec<f32> =
-        view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
     if let Some(index) = numbers.iter().position(|number| !number.is_finite()) {
         return Err(format!("holds {} at place {index}", numbers[index]));
     }
-    Tensor::new(&numbers, shape).map_err(|error| error.to_string())
+    Tensor::new(&numbers, info.shape).map_err(|error| error.to_string())
 }
 
 /// A tensor's bytes, owned, as the serialiser wants to see them.
@@ -205,5 +230,26 @@ mod tests {
         );
         model.parameters[0] = Tensor::full([8, 4, 4, 3], f32::NAN);
         assert!(refusal(&model.to_safetensors().unwrap()).contains("holds NaN at place 0"));
+    }
+
+    #[test]
+    fn networks_are_taken_over_whole_and_others_stay() {
+        let of = |seed, confidence| {
+            Model::new(ModelSettings { confidence, ..small().settings().clone() }, seed).unwrap()
+        };
+        let (known, mut model) = (of(1, false), of(2, true));
+        let before = model.parameters().to_vec();
+        model.take_over(&known.to_safetensors().unwrap()).unwrap();
+        let parts = known.parameters().len();
+        for (index, parameter) in model.parameters().iter().enumerate() {
+            let right = if index < parts { &known.parameters()[index] } else { &before[index] };
+            assert_eq!(parameter.data(), right.data());
+        }
+        let wider = ModelSettings { width: 16, ..small().settings().clone() };
+        let mut wider = Model::new(wider, 1).unwrap();
+        let refusal = wider.take_over(&known.to_safetensors().unwrap()).unwrap_err();
+        assert!(refusal.starts_with("parameter depth.0.weight: has the shape [8, 4, 4, 3]"), "{refusal}");
+        let nothing = safetensors::serialize(Vec::<(String, OwnedView)>::new(), None).unwrap();
+        assert_eq!(model.take_over(&nothing).unwrap_err(), "it holds no network of this model");
     }
 }

@@ -16,6 +16,11 @@ impl<'a> StoredWeights<'a> {
         SafeTensors::deserialize(bytes).map(Self).map_err(|error| error.to_string())
     }
 
+    /// Whether there is a tensor of this name.
+    pub fn has(&self, name: &str) -> bool {
+        self.0.tensor(name).is_ok()
+    }
+
     /// The numbers and the shape of a tensor.
     ///
     /// # Errors

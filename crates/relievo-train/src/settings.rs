@@ -145,6 +145,11 @@ pub struct TrainSettings {
     /// Epochs at the beginning in which the mirrored reconstruction has weight 1; by preset: cat 10, others 0
     #[arg(long, default_value_t = 0)]
     pub full_flip_epochs: u64,
+    /// Weights to begin with instead of random ones, of a model with the same networks: a run then goes on from what
+    /// another has learned, on other pictures, say. A network that the file lacks begins at random
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub initial_weights: Option<PathBuf>,
     /// Weights of the features that the perceptual loss compares, in VGG16's layers; without it VGG16's own
     #[arg(long, value_name = "FILE")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -211,6 +216,7 @@ impl Default for TrainSettings {
             weight_decay: 5e-4,
             clip_norm: 0.0,
             full_flip_epochs: 0,
+            initial_weights: None,
             perceptual_features: None,
             log_steps: 0,
             checkpoint_minutes: 10.0,

@@ -67,6 +67,14 @@ pub enum TrainError {
         /// What the system says.
         source: io::Error,
     },
+    /// Weights to begin with that cannot be used.
+    #[error("cannot begin with the weights in {}: {reason}", .path.display())]
+    InitialWeights {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
     /// Perceptual features that cannot be used.
     #[error("cannot use the features in {}: {reason}", .path.display())]
     Features {
@@ -205,7 +213,12 @@ impl Trainer {
     /// If the settings make no sense, too few pictures are left to learn from, or the folder cannot be written to.
     pub fn begin(settings: Settings, source: Arc<dyn Source>, folder: RunFolder) -> Result<Self, TrainError> {
         settings.check()?;
-        let model = Model::new(settings.model.clone(), settings.train.seed)?;
+        let mut model = Model::new(settings.model.clone(), settings.train.seed)?;
+        if let Some(path) = settings.train.initial_weights.clone() {
+            let taken = std::fs::read(&path).map_err(|error| error.to_string());
+            let taken = taken.and_then(|bytes| model.take_over(&bytes));
+            taken.map_err(|reason| TrainError::InitialWeights { path, reason })?;
+        }
         let moments = Moments::zeros(&model);
         Self::assemble(settings, source, folder, model, moments, None)
     }

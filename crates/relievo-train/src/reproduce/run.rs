@@ -199,6 +199,10 @@ impl Reproduction {
         rule(train.minutes == 0.0, "minutes must be 0: every row takes the same number of steps")?;
         let features = &train.perceptual_features;
         rule(features.is_none(), "perceptual-features must be left out: one row has features of its own")?;
+        rule(
+            train.initial_weights.is_none(),
+            "initial-weights must be left out: every row begins at random",
+        )?;
         let held_out = data.validation as u64;
         rule(held_out < data.synthetic_count, "validation leaves no heads to learn from")?;
         let heads = HeadCounts { training: data.synthetic_count - held_out, validation: held_out, test };
