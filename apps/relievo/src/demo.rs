@@ -1,27 +1,26 @@
-//! `relievo demo`: learns for a few minutes, and shows and measures what it has learned.
+//! `relievo demo`: what the program makes of sample pictures, and how good its model is.
 
-use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
+use std::collections::HashSet;
+use std::fs;
+use std::path::PathBuf;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use clap::Args;
 use relievo_data::{Picture, Sample, Source};
+use relievo_detect::Detector;
 use relievo_export::{Canvas, Range, Sheet, depth_grey};
 use relievo_model::{Model, Predictor};
 use relievo_synth::Heads;
 use relievo_tensor::Tensor;
-use relievo_train::{Comparison, Event, RunFolder, Settings, Trainer};
+use relievo_train::Comparison;
 
-use crate::console::{Console, counted};
-use crate::panel::Part;
-use crate::reconstruct::{Making, Subject};
-use crate::{eval, reconstruct, train};
+use crate::console::Console;
+use crate::faces::Which;
+use crate::panel::{self, Part};
+use crate::reconstruct::{self, Making, Subject};
+use crate::{eval, weights};
 
-/// What it learns with.
-const RECIPE: (&str, &str) =
-    ("recipes/heads-on-two-cores.toml", include_str!("../../../recipes/heads-on-two-cores.toml"));
-
-/// Heads that training does not see: those of another seed.
+/// Heads that no weights that come with the program have learned from: those of another seed.
 const UNSEEN_SEED: u64 = 1;
 /// How many of them are measured.
 const MEASURED: u64 = 256;
@@ -42,90 +41,60 @@ const SAMPLES: [(&str, &[u8]); 4] = [
     ("sample-10", include_bytes!("../../../assets/samples/000010.png")),
 ];
 
-/// Learn from synthetic heads for a few minutes and show the result
+/// Take sample pictures apart and measure the model that comes with the program
 ///
-/// No trained weights come with this version, so the demo trains its own: a
-/// small model, from pictures of synthetic heads alone, without their depth. Then
-/// it takes heads apart that it has never seen, measures the depth it finds
-/// against the true one, and writes demo.png, a panel for each sample picture
-/// (see `relievo reconstruct`) and the run with the weights. Ctrl-C ends the
-/// training early and shows what was learned so far.
+/// Finds the faces in four sample pictures (synthetic heads, no real persons)
+/// and takes them apart: a panel, maps and a mesh of each, as `relievo
+/// reconstruct` makes them of your photographs. Then measures the depth of heads
+/// that the model has never seen against the true one, and draws some of them:
+/// demo.png.
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
 pub struct Options {
-    /// Folder to write to; a demo that is there is replaced
+    /// Folder to write to
     #[arg(short, long, value_name = "FOLDER", default_value = "demo")]
     out: PathBuf,
-    /// How long to train
-    #[arg(long, default_value_t = 5.0, value_parser = minutes)]
-    minutes: f64,
-    /// Train for this many steps, however long they take
-    #[arg(long, value_name = "N", conflicts_with = "minutes", value_parser = clap::value_parser!(u64).range(1..))]
-    steps: Option<u64>,
-}
-
-fn minutes(text: &str) -> Result<f64, String> {
-    match text.parse() {
-        Ok(minutes) if minutes > 0.0 && minutes < 1e6 => Ok(minutes),
-        _ => Err("must be a number of minutes above 0 and below a million".to_owned()),
-    }
-}
-
-/// The recipe for two cores, on the demo's clock. A few minutes are too short to stop for validations and previews.
-fn settings(options: &Options) -> anyhow::Result<Settings> {
-    let mut settings = Settings::from_toml(Path::new(RECIPE.0), RECIPE.1, None)?;
-    let train = &mut settings.train;
-    (train.steps, train.minutes) = options.steps.map_or((0, options.minutes), |steps| (steps, 0.0));
-    (train.checkpoint_minutes, train.keep, train.preview_pictures) = (0.0, 1, 0);
-    settings.data.validation = 0.0;
-    Ok(settings)
+    /// Weights file, or the folder of a training run [default: those in the program]
+    #[arg(short, long, value_name = "FILE")]
+    model: Option<PathBuf>,
 }
 
 pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
     let out = &options.out;
-    let settings = settings(options)?;
-    console.note(format_args!(
-        "No trained weights come with this version. This trains a small model on\n\
-         synthetic heads, {}, and then shows heads it has never seen.",
-        options.steps.map_or_else(|| format!("for {} min", options.minutes), |steps| counted(steps, "step"))
-    ));
-    let source = settings.data.open()?;
-    let mut trainer = Trainer::begin(settings, source, RunFolder::create(out.join("run"), true)?)?;
-    let stop = train::stop_on_ctrl_c(*console, train::SAVING)?;
-    let mut display = train::Display::new(console);
-    trainer.run(&mut |event: Event<'_>| display.show(&event), &stop)?;
-    drop(display);
-    // From here on nothing is left to save: Ctrl-C leaves at once.
-    stop.store(true, Ordering::Relaxed);
-    let (model, steps) = (trainer.model(), trainer.progress().step);
+    let model = weights::load(options.model.as_deref())?;
+    fs::create_dir_all(out).with_context(|| format!("cannot make the folder {}", out.display()))?;
+    console.note("looking for the faces in the sample pictures and taking them apart");
+    let detector = Detector::new()?;
+    let size = panel::TILE.max(model.settings().image_size) as u32;
+    let mut taken = HashSet::new();
+    let mut cuts = Vec::new();
+    for (name, bytes) in SAMPLES {
+        let picture = Picture::decode(bytes).map_err(|reason| anyhow!("{name}: {reason}"))?;
+        let found = reconstruct::cut(&detector, &picture, Which::Largest, size, name, &mut taken);
+        cuts.extend(found.with_context(|| name)?.into_iter().map(|cut| (name, cut)));
+    }
+    let subjects: Vec<_> = (cuts.iter())
+        .map(|(name, (stem, picture, place))| Subject { name, stem, picture, place: *place })
+        .collect();
+    reconstruct::write(&mut Predictor::new(&model, subjects.len())?, &subjects, &Making::default(), out)?;
 
-    console.note(format_args!("measuring on {MEASURED} heads it has never seen"));
-    let evaluation = eval::on_heads(model, Heads::range(UNSEEN_SEED, 0, MEASURED), false)?;
+    console.note(format_args!("measuring on {MEASURED} heads that it has not learned from"));
+    let evaluation = eval::on_heads(&model, Heads::range(UNSEEN_SEED, 0, MEASURED), false)?;
     console.result(eval::table(&evaluation));
     eval::write_json(&evaluation, &out.join("errors.json"))?;
-
     let comparison = evaluation.in_sight.context("synthetic heads without their depth")?;
-    let sheet = sheet(model, &title(steps, &comparison))?;
-    sheet.write_png(out.join("demo.png"))?;
-    let samples: Vec<Picture> = SAMPLES
-        .iter()
-        .map(|(name, bytes)| Picture::decode(bytes).map_err(|reason| anyhow::anyhow!("{name}: {reason}")))
-        .collect::<Result<_, _>>()?;
-    let subjects: Vec<_> = (SAMPLES.iter().zip(&samples))
-        .map(|((name, _), picture)| Subject { name, stem: name, picture, place: None })
-        .collect();
-    reconstruct::write(&mut Predictor::new(model, subjects.len())?, &subjects, &Making::default(), out)?;
+    sheet(&model, &title(&comparison))?.write_png(out.join("demo.png"))?;
     console.result(format_args!(
-        "\nlook at {}; panels of the sample pictures and the run lie beside it",
+        "\nlook at {}; panels and meshes of the sample pictures lie beside it",
         out.join("demo.png").display()
     ));
     Ok(())
 }
 
-fn title(steps: u64, comparison: &Comparison) -> String {
+fn title(comparison: &Comparison) -> String {
     let side = |scores: &relievo_train::Scores| scores.depth_error.map_or(f64::NAN, |side| 100.0 * side.mean);
     format!(
-        "heads never seen, after {steps} steps: depth error {:.2} (constant depth {:.2})",
+        "heads never seen: depth error {:.2} (constant depth {:.2})",
         side(&comparison.model),
         side(&comparison.constant_depth)
     )
@@ -159,23 +128,4 @@ fn sheet(model: &Model, title: &str) -> anyhow::Result<Canvas> {
         sheet.row("", row);
     }
     Ok(sheet.draw())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_demo_learns_by_the_recipe_on_a_clock_of_its_own() {
-        let recipe = Settings::from_toml(Path::new(RECIPE.0), RECIPE.1, None).unwrap();
-        let with = |steps| settings(&Options { out: PathBuf::new(), minutes: 5.0, steps }).unwrap();
-        let (by_clock, counted) = (with(None), with(Some(7)));
-        assert_eq!((by_clock.train.steps, by_clock.train.minutes), (0, 5.0));
-        assert_eq!((counted.train.steps, counted.train.minutes), (7, 0.0));
-        for settings in [by_clock, counted] {
-            settings.check().unwrap();
-            assert_eq!(settings.model, recipe.model);
-            assert_eq!(settings.train.learning_rate, recipe.train.learning_rate);
-        }
-    }
 }

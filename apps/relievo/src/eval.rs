@@ -41,7 +41,7 @@ pub struct Options {
     /// Folders of pictures or .tar files, or the word `synthetic`
     #[arg(value_name = "SOURCE", default_values_t = [SYNTHETIC.to_owned()])]
     source: Vec<String>,
-    /// Weights file, or the folder of a training run
+    /// Weights file, or the folder of a training run [default: those in the program]
     #[arg(short, long, value_name = "FILE")]
     model: Option<PathBuf>,
     /// Number of synthetic heads
@@ -61,7 +61,7 @@ pub struct Options {
 }
 
 pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
-    let model = weights::required(options.model.as_deref(), &options.compute)?;
+    let model = weights::placed(options.model.as_deref(), &options.compute)?;
     let evaluation = if options.source == [SYNTHETIC] {
         on_heads(&model, Heads::range(options.seed, options.start, options.count), true)?
     } else {

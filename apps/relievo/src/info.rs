@@ -16,7 +16,7 @@ use crate::weights;
 /// Show what the program runs on, and what is in a weights file
 #[derive(Args)]
 pub struct Options {
-    /// Weights file, checkpoint, or the folder of a training run
+    /// Weights file, checkpoint, or the folder of a training run [default: the weights in the program]
     #[arg(value_name = "FILE")]
     model: Option<PathBuf>,
 }
@@ -30,8 +30,10 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
         Ok(name) => row("cuda:0", &name),
         Err(_) => row("gpu", &"none that can be used; --device cuda:0 says why"),
     }
-    let Some(path) = &options.model else { return Ok(()) };
-    let (bytes, origin) = weights::read(path)?;
+    if options.model.is_none() && !weights::EMBEDDED {
+        return Ok(());
+    }
+    let (bytes, origin) = weights::read(options.model.as_deref())?;
     let model = Model::from_safetensors(&bytes, &origin)?;
     console.result("");
     row("weights", &origin);

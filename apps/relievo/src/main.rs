@@ -34,7 +34,7 @@ use crate::console::Console;
     name = "relievo",
     version,
     max_term_width = 80,
-    after_help = "Start with `relievo demo`: it learns from synthetic heads and shows what it has learned."
+    after_help = "Start with `relievo demo`, or with a photograph: `relievo reconstruct photo.jpg -o results`."
 )]
 struct Line {
     #[command(subcommand)]

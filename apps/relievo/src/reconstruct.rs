@@ -49,7 +49,7 @@ pub struct Options {
     /// Folder to write to
     #[arg(short, long, value_name = "FOLDER")]
     out: PathBuf,
-    /// Weights file, or the folder of a training run
+    /// Weights file, or the folder of a training run [default: those in the program]
     #[arg(short, long, value_name = "FILE")]
     model: Option<PathBuf>,
     /// Which faces of a photograph
@@ -116,10 +116,10 @@ pub struct Subject<'a> {
 }
 
 /// What is cut out of a photograph, or is a whole picture, with the stem of its results.
-type Cut = (String, Picture, Option<Place>);
+pub type Cut = (String, Picture, Option<Place>);
 
 /// Cuts the faces that count out of a photograph, at `size` pixels; further ones than the first get stems of their own.
-fn cut(
+pub fn cut(
     detector: &Detector,
     photograph: &Picture,
     which: Which,
@@ -150,7 +150,7 @@ fn cut(
 }
 
 pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
-    let model = weights::required(options.model.as_deref(), &options.compute)?;
+    let model = weights::placed(options.model.as_deref(), &options.compute)?;
     let out = &options.out;
     fs::create_dir_all(out).with_context(|| format!("cannot make the folder {}", out.display()))?;
     let mut failed = 0;

@@ -1,0 +1,72 @@
+//! Makes the weights that ship: half precision, without the confidence network, which inference does not look at.
+//!
+//!     cargo run --release -p relievo-model --example pack_weights -- RUN/model.safetensors assets/weights/NAME.safetensors
+
+use std::error::Error;
+
+use half::f16;
+use relievo_model::{Model, ModelSettings, SETTINGS_KEY};
+use safetensors::{Dtype, SafeTensors, View};
+
+/// Elements in half precision.
+struct Half {
+    shape: Vec<usize>,
+    bytes: Vec<u8>,
+}
+
+impl View for Half {
+    fn dtype(&self) -> Dtype {
+        Dtype::F16
+    }
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+    fn data(&self) -> std::borrow::Cow<'_, [u8]> {
+        (&self.bytes).into()
+    }
+    fn data_len(&self) -> usize {
+        self.bytes.len()
+    }
+}
+
+/// A line of TOML with the names of files only where it quotes paths.
+fn without_folders(line: &str) -> String {
+    let name = |(at, part): (usize, &str)| match (at % 2, part.rsplit(['/', '\\']).next()) {
+        (1, Some(name)) => name.to_owned(),
+        _ => part.to_owned(),
+    };
+    line.split('"').enumerate().map(name).collect::<Vec<_>>().join("\"")
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [from, to] = arguments.as_slice() else {
+        return Err("give the weights file and the file to write".into());
+    };
+    let bytes = std::fs::read(from)?;
+    let model = Model::from_safetensors(&bytes, from)?;
+    let (_, metadata) = SafeTensors::read_metadata(&bytes)?;
+    let mut notes = metadata.metadata().clone().unwrap_or_default();
+    // Whoever reads the notes has other folders.
+    for note in notes.values_mut() {
+        let names = note.lines().map(|line| {
+            let holds_paths = line.starts_with("source = ") || line.starts_with("initial-weights = ");
+            if holds_paths { without_folders(line) } else { line.to_owned() }
+        });
+        *note = names.collect::<Vec<_>>().join("\n");
+    }
+    let settings = ModelSettings { confidence: false, ..model.settings().clone() };
+    notes.insert(SETTINGS_KEY.to_owned(), serde_json::to_string(&settings)?);
+    let parameters = model.parameter_infos().iter().zip(model.parameters());
+    let halves =
+        parameters.filter(|(info, _)| !info.name.starts_with("confidence.")).map(|(info, tensor)| {
+            let bytes = tensor.data().iter().flat_map(|x| f16::from_f32(*x).to_le_bytes()).collect();
+            (info.name.clone(), Half { shape: info.shape.to_vec(), bytes })
+        });
+    let packed = safetensors::serialize(halves.collect::<Vec<_>>(), Some(notes))?;
+    // What was written must be a model.
+    Model::from_safetensors(&packed, to)?;
+    std::fs::write(to, &packed)?;
+    println!("{to}: {:.1} MiB", packed.len() as f64 / f64::from(1 << 20));
+    Ok(())
+}
