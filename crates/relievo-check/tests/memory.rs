@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use relievo_model::{ComputeSettings, DeviceChoice, Model, ModelError, ModelSettings, Precision, Predictor};
+use relievo_model::{
+    ComputeSettings, DeviceChoice, Model, ModelError, ModelSettings, Precision, Predictor, Supervision,
+};
 use relievo_tensor::{Device, Tensor, cuda};
 use relievo_train::{DataSettings, Event, Outcome, RunFolder, Settings, TrainError, TrainSettings, Trainer};
 
@@ -64,6 +66,19 @@ fn too_little_memory_is_told_with_a_number_of_pictures_that_fit() {
     // Twice the number would have been too many, and the number is not.
     assert!(matches!(train(settings(2 * fits)), Err(TrainError::OutOfMemory { .. })));
     assert_eq!(train(settings(fits)).unwrap(), Outcome::Finished);
+
+    // One network alone, told the depth: steps of another kind, and more pictures that fit.
+    let supervised = |micro_batch| {
+        let mut settings = settings(micro_batch);
+        settings.model.supervision = Supervision::Depth;
+        settings.train.batch_size = 40;
+        settings
+    };
+    let error = train(supervised(0)).unwrap_err();
+    println!("{error}");
+    let TrainError::OutOfMemory { micro_batch: 40, fits: Some(fits), .. } = error else { panic!("{error}") };
+    assert!(matches!(train(supervised(2 * fits)), Err(TrainError::OutOfMemory { .. })));
+    assert_eq!(train(supervised(fits)).unwrap(), Outcome::Finished);
 
     let mut model = Model::new(settings(0).model, 0).unwrap();
     settings(0).compute.place(&mut model).unwrap();

@@ -118,7 +118,7 @@ fn accumulate(
 }
 
 /// Losses and gradients of pictures that go through the networks together.
-fn differentiate(
+pub(crate) fn differentiate(
     model: &Model,
     pictures: &Tensor,
     target: Target<'_>,

@@ -15,7 +15,7 @@ use relievo_data::{
     Training, WithoutTruth,
 };
 use relievo_export::{WriteError, write_atomic};
-use relievo_model::{Losses, Model, ModelError, Supervision};
+use relievo_model::{DepthTruth, Losses, Model, ModelError, Supervision};
 use relievo_nets::{Vgg, VggError};
 use relievo_tensor::ops::squared_norm;
 use relievo_tensor::{Device, Tensor};
@@ -556,7 +556,7 @@ impl<'a> Session<'a> {
                     self.report(losses, gradient_norm, is_logged);
                     Ok(())
                 }
-                Err(StepError::Model(error)) => Err(error.into()),
+                Err(StepError::Model(error)) => Err(advised(error, model, train)),
                 Err(StepError::NonFinite(what)) => Err(self.stopped_before(step, what)),
             },
         }
@@ -814,9 +814,15 @@ fn advised(error: ModelError, model: &Model, settings: &TrainSettings) -> TrainE
     let (size, micro_batch) = (model.settings().image_size, settings.micro_batch_on(model.device()));
     let fits = ModelError::largest_that_fits(micro_batch, |count| {
         let pictures = Tensor::full_on(model.device(), [count, size, size, 3], 0.0)?;
+        let map = Tensor::full_on(model.device(), [count, size, size], 1.0)?;
+        let truth = DepthTruth { depth: map.clone(), mask: map };
+        let target = match model.settings().supervision {
+            Supervision::None => step::Target::Pictures(1.0),
+            Supervision::Depth => step::Target::Depth(&truth),
+        };
         // The gradients of one piece of the batch are kept while those of the next are found.
-        let _kept = model.differentiate(&pictures, 1.0, |_, _| ())?;
-        model.differentiate(&pictures, 1.0, |_, _| ()).map(|_| ())
+        let _kept = step::differentiate(model, &pictures, target)?;
+        step::differentiate(model, &pictures, target).map(|_| ())
     });
     TrainError::OutOfMemory { source: error, micro_batch, fits }
 }
