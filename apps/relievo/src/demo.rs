@@ -16,7 +16,8 @@ use relievo_train::Comparison;
 
 use crate::console::Console;
 use crate::faces::Which;
-use crate::panel::{self, Part};
+use crate::mesh::LEAST_TEXTURE;
+use crate::panel::Part;
 use crate::reconstruct::{self, Making, Subject};
 use crate::{eval, weights};
 
@@ -65,7 +66,7 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
     fs::create_dir_all(out).with_context(|| format!("cannot make the folder {}", out.display()))?;
     console.note("looking for the faces in the sample pictures and taking them apart");
     let detector = Detector::new()?;
-    let size = panel::TILE.max(model.settings().image_size) as u32;
+    let size = LEAST_TEXTURE.max(model.settings().image_size) as u32;
     let mut taken = HashSet::new();
     let mut cuts = Vec::new();
     for (name, bytes) in SAMPLES {

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
+use relievo_data::Picture;
 use relievo_export::{Canvas, Lighting, SurfaceMesh};
 use relievo_model::{FRAME, object_level};
 use serde::Serialize;
@@ -11,7 +12,7 @@ use crate::panel::Part;
 
 /// Least rows and columns of a texture. Viewers interpolate linearly between its pixels, which shows as a grid of
 /// diamonds when those are the network's 64x64; enlarged by cubic interpolation it looks smooth.
-const LEAST_TEXTURE: usize = 512;
+pub const LEAST_TEXTURE: usize = 512;
 
 /// What is seen on a mesh.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum, Serialize)]
@@ -22,6 +23,8 @@ pub enum Texture {
     Albedo,
     /// Colour in the light of the picture: viewers show it as it is
     Shaded,
+    /// The picture's own pixels, mirrored where it does not show the surface: viewers show them as they are
+    Picture,
 }
 
 /// The files of a mesh, relative to the file this stands in; x right, y up, z towards the viewer, in units of the
@@ -36,10 +39,12 @@ pub struct Mesh {
     triangles: usize,
 }
 
-/// Writes `NAME.glb`, `NAME.obj`, `NAME.mtl` and `NAME.texture.png`, `path` giving the path of an ending. `None` if the depth makes no surface: weights that are not finite.
+/// Writes `NAME.glb`, `NAME.obj`, `NAME.mtl` and `NAME.texture.png`, `path` giving the path of an ending; `seen` is the square
+/// picture that the model saw, of any size. `None` if the depth makes no surface: weights that are not finite.
 pub fn write(
     part: &Part<'_>,
     texture: Texture,
+    seen: &Picture,
     path: impl Fn(&str) -> PathBuf,
 ) -> anyhow::Result<Option<Mesh>> {
     let settings = part.settings();
@@ -51,10 +56,16 @@ pub fn write(
         return Ok(None);
     };
     let (picture, lighting) = match texture {
-        Texture::Albedo => (part.albedo(), Lighting::Viewer),
-        Texture::Shaded => (part.canonical_picture(), Lighting::InTexture),
+        Texture::Albedo => (enlarged(&part.albedo()), Lighting::Viewer),
+        Texture::Shaded => (enlarged(&part.canonical_picture()), Lighting::InTexture),
+        Texture::Picture => {
+            // A texture is laid over the pixels of the maps, from edge to edge.
+            let side = LEAST_TEXTURE.max(size);
+            let places: Vec<f32> =
+                (0..side).map(|at| (at as f32 + 0.5) * size as f32 / side as f32 - 0.5).collect();
+            (Canvas::from_signed(&part.worn(seen, &places), side), Lighting::InTexture)
+        }
     };
-    let picture = enlarged(&picture);
     let [glb, obj] = ["glb", "obj"].map(&path);
     let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let title = glb.file_stem().unwrap_or_default().to_string_lossy();

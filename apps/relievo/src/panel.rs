@@ -1,14 +1,17 @@
 //! The panel of a picture: what the model takes it for, and how it looks from elsewhere.
 
+use relievo_data::Picture;
 use relievo_export::{Canvas, Range, Sheet, depth_grey, normals_rgb};
-use relievo_model::{FRAME, Model, ModelSettings, Prediction};
-use relievo_render::{ViewSettings, render_views};
+use relievo_model::{
+    FRAME, FinePicture, Model, ModelSettings, Prediction, TextureParts, map_at, picture_texture,
+};
+use relievo_render::{Camera, ViewSettings, render_views};
 use relievo_tensor::{Result, Tensor};
 
 /// Rows and columns of a picture on the panel.
 pub const TILE: usize = 256;
 
-/// Angles about the vertical axis of the views in the lower row, in degrees.
+/// Angles about the vertical axis of the views in the lower rows, in degrees.
 const YAWS: [f32; 7] = [-60.0, -40.0, -20.0, 0.0, 20.0, 40.0, 60.0];
 
 /// One picture of a batch that was predicted.
@@ -67,16 +70,38 @@ impl<'a> Part<'a> {
 
     /// The object lit by its own light, turned about the vertical axis by angles in degrees.
     pub fn views(&self, yaws: &[f32]) -> Result<Vec<Canvas>> {
-        let settings = self.settings();
-        let size = self.size();
-        let picture = Tensor::new(self.of(&self.prediction.canonical_picture), [1, size, size, 3])?;
-        let depth = Tensor::new(self.of(&self.prediction.canonical_depth), [1, size, size])?;
-        let views: Vec<[f32; 6]> =
-            yaws.iter().map(|yaw| [0.0, yaw.to_radians(), 0.0, 0.0, 0.0, 0.0]).collect();
-        let view = ViewSettings { size: TILE, crop: FRAME, ..ViewSettings::new(settings.camera()) };
-        let rendered = render_views(&picture, &depth, &views, &view)?;
-        let tiles = rendered.pictures.data().chunks_exact(TILE * TILE * 3);
-        Ok(tiles.map(|tile| Canvas::from_signed(tile, TILE)).collect())
+        let picture = self.of(&self.prediction.canonical_picture);
+        let depth = self.of(&self.prediction.canonical_depth);
+        turned(picture, depth, self.settings().camera(), FRAME, yaws)
+    }
+
+    /// The surface seen from the front in the picture's own pixels, in [-1,1], at pairs of `places` (0 to the map's last column).
+    pub fn worn(&self, picture: &Picture, places: &[f32]) -> Vec<f32> {
+        let prediction = self.prediction;
+        let parts = TextureParts {
+            canonical_depth: self.of(&prediction.canonical_depth),
+            normals: self.of(&prediction.normals),
+            albedo: self.of(&prediction.albedo),
+            diffuse_shading: self.of(&prediction.diffuse_shading),
+            light: self.light(),
+            view: self.view(),
+            depth: self.of(&prediction.depth),
+            mask: self.of(&prediction.mask),
+        };
+        let values: Vec<f32> = picture.signed().collect();
+        let fine = FinePicture { values: &values, side: picture.width as usize };
+        picture_texture(self.settings(), &parts, fine, places)
+    }
+
+    /// As [`Part::views`], in the pixels of a square picture.
+    fn views_of_picture(&self, picture: &Picture, yaws: &[f32]) -> Result<Vec<Canvas>> {
+        // As fine as the views: the grid's first and last points stay where they are.
+        let step = (self.size() - 1) as f32 / (TILE - 1) as f32;
+        let places: Vec<f32> = (0..TILE).map(|place| place as f32 * step).collect();
+        let depth = map_at(self.of(&self.prediction.canonical_depth), &places);
+        let camera = Camera { size: TILE, ..self.settings().camera() };
+        let crop = (FRAME as f32 / step).round() as usize;
+        turned(&self.worn(picture, &places), &depth, camera, crop, yaws)
     }
 
     /// The picture put together again from its parts.
@@ -108,8 +133,10 @@ impl<'a> Part<'a> {
         Canvas::from_grey(&shading, self.size())
     }
 
-    /// The panel; `input` is the picture itself, of any size.
-    pub fn draw(&self, input: Canvas) -> Result<Canvas> {
+    /// The panel; `picture` is the one the model saw, square, of any size.
+    pub fn draw(&self, picture: &Picture) -> Result<Canvas> {
+        let input = picture.square(TILE as u32);
+        let input = Canvas::from_rgb8(&input.pixels, TILE);
         let maps = [
             ("input", input),
             ("reconstruction", self.reconstruction()),
@@ -124,10 +151,28 @@ impl<'a> Part<'a> {
         upper.row("", maps);
         let mut lower = Sheet::new(TILE).columns(YAWS.map(|yaw| format!("turned by {yaw} degrees")));
         lower.row("", self.views(&YAWS)?);
-        let (upper, lower) = (upper.draw(), lower.draw());
-        let mut panel = Canvas::new(upper.width(), upper.height() + lower.height(), [255; 3]);
-        panel.paste(&upper, 0, 0);
-        panel.paste(&lower, 0, upper.height());
+        let mut worn = Sheet::new(TILE).columns(YAWS.map(|_| "in the picture's pixels".to_owned()));
+        worn.row("", self.views_of_picture(picture, &YAWS)?);
+        let sheets = [upper.draw(), lower.draw(), worn.draw()];
+        let height = sheets.iter().map(Canvas::height).sum();
+        let mut panel = Canvas::new(sheets[0].width(), height, [255; 3]);
+        let mut top = 0;
+        for sheet in &sheets {
+            panel.paste(sheet, 0, top);
+            top += sheet.height();
+        }
         Ok(panel)
     }
+}
+
+/// A surface seen from the front, `picture` in [-1,1] and `depth` at the camera's size, turned about the vertical axis by
+/// angles in degrees; `crop` cells along its border are left out.
+fn turned(picture: &[f32], depth: &[f32], camera: Camera, crop: usize, yaws: &[f32]) -> Result<Vec<Canvas>> {
+    let picture = Tensor::new(picture, [1, camera.size, camera.size, 3])?;
+    let depth = Tensor::new(depth, [1, camera.size, camera.size])?;
+    let views: Vec<[f32; 6]> = yaws.iter().map(|yaw| [0.0, yaw.to_radians(), 0.0, 0.0, 0.0, 0.0]).collect();
+    let view = ViewSettings { size: TILE, crop, ..ViewSettings::new(camera) };
+    let rendered = render_views(&picture, &depth, &views, &view)?;
+    let tiles = rendered.pictures.data().chunks_exact(TILE * TILE * 3);
+    Ok(tiles.map(|tile| Canvas::from_signed(tile, TILE)).collect())
 }

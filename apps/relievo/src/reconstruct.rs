@@ -9,15 +9,15 @@ use clap::Args;
 use rayon::prelude::*;
 use relievo_data::{Picture, Pictures, Source};
 use relievo_detect::Detector;
-use relievo_export::{Canvas, DepthScale, write_atomic};
+use relievo_export::{DepthScale, write_atomic};
 use relievo_model::{ComputeSettings, Model, ModelError, Predictor};
 use relievo_tensor::Tensor;
 use serde::Serialize;
 
 use crate::console::{Console, counted};
 use crate::faces::{self, Place, Which};
-use crate::mesh::{self, Mesh, Texture};
-use crate::panel::{self, Part};
+use crate::mesh::{self, LEAST_TEXTURE, Mesh, Texture};
+use crate::panel::Part;
 use crate::record::{Depth, Light, View};
 use crate::weights;
 
@@ -166,7 +166,7 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
     }
     let (tasks, mut taken) = tasks(&inputs, out)?;
     let detector = (!options.framed).then(Detector::new).transpose()?;
-    let size = panel::TILE.max(model.settings().image_size) as u32;
+    let size = LEAST_TEXTURE.max(model.settings().image_size) as u32;
     let batch = usize::from(options.batch_size).min(tasks.len().max(1));
     let mut predictor =
         Predictor::new(&model, batch).map_err(|error| advised(error.into(), &model, batch))?;
@@ -317,8 +317,7 @@ fn write_one(part: &Part<'_>, subject: &Subject<'_>, making: &Making, out: &Path
     let depth = |ending: &str, depth: &[f32], mask: Option<&[u8]>| -> anyhow::Result<Depth> {
         Ok(Depth::new(file(ending), DepthScale::write_png(path(ending), depth, size, mask)?))
     };
-    let input = picture.square(panel::TILE as u32);
-    let input = Canvas::from_rgb8(&input.pixels, panel::TILE);
+    let fine = picture.square((LEAST_TEXTURE as u32).min(picture.width.min(picture.height)).max(size as u32));
     let prediction = part.prediction();
     part.normals().write_png(path("normals.png"))?;
     part.albedo().write_png(path("albedo.png"))?;
@@ -334,9 +333,9 @@ fn write_one(part: &Part<'_>, subject: &Subject<'_>, making: &Making, out: &Path
         normals: file("normals.png"),
         albedo: file("albedo.png"),
         panel: file("panel.png"),
-        mesh: mesh::write(part, making.texture, path)?,
+        mesh: mesh::write(part, making.texture, &fine, path)?,
     };
-    part.draw(input)?.write_png(path("panel.png"))?;
+    part.draw(&fine)?.write_png(path("panel.png"))?;
     let text = serde_json::to_string_pretty(&record)?;
     write_atomic(path("json"), |file| writeln!(file, "{text}"))?;
     Ok(())

@@ -11,6 +11,7 @@ mod object;
 mod prediction;
 mod predictor;
 mod settings;
+mod texture;
 mod weights;
 
 pub use compute::{ComputeSettings, DeviceChoice, Precision};
@@ -20,4 +21,5 @@ pub use object::{FRAME, object_level};
 pub use prediction::Prediction;
 pub use predictor::{Predicted, Predictor};
 pub use settings::{LightModel, ModelSettings, Preset, Supervision};
+pub use texture::{FinePicture, TextureParts, map_at, picture_texture};
 pub use weights::{SETTINGS_KEY, WeightsError};
