@@ -127,6 +127,12 @@ pub struct TrainSettings {
     /// Steps over which the learning rate rises linearly from 0 at the beginning
     #[arg(long, default_value_t = 0)]
     pub warm_up_steps: u64,
+    /// Steps after the warm-up over which the learning rate falls, along half a cosine, to the final one; 0 leaves it as it is
+    #[arg(long, default_value_t = 0)]
+    pub decay_steps: u64,
+    /// Learning rate after the fall
+    #[arg(long, default_value_t = 0.0)]
+    pub final_learning_rate: f64,
     /// Decay of Adam's mean of the gradients
     #[arg(long, default_value_t = 0.9)]
     pub beta1: f64,
@@ -210,6 +216,8 @@ impl Default for TrainSettings {
             micro_batch: 0,
             learning_rate: 1e-4,
             warm_up_steps: 0,
+            decay_steps: 0,
+            final_learning_rate: 0.0,
             beta1: 0.9,
             beta2: 0.999,
             epsilon: 1e-8,
@@ -272,6 +280,20 @@ pub enum SettingsError {
 }
 
 impl Settings {
+    /// Makes the paths absolute, so that they mean the same wherever a run is gone on with.
+    pub(crate) fn make_absolute(&mut self) {
+        let absolute = |path: &Path| std::path::absolute(path).ok();
+        for source in self.data.source.iter_mut().filter(|source| *source != SYNTHETIC) {
+            // A path that is not Unicode stays as it is: TOML could not hold it.
+            let path = absolute(Path::new(source)).and_then(|path| path.into_os_string().into_string().ok());
+            *source = path.unwrap_or_else(|| source.clone());
+        }
+        let files = [&mut self.train.initial_weights, &mut self.train.perceptual_features];
+        for file in files.into_iter().flatten() {
+            *file = absolute(file).unwrap_or_else(|| file.clone());
+        }
+    }
+
     /// The recipe of a preset.
     pub fn of_preset(preset: Preset) -> Self {
         let train = TrainSettings {
@@ -475,18 +497,6 @@ impl DataSettings {
         }
     }
 
-    /// Makes the paths absolute, so that they mean the same wherever a run is gone on with.
-    pub(crate) fn make_absolute(&mut self) {
-        for source in self.source.iter_mut().filter(|source| *source != SYNTHETIC) {
-            // A path that is not Unicode stays as it is: TOML could not hold it.
-            if let Some(absolute) =
-                std::path::absolute(&*source).ok().and_then(|path| path.into_os_string().into_string().ok())
-            {
-                *source = absolute;
-            }
-        }
-    }
-
     fn check(&self) -> Result<(), String> {
         if self.source.is_empty() {
             return Err("source names nothing; give a folder, a .tar file or the word synthetic".into());
@@ -542,6 +552,7 @@ impl TrainSettings {
         for (name, number) in [
             ("minutes", self.minutes),
             ("learning-rate", self.learning_rate),
+            ("final-learning-rate", self.final_learning_rate),
             ("weight-decay", self.weight_decay),
             ("clip-norm", self.clip_norm),
             ("checkpoint-minutes", self.checkpoint_minutes),

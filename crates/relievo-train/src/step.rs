@@ -137,12 +137,18 @@ fn entries(tensor: &Tensor, first: usize, count: usize) -> Result<Tensor, reliev
     Tensor::new(&tensor.data()[first * each..(first + count) * each], shape.as_slice())
 }
 
-/// The learning rate of a step (the first is 1): linear up to the end of the warm-up, constant after.
+/// The learning rate of a step (the first is 1): linear up to the end of the warm-up, then down along half a cosine if
+/// that is asked for, constant after.
 pub(crate) fn learning_rate(settings: &TrainSettings, step: u64) -> f64 {
-    if step < settings.warm_up_steps {
-        settings.learning_rate * step as f64 / settings.warm_up_steps as f64
+    let &TrainSettings { learning_rate, warm_up_steps, decay_steps, final_learning_rate, .. } = settings;
+    if step < warm_up_steps {
+        learning_rate * step as f64 / warm_up_steps as f64
+    } else if decay_steps == 0 {
+        learning_rate
     } else {
-        settings.learning_rate
+        let fallen = ((step - warm_up_steps) as f64 / decay_steps as f64).min(1.0);
+        let left = (1.0 + (std::f64::consts::PI * fallen).cos()) / 2.0;
+        final_learning_rate + left * (learning_rate - final_learning_rate)
     }
 }
 
@@ -256,6 +262,21 @@ mod tests {
         let settings = TrainSettings { learning_rate: 1.0, warm_up_steps: 4, ..TrainSettings::default() };
         let rates = [1, 2, 4, 5, 100].map(|step| learning_rate(&settings, step));
         assert_eq!(rates, [0.25, 0.5, 1.0, 1.0, 1.0]);
+    }
+
+    #[test]
+    fn the_learning_rate_falls_if_it_is_asked_to() {
+        let settings = TrainSettings {
+            learning_rate: 1.0,
+            warm_up_steps: 4,
+            decay_steps: 8,
+            final_learning_rate: 0.2,
+            ..TrainSettings::default()
+        };
+        let rates = [2, 4, 6, 8, 12, 100].map(|step| learning_rate(&settings, step));
+        let quarter = 0.6 + 0.4 * std::f64::consts::FRAC_1_SQRT_2;
+        let right = [0.5, 1.0, quarter, 0.6, 0.2, 0.2];
+        assert!(rates.iter().zip(right).all(|(rate, right)| (rate - right).abs() < 1e-12), "{rates:?}");
     }
 
     #[test]

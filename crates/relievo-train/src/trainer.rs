@@ -304,7 +304,7 @@ impl Trainer {
                 Some(captured.map_err(|error| advised(error, &model, train))?)
             }
         };
-        settings.data.make_absolute();
+        settings.make_absolute();
         let settings_text = settings.to_toml()?;
         let write = write_atomic(folder.settings(), |out| out.write_all(settings_text.as_bytes()));
         let last = LastSaved(saved.map(|saved| folder.checkpoint(saved.step)));

@@ -116,6 +116,30 @@ fn a_run_keeps_its_last_checkpoints_and_the_best() {
 }
 
 #[test]
+fn a_run_begins_with_the_weights_of_another() {
+    let known = Run::new(|settings| settings.train.steps = 1);
+    run(&mut known.begin(), u64::MAX).0.unwrap();
+    let weights = known.folder().model();
+    let run_of = Run::new(|settings| {
+        settings.train.seed = 7;
+        settings.train.initial_weights = Some(weights.clone());
+    });
+    let known = Model::from_safetensors(&fs::read(&weights).unwrap(), "model").unwrap();
+    let began = run_of.begin();
+    for (found, right) in began.model().parameters().iter().zip(known.parameters()) {
+        assert_eq!(found.data(), right.data());
+    }
+    // Checked before anything is written to the folder.
+    let other = Run::new(|settings| settings.train.initial_weights = Some("none.safetensors".into()));
+    let folder = RunFolder::create(other.root.path(), false).unwrap();
+    let refusal = Trainer::begin(other.settings.clone(), Arc::new(Noise(10, 3)), folder).err().unwrap();
+    assert!(
+        refusal.to_string().starts_with("cannot begin with the weights in none.safetensors: "),
+        "{refusal}"
+    );
+}
+
+#[test]
 fn an_interrupted_run_is_saved_and_ends_where_it_should() {
     let run_of = Run::new(|_| ());
     let (outcome, _) = run(&mut run_of.begin(), 4);
