@@ -133,6 +133,21 @@ impl<'a> Part<'a> {
         Canvas::from_grey(&shading, self.size())
     }
 
+    /// A row of a sheet with pictures of `tile` pixels: `picture`, which the model saw, reconstruction, depth from the front, normals, albedo, and
+    /// views turned about the vertical axis by angles in degrees.
+    pub fn row(&self, picture: &Picture, tile: usize, yaws: &[f32]) -> Result<Vec<Canvas>> {
+        let input = picture.square(tile as u32);
+        let mut row = vec![
+            Canvas::from_rgb8(&input.pixels, tile),
+            self.reconstruction(),
+            self.canonical_depth(),
+            self.normals(),
+            self.albedo(),
+        ];
+        row.extend(self.views(yaws)?);
+        Ok(row)
+    }
+
     /// The panel; `picture` is the one the model saw, square, of any size.
     pub fn draw(&self, picture: &Picture) -> Result<Canvas> {
         let input = picture.square(TILE as u32);

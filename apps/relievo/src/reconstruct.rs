@@ -9,7 +9,7 @@ use clap::Args;
 use rayon::prelude::*;
 use relievo_data::{Picture, Pictures, Source};
 use relievo_detect::Detector;
-use relievo_export::{DepthScale, write_atomic};
+use relievo_export::{Canvas, DepthScale, Sheet, write_atomic};
 use relievo_model::{ComputeSettings, Model, ModelError, Predictor};
 use relievo_tensor::Tensor;
 use serde::Serialize;
@@ -73,7 +73,19 @@ pub struct Making {
     /// What is seen on the mesh
     #[arg(long, value_enum, default_value_t)]
     texture: Texture,
+    /// Also draw sheet.png, a row for each picture, the first 100
+    #[arg(long)]
+    sheet: bool,
 }
+
+/// Rows of a sheet at most: a taller picture is none to look at.
+const MOST_ROWS: usize = 100;
+
+/// Rows and columns of a picture on the sheet.
+const SHEET_TILE: usize = 128;
+
+/// Angles about the vertical axis of the views on the sheet, in degrees.
+const SHEET_YAWS: [f32; 3] = [-45.0, 25.0, 60.0];
 
 /// What stands beside the pictures of one reconstruction.
 #[derive(Serialize)]
@@ -170,7 +182,7 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
     let batch = usize::from(options.batch_size).min(tasks.len().max(1));
     let mut predictor =
         Predictor::new(&model, batch).map_err(|error| advised(error.into(), &model, batch))?;
-    let mut written = 0;
+    let (mut written, mut rows) = (0, Vec::new());
     let mut progress = console.progress(tasks.len() as u64, "pictures");
     progress.set(0, "");
     for (number, chunk) in tasks.chunks(options.batch_size.into()).enumerate() {
@@ -200,15 +212,22 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
                     place: *place,
                 })
                 .collect();
-            if let Err(error) = write(&mut predictor, &subjects, &options.making, out) {
-                drop(predictor);
-                return Err(advised(error, &model, batch));
+            match write(&mut predictor, &subjects, &options.making, out) {
+                Ok(more) => rows.extend(more),
+                Err(error) => {
+                    drop(predictor);
+                    return Err(advised(error, &model, batch));
+                }
             }
+            rows.truncate(MOST_ROWS);
         }
         written += cuts.len() as u64;
         progress.set((number * usize::from(options.batch_size) + chunk.len()) as u64, "");
     }
     drop(progress);
+    if !rows.is_empty() {
+        sheet(&rows).draw().write_png(out.join("sheet.png"))?;
+    }
     let done = format!("{} reconstructed in {}", counted(written, "picture"), out.display());
     ensure!(failed == 0, "{failed} of the inputs could not be used (named above); {done}");
     console.note(done);
@@ -282,15 +301,15 @@ pub fn unused(stem: &str, taken: &mut HashSet<String>) -> String {
     candidates.find(|name| taken.insert(name.to_lowercase())).unwrap_or_default()
 }
 
-/// Reconstructs pictures and writes the results below `out`.
+/// Reconstructs pictures and writes the results below `out`; gives a row of the sheet for each if there is to be one.
 pub fn write(
     predictor: &mut Predictor<'_>,
     subjects: &[Subject<'_>],
     making: &Making,
     out: &Path,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Vec<Vec<Canvas>>> {
     if subjects.is_empty() {
-        return Ok(());
+        return Ok(Vec::new());
     }
     let model = predictor.model();
     let size = model.settings().image_size;
@@ -300,9 +319,23 @@ pub fn write(
         .collect();
     let prediction =
         predictor.predict(&Tensor::new(&values, [subjects.len(), size, size, 3])?)?.fetch_all()?;
-    subjects.par_iter().enumerate().try_for_each(|(number, subject)| {
-        write_one(&Part::new(model, &prediction, number), subject, making, out)
-    })
+    let rows = subjects.par_iter().enumerate().map(|(number, subject)| {
+        let part = Part::new(model, &prediction, number);
+        write_one(&part, subject, making, out)?;
+        making.sheet.then(|| Ok(part.row(subject.picture, SHEET_TILE, &SHEET_YAWS)?)).transpose()
+    });
+    Ok(rows.collect::<anyhow::Result<Vec<_>>>()?.into_iter().flatten().collect())
+}
+
+/// The sheet of all pictures.
+fn sheet(rows: &[Vec<Canvas>]) -> Sheet {
+    let captions = ["input", "reconstruction", "depth", "normals", "albedo"].map(str::to_owned);
+    let views = SHEET_YAWS.map(|yaw| format!("{yaw} degrees"));
+    let mut sheet = Sheet::new(SHEET_TILE).columns(captions.into_iter().chain(views));
+    for row in rows.iter().take(MOST_ROWS) {
+        sheet.row("", row.iter().cloned());
+    }
+    sheet
 }
 
 fn write_one(part: &Part<'_>, subject: &Subject<'_>, making: &Making, out: &Path) -> anyhow::Result<()> {

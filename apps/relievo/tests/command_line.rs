@@ -269,7 +269,20 @@ fn a_mesh_shows_the_albedo_with_or_without_light_or_the_picture_itself() {
     let (model, picture) = (place.model(), place.write("a.png", &encode(photo(80, 80), ImageFormat::Png)));
     let textures = ["albedo", "shaded", "picture"].map(|texture| {
         let out = place.at(texture);
-        succeed(&["reconstruct", &picture, "-o", &out, "-m", &model, "--framed", "--texture", texture]);
+        succeed(&[
+            "reconstruct",
+            &picture,
+            "-o",
+            &out,
+            "-m",
+            &model,
+            "--framed",
+            "--sheet",
+            "--texture",
+            texture,
+        ]);
+        let sheet = image::open(format!("{out}/sheet.png")).unwrap();
+        assert!(sheet.width() > 8 * 128 && (128..256).contains(&sheet.height()));
         assert_eq!(json(&format!("{out}/a.json"))["mesh"]["texture"], texture);
         fs::read(format!("{out}/a.texture.png")).unwrap()
     });
