@@ -11,11 +11,12 @@ use rayon::prelude::*;
 use relievo_data::{CacheBudget, Cached, Loader, LoaderOptions, Source, Training, WithoutTruth};
 use relievo_model::{ComputeSettings, Model, ModelSettings, Outputs, Predictor};
 use relievo_synth::Heads;
+use relievo_tensor::cuda::{Ceilings, Cost};
 use relievo_tensor::ops::AdamStep;
 use relievo_tensor::ops::conv2d::cpu::Level;
-use relievo_tensor::{Device, Tape, Tensor, cuda, pool_statistics};
+use relievo_tensor::{DataType, Device, Tape, Tensor, cuda, pool_statistics};
 use relievo_train::checkpoint::Moments;
-use relievo_train::{CapturedStep, TrainSettings};
+use relievo_train::{CapturedStep, OperationTime, TrainSettings, profile_steps};
 use serde::{Serialize, Serializer};
 
 use crate::console::{Console, counted, three_digits};
@@ -35,6 +36,8 @@ const GPU_STEP: usize = 64;
 const GPU_BATCH: usize = 256;
 /// Batches queued before the results are waited for: the next one is sent while one is computed.
 const GPU_BATCHES: usize = 4;
+/// What fills a GPU for the measurement of its best.
+const CEILING_EXTENT: usize = 2048;
 /// Heads made at a time.
 const HEADS: u64 = 64;
 /// Pictures that learning is fed with at a time.
@@ -76,6 +79,9 @@ struct Report {
     /// By key. bench/pytorch uses the same ones.
     #[serde(flatten, serialize_with = "by_key")]
     rows: Vec<Row>,
+    /// The training step by operation, on a GPU.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    operations: Option<Operations>,
     /// The most memory held at once, in bytes: by the pool of tensors, and by the process (where the system tells).
     pool_peak_bytes: usize,
     resident_peak_bytes: Option<u64>,
@@ -96,6 +102,58 @@ struct Row {
     lower_quartile: f64,
     upper_quartile: f64,
     repetitions: usize,
+}
+
+/// The training step by operation.
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Operations {
+    /// Bytes and operations a second of the GPU at its best, measured.
+    bytes_per_second: f64,
+    flops_per_second: f64,
+    times: Vec<OperationTime>,
+    #[serde(skip)]
+    ceilings: Ceilings,
+}
+
+impl Operations {
+    fn new(ceilings: Ceilings, times: Vec<OperationTime>) -> Self {
+        let Ceilings { bytes_per_second, flops_per_second } = ceilings;
+        Self { bytes_per_second, flops_per_second, times, ceilings }
+    }
+
+    /// The times, each beside the least possible, longest first.
+    fn table(&self) -> String {
+        let mut text = format!(
+            "the training step by operation, one lane; at its best the GPU moves {:.2} TB/s\n\
+             and computes {:.0} TFLOP/s\n\n{:<30}{:>7}{:>10}{:>9}{:>10}{:>9}\n",
+            self.bytes_per_second / 1e12,
+            self.flops_per_second / 1e12,
+            "",
+            "calls",
+            "ms",
+            "share",
+            "least ms",
+            "times"
+        );
+        let floor = |time: &OperationTime| self.ceilings.floor(Cost { bytes: time.bytes, flops: time.flops });
+        let all: f64 = self.times.iter().map(|time| time.seconds).sum();
+        let least: f64 = self.times.iter().map(floor).sum();
+        let mut line = |name: &str, calls: usize, seconds: f64, least: f64| {
+            let [milliseconds, least_milliseconds] = [seconds, least].map(|seconds| 1e3 * seconds);
+            let (share, times) = (100.0 * seconds / all, seconds / least);
+            let _ = writeln!(
+                text,
+                "{name:<30}{calls:>7}{milliseconds:>10.3}{share:>7.1} %{least_milliseconds:>10.3}{times:>9.1}"
+            );
+        };
+        for time in &self.times {
+            let name = format!("{}, {}", time.operation, time.pass);
+            line(&name, time.calls, time.seconds, floor(time));
+        }
+        line("all", self.times.iter().map(|time| time.calls).sum(), all, least);
+        text
+    }
 }
 
 fn by_key<S: Serializer>(rows: &[Row], serializer: S) -> Result<S::Ok, S::Error> {
@@ -127,6 +185,7 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
         threads: rayon::current_num_threads(),
         parameters: model.parameter_infos().iter().map(|info| info.shape.elements()).sum(),
         rows,
+        operations: None,
         pool_peak_bytes,
         resident_peak_bytes,
     };
@@ -238,6 +297,17 @@ impl Clock<'_> {
         })?];
         let pool_peak_bytes = cuda::memory_statistics(ordinal)?.bytes_peak;
         drop(captured);
+        cuda::set_lanes(false);
+        let mut captured = CapturedStep::new(&model, &train, 0, GPU_STEP)?;
+        let name = format!("{GPU_STEP} pictures: the same, one lane");
+        rows.push(self.measure("training-64-one-lane", name, GPU_STEP as u64, || {
+            step += 1;
+            captured.queue(&mut model, &mut moments, &pictures, settings.flip_weight, step, &train)?;
+            Ok(cuda::synchronize(ordinal)?)
+        })?);
+        cuda::set_lanes(true);
+        drop(captured);
+        let operations = self.operations(ordinal, &mut model, &mut moments, &pictures, &train)?;
         let pictures = head_pictures(GPU_BATCH, settings.image_size)?;
         let mut predictor = Predictor::new(&model, GPU_BATCH)?;
         let count = GPU_BATCHES * GPU_BATCH;
@@ -264,9 +334,30 @@ impl Clock<'_> {
             threads: rayon::current_num_threads(),
             parameters: model.parameter_infos().iter().map(|info| info.shape.elements()).sum(),
             rows,
+            operations: Some(operations),
             pool_peak_bytes,
             resident_peak_bytes: resident_peak(),
         })
+    }
+
+    /// Where the time of a training step goes, beside what it would take at the GPU's best.
+    fn operations(
+        &self,
+        ordinal: usize,
+        model: &mut Model,
+        moments: &mut Moments,
+        pictures: &Tensor,
+        train: &TrainSettings,
+    ) -> anyhow::Result<Operations> {
+        self.console.note("measuring: the training step by operation");
+        let quick = self.time.is_zero();
+        let (extent, repetitions) = if quick { (16, 1) } else { (CEILING_EXTENT, 20) };
+        let data_type = model.working_parameters()?.first().map_or(DataType::F32, Tensor::data_type);
+        let ceilings = Ceilings::measure(ordinal, data_type, extent, repetitions)?;
+        let flip_weight = model.settings().flip_weight;
+        let steps = if quick { 1 } else { 20 };
+        let times = profile_steps(model, moments, pictures, flip_weight, train, steps)?;
+        Ok(Operations::new(ceilings, times))
     }
 
     /// Reconstruction of many pictures.
@@ -384,6 +475,36 @@ impl Report {
         if let Some(bytes) = self.resident_peak_bytes {
             let _ = write!(text, ", process {}", mebibytes(bytes as f64));
         }
+        if let Some(operations) = &self.operations {
+            let _ = write!(text, "\n\n{}", operations.table().trim_end());
+        }
         text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn operations_stand_beside_the_least_they_could_take() {
+        let ceilings = Ceilings { bytes_per_second: 3e12, flops_per_second: 6e14 };
+        let time = |operation, seconds, bytes, flops| OperationTime {
+            operation,
+            pass: "backward",
+            calls: 2,
+            seconds,
+            bytes,
+            flops,
+        };
+        // The first is bound by arithmetic, the second by memory.
+        let times = vec![time("conv_transpose2d", 3e-3, 3e9, 9e11), time("group_norm", 1e-3, 1.5e9, 0.0)];
+        let table = Operations::new(ceilings, times).table();
+        assert!(table.lines().all(|line| line.chars().count() <= 80), "{table}");
+        let cells =
+            |row: usize| -> Vec<&str> { table.lines().nth(row).unwrap().split_whitespace().collect() };
+        assert_eq!(cells(4), ["conv_transpose2d,", "backward", "2", "3.000", "75.0", "%", "1.500", "2.0"]);
+        assert_eq!(cells(5)[2..], ["2", "1.000", "25.0", "%", "0.500", "2.0"]);
+        assert_eq!(cells(6), ["all", "4", "4.000", "100.0", "%", "2.000", "2.0"]);
     }
 }

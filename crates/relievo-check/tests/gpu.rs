@@ -15,7 +15,7 @@ use relievo_train::checkpoint::Moments;
 use relievo_train::reproduce::{Reproduction, Row, Task};
 use relievo_train::{
     CapturedStep, DataSettings, Event, HeldOut, Outcome, RunFolder, Settings, TrainError, TrainSettings,
-    Trainer,
+    Trainer, profile_steps,
 };
 
 /// Small in every way that does not change what is run. The perceptual loss, whose network is not small, is in
@@ -184,6 +184,48 @@ fn captured_steps_follow_the_cpu() {
         let off = distance(on_gpu.parameters(), on_cpu.parameters());
         assert!(off < 2e-3, "step {step}: parameters off by {off}");
     }
+}
+
+#[test]
+fn the_times_of_all_operations_are_taken_and_change_nothing() {
+    let Some(ordinal) = relievo_cuda_emulator::test_gpu() else { return };
+    let (settings, pictures) = (train_settings(2), heads(1, 2));
+    let trained = |profiled: bool| {
+        let mut model = Model::new(tiny(), 5).unwrap();
+        let mut moments = Moments::zeros(&model);
+        model.to_device(Device::Cuda(ordinal), DataType::Bf16).unwrap();
+        moments.to_device(Device::Cuda(ordinal)).unwrap();
+        let mut times = Vec::new();
+        if profiled {
+            times = profile_steps(&mut model, &mut moments, &pictures, 0.5, &settings, 2).unwrap();
+        } else {
+            let mut captured = CapturedStep::new(&model, &settings, 0, 2).unwrap();
+            for step in 1..=3 {
+                captured.queue(&mut model, &mut moments, &pictures, 0.5, step, &settings).unwrap();
+            }
+        }
+        let parameters: Vec<Tensor> =
+            model.parameters().iter().map(|parameter| parameter.to_device(Device::Cpu).unwrap()).collect();
+        (parameters, times)
+    };
+    let (right, (found, times)) = (trained(false).0, trained(true));
+    for (found, right) in found.iter().zip(&right) {
+        assert!(found.data() == right.data());
+    }
+    let of = |operation: &str, pass: &str| {
+        let found = times.iter().find(|time| (time.operation, time.pass) == (operation, pass));
+        found.unwrap_or_else(|| panic!("no {operation}, {pass}")).clone()
+    };
+    // Depth and albedo 12 each, light and view 6 each, confidence 5 and 2.
+    let forward = of("conv2d", "forward");
+    assert_eq!(forward.calls, 12 + 12 + 6 + 6 + 5 + 2);
+    assert!(forward.flops > 1e6 && forward.bytes > 1e5);
+    // Pictures have no gradient: the first layer of each network has that of the weights alone.
+    let backward = of("conv2d", "backward");
+    assert!(backward.flops > 1.5 * forward.flops && backward.flops < 2.0 * forward.flops, "{times:?}");
+    assert_eq!(of("adam", "update").calls, 1);
+    assert_eq!(of("rasterise_depth", "backward").flops, 0.0);
+    assert!(times.iter().all(|time| time.seconds >= 0.0 && time.bytes > 0.0));
 }
 
 #[test]

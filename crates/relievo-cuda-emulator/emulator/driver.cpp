@@ -1268,7 +1268,22 @@ API cuEventRecord(void* handle_of_event, void* handle) {
     else event->entry = stream->last;
     return error;
 }
-API cuEventRecordWithFlags(void* event, void* stream, unsigned) { return cuEventRecord(event, stream); }
+API cuEventRecordWithFlags(void* handle_of_event, void* handle, unsigned flags) {
+    Stream* stream = stream_of(handle);
+    WANT(stream, INVALID_HANDLE);
+    WANT(flags <= 1, INVALID_VALUE);
+    if (flags == 0 || !stream->capture) return cuEventRecord(handle_of_event, handle);
+    // External to the capture: no dependency, but a node that records the event at every launch.
+    CONTEXT;
+    auto* event = static_cast<Event*>(handle_of_event);
+    WANT(driver().events.count(event), INVALID_HANDLE);
+    return submit_to(stream, "cuEventRecordWithFlags", [=] {
+        if (!driver().events.count(event)) return std::string("an event that a graph records was destroyed");
+        event->time = std::chrono::steady_clock::now();
+        event->recorded = true;
+        return std::string();
+    });
+}
 
 API cuStreamWaitEvent(void* handle, void* handle_of_event, unsigned) {
     CONTEXT;

@@ -204,3 +204,31 @@ fn streams_wait_for_each_other_only_if_told_to() {
         assert_eq!(a.read(), [5]);
     }
 }
+
+#[test]
+fn an_event_inside_a_graph_tells_the_time_of_every_launch() {
+    let _turn = alone();
+    let Some(()) = start() else { return };
+    let (add, _) = kernels();
+    let (n, a) = (1000i32, Buffer::from(&[1i32; 1000]));
+    let stream = stream();
+    let timer = || result::event::create(sys::CUevent_flags::CU_EVENT_DEFAULT).unwrap();
+    let (before, after) = (timer(), timer());
+    // SAFETY: everything lives to the end of the test.
+    unsafe {
+        result::stream::begin_capture(stream, MODE).unwrap();
+        sys::cuEventRecordWithFlags(before, stream, 1).result().unwrap();
+        let (grid, one) = (((n as u32).div_ceil(128), 1, 1), 1i32);
+        add.launch_on(stream, grid, (128, 1, 1), 0, &[&a.pointer, &one, &n]).unwrap();
+        sys::cuEventRecordWithFlags(after, stream, 1).result().unwrap();
+        let graph = result::stream::end_capture(stream).unwrap();
+        let graph = result::graph::instantiate(graph, FLAGS).unwrap();
+        assert!(result::event::elapsed(before, after).is_err(), "nothing ran yet");
+        for _ in 0..2 {
+            result::graph::launch(graph, stream).unwrap();
+            result::stream::synchronize(stream).unwrap();
+            assert!(result::event::elapsed(before, after).unwrap() > 0.0);
+        }
+        assert_eq!(a.read()[0], 3);
+    }
+}

@@ -7,7 +7,8 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::cuda::{Lanes, lanes};
+use crate::cuda::profile::marked;
+use crate::cuda::{Cost, Lanes, Pass, lanes};
 use crate::ops::add_into;
 use crate::{Device, Error, Result, Tensor};
 
@@ -27,6 +28,11 @@ pub trait Operation: Send + 'static {
     /// # Errors
     /// As [`Operation::forward`].
     fn backward(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>>;
+
+    /// Multiplications and additions of [`Operation::forward`], where they are what takes the time; two for each product.
+    fn flops(&self, _: &[&Tensor]) -> f64 {
+        0.0
+    }
 
     /// [`Operation::forward`] for inputs on a GPU. What it needs of the CPU (shapes, say) it checks in the same way.
     ///
@@ -126,6 +132,8 @@ struct Record {
     outputs: usize,
     /// The lane of the GPU that it ran in.
     lane: usize,
+    /// [`Operation::flops`] of its forward pass.
+    flops: f64,
 }
 
 impl Record {
@@ -133,11 +141,19 @@ impl Record {
     fn play(self, gradients: Vec<Option<Tensor>>) -> Result<Vec<Option<Tensor>>> {
         let wanted: Vec<bool> = self.inputs.iter().map(Option::is_some).collect();
         let backward = Backward { saved: &self.saved, gradients: &gradients, wanted: &wanted };
-        let on_cpu = gradients.iter().flatten().all(|gradient| gradient.device() == Device::Cpu);
-        let found = if on_cpu {
-            self.operation.backward(&backward)?
-        } else {
-            self.operation.backward_cuda(&backward)?
+        let device = gradients.iter().flatten().map(Tensor::device).find(|device| *device != Device::Cpu);
+        let found = match device {
+            None => self.operation.backward(&backward)?,
+            Some(device) => {
+                let run = || self.operation.backward_cuda(&backward);
+                // As much again for the gradient of each factor.
+                let flops = self.flops * wanted.iter().take(2).filter(|wanted| **wanted).count() as f64;
+                marked(device, self.operation.name(), Pass::Backward, run, |found| {
+                    let found = found.iter().flatten();
+                    let given = Cost::of_tensors(self.saved.iter().chain(gradients.iter().flatten()));
+                    Cost { flops, bytes: given.bytes + Cost::of_tensors(found).bytes }
+                })?
+            }
         };
         debug_assert_eq!(found.len(), self.inputs.len(), "{}", self.operation.name());
         Ok(found)
@@ -298,9 +314,16 @@ pub fn apply(operation: impl Operation, inputs: &[&Tensor]) -> Result<Vec<Tensor
         let detail = format!("{}: inputs on {device} and on {other}", operation.name());
         return Err(Error::Device { device, detail });
     }
+    let flops = operation.flops(inputs);
     let mut outputs = match device {
         Device::Cpu => operation.forward(inputs, &mut context)?,
-        Device::Cuda(_) => operation.forward_cuda(inputs, &mut context)?,
+        Device::Cuda(_) => {
+            let run = || operation.forward_cuda(inputs, &mut context);
+            marked(device, operation.name(), Pass::Forward, run, |outputs| Cost {
+                flops,
+                ..Cost::of_tensors(inputs.iter().copied().chain(outputs))
+            })?
+        }
     };
     if let Some(tape) = tape {
         let mut recording = tape.recording();
@@ -313,6 +336,7 @@ pub fn apply(operation: impl Operation, inputs: &[&Tensor]) -> Result<Vec<Tensor
             first_output,
             outputs: outputs.len(),
             lane: lanes::current(device),
+            flops,
         });
         drop(recording);
         for (index, output) in outputs.iter_mut().enumerate() {

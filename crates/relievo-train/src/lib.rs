@@ -14,6 +14,7 @@ mod folder;
 mod log;
 pub mod metrics;
 mod preview;
+mod profile;
 pub mod reproduce;
 mod settings;
 mod step;
@@ -28,6 +29,7 @@ pub use events::{Beginning, Event, Observer, StepReport, ValidationReport};
 pub use features::FeatureError;
 pub use folder::{FolderError, RunFolder};
 pub use preview::sheet as preview_sheet;
+pub use profile::{OperationTime, profile_steps};
 pub use settings::{DataSettings, HeldOut, SYNTHETIC, Settings, SettingsError, TrainSettings};
 pub use trainer::{LastSaved, Outcome, TrainError, Trainer};
 

@@ -4,7 +4,7 @@
 //! Work is queued on one stream of each GPU, in the order of the calls; nothing waits for it but a copy to main memory.
 //! `memory.rs` is the pool (and the arena of captured graphs), `kernels.rs` compiles and launches CUDA C,
 //! `dnn.rs` has cuDNN's convolutions, `graph.rs` captures a sequence of work to replay it, `lanes.rs` puts independent work
-//! side by side.
+//! side by side, `profile.rs` tells where the time of captured work goes.
 //!
 //! [`Launch`] is how an operation starts one of its kernels, in this crate and in others.
 
@@ -16,6 +16,7 @@ mod kernels;
 pub(crate) mod lanes;
 mod libraries;
 mod memory;
+pub(crate) mod profile;
 
 use std::cell::Cell;
 use std::sync::{Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard};
@@ -34,6 +35,7 @@ pub use kernels::{Kernels, Launch};
 pub use lanes::{LANES, Lanes, set_lanes};
 pub(crate) use memory::Memory;
 pub use memory::{GpuMemoryStatistics, memory_statistics};
+pub use profile::{Ceilings, Cost, Pass, Profiler, Span};
 
 /// How many GPUs of a machine can be used at most.
 const MAX_GPUS: usize = 16;

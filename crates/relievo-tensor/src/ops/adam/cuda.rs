@@ -1,7 +1,8 @@
 //! Adam on a GPU: a launch takes up to 64 tensors, a block 16384 elements of one of them.
 
 use super::{AdamStep, Scalars, check_tensors};
-use crate::cuda::{Kernels, Launch};
+use crate::cuda::profile::marked;
+use crate::cuda::{Cost, Kernels, Launch, Pass};
 use crate::{DataType, Device, Error, Result, Tensor};
 
 /// `kernel.cu`, compiled.
@@ -342,8 +343,14 @@ impl DeviceAdam {
             *end += blocks_of(gradient);
             Some(*end)
         }));
-        judge(device, gradients, Some(loss), self.clip_norm, &mut self.state)?;
-        update(device, &groups, &self.scalars, Some(&self.state))
+        let Self { clip_norm, scalars, state, .. } = self;
+        let run = || {
+            judge(device, gradients, Some(loss), *clip_norm, state)?;
+            update(device, &groups, scalars, Some(state))
+        };
+        // Parameters and moments are read and written, gradients read for the norm and for the step.
+        let twice = || parameters.iter().chain(gradients).chain(first.iter()).chain(second.iter());
+        marked(device, "adam", Pass::Update, run, |()| Cost::of_tensors(twice().chain(twice())))
     }
 
     /// What it has come to. Waits for the GPU.

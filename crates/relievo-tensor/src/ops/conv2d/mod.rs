@@ -111,6 +111,10 @@ impl Operation for Convolution {
         if self.transposed { "conv_transpose2d" } else { "conv2d" }
     }
 
+    fn flops(&self, inputs: &[&Tensor]) -> f64 {
+        self.geometry(inputs[0], inputs[1]).map_or(0.0, |geometry| geometry.flops())
+    }
+
     fn forward(&self, inputs: &[&Tensor], context: &mut Context) -> Result<Vec<Tensor>> {
         let (x, w, bias) = (inputs[0], inputs[1], inputs.get(2));
         let (g, output) = self.check(inputs)?;
