@@ -50,7 +50,12 @@ impl Feed {
             // SAFETY: the pinned memory is freed once, when the feed is dropped.
             let pinned = unsafe { result::malloc_host(bytes, 0) }.map_err(failed)?.cast::<f32>();
             let event = || result::event::create(flags).map_err(failed);
-            Ok(Slot { pinned, there, copied: event()?, used: event()? })
+            let slot = Slot { pinned, there, copied: event()?, used: event()? };
+            // The block comes from the pool: what its last owner queued must be done before the first copy gets there.
+            let _queue = gpu.enter();
+            // SAFETY: event and stream live.
+            unsafe { result::event::record(slot.used, gpu.stream) }.map_err(failed)?;
+            Ok(slot)
         };
         let slots = [slot()?, slot()?];
         let stream = result::stream::create(result::stream::StreamKind::NonBlocking).map_err(failed)?;

@@ -191,8 +191,10 @@ impl Gpu {
             .map_err(|cause| self.failed("work queued before failed", cause))
     }
 
-    /// Waits until all queued work is done.
+    /// Waits until all queued work is done, and before that for another thread's capture: a stream that is captured
+    /// cannot be waited for.
     pub(crate) fn synchronize(&self) -> Result<()> {
+        let _queue = self.enter();
         self.lanes.all().iter().chain([&self.stream]).try_for_each(|stream| self.wait_for(*stream))
     }
 }
