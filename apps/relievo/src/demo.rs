@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow};
 use clap::Args;
@@ -55,14 +55,16 @@ pub struct Options {
     /// Folder to write to
     #[arg(short, long, value_name = "FOLDER", default_value = "demo")]
     out: PathBuf,
-    /// Weights file, or the folder of a training run [default: those in the program]
+    /// Weights file, folder of a training run, or weights in the program: faces,
+    /// faces-synthetic [default: faces-synthetic, which know heads like these]
     #[arg(short, long, value_name = "FILE")]
     model: Option<PathBuf>,
 }
 
 pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
     let out = &options.out;
-    let model = weights::load(options.model.as_deref())?;
+    let usual = weights::EMBEDDED.then(|| Path::new(weights::SYNTHETIC));
+    let model = weights::load(options.model.as_deref().or(usual))?;
     fs::create_dir_all(out).with_context(|| format!("cannot make the folder {}", out.display()))?;
     console.note("looking for the faces in the sample pictures and taking them apart");
     let detector = Detector::new()?;

@@ -41,7 +41,8 @@ pub struct Options {
     /// Folders of pictures or .tar files, or the word `synthetic`
     #[arg(value_name = "SOURCE", default_values_t = [SYNTHETIC.to_owned()])]
     source: Vec<String>,
-    /// Weights file, or the folder of a training run [default: those in the program]
+    /// Weights file, folder of a training run, or weights in the program: faces,
+    /// faces-synthetic [default: faces]
     #[arg(short, long, value_name = "FILE")]
     model: Option<PathBuf>,
     /// Number of synthetic heads

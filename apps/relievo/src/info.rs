@@ -16,7 +16,8 @@ use crate::weights;
 /// Show what the program runs on, and what is in a weights file
 #[derive(Args)]
 pub struct Options {
-    /// Weights file, checkpoint, or the folder of a training run [default: the weights in the program]
+    /// Weights file, checkpoint, or the folder of a training run or weights in the
+    /// program: faces, faces-synthetic [default: faces]
     #[arg(value_name = "FILE")]
     model: Option<PathBuf>,
 }

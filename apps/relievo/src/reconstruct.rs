@@ -49,7 +49,8 @@ pub struct Options {
     /// Folder to write to
     #[arg(short, long, value_name = "FOLDER")]
     out: PathBuf,
-    /// Weights file, or the folder of a training run [default: those in the program]
+    /// Weights file, folder of a training run, or weights in the program: faces,
+    /// faces-synthetic [default: faces]
     #[arg(short, long, value_name = "FILE")]
     model: Option<PathBuf>,
     /// Which faces of a photograph

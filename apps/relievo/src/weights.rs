@@ -4,40 +4,55 @@ use std::borrow::Cow;
 use std::fs;
 use std::path::Path;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use relievo_model::{ComputeSettings, Model};
 use relievo_train::RunFolder;
 
-/// The weights that come with the program and their name; MODEL_CARD.md tells what they are.
+/// The weights that come with the program, by name, the usual ones first; MODEL_CARD.md tells what they are.
 #[cfg(feature = "weights")]
-const COME_WITH_IT: Option<(&str, &[u8])> =
-    Some(("faces-synthetic", include_bytes!("../../../assets/weights/faces-synthetic.safetensors")));
+const COME_WITH_IT: &[(&str, &[u8])] = &[
+    ("faces", include_bytes!("../../../assets/weights/faces.safetensors")),
+    (SYNTHETIC, include_bytes!("../../../assets/weights/faces-synthetic.safetensors")),
+];
 /// A program built without the feature `weights` has none.
 #[cfg(not(feature = "weights"))]
-const COME_WITH_IT: Option<(&str, &[u8])> = None;
+const COME_WITH_IT: &[(&str, &[u8])] = &[];
+
+/// The name of those that learned from synthetic heads alone.
+pub const SYNTHETIC: &str = "faces-synthetic";
 
 /// Whether any come with it.
-pub const EMBEDDED: bool = COME_WITH_IT.is_some();
+pub const EMBEDDED: bool = !COME_WITH_IT.is_empty();
 
-/// The model in a weights file, a checkpoint, or the folder of a run; without a path the one that comes with the program.
+/// The model in a weights file, a checkpoint, the folder of a run, or of a name; without any the usual one of those that
+/// come with the program.
 pub fn load(path: Option<&Path>) -> anyhow::Result<Model> {
     let (bytes, origin) = read(path)?;
     Ok(Model::from_safetensors(&bytes, &origin)?)
 }
 
-/// The bytes of a weights file, and where they were found.
+/// The bytes of weights, and where they were found. What exists goes before a name.
 pub fn read(path: Option<&Path>) -> anyhow::Result<(Cow<'static, [u8]>, String)> {
+    let names = || COME_WITH_IT.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
+    let named = match path {
+        None => COME_WITH_IT.first(),
+        Some(path) if path.exists() => None,
+        Some(path) => COME_WITH_IT.iter().find(|(name, _)| Path::new(name) == path),
+    };
+    if let Some((name, bytes)) = named {
+        return Ok(((*bytes).into(), format!("{name} (in the program)")));
+    }
     let Some(path) = path else {
-        let (name, bytes) = COME_WITH_IT.context(
+        bail!(
             "this program was built without weights: name a weights file or the folder of a run with --model, or build \
-             it with the feature `weights`",
-        )?;
-        return Ok((bytes.into(), format!("{name} (in the program)")));
+             it with the feature `weights`"
+        );
     };
     let file = if path.is_dir() { RunFolder::open(path)?.model() } else { path.to_owned() };
     let origin = file.display();
     let bytes = fs::read(&file).with_context(|| {
-        format!("cannot read the weights {origin}; give a weights file or the folder of a run")
+        let known = if EMBEDDED { format!(", or one of {}", names()) } else { String::new() };
+        format!("cannot read the weights {origin}; give a weights file, the folder of a run{known}")
     })?;
     Ok((bytes.into(), origin.to_string()))
 }
