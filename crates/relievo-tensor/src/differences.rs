@@ -1,8 +1,8 @@
 //! What tests of operations share: finite differences of gradients, random tensors, pools of threads. Public for
 //! the tests of the crates that define operations of their own.
 
-use crate::cuda::{Kernels, compile_check};
-use crate::ops::cast;
+use crate::cuda::{Form, Gpu, Kernels, Product, compile_check};
+use crate::ops::{Conv2dGeometry, cast};
 use crate::{DataType, Device, Random, Result, Tape, Tensor};
 
 /// A tensor of numbers uniform in [-1, 1), the same ones for the same seed.
@@ -142,6 +142,63 @@ pub fn assert_devices_agree(
         // Written so that NaN fails.
         assert!(off <= tolerance, "{what} on {device} in {data_type:?} is off by {off} (limit {tolerance})");
     }
+}
+
+/// Computes the three products of convolutions on GPU `ordinal` in every form there is for them, and asserts that the
+/// results are those of the plain form.
+pub fn assert_forms_agree(ordinal: usize) {
+    let check = || -> Result<usize> {
+        let gpu = Gpu::get(ordinal)?;
+        let mut compared = 0;
+        for (data_type, tf32, tolerance) in
+            [(DataType::F32, false, 1e-5), (DataType::F32, true, 2e-3), (DataType::Bf16, false, 5e-3)]
+        {
+            // A kernel that covers all; few channels in, out, in both; single pixels.
+            for (x, w, stride, padding) in [
+                ([2, 4, 4, 6], [16, 4, 4, 6], 1, 0),
+                ([2, 7, 6, 3], [8, 3, 3, 3], 1, 1),
+                ([2, 8, 8, 8], [1, 5, 5, 8], 1, 2),
+                ([3, 8, 8, 5], [6, 4, 4, 5], 2, 1),
+                ([3, 1, 1, 8], [2, 1, 1, 8], 1, 0),
+            ] {
+                let geometry = Conv2dGeometry::new(x, w, stride, padding)?;
+                for (written, product) in
+                    [Product::InputGradient, Product::WeightGradient, Product::Forward].into_iter().enumerate()
+                {
+                    let result = |form: Form| -> Result<Option<Vec<f32>>> {
+                        let mut operands = Vec::new();
+                        for (index, shape) in [x, w, geometry.y_shape()].into_iter().enumerate() {
+                            let mut operand = random_tensor(index as u64, shape);
+                            if index == written {
+                                operand.data_mut().fill(f32::NAN);
+                            }
+                            operands.push(cast(&operand.to_device(gpu.device())?, data_type)?);
+                        }
+                        let pointers = [0, 1, 2].map(|index: usize| operands[index].gpu_pointer().unwrap_or(0));
+                        let computed =
+                            gpu.convolve_in_form(form, product, &geometry, (data_type, tf32), pointers)?;
+                        let result = operands[written].to_device(Device::Cpu)?;
+                        Ok(computed.then(|| result.data().to_vec()))
+                    };
+                    let right = result(Form::Plain)?.expect("every product has the plain form");
+                    let right: Vec<f64> = right.into_iter().map(f64::from).collect();
+                    for form in [Form::Flat, Form::Padded] {
+                        let Some(found) = result(form)? else { continue };
+                        let off = distance(&found, &right);
+                        // Written so that NaN fails.
+                        assert!(
+                            off <= tolerance,
+                            "{product:?} of {geometry:?}, {form:?}, in {data_type:?}: off by {off}"
+                        );
+                        compared += 1;
+                    }
+                }
+            }
+        }
+        Ok(compared)
+    };
+    // The first can be flat, in all three types; all can be padded, where there are matrix units.
+    assert_eq!(check().unwrap_or_else(|error| panic!("{error}")), 3 * (3 + 5 + 5));
 }
 
 /// Compiles files of kernels with NVIDIA's compiler, for the oldest and the newest GPUs they are meant for. Says that it

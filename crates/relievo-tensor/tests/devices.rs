@@ -2,7 +2,9 @@
 //! RELIEVO_DEVICE if there is one, else on the emulator.
 
 use relievo_tensor::cuda::{Feed, Fetch, Graph, Lanes};
-use relievo_tensor::differences::{assert_devices_agree, random_multiples, random_tensor};
+use relievo_tensor::differences::{
+    assert_devices_agree, assert_forms_agree, random_multiples, random_tensor,
+};
 use relievo_tensor::ops::{
     Activation, AdamStep, ConvParams, Culprit, DeviceAdam, activate, average_pool, cast, conv_transpose2d,
     conv2d, depthwise_conv2d, dot, double_batch, grid_sample, group_norm, max_pool, perceptual_loss,
@@ -80,6 +82,13 @@ fn convolutions() {
         agree(&inputs, |x, real| {
             conv_transpose2d(&cast(&x[0], real)?, &cast(&x[1], real)?, Some(&x[2]), params)
         });
+    }
+}
+
+#[test]
+fn convolutions_in_other_forms() {
+    if let Some(ordinal) = relievo_cuda_emulator::test_gpu() {
+        assert_forms_agree(ordinal);
     }
 }
 

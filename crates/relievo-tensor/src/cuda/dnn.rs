@@ -1,5 +1,7 @@
 //! cuDNN's convolutions: the three products of a convolution, each by the algorithm that was fastest when measured.
 //!
+//! The extents may be put to cuDNN in several forms (`forms.rs`), and the fastest of those is chosen as well.
+//!
 //! Measuring takes seconds, so what was chosen is kept on disk, by GPU, version of cuDNN, and extents.
 
 use std::collections::HashMap;
@@ -13,9 +15,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use cudarc::cudnn::{result, sys};
 use cudarc::driver::sys::CUdeviceptr;
 
+use super::forms::{Form, Operands};
 use super::lanes::{self, LANES};
 use super::memory::Memory;
-use super::{Gpu, error, kernels, libraries};
+use super::{Gpu, error, kernels, libraries, time};
 use crate::ops::Conv2dGeometry;
 use crate::{DataType, Error, Result};
 
@@ -51,6 +54,17 @@ pub(crate) enum Product {
     WeightGradient,
 }
 
+impl Product {
+    /// Which of x, w, y it computes.
+    fn written(self) -> usize {
+        match self {
+            Self::Forward => 2,
+            Self::InputGradient => 0,
+            Self::WeightGradient => 1,
+        }
+    }
+}
+
 /// What decides which algorithm is fastest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Key {
@@ -61,15 +75,44 @@ struct Key {
     deterministic: bool,
 }
 
+impl Key {
+    /// That of a product with the settings of now.
+    fn new(product: Product, geometry: &Conv2dGeometry, data_type: DataType) -> Self {
+        Self {
+            product,
+            geometry: *geometry,
+            data_type,
+            tf32: data_type == DataType::F32 && TF32.load(Ordering::Relaxed),
+            deterministic: DETERMINISTIC.load(Ordering::Relaxed),
+        }
+    }
+
+    /// The extents that cuDNN sees in a form; `None` where that is not to be had.
+    fn extents(&self, form: Form) -> Option<Conv2dGeometry> {
+        // 16 bytes of bf16, and of f32 as tf32; without rounding, f32 has no use for matrix units.
+        let granule = match self.data_type {
+            DataType::Bf16 => 8,
+            DataType::F32 if self.tf32 => 4,
+            DataType::F32 => 1,
+        };
+        form.extents(&self.geometry, granule)
+    }
+}
+
 /// How a product is computed. cuDNN numbers the algorithms of each product from 0.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 struct Choice {
+    form: Form,
     algorithm: u32,
     math: u32,
 }
 
 /// A product with everything set up. The descriptors live as long as the process, like the GPU.
 struct Plan {
+    key: Key,
+    form: Form,
+    /// The form's extents.
+    extents: Conv2dGeometry,
     x: sys::cudnnTensorDescriptor_t,
     w: sys::cudnnFilterDescriptor_t,
     y: sys::cudnnTensorDescriptor_t,
@@ -95,18 +138,11 @@ unsafe impl Send for Dnn {}
 
 /// The algorithms' answers to a measurement, whichever product they are of.
 struct Candidate {
-    choice: Choice,
+    algorithm: u32,
+    math: u32,
     succeeds: bool,
     memory: usize,
     deterministic: bool,
-}
-
-/// Pointers to x, w and y; the one that the product computes is written.
-#[derive(Clone, Copy)]
-struct Operands {
-    x: *mut c_void,
-    w: *mut c_void,
-    y: *mut c_void,
 }
 
 impl Gpu {
@@ -123,16 +159,9 @@ impl Gpu {
         product: Product,
         geometry: &Conv2dGeometry,
         data_type: DataType,
-        [x, w, y]: [CUdeviceptr; 3],
+        operands: [CUdeviceptr; 3],
     ) -> Result<()> {
-        let key = Key {
-            product,
-            geometry: *geometry,
-            data_type,
-            tf32: data_type == DataType::F32 && TF32.load(Ordering::Relaxed),
-            deterministic: DETERMINISTIC.load(Ordering::Relaxed),
-        };
-        let operands = Operands { x: x as *mut c_void, w: w as *mut c_void, y: y as *mut c_void };
+        let key = Key::new(product, geometry, data_type);
         // Before cuDNN's mutex, which a capturing thread needs as well.
         let _queue = self.enter();
         let mut dnn = self.dnn()?;
@@ -143,7 +172,28 @@ impl Gpu {
         }
         let plan = &dnn.plans[&key];
         let workspace = Memory::scratch(self, plan.workspace)?;
-        plan.run(handle, product, operands, &workspace).map_err(failed(self, "a convolution"))
+        plan.compute(self, handle, operands, workspace.pointer())
+    }
+
+    /// As [`Gpu::convolve`], in this form and no other, and with f32 rounded to tf32 or not; `false` where the form is not
+    /// to be had.
+    pub(crate) fn convolve_in_form(
+        &'static self,
+        form: Form,
+        product: Product,
+        geometry: &Conv2dGeometry,
+        (data_type, tf32): (DataType, bool),
+        operands: [CUdeviceptr; 3],
+    ) -> Result<bool> {
+        let key = Key { tf32, ..Key::new(product, geometry, data_type) };
+        let _queue = self.enter();
+        let mut dnn = self.dnn()?;
+        let handle = dnn.handle(self, lanes::current(self.device()))?;
+        let workspace = Memory::scratch(self, WORKSPACE_LIMIT)?;
+        match fastest_in_form(self, handle, &key, form, operands, workspace.pointer())? {
+            Some((_, plan)) => plan.compute(self, handle, operands, workspace.pointer()).map(|()| true),
+            None => Ok(false),
+        }
     }
 }
 
@@ -184,68 +234,19 @@ impl Dnn {
         gpu: &'static Gpu,
         handle: sys::cudnnHandle_t,
         key: &Key,
-        operands: Operands,
+        operands: [CUdeviceptr; 3],
     ) -> Result<Plan> {
-        let refused = failed(gpu, "the extents of a convolution");
-        let mut plan = Plan::describe(key).map_err(&refused)?;
         let text = format!("{key:?}");
-        let choice = match self.choices.get(&text) {
-            Some(choice) => *choice,
-            None => {
-                let choice = self.measure(gpu, handle, key, &plan, operands)?;
-                self.choices.insert(text, choice);
-                self.save();
-                choice
-            }
-        };
-        plan.algorithm = choice.algorithm;
-        // SAFETY: the descriptor was just made; `math` is one of the enumeration's (`Choice::checked`).
-        unsafe {
-            let math = transmute::<u32, sys::cudnnMathType_t>(choice.math);
-            result::set_convolution_math_type(plan.convolution, math).map_err(&refused)?;
+        if let Some(Choice { form, algorithm, math }) = self.choices.get(&text).copied()
+            && let Some(mut plan) = Plan::describe(gpu, key, form)?
+        {
+            plan.choose(gpu, handle, algorithm, math)?;
+            return Ok(plan);
         }
-        plan.workspace = plan.workspace_size(handle, key.product).map_err(refused)?;
+        let (choice, plan) = measure(gpu, handle, key, operands)?;
+        self.choices.insert(text, choice);
+        self.save();
         Ok(plan)
-    }
-
-    /// The fastest algorithm that fits.
-    fn measure(
-        &self,
-        gpu: &'static Gpu,
-        handle: sys::cudnnHandle_t,
-        key: &Key,
-        plan: &Plan,
-        operands: Operands,
-    ) -> Result<Choice> {
-        let refused = failed(gpu, "to measure a convolution");
-        // What runs in other lanes would be measured too.
-        gpu.synchronize()?;
-        // Not from the pool, which would keep it.
-        // SAFETY: freed below, after `cudnnFind...`, which waits for what it ran.
-        let workspace = unsafe { cudarc::driver::result::malloc_sync(WORKSPACE_LIMIT) }.ok();
-        // Where so little is left, from the pool after all: it gives back what is free, or says what is missing. A choice
-        // made with less would stay.
-        let pooled = workspace.is_none().then(|| Memory::scratch(gpu, WORKSPACE_LIMIT)).transpose()?;
-        let pointer = workspace.or(pooled.as_ref().map(Memory::pointer)).unwrap_or(0) as *mut c_void;
-        let candidates = plan.find(handle, key.product, operands, pointer, WORKSPACE_LIMIT);
-        if let Some(workspace) = workspace {
-            // SAFETY: as above.
-            unsafe { cudarc::driver::result::free_sync(workspace) }
-                .map_err(|cause| gpu.failed("memory cannot be given back", cause))?;
-        }
-        let fits = |candidate: &Candidate| {
-            candidate.succeeds
-                && candidate.memory <= WORKSPACE_LIMIT
-                && (candidate.deterministic || !key.deterministic)
-        };
-        candidates.map_err(refused)?.into_iter().find(fits).map(|candidate| candidate.choice).ok_or_else(
-            || {
-                error(
-                    gpu.ordinal,
-                    format!("cuDNN has no algorithm for {:?} of {:?}", key.product, key.geometry),
-                )
-            },
-        )
     }
 
     fn save(&self) {
@@ -253,7 +254,8 @@ impl Dnn {
         lines.sort_by_key(|(key, _)| key.as_str());
         let mut text = String::new();
         for (key, choice) in lines {
-            let _ = writeln!(text, "{} {} {key}", choice.algorithm, choice.math);
+            let Choice { form, algorithm, math } = choice;
+            let _ = writeln!(text, "{} {algorithm} {math} {key}", form.name());
         }
         // Only saves measuring again; a disk that is full or read-only is no reason to stop.
         if let Some(file) = &self.file {
@@ -262,20 +264,109 @@ impl Dnn {
     }
 }
 
+/// The fastest form and algorithm that fit.
+fn measure(
+    gpu: &'static Gpu,
+    handle: sys::cudnnHandle_t,
+    key: &Key,
+    operands: [CUdeviceptr; 3],
+) -> Result<(Choice, Plan)> {
+    // What runs in other lanes would be measured too.
+    gpu.synchronize()?;
+    // Not from the pool, which would keep it.
+    // SAFETY: freed below, after all that uses it was waited for.
+    let workspace = unsafe { cudarc::driver::result::malloc_sync(WORKSPACE_LIMIT) }.ok();
+    // Where so little is left, from the pool after all: it gives back what is free, or says what is missing. A choice
+    // made with less would stay.
+    let pooled = workspace.is_none().then(|| Memory::scratch(gpu, WORKSPACE_LIMIT)).transpose()?;
+    let pointer = workspace.or(pooled.as_ref().map(Memory::pointer)).unwrap_or(0);
+    let found = fastest(gpu, handle, key, operands, pointer);
+    if let Some(workspace) = workspace {
+        // After an error, something may still run.
+        gpu.wait_for(gpu.stream())?;
+        // SAFETY: as above.
+        unsafe { cudarc::driver::result::free_sync(workspace) }
+            .map_err(|cause| gpu.failed("memory cannot be given back", cause))?;
+    }
+    found
+}
+
+/// [`measure`] with a workspace of [`WORKSPACE_LIMIT`] bytes.
+fn fastest(
+    gpu: &'static Gpu,
+    handle: sys::cudnnHandle_t,
+    key: &Key,
+    operands: [CUdeviceptr; 3],
+    workspace: CUdeviceptr,
+) -> Result<(Choice, Plan)> {
+    let mut found = Vec::new();
+    for form in Form::ALL {
+        found.extend(fastest_in_form(gpu, handle, key, form, operands, workspace)?);
+    }
+    // cuDNN compares its algorithms, but not what else a form takes.
+    let mut fastest: Option<(f64, Choice, Plan)> = None;
+    let several = found.len() > 1;
+    for (choice, plan) in found {
+        let seconds = if several {
+            let queue = || plan.compute(gpu, handle, operands, workspace);
+            queue()?;
+            time::median_seconds(gpu, queue)?
+        } else {
+            0.0
+        };
+        if fastest.as_ref().is_none_or(|(least, ..)| seconds < *least) {
+            fastest = Some((seconds, choice, plan));
+        }
+    }
+    let Some((_, choice, plan)) = fastest else {
+        let (product, geometry) = (key.product, key.geometry);
+        return Err(error(gpu.ordinal, format!("cuDNN has no algorithm for {product:?} of {geometry:?}")));
+    };
+    Ok((choice, plan))
+}
+
+/// The fastest algorithm that fits, in one form; `None` if there is none or the form is not to be had.
+fn fastest_in_form(
+    gpu: &'static Gpu,
+    handle: sys::cudnnHandle_t,
+    key: &Key,
+    form: Form,
+    operands: [CUdeviceptr; 3],
+    workspace: CUdeviceptr,
+) -> Result<Option<(Choice, Plan)>> {
+    let Some(mut plan) = Plan::describe(gpu, key, form)? else { return Ok(None) };
+    let formed = plan.operands(gpu, operands)?;
+    let candidates = plan
+        .find(handle, formed.pointers, workspace as *mut c_void, WORKSPACE_LIMIT)
+        .map_err(failed(gpu, "to measure a convolution"))?;
+    let fits = |candidate: &Candidate| {
+        candidate.succeeds
+            && candidate.memory <= WORKSPACE_LIMIT
+            && (candidate.deterministic || !key.deterministic)
+    };
+    let Some(Candidate { algorithm, math, .. }) = candidates.into_iter().find(fits) else {
+        return Ok(None);
+    };
+    plan.choose(gpu, handle, algorithm, math)?;
+    Ok(Some((Choice { form, algorithm, math }, plan)))
+}
+
 impl Choice {
     /// A choice with numbers that the library knows.
-    fn checked(algorithm: u32, math: u32) -> Option<Self> {
+    fn checked(form: Form, algorithm: u32, math: u32) -> Option<Self> {
         // The smallest of the three enumerations has six algorithms; plans check theirs again.
-        (algorithm < 8 && math < 4).then_some(Self { algorithm, math })
+        (algorithm < 8 && math < 4).then_some(Self { form, algorithm, math })
     }
 }
 
-/// Lines of `algorithm math key`; others are ignored.
+/// Lines of `form algorithm math key`; others are ignored.
 fn parse_choices(text: &str) -> HashMap<String, Choice> {
     let parse = |line: &str| {
-        let (algorithm, rest) = line.split_once(' ')?;
+        let (form, rest) = line.split_once(' ')?;
+        let (algorithm, rest) = rest.split_once(' ')?;
         let (math, key) = rest.split_once(' ')?;
-        Some((key.to_owned(), Choice::checked(algorithm.parse().ok()?, math.parse().ok()?)?))
+        let form = Form::ALL.into_iter().find(|known| known.name() == form)?;
+        Some((key.to_owned(), Choice::checked(form, algorithm.parse().ok()?, math.parse().ok()?)?))
     };
     text.lines().filter_map(parse).collect()
 }
@@ -294,7 +385,8 @@ macro_rules! candidates {
                 // Written by cuDNN.
                 let record = record.assume_init_ref();
                 Candidate {
-                    choice: Choice { algorithm: record.algo as u32, math: record.mathType as u32 },
+                    algorithm: record.algo as u32,
+                    math: record.mathType as u32,
                     succeeds: record.status == sys::cudnnStatus_t::CUDNN_STATUS_SUCCESS,
                     memory: record.memory,
                     deterministic: record.determinism == sys::cudnnDeterminism_t::CUDNN_DETERMINISTIC,
@@ -305,9 +397,19 @@ macro_rules! candidates {
 }
 
 impl Plan {
-    /// Descriptors of the operands and of the convolution; no algorithm yet.
-    fn describe(key: &Key) -> std::result::Result<Self, result::CudnnError> {
-        let g = &key.geometry;
+    /// Descriptors of the operands and of the convolution in a form; no algorithm yet. `None` if the form is not to be had.
+    fn describe(gpu: &Gpu, key: &Key, form: Form) -> Result<Option<Self>> {
+        let Some(extents) = key.extents(form) else { return Ok(None) };
+        let plan = Self::of_extents(key, form, extents);
+        plan.map(Some).map_err(failed(gpu, "the extents of a convolution"))
+    }
+
+    fn of_extents(
+        key: &Key,
+        form: Form,
+        extents: Conv2dGeometry,
+    ) -> std::result::Result<Self, result::CudnnError> {
+        let g = &extents;
         let data_type = match key.data_type {
             DataType::F32 => sys::cudnnDataType_t::CUDNN_DATA_FLOAT,
             DataType::Bf16 => sys::cudnnDataType_t::CUDNN_DATA_BFLOAT16,
@@ -341,36 +443,69 @@ impl Plan {
                 sys::cudnnDataType_t::CUDNN_DATA_FLOAT,
             )?;
             result::set_convolution_math_type(convolution, math)?;
-            Ok(Self { x, w, y, convolution, algorithm: 0, workspace: 0 })
+            Ok(Self { key: *key, form, extents, x, w, y, convolution, algorithm: 0, workspace: 0 })
         }
+    }
+
+    /// Sets the algorithm.
+    fn choose(&mut self, gpu: &Gpu, handle: sys::cudnnHandle_t, algorithm: u32, math: u32) -> Result<()> {
+        let refused = failed(gpu, "an algorithm");
+        self.algorithm = algorithm;
+        // SAFETY: the descriptor lives; `math` is one of the enumeration's: cuDNN named it, or `Choice::checked` let it pass.
+        unsafe {
+            let math = transmute::<u32, sys::cudnnMathType_t>(math);
+            result::set_convolution_math_type(self.convolution, math).map_err(&refused)?;
+        }
+        self.workspace = self.workspace_size(handle).map_err(refused)?;
+        Ok(())
+    }
+
+    /// The operands in the plan's form.
+    fn operands(&self, gpu: &'static Gpu, given: [CUdeviceptr; 3]) -> Result<Operands> {
+        let Key { product, geometry, data_type, .. } = &self.key;
+        Operands::new(gpu, self.form, [geometry, &self.extents], *data_type, product.written(), given)
+    }
+
+    /// Queues the product. The workspace has as many bytes as the plan says.
+    fn compute(
+        &self,
+        gpu: &'static Gpu,
+        handle: sys::cudnnHandle_t,
+        given: [CUdeviceptr; 3],
+        workspace: CUdeviceptr,
+    ) -> Result<()> {
+        let operands = self.operands(gpu, given)?;
+        self.run(handle, operands.pointers, workspace as *mut c_void).map_err(failed(gpu, "a convolution"))?;
+        let Key { product, geometry, data_type, .. } = &self.key;
+        operands.finish(gpu, [geometry, &self.extents], *data_type, product.written(), given)
     }
 
     fn find(
         &self,
         handle: sys::cudnnHandle_t,
-        product: Product,
-        operands: Operands,
+        operands: [CUdeviceptr; 3],
         workspace: *mut c_void,
         size: usize,
     ) -> std::result::Result<Vec<Candidate>, result::CudnnError> {
         const MOST: usize = 16;
         let Self { x, w, y, convolution, .. } = *self;
+        let [x_data, w_data, y_data] = operands.map(|pointer| pointer as *mut c_void);
         let mut count = 0;
         // SAFETY: descriptors and operands belong together; the records have room for as many as asked for.
         unsafe {
-            match product {
+            match self.key.product {
                 Product::Forward => {
                     let mut records = [const { std::mem::MaybeUninit::uninit() }; MOST];
                     let first = records.as_mut_ptr().cast();
                     sys::cudnnFindConvolutionForwardAlgorithmEx(
                         handle,
                         x,
-                        operands.x,
+                        x_data,
                         w,
-                        operands.w,
+                        w_data,
                         convolution,
                         y,
-                        operands.y,
+                        y_data,
                         MOST as i32,
                         &mut count,
                         first,
@@ -387,12 +522,12 @@ impl Plan {
                     sys::cudnnFindConvolutionBackwardDataAlgorithmEx(
                         handle,
                         w,
-                        operands.w,
+                        w_data,
                         y,
-                        operands.y,
+                        y_data,
                         convolution,
                         x,
-                        operands.x,
+                        x_data,
                         MOST as i32,
                         &mut count,
                         first,
@@ -410,12 +545,12 @@ impl Plan {
                     sys::cudnnFindConvolutionBackwardFilterAlgorithmEx(
                         handle,
                         x,
-                        operands.x,
+                        x_data,
                         y,
-                        operands.y,
+                        y_data,
                         convolution,
                         w,
-                        operands.w,
+                        w_data,
                         MOST as i32,
                         &mut count,
                         first,
@@ -434,12 +569,11 @@ impl Plan {
     fn workspace_size(
         &self,
         handle: sys::cudnnHandle_t,
-        product: Product,
     ) -> std::result::Result<usize, result::CudnnError> {
         let Self { x, w, y, convolution, .. } = *self;
         // SAFETY: the descriptors live.
         unsafe {
-            match product {
+            match self.key.product {
                 Product::Forward => result::get_convolution_forward_workspace_size(
                     handle,
                     x,
@@ -492,60 +626,60 @@ impl Plan {
     fn run(
         &self,
         handle: sys::cudnnHandle_t,
-        product: Product,
-        operands: Operands,
-        workspace: &Memory,
+        operands: [CUdeviceptr; 3],
+        scratch: *mut c_void,
     ) -> std::result::Result<(), result::CudnnError> {
         let Self { x, w, y, convolution, .. } = *self;
+        let [x_data, w_data, y_data] = operands.map(|pointer| pointer as *mut c_void);
         let (one, zero) = (scalar(&1.0), scalar(&0.0));
-        let (scratch, size) = (workspace.pointer() as *mut c_void, self.workspace);
+        let size = self.workspace;
         // SAFETY: descriptors, operands and workspace belong together.
         unsafe {
-            match product {
+            match self.key.product {
                 Product::Forward => result::convolution_forward(
                     handle,
                     one,
                     x,
-                    operands.x,
+                    x_data,
                     w,
-                    operands.w,
+                    w_data,
                     convolution,
                     self.forward_algorithm(),
                     scratch,
                     size,
                     zero,
                     y,
-                    operands.y,
+                    y_data,
                 ),
                 Product::InputGradient => result::convolution_backward_data(
                     handle,
                     one,
                     w,
-                    operands.w,
+                    w_data,
                     y,
-                    operands.y,
+                    y_data,
                     convolution,
                     self.input_gradient_algorithm(),
                     scratch,
                     size,
                     zero,
                     x,
-                    operands.x,
+                    x_data,
                 ),
                 Product::WeightGradient => result::convolution_backward_filter(
                     handle,
                     one,
                     x,
-                    operands.x,
+                    x_data,
                     y,
-                    operands.y,
+                    y_data,
                     convolution,
                     self.weight_gradient_algorithm(),
                     scratch,
                     size,
                     zero,
                     w,
-                    operands.w,
+                    w_data,
                 ),
             }
         }
@@ -558,10 +692,21 @@ mod tests {
 
     #[test]
     fn choices_are_read_back_and_damage_is_ignored() {
-        let choices = parse_choices("1 3 Key { a }\nnonsense\n99 0 Key { b }\n0 1 Key { c: 2 }\n2 ");
+        // The second is of the time before there were forms.
+        let lines = [
+            "plain 1 3 Key { a }",
+            "1 3 Key { d }",
+            "nonsense",
+            "padded 99 0 Key { b }",
+            "thin 0 1 Key { e }",
+            "flat 0 1 Key { c: 2 }",
+            "plain 2 ",
+        ];
+        let choices = parse_choices(&lines.join("\n"));
         let mut keys: Vec<_> = choices.keys().map(String::as_str).collect();
         keys.sort_unstable();
         assert_eq!(keys, ["Key { a }", "Key { c: 2 }"]);
-        assert_eq!((choices["Key { a }"].algorithm, choices["Key { a }"].math), (1, 3));
+        assert_eq!(choices["Key { a }"], Choice { form: Form::Plain, algorithm: 1, math: 3 });
+        assert_eq!(choices["Key { c: 2 }"], Choice { form: Form::Flat, algorithm: 0, math: 1 });
     }
 }

@@ -241,6 +241,11 @@ impl Launch {
         }
     }
 
+    /// A pointer to memory of the GPU that is no tensor.
+    pub(super) fn pointer(self, pointer: sys::CUdeviceptr) -> Self {
+        self.argument(pointer)
+    }
+
     /// A pointer to elements to be read.
     pub fn input(mut self, tensor: &Tensor) -> Self {
         self.refuse(tensor);

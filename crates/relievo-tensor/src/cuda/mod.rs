@@ -11,12 +11,14 @@
 mod dnn;
 mod feed;
 mod fetch;
+mod forms;
 mod graph;
 mod kernels;
 pub(crate) mod lanes;
 mod libraries;
 mod memory;
 pub(crate) mod profile;
+mod time;
 
 use std::cell::Cell;
 use std::sync::{Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard};
@@ -29,6 +31,7 @@ pub(crate) use dnn::Product;
 pub use dnn::{allow_tf32, set_deterministic};
 pub use feed::Feed;
 pub use fetch::Fetch;
+pub(crate) use forms::Form;
 pub use graph::Graph;
 pub(crate) use kernels::compile_check;
 pub use kernels::{Kernels, Launch};

@@ -3,8 +3,7 @@
 use std::cell::RefCell;
 use std::time::Instant;
 
-use cudarc::driver::{result, sys};
-
+use super::time::Event;
 use super::{CAPTURES, Gpu};
 use crate::ops::{Activation, ConvParams, cast, conv2d};
 use crate::{DataType, Device, Random, Result, Tensor};
@@ -63,30 +62,6 @@ struct Marked {
     ended: Event,
 }
 
-/// An event that tells the time.
-struct Event(sys::CUevent);
-
-impl Event {
-    /// An event at this place of the graph that is being captured.
-    fn record(gpu: &Gpu) -> Result<Self> {
-        let failed = |cause| gpu.failed("the time cannot be taken", cause);
-        let event = Self(result::event::create(sys::CUevent_flags::CU_EVENT_DEFAULT).map_err(failed)?);
-        // External: a node of the graph, not a dependency.
-        let flags = sys::CUevent_record_flags::CU_EVENT_RECORD_EXTERNAL as u32;
-        // SAFETY: event and stream live.
-        unsafe { sys::cuEventRecordWithFlags(event.0, gpu.stream(), flags) }.result().map_err(failed)?;
-        Ok(event)
-    }
-}
-
-impl Drop for Event {
-    fn drop(&mut self) {
-        // SAFETY: destroyed once. A graph that still held it would be replayed without its profiler, which `Profiler`
-        // rules out in its documentation.
-        let _ = unsafe { result::event::destroy(self.0) };
-    }
-}
-
 /// Takes the time of every operation in work that this thread captures while it is there. Not for work in lanes
 /// ([`super::set_lanes`]): side by side, each takes longer.
 pub struct Profiler {
@@ -113,10 +88,8 @@ impl Profiler {
         MARKED.with_borrow(|marked| {
             let span = |marked: &Marked| {
                 let Marked { operation, pass, cost, began, ended } = marked;
-                // SAFETY: both events live and were recorded.
-                let milliseconds = unsafe { result::event::elapsed(began.0, ended.0) }
-                    .map_err(|cause| self.gpu.failed("the time cannot be read", cause))?;
-                Ok(Span { operation, pass: *pass, cost: *cost, seconds: f64::from(milliseconds) / 1e3 })
+                let seconds = began.seconds_until(ended, self.gpu)?;
+                Ok(Span { operation, pass: *pass, cost: *cost, seconds })
             };
             marked.iter().flatten().map(span).collect()
         })
@@ -142,9 +115,10 @@ pub(crate) fn marked<T>(
         return run();
     }
     let gpu = Gpu::get(ordinal)?;
-    let began = Event::record(gpu)?;
+    let (began, ended) = (Event::new(gpu)?, Event::new(gpu)?);
+    began.record_in_graph(gpu)?;
     let done = run()?;
-    let ended = Event::record(gpu)?;
+    ended.record_in_graph(gpu)?;
     let mark = Marked { operation, pass, cost: cost(&done), began, ended };
     MARKED.with_borrow_mut(|marked| marked.get_or_insert_default().push(mark));
     Ok(done)
