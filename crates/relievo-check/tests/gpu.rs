@@ -187,6 +187,40 @@ fn captured_steps_follow_the_cpu() {
 }
 
 #[test]
+fn working_copies_that_adam_writes_are_those_that_are_made() {
+    let Some(ordinal) = relievo_cuda_emulator::test_gpu() else { return };
+    let settings = TrainSettings { clip_norm: 0.0, ..train_settings(2) };
+    let start = || {
+        let mut model = Model::new(tiny(), 5).unwrap();
+        let mut moments = Moments::zeros(&model);
+        model.to_device(Device::Cuda(ordinal), DataType::Bf16).unwrap();
+        moments.to_device(Device::Cuda(ordinal)).unwrap();
+        (model, moments)
+    };
+    let parameters = |model: &Model| -> Vec<Tensor> {
+        model.parameters().iter().map(|parameter| parameter.to_device(Device::Cpu).unwrap()).collect()
+    };
+    // Two replays: the second reads what the first one wrote.
+    let (mut model, mut moments) = start();
+    let mut captured = CapturedStep::new(&model, &settings, 0, 2).unwrap();
+    for step in 1..=3 {
+        captured.queue(&mut model, &mut moments, &heads(step, 2), 0.5, step, &settings).unwrap();
+    }
+    let found = parameters(&model);
+    // The host directs these, with copies made for each.
+    let (mut model, mut moments) = start();
+    for step in 1..=3 {
+        let (_, gradients) = model.loss_and_gradients(&heads(step, 2), 0.5).unwrap();
+        let TrainSettings { learning_rate, weight_decay, .. } = settings;
+        let rule = AdamStep { learning_rate, weight_decay, step, ..AdamStep::default() };
+        rule.apply(model.parameters_mut(), &gradients, &mut moments.mean, &mut moments.square).unwrap();
+    }
+    for (found, right) in found.iter().zip(&parameters(&model)) {
+        assert!(found.data() == right.data());
+    }
+}
+
+#[test]
 fn the_times_of_all_operations_are_taken_and_change_nothing() {
     let Some(ordinal) = relievo_cuda_emulator::test_gpu() else { return };
     let (settings, pictures) = (train_settings(2), heads(1, 2));

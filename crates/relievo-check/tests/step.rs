@@ -163,7 +163,8 @@ fn check(case: &Case) -> Result<Checks, Failure> {
     let mut seen = None;
     let flip_weight = model.settings().flip_weight;
     let pictures = pictures.to_device(model.device())?;
-    let found = model.differentiate(&pictures, flip_weight, |prediction, tape| {
+    let parameters = model.working_parameters().unwrap();
+    let found = model.differentiate(&parameters, &pictures, flip_weight, |prediction, tape| {
         for tensor in tensors(prediction) {
             tape.retain(tensor);
         }

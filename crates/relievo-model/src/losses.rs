@@ -129,23 +129,26 @@ impl Model {
         pictures: &Tensor,
         flip_weight: f32,
     ) -> Result<(Losses, Vec<Tensor>), ModelError> {
-        let found = self.differentiate(&pictures.to_device(self.device())?, flip_weight, |_, _| ())?;
+        let pictures = pictures.to_device(self.device())?;
+        let found = self.differentiate(&self.working_parameters()?, &pictures, flip_weight, |_, _| ())?;
         Ok((found.terms.read()?, found.of_parameters))
     }
 
-    /// As [`Model::loss_and_gradients`], for pictures on the model's device, without waiting for the losses' values.
+    /// As [`Model::loss_and_gradients`], for pictures on the model's device, without waiting for the losses' values;
+    /// `parameters` are the [working ones](Model::working_parameters).
     /// `look` sees the prediction and its tape before the tape is played, and may ask it to retain gradients.
     ///
     /// # Errors
     /// If the pictures have another size than the model's, or the device fails.
     pub fn differentiate(
         &self,
+        parameters: &[Tensor],
         pictures: &Tensor,
         flip_weight: f32,
         look: impl FnOnce(&Prediction, &Tape),
     ) -> Result<Differentiated, ModelError> {
         self.check_pictures(pictures)?;
-        self.record(pictures, true, |prediction, tape| {
+        self.record(parameters, pictures, true, |prediction, tape| {
             look(prediction, tape);
             self.weigh(pictures, prediction, flip_weight)
         })
@@ -154,13 +157,13 @@ impl Model {
     /// Runs the model on a tape and plays it from what `weigh` makes of the prediction.
     fn record(
         &self,
+        parameters: &[Tensor],
         pictures: &Tensor,
         mirrored: bool,
         weigh: impl FnOnce(&Prediction, &Tape) -> Result<LossTerms, Error>,
     ) -> Result<Differentiated, ModelError> {
         let tape = Tape::new();
-        let parameters: Vec<Tensor> =
-            self.working_parameters()?.iter().map(|parameter| tape.watch(parameter)).collect();
+        let parameters: Vec<Tensor> = parameters.iter().map(|parameter| tape.watch(parameter)).collect();
         let prediction = self.run(pictures, &parameters, mirrored)?;
         let terms = weigh(&prediction, &tape)?;
         // What only the prediction still holds is freed as the tape is played.
@@ -223,7 +226,10 @@ impl Model {
     ) -> Result<(Losses, Vec<Tensor>), ModelError> {
         self.check_pictures(pictures)?;
         let (pictures, truth) = (pictures.to_device(self.device())?, truth.to_device(self.device())?);
-        let found = self.record(&pictures, false, |prediction, _| self.weigh_depth(&truth, prediction))?;
+        let parameters = self.working_parameters()?;
+        let found = self.record(&parameters, &pictures, false, |prediction, _| {
+            self.weigh_depth(&truth, prediction)
+        })?;
         Ok((found.terms.read()?, found.of_parameters))
     }
 

@@ -231,12 +231,24 @@ impl Model {
     }
 
     /// The parameters as the networks take them: the weights of convolutions in the model's precision.
+    ///
+    /// # Errors
+    /// If the device fails.
     pub fn working_parameters(&self) -> Result<Vec<Tensor>, ModelError> {
-        let working = |parameter: &Tensor| {
-            let is_convolution = parameter.shape().len() == 4;
-            if is_convolution { cast(parameter, self.precision) } else { Ok(parameter.clone()) }
+        let copies = self.working_copies()?;
+        Ok(self.parameters.iter().zip(copies).map(|(own, copy)| copy.unwrap_or_else(|| own.clone())).collect())
+    }
+
+    /// The working copies of those parameters that the networks do not take as they are.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn working_copies(&self) -> Result<Vec<Option<Tensor>>, ModelError> {
+        let copy = |parameter: &Tensor| {
+            let is_copied = parameter.shape().len() == 4 && parameter.data_type() != self.precision;
+            is_copied.then(|| cast(parameter, self.precision)).transpose()
         };
-        Ok(self.parameters.iter().map(working).collect::<Result<_, Error>>()?)
+        Ok(self.parameters.iter().map(copy).collect::<Result<_, Error>>()?)
     }
 
     /// A tensor that depends on nothing but the settings and the number of pictures, made once, on the model's device.

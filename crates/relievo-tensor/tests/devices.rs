@@ -361,26 +361,43 @@ fn adam_by_itself_in_a_graph() {
     let mut here = [parameters(0), parameters(0), parameters(0)];
     here[1..].iter_mut().flatten().for_each(|moment| moment.data_mut().fill(0.0));
     let [mut p, mut m, mut v] = here.each_ref().map(|tensors| sent(tensors, device));
+    // Of every other parameter, as far as there are any.
+    let copy = |(index, p): (usize, &Tensor)| (index % 2 == 1).then(|| cast(p, DataType::Bf16).unwrap());
+    let mut copies: Vec<Option<Tensor>> = p.iter().enumerate().map(copy).collect();
+    let assert_copies = |p: &[Tensor], copies: &[Option<Tensor>]| {
+        for (p, copy) in p.iter().zip(copies).filter_map(|(p, copy)| Some((p, copy.as_ref()?))) {
+            let right = cast(p, DataType::Bf16).unwrap().to_device(Device::Cpu).unwrap();
+            assert_same_bits(std::slice::from_ref(copy), &[right]);
+        }
+    };
     let mut gradients = sent(&parameters(1), device);
     let mut loss = Tensor::scalar(1.0).to_device(device).unwrap();
     // Between the norms of gradients scaled by 1 and by 0.5.
     let clip = 0.75 * squared_norm(&parameters(1)).unwrap().sqrt();
     let mut adam = DeviceAdam::new(device, clip).unwrap();
-    assert!(adam.step(&mut p, &gradients, &mut m, &mut v, &loss).is_err(), "not prepared");
+    assert!(adam.step(&mut p, &gradients, &mut m, &mut v, &mut copies, &loss).is_err(), "not prepared");
 
     adam.prepare(&rule(1)).unwrap();
-    adam.step(&mut p, &gradients, &mut m, &mut v, &loss).unwrap();
+    adam.step(&mut p, &gradients, &mut m, &mut v, &mut copies, &loss).unwrap();
+    assert_copies(&p, &copies);
     let norm = clipped_step(&mut here, parameters(1), clip, 1);
     let state = adam.state().unwrap();
     assert!((state.gradient_norm / norm - 1.0).abs() < 1e-13 && norm > clip);
     assert_eq!((state.taken, state.stopped), (1, None));
 
     let shared = p[5].clone();
-    let error = adam.step(&mut p, &gradients, &mut m, &mut v, &loss).unwrap_err().to_string();
-    assert!(error.contains("parameter 5 or a moment of it shares"), "{error}");
+    let error = adam.step(&mut p, &gradients, &mut m, &mut v, &mut copies, &loss).unwrap_err().to_string();
+    assert!(error.contains("parameter 5, a moment or a copy of it shares"), "{error}");
     drop(shared);
+    let error = adam.step(&mut p, &gradients, &mut m, &mut v, &mut copies[1..], &loss).unwrap_err().to_string();
+    assert_eq!(error, "adam: 69 copies of 70 parameters");
+    let mut others = copies.clone();
+    others.swap(1, 5);
+    let error = adam.step(&mut p, &gradients, &mut m, &mut v, &mut others, &loss).unwrap_err().to_string();
+    assert!(error.contains("the copy of parameter 1 has the shape"), "{error}");
+    drop(others);
 
-    let captured = Graph::capture(ordinal, || adam.step(&mut p, &gradients, &mut m, &mut v, &loss));
+    let captured = Graph::capture(ordinal, || adam.step(&mut p, &gradients, &mut m, &mut v, &mut copies, &loss));
     let mut graph = captured.unwrap();
     assert_eq!(adam.state().unwrap().taken, 1);
     for step in 2..=5 {
@@ -401,6 +418,7 @@ fn adam_by_itself_in_a_graph() {
     assert_same_bits(&p, &here[0]);
     assert_same_bits(&m, &here[1]);
     assert_same_bits(&v, &here[2]);
+    assert_copies(&p, &copies);
 
     // From the first number that is not finite on, nothing changes.
     let mut broken = parameters(6)[66].clone();
@@ -417,11 +435,12 @@ fn adam_by_itself_in_a_graph() {
     assert_same_bits(&p, &here[0]);
     assert_same_bits(&m, &here[1]);
     assert_same_bits(&v, &here[2]);
+    assert_copies(&p, &copies);
 
     let mut adam = DeviceAdam::new(device, 0.0).unwrap();
     adam.prepare(&rule(1)).unwrap();
     loss.copy_from(&Tensor::scalar(f32::INFINITY)).unwrap();
-    adam.step(&mut p, &gradients, &mut m, &mut v, &loss).unwrap();
+    adam.step(&mut p, &gradients, &mut m, &mut v, &mut [], &loss).unwrap();
     let state = adam.state().unwrap();
     assert_eq!((state.taken, state.stopped), (0, Some(Culprit::Loss)));
     assert!(state.gradient_norm.is_finite());

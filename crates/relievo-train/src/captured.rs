@@ -19,6 +19,8 @@ pub struct CapturedStep {
     ordinal: usize,
     pieces: Vec<Piece>,
     adam: DeviceAdam,
+    /// The networks' working copies of parameters. Adam writes them with those.
+    copies: Vec<Option<Tensor>>,
     /// The steps done before the first of these.
     before: u64,
     /// The captured work, with the flip weight that is a part of it.
@@ -77,7 +79,7 @@ impl CapturedStep {
             pieces.push(Piece { feed: Feed::new(ordinal, shape)?, pictures, weight });
         }
         let adam = DeviceAdam::new(device, settings.clip_norm)?;
-        Ok(Self { ordinal, pieces, adam, before, graph: None, uncaptured: None })
+        Ok(Self { ordinal, pieces, adam, copies: Vec::new(), before, graph: None, uncaptured: None })
     }
 
     /// Queues step number `step` on `pictures [batch,size,size,3]` (on the CPU).
@@ -96,6 +98,7 @@ impl CapturedStep {
         self.send(pictures)?;
         self.adam.prepare(&adam_step(settings, step))?;
         if self.uncaptured.is_none() && self.graph.is_none() {
+            self.copies = model.working_copies()?;
             self.uncaptured = Some(self.work(model, moments, flip_weight)?);
             return Ok(());
         }
@@ -141,8 +144,10 @@ impl CapturedStep {
     ) -> Result<Weighted, ModelError> {
         let mut losses: Weighted = Vec::new();
         let mut gradients: Vec<Tensor> = Vec::new();
+        let copied = model.parameters().iter().zip(&self.copies);
+        let working: Vec<Tensor> = copied.map(|(own, copy)| copy.as_ref().unwrap_or(own).clone()).collect();
         for Piece { pictures, weight, .. } in &self.pieces {
-            let mut found = model.differentiate(pictures, flip_weight, |_, _| ())?;
+            let mut found = model.differentiate(&working, pictures, flip_weight, |_, _| ())?;
             if self.pieces.len() > 1 {
                 scale_all(&mut found.of_parameters, *weight)?;
             }
@@ -159,7 +164,9 @@ impl CapturedStep {
             losses.iter().map(|(weight, terms)| (*weight, &terms.total)).collect();
         let total = weighted_sum(&totals)?;
         let Moments { mean, square } = moments;
-        self.adam.step(model.parameters_mut(), &gradients, mean, square, &total)?;
+        // Adam refuses to write to what others hold.
+        drop(working);
+        self.adam.step(model.parameters_mut(), &gradients, mean, square, &mut self.copies, &total)?;
         Ok(losses)
     }
 

@@ -29,6 +29,7 @@ struct Group {
     gradients: [u64; TENSORS],
     first: [u64; TENSORS],
     second: [u64; TENSORS],
+    copies: [u64; TENSORS],
     lengths: [i32; TENSORS],
     /// The block that each begins at.
     starts: [i32; TENSORS],
@@ -51,6 +52,7 @@ impl Group {
         gradients: [0; TENSORS],
         first: [0; TENSORS],
         second: [0; TENSORS],
+        copies: [0; TENSORS],
         lengths: [0; TENSORS],
         starts: [0; TENSORS],
         halves: 0,
@@ -93,23 +95,28 @@ fn gradient_groups(gradients: &[Tensor]) -> Result<(Vec<(usize, Group)>, usize)>
     Ok((groups, before))
 }
 
-/// Groups of everything, to be written to. `owned`: a tensor that shares its buffer is refused, not copied.
+/// Groups of everything, to be written to; without copies if there are none. `owned`: a tensor that shares its buffer is refused, not
+/// copied.
 fn groups(
     parameters: &mut [Tensor],
     gradients: &[Tensor],
     [first, second]: [&mut [Tensor]; 2],
+    copies: &mut [Option<Tensor>],
     owned: bool,
 ) -> Result<Vec<Group>> {
     let (groups, _) = gradient_groups(gradients)?;
     let mut groups: Vec<Group> = groups.into_iter().map(|(_, group)| group).collect();
     let moments = first.iter_mut().zip(second);
-    for (index, (parameter, (first, second))) in parameters.iter_mut().zip(moments).enumerate() {
+    let copies = copies.iter_mut().map(Option::as_mut).chain(std::iter::repeat_with(|| None));
+    let parameters = parameters.iter_mut().zip(moments).zip(copies);
+    for (index, ((parameter, (first, second)), copy)) in parameters.enumerate() {
         let pointer = |tensor: &mut Tensor| {
             let before = tensor.gpu_pointer();
             let pointer = tensor.gpu_pointer_mut()?;
             if owned && before != Some(pointer) {
-                let detail =
-                    format!("parameter {index} or a moment of it shares its memory with another tensor");
+                let detail = format!(
+                    "parameter {index}, a moment or a copy of it shares its memory with another tensor"
+                );
                 return Err(Error::shape("adam", detail));
             }
             Ok(pointer)
@@ -118,6 +125,7 @@ fn groups(
         group.parameters[place] = pointer(parameter)?;
         group.first[place] = pointer(first)?;
         group.second[place] = pointer(second)?;
+        group.copies[place] = copy.map(pointer).transpose()?.unwrap_or(0);
     }
     Ok(groups)
 }
@@ -143,6 +151,31 @@ fn scalars(rule: &AdamStep) -> Result<Tensor> {
         root_of_correction2,
     ];
     Tensor::new(&all, [SCALARS])
+}
+
+/// Whether copies are there for none or for all parameters, and of their shapes.
+fn check_copies(device: Device, parameters: &[Tensor], copies: &[Option<Tensor>]) -> Result<()> {
+    if !copies.is_empty() && copies.len() != parameters.len() {
+        let detail = format!("{} copies of {} parameters", copies.len(), parameters.len());
+        return Err(Error::shape("adam", detail));
+    }
+    for (index, (parameter, copy)) in parameters.iter().zip(copies).enumerate() {
+        let fits = |copy: &Tensor| {
+            copy.shape() == parameter.shape()
+                && copy.data_type() == DataType::Bf16
+                && copy.device() == device
+        };
+        if let Some(copy) = copy.as_ref().filter(|copy| !fits(copy)) {
+            let (shape, data_type, of) = (copy.shape(), copy.data_type(), copy.device());
+            let detail = format!(
+                "the copy of parameter {index} has the shape {shape} in {data_type:?} on {of}; it must be {} in \
+                 Bf16 on {device}",
+                parameter.shape()
+            );
+            return Err(Error::shape("adam", detail));
+        }
+    }
+    Ok(())
 }
 
 /// A state in which nothing has happened.
@@ -199,7 +232,7 @@ pub(super) fn apply(
     gradients: &[Tensor],
     moments: [&mut [Tensor]; 2],
 ) -> Result<()> {
-    let groups = groups(parameters, gradients, moments, false)?;
+    let groups = groups(parameters, gradients, moments, &mut [], false)?;
     update(device, &groups, &scalars(rule)?.to_device(device)?, None)
 }
 
@@ -310,15 +343,19 @@ impl DeviceAdam {
     /// Queues a step as [`AdamStep::apply`] defines it, of the gradients shortened to the norm they may have. If `loss`
     /// (one f32) or a gradient is not finite, neither this step nor a later one changes anything.
     ///
+    /// `copies`, an empty list or one for each parameter, are copies in bf16 that are kept like the parameters: the step writes them, too,
+    /// to the same bits as [`cast`](crate::ops::cast()).
+    ///
     /// # Errors
-    /// If the lists or the loss do not fit, or nothing was ever prepared; if a parameter or moment shares its memory with another tensor (a variable
-    /// of a tape, say, that is still there): a graph would change a copy.
+    /// If the lists or the loss do not fit, or nothing was ever prepared; if a parameter, moment or copy shares its memory with another
+    /// tensor (a variable of a tape, say, that is still there): a graph would change a copy.
     pub fn step(
         &mut self,
         parameters: &mut [Tensor],
         gradients: &[Tensor],
         first: &mut [Tensor],
         second: &mut [Tensor],
+        copies: &mut [Option<Tensor>],
         loss: &Tensor,
     ) -> Result<()> {
         if !self.prepared {
@@ -337,7 +374,8 @@ impl DeviceAdam {
             let detail = format!("a loss of shape {} and type {:?}", loss.shape(), loss.data_type());
             return Err(Error::shape("adam", detail));
         }
-        let groups = groups(parameters, gradients, [first, second], true)?;
+        check_copies(device, parameters, copies)?;
+        let groups = groups(parameters, gradients, [first, second], copies, true)?;
         self.ends.clear();
         self.ends.extend(gradients.iter().scan(0, |end, gradient| {
             *end += blocks_of(gradient);
@@ -348,9 +386,11 @@ impl DeviceAdam {
             judge(device, gradients, Some(loss), *clip_norm, state)?;
             update(device, &groups, scalars, Some(state))
         };
-        // Parameters and moments are read and written, gradients read for the norm and for the step.
+        // Parameters and moments are read and written, copies written, gradients read for the norm and for the step.
         let twice = || parameters.iter().chain(gradients).chain(first.iter()).chain(second.iter());
-        marked(device, "adam", Pass::Update, run, |()| Cost::of_tensors(twice().chain(twice())))
+        marked(device, "adam", Pass::Update, run, |()| {
+            Cost::of_tensors(twice().chain(twice()).chain(copies.iter().flatten()))
+        })
     }
 
     /// What it has come to. Waits for the GPU.

@@ -8,6 +8,8 @@ struct Group {
     void* gradients[TENSORS];
     float* first[TENSORS];
     float* second[TENSORS];
+    // Of the parameters, to be written; null for none.
+    bf16* copies[TENSORS];
     int lengths[TENSORS];
     // The block that each begins at.
     int starts[TENSORS];
@@ -132,6 +134,7 @@ template <typename G>
 __device__ __forceinline__ void update_part(const Group& group, const G* gradient, Part part, const Scalars& s,
                                             float scale) {
     float *p = group.parameters[part.t], *m = group.first[part.t], *v = group.second[part.t];
+    bf16* copy = group.copies[part.t];
     for (int i = part.first + 4 * threadIdx.x; i < part.end; i += 4 * THREADS) {
         if (i + 4 <= part.end) {
             float4 g = load4(gradient + i), p4 = load4(p + i), m4 = load4(m + i), v4 = load4(v + i);
@@ -142,8 +145,12 @@ __device__ __forceinline__ void update_part(const Group& group, const G* gradien
             store4(p + i, p4);
             store4(m + i, m4);
             store4(v + i, v4);
+            if (copy) store4(copy + i, p4);
         } else {
-            for (int j = i; j < part.end; j++) move(s, scale, load(gradient + j), p[j], m[j], v[j]);
+            for (int j = i; j < part.end; j++) {
+                move(s, scale, load(gradient + j), p[j], m[j], v[j]);
+                if (copy) store(copy + j, p[j]);
+            }
         }
     }
 }
