@@ -89,6 +89,17 @@ impl Pool {
         places.into_iter().find_map(|free| free.get_mut(&bytes)?.pop())
     }
 
+    /// All blocks that have no owner, also those dropped since lanes were opened: for when nothing runs any more.
+    fn take_all(&mut self) -> Free {
+        let mut all = std::mem::take(&mut self.free);
+        if let Some(Dropped { lanes, others }) = &mut self.lanes {
+            for dropped in lanes.iter_mut().chain([others]) {
+                extend(&mut all, std::mem::take(dropped));
+            }
+        }
+        all
+    }
+
     /// Takes back a block that was made in one lane and dropped in another.
     fn give(&mut self, bytes: usize, pointer: sys::CUdeviceptr, made: usize, dropped: usize) {
         let free = match &mut self.lanes {
@@ -133,7 +144,7 @@ impl Gpu {
         if pointer.is_err() && pool.arena.is_none() {
             // Give back what is free, in sizes nobody asked for this time, and try again.
             self.synchronize()?;
-            for (size, blocks) in pool.free.drain().collect::<Vec<_>>() {
+            for (size, blocks) in pool.take_all() {
                 for block in blocks {
                     // SAFETY: the block came from `malloc_sync`, and all work that used it is done.
                     unsafe { result::free_sync(block) }
