@@ -57,7 +57,7 @@ pub struct Options {
     /// Seconds for each measurement; 0 only tries everything once
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(0..=3600))]
     seconds: u64,
-    /// Print all numbers as JSON instead of the table
+    /// Print all numbers as JSON; the table goes to standard error
     #[arg(long)]
     json: bool,
     #[command(flatten, next_help_heading = "Computing")]
@@ -195,6 +195,7 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
 fn print(report: &Report, json: bool, console: &Console) -> anyhow::Result<()> {
     if json {
         console.result(serde_json::to_string_pretty(report)?);
+        console.note(report.table());
     } else {
         console.result(report.table());
     }

@@ -258,6 +258,9 @@ fn the_times_of_all_operations_are_taken_and_change_nothing() {
     let backward = of("conv2d", "backward");
     assert!(backward.flops > 1.5 * forward.flops && backward.flops < 2.0 * forward.flops, "{times:?}");
     assert_eq!(of("adam", "update").calls, 1);
+    assert!(of("sum of gradients", "backward").bytes > 0.0);
+    // Outputs of networks and pictures, but no weights.
+    assert!(of("cast", "forward").calls < 12, "{times:?}");
     assert_eq!(of("rasterise_depth", "backward").flops, 0.0);
     assert!(times.iter().all(|time| time.seconds >= 0.0 && time.bytes > 0.0));
 }

@@ -227,9 +227,8 @@ impl Model {
         self.check_pictures(pictures)?;
         let (pictures, truth) = (pictures.to_device(self.device())?, truth.to_device(self.device())?);
         let parameters = self.working_parameters()?;
-        let found = self.record(&parameters, &pictures, false, |prediction, _| {
-            self.weigh_depth(&truth, prediction)
-        })?;
+        let found =
+            self.record(&parameters, &pictures, false, |prediction, _| self.weigh_depth(&truth, prediction))?;
         Ok((found.terms.read()?, found.of_parameters))
     }
 

@@ -236,7 +236,12 @@ impl Model {
     /// If the device fails.
     pub fn working_parameters(&self) -> Result<Vec<Tensor>, ModelError> {
         let copies = self.working_copies()?;
-        Ok(self.parameters.iter().zip(copies).map(|(own, copy)| copy.unwrap_or_else(|| own.clone())).collect())
+        Ok(self
+            .parameters
+            .iter()
+            .zip(copies)
+            .map(|(own, copy)| copy.unwrap_or_else(|| own.clone()))
+            .collect())
     }
 
     /// The working copies of those parameters that the networks do not take as they are.

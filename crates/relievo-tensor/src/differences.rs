@@ -162,8 +162,9 @@ pub fn assert_forms_agree(ordinal: usize) {
                 ([3, 1, 1, 8], [2, 1, 1, 8], 1, 0),
             ] {
                 let geometry = Conv2dGeometry::new(x, w, stride, padding)?;
-                for (written, product) in
-                    [Product::InputGradient, Product::WeightGradient, Product::Forward].into_iter().enumerate()
+                for (written, product) in [Product::InputGradient, Product::WeightGradient, Product::Forward]
+                    .into_iter()
+                    .enumerate()
                 {
                     let result = |form: Form| -> Result<Option<Vec<f32>>> {
                         let mut operands = Vec::new();
@@ -174,7 +175,8 @@ pub fn assert_forms_agree(ordinal: usize) {
                             }
                             operands.push(cast(&operand.to_device(gpu.device())?, data_type)?);
                         }
-                        let pointers = [0, 1, 2].map(|index: usize| operands[index].gpu_pointer().unwrap_or(0));
+                        let pointers =
+                            [0, 1, 2].map(|index: usize| operands[index].gpu_pointer().unwrap_or(0));
                         let computed =
                             gpu.convolve_in_form(form, product, &geometry, (data_type, tf32), pointers)?;
                         let result = operands[written].to_device(Device::Cpu)?;

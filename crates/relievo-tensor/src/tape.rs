@@ -286,7 +286,12 @@ impl Gradients {
 
     fn add(&mut self, id: usize, gradient: Tensor) -> Result<()> {
         match self.by_id.entry(id) {
-            std::collections::hash_map::Entry::Occupied(mut sum) => add_into(sum.get_mut(), &gradient)?,
+            std::collections::hash_map::Entry::Occupied(mut sum) => {
+                let run = || add_into(sum.get_mut(), &gradient);
+                // The sum is read and written.
+                let cost = |(): &()| Cost::of_tensors([&gradient; 3]);
+                marked(gradient.device(), "sum of gradients", Pass::Backward, run, cost)?;
+            }
             std::collections::hash_map::Entry::Vacant(place) => {
                 place.insert(gradient);
             }

@@ -389,7 +389,8 @@ fn adam_by_itself_in_a_graph() {
     let error = adam.step(&mut p, &gradients, &mut m, &mut v, &mut copies, &loss).unwrap_err().to_string();
     assert!(error.contains("parameter 5, a moment or a copy of it shares"), "{error}");
     drop(shared);
-    let error = adam.step(&mut p, &gradients, &mut m, &mut v, &mut copies[1..], &loss).unwrap_err().to_string();
+    let error =
+        adam.step(&mut p, &gradients, &mut m, &mut v, &mut copies[1..], &loss).unwrap_err().to_string();
     assert_eq!(error, "adam: 69 copies of 70 parameters");
     let mut others = copies.clone();
     others.swap(1, 5);
@@ -397,7 +398,8 @@ fn adam_by_itself_in_a_graph() {
     assert!(error.contains("the copy of parameter 1 has the shape"), "{error}");
     drop(others);
 
-    let captured = Graph::capture(ordinal, || adam.step(&mut p, &gradients, &mut m, &mut v, &mut copies, &loss));
+    let captured =
+        Graph::capture(ordinal, || adam.step(&mut p, &gradients, &mut m, &mut v, &mut copies, &loss));
     let mut graph = captured.unwrap();
     assert_eq!(adam.state().unwrap().taken, 1);
     for step in 2..=5 {

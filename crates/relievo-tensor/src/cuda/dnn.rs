@@ -475,7 +475,8 @@ impl Plan {
         workspace: CUdeviceptr,
     ) -> Result<()> {
         let operands = self.operands(gpu, given)?;
-        self.run(handle, operands.pointers, workspace as *mut c_void).map_err(failed(gpu, "a convolution"))?;
+        self.run(handle, operands.pointers, workspace as *mut c_void)
+            .map_err(failed(gpu, "a convolution"))?;
         let Key { product, geometry, data_type, .. } = &self.key;
         operands.finish(gpu, [geometry, &self.extents], *data_type, product.written(), given)
     }
@@ -566,10 +567,7 @@ impl Plan {
         }
     }
 
-    fn workspace_size(
-        &self,
-        handle: sys::cudnnHandle_t,
-    ) -> std::result::Result<usize, result::CudnnError> {
+    fn workspace_size(&self, handle: sys::cudnnHandle_t) -> std::result::Result<usize, result::CudnnError> {
         let Self { x, w, y, convolution, .. } = *self;
         // SAFETY: the descriptors live.
         unsafe {

@@ -93,13 +93,12 @@ impl Gate {
         let open = Arc::new(AtomicBool::new(false));
         let theirs = Arc::into_raw(Arc::clone(&open));
         // SAFETY: `wait` gets the reference that was just made.
-        unsafe { result::stream::launch_host_function(gpu.stream(), wait, theirs.cast_mut().cast()) }.map_err(
-            |cause| {
+        unsafe { result::stream::launch_host_function(gpu.stream(), wait, theirs.cast_mut().cast()) }
+            .map_err(|cause| {
                 // SAFETY: the function was not queued, so the reference is still ours.
                 drop(unsafe { Arc::from_raw(theirs) });
                 not_taken(gpu, cause)
-            },
-        )?;
+            })?;
         Ok(Self(open))
     }
 }

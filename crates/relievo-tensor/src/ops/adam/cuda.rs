@@ -161,9 +161,7 @@ fn check_copies(device: Device, parameters: &[Tensor], copies: &[Option<Tensor>]
     }
     for (index, (parameter, copy)) in parameters.iter().zip(copies).enumerate() {
         let fits = |copy: &Tensor| {
-            copy.shape() == parameter.shape()
-                && copy.data_type() == DataType::Bf16
-                && copy.device() == device
+            copy.shape() == parameter.shape() && copy.data_type() == DataType::Bf16 && copy.device() == device
         };
         if let Some(copy) = copy.as_ref().filter(|copy| !fits(copy)) {
             let (shape, data_type, of) = (copy.shape(), copy.data_type(), copy.device());
