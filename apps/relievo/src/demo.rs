@@ -56,7 +56,7 @@ pub struct Options {
     #[arg(short, long, value_name = "FOLDER", default_value = "demo")]
     out: PathBuf,
     /// Weights file, folder of a training run, or weights in the program: faces,
-    /// faces-synthetic [default: faces-synthetic, which know heads like these]
+    /// faces-synthetic, cats [default: faces-synthetic, which know heads like these]
     #[arg(short, long, value_name = "FILE")]
     model: Option<PathBuf>,
 }

@@ -42,7 +42,7 @@ pub struct Options {
     #[arg(value_name = "SOURCE", default_values_t = [SYNTHETIC.to_owned()])]
     source: Vec<String>,
     /// Weights file, folder of a training run, or weights in the program: faces,
-    /// faces-synthetic [default: faces]
+    /// faces-synthetic, cats [default: faces]
     #[arg(short, long, value_name = "FILE")]
     model: Option<PathBuf>,
     /// Number of synthetic heads

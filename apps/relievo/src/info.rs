@@ -17,7 +17,7 @@ use crate::weights;
 #[derive(Args)]
 pub struct Options {
     /// Weights file, checkpoint, or the folder of a training run or weights in the
-    /// program: faces, faces-synthetic [default: faces]
+    /// program: faces, faces-synthetic, cats [default: faces]
     #[arg(value_name = "FILE")]
     model: Option<PathBuf>,
 }

@@ -50,7 +50,7 @@ pub struct Options {
     #[arg(short, long, value_name = "FOLDER")]
     out: PathBuf,
     /// Weights file, folder of a training run, or weights in the program: faces,
-    /// faces-synthetic [default: faces]
+    /// faces-synthetic, cats [default: faces]
     #[arg(short, long, value_name = "FILE")]
     model: Option<PathBuf>,
     /// Which faces of a photograph

@@ -13,6 +13,7 @@ use relievo_train::RunFolder;
 const COME_WITH_IT: &[(&str, &[u8])] = &[
     ("faces", include_bytes!("../../../assets/weights/faces.safetensors")),
     (SYNTHETIC, include_bytes!("../../../assets/weights/faces-synthetic.safetensors")),
+    ("cats", include_bytes!("../../../assets/weights/cats.safetensors")),
 ];
 /// A program built without the feature `weights` has none.
 #[cfg(not(feature = "weights"))]

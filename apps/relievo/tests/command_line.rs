@@ -473,8 +473,12 @@ fn the_demo_shows_what_the_weights_in_the_program_can_do() {
     assert!((200.0..320.0).contains(&crop["side"].as_f64().unwrap()), "{crop}");
     assert!(succeed(&["info"]).out.contains("faces (in the program)"));
     assert!(succeed(&["info", "faces-synthetic"]).out.contains("faces-synthetic (in the program)"));
+    assert!(succeed(&["info", "cats"]).out.contains("cats (in the program)"));
     let stranger = fail(&["info", "cars"]).err;
-    assert!(stranger.contains("cars") && stranger.contains("one of faces, faces-synthetic"), "{stranger}");
+    assert!(
+        stranger.contains("cars") && stranger.contains("one of faces, faces-synthetic, cats"),
+        "{stranger}"
+    );
 }
 
 #[test]
