@@ -82,7 +82,7 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
     reconstruct::write(&mut Predictor::new(&model, subjects.len())?, &subjects, &Making::default(), out)?;
 
     console.note(format_args!("measuring on {MEASURED} heads that it has not learned from"));
-    let evaluation = eval::on_heads(&model, Heads::range(UNSEEN_SEED, 0, MEASURED), false)?;
+    let evaluation = eval::on_heads(&model, Heads::range(UNSEEN_SEED, 0, MEASURED), eval::usual())?;
     console.result(eval::table(&evaluation));
     eval::write_json(&evaluation, &out.join("errors.json"))?;
     let comparison = evaluation.in_sight.context("synthetic heads without their depth")?;

@@ -54,6 +54,9 @@ pub struct Options {
     /// Number of the first synthetic head
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=MOST))]
     start: u64,
+    /// First refine what the networks say of each picture in so many steps; the losses stay theirs
+    #[arg(long, value_name = "STEPS", default_value_t = 0, value_parser = clap::value_parser!(u16))]
+    refine: u16,
     /// Also write all numbers to this file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -63,11 +66,13 @@ pub struct Options {
 
 pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
     let model = weights::placed(options.model.as_deref(), &options.compute)?;
+    let how =
+        EvaluationOptions { losses: true, reconstruction: true, refine: options.refine.into(), ..usual() };
     let evaluation = if options.source == [SYNTHETIC] {
-        on_heads(&model, Heads::range(options.seed, options.start, options.count), true)?
+        on_heads(&model, Heads::range(options.seed, options.start, options.count), how)?
     } else {
         let source: Arc<dyn Source> = Arc::new(Pictures::open(&options.source)?);
-        evaluate(&model, &source, &how(true, None))?
+        evaluate(&model, &source, &how)?
     };
     console.result(table(&evaluation));
     if let Some(path) = &options.json {
@@ -82,17 +87,18 @@ pub fn write_json(evaluation: &Evaluation, path: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Errors and baselines on synthetic heads, and the losses if asked for.
-pub fn on_heads(model: &Model, heads: Heads, losses: bool) -> anyhow::Result<Evaluation> {
+/// Errors and baselines on synthetic heads, and what else is asked for.
+pub fn on_heads(model: &Model, heads: Heads, how: EvaluationOptions) -> anyhow::Result<Evaluation> {
     let source: Arc<dyn Source> = Arc::new(heads);
     let others: Arc<dyn Source> = Arc::new(Heads::range(MEAN_SEED, 0, MEAN_HEADS));
     let size = model.settings().image_size;
     let mean = mean_depth(&others, size, workers())?;
-    Ok(evaluate(model, &source, &how(losses, Some(mean)))?)
+    Ok(evaluate(model, &source, &EvaluationOptions { mean_depth: Some(mean), ..how })?)
 }
 
-fn how(losses: bool, mean_depth: Option<Vec<f32>>) -> EvaluationOptions {
-    EvaluationOptions { batch_size: BATCH, workers: workers(), losses, mean_depth }
+/// The errors in depth alone.
+pub fn usual() -> EvaluationOptions {
+    EvaluationOptions::new(BATCH, workers())
 }
 
 fn workers() -> usize {
@@ -118,6 +124,9 @@ pub fn table(evaluation: &Evaluation) -> String {
                 losses.perceptual, losses.perceptual_flip
             );
         }
+    }
+    if let Some(error) = evaluation.reconstruction {
+        let _ = writeln!(text, "reconstruction: mean error {error:.3} of colours from -1 to 1");
     }
     for (place, comparison) in
         [("where the model sees the head", &evaluation.in_sight), ("the whole head", &evaluation.whole)]

@@ -228,6 +228,7 @@ mod tests {
             pictures: 1,
             skipped: 0,
             losses: Some(losses),
+            reconstruction: None,
             in_sight: Some(comparison),
             whole: None,
         };

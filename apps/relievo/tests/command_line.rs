@@ -450,6 +450,35 @@ fn weights_that_do_not_fit_are_refused_by_name() {
     assert!(!Path::new(&place.at("out")).exists());
 }
 
+/// Refinement as docs/experiments.md tells of it, on fewer heads.
+#[test]
+#[cfg(feature = "weights")]
+fn refined_pictures_are_nearer_to_the_picture_and_shapes_no_worse() {
+    let place = Place::new();
+    let measure = |steps: &str| {
+        let file = place.at(&format!("{steps}.json"));
+        let arguments =
+            ["eval", "-m", "faces-synthetic", "--count", "64", "--refine", steps, "--json", &file];
+        let ended = succeed(&arguments);
+        assert!(ended.out.contains("reconstruction: mean error"), "{}", ended.out);
+        let found = json(&file);
+        let mean = |error: &str| found["in-sight"]["model"][error]["mean"].as_f64().unwrap();
+        (found["reconstruction"].as_f64().unwrap(), mean("depth-error"), mean("normal-error"))
+    };
+    let (networks, refined) = (measure("0"), measure("20"));
+    assert!(refined.0 < 0.6 * networks.0, "{networks:?} {refined:?}");
+    assert!(refined.1 < networks.1 && refined.2 < networks.2, "{networks:?} {refined:?}");
+
+    let (heads, out) = (place.at("heads"), place.at("out"));
+    let pictures = format!("{heads}/pictures");
+    succeed(&["synth", "--count", "1", "-o", &heads]);
+    succeed(&["reconstruct", &pictures, "--framed", "--refine", "3", "-o", &out]);
+    let records = std::fs::read_dir(&out).unwrap().map(|entry| entry.unwrap().path());
+    let records: Vec<_> = records.filter(|path| path.extension() == Some("json".as_ref())).collect();
+    assert_eq!(records.len(), 1, "{records:?}");
+    assert_eq!(json(records[0].to_str().unwrap())["refined"], 3);
+}
+
 /// The weights in the program do what MODEL_CARD.md says of them, on fewer heads.
 #[test]
 #[cfg(feature = "weights")]

@@ -56,6 +56,21 @@ fn distance(found: &[Tensor], right: &[Tensor]) -> f64 {
 }
 
 #[test]
+fn refinement_begins_with_what_the_networks_say_on_the_gpu() {
+    let Some(ordinal) = relievo_cuda_emulator::test_gpu() else { return };
+    let mut model = Model::new(tiny(), 3).unwrap();
+    let pictures = heads(0, 2);
+    let (before, right) = (model.predict(&pictures).unwrap(), model.refine(&pictures, 5).unwrap());
+    model.to_device(Device::Cuda(ordinal), DataType::F32).unwrap();
+    let found = model.refine(&pictures, 5).unwrap();
+    let from_right =
+        |of: Prediction| distance(&[of.picture, of.depth], &[right.picture.clone(), right.depth.clone()]);
+    let (off, moved) = (from_right(found), from_right(before));
+    // Adam's first steps go by the signs of gradients, those that are nearly zero, too.
+    assert!(off < 1e-2 && off < 0.1 * moved, "{off} of {moved}");
+}
+
+#[test]
 fn losses_and_gradients_agree_with_the_cpu() {
     let Some(ordinal) = relievo_cuda_emulator::test_gpu() else { return };
     let pictures = heads(1, 2);

@@ -10,6 +10,7 @@ mod model;
 mod object;
 mod prediction;
 mod predictor;
+mod refinement;
 mod settings;
 mod texture;
 mod weights;

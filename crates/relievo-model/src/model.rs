@@ -64,8 +64,8 @@ pub struct Model {
     device: Device,
     /// What activations and the working copies of weights are stored as.
     precision: DataType,
-    /// Tensors that are the same in every step, by name and number of pictures.
-    constants: Mutex<HashMap<(&'static str, usize), Tensor>>,
+    /// Tensors that are the same in every step, by name, number of pictures and device.
+    constants: Mutex<HashMap<(&'static str, usize, Device), Tensor>>,
     /// There only when the perceptual loss has a weight.
     pub(crate) vgg: Option<Vgg>,
 }
@@ -256,19 +256,20 @@ impl Model {
         Ok(self.parameters.iter().map(copy).collect::<Result<_, Error>>()?)
     }
 
-    /// A tensor that depends on nothing but the settings and the number of pictures, made once, on the model's device.
+    /// A tensor that depends on nothing but the settings and the number of pictures, made once for each device.
     pub(crate) fn constant(
         &self,
         name: &'static str,
         batch: usize,
+        device: Device,
         make: impl FnOnce() -> Tensor,
     ) -> Result<Tensor, Error> {
         let mut constants = self.constants.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(constant) = constants.get(&(name, batch)) {
+        if let Some(constant) = constants.get(&(name, batch, device)) {
             return Ok(constant.clone());
         }
-        let constant = make().to_device(self.device)?;
-        constants.insert((name, batch), constant.clone());
+        let constant = make().to_device(device)?;
+        constants.insert((name, batch, device), constant.clone());
         Ok(constant)
     }
 

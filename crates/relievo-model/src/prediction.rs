@@ -126,9 +126,10 @@ impl Model {
     }
 
     /// From what the networks say to the picture they mean.
-    fn put_together(&self, outputs: Outputs, mirrored: bool) -> Result<Prediction, Error> {
+    pub(crate) fn put_together(&self, outputs: Outputs, mirrored: bool) -> Result<Prediction, Error> {
         let settings = self.settings();
         let [batch, size, _, _] = outputs.depth.axes("model")?;
+        let device = outputs.depth.device();
         let double =
             |x: &Tensor, mirror: bool| if mirrored { double_batch(x, mirror) } else { Ok(x.clone()) };
 
@@ -151,7 +152,7 @@ impl Model {
                     weighted_sum(&[(1.0, &map), (1.0, &Tensor::full_on(map.device(), map.shape(), 1.0)?)])?;
                 // The map alone: no ambient light, and a diffuse light of strength one from the front.
                 let frontal = [0.0, 1.0, 0.0, 0.0, 1.0].repeat(batch);
-                let light = self.constant("frontal light", batch, || {
+                let light = self.constant("frontal light", batch, device, || {
                     Tensor::new(&frontal, [batch, 5]).expect("five numbers for each picture")
                 })?;
                 (light, double(&shading, false)?)
@@ -191,7 +192,7 @@ impl Model {
         let settings = self.settings();
         let [batch, size, _, _] = output.axes("depth")?;
         let raw_depth = reshape(output, [batch, size, size])?;
-        let bowl = self.constant("bowl", batch, || paraboloid(batch, size))?;
+        let bowl = self.constant("bowl", batch, raw_depth.device(), || paraboloid(batch, size))?;
         let shaped = weighted_sum(&[(1.0, &raw_depth), (settings.dome, &bowl)])?;
         let smooth_depth = depth_from_raw(&shaped, settings.depth_range())?;
         Ok((raw_depth, smooth_depth))
@@ -203,10 +204,11 @@ impl Model {
     fn depth_alone(&self, pictures: &Tensor, parameters: &[Tensor]) -> Result<Prediction, Error> {
         let settings = self.settings();
         let [batch, size, _, _] = pictures.axes("model")?;
+        let device = pictures.device();
         let (raw_depth, depth) = self.shape(&self.networks.depth(pictures, parameters)?)?;
         let normals = normals(&depth, settings.camera())?;
         let even = [1.0, 0.0, 0.0, 0.0, 1.0].repeat(batch);
-        let light = self.constant("even light", batch, || {
+        let light = self.constant("even light", batch, device, || {
             Tensor::new(&even, [batch, 5]).expect("five numbers for each picture")
         })?;
         Ok(Prediction {
@@ -218,9 +220,9 @@ impl Model {
             light,
             normals,
             canonical_picture: pictures.clone(),
-            view: self.constant("frontal view", batch, || Tensor::zeros([batch, 6]))?,
+            view: self.constant("frontal view", batch, device, || Tensor::zeros([batch, 6]))?,
             depth,
-            mask: self.constant("everywhere", batch, || Tensor::full([batch, size, size], 1.0))?,
+            mask: self.constant("everywhere", batch, device, || Tensor::full([batch, size, size], 1.0))?,
             picture: pictures.clone(),
             confidence: None,
         })

@@ -25,10 +25,22 @@ pub struct EvaluationOptions {
     pub batch_size: usize,
     /// Threads that read or generate pictures.
     pub workers: usize,
-    /// Whether to compute the losses, which costs about twice as much as the errors.
+    /// Whether to compute the losses, which costs about twice as much as the errors. They are those of the networks, refined or
+    /// not.
     pub losses: bool,
+    /// Whether to measure the reconstruction.
+    pub reconstruction: bool,
+    /// Steps of refinement of each picture ([`Model::refine`]) before it is measured; 0 for what the networks say.
+    pub refine: usize,
     /// The depth map `[S,S]` of the second baseline, from [`mean_depth`].
     pub mean_depth: Option<Vec<f32>>,
+}
+
+impl EvaluationOptions {
+    /// The errors of the networks' depth where the truth is known, and nothing else.
+    pub fn new(batch_size: usize, workers: usize) -> Self {
+        Self { batch_size, workers, losses: false, reconstruction: false, refine: 0, mean_depth: None }
+    }
 }
 
 /// What was measured.
@@ -44,6 +56,9 @@ pub struct Evaluation {
     /// Mean losses over the pictures.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub losses: Option<Losses>,
+    /// Mean absolute error of the reconstruction where the object is, over colours from -1 to 1; where it was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reconstruction: Option<f64>,
     /// Errors where the model sees the object; only with a truth.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub in_sight: Option<Comparison>,
@@ -115,7 +130,7 @@ pub fn evaluate(
     let mean = options.mean_depth.as_deref().map(|depth| Surface::new(depth, camera)).transpose()?;
 
     let mut predictor = Predictor::new(model, options.batch_size)?;
-    let (mut pictures, mut losses) = (0, Losses::default());
+    let (mut pictures, mut losses, mut reconstruction) = (0, Losses::default(), Mean::default());
     let (mut in_sight, mut whole) = (Collected::default(), Collected::default());
     while let Some(batch) = loader.next().transpose()? {
         if options.losses {
@@ -128,11 +143,23 @@ pub fn evaluate(
             add_losses(&mut losses, &of_batch, batch.names.len() as f32);
         }
         pictures += batch.names.len() as u64;
-        if batch.truths.iter().all(Option::is_none) {
+        let has_truth = batch.truths.iter().any(Option::is_some);
+        if !has_truth && !options.reconstruction {
             continue;
         }
-        let found = predictor.predict(&batch.images)?.fetch(|p| [&p.depth, &p.mask])?;
-        score_batch(&batch, &found, camera, &constant, mean.as_ref(), &mut in_sight, &mut whole)?;
+        let [depth, mask, picture] = if options.refine > 0 {
+            let refined = model.refine(&batch.images, options.refine)?;
+            [refined.depth, refined.mask, refined.picture]
+        } else {
+            predictor.predict(&batch.images)?.fetch(|p| [&p.depth, &p.mask, &p.picture])?
+        };
+        if options.reconstruction {
+            add_differences(&mut reconstruction, &picture, &batch.images, &mask);
+        }
+        if has_truth {
+            let found = [depth, mask];
+            score_batch(&batch, &found, camera, &constant, mean.as_ref(), &mut in_sight, &mut whole)?;
+        }
     }
     let mut mean_losses = Losses::default();
     add_losses(&mut mean_losses, &losses, 1.0 / pictures.max(1) as f32);
@@ -141,6 +168,7 @@ pub fn evaluate(
         pictures,
         skipped: loader.skipped().len() as u64,
         losses: (options.losses && pictures > 0).then_some(mean_losses),
+        reconstruction: (reconstruction.weight > 0.0).then(|| reconstruction.sum / reconstruction.weight),
         in_sight: in_sight.comparison(mean.is_some()),
         whole: whole.comparison(mean.is_some()),
     })
@@ -323,6 +351,24 @@ impl Errors {
     }
 }
 
+/// A mean in the making.
+#[derive(Default)]
+struct Mean {
+    sum: f64,
+    weight: f64,
+}
+
+/// Adds the absolute differences of colours `[B,S,S,3]` where the mask `[B,S,S]` is.
+fn add_differences(mean: &mut Mean, found: &Tensor, truth: &Tensor, mask: &Tensor) {
+    let pixels = found.data().chunks_exact(3).zip(truth.data().chunks_exact(3));
+    for ((found, truth), seen) in pixels.zip(mask.data()) {
+        let difference: f64 =
+            found.iter().zip(truth).map(|(found, truth)| f64::from((found - truth).abs())).sum();
+        mean.sum += f64::from(*seen) * difference;
+        mean.weight += f64::from(*seen) * 3.0;
+    }
+}
+
 /// Scores depth `[B,S,S]` and mask `[B,S,S]` as predicted.
 fn score_batch(
     batch: &Batch,
@@ -409,8 +455,7 @@ mod tests {
         let head = heads(1);
         let mean_of = |heads| mean_depth(heads, 64, 1).unwrap();
         let mean_depth_of_it = Some(mean_of(&head));
-        let options =
-            EvaluationOptions { batch_size: 2, workers: 1, losses: false, mean_depth: mean_depth_of_it };
+        let options = EvaluationOptions { mean_depth: mean_depth_of_it, ..EvaluationOptions::new(2, 1) };
         let evaluation = evaluate(&model(), &head, &options).unwrap();
         let scores = evaluation.whole.clone().unwrap().mean_depth.unwrap();
         assert!(scores.depth_error.unwrap().mean < 1e-6);
@@ -426,7 +471,7 @@ mod tests {
     #[test]
     fn losses_are_means_over_pictures_however_they_are_batched() {
         let measure = |batch_size| {
-            let options = EvaluationOptions { batch_size, workers: 1, losses: true, mean_depth: None };
+            let options = EvaluationOptions { losses: true, ..EvaluationOptions::new(batch_size, 1) };
             evaluate(&model(), &heads(5), &options).unwrap()
         };
         let [pairs, singles] = [2, 1].map(measure);
@@ -441,7 +486,7 @@ mod tests {
 
     #[test]
     fn an_evaluation_survives_json() {
-        let options = EvaluationOptions { batch_size: 2, workers: 1, losses: true, mean_depth: None };
+        let options = EvaluationOptions { losses: true, ..EvaluationOptions::new(2, 1) };
         let evaluation = evaluate(&model(), &heads(2), &options).unwrap();
         let text = serde_json::to_string(&evaluation).unwrap();
         assert!(text.contains("\"depth-error\":{\"mean\":"), "{text}");

@@ -652,12 +652,8 @@ impl<'a> Session<'a> {
         let trainer = &mut *self.trainer;
         let train = &trainer.settings.train;
         let batch_size = train.micro_batch_on(trainer.model.device());
-        let options = EvaluationOptions {
-            batch_size,
-            workers: trainer.settings.data.workers_beside(trainer.model.device()),
-            losses: true,
-            mean_depth: None,
-        };
+        let workers = trainer.settings.data.workers_beside(trainer.model.device());
+        let options = EvaluationOptions { losses: true, ..EvaluationOptions::new(batch_size, workers) };
         let step = trainer.progress.step;
         trainer.progress.validated = step;
         let evaluation = match evaluate(&trainer.model, &trainer.held_out, &options) {

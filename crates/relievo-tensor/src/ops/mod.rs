@@ -53,7 +53,7 @@ pub use dot::dot;
 pub use double_batch::double_batch;
 pub use grid_sample::grid_sample;
 pub use group_norm::group_norm;
-pub use likelihood_loss::{absolute_error, perceptual_loss, photometric_loss};
+pub use likelihood_loss::{absolute_error, perceptual_loss, photometric_loss, squared_error};
 pub use max_pool::max_pool;
 pub use reshape::reshape;
 pub use resize::{average_pool, upsample_nearest};

@@ -390,12 +390,8 @@ impl Reproduction {
             fs::read(&path).map_err(|source| ReproduceError::Unreadable { path: path.clone(), source })?;
         let mut model = Model::from_safetensors(&bytes, &path.display().to_string())?;
         let device = settings.compute.place(&mut model)?;
-        let options = EvaluationOptions {
-            batch_size: settings.train.micro_batch_on(device),
-            workers: settings.data.workers_beside(device),
-            losses: false,
-            mean_depth: None,
-        };
+        let workers = settings.data.workers_beside(device);
+        let options = EvaluationOptions::new(settings.train.micro_batch_on(device), workers);
         let evaluation = evaluate(&model, &self.test(settings), &options)?;
         let no_truth = || EvaluationError::NoTruth(evaluation.source.clone());
         let in_sight = evaluation.in_sight.clone().ok_or_else(no_truth)?.model;

@@ -70,6 +70,14 @@ pub fn absolute_error(prediction: &Tensor, target: &Tensor, mask: &Tensor) -> Re
     dot(&photometric_loss(&double_batch(prediction, false)?, target, mask, None)?, &[1.0, 0.0])
 }
 
+/// The mean squared error, otherwise as [`absolute_error`].
+///
+/// # Errors
+/// If the shapes do not fit.
+pub fn squared_error(prediction: &Tensor, target: &Tensor, mask: &Tensor) -> Result<Tensor> {
+    dot(&perceptual_loss(&double_batch(prediction, false)?, target, mask, None)?, &[1.0, 0.0])
+}
+
 struct LikelihoodLoss {
     /// The name used in error messages.
     name: &'static str,

@@ -1,0 +1,261 @@
+//! Refinement: what the networks say of one picture, changed until it fits that picture better.
+//!
+//! The networks answer at once, with what pictures of this kind usually are; the answer is then the beginning of a search by
+//! gradients in which they take no part. Albedo, light and viewpoint move freely. Depth moves by a smooth field of few
+//! cells, and is held where it was: a picture can be matched exactly by painting it on any shape, and more freedom
+//! than this makes pictures match better and depth worse (docs/experiments.md).
+
+use rayon::prelude::*;
+use relievo_tensor::ops::{
+    Activation, AdamStep, absolute_error, activate, dot, grid_sample, photometric_loss, reshape, smoothness,
+    squared_error, weighted_sum,
+};
+use relievo_tensor::{Device, Error, Tape, Tensor};
+
+use crate::model::{Model, ModelError, Outputs};
+use crate::prediction::Prediction;
+
+/// Rows and columns of the field that is added to raw depth, bilinear in between.
+const CELLS: usize = 8;
+/// Adam's learning rate at the beginning; it falls along half a cosine.
+const LEARNING_RATE: f64 = 0.02;
+/// The weight of the photometric loss of the mirrored reconstruction. Smaller than in training: a single picture is not
+/// symmetric, and here there is no confidence to say where.
+const FLIP_WEIGHT: f32 = 0.2;
+/// The weight of the mean squared change of depth, in ranges of depth.
+const DEPTH_WEIGHT: f32 = 30.0;
+/// The weight of the mean absolute change of albedo.
+const ALBEDO_WEIGHT: f32 = 0.3;
+
+impl Model {
+    /// As [`Model::predict`], after `steps` steps of refinement of each picture. Of all that is met on the way, the
+    /// beginning included, what is kept has the smallest loss: photometric, mirrored, smoothness, and the distances from
+    /// the beginning. The networks run on the model's device, refinement on all cores of the CPU.
+    ///
+    /// # Errors
+    /// If the pictures have another size than the model's, the model has a depth network only, or the device fails.
+    pub fn refine(&self, pictures: &Tensor, steps: usize) -> Result<Prediction, ModelError> {
+        let count = self.check_pictures(pictures)?;
+        let there = pictures.to_device(self.device())?;
+        let outputs = self.networks.forward(&there, &self.working_parameters()?, false)?;
+        let beginnings = Variables::of(&outputs)?;
+        let refined = (0..count).into_par_iter().map(|number| {
+            let beginning = beginnings.map(|tensor| entry(tensor, number))?;
+            self.refine_one(&entry(pictures, number)?, beginning, steps)
+        });
+        let refined: Vec<Variables> = refined.collect::<Result<_, Error>>()?;
+        let join = |pick: fn(&Variables) -> &Tensor| joined(&refined.iter().map(pick).collect::<Vec<_>>());
+        let all = Variables {
+            depth: join(|found| &found.depth)?,
+            albedo: join(|found| &found.albedo)?,
+            light: join(|found| &found.light)?,
+            view: join(|found| &found.view)?,
+        };
+        Ok(self.put_together(all.outputs(), false)?)
+    }
+
+    /// The best of what `steps` steps come by, beginning with what the networks said of `picture [1,S,S,3]`.
+    fn refine_one(&self, picture: &Tensor, beginning: Variables, steps: usize) -> Result<Variables, Error> {
+        let [_, size, _, _] = picture.axes("refinement")?;
+        let cells = Tensor::new(&places(size), [1, size, size, 2])?;
+        let everywhere = Tensor::full([1, size, size], 1.0);
+        let depth = self.put_together(beginning.clone().outputs(), false)?.smooth_depth;
+        let mut parameters = [
+            Tensor::zeros([1, CELLS, CELLS, 1]),
+            before_tanh(&beginning.albedo),
+            before_tanh(&beginning.light),
+            before_tanh(&beginning.view),
+        ];
+        let moments = || parameters.each_ref().map(|parameter| Tensor::zeros(parameter.shape()));
+        let (mut first, mut second) = (moments(), moments());
+        let mut best = (f32::INFINITY, beginning.clone());
+        for step in 0..=steps {
+            let tape = Tape::new();
+            let watched = parameters.each_ref().map(|parameter| tape.watch(parameter));
+            let [field, albedo, light, view] = &watched;
+            let found = Variables {
+                depth: weighted_sum(&[(1.0, &beginning.depth), (1.0, &grid_sample(field, &cells)?)])?,
+                albedo: activate(albedo, Activation::Tanh)?,
+                light: activate(light, Activation::Tanh)?,
+                view: activate(view, Activation::Tanh)?,
+            };
+            let prediction = self.put_together(found.clone().outputs(), true)?;
+            let range = self.settings().max_depth - self.settings().min_depth;
+            let as_picture = |map: &Tensor| reshape(map, [1, size, size, 1]);
+            let reconstruction = photometric_loss(&prediction.picture, picture, &prediction.mask, None)?;
+            let moved =
+                squared_error(&as_picture(&prediction.smooth_depth)?, &as_picture(&depth)?, &everywhere)?;
+            let loss = weighted_sum(&[
+                (1.0, &dot(&reconstruction, &[1.0, FLIP_WEIGHT])?),
+                (self.settings().smoothness_weight, &smoothness(&prediction.smooth_depth, range)?),
+                (DEPTH_WEIGHT / (range * range), &moved),
+                (ALBEDO_WEIGHT, &absolute_error(&found.albedo, &beginning.albedo, &everywhere)?),
+            ])?;
+            let value = loss.item()?;
+            if value < best.0 {
+                best = (value, if step == 0 { beginning.clone() } else { found.detach() });
+            }
+            if step == steps || !value.is_finite() {
+                break;
+            }
+            let mut gradients = tape.backward(&loss)?;
+            let gradients = watched.each_ref().map(|variable| gradients.take(variable));
+            // Nobody else holds the parameters, so that they change in place.
+            drop((watched, found, prediction, loss));
+            let gradients: Vec<Tensor> = gradients
+                .into_iter()
+                .zip(&parameters)
+                .map(|(gradient, parameter)| gradient.unwrap_or_else(|| Tensor::zeros(parameter.shape())))
+                .collect();
+            let share = 0.5 + 0.5 * (std::f64::consts::PI * step as f64 / steps as f64).cos();
+            let rule = AdamStep {
+                learning_rate: share * LEARNING_RATE,
+                step: step as u64 + 1,
+                ..AdamStep::default()
+            };
+            rule.apply(&mut parameters, &gradients, &mut first, &mut second)?;
+        }
+        Ok(best.1)
+    }
+}
+
+/// What is refined: what the networks say, as [`Outputs`] have it.
+#[derive(Clone)]
+struct Variables {
+    depth: Tensor,
+    albedo: Tensor,
+    light: Tensor,
+    view: Tensor,
+}
+
+impl Variables {
+    /// What networks said, on the CPU.
+    fn of(outputs: &Outputs) -> Result<Self, Error> {
+        Ok(Self {
+            depth: outputs.depth.to_device(Device::Cpu)?,
+            albedo: outputs.albedo.to_device(Device::Cpu)?,
+            light: outputs.light.to_device(Device::Cpu)?,
+            view: outputs.view.to_device(Device::Cpu)?,
+        })
+    }
+
+    fn map(&self, change: impl Fn(&Tensor) -> Result<Tensor, Error>) -> Result<Self, Error> {
+        Ok(Self {
+            depth: change(&self.depth)?,
+            albedo: change(&self.albedo)?,
+            light: change(&self.light)?,
+            view: change(&self.view)?,
+        })
+    }
+
+    fn detach(&self) -> Self {
+        Self {
+            depth: self.depth.detach(),
+            albedo: self.albedo.detach(),
+            light: self.light.detach(),
+            view: self.view.detach(),
+        }
+    }
+
+    fn outputs(self) -> Outputs {
+        let Self { depth, albedo, light, view } = self;
+        Outputs { depth, albedo, light, view, confidence: None }
+    }
+}
+
+/// One entry of a batch, as a batch.
+fn entry(batch: &Tensor, number: usize) -> Result<Tensor, Error> {
+    let mut shape = batch.shape().to_vec();
+    let elements = batch.elements() / std::mem::replace(&mut shape[0], 1);
+    Tensor::new(&batch.data()[number * elements..(number + 1) * elements], shape.as_slice())
+}
+
+/// Batches of one, as a batch.
+fn joined(entries: &[&Tensor]) -> Result<Tensor, Error> {
+    let values: Vec<f32> = entries.iter().flat_map(|entry| entry.data()).copied().collect();
+    let mut shape = entries[0].shape().to_vec();
+    shape[0] = entries.len();
+    Tensor::new(&values, shape.as_slice())
+}
+
+/// Where the pixels of a picture lie in the field: its corners are theirs.
+fn places(size: usize) -> Vec<f32> {
+    let along = |index: usize| 2.0 * index as f32 / (size - 1) as f32 - 1.0;
+    (0..size * size).flat_map(|pixel| [along(pixel % size), along(pixel / size)]).collect()
+}
+
+/// What tanh makes this of; of what it has rounded to one, something large from which there is still a way back.
+fn before_tanh(y: &Tensor) -> Tensor {
+    let mut x = y.clone();
+    x.data_mut().iter_mut().for_each(|x| *x = x.clamp(-0.9999, 0.9999).atanh());
+    x
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{LightModel, ModelSettings, Supervision};
+
+    /// A model that sees domes, and pictures of waves of colour.
+    fn example(settings: ModelSettings) -> (Model, Tensor) {
+        let settings = ModelSettings { initial_depth_scale: 0.02, dome: 0.5, ..settings };
+        let wave = |at: usize| 0.5 * ((at % 192) as f32 / 20.0 + (at / 192) as f32 / 9.0).sin();
+        let pictures: Vec<f32> = (0..2 * 64 * 64 * 3).map(wave).collect();
+        (Model::new(settings, 5).unwrap(), Tensor::new(&pictures, [2, 64, 64, 3]).unwrap())
+    }
+
+    fn error(pictures: &Tensor, prediction: &Prediction) -> f32 {
+        absolute_error(&prediction.picture, pictures, &prediction.mask).unwrap().item().unwrap()
+    }
+
+    fn values(prediction: &Prediction) -> Vec<Vec<f32>> {
+        let Prediction { depth, albedo, light, view, picture, .. } = prediction;
+        [depth, albedo, light, view, picture].map(|tensor| tensor.data().to_vec()).to_vec()
+    }
+
+    #[test]
+    fn each_step_more_brings_the_picture_nearer_and_none_leaves_what_the_networks_say() {
+        for light in [LightModel::Lambert, LightModel::ShadingMap] {
+            let (model, pictures) = example(ModelSettings { light, ..ModelSettings::tiny() });
+            let networks = model.predict(&pictures).unwrap();
+            assert_eq!(values(&model.refine(&pictures, 0).unwrap()), values(&networks));
+            let errors = [0, 5, 40].map(|steps| error(&pictures, &model.refine(&pictures, steps).unwrap()));
+            assert!(errors[1] < 0.9 * errors[0] && errors[2] < 0.5 * errors[0], "{errors:?}");
+            let refined = model.refine(&pictures, 40).unwrap();
+            assert!(refined.raw_depth.data() != networks.raw_depth.data());
+            assert!(refined.albedo.data().iter().all(|colour| colour.abs() <= 1.0));
+        }
+    }
+
+    #[test]
+    fn what_pictures_go_together_makes_no_difference() {
+        let (model, pictures) = example(ModelSettings::tiny());
+        let together = model.refine(&pictures, 3).unwrap();
+        for number in 0..2 {
+            let alone = model.refine(&entry(&pictures, number).unwrap(), 3).unwrap();
+            let found = entry(&together.picture, number).unwrap();
+            let off = alone.picture.data().iter().zip(found.data()).map(|(a, b)| (a - b).abs());
+            assert!(off.fold(0.0, f32::max) < 1e-3);
+        }
+    }
+
+    #[test]
+    fn a_field_is_smooth_and_reaches_the_corners() {
+        let field: Vec<f32> = (0..CELLS * CELLS).map(|cell| (cell % CELLS + cell / CELLS) as f32).collect();
+        let field = Tensor::new(&field, [1, CELLS, CELLS, 1]).unwrap();
+        let grid = Tensor::new(&places(64), [1, 64, 64, 2]).unwrap();
+        let pixels = grid_sample(&field, &grid).unwrap();
+        for (pixel, value) in pixels.data().iter().enumerate() {
+            let right = (pixel % 64 + pixel / 64) as f32 * (CELLS - 1) as f32 / 63.0;
+            assert!((value - right).abs() < 1e-4, "{pixel}: {value} for {right}");
+        }
+    }
+
+    #[test]
+    fn a_model_of_depth_alone_has_nothing_to_refine() {
+        let settings = ModelSettings { supervision: Supervision::Depth, ..ModelSettings::tiny() };
+        let (model, pictures) = example(settings);
+        let error = model.refine(&pictures, 1).err().unwrap().to_string();
+        assert!(error.contains("learned depth from true depth"), "{error}");
+    }
+}
