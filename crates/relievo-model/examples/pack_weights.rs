@@ -6,28 +6,8 @@ use std::error::Error;
 
 use half::f16;
 use relievo_model::{Model, ModelSettings, SETTINGS_KEY};
-use safetensors::{Dtype, SafeTensors, View};
-
-/// Elements in half precision.
-struct Half {
-    shape: Vec<usize>,
-    bytes: Vec<u8>,
-}
-
-impl View for Half {
-    fn dtype(&self) -> Dtype {
-        Dtype::F16
-    }
-    fn shape(&self) -> &[usize] {
-        &self.shape
-    }
-    fn data(&self) -> std::borrow::Cow<'_, [u8]> {
-        (&self.bytes).into()
-    }
-    fn data_len(&self) -> usize {
-        self.bytes.len()
-    }
-}
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
 
 /// A line of TOML with the names of files only where it quotes paths.
 fn without_folders(line: &str) -> String {
@@ -58,12 +38,16 @@ fn main() -> Result<(), Box<dyn Error>> {
     let settings = ModelSettings { confidence: false, ..model.settings().clone() };
     notes.insert(SETTINGS_KEY.to_owned(), serde_json::to_string(&settings)?);
     let parameters = model.parameter_infos().iter().zip(model.parameters());
-    let halves =
-        parameters.filter(|(info, _)| !info.name.starts_with("confidence.")).map(|(info, tensor)| {
-            let bytes = tensor.data().iter().flat_map(|x| f16::from_f32(*x).to_le_bytes()).collect();
-            (info.name.clone(), Half { shape: info.shape.to_vec(), bytes })
-        });
-    let packed = safetensors::serialize(halves.collect::<Vec<_>>(), Some(notes))?;
+    let halves: Vec<(_, Vec<u8>)> = parameters
+        .filter(|(info, _)| !info.name.starts_with("confidence."))
+        .map(|(info, tensor)| {
+            (info, tensor.data().iter().flat_map(|x| f16::from_f32(*x).to_le_bytes()).collect())
+        })
+        .collect();
+    let views = halves.iter().map(|(info, bytes)| {
+        Ok((info.name.as_str(), TensorView::new(Dtype::F16, info.shape.to_vec(), bytes)?))
+    });
+    let packed = safetensors::serialize(views.collect::<Result<Vec<_>, Box<dyn Error>>>()?, Some(notes))?;
     // What was written must be a model.
     Model::from_safetensors(&packed, to)?;
     std::fs::write(to, &packed)?;

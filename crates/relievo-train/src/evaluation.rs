@@ -129,6 +129,8 @@ pub fn evaluate(
     let constant = Surface::constant(camera)?;
     let mean = options.mean_depth.as_deref().map(|depth| Surface::new(depth, camera)).transpose()?;
 
+    // A model that learned depth from true depth reconstructs nothing.
+    let reconstructs = options.reconstruction && model.settings().supervision == Supervision::None;
     let mut predictor = Predictor::new(model, options.batch_size)?;
     let (mut pictures, mut losses, mut reconstruction) = (0, Losses::default(), Mean::default());
     let (mut in_sight, mut whole) = (Collected::default(), Collected::default());
@@ -144,7 +146,7 @@ pub fn evaluate(
         }
         pictures += batch.names.len() as u64;
         let has_truth = batch.truths.iter().any(Option::is_some);
-        if !has_truth && !options.reconstruction {
+        if !has_truth && !reconstructs {
             continue;
         }
         let [depth, mask, picture] = if options.refine > 0 {
@@ -153,7 +155,7 @@ pub fn evaluate(
         } else {
             predictor.predict(&batch.images)?.fetch(|p| [&p.depth, &p.mask, &p.picture])?
         };
-        if options.reconstruction {
+        if reconstructs {
             add_differences(&mut reconstruction, &picture, &batch.images, &mask);
         }
         if has_truth {

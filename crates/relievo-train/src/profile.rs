@@ -46,22 +46,16 @@ pub fn profile_steps(
         let detail = "operations are timed on GPUs only".into();
         return Err(Error::Device { device: model.device(), detail }.into());
     };
+    /// Opens the lanes again, whatever happens.
+    struct OneAfterTheOther;
+    impl Drop for OneAfterTheOther {
+        fn drop(&mut self) {
+            set_lanes(true);
+        }
+    }
     set_lanes(false);
+    let _lanes = OneAfterTheOther;
     let profiler = Profiler::new(ordinal)?;
-    let times = time(&profiler, model, moments, pictures, flip_weight, settings, steps);
-    set_lanes(true);
-    times
-}
-
-fn time(
-    profiler: &Profiler,
-    model: &mut Model,
-    moments: &mut Moments,
-    pictures: &Tensor,
-    flip_weight: f32,
-    settings: &TrainSettings,
-    steps: u64,
-) -> Result<Vec<OperationTime>, ModelError> {
     let mut captured = CapturedStep::new(model, settings, 0, settings.batch_size)?;
     // By operation and pass: calls, cost, and the seconds of each step.
     let mut found: BTreeMap<(&'static str, Pass), (usize, Cost, Vec<f64>)> = BTreeMap::new();
