@@ -14,7 +14,7 @@ use relievo_synth::Heads;
 use relievo_tensor::Tensor;
 use relievo_train::Comparison;
 
-use crate::console::Console;
+use crate::console::{Console, counted};
 use crate::faces::Which;
 use crate::mesh::LEAST_TEXTURE;
 use crate::panel::Part;
@@ -35,18 +35,18 @@ const TILE: usize = 112;
 const YAWS: [f32; 4] = [-50.0, -25.0, 25.0, 50.0];
 
 /// See assets/samples/README.md.
-const SAMPLES: [(&str, &[u8]); 4] = [
+const SAMPLES: [(&str, &[u8]); 3] = [
+    ("scene", include_bytes!("../../../assets/samples/scene.jpg")),
     ("sample-7", include_bytes!("../../../assets/samples/000007.png")),
     ("sample-8", include_bytes!("../../../assets/samples/000008.png")),
-    ("sample-9", include_bytes!("../../../assets/samples/000009.png")),
-    ("sample-10", include_bytes!("../../../assets/samples/000010.png")),
 ];
 
 /// Take sample pictures apart and measure the model that comes with the program
 ///
-/// Finds the faces in four sample pictures (synthetic heads, no real persons)
-/// and takes them apart: a panel, maps and a mesh of each, as `relievo
-/// reconstruct` makes them of your photographs. Then measures the depth of heads
+/// Finds the faces in a scene with four people and in two pictures of one face
+/// each (synthetic heads, no real persons) and takes them apart: a panel, maps
+/// and a mesh of each, as `relievo reconstruct --faces all` makes them of your
+/// photographs. The pictures lie beside them. Then measures the depth of heads
 /// that the model has never seen against the true one, and draws some of them:
 /// demo.png.
 #[derive(Args)]
@@ -73,13 +73,20 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
     let mut cuts = Vec::new();
     for (name, bytes) in SAMPLES {
         let picture = Picture::decode(bytes).map_err(|reason| anyhow!("{name}: {reason}"))?;
-        let found = reconstruct::cut(&detector, &picture, Which::Largest, size, name, &mut taken);
+        Canvas::from_rgb8(&picture.pixels, picture.width as usize)
+            .write_png(out.join(format!("{name}.png")))?;
+        let found = reconstruct::cut(&detector, &picture, Which::All, size, name, &mut taken);
         cuts.extend(found.with_context(|| name)?.into_iter().map(|cut| (name, cut)));
     }
     let subjects: Vec<_> = (cuts.iter())
         .map(|(name, (stem, picture, place))| Subject { name, stem, picture, place: *place })
         .collect();
     reconstruct::write(&mut Predictor::new(&model, subjects.len())?, &subjects, &Making::default(), out)?;
+    console.note(format_args!(
+        "{} in {}",
+        counted(subjects.len() as u64, "face"),
+        counted(SAMPLES.len() as u64, "picture")
+    ));
 
     console.note(format_args!("measuring on {MEASURED} heads that it has not learned from"));
     let evaluation = eval::on_heads(&model, Heads::range(UNSEEN_SEED, 0, MEASURED), eval::usual())?;

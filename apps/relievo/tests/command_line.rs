@@ -494,12 +494,19 @@ fn the_demo_shows_what_the_weights_in_the_program_can_do() {
     assert!(mean("model", "depth-error") < 0.0115, "{errors}");
     assert!(mean("model", "depth-error") < 0.7 * mean("mean-depth", "depth-error"), "{errors}");
     assert!(mean("model", "normal-error") < 17.0, "{errors}");
-    for file in ["demo.png", "sample-7.panel.png", "sample-8.glb", "sample-9.depth.png", "sample-10.json"] {
+    for file in ["demo.png", "scene.png", "scene.panel.png", "scene.face-4.glb", "sample-8.depth.png"] {
         assert!(Path::new(&out).join(file).exists(), "{file}");
     }
-    // The sample pictures show one face each, and it fills them.
-    let crop = &json(&format!("{out}/sample-7.json"))["place"]["crop"];
-    assert!((200.0..320.0).contains(&crop["side"].as_f64().unwrap()), "{crop}");
+    assert!(ended.err.contains("6 faces in 3 pictures"), "{}", ended.err);
+    let side = |name: &str| json(&format!("{out}/{name}.json"))["place"]["crop"]["side"].as_f64().unwrap();
+    // Where crates/relievo-synth/examples/paint_scene.rs put the heads, the largest first.
+    for (name, wanted) in
+        [("scene", 330.0), ("scene.face-2", 190.0), ("scene.face-3", 105.0), ("scene.face-4", 64.0)]
+    {
+        assert!((0.75..1.3).contains(&(side(name) / wanted)), "{name}: {}", side(name));
+    }
+    // The other sample pictures show one face each, and it fills them.
+    assert!((200.0..320.0).contains(&side("sample-7")), "{}", side("sample-7"));
     assert!(succeed(&["info"]).out.contains("faces (in the program)"));
     assert!(succeed(&["info", "faces-synthetic"]).out.contains("faces-synthetic (in the program)"));
     assert!(succeed(&["info", "cats"]).out.contains("cats (in the program)"));

@@ -1,6 +1,6 @@
 //! The source: head number N of seed S.
 
-use relievo_data::{Sample, SampleError, Source};
+use relievo_data::{Picture, Sample, SampleError, Source};
 use relievo_tensor::Random;
 
 use crate::appearance::Appearance;
@@ -9,7 +9,7 @@ use crate::background::Background;
 use crate::identity::Identity;
 use crate::light;
 use crate::patch::Patch;
-use crate::picture::Scene;
+use crate::picture::{CutOut, Scene};
 use crate::pose::{self, Landmarks, View};
 use crate::random::Draws;
 
@@ -37,6 +37,46 @@ impl Heads {
     /// an opacity of 0.5 to 1. The truth is that of the head without it.
     pub fn perturbed(self) -> Self {
         Self { perturbed: true, ..self }
+    }
+
+    /// The head of picture `index` without its background, for a picture of one's own making: its frame at `size` pixels,
+    /// with `margin` pixels more on each side, where the rest of the head is, down to the neck, at which the model ends.
+    ///
+    /// # Errors
+    /// As for a sample.
+    pub fn cut_out(&self, index: u64, size: u32, margin: u32) -> Result<CutOut, SampleError> {
+        self.check(index, size)?;
+        Ok(self.scene(self.start + index).cut_out(size as usize, margin as usize))
+    }
+
+    /// The background of picture `index` at any size: the frame in the middle, as high as the picture, and what the
+    /// background would show beside it.
+    ///
+    /// # Errors
+    /// As for a sample.
+    pub fn background(&self, index: u64, width: u32, height: u32) -> Result<Picture, SampleError> {
+        self.check(index, height)?;
+        let background = self.scene(self.start + index).background;
+        let across = (height - 1) as f32;
+        let place = |at: u32, extent: u32| (at as f32 - (extent as f32 - 1.0) / 2.0) / across;
+        let pixels = (0..height).flat_map(|row| (0..width).map(move |column| (row, column)));
+        let colours = pixels.flat_map(|(row, column)| {
+            background
+                .at([place(column, width), place(row, height)])
+                .map(|value| (value * 255.0).round() as u8)
+        });
+        Ok(Picture { width, height, pixels: colours.collect() })
+    }
+
+    fn check(&self, index: u64, size: u32) -> Result<(), SampleError> {
+        if index < self.count && size >= MINIMAL_SIZE {
+            return Ok(());
+        }
+        let reason = format!(
+            "there are {} heads here, and pictures of at least {MINIMAL_SIZE} pixels: asked for number {index} of {size} pixels",
+            self.count
+        );
+        Err(SampleError { name: self.name(index), reason })
     }
 
     fn stream(&self, number: u64) -> Random {
@@ -75,13 +115,7 @@ impl Source for Heads {
     }
 
     fn sample(&self, index: u64, size: u32) -> Result<Sample, SampleError> {
-        if index >= self.count || size < MINIMAL_SIZE {
-            let reason = format!(
-                "there are {} heads here, and pictures of at least {MINIMAL_SIZE} pixels: asked for number {index} of {size} pixels",
-                self.count
-            );
-            return Err(SampleError { name: self.name(index), reason });
-        }
+        self.check(index, size)?;
         let number = self.start + index;
         let (mut picture, truth) = self.scene(number).render(size as usize);
         if self.perturbed {
@@ -163,8 +197,47 @@ mod tests {
     }
 
     #[test]
+    fn a_head_cut_out_and_its_background_make_its_picture() {
+        const SIZE: usize = 48;
+        const MARGIN: usize = 40;
+        let heads = Heads::range(9, 3, 20);
+        for index in 0..20 {
+            let sample = heads.sample(index, SIZE as u32).unwrap();
+            let (picture, mask) = (&sample.picture, &sample.truth.as_ref().unwrap().mask);
+            let head = heads.cut_out(index, SIZE as u32, MARGIN as u32).unwrap();
+            let behind = heads.background(index, 2 * SIZE as u32, SIZE as u32).unwrap();
+            assert_eq!((behind.width, head.side), (2 * SIZE as u32, SIZE + 2 * MARGIN));
+            let (mut alike, mut compared) = (0, 0);
+            for (pixel, on_head) in mask.iter().enumerate() {
+                let (row, column) = (pixel / SIZE, pixel % SIZE);
+                let at = (row + MARGIN) * head.side + column + MARGIN;
+                let (above, cover) = (head.colours[at], head.cover[at]);
+                // Pictures end at a depth where a cut-out goes on, with shoulders and hair; so do some pixels of outlines.
+                if cover > 0.0 && *on_head == 0 {
+                    continue;
+                }
+                compared += 1;
+                alike += usize::from((0..3).all(|channel| {
+                    let below = f32::from(behind.pixels[(row * 2 * SIZE + column + SIZE / 2) * 3 + channel]);
+                    let expected = 255.0 * cover * above[channel] + (1.0 - cover) * below;
+                    // Twice rounded, and light beyond white is cut off before or after the mixing.
+                    (expected - f32::from(picture.pixels[pixel * 3 + channel])).abs() < 2.0
+                }));
+            }
+            assert!(alike * 100 > compared * 97, "head {index}: {alike} of {compared}");
+            assert!(compared * 10 > SIZE * SIZE * 7, "head {index}: {compared}");
+            // All of the skull is there, and nothing above it.
+            let row =
+                |at: usize| head.cover[at * head.side..][..head.side].iter().copied().fold(0.0, f32::max);
+            assert_eq!((row(0), row(MARGIN + SIZE / 2)), (0.0, 1.0), "head {index}");
+        }
+    }
+
+    #[test]
     fn what_is_not_there_is_an_error() {
         let heads = Heads::range(1, 0, 3);
+        assert!(heads.cut_out(3, 64, 0).is_err() && heads.cut_out(0, 1, 9).is_err());
+        assert!(heads.background(3, 64, 64).is_err() && heads.background(0, 64, 1).is_err());
         assert!(heads.sample(3, 64).is_err());
         assert!(heads.sample(0, 1).is_err());
         assert!(heads.sample(0, 0).is_err());

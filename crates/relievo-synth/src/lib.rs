@@ -15,6 +15,8 @@
 //! * `picture` = albedo * shading, clipped at 1, no tone curve, the mean of four samples a pixel; `albedo` is the mean
 //!   of the same samples' albedo. At the head's outline they mix with the background, the albedo does not.
 //! * [`Heads::perturbed`] hangs a patch of colour before one side of each picture; all the rest stays as it is.
+//! * [`Heads::cut_out`] and [`Heads::background`] give its two layers, whole heads and wide backgrounds, for scenes of
+//!   several heads: `examples/paint_scene.rs` paints one.
 //! * Where no head is: mask 0, depth 1.1 (nothing further away is seen), normal (0, 0, 1), albedo = picture.
 //!
 //! # How a head comes about
@@ -36,3 +38,4 @@ mod random;
 mod teeth;
 
 pub use heads::Heads;
+pub use picture::CutOut;

@@ -27,6 +27,17 @@ pub(crate) struct Scene<'a> {
     pub view: View,
 }
 
+/// A head without what is behind it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CutOut {
+    /// Rows and columns.
+    pub side: usize,
+    /// Red, green and blue, \[0,1\], row-major: of the part of a pixel that the head covers.
+    pub colours: Vec<[f32; 3]>,
+    /// How much of a pixel the head covers, \[0,1\].
+    pub cover: Vec<f32>,
+}
+
 /// What a raster's samples see: triangle and weights of the surface's corners, nearest first.
 struct Visible {
     columns: usize,
@@ -38,11 +49,12 @@ struct Visible {
 const NOTHING: u16 = u16::MAX;
 
 impl Visible {
-    fn new(columns: usize) -> Self {
+    /// Nothing yet; what lies beyond `far` will not be seen.
+    fn new(columns: usize, far: f32) -> Self {
         let count = columns * columns;
         Self {
             columns,
-            depth: vec![FAR; count],
+            depth: vec![far; count],
             triangle: vec![NOTHING; count],
             weights: vec![[0.0; 2]; count],
         }
@@ -116,21 +128,44 @@ impl Scene<'_> {
         &all[..end]
     }
 
-    fn rasterise(&self, seen: &[[f32; 3]], size: usize) -> (Visible, Visible) {
+    /// The head alone, its frame at `size` x `size` pixels, with so many pixels more on each side.
+    pub fn cut_out(&self, size: usize, margin: usize) -> CutOut {
+        let normals = vertex_normals(&self.points, self.triangles());
+        let seen: Vec<[f32; 3]> = self.points.iter().map(|&point| self.view.apply(point)).collect();
+        let side = size + 2 * margin;
+        let mut fine = Visible::new(2 * side, f32::INFINITY);
+        let margin = margin as f32;
+        for (index, corners) in self.turned_here(&seen, size) {
+            fine.draw(index, &doubled(&corners.map(|[u, v, z]| [u + margin, v + margin, z])), -0.5);
+        }
+        let mut cut_out = CutOut { side, colours: Vec::new(), cover: Vec::new() };
+        for pixel in 0..side * side {
+            let (colour, _, on_head) = self.surface(&fine, &normals, pixel / side, pixel % side);
+            cut_out.colours.push(colour.map(|value| (value / on_head.max(1.0)).clamp(0.0, 1.0)));
+            cut_out.cover.push(on_head / 4.0);
+        }
+        cut_out
+    }
+
+    /// The triangles that can be seen, with their corners on the screen: columns and rows of pixels, and the depth.
+    fn turned_here(&self, seen: &[[f32; 3]], size: usize) -> impl Iterator<Item = (u16, [[f32; 3]; 3])> {
         let camera = Camera::new(size);
         let (focal, middle) = (camera.focal(), camera.centre());
         let screen: Vec<[f32; 3]> =
             seen.iter().map(|[x, y, z]| [x / z * focal + middle, y / z * focal + middle, *z]).collect();
-        let mut fine = Visible::new(2 * size);
-        let mut centres = Visible::new(size);
-        for (index, corners) in self.triangles().iter().enumerate() {
-            let corners = corners.map(|vertex| screen[usize::from(vertex)]);
-            if self.model.parts[index] != Part::Curtain && turned_away(&corners) {
-                continue;
-            }
-            centres.draw(index as u16, &corners, 0.0);
-            // Sample i of the fine raster lies at u = i / 2 - 1 / 4.
-            fine.draw(index as u16, &corners.map(|[u, v, z]| [2.0 * u, 2.0 * v, z]), -0.5);
+        let corners =
+            self.triangles().iter().map(move |corners| corners.map(|vertex| screen[usize::from(vertex)]));
+        (0_u16..).zip(corners).filter(|(index, corners)| {
+            self.model.parts[usize::from(*index)] == Part::Curtain || !turned_away(corners)
+        })
+    }
+
+    fn rasterise(&self, seen: &[[f32; 3]], size: usize) -> (Visible, Visible) {
+        let mut fine = Visible::new(2 * size, FAR);
+        let mut centres = Visible::new(size, FAR);
+        for (index, corners) in self.turned_here(seen, size) {
+            centres.draw(index, &corners, 0.0);
+            fine.draw(index, &doubled(&corners), -0.5);
         }
         (fine, centres)
     }
@@ -144,6 +179,28 @@ impl Scene<'_> {
         row: usize,
         column: usize,
     ) -> ([f32; 3], [f32; 3], bool) {
+        let (mut colour, albedo, on_head) = self.surface(fine, normals, row, column);
+        for value in &mut colour {
+            *value *= 0.25;
+        }
+        if on_head < 4.0 {
+            let across = (fine.columns / 2 - 1) as f32;
+            let behind = self.background.at([column, row].map(|i| i as f32 / across - 0.5));
+            for channel in 0..3 {
+                colour[channel] += behind[channel] * 0.25 * (4.0 - on_head);
+            }
+        }
+        if on_head > 0.0 { (colour, albedo.map(|a| a / on_head), true) } else { (colour, colour, false) }
+    }
+
+    /// Sums of the colours and of the albedo of a pixel's four samples that lie on the head, and how many do.
+    fn surface(
+        &self,
+        fine: &Visible,
+        normals: &[[f32; 3]],
+        row: usize,
+        column: usize,
+    ) -> ([f32; 3], [f32; 3], f32) {
         let mut colour = [0.0; 3];
         let mut albedo = [0.0; 3];
         let mut on_head = 0.0;
@@ -159,18 +216,11 @@ impl Scene<'_> {
             let shading = shading(&self.light, self.normal(normals, triangle, weights));
             on_head += 1.0;
             for channel in 0..3 {
-                colour[channel] += surface[channel] * shading * 0.25;
+                colour[channel] += surface[channel] * shading;
                 albedo[channel] += surface[channel];
             }
         }
-        if on_head < 4.0 {
-            let across = (fine.columns / 2 - 1) as f32;
-            let behind = self.background.at([column, row].map(|i| i as f32 / across - 0.5));
-            for channel in 0..3 {
-                colour[channel] += behind[channel] * 0.25 * (4.0 - on_head);
-            }
-        }
-        if on_head > 0.0 { (colour, albedo.map(|a| a / on_head), true) } else { (colour, colour, false) }
+        (colour, albedo, on_head)
     }
 
     /// Unit normal in the canonical frame.
@@ -200,6 +250,11 @@ impl Scene<'_> {
             part: self.model.parts[index],
         }
     }
+}
+
+/// Corners in samples of the fine raster: sample i lies at u = i / 2 - 1 / 4.
+fn doubled(corners: &[[f32; 3]; 3]) -> [[f32; 3]; 3] {
+    corners.map(|[u, v, z]| [2.0 * u, 2.0 * v, z])
 }
 
 /// Whether a triangle on the screen is seen from inside, as none is on a closed surface that is seen from outside.
