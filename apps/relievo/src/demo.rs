@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, bail};
 use clap::Args;
 use relievo_data::{Picture, Sample, Source};
 use relievo_detect::Detector;
@@ -64,7 +64,14 @@ pub struct Options {
 pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
     let out = &options.out;
     let usual = weights::EMBEDDED.then(|| Path::new(weights::SYNTHETIC));
-    let model = weights::load(options.model.as_deref().or(usual))?;
+    let loaded = weights::load(options.model.as_deref().or(usual))?;
+    if let Some(object) = loaded.other_object() {
+        bail!(
+            "the demo shows human faces, and {} is a model of {object}: give pictures of {object} to `relievo reconstruct`",
+            loaded.origin
+        );
+    }
+    let model = loaded.model;
     fs::create_dir_all(out).with_context(|| format!("cannot make the folder {}", out.display()))?;
     console.note("looking for the faces in the sample pictures and taking them apart");
     let detector = Detector::new()?;

@@ -65,7 +65,7 @@ pub struct Options {
 }
 
 pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
-    let model = weights::placed(options.model.as_deref(), &options.compute)?;
+    let model = weights::placed(options.model.as_deref(), &options.compute)?.model;
     let how =
         EvaluationOptions { losses: true, reconstruction: true, refine: options.refine.into(), ..usual() };
     let evaluation = if options.source == [SYNTHETIC] {

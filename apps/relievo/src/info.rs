@@ -39,7 +39,11 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
     console.result("");
     row("weights", &origin);
     row("size", &format_args!("{:.1} MiB", bytes.len() as f64 / f64::from(1 << 20)));
-    if let Some(Provenance { progress, settings }) = Provenance::read(&bytes) {
+    if let Some(provenance) = Provenance::read(&bytes) {
+        if let Some(preset) = provenance.preset() {
+            row("preset", &serde_json::to_value(preset)?.as_str().unwrap_or_default());
+        }
+        let Provenance { progress, settings } = provenance;
         let trained = Duration::from_secs_f64(progress.seconds);
         row(
             "trained",

@@ -19,15 +19,16 @@ use crate::faces::{self, Place, Which};
 use crate::mesh::{self, LEAST_TEXTURE, Mesh, Texture};
 use crate::panel::Part;
 use crate::record::{Depth, Light, View};
-use crate::weights;
+use crate::weights::{self, Loaded};
 
 /// Take pictures apart: depth, albedo, light and viewpoint of each
 ///
 /// Photographs are searched for faces, and each face is cropped as the pictures
-/// that models of faces learn from. Is the model one of something else (cats,
-/// cars), or are the pictures cropped already, --framed takes them as they are;
-/// of a picture that is not square then the middle. JPEG, PNG and WebP files are
-/// read, also from folders and their sub-folders and from tar files.
+/// that models of faces learn from. If the pictures are cropped already, --framed
+/// takes them as they are; of a picture that is not square then the middle. For a
+/// model of something else (its file says so: preset cat or car) that needs no
+/// --framed. JPEG, PNG and WebP files are read, also from folders and their
+/// sub-folders and from tar files.
 ///
 /// For each picture NAME the folder gets
 ///   NAME.panel.png            everything at a glance, and views from the side
@@ -53,10 +54,10 @@ pub struct Options {
     /// faces-synthetic, cats [default: faces]
     #[arg(short, long, value_name = "FILE")]
     model: Option<PathBuf>,
-    /// Which faces of a photograph
-    #[arg(long, value_enum, default_value_t = Which::Largest)]
-    faces: Which,
-    /// Look for no faces: the pictures are cropped already, or the model is of something else
+    /// Which faces of a photograph [default: largest]
+    #[arg(long, value_enum)]
+    faces: Option<Which>,
+    /// Look for no faces: the pictures are cropped already, or show something else
     #[arg(long, conflicts_with = "faces")]
     framed: bool,
     /// Pictures that go through the networks together
@@ -170,7 +171,10 @@ pub fn cut(
 }
 
 pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
-    let model = weights::placed(options.model.as_deref(), &options.compute)?;
+    let loaded = weights::placed(options.model.as_deref(), &options.compute)?;
+    let framed = framed(options, &loaded, console)?;
+    let model = loaded.model;
+    let which = options.faces.unwrap_or(Which::Largest);
     let out = &options.out;
     fs::create_dir_all(out).with_context(|| format!("cannot make the folder {}", out.display()))?;
     let mut failed = 0;
@@ -185,7 +189,7 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
         }
     }
     let (tasks, mut taken) = tasks(&inputs, out)?;
-    let detector = (!options.framed).then(Detector::new).transpose()?;
+    let detector = (!framed).then(Detector::new).transpose()?;
     let size = LEAST_TEXTURE.max(model.settings().image_size) as u32;
     let batch = usize::from(options.batch_size).min(tasks.len().max(1));
     let mut predictor =
@@ -199,7 +203,7 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
         for (task, picture) in chunk.iter().zip(decoded) {
             let cut = picture.map_err(anyhow::Error::from).and_then(|picture| match &detector {
                 None => Ok(vec![(task.stem.clone(), picture, None)]),
-                Some(detector) => cut(detector, &picture, options.faces, size, &task.stem, &mut taken)
+                Some(detector) => cut(detector, &picture, which, size, &task.stem, &mut taken)
                     .with_context(|| task.pictures.location(task.index)),
             });
             match cut {
@@ -240,6 +244,20 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
     ensure!(failed == 0, "{failed} of the inputs could not be used (named above); {done}");
     console.note(done);
     Ok(())
+}
+
+/// Whether pictures are taken as they are: because they are to be, or because the model is of something that nobody here
+/// can find in them.
+fn framed(options: &Options, loaded: &Loaded, console: &Console) -> anyhow::Result<bool> {
+    let Some(object) = loaded.other_object().filter(|_| !options.framed) else { return Ok(options.framed) };
+    let origin = &loaded.origin;
+    ensure!(
+        options.faces.is_none(),
+        "{origin} is a model of {object}, and only human faces can be found in a picture: leave out --faces, and \
+         pictures are taken as they are; or name a model of faces with --model"
+    );
+    console.note(format_args!("{origin} is a model of {object}: the pictures are taken as they are"));
+    Ok(true)
 }
 
 /// With the number of pictures for which the memory would do, if the error is that it does not for `batch`.

@@ -5,8 +5,9 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, bail};
-use relievo_model::{ComputeSettings, Model};
+use relievo_model::{ComputeSettings, Model, Preset};
 use relievo_train::RunFolder;
+use relievo_train::checkpoint::Provenance;
 
 /// The weights that come with the program, by name, the usual ones first; MODEL_CARD.md tells what they are.
 #[cfg(feature = "weights")]
@@ -25,11 +26,32 @@ pub const SYNTHETIC: &str = "faces-synthetic";
 /// Whether any come with it.
 pub const EMBEDDED: bool = !COME_WITH_IT.is_empty();
 
+/// A model, and what is known of it.
+pub struct Loaded {
+    pub model: Model,
+    /// Where it was found.
+    pub origin: String,
+    /// The recipe it was trained by, if its file says.
+    preset: Option<Preset>,
+}
+
+impl Loaded {
+    /// What the model is of, if it says that it is of something other than human faces.
+    pub fn other_object(&self) -> Option<&'static str> {
+        match self.preset? {
+            Preset::Face | Preset::SyntheticFace => None,
+            Preset::Cat => Some("cats"),
+            Preset::Car => Some("cars"),
+        }
+    }
+}
+
 /// The model in a weights file, a checkpoint, the folder of a run, or of a name; without any the usual one of those that
 /// come with the program.
-pub fn load(path: Option<&Path>) -> anyhow::Result<Model> {
+pub fn load(path: Option<&Path>) -> anyhow::Result<Loaded> {
     let (bytes, origin) = read(path)?;
-    Ok(Model::from_safetensors(&bytes, &origin)?)
+    let preset = Provenance::read(&bytes).and_then(|provenance| provenance.preset());
+    Ok(Loaded { model: Model::from_safetensors(&bytes, &origin)?, origin, preset })
 }
 
 /// The bytes of weights, and where they were found. What exists goes before a name.
@@ -59,8 +81,8 @@ pub fn read(path: Option<&Path>) -> anyhow::Result<(Cow<'static, [u8]>, String)>
 }
 
 /// As [`load`], on the device and in the precision asked for.
-pub fn placed(path: Option<&Path>, compute: &ComputeSettings) -> anyhow::Result<Model> {
-    let mut model = load(path)?;
-    compute.place(&mut model)?;
-    Ok(model)
+pub fn placed(path: Option<&Path>, compute: &ComputeSettings) -> anyhow::Result<Loaded> {
+    let mut loaded = load(path)?;
+    compute.place(&mut loaded.model)?;
+    Ok(loaded)
 }

@@ -340,6 +340,65 @@ fn faces_are_found_in_photographs_and_their_place_is_told() {
 }
 
 #[test]
+fn models_of_other_objects_take_pictures_as_they_are() {
+    let place = Place::new();
+    let (run, out) = (place.at("run"), place.at("out"));
+    succeed(&[&TINY[..], &[&run, "--preset=cat"]].concat());
+    assert!(
+        succeed(&["info", &run])
+            .out
+            .lines()
+            .any(|line| line.starts_with("preset ") && line.ends_with(" cat"))
+    );
+    // A person's face beside the middle: whoever looks for faces would find it.
+    let picture = photograph(400, 200, &[[20, 20, 140]]);
+    let picture = place.write("picture.png", &encode(picture, ImageFormat::Png));
+    let checkpoint = format!("{run}/checkpoints/step-0000002.safetensors");
+    for model in [&run, &checkpoint] {
+        let ended = succeed(&["reconstruct", &picture, "-m", model, "-o", &out]);
+        assert!(
+            ended.err.contains("is a model of cats: the pictures are taken as they are"),
+            "{}",
+            ended.err
+        );
+        assert!(json(&format!("{out}/picture.json"))["place"].is_null());
+    }
+    // Whoever says so already need not be told.
+    let ended = succeed(&["reconstruct", &picture, "-m", &run, "--framed", "-o", &out]);
+    assert!(!ended.err.contains("taken as they are"), "{}", ended.err);
+    for which in ["--faces=all", "--faces=largest"] {
+        let ended = fail(&["reconstruct", &picture, "-m", &run, which, "-o", &place.at("none")]);
+        assert!(
+            ended.err.contains("a model of cats") && ended.err.contains("leave out --faces"),
+            "{}",
+            ended.err
+        );
+    }
+    assert!(!Path::new(&place.at("none")).exists());
+    let ended = fail(&["demo", "-m", &run, "-o", &place.at("none")]);
+    assert!(ended.err.contains("the demo shows human faces"), "{}", ended.err);
+
+    // Runs of faces, and weights that say nothing.
+    let faces = place.at("faces");
+    succeed(&[&TINY[..], &[&faces, "--preset=synthetic-face"]].concat());
+    for model in [&faces, &place.model()] {
+        succeed(&["reconstruct", &picture, "-m", model, "-o", &out]);
+        assert!(json(&format!("{out}/picture.json"))["place"].is_object());
+    }
+}
+
+/// The weights for cats say what they are of.
+#[test]
+#[cfg(feature = "weights")]
+fn cats_need_no_framed() {
+    let place = Place::new();
+    let picture = place.write("cat.png", &encode(photo(120, 90), ImageFormat::Png));
+    let ended = succeed(&["reconstruct", &picture, "-m", "cats", "-o", &place.at("out")]);
+    assert!(ended.err.contains("cats (in the program) is a model of cats"), "{}", ended.err);
+    assert!(Path::new(&place.at("out/cat.glb")).exists());
+}
+
+#[test]
 fn crops_are_the_same_however_often_the_work_is_interrupted() {
     let place = Place::new();
     for number in 0..12 {

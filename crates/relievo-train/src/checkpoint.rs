@@ -9,7 +9,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use relievo_model::{Model, SETTINGS_KEY, WeightsError};
+use relievo_model::{Model, Preset, SETTINGS_KEY, WeightsError};
 use relievo_tensor::{Device, Tensor};
 use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
@@ -201,6 +201,13 @@ impl Provenance {
         let progress = serde_json::from_str(notes.get(PROGRESS_KEY)?).ok()?;
         Some(Self { progress, settings: notes.get(RUN_KEY)?.clone() })
     }
+
+    /// The recipe of the run, and with it the kind of object that its pictures show. The other settings need not be ones
+    /// that this version knows; `None` if there is no such preset.
+    pub fn preset(&self) -> Option<Preset> {
+        let settings: toml::Table = self.settings.parse().ok()?;
+        settings.get("preset")?.clone().try_into().ok()
+    }
 }
 
 impl Checkpoint {
@@ -304,6 +311,16 @@ mod tests {
         assert_eq!(Provenance::read(&written()), expected);
         assert_eq!(Provenance::read(&model.to_safetensors().unwrap()), None);
         assert_eq!(Model::from_safetensors(&weights, "weights").unwrap().settings(), model.settings());
+    }
+
+    #[test]
+    fn the_preset_is_told_whatever_else_stands_in_the_settings() {
+        let of = |settings: &str| Provenance { progress: small().2, settings: settings.into() }.preset();
+        assert_eq!(of("preset = \"cat\"\n[train]\nsetting-of-tomorrow = 3\n"), Some(Preset::Cat));
+        assert_eq!(of("# a comment\npreset = \"synthetic-face\""), Some(Preset::SyntheticFace));
+        for unknown in ["", "preset = 3", "preset = \"horse\"", "[data]\npreset = \"cat\"", "not TOML"] {
+            assert_eq!(of(unknown), None, "{unknown}");
+        }
     }
 
     #[test]
