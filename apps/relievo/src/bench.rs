@@ -5,10 +5,13 @@ use std::fs;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use clap::Args;
 use rayon::prelude::*;
-use relievo_data::{CacheBudget, Cached, Loader, LoaderOptions, Source, Training, WithoutTruth};
+use relievo_data::{
+    CacheBudget, Cached, Loader, LoaderOptions, Picture, Rectangle, Source, Training, WithoutTruth,
+};
+use relievo_detect::Detector;
 use relievo_model::{ComputeSettings, Model, ModelSettings, Outputs, Predictor};
 use relievo_synth::Heads;
 use relievo_tensor::cuda::{Ceilings, Cost};
@@ -20,6 +23,7 @@ use relievo_train::{CapturedStep, OperationTime, TrainSettings, profile_steps};
 use serde::{Serialize, Serializer};
 
 use crate::console::{Console, counted, three_digits};
+use crate::demo::SCENE;
 
 /// Repetitions that do not count: they fill caches and the pool of buffers.
 const WARM_UP: usize = 2;
@@ -47,10 +51,10 @@ const REMEMBERED: u64 = 4 * FED as u64;
 
 /// Measure speed and memory on this machine
 ///
-/// Inference, training steps, synthetic heads and how fast learning is fed with
-/// pictures: medians, with the quartiles, of as many repetitions as fit into the
-/// time, at least five. The networks are those of the paper for 64x64 pixels. Run
-/// it on an idle machine.
+/// Inference, training steps, finding faces, synthetic heads and how fast learning
+/// is fed with pictures: medians, with the quartiles, of as many repetitions as fit
+/// into the time, at least five. The networks are those of the paper for 64x64
+/// pixels. Run it on an idle machine.
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
 pub struct Options {
@@ -175,6 +179,7 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
     // Nothing after this needs as much.
     let (pool_peak_bytes, resident_peak_bytes) = (pool_statistics().bytes_peak, resident_peak());
     rows.push(clock.predictions(&model)?);
+    rows.extend(clock.faces()?);
     rows.push(clock.heads(settings.image_size as u32)?);
     rows.extend(clock.feed(LoaderOptions::new(FED, settings.image_size as u32))?);
     let report = Report {
@@ -369,6 +374,23 @@ impl Clock<'_> {
             predictor.predict(&pictures)?;
             Ok(())
         })
+    }
+
+    /// The faces found in a decoded picture: in the scene of the demo, and in it as a photograph of 12 megapixels.
+    fn faces(&self) -> anyhow::Result<[Row; 2]> {
+        let detector = Detector::new()?;
+        let scene = Picture::decode(SCENE).map_err(|reason| anyhow!("the scene: {reason}"))?;
+        // Upwards the wall goes on, so that the people keep their proportions.
+        let whole = Rectangle { left: 0.0, top: -160.0, width: 1280.0, height: 960.0 };
+        let large = scene.resampled(whole, 4000, 3000);
+        let row = |key, picture: &Picture| {
+            let name = format!("1 picture of {}x{}: its faces", picture.width, picture.height);
+            self.measure(key, name, 1, || {
+                detector.faces(picture)?;
+                Ok(())
+            })
+        };
+        Ok([row("faces-1280x800", &scene)?, row("faces-4000x3000", &large)?])
     }
 
     /// Heads made, with their truth.

@@ -34,9 +34,12 @@ const TILE: usize = 112;
 /// Angles about the vertical axis of the views on the sheet, in degrees.
 const YAWS: [f32; 4] = [-50.0, -25.0, 25.0, 50.0];
 
-/// See assets/samples/README.md.
+/// Four people in one picture of 1280x800 pixels, a JPEG file. See assets/samples/README.md.
+pub const SCENE: &[u8] = include_bytes!("../../../assets/samples/scene.jpg");
+
+/// What is taken apart.
 const SAMPLES: [(&str, &[u8]); 3] = [
-    ("scene", include_bytes!("../../../assets/samples/scene.jpg")),
+    ("scene", SCENE),
     ("sample-7", include_bytes!("../../../assets/samples/000007.png")),
     ("sample-8", include_bytes!("../../../assets/samples/000008.png")),
 ];

@@ -746,6 +746,8 @@ fn a_benchmark_says_the_same_in_a_table_and_in_numbers() {
         ("training-16", 16, "16 pictures: full training step"),
         ("predict-32", 32, "32 pictures: reconstruction"),
         ("synth-64", 64, "64 synthetic heads of 64x64"),
+        ("faces-1280x800", 1, "1 picture of 1280x800: its faces"),
+        ("faces-4000x3000", 1, "1 picture of 4000x3000: its faces"),
     ] {
         let row = &numbers[key];
         assert_eq!((&row["pictures"], &row["repetitions"]), (&pictures.into(), &1.into()), "{key}");
