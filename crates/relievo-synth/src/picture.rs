@@ -128,12 +128,12 @@ impl Scene<'_> {
         &all[..end]
     }
 
-    /// The head alone, its frame at `size` x `size` pixels, with so many pixels more on each side.
-    pub fn cut_out(&self, size: usize, margin: usize) -> CutOut {
+    /// The head alone, up to the depth `far`, its frame at `size` x `size` pixels, with so many pixels more on each side.
+    pub fn cut_out(&self, size: usize, margin: usize, far: f32) -> CutOut {
         let normals = vertex_normals(&self.points, self.triangles());
         let seen: Vec<[f32; 3]> = self.points.iter().map(|&point| self.view.apply(point)).collect();
         let side = size + 2 * margin;
-        let mut fine = Visible::new(2 * side, f32::INFINITY);
+        let mut fine = Visible::new(2 * side, far);
         let margin = margin as f32;
         for (index, corners) in self.turned_here(&seen, size) {
             fine.draw(index, &doubled(&corners.map(|[u, v, z]| [u + margin, v + margin, z])), -0.5);
