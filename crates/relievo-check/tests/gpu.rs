@@ -143,13 +143,15 @@ fn rows_of_tables_run_on_a_gpu() {
 #[test]
 fn captured_steps_follow_the_cpu() {
     let Some(ordinal) = relievo_cuda_emulator::test_gpu() else { return };
-    let settings = train_settings(4);
+    let settings = TrainSettings { average_decay: 0.5, ..train_settings(4) };
     let batches: Vec<Tensor> = (0..4).map(|seed| heads(seed, 4)).collect();
     let mut on_cpu = Model::new(tiny(), 5).unwrap();
     let mut on_gpu = Model::new(tiny(), 5).unwrap();
     on_gpu.to_device(Device::Cuda(ordinal), DataType::F32).unwrap();
     let mut moments = Moments::zeros(&on_cpu);
+    moments.keep_average(&on_cpu, true).unwrap();
     let mut gpu_moments = Moments::zeros(&on_cpu);
+    gpu_moments.keep_average(&on_cpu, true).unwrap();
     gpu_moments.to_device(Device::Cuda(ordinal)).unwrap();
     // In two pieces, so that gradients are added up.
     let mut captured = CapturedStep::new(&on_gpu, &settings, 0, 3).unwrap();
@@ -186,6 +188,7 @@ fn captured_steps_follow_the_cpu() {
             ..AdamStep::default()
         };
         adam.apply(on_cpu.parameters_mut(), &gradients, &mut moments.mean, &mut moments.square).unwrap();
+        relievo_tensor::ops::lerp_all(&mut moments.average, on_cpu.parameters(), 0.5).unwrap();
 
         let look = captured.look(&on_gpu).unwrap();
         assert_eq!((look.step, &look.stopped), (step, &None));
@@ -198,6 +201,8 @@ fn captured_steps_follow_the_cpu() {
         // Adam moves every number by about the learning rate, also those whose gradient is rounding.
         let off = distance(on_gpu.parameters(), on_cpu.parameters());
         assert!(off < 2e-3, "step {step}: parameters off by {off}");
+        let off = distance(&gpu_moments.average, &moments.average);
+        assert!(off < 2e-3, "step {step}: their running mean off by {off}");
     }
 }
 

@@ -12,7 +12,7 @@ use relievo_train::{DataSettings, Event, Outcome, RunFolder, Settings, TrainSett
 use serde_json::Value;
 
 /// Two epochs and a half of three steps, with everything in them that could go differently: a shuffled order, mirrored
-/// pictures, uneven micro-batches, clipping, a warm-up, a change of the flip weight between epochs.
+/// pictures, uneven micro-batches, clipping, a warm-up, a running mean of the weights, a change of the flip weight between epochs.
 fn settings() -> Settings {
     Settings {
         model: ModelSettings {
@@ -28,6 +28,7 @@ fn settings() -> Settings {
             batch_size: 3,
             micro_batch: 2,
             clip_norm: 1.0,
+            average_decay: 0.5,
             warm_up_steps: 5,
             full_flip_epochs: 1,
             checkpoint_minutes: 0.0,
@@ -77,7 +78,7 @@ fn log(folder: &Path) -> Vec<Value> {
 fn assert_same(a: &(Trainer, &Path), b: &(Trainer, &Path)) {
     let tensors = |trainer: &Trainer| {
         let moments = trainer.moments();
-        [trainer.model().parameters(), &moments.mean, &moments.square].concat()
+        [trainer.model().parameters(), &moments.mean, &moments.square, &moments.average].concat()
     };
     for (number, (a, b)) in tensors(&a.0).iter().zip(tensors(&b.0)).enumerate() {
         assert!(

@@ -7,9 +7,9 @@ use relievo_tensor::differences::{
 };
 use relievo_tensor::ops::{
     Activation, AdamStep, ConvParams, Culprit, DeviceAdam, activate, average_pool, cast, conv_transpose2d,
-    conv2d, depthwise_conv2d, dot, double_batch, grid_sample, group_norm, max_pool, perceptual_loss,
-    photometric_loss, reshape, scale_all, scale_columns, smoothness, squared_norm, upsample_nearest,
-    weighted_sum,
+    conv2d, depthwise_conv2d, dot, double_batch, grid_sample, group_norm, lerp_all, max_pool,
+    perceptual_loss, photometric_loss, reshape, scale_all, scale_columns, smoothness, squared_norm,
+    upsample_nearest, weighted_sum,
 };
 use relievo_tensor::{DataType, Device, Error, Result, Tape, Tensor};
 
@@ -352,6 +352,24 @@ fn clipped_step([p, m, v]: &mut [Vec<Tensor>; 3], mut gradients: Vec<Tensor>, cl
     }
     rule(step).apply(p, &gradients, m, v).unwrap();
     norm
+}
+
+#[test]
+fn running_means() {
+    let Some(ordinal) = relievo_cuda_emulator::test_gpu() else { return };
+    let device = Device::Cuda(ordinal);
+    let mut here = parameters(0);
+    let mut there = sent(&here, device);
+    for step in 1..=3 {
+        lerp_all(&mut here, &parameters(step), 0.1).unwrap();
+        lerp_all(&mut there, &sent(&parameters(step), device), 0.1).unwrap();
+    }
+    assert_same_bits(&there, &here);
+    let shared = there[66].clone();
+    let error = lerp_all(&mut there, &sent(&parameters(4), device), 0.1).unwrap_err().to_string();
+    assert_eq!(error, "lerp: tensor 66 shares its memory with another tensor");
+    drop(shared);
+    assert_same_bits(&there, &here);
 }
 
 #[test]

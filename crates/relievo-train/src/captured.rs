@@ -9,7 +9,7 @@ use relievo_tensor::{Device, Error, Tensor};
 use crate::checkpoint::Moments;
 use crate::evaluation::add_losses;
 use crate::settings::TrainSettings;
-use crate::step::{adam_step, name_of_first_not_finite};
+use crate::step::{adam_step, average, name_of_first_not_finite};
 
 /// Training steps on a GPU. The first one runs as it is queued (kernels are compiled, algorithms measured); then the
 /// work is captured, and steps are replays.
@@ -19,6 +19,7 @@ pub struct CapturedStep {
     ordinal: usize,
     pieces: Vec<Piece>,
     adam: DeviceAdam,
+    average_decay: f64,
     /// The networks' working copies of parameters. Adam writes them with those.
     copies: Vec<Option<Tensor>>,
     /// The steps done before the first of these.
@@ -79,7 +80,16 @@ impl CapturedStep {
             pieces.push(Piece { feed: Feed::new(ordinal, shape)?, pictures, weight });
         }
         let adam = DeviceAdam::new(device, settings.clip_norm)?;
-        Ok(Self { ordinal, pieces, adam, copies: Vec::new(), before, graph: None, uncaptured: None })
+        Ok(Self {
+            ordinal,
+            pieces,
+            adam,
+            average_decay: settings.average_decay,
+            copies: Vec::new(),
+            before,
+            graph: None,
+            uncaptured: None,
+        })
     }
 
     /// Queues step number `step` on `pictures [batch,size,size,3]` (on the CPU).
@@ -163,10 +173,11 @@ impl CapturedStep {
         let totals: Vec<(f32, &Tensor)> =
             losses.iter().map(|(weight, terms)| (*weight, &terms.total)).collect();
         let total = weighted_sum(&totals)?;
-        let Moments { mean, square } = moments;
+        let Moments { mean, square, .. } = &mut *moments;
         // Adam refuses to write to what others hold.
         drop(working);
         self.adam.step(model.parameters_mut(), &gradients, mean, square, &mut self.copies, &total)?;
+        average(model, moments, self.average_decay)?;
         Ok(losses)
     }
 

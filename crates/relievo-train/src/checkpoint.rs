@@ -1,7 +1,7 @@
 //! All that a run is at one moment, in one file.
 //!
 //! The file is a safetensors file: the parameters under their names, Adam's two means of each under
-//! `adam.mean.NAME` and `adam.square.NAME`; in the metadata the model's settings (so that every checkpoint is a
+//! `adam.mean.NAME` and `adam.square.NAME`, their running mean under `average.NAME` if there is one; in the metadata the model's settings (so that every checkpoint is a
 //! weights file too), the settings of the run as TOML, the progress as JSON, and the CRC-32 of the tensors' bytes. It is
 //! written in a stream, because three times the parameters in memory once more is a lot on a small machine.
 
@@ -18,6 +18,9 @@ use serde_json::{Map, Value, json};
 const RUN_KEY: &str = "relievo.run";
 const PROGRESS_KEY: &str = "relievo.progress";
 const CHECKSUM_KEY: &str = "relievo.checksum";
+
+/// How names of running means of parameters begin.
+const AVERAGE: &str = "average.";
 
 /// How far a run has come.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
@@ -49,20 +52,37 @@ pub struct Best {
     pub loss: f32,
 }
 
-/// Adam's running means, one tensor for each parameter.
+/// What training remembers of earlier steps, one tensor for each parameter.
 #[derive(Debug, Clone)]
 pub struct Moments {
-    /// Of the gradients.
+    /// Adam's running mean of the gradients.
     pub mean: Vec<Tensor>,
-    /// Of the squared gradients.
+    /// Adam's running mean of the squared gradients.
     pub square: Vec<Tensor>,
+    /// The running mean of the parameters themselves; empty if none is kept.
+    pub average: Vec<Tensor>,
 }
 
 impl Moments {
     /// Those of a model that has not learned yet, on the CPU.
     pub fn zeros(model: &Model) -> Self {
         let zeros = || model.parameters().iter().map(|parameter| Tensor::zeros(parameter.shape())).collect();
-        Self { mean: zeros(), square: zeros() }
+        Self { mean: zeros(), square: zeros(), average: Vec::new() }
+    }
+
+    /// Begins the running mean of the parameters with what they are now, unless it has begun; drops it if none is to be kept. On the CPU.
+    ///
+    /// # Errors
+    /// Those of [`Tensor::new`].
+    pub fn keep_average(&mut self, model: &Model, keep: bool) -> Result<(), relievo_tensor::Error> {
+        if !keep {
+            self.average = Vec::new();
+        } else if self.average.is_empty() {
+            // Not a clone, which would share the memory: both are changed in place.
+            let copy = |parameter: &Tensor| Tensor::new(parameter.data(), parameter.shape());
+            self.average = model.parameters().iter().map(copy).collect::<Result<_, _>>()?;
+        }
+        Ok(())
     }
 
     /// Moves them to a device.
@@ -70,7 +90,7 @@ impl Moments {
     /// # Errors
     /// If the device is not there or out of memory.
     pub fn to_device(&mut self, device: Device) -> Result<(), relievo_tensor::Error> {
-        for moments in [&mut self.mean, &mut self.square] {
+        for moments in [&mut self.mean, &mut self.square, &mut self.average] {
             *moments = moments.iter().map(|moment| moment.to_device(device)).collect::<Result<_, _>>()?;
         }
         Ok(())
@@ -130,7 +150,9 @@ pub fn write(
     settings: &str,
 ) -> io::Result<()> {
     let infos = model.parameter_infos();
-    let groups = [("", model.parameters()), ("adam.mean.", &moments.mean), ("adam.square.", &moments.square)];
+    let Moments { mean, square, average } = moments;
+    let groups =
+        [("", model.parameters()), ("adam.mean.", mean), ("adam.square.", square), (AVERAGE, average)];
     let tensors = || groups.iter().flat_map(|(_, tensors)| tensors.iter());
 
     let mut hasher = crc32fast::Hasher::new();
@@ -247,7 +269,9 @@ impl Checkpoint {
             };
             model.parameter_infos().iter().map(|info| tensor(info).map_err(damaged)).collect()
         };
-        let moments = Moments { mean: group("adam.mean.")?, square: group("adam.square.")? };
+        let has_average = file.names().iter().any(|name| name.starts_with(AVERAGE));
+        let average = if has_average { group(AVERAGE)? } else { Vec::new() };
+        let moments = Moments { mean: group("adam.mean.")?, square: group("adam.square.")?, average };
         Ok(Self { model, moments, progress, settings })
     }
 }
@@ -260,7 +284,9 @@ mod tests {
     fn small() -> (Model, Moments, Progress) {
         let model = Model::new(tiny(), 5).unwrap();
         let mut moments = Moments::zeros(&model);
-        for (number, tensor) in moments.mean.iter_mut().chain(&mut moments.square).enumerate() {
+        moments.keep_average(&model, true).unwrap();
+        let Moments { mean, square, average } = &mut moments;
+        for (number, tensor) in mean.iter_mut().chain(square).chain(average).enumerate() {
             tensor.data_mut().fill(number as f32);
         }
         let best = Some(Best { step: 5, loss: -0.1 });
@@ -293,6 +319,7 @@ mod tests {
         same(again.model.parameters(), model.parameters());
         same(&again.moments.mean, &moments.mean);
         same(&again.moments.square, &moments.square);
+        same(&again.moments.average, &moments.average);
         assert_eq!((again.progress, again.settings.as_str()), (progress, "settings"));
     }
 

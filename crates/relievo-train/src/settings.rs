@@ -148,6 +148,10 @@ pub struct TrainSettings {
     /// Largest norm of the gradient of all parameters together; what is longer is shortened to it. 0 leaves it as it is
     #[arg(long, default_value_t = 0.0)]
     pub clip_norm: f64,
+    /// Decay of a running mean of the weights (EMA), which is then what is validated, drawn and written as the model; 0 keeps
+    /// none, 0.999 is a mean over about 1000 steps
+    #[arg(long, default_value_t = 0.0)]
+    pub average_decay: f64,
     /// Epochs at the beginning in which the mirrored reconstruction has weight 1; by preset: cat 10, others 0
     #[arg(long, default_value_t = 0)]
     pub full_flip_epochs: u64,
@@ -223,6 +227,7 @@ impl Default for TrainSettings {
             epsilon: 1e-8,
             weight_decay: 5e-4,
             clip_norm: 0.0,
+            average_decay: 0.0,
             full_flip_epochs: 0,
             initial_weights: None,
             perceptual_features: None,
@@ -561,9 +566,10 @@ impl TrainSettings {
                 return Err(format!("{name} is {number}; it must be a number from 0"));
             }
         }
-        for (name, beta) in [("beta1", self.beta1), ("beta2", self.beta2)] {
-            if !(0.0..1.0).contains(&beta) {
-                return Err(format!("{name} is {beta}; it must be at least 0 and less than 1"));
+        let decays = [("beta1", self.beta1), ("beta2", self.beta2), ("average-decay", self.average_decay)];
+        for (name, decay) in decays {
+            if !(0.0..1.0).contains(&decay) {
+                return Err(format!("{name} is {decay}; it must be at least 0 and less than 1"));
             }
         }
         // Rounded to zero, it would divide zero by zero.
@@ -766,6 +772,7 @@ mod tests {
             ["--validation", "1.5"],
             ["--learning-rate", "NaN"],
             ["--beta2", "1"],
+            ["--average-decay", "1"],
             ["--epochs", "0"],
             ["--epsilon", "1e-60"],
             ["--synthetic-count", "0"],

@@ -2,7 +2,7 @@
 
 use relievo_model::{DepthTruth, Losses, Model, ModelError};
 use relievo_tensor::Tensor;
-use relievo_tensor::ops::{AdamStep, add_into, scale_all, squared_norm};
+use relievo_tensor::ops::{AdamStep, add_into, lerp_all, scale_all, squared_norm};
 
 use crate::checkpoint::Moments;
 use crate::evaluation::add_losses;
@@ -73,7 +73,16 @@ pub(crate) fn take(
     }
     let adam = adam_step(settings, step);
     adam.apply(model.parameters_mut(), &gradients, &mut moments.mean, &mut moments.square)?;
+    average(model, moments, settings.average_decay)?;
     Ok(Step { losses, gradient_norm })
+}
+
+/// Takes the parameters into their running mean, if one is kept.
+pub(crate) fn average(model: &Model, moments: &mut Moments, decay: f64) -> Result<(), relievo_tensor::Error> {
+    if moments.average.is_empty() {
+        return Ok(());
+    }
+    lerp_all(&mut moments.average, model.parameters(), (1.0 - decay) as f32)
 }
 
 /// Losses and gradients of a batch as the mean over its micro-batches, weighted by their numbers of pictures.

@@ -292,6 +292,7 @@ impl Trainer {
         {
             model.set_vgg(read_features(path)?);
         }
+        moments.keep_average(&model, settings.train.average_decay > 0.0).map_err(ModelError::from)?;
         let device = settings.compute.place(&mut model)?;
         moments.to_device(device).map_err(ModelError::from)?;
         let captured = match device {
@@ -383,11 +384,29 @@ impl Trainer {
     }
 
     /// Writes the weights to use.
-    fn write_model(&self) -> Result<(), WriteError> {
+    fn write_model(&mut self) -> Result<(), WriteError> {
         let notes = checkpoint::provenance_notes(&self.progress, &self.settings_text);
-        write_atomic(self.folder.model(), |out| {
-            out.write_all(&self.model.to_safetensors_with(notes).map_err(io::Error::other)?)
+        let path = self.folder.model();
+        self.looking_at_weights_to_use(|model| {
+            write_atomic(path, |out| {
+                out.write_all(&model.to_safetensors_with(notes).map_err(io::Error::other)?)
+            })
         })
+    }
+
+    /// Looks at the model with its weights to use: the running mean of those that learn, if one is kept.
+    fn looking_at_weights_to_use<T>(&mut self, look: impl FnOnce(&Model) -> T) -> T {
+        let Self { model, moments, .. } = self;
+        let has_average = !moments.average.is_empty();
+        // What is captured knows the tensors by their memory, which stays where it is.
+        if has_average {
+            model.parameters_mut().swap_with_slice(&mut moments.average);
+        }
+        let seen = look(model);
+        if has_average {
+            model.parameters_mut().swap_with_slice(&mut moments.average);
+        }
+        seen
     }
 
     /// The weights to use are written after their checkpoint; if the last session ended in between, they are still to
@@ -656,12 +675,16 @@ impl<'a> Session<'a> {
         let options = EvaluationOptions { losses: true, ..EvaluationOptions::new(batch_size, workers) };
         let step = trainer.progress.step;
         trainer.progress.validated = step;
-        let evaluation = match evaluate(&trainer.model, &trainer.held_out, &options) {
+        let held_out = Arc::clone(&trainer.held_out);
+        let evaluation = trainer.looking_at_weights_to_use(|model| evaluate(model, &held_out, &options));
+        let evaluation = match evaluation {
             Err(EvaluationError::Load(error)) => {
                 self.warn(&format!("cannot validate: {error}"));
                 return Ok(());
             }
-            Err(EvaluationError::Model(error)) => return Err(advised(error, &trainer.model, train)),
+            Err(EvaluationError::Model(error)) => {
+                return Err(advised(error, &trainer.model, &trainer.settings.train));
+            }
             evaluation => evaluation?,
         };
         let loss = evaluation.losses.map_or(f32::NAN, |losses| losses.total);
@@ -720,7 +743,9 @@ impl<'a> Session<'a> {
         };
         trainer.progress.previewed = step;
         let path = trainer.folder.preview(&name);
-        let sheet = crate::preview::sheet(&trainer.model, pictures, &format!("step {step}"))?;
+        let title = format!("step {step}");
+        let sheet =
+            trainer.looking_at_weights_to_use(|model| crate::preview::sheet(model, pictures, &title))?;
         match sheet.write_png(&path) {
             Ok(()) => self.observer.observe(Event::Previewed(&path)),
             Err(error) => self.warn(&error.to_string()),

@@ -45,7 +45,7 @@ pub fn kernels() -> Vec<&'static Kernels> {
 }
 
 pub use activation::{Activation, activate};
-pub use adam::{AdamStep, Culprit, DeviceAdam, DeviceAdamState, scale_all, squared_norm};
+pub use adam::{AdamStep, Culprit, DeviceAdam, DeviceAdamState, lerp_all, scale_all, squared_norm};
 pub use cast::cast;
 pub use conv2d::{Conv2dGeometry, ConvParams, Epilogue, conv_transpose2d, conv2d};
 pub use depthwise_conv2d::depthwise_conv2d;

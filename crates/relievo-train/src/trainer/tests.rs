@@ -140,6 +140,53 @@ fn a_run_begins_with_the_weights_of_another() {
 }
 
 #[test]
+fn the_running_mean_of_the_weights_is_what_is_validated_and_written() {
+    let run_of = Run::new(|settings| {
+        settings.train.steps = 3;
+        settings.train.average_decay = 0.75;
+        settings.train.keep = 9;
+        settings.train.checkpoint_steps = 1;
+    });
+    let mut trainer = run_of.begin();
+    let mut mean: Vec<Vec<f32>> = trainer.model().parameters().iter().map(|p| p.data().to_vec()).collect();
+    let mut validated = None;
+    let mut observer = |event: Event<'_>| {
+        if let Event::Validated(report) = event {
+            validated = report.evaluation.losses;
+        }
+    };
+    trainer.run(&mut observer, &AtomicBool::new(false)).unwrap();
+    for step in 1..=3 {
+        let Checkpoint { model, moments, .. } = Checkpoint::read(&run_of.folder().checkpoint(step)).unwrap();
+        for ((mean, p), average) in mean.iter_mut().zip(model.parameters()).zip(&moments.average) {
+            mean.iter_mut().zip(p.data()).for_each(|(mean, p)| *mean += 0.25 * (p - *mean));
+            assert!(mean == average.data() && (step == 3 || p.elements() < 100 || mean != p.data()));
+        }
+    }
+    let written = fs::read(run_of.folder().model()).unwrap();
+    let written = Model::from_safetensors(&written, "model").unwrap();
+    for (written, mean) in written.parameters().iter().zip(&mean) {
+        assert!(written.data() == mean);
+    }
+    let options = EvaluationOptions { losses: true, ..EvaluationOptions::new(2, 1) };
+    assert_eq!(evaluate(&written, trainer.held_out(), &options).unwrap().losses, validated);
+    // What learns are the weights themselves.
+    let learning = trainer.model().parameters();
+    assert!(learning.iter().zip(&mean).any(|(p, mean)| p.data() != mean));
+    // Without a running mean from here on, and with one from there on.
+    let changed = |decay: f64, steps: u64| {
+        let mut settings = run_of.settings.clone();
+        (settings.train.average_decay, settings.train.steps) = (decay, steps);
+        let mut trainer = Trainer::resume(settings, Arc::new(Noise(10, 3)), run_of.folder()).unwrap();
+        run(&mut trainer, u64::MAX).0.unwrap();
+        trainer
+    };
+    assert!(changed(0.0, 4).moments().average.is_empty());
+    let again = changed(0.5, 5);
+    assert_eq!(again.moments().average.len(), again.model().parameters().len());
+}
+
+#[test]
 fn an_interrupted_run_is_saved_and_ends_where_it_should() {
     let run_of = Run::new(|_| ());
     let (outcome, _) = run(&mut run_of.begin(), 4);

@@ -28,6 +28,12 @@ pub fn scale(x: &mut [f32], factor: f32) {
     x.par_chunks_mut(BLOCK).for_each(|x| x.iter_mut().for_each(|x| *x *= factor));
 }
 
+/// `x += share * (y - x)`.
+pub fn lerp(x: &mut [f32], y: &[f32], share: f32) {
+    let blocks = x.par_chunks_mut(BLOCK).zip(y.par_chunks(BLOCK));
+    blocks.for_each(|(x, y)| x.iter_mut().zip(y).for_each(|(x, y)| *x += share * (y - *x)));
+}
+
 vectorised! {
     fn update_block(scalars: &Scalars, p: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32]) {
         for (((p, g), m), v) in p.iter_mut().zip(g).zip(m).zip(v) {

@@ -111,15 +111,11 @@ fn groups(
     let parameters = parameters.iter_mut().zip(moments).zip(copies);
     for (index, ((parameter, (first, second)), copy)) in parameters.enumerate() {
         let pointer = |tensor: &mut Tensor| {
-            let before = tensor.gpu_pointer();
-            let pointer = tensor.gpu_pointer_mut()?;
-            if owned && before != Some(pointer) {
-                let detail = format!(
-                    "parameter {index}, a moment or a copy of it shares its memory with another tensor"
-                );
-                return Err(Error::shape("adam", detail));
+            if owned {
+                own_pointer(tensor, "adam", || format!("parameter {index}, a moment or a copy of it"))
+            } else {
+                tensor.gpu_pointer_mut()
             }
-            Ok(pointer)
         };
         let (group, place) = (&mut groups[index / TENSORS], index % TENSORS);
         group.parameters[place] = pointer(parameter)?;
@@ -128,6 +124,16 @@ fn groups(
         group.copies[place] = copy.map(pointer).transpose()?.unwrap_or(0);
     }
     Ok(groups)
+}
+
+/// Where a tensor lies that shares its memory with no other.
+fn own_pointer(tensor: &mut Tensor, operation: &'static str, what: impl FnOnce() -> String) -> Result<u64> {
+    let before = tensor.gpu_pointer();
+    let pointer = tensor.gpu_pointer_mut()?;
+    if before != Some(pointer) {
+        return Err(Error::shape(operation, format!("{} shares its memory with another tensor", what())));
+    }
+    Ok(pointer)
 }
 
 /// The scalars of a step as a tensor in main memory.
@@ -253,6 +259,28 @@ pub(super) fn scale_all(device: Device, tensors: &mut [Tensor], factor: f32) -> 
             .blocks([group.blocks as usize, 1, 1], THREADS)?;
     }
     Ok(())
+}
+
+/// [`lerp_all`](super::lerp_all) of lists that fit.
+pub(super) fn lerp_all(device: Device, tensors: &mut [Tensor], targets: &[Tensor], share: f32) -> Result<()> {
+    let (groups, _) = gradient_groups(targets)?;
+    let mut groups: Vec<Group> = groups.into_iter().map(|(_, group)| group).collect();
+    for (index, tensor) in tensors.iter_mut().enumerate() {
+        let pointer = own_pointer(tensor, "lerp", || format!("tensor {index}"))?;
+        groups[index / TENSORS].parameters[index % TENSORS] = pointer;
+    }
+    let run = || {
+        groups.iter().try_for_each(|group| {
+            Launch::new(device, &KERNELS, "lerp", DataType::F32)?
+                .structure(*group)
+                .float(share)
+                .blocks([group.blocks as usize, 1, 1], THREADS)
+        })
+    };
+    // The tensors are read and written, the targets read.
+    marked(device, "lerp", Pass::Update, run, |()| {
+        Cost::of_tensors(tensors.iter().chain(targets).chain(tensors.iter()))
+    })
 }
 
 /// `State` of the kernels.

@@ -166,6 +166,15 @@ extern "C" __global__ void update(const Group group, const Scalars* scalars, con
     else update_part(group, (const float*)gradient, part, s, scale);
 }
 
+// The parameters go a share of the way to the gradients, which are f32.
+extern "C" __global__ void lerp(const Group group, float share) {
+    Part part = part_of_block(group);
+    float* x = group.parameters[part.t];
+    const float* y = (const float*)group.gradients[part.t];
+    for (int i = part.first + threadIdx.x; i < part.end; i += THREADS)
+        x[i] = __fadd_rn(x[i], __fmul_rn(share, __fsub_rn(y[i], x[i])));
+}
+
 template <typename G>
 __device__ __forceinline__ void scale_part(G* x, Part part, float factor) {
     for (int i = part.first + threadIdx.x; i < part.end; i += THREADS) store(x + i, load(x + i) * factor);

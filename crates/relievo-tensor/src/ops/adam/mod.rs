@@ -175,6 +175,32 @@ pub fn scale_all(tensors: &mut [Tensor], factor: f32) -> Result<()> {
     }
 }
 
+/// Moves every element of `tensors` by `share` of the way to that of `targets`: x += share (y - x). With a share of 1 - decay after every
+/// step, an exponential running mean of the targets.
+///
+/// # Errors
+/// If the lists do not fit, are not on one device or not f32; if a GPU fails. On a GPU also if a tensor shares its memory with another
+/// one: a graph would change a copy.
+pub fn lerp_all(tensors: &mut [Tensor], targets: &[Tensor], share: f32) -> Result<()> {
+    if tensors.len() != targets.len() {
+        return Err(Error::shape("lerp", format!("{} tensors, {} targets", tensors.len(), targets.len())));
+    }
+    for (index, (tensor, target)) in tensors.iter().zip(targets).enumerate() {
+        let [one, other] = [tensor, target].map(|x| (x.shape(), x.data_type()));
+        if one != other || tensor.data_type() != DataType::F32 {
+            return Err(Error::shape("lerp", format!("tensor {index} is {one:?}, its target {other:?}")));
+        }
+    }
+    match common_device("lerp", tensors.iter().chain(targets))? {
+        Device::Cpu => {
+            let pairs = tensors.par_iter_mut().zip(targets);
+            pairs.for_each(|(tensor, target)| cpu::lerp(tensor.data_mut(), target.data(), share));
+            Ok(())
+        }
+        device => cuda::lerp_all(device, tensors, targets, share),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -257,6 +283,26 @@ mod tests {
         tensors[0].data_mut()[70_000] = f32::NAN;
         assert!(squared_norm(&tensors).unwrap().is_nan());
         assert!(squared_norm(&[Tensor::full([4], f32::MAX)]).unwrap().is_finite());
+    }
+
+    #[test]
+    fn a_running_mean() {
+        let values: Vec<[Tensor; 2]> =
+            (0..5).map(|step| [random_tensor(step, [40_001]), random_tensor(9 + step, [3, 7])]).collect();
+        let mut mean = values[0].clone();
+        values[1..].iter().for_each(|values| lerp_all(&mut mean, values, 0.25).unwrap());
+        for (tensor, mean) in mean.iter().enumerate() {
+            let exact: Vec<f64> = (0..mean.elements())
+                .map(|at| {
+                    let values = values.iter().map(|values| f64::from(values[tensor].data()[at]));
+                    values.reduce(|mean, value| 0.75 * mean + 0.25 * value).unwrap()
+                })
+                .collect();
+            assert!(distance(mean.data(), &exact) < 2e-7);
+        }
+        let error = lerp_all(&mut mean, &[values[0][0].clone(), Tensor::zeros([21])], 0.5).unwrap_err();
+        assert_eq!(error.to_string(), "lerp: tensor 1 is ([3, 7], F32), its target ([21], F32)");
+        assert!(lerp_all(&mut mean, &values[0][..1], 0.5).is_err());
     }
 
     #[test]
