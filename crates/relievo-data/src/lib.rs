@@ -6,6 +6,7 @@
 mod cache;
 mod decode;
 mod flip;
+mod joined;
 mod loader;
 mod pictures;
 mod sample;
@@ -14,6 +15,7 @@ mod split;
 
 pub use cache::{CacheBudget, Cached};
 pub use decode::Rectangle;
+pub use joined::Joined;
 pub use loader::{Batch, LoadError, Loader, LoaderOptions, LoaderStatistics, Position, Training};
 pub use pictures::{OpenError, Pictures};
 pub use sample::{Light, Picture, Sample, SampleError, Source, Truth, WithoutTruth};

@@ -18,18 +18,20 @@ use std::time::{Duration, Instant};
 
 use relievo_tensor::{Random, Tensor};
 
+use crate::decode::Rectangle;
 use crate::sample::{Picture, Sample, SampleError, Source, Truth};
 
-/// The random streams of a training seed: the order of each epoch, and which pictures are mirrored.
+/// The random streams of a training seed: the order of each epoch, which pictures are mirrored, how their crops are moved.
 const ORDER: u64 = 1;
 const MIRRORING: u64 = 2;
+const JITTER: u64 = 3;
 
 /// Pictures that go through the networks together.
 #[derive(Clone, Debug)]
 pub struct Batch {
     /// `[B,S,S,3]` in \[-1,1\].
     pub images: Tensor,
-    /// What is known about each picture; mirrored if the picture is.
+    /// What is known about each picture; mirrored if the picture is. Nothing of one whose crop was moved.
     pub truths: Vec<Option<Truth>>,
     /// The name of each picture.
     pub names: Vec<String>,
@@ -80,10 +82,13 @@ impl LoaderOptions {
 /// The order of training.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Training {
-    /// Decides the order of every epoch and which pictures are mirrored.
+    /// Decides the order of every epoch, which pictures are mirrored and how their crops are moved.
     pub seed: u64,
     /// Mirror one picture in two.
     pub mirror: bool,
+    /// How far crops are moved at random: each way by up to this share of their side, and their side is longer or shorter by up to
+    /// this share. Where a crop reaches out of the picture, the pixels of the edge are repeated. In \[0,1).
+    pub jitter: f32,
     /// The first batch to hand out. A batch number beyond the epoch's last goes on in the next epoch.
     pub start: Position,
 }
@@ -448,17 +453,26 @@ impl Shared {
 
     /// The picture for a place; `None` if it is bad and none may take its place.
     fn fill(&self, task: &Task) -> Option<Placed> {
-        let (candidates, mirror) = match self.plan {
-            Plan::Training(Training { seed, mirror, .. }) => (
-                task.order.len(),
-                mirror && Random::new(seed, MIRRORING).fork(task.epoch).bits(task.at) & 1 == 1,
-            ),
-            Plan::Evaluation => (1, false),
+        let (candidates, mirror, crop) = match self.plan {
+            Plan::Training(Training { seed, mirror, jitter, .. }) => {
+                let of_epoch = |stream: u64| Random::new(seed, stream).fork(task.epoch);
+                let mirror = mirror && of_epoch(MIRRORING).bits(task.at) & 1 == 1;
+                let crop =
+                    (jitter > 0.0).then(|| moved_crop(jitter, self.options.size, &of_epoch(JITTER), task.at));
+                (task.order.len(), mirror, crop)
+            }
+            Plan::Evaluation => (1, false, None),
         };
         let following = task.order.iter().cycle().skip(task.at as usize).take(candidates);
         let mut placed = following.copied().find_map(|index| self.good(index))?;
         if mirror {
             placed.sample.flip();
+        }
+        if let Some(crop) = crop {
+            let (sample, size) = (&mut placed.sample, self.options.size);
+            sample.picture = sample.picture.resampled_here(crop, size, size);
+            // What the light, the camera and the maps of a part of a picture are is not known.
+            sample.truth = None;
         }
         Some(placed)
     }
@@ -542,6 +556,15 @@ impl Shared {
         let more = if more > 0 { format!("; and {more} more") } else { String::new() };
         LoadError::NoneGood { source_is: self.source.describe(), first: shown.join("; ") + &more }
     }
+}
+
+/// What is seen of the picture at place `at`, of `size` x `size` pixels.
+fn moved_crop(jitter: f32, size: u32, random: &Random, at: u64) -> Rectangle {
+    let share = |number: u64| f64::from(jitter * (2.0 * random.uniform(3 * at + number) - 1.0));
+    let size = f64::from(size);
+    let side = size * (1.0 + share(2));
+    let corner = |shift: f64| (size - side) / 2.0 + size * shift;
+    Rectangle { left: corner(share(0)), top: corner(share(1)), width: side, height: side }
 }
 
 /// The open batch of that number in the sequence.

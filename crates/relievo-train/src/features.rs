@@ -70,7 +70,7 @@ pub(crate) fn learn(
         workers: settings.workers,
         ..LoaderOptions::new(batch_size, size as u32)
     };
-    let order = Training { seed: settings.seed, mirror: true, start: Position::default() };
+    let order = Training { seed: settings.seed, mirror: true, ..Training::default() };
     let mut loader = Loader::training(Arc::clone(pictures), options(settings.batch_size), order)?;
     let decoder = decoder();
     let mut parameters = Vgg::untrained(settings.seed).parameters();

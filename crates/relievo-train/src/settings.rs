@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use clap::parser::ValueSource;
 use clap::{ArgAction, ArgMatches, Args, Command, ValueEnum};
-use relievo_data::{Holdout, LoaderOptions, OpenError, Pictures, Source};
+use relievo_data::{Holdout, Joined, LoaderOptions, OpenError, Pictures, Source};
 use relievo_model::{ComputeSettings, ModelSettings, Preset, Supervision};
 use relievo_synth::Heads;
 use relievo_tensor::Device;
@@ -55,7 +55,7 @@ pub struct Settings {
 #[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct DataSettings {
-    /// Folders of pictures or .tar files, or the word `synthetic` for generated heads
+    /// Folders of pictures or .tar files, and the word `synthetic` for generated heads
     #[arg(value_name = "SOURCE", default_values_t = [SYNTHETIC.to_owned()])]
     pub source: Vec<String>,
     /// Seed of the synthetic heads
@@ -76,6 +76,10 @@ pub struct DataSettings {
     /// Mirror one picture in two
     #[arg(long, action = ArgAction::Set, default_value_t = true)]
     pub mirror: bool,
+    /// Move the crops of the pictures learned from at random, each way by up to this share of their side, and make them larger or
+    /// smaller by up to this share: 0.05, say, where pictures are few
+    #[arg(long, default_value_t = 0.0)]
+    pub jitter: f32,
     /// Threads that read and decode pictures, or generate them; 0 takes one for every two cores, four at most, and beside a
     /// GPU one for every core but one
     #[arg(long, default_value_t = 0)]
@@ -101,7 +105,7 @@ pub enum HeldOut {
 #[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct TrainSettings {
-    /// Seed of the parameters, the order of the pictures and the mirroring
+    /// Seed of the parameters, the order of the pictures, the mirroring and the moving of crops
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
     /// Passes over the pictures; by preset: face 30, cat 200, car 100
@@ -203,6 +207,7 @@ impl Default for DataSettings {
             validation: 0.02,
             held_out: HeldOut::ByName,
             mirror: true,
+            jitter: 0.0,
             workers: 0,
             cache: 2560,
         }
@@ -388,11 +393,19 @@ impl Settings {
         let problem = self.check_integers().and_then(|()| self.model.check());
         let problem = problem.and_then(|()| self.data.check()).and_then(|()| self.train.check());
         let problem = problem.and_then(|()| {
-            let knows = self.model.supervision == Supervision::None || self.data.is_synthetic();
-            if knows {
+            if self.model.supervision == Supervision::None {
                 return Ok(());
             }
-            Err("supervision is depth; it needs pictures whose depth is known: the source synthetic".into())
+            if !self.data.is_synthetic() {
+                return Err("supervision is depth; it needs pictures whose depth is known: the source synthetic".into());
+            }
+            if self.data.jitter > 0.0 {
+                return Err(format!(
+                    "jitter is {} and supervision depth; the depth of a moved crop is not known: jitter must be 0",
+                    self.data.jitter
+                ));
+            }
+            Ok(())
         });
         problem.map_err(|reason| SettingsError::Senseless { place: String::new(), reason })
     }
@@ -462,9 +475,14 @@ impl Settings {
 }
 
 impl DataSettings {
-    /// Whether the pictures are generated.
+    /// Whether all pictures are generated.
     pub fn is_synthetic(&self) -> bool {
-        self.source == [SYNTHETIC]
+        self.source.iter().all(|source| source == SYNTHETIC)
+    }
+
+    /// Whether some pictures are generated.
+    fn has_heads(&self) -> bool {
+        self.source.iter().any(|source| source == SYNTHETIC)
     }
 
     /// Opens the pictures.
@@ -472,10 +490,13 @@ impl DataSettings {
     /// # Errors
     /// If there are none or they cannot be read.
     pub fn open(&self) -> Result<Arc<dyn Source>, OpenError> {
+        let heads = || Arc::new(self.heads(0, self.synthetic_count));
         if self.is_synthetic() {
-            return Ok(Arc::new(self.heads(0, self.synthetic_count)));
+            return Ok(heads());
         }
-        Ok(Arc::new(Pictures::open(&self.source)?))
+        let paths: Vec<&String> = self.source.iter().filter(|source| *source != SYNTHETIC).collect();
+        let pictures = Arc::new(Pictures::open(&paths)?);
+        Ok(if self.has_heads() { Arc::new(Joined::new(vec![pictures, heads()])) } else { pictures })
     }
 
     /// Synthetic heads as these settings have them, but numbers `start..start + count`.
@@ -506,10 +527,7 @@ impl DataSettings {
         if self.source.is_empty() {
             return Err("source names nothing; give a folder, a .tar file or the word synthetic".into());
         }
-        if self.source.len() > 1 && self.source.iter().any(|source| source == SYNTHETIC) {
-            return Err("source names synthetic heads beside other pictures; take one or the other".into());
-        }
-        if self.is_synthetic() && !(1..=MOST_HEADS).contains(&self.synthetic_count) {
+        if self.has_heads() && !(1..=MOST_HEADS).contains(&self.synthetic_count) {
             return Err(format!(
                 "synthetic-count is {}; it must be a number from 1 to {MOST_HEADS}",
                 self.synthetic_count
@@ -527,8 +545,11 @@ impl DataSettings {
         if self.held_out == HeldOut::Last && share.fract() != 0.0 {
             return Err(format!("validation is {share}; of the last pictures it must be a whole number"));
         }
-        if self.perturbed && !self.is_synthetic() {
+        if self.perturbed && !self.has_heads() {
             return Err("perturbed is true; only synthetic heads can be perturbed".into());
+        }
+        if !(0.0..1.0).contains(&self.jitter) {
+            return Err(format!("jitter is {}; it must be at least 0 and less than 1", self.jitter));
         }
         Ok(())
     }
@@ -767,19 +788,38 @@ mod tests {
     }
 
     #[test]
+    fn heads_may_stand_beside_pictures() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("a.png"), [1]).unwrap();
+        let path = folder.path().to_str().unwrap();
+        let data = |line: &[&str]| layered(None, line).unwrap().data;
+        let both = data(&[SYNTHETIC, path, "--synthetic-count", "3"]);
+        assert!(!both.is_synthetic());
+        let joined = both.open().unwrap();
+        let names: Vec<String> = (0..joined.len()).map(|index| joined.name(index)).collect();
+        assert_eq!(
+            (names.len(), names[0].as_str(), joined.sample(2, 64).unwrap().truth.is_some()),
+            (4, "a.png", true)
+        );
+        assert_eq!(data(&[path]).open().unwrap().len(), 1);
+        assert!(data(&[SYNTHETIC]).is_synthetic());
+    }
+
+    #[test]
     fn nonsense_is_refused() {
         for line in [
             ["--validation", "1.5"],
             ["--learning-rate", "NaN"],
             ["--beta2", "1"],
             ["--average-decay", "1"],
+            ["--jitter", "1"],
+            ["--jitter", "NaN"],
             ["--epochs", "0"],
             ["--epsilon", "1e-60"],
             ["--synthetic-count", "0"],
             ["--synthetic-count", "9000000000000000000"],
             ["--workers", "100000000"],
             ["--seed", "18446744073709551615"],
-            ["synthetic", "faces"],
         ] {
             assert!(layered(None, &line).is_err(), "{line:?}");
         }

@@ -464,7 +464,7 @@ impl<'a> Session<'a> {
         };
         // The loader carries a number of batches over into epochs.
         let start = Position { epoch: 0, batch: trainer.progress.step };
-        let order = Training { seed: train.seed, mirror: data.mirror, start };
+        let order = Training { seed: train.seed, mirror: data.mirror, jitter: data.jitter, start };
         let loader = Loader::training(Arc::clone(&trainer.pictures), options, order)?;
         let (before, now) = (trainer.progress, Instant::now());
         Ok(Self {
@@ -877,6 +877,7 @@ fn check_unchanged(now: &Settings, then: &str) -> Result<(), TrainError> {
         ("data", "held-out"),
         ("data", "validation"),
         ("data", "mirror"),
+        ("data", "jitter"),
         ("train", "seed"),
         ("train", "batch-size"),
     ];

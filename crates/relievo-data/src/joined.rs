@@ -1,0 +1,88 @@
+//! Several sources as one.
+
+use std::sync::Arc;
+
+use crate::sample::{Sample, SampleError, Source};
+
+/// The pictures of several sources, one source after the other.
+pub struct Joined(Vec<Arc<dyn Source>>);
+
+impl Joined {
+    /// Joins sources in this order.
+    pub fn new(sources: Vec<Arc<dyn Source>>) -> Self {
+        Self(sources)
+    }
+
+    /// The source that picture `index` is from, and its number there.
+    ///
+    /// # Panics
+    /// If there are not so many pictures.
+    fn place(&self, index: u64) -> (&dyn Source, u64) {
+        let mut left = index;
+        for source in &self.0 {
+            match left.checked_sub(source.len()) {
+                None => return (&**source, left),
+                Some(beyond) => left = beyond,
+            }
+        }
+        panic!("picture {index} of {}", self.len())
+    }
+}
+
+impl Source for Joined {
+    fn describe(&self) -> String {
+        self.0.iter().map(|source| source.describe()).collect::<Vec<_>>().join(" and ")
+    }
+
+    fn len(&self) -> u64 {
+        self.0.iter().map(|source| source.len()).sum()
+    }
+
+    fn name(&self, index: u64) -> String {
+        let (source, index) = self.place(index);
+        source.name(index)
+    }
+
+    fn sample(&self, index: u64, size: u32) -> Result<Sample, SampleError> {
+        let (source, index) = self.place(index);
+        source.sample(index, size)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample::Picture;
+
+    /// So many pictures of one colour.
+    struct Plain(u64, u8);
+
+    impl Source for Plain {
+        fn describe(&self) -> String {
+            format!("{} of {}", self.0, self.1)
+        }
+        fn len(&self) -> u64 {
+            self.0
+        }
+        fn name(&self, index: u64) -> String {
+            format!("{}-{index}", self.1)
+        }
+        fn sample(&self, index: u64, size: u32) -> Result<Sample, SampleError> {
+            let picture =
+                Picture { width: size, height: size, pixels: vec![self.1; (size * size * 3) as usize] };
+            Ok(Sample { name: self.name(index), picture, truth: None })
+        }
+    }
+
+    #[test]
+    fn every_picture_of_every_source_is_there_once() {
+        let joined = Joined::new(vec![Arc::new(Plain(2, 7)), Arc::new(Plain(0, 8)), Arc::new(Plain(3, 9))]);
+        assert_eq!((joined.len(), joined.describe().as_str()), (5, "2 of 7 and 0 of 8 and 3 of 9"));
+        let names: Vec<String> = (0..5).map(|index| joined.name(index)).collect();
+        assert_eq!(names, ["7-0", "7-1", "9-0", "9-1", "9-2"]);
+        for (index, name) in (0..).zip(&names) {
+            let sample = joined.sample(index, 2).unwrap();
+            assert_eq!((&sample.name, sample.picture.pixels[0]), (name, if index < 2 { 7 } else { 9 }));
+        }
+    }
+}
