@@ -7,16 +7,18 @@
 
 use rayon::prelude::*;
 use relievo_tensor::ops::{
-    Activation, AdamStep, absolute_error, activate, dot, grid_sample, photometric_loss, reshape, smoothness,
-    squared_error, weighted_sum,
+    Activation, AdamStep, ConvParams, absolute_error, activate, conv2d, dot, photometric_loss, reshape,
+    smoothness, squared_error, weighted_sum,
 };
 use relievo_tensor::{Device, Error, Tape, Tensor};
 
 use crate::model::{Model, ModelError, Outputs};
 use crate::prediction::Prediction;
 
-/// Rows and columns of the field that is added to raw depth, bilinear in between.
-const CELLS: usize = 8;
+/// Rows and columns of cells of the field that is added to raw depth: a uniform cubic B-spline, so normals have no creases where cells meet.
+const CELLS: usize = 7;
+/// Its control points along one axis.
+const POINTS: usize = CELLS + 3;
 /// Adam's learning rate at the beginning; it falls along half a cosine.
 const LEARNING_RATE: f64 = 0.02;
 /// The weight of the photometric loss of the mirrored reconstruction. Smaller than in training: a single picture is not
@@ -39,9 +41,10 @@ impl Model {
         let there = pictures.to_device(self.device())?;
         let outputs = self.networks.forward(&there, &self.working_parameters()?, false)?;
         let beginnings = Variables::of(&outputs)?;
+        let spline = spline(self.settings().image_size)?;
         let refined = (0..count).into_par_iter().map(|number| {
             let beginning = beginnings.map(|tensor| entry(tensor, number))?;
-            self.refine_one(&entry(pictures, number)?, beginning, steps)
+            self.refine_one(&entry(pictures, number)?, beginning, &spline, steps)
         });
         let refined: Vec<Variables> = refined.collect::<Result<_, Error>>()?;
         let join = |pick: fn(&Variables) -> &Tensor| joined(&refined.iter().map(pick).collect::<Vec<_>>());
@@ -55,13 +58,18 @@ impl Model {
     }
 
     /// The best of what `steps` steps come by, beginning with what the networks said of `picture [1,S,S,3]`.
-    fn refine_one(&self, picture: &Tensor, beginning: Variables, steps: usize) -> Result<Variables, Error> {
+    fn refine_one(
+        &self,
+        picture: &Tensor,
+        beginning: Variables,
+        spline: &Tensor,
+        steps: usize,
+    ) -> Result<Variables, Error> {
         let [_, size, _, _] = picture.axes("refinement")?;
-        let cells = Tensor::new(&places(size), [1, size, size, 2])?;
         let everywhere = Tensor::full([1, size, size], 1.0);
         let depth = self.put_together(beginning.clone().outputs(), false)?.smooth_depth;
         let mut parameters = [
-            Tensor::zeros([1, CELLS, CELLS, 1]),
+            Tensor::zeros([1, 1, 1, POINTS * POINTS]),
             before_tanh(&beginning.albedo),
             before_tanh(&beginning.light),
             before_tanh(&beginning.view),
@@ -72,9 +80,10 @@ impl Model {
         for step in 0..=steps {
             let tape = Tape::new();
             let watched = parameters.each_ref().map(|parameter| tape.watch(parameter));
-            let [field, albedo, light, view] = &watched;
+            let [points, albedo, light, view] = &watched;
+            let field = reshape(&conv2d(points, spline, None, PRODUCT)?, beginning.depth.shape())?;
             let found = Variables {
-                depth: weighted_sum(&[(1.0, &beginning.depth), (1.0, &grid_sample(field, &cells)?)])?,
+                depth: weighted_sum(&[(1.0, &beginning.depth), (1.0, &field)])?,
                 albedo: activate(albedo, Activation::Tanh)?,
                 light: activate(light, Activation::Tanh)?,
                 view: activate(view, Activation::Tanh)?,
@@ -178,10 +187,30 @@ fn joined(entries: &[&Tensor]) -> Result<Tensor, Error> {
     Tensor::new(&values, shape.as_slice())
 }
 
-/// Where the pixels of a picture lie in the field: its corners are theirs.
-fn places(size: usize) -> Vec<f32> {
-    let along = |index: usize| 2.0 * index as f32 / (size - 1) as f32 - 1.0;
-    (0..size * size).flat_map(|pixel| [along(pixel % size), along(pixel / size)]).collect()
+/// A convolution that is the product with a matrix.
+const PRODUCT: ConvParams = ConvParams { stride: 1, padding: 0, activation: Activation::Identity };
+
+/// What the control points of a field make of it, `[size*size,1,1,POINTS*POINTS]`: how much of each (rows, then columns) is in each
+/// pixel. The corners of the field are those of the picture.
+fn spline(size: usize) -> Result<Tensor, Error> {
+    // The four points around, and their shares.
+    let along = |index: usize| {
+        let place = index as f32 / (size - 1) as f32 * CELLS as f32;
+        let cell = (place as usize).min(CELLS - 1);
+        let t = place - cell as f32;
+        let (t2, t3) = (t * t, t * t * t);
+        let shares = [(1.0 - t).powi(3), 3.0 * t3 - 6.0 * t2 + 4.0, 3.0 * (t + t2 - t3) + 1.0, t3];
+        (cell, shares.map(|share| share / 6.0))
+    };
+    let mut matrix = Tensor::zeros([size * size, 1, 1, POINTS * POINTS]);
+    for (pixel, row) in matrix.data_mut().chunks_exact_mut(POINTS * POINTS).enumerate() {
+        let ((top, of_rows), (left, of_columns)) = (along(pixel / size), along(pixel % size));
+        for (below, of_row) in of_rows.iter().enumerate() {
+            let line = &mut row[(top + below) * POINTS + left..][..4];
+            line.iter_mut().zip(of_columns).for_each(|(share, of_column)| *share = of_row * of_column);
+        }
+    }
+    Ok(matrix)
 }
 
 /// What tanh makes this of; of what it has rounded to one, something large from which there is still a way back.
@@ -241,14 +270,29 @@ mod tests {
 
     #[test]
     fn a_field_is_smooth_and_reaches_the_corners() {
-        let field: Vec<f32> = (0..CELLS * CELLS).map(|cell| (cell % CELLS + cell / CELLS) as f32).collect();
-        let field = Tensor::new(&field, [1, CELLS, CELLS, 1]).unwrap();
-        let grid = Tensor::new(&places(64), [1, 64, 64, 2]).unwrap();
-        let pixels = grid_sample(&field, &grid).unwrap();
-        for (pixel, value) in pixels.data().iter().enumerate() {
-            let right = (pixel % 64 + pixel / 64) as f32 * (CELLS - 1) as f32 / 63.0;
+        let spline = spline(64).unwrap();
+        let field = |value: &dyn Fn(f32, f32) -> f32| -> Vec<f32> {
+            let points = (0..POINTS * POINTS).map(|point| {
+                // The point between two cells, or the middle of the one before the first and behind the last.
+                let [row, column] = [point / POINTS, point % POINTS].map(|place| place as f32 - 1.0);
+                value(row, column)
+            });
+            let points = Tensor::new(&points.collect::<Vec<_>>(), [1, 1, 1, POINTS * POINTS]).unwrap();
+            conv2d(&points, &spline, None, PRODUCT).unwrap().data().to_vec()
+        };
+        for (pixel, value) in field(&|row, column| 2.0 * row - column + 3.0).iter().enumerate() {
+            let [row, column] = [pixel / 64, pixel % 64].map(|place| place as f32 * CELLS as f32 / 63.0);
+            let right = 2.0 * row - column + 3.0;
             assert!((value - right).abs() < 1e-4, "{pixel}: {value} for {right}");
         }
+        // Of a single point at the height 1: its slope has no jumps, and changes by at most 2 in the length of a cell.
+        let bump = field(&|row, column| f32::from(row == 3.0 && column == 4.0));
+        let step = CELLS as f32 / 63.0;
+        for line in bump.chunks_exact(64) {
+            let slopes: Vec<f32> = line.windows(2).map(|pair| (pair[1] - pair[0]) / step).collect();
+            assert!(slopes.windows(2).all(|pair| (pair[1] - pair[0]).abs() < 2.0 * step));
+        }
+        assert!(bump.iter().fold(0.0f32, |largest, value| largest.max(*value)) > 0.4);
     }
 
     #[test]
