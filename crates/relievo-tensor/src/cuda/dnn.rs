@@ -190,7 +190,7 @@ impl Gpu {
         let mut dnn = self.dnn()?;
         let handle = dnn.handle(self, lanes::current(self.device()))?;
         let workspace = Memory::scratch(self, WORKSPACE_LIMIT)?;
-        match fastest_in_form(self, handle, &key, form, operands, workspace.pointer())? {
+        match fastest_in_form(self, handle, &key, form, operands, workspace.pointer(), &mut Vec::new())? {
             Some((_, plan)) => plan.compute(self, handle, operands, workspace.pointer()).map(|()| true),
             None => Ok(false),
         }
@@ -299,9 +299,9 @@ fn fastest(
     operands: [CUdeviceptr; 3],
     workspace: CUdeviceptr,
 ) -> Result<(Choice, Plan)> {
-    let mut found = Vec::new();
+    let (mut found, mut refusals) = (Vec::new(), Vec::new());
     for form in Form::ALL {
-        found.extend(fastest_in_form(gpu, handle, key, form, operands, workspace)?);
+        found.extend(fastest_in_form(gpu, handle, key, form, operands, workspace, &mut refusals)?);
     }
     // cuDNN compares its algorithms, but not what else a form takes.
     let mut fastest: Option<(f64, Choice, Plan)> = None;
@@ -320,12 +320,14 @@ fn fastest(
     }
     let Some((_, choice, plan)) = fastest else {
         let (product, geometry) = (key.product, key.geometry);
-        return Err(error(gpu.ordinal, format!("cuDNN has no algorithm for {product:?} of {geometry:?}")));
+        let detail = format!("cuDNN has no algorithm for {product:?} of {geometry:?} {refusals:?}");
+        return Err(error(gpu.ordinal, detail));
     };
     Ok((choice, plan))
 }
 
-/// The fastest algorithm that fits, in one form; `None` if there is none or the form is not to be had.
+/// The fastest algorithm that fits, in one form; `None` if there is none or the form is not to be had. That cuDNN does not even
+/// measure a form, as with too few channels for a type, is a reason to try the next one.
 fn fastest_in_form(
     gpu: &'static Gpu,
     handle: sys::cudnnHandle_t,
@@ -333,12 +335,17 @@ fn fastest_in_form(
     form: Form,
     operands: [CUdeviceptr; 3],
     workspace: CUdeviceptr,
+    refusals: &mut Vec<result::CudnnError>,
 ) -> Result<Option<(Choice, Plan)>> {
     let Some(mut plan) = Plan::describe(gpu, key, form)? else { return Ok(None) };
     let formed = plan.operands(gpu, operands)?;
-    let candidates = plan
-        .find(handle, formed.pointers, workspace as *mut c_void, WORKSPACE_LIMIT)
-        .map_err(failed(gpu, "to measure a convolution"))?;
+    let candidates = match plan.find(handle, formed.pointers, workspace as *mut c_void, WORKSPACE_LIMIT) {
+        Ok(candidates) => candidates,
+        Err(refusal) => {
+            refusals.push(refusal);
+            return Ok(None);
+        }
+    };
     let fits = |candidate: &Candidate| {
         candidate.succeeds
             && candidate.memory <= WORKSPACE_LIMIT
