@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use relievo_data::{LoadError, Loader, LoaderOptions, Position, Source, Training};
+use relievo_data::{LoadError, Loader, LoaderOptions, Source, Training};
 use relievo_model::ModelError;
 use relievo_nets::{Layer, Network, Vgg, VggError};
 use relievo_tensor::ops::{Activation, AdamStep, absolute_error};
