@@ -10,11 +10,12 @@
 #
 #   DEVICE (cuda:0)      LIMIT (570): seconds of a call      SECONDS_EACH (5): of a measurement of `relievo bench`
 #   STEPS (20000), SEEDS ("1 2"), PRECISIONS ("bf16 f32"), TRAIN: of the trainings; TRAIN are further options of `relievo train`
+#   BENCH: further options of `relievo bench`
 #   HEADS (1000): unseen heads that `relievo eval` measures on
 #   EMULATOR: folder of the CUDA emulator's libraries (target/cuda-emulator/*), to try this script without a GPU
 set -uo pipefail
 
-usage() { sed -n '2,15s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 2; }
+usage() { sed -n '2,16s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 2; }
 fail() { echo "gpu.sh: $*" >&2; exit 1; }
 
 # Test executables that take RELIEVO_DEVICE, and the words that tests of them must have in their names to be run there.
@@ -127,7 +128,7 @@ bench() {
     case $name in *-deterministic) options="$options --deterministic true" ;; esac
     echo "bench $name"
     # shellcheck disable=SC2086
-    limited 300 "$folder/bin/relievo" bench --device "$DEVICE" --seconds "$SECONDS_EACH" --json $options \
+    limited 300 "$folder/bin/relievo" bench --device "$DEVICE" --seconds "$SECONDS_EACH" --json $options ${BENCH:-} \
       >"$out/bench/$name.part" 2>"$out/bench/$name.log" && mv "$out/bench/$name.part" "$out/bench/$name.json" ||
       tail -3 "$out/bench/$name.log"
   done

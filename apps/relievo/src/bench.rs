@@ -2,17 +2,18 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, ensure};
 use clap::Args;
 use rayon::prelude::*;
 use relievo_data::{
     CacheBudget, Cached, Loader, LoaderOptions, Picture, Rectangle, Source, Training, WithoutTruth,
 };
 use relievo_detect::Detector;
-use relievo_model::{ComputeSettings, Model, ModelSettings, Outputs, Predictor};
+use relievo_model::{ComputeSettings, Model, ModelSettings, Outputs, Predictor, Supervision};
 use relievo_synth::Heads;
 use relievo_tensor::cuda::{Ceilings, Cost};
 use relievo_tensor::ops::AdamStep;
@@ -24,6 +25,7 @@ use serde::{Serialize, Serializer};
 
 use crate::console::{Console, counted, three_digits};
 use crate::demo::SCENE;
+use crate::weights;
 
 /// Repetitions that do not count: they fill caches and the pool of buffers.
 const WARM_UP: usize = 2;
@@ -54,13 +56,17 @@ const REMEMBERED: u64 = 4 * FED as u64;
 /// Inference, training steps, finding faces, synthetic heads and how fast learning
 /// is fed with pictures: medians, with the quartiles, of as many repetitions as fit
 /// into the time, at least five. The networks are those of the paper for 64x64
-/// pixels. Run it on an idle machine.
+/// pixels, or those of --model. Run it on an idle machine.
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
 pub struct Options {
     /// Seconds for each measurement; 0 only tries everything once
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(0..=3600))]
     seconds: u64,
+    /// Networks and losses like those of a model, in place of the paper's: a weights
+    /// file, the folder of a training run, or faces, faces-synthetic, cats
+    #[arg(short, long, value_name = "FILE")]
+    model: Option<PathBuf>,
     /// Print all numbers as JSON; the table goes to standard error
     #[arg(long)]
     json: bool,
@@ -169,7 +175,14 @@ const NETWORKS: &str = "step-16";
 
 pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
     let clock = Clock { time: Duration::from_secs(options.seconds), console };
-    let settings = ModelSettings::default();
+    let settings = match &options.model {
+        None => ModelSettings::default(),
+        Some(path) => weights::load(Some(path))?.model.settings().clone(),
+    };
+    ensure!(
+        settings.supervision == Supervision::None,
+        "a model that learned depth from true depth has no other network: there is nothing to measure but its depth"
+    );
     if let Device::Cuda(ordinal) = options.compute.device()? {
         let report = clock.gpu(ordinal, &settings, &options.compute)?;
         return print(&report, options.json, console);
@@ -258,7 +271,8 @@ impl Clock<'_> {
         let pictures = noise(STEP, settings.image_size)?;
         let [mut first, mut second] = moments(&model);
         let mut adam = AdamStep { learning_rate: 1e-4, weight_decay: 5e-4, step: 0, ..AdamStep::default() };
-        self.measure(NETWORKS, format!("{STEP} pictures: 5 networks, step"), STEP as u64, || {
+        let count = if settings.confidence { 5 } else { 4 };
+        self.measure(NETWORKS, format!("{STEP} pictures: {count} networks, step"), STEP as u64, || {
             let gradients = network_gradients(&model, &pictures)?;
             adam.step += 1;
             adam.apply(model.parameters_mut(), &gradients, &mut first, &mut second)?;
@@ -439,8 +453,8 @@ fn network_gradients(model: &Model, pictures: &Tensor) -> anyhow::Result<Vec<Ten
     let tape = Tape::new();
     let watched: Vec<Tensor> = model.parameters().iter().map(|parameter| tape.watch(parameter)).collect();
     let Outputs { depth, albedo, light, view, confidence } = model.outputs(pictures, &watched)?;
-    let (pixels, features) = confidence.context("a model without confidence")?;
-    let outputs = [depth, albedo, light, view, pixels, features];
+    let confidence = confidence.into_iter().flat_map(|(pixels, features)| [pixels, features]);
+    let outputs: Vec<Tensor> = [depth, albedo, light, view].into_iter().chain(confidence).collect();
     let seeds = outputs.iter().map(|output| {
         let gradient: Vec<f32> = output.data().iter().map(|y| 2.0 * y).collect();
         Ok((output, Tensor::new(&gradient, output.shape())?))

@@ -766,6 +766,10 @@ fn a_benchmark_says_the_same_in_a_table_and_in_numbers() {
     }
     assert!(numbers["pool-peak-bytes"].as_u64().unwrap() > 100 << 20);
     assert!(table.contains("most memory: tensors "), "{table}");
+    // The narrow networks of the program's weights, which have no confidence.
+    let numbers = succeed(&["bench", "--seconds=0", "--json", "--quiet", "-m", "faces"]).out;
+    let numbers: Value = serde_json::from_str(&numbers).unwrap();
+    assert!(numbers["parameters"].as_u64().unwrap() < 3_000_000, "{numbers}");
 }
 
 /// A file system of a given size in a folder. Only root may mount one; others skip the test.
