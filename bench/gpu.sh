@@ -11,11 +11,12 @@
 #   DEVICE (cuda:0)      LIMIT (570): seconds of a call      SECONDS_EACH (5): of a measurement of `relievo bench`
 #   STEPS (20000), SEEDS ("1 2"), PRECISIONS ("bf16 f32"), TRAIN: of the trainings; TRAIN are further options of `relievo train`
 #   BENCH: further options of `relievo bench`
+#   ASSETS: the folder `assets` of a checkout, where there is one; if it is set for `pack`, the copies of it stay out (15 MiB)
 #   HEADS (1000): unseen heads that `relievo eval` measures on
 #   EMULATOR: folder of the CUDA emulator's libraries (target/cuda-emulator/*), to try this script without a GPU
 set -uo pipefail
 
-usage() { sed -n '2,16s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 2; }
+usage() { sed -n '2,17s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 2; }
 fail() { echo "gpu.sh: $*" >&2; exit 1; }
 
 # Test executables that take RELIEVO_DEVICE, and the words that tests of them must have in their names to be run there.
@@ -28,13 +29,18 @@ pack() {
   [ ! -e "$folder/out" ] || fail "$folder/out holds results: move it away, or pack into another folder"
   here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd) && cd "$here" || exit 1
   set -e
+  # Without the weights: nothing there needs them, and they are a third of all.
+  program=$(cargo build --release --locked -p relievo --no-default-features --message-format=json |
+    sed -n 's|.*"name":"relievo".*"executable":"\([^"]*\)".*|\1|p')
+  [ -f "$program" ] || fail "cargo built no program"
+  rm -rf "$folder/bin" "$folder/assets"
+  mkdir -p "$folder/bin"
+  cp "$program" "$folder/bin/relievo"
+  # So that the program here has them again.
   cargo build --release --locked -p relievo
   artifacts=$(cargo test --release --locked --no-run --message-format=json \
     -p relievo-tensor -p relievo-render -p relievo-nets -p relievo-check \
     --test devices --test kernels --test gpu --test step)
-  rm -rf "$folder/bin" "$folder/assets"
-  mkdir -p "$folder/bin" "$folder/assets/golden" "$folder/assets/vgg"
-  cp "$(cargo metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/release/relievo" "$folder/bin/"
   for test in $TESTS; do
     test=${test%%:*} package=${test%%.*} kind=${test#*.}
     program=$(sed -n "s|.*/$package#.*\"kind\":\[\"test\"\].*\"name\":\"$kind\".*\"executable\":\"\([^\"]*\)\".*|\1|p" <<<"$artifacts")
@@ -42,10 +48,19 @@ pack() {
     cp "$program" "$folder/bin/$test"
   done
   ! command -v strip >/dev/null || strip "$folder"/bin/*
-  tar -C "$folder" -czf "$folder/bin.tar.gz" bin
+  # xz sees that the programs have the same parts: less than half of what gzip makes of them.
+  rm -f "$folder"/bin.tar.*
+  if command -v xz >/dev/null; then
+    XZ_OPT=-9e tar -C "$folder" -cJf "$folder/bin.tar.xz" bin
+  else
+    tar -C "$folder" -czf "$folder/bin.tar.gz" bin
+  fi
   rm -r "$folder/bin"
-  cp assets/golden/*.gz assets/golden/*.safetensors "$folder/assets/golden/"
-  cp assets/vgg/*.safetensors "$folder/assets/vgg/"
+  if [ -z "${ASSETS:-}" ]; then
+    mkdir -p "$folder/assets/golden" "$folder/assets/vgg"
+    cp assets/golden/*.gz assets/golden/*.safetensors "$folder/assets/golden/"
+    cp assets/vgg/*.safetensors "$folder/assets/vgg/"
+  fi
   cp bench/gpu.sh "$folder/gpu.sh"
   git describe --always --dirty >"$folder/version" 2>/dev/null || echo unknown >"$folder/version"
   echo "packed $(du -sm "$folder" | cut -f1) MiB: $folder/gpu.sh run $folder"
@@ -223,11 +238,19 @@ table() {
   } | tee "$out/table.txt"
 }
 
+# Where there is no xz, Python may have it.
+unpack() {
+  tar -C "$folder" -xmf "$1" 2>/dev/null ||
+    python3 -c 'import sys, tarfile; tarfile.open(sys.argv[1]).extractall(sys.argv[2])' "$1" "$folder" || return
+  touch "$folder/bin/relievo"
+}
+
 run() {
-  local stage=${2:-all}
+  local stage=${2:-all} packed
   folder=$(cd "$1" 2>/dev/null && pwd) || fail "there is no folder $1"
-  [ -e "$folder/bin.tar.gz" ] || fail "$folder was not packed: bench/gpu.sh pack $folder"
-  [ "$folder/bin/relievo" -nt "$folder/bin.tar.gz" ] || tar -C "$folder" -xmzf "$folder/bin.tar.gz" || exit 1
+  packed=$(compgen -G "$folder/bin.tar.*" | head -1)
+  [ -n "$packed" ] || fail "$folder was not packed: bench/gpu.sh pack $folder"
+  [ "$folder/bin/relievo" -nt "$packed" ] || unpack "$packed" || fail "neither tar nor Python can unpack $packed"
   case $stage in check | bench | train | all) ;; *) usage ;; esac
   : "${DEVICE:=cuda:0}" "${LIMIT:=570}" "${SECONDS_EACH:=5}" "${STEPS:=20000}" "${SEEDS:=1 2}" "${PRECISIONS:=bf16 f32}" "${HEADS:=1000}"
   # As in recipes/heads-on-two-cores.toml, but for the paper's networks and losses: from the paper's beginning it takes longer
@@ -235,7 +258,7 @@ run() {
   : "${TRAIN=--preset synthetic-face --synthetic-count 50000 --validation 256 --validate-steps 5000 --initial-depth-scale 0.1 --dome 0.7 --smoothness-weight 0.5}"
   deadline=$((SECONDS + LIMIT)) out=$folder/out folders=()
   mkdir -p "$out"
-  export RELIEVO_DEVICE=$DEVICE RELIEVO_ASSETS=$folder/assets XDG_CACHE_HOME=$out/cache
+  export RELIEVO_DEVICE=$DEVICE RELIEVO_ASSETS=$(cd "${ASSETS:-$folder/assets}" && pwd) XDG_CACHE_HOME=$out/cache
   if [ -n "${EMULATOR:-}" ]; then
     EMULATOR=$(cd "$EMULATOR" && pwd) || exit 1
     gpu="the emulator"
