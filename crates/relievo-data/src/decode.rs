@@ -91,15 +91,6 @@ impl Picture {
     /// # Panics
     /// If the picture has no pixels.
     pub fn resampled(&self, rectangle: Rectangle, width: u32, height: u32) -> Self {
-        self.resample(rectangle, width, height, true)
-    }
-
-    /// As [`Picture::resampled`], on the calling thread.
-    pub(crate) fn resampled_here(&self, rectangle: Rectangle, width: u32, height: u32) -> Self {
-        self.resample(rectangle, width, height, false)
-    }
-
-    fn resample(&self, rectangle: Rectangle, width: u32, height: u32, on_all_threads: bool) -> Self {
         assert!(!self.pixels.is_empty(), "a picture without pixels cannot be resampled");
         let Rectangle { left, top, width: from_width, height: from_height } = rectangle;
         let taps = |from: f64, extent: f64, to: u32, pixels: u32| -> Vec<Taps> {
@@ -113,17 +104,10 @@ impl Picture {
         let stride = self.width as usize * 3;
         let row = |v: usize| &self.pixels[v * stride + first * 3..v * stride + end * 3];
         let mut pixels = vec![0; width as usize * height as usize * 3];
-        let length = (width as usize * 3).max(1);
-        let scratch = || vec![0.0; (end - first) * 3];
-        let make = |mixed: &mut Vec<f32>, (target, down): (&mut [u8], &Taps)| {
-            resample_row(row, down, &across, first, mixed, target);
-        };
-        if on_all_threads {
-            pixels.par_chunks_mut(length).zip(&down).for_each_init(scratch, make);
-        } else {
-            let mut mixed = scratch();
-            pixels.chunks_mut(length).zip(&down).for_each(|row| make(&mut mixed, row));
-        }
+        pixels.par_chunks_mut((width as usize * 3).max(1)).zip(&down).for_each_init(
+            || vec![0.0; (end - first) * 3],
+            |mixed, (target, down)| resample_row(row, down, &across, first, mixed, target),
+        );
         Self { width, height, pixels }
     }
 }

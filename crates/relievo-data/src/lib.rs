@@ -6,6 +6,7 @@
 mod cache;
 mod decode;
 mod flip;
+mod jitter;
 mod joined;
 mod loader;
 mod pictures;
@@ -15,6 +16,7 @@ mod split;
 
 pub use cache::{CacheBudget, Cached};
 pub use decode::Rectangle;
+pub use jitter::Jitter;
 pub use joined::Joined;
 pub use loader::{Batch, LoadError, Loader, LoaderOptions, LoaderStatistics, Position, Training};
 pub use pictures::{OpenError, Pictures};

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use relievo_tensor::{Random, Tensor};
 
-use crate::decode::Rectangle;
+use crate::jitter::Jitter;
 use crate::sample::{Picture, Sample, SampleError, Source, Truth};
 
 /// The random streams of a training seed: the order of each epoch, which pictures are mirrored, how their crops are moved.
@@ -86,9 +86,8 @@ pub struct Training {
     pub seed: u64,
     /// Mirror one picture in two.
     pub mirror: bool,
-    /// How far crops are moved at random: each way by up to this share of their side, and their side is longer or shorter by up to
-    /// this share. Where a crop reaches out of the picture, the pixels of the edge are repeated. In \[0,1).
-    pub jitter: f32,
+    /// How far crops are moved at random.
+    pub jitter: Jitter,
     /// The first batch to hand out. A batch number beyond the epoch's last goes on in the next epoch.
     pub start: Position,
 }
@@ -457,8 +456,7 @@ impl Shared {
             Plan::Training(Training { seed, mirror, jitter, .. }) => {
                 let of_epoch = |stream: u64| Random::new(seed, stream).fork(task.epoch);
                 let mirror = mirror && of_epoch(MIRRORING).bits(task.at) & 1 == 1;
-                let crop =
-                    (jitter > 0.0).then(|| moved_crop(jitter, self.options.size, &of_epoch(JITTER), task.at));
+                let crop = jitter.is_on().then(|| jitter.draw(&of_epoch(JITTER), task.at));
                 (task.order.len(), mirror, crop)
             }
             Plan::Evaluation => (1, false, None),
@@ -469,10 +467,9 @@ impl Shared {
             placed.sample.flip();
         }
         if let Some(crop) = crop {
-            let (sample, size) = (&mut placed.sample, self.options.size);
-            sample.picture = sample.picture.resampled_here(crop, size, size);
+            placed.sample.picture = crop.of(&placed.sample.picture);
             // What the light, the camera and the maps of a part of a picture are is not known.
-            sample.truth = None;
+            placed.sample.truth = None;
         }
         Some(placed)
     }
@@ -556,15 +553,6 @@ impl Shared {
         let more = if more > 0 { format!("; and {more} more") } else { String::new() };
         LoadError::NoneGood { source_is: self.source.describe(), first: shown.join("; ") + &more }
     }
-}
-
-/// What is seen of the picture at place `at`, of `size` x `size` pixels.
-fn moved_crop(jitter: f32, size: u32, random: &Random, at: u64) -> Rectangle {
-    let share = |number: u64| f64::from(jitter * (2.0 * random.uniform(3 * at + number) - 1.0));
-    let size = f64::from(size);
-    let side = size * (1.0 + share(2));
-    let corner = |shift: f64| (size - side) / 2.0 + size * shift;
-    Rectangle { left: corner(share(0)), top: corner(share(1)), width: side, height: side }
 }
 
 /// The open batch of that number in the sequence.

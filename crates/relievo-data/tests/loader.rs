@@ -9,8 +9,8 @@ use std::time::Duration;
 use image::{ImageFormat, Rgb, RgbImage};
 use proptest::prelude::*;
 use relievo_data::{
-    Batch, Light, LoadError, Loader, LoaderOptions, Picture, Pictures, Position, Sample, SampleError, Source,
-    Training, Truth,
+    Batch, Jitter, Light, LoadError, Loader, LoaderOptions, Picture, Pictures, Position, Sample, SampleError,
+    Source, Training, Truth,
 };
 
 /// Pictures whose left column tells their number and whose other columns are white, with a truth to match; some
@@ -138,60 +138,30 @@ fn evaluation_shows_everything_once_in_order_and_unmirrored() {
     assert!(batches.iter().flat_map(mirrors).all(|mirrored| !mirrored));
 }
 
-/// A gradient of colour, from left to right in red and from top to bottom in green: a pixel tells where it is from.
-struct Gradient(u64);
-
-impl Source for Gradient {
-    fn describe(&self) -> String {
-        format!("{} gradients", self.0)
-    }
-    fn len(&self) -> u64 {
-        self.0
-    }
-    fn sample(&self, index: u64, size: u32) -> Result<Sample, SampleError> {
-        let pixels =
-            (0..size * size).flat_map(|at| [(at % size) as u8 * 4, (at / size) as u8 * 4, 0]).collect();
-        let picture = Picture { width: size, height: size, pixels };
-        Ok(Sample { name: self.name(index), picture, truth: None })
-    }
-}
-
 #[test]
-fn crops_are_moved_as_far_as_they_may() {
-    const SIZE: usize = 64;
-    let jitter = 0.1;
-    let options = LoaderOptions { size: SIZE as u32, ..options(100, 2) };
-    let training = Training { jitter, ..Training::default() };
-    let mut loader = Loader::training(Arc::new(Gradient(100)), options, training).unwrap();
-    let batches = take(&mut loader, 2);
-    // Centre and side of each crop, in pixels of the picture: from two pixels far from the edges.
-    let crops = |batch: &Batch| -> Vec<[f32; 3]> {
-        let pictures = batch.images.data().chunks_exact(SIZE * SIZE * 3);
-        let place = |picture: &[f32], row: usize, column: usize, channel: usize| {
-            (picture[(row * SIZE + column) * 3 + channel] + 1.0) * 127.5 / 4.0 + 0.5
-        };
-        pictures
-            .map(|picture| {
-                let [left, right] = [16, 47].map(|column| place(picture, 32, column, 0));
-                let [top, bottom] = [16, 47].map(|row| place(picture, row, 32, 1));
-                [(left + right) / 2.0, (top + bottom) / 2.0, (right - left) / 31.0 * 64.0]
+fn crops_are_moved_in_another_way_in_each_epoch() {
+    let run = Training { jitter: Jitter { crop: 0.3, roll: 0.2 }, ..Training::default() };
+    let pictures = |jitter: Jitter| {
+        let run = Training { jitter, ..run };
+        let batches = take(&mut training(Numbered::new(6, []), 6, 2, run), 2);
+        batches
+            .into_iter()
+            .map(|batch| {
+                let pictures = batch.images.data().chunks_exact(4 * 4 * 3).map(<[f32]>::to_vec);
+                batch.indices.iter().copied().zip(pictures).collect::<std::collections::BTreeMap<_, _>>()
             })
-            .collect()
+            .collect::<Vec<_>>()
     };
-    let (first, second) = (crops(&batches[0]), crops(&batches[1]));
-    assert!(first.iter().zip(&second).all(|(a, b)| a != b), "another epoch moves them otherwise");
-    for (number, (middle, most)) in [(32.0, 6.4), (32.0, 6.4), (64.0, 6.4)].into_iter().enumerate() {
-        let off: Vec<f32> = first.iter().chain(&second).map(|crop| crop[number] - middle).collect();
-        let (least, largest) = off.iter().fold((0.0f32, 0.0f32), |(a, b), x| (a.min(*x), b.max(*x)));
-        assert!(least >= -most - 0.5 && least < -0.9 * most, "{number}: {least}");
-        assert!(largest <= most + 0.5 && largest > 0.9 * most, "{number}: {largest}");
-        assert!((off.iter().sum::<f32>() / off.len() as f32).abs() < 0.2 * most, "{number}");
+    let (moved, still) = (pictures(run.jitter), pictures(Jitter::default()));
+    assert_eq!(still[0], still[1]);
+    for index in 0..6 {
+        assert!(moved[0][&index] != moved[1][&index] && moved[0][&index] != still[0][&index]);
     }
 }
 
 #[test]
 fn nothing_is_known_of_a_picture_whose_crop_was_moved() {
-    let run = Training { jitter: 0.1, ..mirrored() };
+    let run = Training { jitter: Jitter { crop: 0.1, roll: 0.0 }, ..mirrored() };
     let batches = take(&mut training(Numbered::new(20, []), 5, 2, run), 4);
     assert!(batches.iter().flat_map(|batch| &batch.truths).all(Option::is_none));
 }
@@ -358,7 +328,7 @@ proptest! {
         stop in 0_u64..12,
     ) {
         prop_assume!(len >= batch_size as u64 && (0..len).any(|index| !bad.contains(&index)));
-        let run = Training { seed, mirror: true, jitter: 0.2, ..Training::default() };
+        let run = Training { seed, mirror: true, jitter: Jitter { crop: 0.2, roll: 0.1 }, ..Training::default() };
         let whole = take(&mut training(Numbered::new(len, bad.clone()), batch_size, 1, run), stop as usize + 6);
         let mut first = training(Numbered::new(len, bad.clone()), batch_size, workers, run);
         assert_same(&take(&mut first, stop as usize), &whole[..stop as usize]);

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use clap::parser::ValueSource;
 use clap::{ArgAction, ArgMatches, Args, Command, ValueEnum};
-use relievo_data::{Holdout, Joined, LoaderOptions, OpenError, Pictures, Source};
+use relievo_data::{Holdout, Jitter, Joined, LoaderOptions, OpenError, Pictures, Source};
 use relievo_model::{ComputeSettings, ModelSettings, Preset, Supervision};
 use relievo_synth::Heads;
 use relievo_tensor::Device;
@@ -80,6 +80,9 @@ pub struct DataSettings {
     /// smaller by up to this share: 0.05, say, where pictures are few
     #[arg(long, default_value_t = 0.0)]
     pub jitter: f32,
+    /// Turn the pictures learned from in their plane at random, by up to so many degrees either way
+    #[arg(long, default_value_t = 0.0)]
+    pub roll: f32,
     /// Threads that read and decode pictures, or generate them; 0 takes one for every two cores, four at most, and beside a
     /// GPU one for every core but one
     #[arg(long, default_value_t = 0)]
@@ -208,6 +211,7 @@ impl Default for DataSettings {
             held_out: HeldOut::ByName,
             mirror: true,
             jitter: 0.0,
+            roll: 0.0,
             workers: 0,
             cache: 2560,
         }
@@ -397,13 +401,16 @@ impl Settings {
                 return Ok(());
             }
             if !self.data.is_synthetic() {
-                return Err("supervision is depth; it needs pictures whose depth is known: the source synthetic".into());
+                return Err(
+                    "supervision is depth; it needs pictures whose depth is known: the source synthetic"
+                        .into(),
+                );
             }
-            if self.data.jitter > 0.0 {
-                return Err(format!(
-                    "jitter is {} and supervision depth; the depth of a moved crop is not known: jitter must be 0",
-                    self.data.jitter
-                ));
+            if self.data.jitter_of_crops().is_on() {
+                return Err(
+                    "supervision is depth; that of a moved crop is not known: jitter and roll must be 0"
+                        .into(),
+                );
             }
             Ok(())
         });
@@ -480,6 +487,11 @@ impl DataSettings {
         self.source.iter().all(|source| source == SYNTHETIC)
     }
 
+    /// How far the crops of the pictures learned from are moved at random.
+    pub(crate) fn jitter_of_crops(&self) -> Jitter {
+        Jitter { crop: self.jitter, roll: self.roll.to_radians() }
+    }
+
     /// Whether some pictures are generated.
     fn has_heads(&self) -> bool {
         self.source.iter().any(|source| source == SYNTHETIC)
@@ -550,6 +562,9 @@ impl DataSettings {
         }
         if !(0.0..1.0).contains(&self.jitter) {
             return Err(format!("jitter is {}; it must be at least 0 and less than 1", self.jitter));
+        }
+        if !(0.0..=180.0).contains(&self.roll) {
+            return Err(format!("roll is {}; it must be from 0 to 180 degrees", self.roll));
         }
         Ok(())
     }
@@ -813,6 +828,7 @@ mod tests {
             ["--beta2", "1"],
             ["--average-decay", "1"],
             ["--jitter", "1"],
+            ["--roll", "181"],
             ["--jitter", "NaN"],
             ["--epochs", "0"],
             ["--epsilon", "1e-60"],

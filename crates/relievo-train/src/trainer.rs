@@ -464,7 +464,7 @@ impl<'a> Session<'a> {
         };
         // The loader carries a number of batches over into epochs.
         let start = Position { epoch: 0, batch: trainer.progress.step };
-        let order = Training { seed: train.seed, mirror: data.mirror, jitter: data.jitter, start };
+        let order = Training { seed: train.seed, mirror: data.mirror, jitter: data.jitter_of_crops(), start };
         let loader = Loader::training(Arc::clone(&trainer.pictures), options, order)?;
         let (before, now) = (trainer.progress, Instant::now());
         Ok(Self {
@@ -878,6 +878,7 @@ fn check_unchanged(now: &Settings, then: &str) -> Result<(), TrainError> {
         ("data", "validation"),
         ("data", "mirror"),
         ("data", "jitter"),
+        ("data", "roll"),
         ("train", "seed"),
         ("train", "batch-size"),
     ];
