@@ -10,7 +10,10 @@ use relievo_export::write_atomic;
 use relievo_model::{ComputeSettings, Model};
 use relievo_synth::Heads;
 use relievo_train::metrics::Statistic;
-use relievo_train::{Comparison, Evaluation, EvaluationOptions, SYNTHETIC, Scores, evaluate, mean_depth};
+use relievo_train::{
+    AngleErrors, Comparison, Evaluation, EvaluationOptions, SYNTHETIC, Scores, Viewpoint, evaluate,
+    mean_depth,
+};
 
 use crate::console::{Console, counted};
 use crate::synth::MOST;
@@ -29,7 +32,9 @@ const BATCH: usize = 16;
 /// error (standard deviation of the logarithm of the depth ratio), MAD, the mean
 /// angle between the normals, and the correlation of depth (below 0 the nose is
 /// farther than the cheeks); beside them a constant depth and the mean depth of
-/// other heads. Over the pixels of the head, less one at its rim, where the
+/// other heads. The viewpoint has errors, too: what a model calls frontal is its
+/// own choice, so constant differences do not count; a slope below 1 means that
+/// turns are found smaller than they are. Over the pixels of the head, less one at its rim, where the
 /// model sees it too, and over all of them. On pictures without known depth:
 /// the losses.
 ///
@@ -133,6 +138,16 @@ pub fn table(evaluation: &Evaluation) -> String {
     {
         if let Some(comparison) = comparison {
             let _ = write!(text, "\n{}", errors(place, comparison));
+        }
+    }
+    if let Some(Viewpoint { pitch, yaw, roll }) = evaluation.viewpoint {
+        let _ = writeln!(
+            text,
+            "\n{:<30} {:>14} {:>14} {:>11}",
+            "viewpoint, degrees", "error", "true spread", "slope"
+        );
+        for (name, AngleErrors { error, spread, slope }) in [("yaw", yaw), ("pitch", pitch), ("roll", roll)] {
+            let _ = writeln!(text, "  {name:<28} {error:>14.1} {spread:>14.1} {slope:>11.2}");
         }
     }
     text.truncate(text.trim_end().len());

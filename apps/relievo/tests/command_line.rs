@@ -628,6 +628,11 @@ fn an_evaluation_says_the_same_in_words_and_numbers() {
             assert!(ended.out.contains(&format!(" {mad:.1} ±")), "{mad:.1} is not in {}", ended.out);
         }
     }
+    for turn in ["pitch", "yaw", "roll"] {
+        let error = numbers["viewpoint"][turn]["error"].as_f64().unwrap();
+        let line = ended.out.lines().find(|line| line.trim_start().starts_with(turn)).unwrap();
+        assert!(line.contains(&format!(" {error:.1} ")), "{error:.1} is not in {line}");
+    }
     assert!(ended.out.lines().all(|line| line.chars().count() <= 80), "{}", ended.out);
     let again = succeed(&["eval", "-m", &model, "--count=20", "--threads=2"]);
     assert_eq!(again.out, ended.out, "results depend on the number of threads");

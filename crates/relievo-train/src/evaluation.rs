@@ -65,6 +65,33 @@ pub struct Evaluation {
     /// Errors over the whole foreground of the truth; only with a truth.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub whole: Option<Comparison>,
+    /// Errors of the viewpoint; only with a truth, and of a model that tells one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub viewpoint: Option<Viewpoint>,
+}
+
+/// How well a model tells viewpoints. What it calls frontal is its own choice, so constant differences count for nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Viewpoint {
+    /// The rotation about x: up and down.
+    pub pitch: AngleErrors,
+    /// The rotation about y: to the sides.
+    pub yaw: AngleErrors,
+    /// The rotation about z: leaning.
+    pub roll: AngleErrors,
+}
+
+/// Errors of an angle over pictures.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct AngleErrors {
+    /// Standard deviation of the difference to the truth, in degrees.
+    pub error: f64,
+    /// Standard deviation of the truth, in degrees: the error of a model that always says the same.
+    pub spread: f64,
+    /// Slope of what is found over the truth: below 1 turns are found smaller than they are.
+    pub slope: f64,
 }
 
 /// The model beside the baselines.
@@ -134,6 +161,7 @@ pub fn evaluate(
     let mut predictor = Predictor::new(model, options.batch_size)?;
     let (mut pictures, mut losses, mut reconstruction) = (0, Losses::default(), Mean::default());
     let (mut in_sight, mut whole) = (Collected::default(), Collected::default());
+    let mut views: Vec<[[f32; 3]; 2]> = Vec::new();
     while let Some(batch) = loader.next().transpose()? {
         if options.losses {
             let of_batch = match model.settings().supervision {
@@ -149,16 +177,21 @@ pub fn evaluate(
         if !has_truth && !reconstructs {
             continue;
         }
-        let [depth, mask, picture] = if options.refine > 0 {
+        let [depth, mask, picture, view] = if options.refine > 0 {
             let refined = model.refine(&batch.images, options.refine)?;
-            [refined.depth, refined.mask, refined.picture]
+            [refined.depth, refined.mask, refined.picture, refined.view]
         } else {
-            predictor.predict(&batch.images)?.fetch(|p| [&p.depth, &p.mask, &p.picture])?
+            predictor.predict(&batch.images)?.fetch(|p| [&p.depth, &p.mask, &p.picture, &p.view])?
         };
         if reconstructs {
             add_differences(&mut reconstruction, &picture, &batch.images, &mask);
         }
         if has_truth {
+            let found_and_true = view.data().as_chunks::<6>().0.iter().zip(&batch.truths);
+            views.extend(found_and_true.filter_map(|(view, truth)| {
+                let rotation = |[x, y, z, ..]: [f32; 6]| [x, y, z];
+                Some([rotation(*view), rotation(truth.as_ref()?.view)])
+            }));
             let found = [depth, mask];
             score_batch(&batch, &found, camera, &constant, mean.as_ref(), &mut in_sight, &mut whole)?;
         }
@@ -173,7 +206,30 @@ pub fn evaluate(
         reconstruction: (reconstruction.weight > 0.0).then(|| reconstruction.sum / reconstruction.weight),
         in_sight: in_sight.comparison(mean.is_some()),
         whole: whole.comparison(mean.is_some()),
+        viewpoint: viewpoint(&views).filter(|_| model.settings().supervision == Supervision::None),
     })
+}
+
+/// From rotations about x, y, z, found and true, in radians; `None` of too few or if they are all alike.
+fn viewpoint(views: &[[[f32; 3]; 2]]) -> Option<Viewpoint> {
+    let errors = |axis: usize| {
+        let (mut found, mut truth) = (Vec::new(), Vec::new());
+        for [f, t] in views {
+            found.push(f64::from(f[axis]).to_degrees());
+            truth.push(f64::from(t[axis]).to_degrees());
+        }
+        let differences: Vec<f64> = found.iter().zip(&truth).map(|(f, t)| f - t).collect();
+        let (found_mean, true_mean) = (Statistic::of(&found)?.mean, Statistic::of(&truth)?);
+        let products: f64 =
+            found.iter().zip(&truth).map(|(f, t)| (f - found_mean) * (t - true_mean.mean)).sum();
+        let spread = true_mean.standard_deviation;
+        (spread > 0.0).then_some(AngleErrors {
+            error: Statistic::of(&differences)?.standard_deviation,
+            spread,
+            slope: products / (views.len() as f64 * spread * spread),
+        })
+    };
+    Some(Viewpoint { pitch: errors(0)?, yaw: errors(1)?, roll: errors(2)? })
 }
 
 /// The errors of the baselines of the paper, over the whole foreground of the truth.
@@ -450,6 +506,23 @@ mod tests {
         let [flat, constant] =
             [flat.model, flat.constant_depth].map(|scores| scores.depth_error.unwrap().mean);
         assert!((flat - constant).abs() < 1e-9 && constant > 0.005);
+    }
+
+    #[test]
+    fn turns_that_are_found_too_small_or_off_by_the_same_are_told_apart() {
+        let turn = |at: usize| [0.01 * at as f32, 0.3 - 0.02 * at as f32, 0.1 * (at % 3) as f32];
+        let views: Vec<[[f32; 3]; 2]> = (0..9)
+            .map(|at| (turn(at), turn(at)))
+            .map(|(t, f)| [[f[0] + 0.2, 0.5 * f[1], -f[2]], t])
+            .collect();
+        let Viewpoint { pitch, yaw, roll } = viewpoint(&views).unwrap();
+        assert!(pitch.error < 1e-5 && (pitch.slope - 1.0).abs() < 1e-5, "{pitch:?}");
+        assert!((yaw.slope - 0.5).abs() < 1e-5 && (yaw.error - 0.5 * yaw.spread).abs() < 1e-5, "{yaw:?}");
+        assert!((roll.slope + 1.0).abs() < 1e-5 && (roll.error - 2.0 * roll.spread).abs() < 1e-5, "{roll:?}");
+        let deviation = (0.02 * (60.0_f64 / 9.0).sqrt()).to_degrees();
+        assert!((yaw.spread - deviation).abs() < 1e-4, "{yaw:?}");
+        assert_eq!(viewpoint(&views[..1]), None);
+        assert_eq!(viewpoint(&[]), None);
     }
 
     #[test]

@@ -22,8 +22,8 @@ mod trainer;
 
 pub use captured::{CapturedStep, Look};
 pub use evaluation::{
-    Baselines, Comparison, Evaluation, EvaluationError, EvaluationOptions, Scores, baselines, evaluate,
-    mean_depth,
+    AngleErrors, Baselines, Comparison, Evaluation, EvaluationError, EvaluationOptions, Scores, Viewpoint,
+    baselines, evaluate, mean_depth,
 };
 pub use events::{Beginning, Event, Observer, StepReport, ValidationReport};
 pub use features::FeatureError;
