@@ -664,6 +664,23 @@ fn a_run_is_trained_gone_on_with_and_looked_at() {
 }
 
 #[test]
+fn photographs_and_heads_are_learned_from_together_moved_and_turned() {
+    let place = Place::new();
+    for number in 0..6 {
+        place.write(&format!("in/{number}.png"), &encode(photo(70 + number, 64), ImageFormat::Png));
+    }
+    let (pictures, run) = (place.at("in"), place.at("run"));
+    let settings =
+        ["--jitter=0.1", "--roll=20", "--average-decay=0.9", "--synthetic-count=6", "--validation=3"];
+    let sources = ["train", &pictures, "synthetic", "-o", &run];
+    let ended = succeed(&[&sources[..], &TINY[3..8], &settings[..], &["--steps=2"]].concat());
+    assert!(ended.err.contains("learning from 9 of 6 pictures in "), "{}", ended.err);
+    assert!(ended.err.contains(" and synthetic heads 0 to 5 of seed 0; 3 held out"), "{}", ended.err);
+    let info = succeed(&["info", &run]).out;
+    assert!(info.contains("trained             2 steps on 9 pictures"), "{info}");
+}
+
+#[test]
 fn a_table_is_measured_row_by_row_and_not_twice() {
     let place = Place::new();
     let out = place.at("tables");
