@@ -9,7 +9,9 @@ use std::fs;
 use std::sync::Arc;
 use std::time::Instant;
 
-use relievo_data::{CacheBudget, Cached, Loader, LoaderOptions, Pictures, Source, Training, WithoutTruth};
+use relievo_data::{
+    CacheBudget, Cached, Jitter, Loader, LoaderOptions, Pictures, Source, Training, WithoutTruth,
+};
 use relievo_synth::Heads;
 
 const BATCH: usize = 64;
@@ -25,21 +27,25 @@ fn main() -> Outcome {
         Arc::new(Cached::new(source, SIZE, CacheBudget::new(u64::MAX)))
     };
     println!("{:<40}{:>12}", "", "pictures/s");
+    let still = Jitter::default();
     if let Some(folder) = std::env::var_os("RELIEVO_DATA") {
         let pictures = || -> Outcome<Arc<dyn Source>> { Ok(Arc::new(Pictures::open(&[&folder])?)) };
-        measure("pictures of tar files, decoded", pictures()?, seconds, 0)?;
+        measure("pictures of tar files, decoded", pictures()?, seconds, 0, still)?;
         let first = pictures()?.len().div_ceil(BATCH as u64);
-        measure("the same from the cache", cached(pictures()?), seconds, first)?;
+        measure("the same from the cache", cached(pictures()?), seconds, first, still)?;
     }
     let heads = || -> Arc<dyn Source> { Arc::new(WithoutTruth(Heads::range(0, 0, CACHED))) };
-    measure("synthetic heads, rendered", heads(), seconds, 0)?;
-    measure("the same from the cache", cached(heads()), seconds, CACHED / BATCH as u64)
+    measure("synthetic heads, rendered", heads(), seconds, 0, still)?;
+    measure("the same from the cache", cached(heads()), seconds, CACHED / BATCH as u64, still)?;
+    let moved = Jitter { crop: 0.05, roll: 0.25 };
+    measure("and their crops moved and turned", cached(heads()), seconds, CACHED / BATCH as u64, moved)
 }
 
 /// Takes batches for `seconds`, the first few apart.
-fn measure(name: &str, source: Arc<dyn Source>, seconds: f64, first: u64) -> Outcome {
+fn measure(name: &str, source: Arc<dyn Source>, seconds: f64, first: u64, jitter: Jitter) -> Outcome {
     let options = LoaderOptions { workers: 1, ..LoaderOptions::new(BATCH, SIZE) };
-    let mut loader = Loader::training(source, options, Training { mirror: true, ..Training::default() })?;
+    let order = Training { mirror: true, jitter, ..Training::default() };
+    let mut loader = Loader::training(source, options, order)?;
     let mut pinned = vec![0.0_f32; BATCH * (SIZE * SIZE * 3) as usize];
     let mut take = || -> Outcome {
         let Some(batch) = loader.next() else { unreachable!("training never ends") };
