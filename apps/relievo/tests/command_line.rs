@@ -674,8 +674,8 @@ fn photographs_and_heads_are_learned_from_together_moved_and_turned() {
         ["--jitter=0.1", "--roll=20", "--average-decay=0.9", "--synthetic-count=6", "--validation=3"];
     let sources = ["train", &pictures, "synthetic", "-o", &run];
     let ended = succeed(&[&sources[..], &TINY[3..8], &settings[..], &["--steps=2"]].concat());
-    assert!(ended.err.contains("learning from 9 of 6 pictures in "), "{}", ended.err);
-    assert!(ended.err.contains(" and synthetic heads 0 to 5 of seed 0; 3 held out"), "{}", ended.err);
+    assert!(ended.err.contains("learning from 9 of 12 pictures (6 pictures in "), "{}", ended.err);
+    assert!(ended.err.contains(", synthetic heads 0 to 5 of seed 0); 3 held out"), "{}", ended.err);
     let info = succeed(&["info", &run]).out;
     assert!(info.contains("trained             2 steps on 9 pictures"), "{info}");
 }

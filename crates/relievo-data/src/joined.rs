@@ -31,7 +31,8 @@ impl Joined {
 
 impl Source for Joined {
     fn describe(&self) -> String {
-        self.0.iter().map(|source| source.describe()).collect::<Vec<_>>().join(" and ")
+        let each: Vec<String> = self.0.iter().map(|source| source.describe()).collect();
+        format!("{} pictures ({})", self.len(), each.join(", "))
     }
 
     fn len(&self) -> u64 {
@@ -77,7 +78,7 @@ mod tests {
     #[test]
     fn every_picture_of_every_source_is_there_once() {
         let joined = Joined::new(vec![Arc::new(Plain(2, 7)), Arc::new(Plain(0, 8)), Arc::new(Plain(3, 9))]);
-        assert_eq!((joined.len(), joined.describe().as_str()), (5, "2 of 7 and 0 of 8 and 3 of 9"));
+        assert_eq!(joined.describe(), "5 pictures (2 of 7, 0 of 8, 3 of 9)");
         let names: Vec<String> = (0..5).map(|index| joined.name(index)).collect();
         assert_eq!(names, ["7-0", "7-1", "9-0", "9-1", "9-2"]);
         for (index, name) in (0..).zip(&names) {

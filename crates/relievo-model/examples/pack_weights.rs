@@ -1,4 +1,5 @@
-//! Makes the weights that ship: half precision, without the confidence network, which inference does not look at.
+//! Makes the weights that ship: half precision, without the confidence network, which inference does not look at, and so without the
+//! perceptual loss, which means little without it.
 //!
 //!     cargo run --release -p relievo-model --example pack_weights -- RUN/model.safetensors assets/weights/NAME.safetensors
 
@@ -35,7 +36,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         });
         *note = names.collect::<Vec<_>>().join("\n");
     }
-    let settings = ModelSettings { confidence: false, ..model.settings().clone() };
+    let settings = ModelSettings { confidence: false, perceptual_weight: 0.0, ..model.settings().clone() };
     notes.insert(SETTINGS_KEY.to_owned(), serde_json::to_string(&settings)?);
     let parameters = model.parameter_infos().iter().zip(model.parameters());
     let halves: Vec<(_, Vec<u8>)> = parameters
