@@ -32,11 +32,11 @@ const BATCH: usize = 16;
 /// error (standard deviation of the logarithm of the depth ratio), MAD, the mean
 /// angle between the normals, and the correlation of depth (below 0 the nose is
 /// farther than the cheeks); beside them a constant depth and the mean depth of
-/// other heads. The viewpoint has errors, too: what a model calls frontal is its
-/// own choice, so constant differences do not count; a slope below 1 means that
-/// turns are found smaller than they are. Over the pixels of the head, less one at its rim, where the
-/// model sees it too, and over all of them. On pictures without known depth:
-/// the losses.
+/// other heads. Over the pixels of the head, less one at its rim, where the
+/// model sees it too, and over all of them. Then the errors of the viewpoint: what
+/// a model calls frontal is its own choice, so constant differences do not count,
+/// and a slope below 1 means that turns are found smaller than they are. On
+/// pictures without known depth: the losses.
 ///
 /// Take heads that the model has not learned from: another seed than that of
 /// its training (0, if nothing else was said).
