@@ -92,6 +92,9 @@ struct Report {
     /// The training step by operation, on a GPU.
     #[serde(skip_serializing_if = "Option::is_none")]
     operations: Option<Operations>,
+    /// Kernels, copies and fills in a training step, on a GPU.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    launches: Option<usize>,
     /// The most memory held at once, in bytes: by the pool of tensors, and by the process (where the system tells).
     pool_peak_bytes: usize,
     resident_peak_bytes: Option<u64>,
@@ -204,6 +207,7 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
         parameters: model.parameter_infos().iter().map(|info| info.shape.elements()).sum(),
         rows,
         operations: None,
+        launches: None,
         pool_peak_bytes,
         resident_peak_bytes,
     };
@@ -308,7 +312,9 @@ impl Clock<'_> {
         let mut moments = Moments::zeros(&model);
         moments.to_device(device)?;
         let mut captured = CapturedStep::new(&model, &train, 0, GPU_STEP)?;
-        let mut step = 0;
+        // The first step is not captured yet.
+        captured.queue(&mut model, &mut moments, &pictures, settings.flip_weight, 1, &train)?;
+        let mut step = 1;
         let name = format!("{GPU_STEP} pictures: full training step");
         let mut rows = vec![self.measure("training-64", name, GPU_STEP as u64, || {
             step += 1;
@@ -316,6 +322,7 @@ impl Clock<'_> {
             Ok(cuda::synchronize(ordinal)?)
         })?];
         let pool_peak_bytes = cuda::memory_statistics(ordinal)?.bytes_peak;
+        let launches = captured.launches();
         drop(captured);
         cuda::set_lanes(false);
         let mut captured = CapturedStep::new(&model, &train, 0, GPU_STEP)?;
@@ -355,6 +362,7 @@ impl Clock<'_> {
             parameters: model.parameter_infos().iter().map(|info| info.shape.elements()).sum(),
             rows,
             operations: Some(operations),
+            launches,
             pool_peak_bytes,
             resident_peak_bytes: resident_peak(),
         })
@@ -511,6 +519,9 @@ impl Report {
         let _ = write!(text, "\nmost memory: tensors {}", mebibytes(self.pool_peak_bytes as f64));
         if let Some(bytes) = self.resident_peak_bytes {
             let _ = write!(text, ", process {}", mebibytes(bytes as f64));
+        }
+        if let Some(launches) = self.launches {
+            let _ = write!(text, "\na training step is {launches} launches in a graph");
         }
         if let Some(operations) = &self.operations {
             let _ = write!(text, "\n\n{}", operations.table().trim_end());

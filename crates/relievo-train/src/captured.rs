@@ -181,6 +181,11 @@ impl CapturedStep {
         Ok(losses)
     }
 
+    /// How many launches a step is; `None` before the second one, which is the first to be captured.
+    pub fn launches(&self) -> Option<usize> {
+        self.graph.as_ref().map(|(_, graph)| graph.launches())
+    }
+
     /// Waits for the steps queued, and says how they went.
     ///
     /// # Errors

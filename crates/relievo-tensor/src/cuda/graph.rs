@@ -16,6 +16,7 @@ use crate::{Error, Result};
 pub struct Graph<T> {
     gpu: &'static Gpu,
     executable: sys::CUgraphExec,
+    nodes: usize,
     outputs: Option<T>,
     arena: Free,
 }
@@ -47,7 +48,9 @@ impl<T> Graph<T> {
         CAPTURES.set(false);
         drop(exclusive);
         match captured.unwrap_or_else(|panic| resume_unwind(panic)) {
-            Ok((outputs, executable)) => Ok(Self { gpu, executable, outputs: Some(outputs), arena }),
+            Ok((outputs, nodes, executable)) => {
+                Ok(Self { gpu, executable, nodes, outputs: Some(outputs), arena })
+            }
             Err(failure) => {
                 gpu.pool().take_back(arena);
                 Err(failure)
@@ -58,7 +61,7 @@ impl<T> Graph<T> {
     fn record<E: From<Error>>(
         gpu: &'static Gpu,
         work: impl FnOnce() -> std::result::Result<T, E>,
-    ) -> std::result::Result<(T, sys::CUgraphExec), E> {
+    ) -> std::result::Result<(T, usize, sys::CUgraphExec), E> {
         let failed = |what: &'static str| move |cause| gpu.failed(what, cause);
         // Relaxed: the pool may have to ask the driver for a block, which is no part of the queue.
         let mode = sys::CUstreamCaptureMode_enum::CU_STREAM_CAPTURE_MODE_RELAXED;
@@ -71,13 +74,17 @@ impl<T> Graph<T> {
         let graph = unsafe { result::stream::end_capture(gpu.stream) };
         let outputs = outputs.unwrap_or_else(|panic| resume_unwind(panic))?;
         let graph = graph.map_err(failed("the work cannot be captured"))?;
-        // SAFETY: the graph was just captured; it is destroyed once, after its executable was made.
+        let mut nodes = 0;
+        // SAFETY: the graph was just captured and is destroyed once, after its executable was made; without room for the nodes
+        // themselves they are counted.
         let executable = unsafe {
+            let counted = sys::cuGraphGetNodes(graph, std::ptr::null_mut(), &mut nodes).result();
             let executable = result::graph::instantiate(graph, sys::CUgraphInstantiate_flags(0));
             result::graph::destroy(graph).map_err(failed("a graph cannot be destroyed"))?;
+            counted.map_err(failed("the captured work cannot be counted"))?;
             executable.map_err(failed("the captured work cannot be made executable"))?
         };
-        Ok((outputs, executable))
+        Ok((outputs, nodes, executable))
     }
 
     /// Queues the captured work.
@@ -90,6 +97,11 @@ impl<T> Graph<T> {
         // SAFETY: executable and stream live.
         unsafe { result::graph::launch(self.executable, self.gpu.stream) }
             .map_err(|cause| self.gpu.failed("the captured work cannot be replayed", cause))
+    }
+
+    /// How many launches of kernels, copies and fills the work is.
+    pub fn launches(&self) -> usize {
+        self.nodes
     }
 
     /// What the work gave back: the same tensors after every replay.
