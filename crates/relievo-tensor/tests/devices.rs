@@ -224,7 +224,8 @@ fn moved(x: &Tensor, scale: f32, offset: f32) -> Tensor {
 #[test]
 fn group_normalisations() {
     // Odd sizes, one group, groups of one channel, channels that are no multiple of four, more columns than a block has
-    // threads, several blocks for a picture. Elements are exact in bf16, so that kinks lie in the same places.
+    // threads, several blocks for a picture; as many pixels as a block does by itself, and one more row. Elements are exact
+    // in bf16, so that kinks lie in the same places.
     for (shape, groups) in [
         ([3, 8, 8, 16], 4),
         ([2, 5, 7, 6], 2),
@@ -234,6 +235,9 @@ fn group_normalisations() {
         ([2, 3, 2, 300], 25),
         ([2, 3, 3, 1040], 260),
         ([2, 31, 33, 64], 16),
+        ([2, 32, 32, 24], 2),
+        ([2, 32, 33, 64], 16),
+        ([2, 16, 4, 48], 1),
         ([3, 1, 1, 8], 1),
     ] {
         let [.., channels] = shape;

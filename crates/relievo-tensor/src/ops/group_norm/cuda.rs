@@ -13,6 +13,12 @@ const BLOCK: usize = 256;
 /// Blocks that keep a large GPU busy; more only make more sums to add up.
 const BLOCKS: usize = 1024;
 
+/// The most pixels of a picture that one block does by itself. With more, too few blocks would take too many turns.
+const WHOLE: usize = 1024;
+
+/// Bytes that memory gives at once.
+const SECTOR: usize = 32;
+
 /// How x is divided among blocks.
 #[derive(Clone, Copy)]
 struct Division {
@@ -24,8 +30,12 @@ struct Division {
     span: usize,
     /// Blocks of a picture, along x.
     spans: usize,
+    /// Columns of a block.
+    tile: usize,
     /// Blocks that share the channels, along y.
     tiles: usize,
+    /// Whether a block has all pixels of whole groups.
+    is_whole: bool,
 }
 
 /// The part of it that kernels need, as they have it.
@@ -38,6 +48,7 @@ struct Layout {
     groups: i32,
     span: i32,
     spans: i32,
+    tile: i32,
 }
 
 impl Division {
@@ -45,18 +56,23 @@ impl Division {
         let cpu::Layout { positions: pixels, channels, groups } = layout;
         let pictures = x.shape()[0];
         let columns = if channels % 4 == 0 { channels / 4 } else { channels };
-        let (tiles, rows) = (columns.div_ceil(BLOCK), BLOCK / columns.min(BLOCK));
+        let tiles = columns.div_ceil(BLOCK);
+        let many = Self { pictures, pixels, channels, groups, span: 0, spans: 0, tile: BLOCK, tiles, is_whole: false };
+        if let Some(tile) = whole_tile(layout, x.data_type()) {
+            return Self { span: pixels, spans: 1, tile, tiles: columns / tile, is_whole: true, ..many };
+        }
+        let rows = BLOCK / columns.min(BLOCK);
         // Every thread should have some pixels to read at once, and a block enough of them to be worth its sums.
         let turns = (pictures * tiles * pixels.div_ceil(rows)).div_ceil(BLOCKS).clamp(4, 64);
         let span = turns * rows;
-        Self { pictures, pixels, channels, groups, span, spans: pixels.div_ceil(span), tiles }
+        Self { span, spans: pixels.div_ceil(span), ..many }
     }
 
     fn layout(self) -> Layout {
         // Each is at most a picture's number of elements; no picture has 2^31.
         let [pictures, pixels, channels] = [self.pictures, self.pixels, self.channels].map(|n| n as i32);
-        let [groups, span, spans] = [self.groups, self.span, self.spans].map(|n| n as i32);
-        Layout { pictures, pixels, channels, groups, span, spans }
+        let [groups, span, spans, tile] = [self.groups, self.span, self.spans, self.tile].map(|n| n as i32);
+        Layout { pictures, pixels, channels, groups, span, spans, tile }
     }
 
     fn blocks(self) -> [usize; 3] {
@@ -75,6 +91,18 @@ impl Division {
     }
 }
 
+/// Columns for a block that has all pixels of whole groups; `None` where there are too many pixels for that.
+fn whole_tile(layout: cpu::Layout, data_type: DataType) -> Option<usize> {
+    let cpu::Layout { positions, channels, groups } = layout;
+    if channels % 4 != 0 || positions > WHOLE {
+        return None;
+    }
+    // As few as read whole sectors and give every thread a pixel.
+    let least = (SECTOR / (4 * data_type.bytes())).max(BLOCK / positions);
+    let fits = |tile: &usize| (channels / 4) % tile == 0 && (4 * tile) % (channels / groups) == 0;
+    (least..=BLOCK.min(channels / 4)).find(fits)
+}
+
 /// y and the statistics `[B,groups,2]` (mean, 1 / sqrt(variance + eps)).
 pub(super) fn forward(
     operation: &GroupNorm,
@@ -88,11 +116,24 @@ pub(super) fn forward(
     }
     let division = Division::new(layout, x);
     let groups = division.pictures * division.groups;
-    let mut pairs = division.pairs(x)?;
     let mut statistics =
         Tensor::scratch_on(x.device(), DataType::F32, [division.pictures, division.groups, 2])?;
     let mut y = x.scratch_like(x.shape())?;
     let launch = |kernel| division.launch(x, kernel);
+    if division.is_whole {
+        launch("whole")?
+            .output(&mut y)
+            .output(&mut statistics)
+            .input(x)
+            .input(weight)
+            .input(bias)
+            .float(operation.eps)
+            .int(operation.activation.number())
+            .structure(division.layout())
+            .blocks(division.blocks(), BLOCK)?;
+        return Ok((y, statistics));
+    }
+    let mut pairs = division.pairs(x)?;
     launch("moments")?
         .output(&mut pairs)
         .input(x)
@@ -124,34 +165,41 @@ pub(super) fn backward(
     let [x, weight, bias, statistics] = backward.saved else { unreachable!("four tensors were saved") };
     let dy = backward.gradient();
     let division = Division::new(layout, x);
-    let groups = division.pictures * division.groups;
     let mut pairs = division.pairs(x)?;
-    let mut corrections = statistics.scratch_like(statistics.shape())?;
+    let mut dx = backward.wants(0).then(|| x.scratch_like(x.shape())).transpose()?;
     let [mut dweight, mut dbias] = [weight.scratch_like(weight.shape())?, bias.scratch_like(bias.shape())?];
     let launch = |kernel| division.launch(x, kernel);
     let kind = operation.activation.number();
-    launch("gradient_sums")?
-        .output(&mut pairs)
-        .input(x)
-        .input(dy)
-        .input(weight)
-        .input(bias)
-        .input(statistics)
-        .int(kind)
-        .structure(division.layout())
-        .blocks(division.blocks(), BLOCK)?;
+    // What `input_gradient` needs; `whole_gradient` finds it by itself.
+    let groups = division.pictures * division.groups;
+    let mut corrections = None;
+    match &mut dx {
+        Some(dx) if division.is_whole => launch("whole_gradient")?.output(dx),
+        _ => {
+            corrections = Some(statistics.scratch_like(statistics.shape())?);
+            launch("gradient_sums")?
+        }
+    }
+    .output(&mut pairs)
+    .input(x)
+    .input(dy)
+    .input(weight)
+    .input(bias)
+    .input(statistics)
+    .int(kind)
+    .structure(division.layout())
+    .blocks(division.blocks(), BLOCK)?;
+    let group_blocks = if corrections.is_some() { groups.div_ceil(BLOCK / 32) } else { 0 };
     launch("finish_gradients")?
-        .output(&mut corrections)
+        .optional_output(corrections.as_mut())
         .output(&mut dweight)
         .output(&mut dbias)
         .input(&pairs)
         .input(weight)
         .input(statistics)
         .structure(division.layout())
-        .blocks([groups.div_ceil(BLOCK / 32) + division.channels, 1, 1], BLOCK)?;
-    let mut dx = None;
-    if backward.wants(0) {
-        let dx = dx.insert(x.scratch_like(x.shape())?);
+        .blocks([group_blocks + division.channels, 1, 1], BLOCK)?;
+    if let (Some(dx), Some(corrections)) = (&mut dx, &corrections) {
         launch("input_gradient")?
             .output(dx)
             .input(x)
@@ -159,7 +207,7 @@ pub(super) fn backward(
             .input(weight)
             .input(bias)
             .input(statistics)
-            .input(&corrections)
+            .input(corrections)
             .int(kind)
             .structure(division.layout())
             .blocks(division.blocks(), BLOCK)?;

@@ -1,15 +1,19 @@
 // Group normalisation, channels last.
 //
 // How work is split: a column is four neighbouring channels, or one where four do not divide the channels. A block of 256
-// threads takes as many whole pixels at a time as its columns leave room for (more than 256 columns go to several blocks
-// along y), so that neighbouring threads touch neighbouring memory, and a thread keeps to one column: what belongs to
-// its channels stays in registers. `span` pixels of one picture make a block; the host chooses it so that there are about
-// a thousand blocks. Sums over a picture go through memory in f64, one pair for each block and channel, and are added in a
-// fixed order by small kernels in between.
+// threads has `tile` columns at most (the others go to blocks further along y) and takes as many pixels at a time as they
+// leave room for, so that neighbouring threads touch neighbouring memory, and a thread keeps to one column: what belongs to
+// its channels stays in registers. `span` pixels of one picture make a block.
 //
-// Forward: `moments` reads x, `statistics` reads the pairs, `normalise` reads x and writes y: x is read twice, y written
-// once. Backward: `gradient_sums` reads x and dy, `finish_gradients` reads the pairs, `input_gradient` reads x and dy and
-// writes dx: x and dy are read twice, dx written once. A second reading finds in the second-level cache what fits there.
+// Few pixels: a block has all pixels of a picture and whole groups of its channels, and does everything. `whole` reads x
+// and writes y; `whole_gradient` reads x and dy and writes dx, and `finish_gradients` adds up the parameters' gradients. What
+// is read for the second time lies in a cache of the block's own.
+//
+// Many pixels: the host chooses the span so that there are about a thousand blocks. Sums over a picture go through memory
+// in f64, one pair for each block and channel, and are added in a fixed order by small kernels in between. Forward:
+// `moments` reads x, `statistics` reads the pairs, `normalise` reads x and writes y: x is read twice, y written once.
+// Backward: `gradient_sums` reads x and dy, `finish_gradients` reads the pairs, `input_gradient` reads x and dy and writes
+// dx: x and dy are read twice, dx written once. A second reading finds in the second-level cache what fits there.
 
 // Threads of a block.
 enum { BLOCK = 256 };
@@ -19,6 +23,7 @@ struct Layout {
     int pictures, pixels, channels, groups;
     int span;   // pixels of a block
     int spans;  // blocks of a picture along x
+    int tile;   // columns of a block
 };
 
 // Stands for all activations that no loop is compiled for.
@@ -60,8 +65,8 @@ template <int V> struct Place {
     int pixel, end;   // pixels from, and before
 
     __device__ __forceinline__ Place(const Layout& layout) {
-        int first = BLOCK * blockIdx.y;
-        width = min(layout.channels / V - first, (int)BLOCK);
+        int first = layout.tile * blockIdx.y;
+        width = min(layout.channels / V - first, layout.tile);
         rows = BLOCK / width;
         row = threadIdx.x / width;
         channel = (first + threadIdx.x % width) * V;
@@ -77,10 +82,13 @@ template <int V> struct Place {
     }
 };
 
-// Adds two numbers for each channel over the rows of a block and writes them to pairs[picture][span][2][channel].
-template <int V> __device__ __forceinline__ void store_sums(double* pairs, const double (&first)[V], const double (&second)[V],
-                                                            const Place<V>& at, const Layout& layout,
-                                                            double (&shared)[2 * 4][BLOCK]) {
+// Two sums for each channel of a block: those of channel i of column c are in [2 i][c] and [2 i + 1][c].
+typedef double Sums[2 * 4][BLOCK];
+
+// Adds two numbers for each channel over the rows of a block, and writes the sums to pairs[picture][span][2][channel] if
+// that is not null. They are in `shared` after the next barrier.
+template <int V> __device__ __forceinline__ void add_rows(double* pairs, const double (&first)[V], const double (&second)[V],
+                                                          const Place<V>& at, const Layout& layout, Sums& shared) {
     for (int i = 0; i < V; i++) {
         shared[2 * i][threadIdx.x] = first[i];
         shared[2 * i + 1][threadIdx.x] = second[i];
@@ -93,7 +101,7 @@ template <int V> __device__ __forceinline__ void store_sums(double* pairs, const
         }
         left = half;
     }
-    if (at.row == 0) {
+    if (at.row == 0 && pairs) {
         pairs += (long long)blockIdx.x * 2 * layout.channels + at.channel;
         for (int i = 0; i < V; i++) {
             pairs[i] = shared[2 * i][threadIdx.x];
@@ -102,11 +110,9 @@ template <int V> __device__ __forceinline__ void store_sums(double* pairs, const
     }
 }
 
-namespace columns {
-template <int V> __device__ __forceinline__ void moments(double* pairs, const real* x, const Layout& layout,
-                                                         double (&shared)[2 * 4][BLOCK]) {
-    Place<V> at(layout);
-    x += at.offset(layout);
+// The sums of x and of its squares over a block, for each channel, as `add_rows` leaves them. x begins at the column.
+template <int V> __device__ __forceinline__ void add_moments(double* pairs, const real* x, const Place<V>& at,
+                                                             const Layout& layout, Sums& shared) {
     // Sums of differences to the thread's first value, which lose nothing however far from zero x is.
     float origin[V] = {}, sum[V] = {}, square[V] = {};
     if (at.pixel < at.end) load_column<V>(x + at.pixel * layout.channels, origin);
@@ -128,13 +134,19 @@ template <int V> __device__ __forceinline__ void moments(double* pairs, const re
         sums[i] = all + sum[i];
         squares[i] = square[i] + o * (2.0 * sum[i] + all);
     }
-    store_sums<V>(pairs, sums, squares, at, layout, shared);
+    add_rows<V>(pairs, sums, squares, at, layout, shared);
+}
+
+namespace columns {
+template <int V> __device__ __forceinline__ void moments(double* pairs, const real* x, const Layout& layout, Sums& shared) {
+    Place<V> at(layout);
+    add_moments<V>(pairs, x + at.offset(layout), at, layout, shared);
 }
 }  // namespace columns
 
 // The sums of x and of its squares, for each block and channel.
 extern "C" __global__ void moments(double* pairs, const real* x, Layout layout) {
-    __shared__ double shared[2 * 4][BLOCK];
+    __shared__ Sums shared;
     if (layout.channels % 4 == 0) {
         columns::moments<4>(pairs, x, layout, shared);
     } else {
@@ -164,20 +176,24 @@ __device__ __forceinline__ void group_sums(const double* pairs, const float* wei
     second = warp_sum(second);
 }
 
-// Mean and 1 / sqrt(variance + eps) of every group, [picture][group][2]. A warp for each.
+// Mean and 1 / sqrt(variance + eps) of a group, from the sums of its numbers and of their squares.
+__device__ __forceinline__ void store_statistics(float* of_group, double sum, double square, float eps,
+                                                 const Layout& layout) {
+    double count = (double)layout.pixels * (layout.channels / layout.groups);
+    double mean = sum / count, variance = fmax(square / count - mean * mean, 0.0);
+    // A NaN must not look like a variance of zero.
+    if (square != square) variance = square;
+    of_group[0] = (float)mean;
+    of_group[1] = (float)(1.0 / sqrt(variance + eps));
+}
+
+// Those of every group, [picture][group][2]. A warp for each.
 extern "C" __global__ void statistics(float* statistics, const double* pairs, float eps, Layout layout) {
     int task = thread_number() / 32;
     if (task >= layout.pictures * layout.groups) return;
     double sum, square;
     group_sums(pairs, nullptr, layout, task / layout.groups, task % layout.groups, sum, square);
-    double count = (double)layout.pixels * (layout.channels / layout.groups);
-    double mean = sum / count, variance = fmax(square / count - mean * mean, 0.0);
-    // A NaN must not look like a variance of zero.
-    if (square != square) variance = square;
-    if (threadIdx.x % 32 == 0) {
-        statistics[2 * task] = (float)mean;
-        statistics[2 * task + 1] = (float)(1.0 / sqrt(variance + eps));
-    }
+    if (threadIdx.x % 32 == 0) store_statistics(statistics + 2 * task, sum, square, eps, layout);
 }
 
 // What the channels of a column are normalised by: (x - mean) * scale + bias.
@@ -196,15 +212,10 @@ template <int V> struct Line {
     }
 };
 
-namespace columns {
+// y of a thread's pixels. x and y begin at the column.
 template <int V, int KIND>
-__device__ __forceinline__ void normalise(real* __restrict__ y, const real* __restrict__ x, const float* weight,
-                                          const float* bias, const float* statistics, int kind, const Layout& layout) {
-    Place<V> at(layout);
-    if (at.pixel >= at.end) return;
-    Line<V> line(at, layout, statistics, weight, bias);
-    x += at.offset(layout);
-    y += at.offset(layout);
+__device__ __forceinline__ void store_normalised(real* __restrict__ y, const real* __restrict__ x, const Line<V>& line,
+                                                 int kind, const Place<V>& at, const Layout& layout) {
 #pragma unroll 4
     for (int pixel = at.pixel; pixel < at.end; pixel += at.rows) {
         float v[V];
@@ -212,6 +223,16 @@ __device__ __forceinline__ void normalise(real* __restrict__ y, const real* __re
         for (int i = 0; i < V; i++) v[i] = value_of<KIND>(kind, (v[i] - line.mean[i]) * line.scale[i] + line.bias[i]);
         store_column<V>(y + pixel * layout.channels, v);
     }
+}
+
+namespace columns {
+template <int V, int KIND>
+__device__ __forceinline__ void normalise(real* y, const real* x, const float* weight, const float* bias,
+                                          const float* statistics, int kind, const Layout& layout) {
+    Place<V> at(layout);
+    if (at.pixel >= at.end) return;
+    Line<V> line(at, layout, statistics, weight, bias);
+    store_normalised<V, KIND>(y + at.offset(layout), x + at.offset(layout), line, kind, at, layout);
 }
 }  // namespace columns
 
@@ -228,15 +249,63 @@ extern "C" __global__ void normalise(real* y, const real* x, const float* weight
     }
 }
 
+// The two sums over the channels of the group that a channel is in, each channel's times its weight if there are weights. The
+// block has the whole group.
+template <int V> __device__ __forceinline__ void group_sums(const Sums& shared, const float* weight, const Place<V>& at,
+                                                            const Layout& layout, int channel, double& first,
+                                                            double& second) {
+    int width = layout.channels / layout.groups, start = channel / width * width;
+    // Channel 0 of the block's sums.
+    int origin = at.channel - threadIdx.x % at.width * V;
+    first = second = 0.0;
+    for (int c = start; c < start + width; c++) {
+        int local = c - origin;
+        double factor = weight ? weight[c] : 1.0;
+        first += factor * shared[2 * (local % V)][local / V];
+        second += factor * shared[2 * (local % V) + 1][local / V];
+    }
+}
+
 namespace columns {
+template <int KIND>
+__device__ __forceinline__ void whole(real* y, float* statistics, const real* x, const float* weight, const float* bias,
+                                      float eps, int kind, const Layout& layout, Sums& shared) {
+    Place<4> at(layout);
+    add_moments<4>(nullptr, x + at.offset(layout), at, layout, shared);
+    __syncthreads();
+    int width = layout.channels / layout.groups;
+    for (int i = 0; i < 4; i++) {
+        int channel = at.channel + i;
+        if (at.row != 0 || channel % width != 0) continue;
+        double sum, square;
+        group_sums<4>(shared, nullptr, at, layout, channel, sum, square);
+        store_statistics(statistics + 2 * (at.picture * layout.groups + channel / width), sum, square, eps, layout);
+    }
+    // The block reads the statistics that it wrote.
+    __syncthreads();
+    Line<4> line(at, layout, statistics, weight, bias);
+    store_normalised<4, KIND>(y + at.offset(layout), x + at.offset(layout), line, kind, at, layout);
+}
+}  // namespace columns
+
+// Everything, where a block has all pixels of whole groups; channels in fours.
+extern "C" __global__ void whole(real* y, float* statistics, const real* x, const float* weight, const float* bias,
+                                 float eps, int kind, Layout layout) {
+    __shared__ Sums shared;
+    if (kind == RELU) {
+        columns::whole<RELU>(y, statistics, x, weight, bias, eps, kind, layout, shared);
+    } else if (kind == LEAKY_RELU) {
+        columns::whole<LEAKY_RELU>(y, statistics, x, weight, bias, eps, kind, layout, shared);
+    } else {
+        columns::whole<ANY>(y, statistics, x, weight, bias, eps, kind, layout, shared);
+    }
+}
+
+// With g = dy * slope of the activation: the sums of g and of g * (x - mean) over a block, for each channel, as `add_rows`
+// leaves them. x and dy begin at the column.
 template <int V, int KIND>
-__device__ __forceinline__ void gradient_sums(double* pairs, const real* x, const real* dy, const float* weight,
-                                              const float* bias, const float* statistics, int kind, const Layout& layout,
-                                              double (&shared)[2 * 4][BLOCK]) {
-    Place<V> at(layout);
-    Line<V> line(at, layout, statistics, weight, bias);
-    x += at.offset(layout);
-    dy += at.offset(layout);
+__device__ __forceinline__ void add_gradients(double* pairs, const real* x, const real* dy, const Line<V>& line, int kind,
+                                              const Place<V>& at, const Layout& layout, Sums& shared) {
     float g_sum[V] = {}, gd_sum[V] = {};
 #pragma unroll 4
     for (int pixel = at.pixel; pixel < at.end; pixel += at.rows) {
@@ -252,14 +321,24 @@ __device__ __forceinline__ void gradient_sums(double* pairs, const real* x, cons
     }
     double first[V], second[V];
     for (int i = 0; i < V; i++) first[i] = g_sum[i], second[i] = gd_sum[i];
-    store_sums<V>(pairs, first, second, at, layout, shared);
+    add_rows<V>(pairs, first, second, at, layout, shared);
+}
+
+namespace columns {
+template <int V, int KIND>
+__device__ __forceinline__ void gradient_sums(double* pairs, const real* x, const real* dy, const float* weight,
+                                              const float* bias, const float* statistics, int kind, const Layout& layout,
+                                              Sums& shared) {
+    Place<V> at(layout);
+    Line<V> line(at, layout, statistics, weight, bias);
+    add_gradients<V, KIND>(pairs, x + at.offset(layout), dy + at.offset(layout), line, kind, at, layout, shared);
 }
 }  // namespace columns
 
-// With g = dy * slope of the activation: the sums of g and of g * (x - mean), for each block and channel.
+// The sums of g and of g * (x - mean), for each block and channel.
 extern "C" __global__ void gradient_sums(double* pairs, const real* x, const real* dy, const float* weight,
                                          const float* bias, const float* statistics, int kind, Layout layout) {
-    __shared__ double shared[2 * 4][BLOCK];
+    __shared__ Sums shared;
     if (layout.channels % 4 != 0) {
         columns::gradient_sums<1, ANY>(pairs, x, dy, weight, bias, statistics, kind, layout, shared);
     } else if (kind == RELU) {
@@ -271,23 +350,29 @@ extern "C" __global__ void gradient_sums(double* pairs, const real* x, const rea
     }
 }
 
-// From the pairs of `gradient_sums`. The first blocks, a warp for each group of a picture: the slope and offset of
-// corrections [picture][group][2], for `input_gradient`. The others, a block for each channel: dweight and dbias.
+// dx = scale * g + slope * (x - mean) + offset: slope and offset of a group, from the weighted sums of g and g * (x - mean).
+__device__ __forceinline__ float2 correction(double g, double gd, double deviation, const Layout& layout) {
+    double count = (double)layout.pixels * (layout.channels / layout.groups);
+    return make_float2((float)(-gd / count * deviation * deviation * deviation), (float)(-g / count * deviation));
+}
+
+// From the pairs of `gradient_sums` or `whole_gradient`. The first blocks, if there are corrections to be found, a warp for
+// each group of a picture: those, [picture][group][2], for `input_gradient`. The others, a block for each channel: dweight and
+// dbias.
 extern "C" __global__ void finish_gradients(float* corrections, float* dweight, float* dbias, const double* pairs,
                                             const float* weight, const float* statistics, Layout layout) {
     __shared__ double of_warps[2][BLOCK / 32];
     int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = BLOCK / 32;
-    int tasks = layout.pictures * layout.groups, group_blocks = (tasks + warps - 1) / warps;
+    int tasks = layout.pictures * layout.groups, group_blocks = corrections ? (tasks + warps - 1) / warps : 0;
     if (blockIdx.x < group_blocks) {
         int task = blockIdx.x * warps + warp;
         if (task >= tasks) return;
         double g, gd;
         group_sums(pairs, weight, layout, task / layout.groups, task % layout.groups, g, gd);
-        double count = (double)layout.pixels * (layout.channels / layout.groups);
-        double deviation = statistics[2 * task + 1];
+        float2 found = correction(g, gd, statistics[2 * task + 1], layout);
         if (lane == 0) {
-            corrections[2 * task] = (float)(-gd / count * deviation * deviation * deviation);
-            corrections[2 * task + 1] = (float)(-g / count * deviation);
+            corrections[2 * task] = found.x;
+            corrections[2 * task + 1] = found.y;
         }
         return;
     }
@@ -309,24 +394,12 @@ extern "C" __global__ void finish_gradients(float* corrections, float* dweight, 
     }
 }
 
-namespace columns {
+// dx of a thread's pixels. The tensors begin at the column.
 template <int V, int KIND>
-__device__ __forceinline__ void input_gradient(real* __restrict__ dx, const real* __restrict__ x,
-                                               const real* __restrict__ dy, const float* weight, const float* bias,
-                                               const float* statistics, const float* corrections, int kind,
+__device__ __forceinline__ void store_gradient(real* __restrict__ dx, const real* __restrict__ x,
+                                               const real* __restrict__ dy, const Line<V>& line,
+                                               const float2 (&corrections)[V], int kind, const Place<V>& at,
                                                const Layout& layout) {
-    Place<V> at(layout);
-    if (at.pixel >= at.end) return;
-    Line<V> line(at, layout, statistics, weight, bias);
-    float slope[V], offset[V];
-    for (int i = 0; i < V; i++) {
-        int group = (at.channel + i) / (layout.channels / layout.groups);
-        slope[i] = corrections[2 * (at.picture * layout.groups + group)];
-        offset[i] = corrections[2 * (at.picture * layout.groups + group) + 1];
-    }
-    x += at.offset(layout);
-    dy += at.offset(layout);
-    dx += at.offset(layout);
 #pragma unroll 4
     for (int pixel = at.pixel; pixel < at.end; pixel += at.rows) {
         float v[V], g[V];
@@ -335,14 +408,64 @@ __device__ __forceinline__ void input_gradient(real* __restrict__ dx, const real
         for (int i = 0; i < V; i++) {
             float d = v[i] - line.mean[i];
             g[i] *= slope_of<KIND>(kind, d * line.scale[i] + line.bias[i]);
-            v[i] = line.scale[i] * g[i] + (slope[i] * d + offset[i]);
+            v[i] = line.scale[i] * g[i] + (corrections[i].x * d + corrections[i].y);
         }
         store_column<V>(dx + pixel * layout.channels, v);
     }
 }
+
+namespace columns {
+template <int V, int KIND>
+__device__ __forceinline__ void input_gradient(real* dx, const real* x, const real* dy, const float* weight,
+                                               const float* bias, const float* statistics, const float* corrections,
+                                               int kind, const Layout& layout) {
+    Place<V> at(layout);
+    if (at.pixel >= at.end) return;
+    Line<V> line(at, layout, statistics, weight, bias);
+    float2 of_channels[V];
+    for (int i = 0; i < V; i++) {
+        int group = (at.channel + i) / (layout.channels / layout.groups);
+        const float* of_group = corrections + 2 * (at.picture * layout.groups + group);
+        of_channels[i] = make_float2(of_group[0], of_group[1]);
+    }
+    long long first = at.offset(layout);
+    store_gradient<V, KIND>(dx + first, x + first, dy + first, line, of_channels, kind, at, layout);
+}
+
+template <int KIND>
+__device__ __forceinline__ void whole_gradient(real* dx, double* pairs, const real* x, const real* dy, const float* weight,
+                                               const float* bias, const float* statistics, int kind, const Layout& layout,
+                                               Sums& shared) {
+    Place<4> at(layout);
+    Line<4> line(at, layout, statistics, weight, bias);
+    long long first = at.offset(layout);
+    add_gradients<4, KIND>(pairs, x + first, dy + first, line, kind, at, layout, shared);
+    __syncthreads();
+    int width = layout.channels / layout.groups;
+    float2 corrections[4];
+    for (int i = 0; i < 4; i++) {
+        double g, gd;
+        group_sums<4>(shared, weight, at, layout, at.channel + i, g, gd);
+        double deviation = statistics[2 * (at.picture * layout.groups + (at.channel + i) / width) + 1];
+        corrections[i] = correction(g, gd, deviation, layout);
+    }
+    store_gradient<4, KIND>(dx + first, x + first, dy + first, line, corrections, kind, at, layout);
+}
 }  // namespace columns
 
-// dx = scale * g + slope * (x - mean) + offset.
+// dx and the pairs for `finish_gradients`, where a block has all pixels of whole groups; channels in fours.
+extern "C" __global__ void whole_gradient(real* dx, double* pairs, const real* x, const real* dy, const float* weight,
+                                          const float* bias, const float* statistics, int kind, Layout layout) {
+    __shared__ Sums shared;
+    if (kind == RELU) {
+        columns::whole_gradient<RELU>(dx, pairs, x, dy, weight, bias, statistics, kind, layout, shared);
+    } else if (kind == LEAKY_RELU) {
+        columns::whole_gradient<LEAKY_RELU>(dx, pairs, x, dy, weight, bias, statistics, kind, layout, shared);
+    } else {
+        columns::whole_gradient<ANY>(dx, pairs, x, dy, weight, bias, statistics, kind, layout, shared);
+    }
+}
+
 extern "C" __global__ void input_gradient(real* dx, const real* x, const real* dy, const float* weight, const float* bias,
                                           const float* statistics, const float* corrections, int kind, Layout layout) {
     if (layout.channels % 4 != 0) {
