@@ -460,7 +460,7 @@ fn moments(model: &Model) -> [Vec<Tensor>; 2] {
 fn network_gradients(model: &Model, pictures: &Tensor) -> anyhow::Result<Vec<Tensor>> {
     let tape = Tape::new();
     let watched: Vec<Tensor> = model.parameters().iter().map(|parameter| tape.watch(parameter)).collect();
-    let Outputs { depth, albedo, light, view, confidence } = model.outputs(pictures, &watched)?;
+    let Outputs { depth, albedo, light, view, confidence, .. } = model.outputs(pictures, &watched)?;
     let confidence = confidence.into_iter().flat_map(|(pixels, features)| [pixels, features]);
     let outputs: Vec<Tensor> = [depth, albedo, light, view].into_iter().chain(confidence).collect();
     let seeds = outputs.iter().map(|output| {

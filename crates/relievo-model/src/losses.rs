@@ -187,15 +187,14 @@ impl Model {
         let smoothness = smoothness(&p.smooth_depth, settings.max_depth - settings.min_depth)?;
         let mut terms =
             vec![dot(&photometric, &[1.0, flip_weight])?, dot(&smoothness, &[settings.smoothness_weight])?];
-        let perceptual = match &self.vgg {
-            None => None,
-            Some(vgg) => {
-                let target = vgg.features(pictures)?;
-                let perceptual = perceptual_loss(&vgg.features(&p.picture)?, &target, &p.mask, features)?;
+        let perceptual = match (&self.vgg, &p.target) {
+            (Some(vgg), Some(target)) => {
+                let perceptual = perceptual_loss(&vgg.features(&p.picture)?, target, &p.mask, features)?;
                 let weight = settings.perceptual_weight;
                 terms.push(dot(&perceptual, &[weight, weight * flip_weight])?);
                 Some(perceptual)
             }
+            _ => None,
         };
         let terms: Vec<(f32, &Tensor)> = terms.iter().map(|term| (1.0, term)).collect();
         Ok(LossTerms { total: weighted_sum(&terms)?, photometric, perceptual, smoothness, depth: None })

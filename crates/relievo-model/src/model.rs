@@ -132,18 +132,28 @@ pub struct Outputs {
     pub view: Tensor,
     /// Confidence as [`ConfidenceNetwork::forward`] gives it, where there is such a network.
     pub confidence: Option<(Tensor, Tensor)>,
+    /// What VGG16 says of the pictures, `[B,S/4,S/4,256]`, where it was asked.
+    pub target: Option<Tensor>,
 }
 
 impl Networks {
     /// Runs the networks on `pictures [B,S,S,3]`, that of confidence only if asked to, side by side: most layers are too
     /// small to be shared out among all of a GPU or, for a single picture, among all cores, but the networks do not wait for
-    /// each other. On a CPU's tape one after the other, so that a step is always recorded in the same order.
+    /// each other. On a CPU's tape one after the other, so that a step is always recorded in the same order. The features of
+    /// the perceptual loss do not wait for the networks either.
     pub fn forward(
         &self,
         pictures: &Tensor,
         parameters: &[Tensor],
         with_confidence: bool,
+        vgg: Option<&Vgg>,
     ) -> Result<Outputs, Error> {
+        let target = || vgg.map(|vgg| vgg.features(pictures)).transpose();
+        // Once for all networks.
+        let pictures = &match parameters.first() {
+            Some(weight) => cast(pictures, weight.data_type())?,
+            None => pictures.clone(),
+        };
         let run = |part: &(Network, Range<usize>)| part.0.forward(pictures, &parameters[part.1.clone()]);
         let Some(OtherNetworks { albedo, light, view, confidence }) = &self.others else {
             return Err(Error::shape("model", "it has learned depth from true depth and knows nothing else"));
@@ -161,14 +171,17 @@ impl Networks {
             let confidence = lanes.run(3, confidence)?;
             let light = lanes.run(4, || run(light))?;
             let view = lanes.run(5, || run(view))?;
+            let target = lanes.run(6, target)?;
             lanes.join()?;
-            return Ok(Outputs { depth, albedo, light, view, confidence });
+            return Ok(Outputs { depth, albedo, light, view, confidence, target });
         }
+        let target = target()?;
         let ((depth, albedo), ((light, view), confidence)) = rayon::join(
             || rayon::join(|| run(&self.depth), || run(albedo)),
             || rayon::join(|| rayon::join(|| run(light), || run(view)), confidence),
         );
-        Ok(Outputs { depth: depth?, albedo: albedo?, light: light?, view: view?, confidence: confidence? })
+        let (depth, albedo, light, view, confidence) = (depth?, albedo?, light?, view?, confidence?);
+        Ok(Outputs { depth, albedo, light, view, confidence, target })
     }
 
     /// What the depth network says of `pictures [B,S,S,3]`: `[B,S,S,1]`.
@@ -306,7 +319,7 @@ impl Model {
     /// If the pictures have another size than the model's, or the model has a depth network only.
     pub fn outputs(&self, pictures: &Tensor, parameters: &[Tensor]) -> Result<Outputs, ModelError> {
         self.check_pictures(pictures)?;
-        Ok(self.networks.forward(pictures, parameters, true)?)
+        Ok(self.networks.forward(pictures, parameters, true, None)?)
     }
 
     /// Refuses pictures of another shape than `[B,size,size,3]`.

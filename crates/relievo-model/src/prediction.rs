@@ -41,6 +41,9 @@ pub struct Prediction {
     /// Scales of the error, above 0: of the photometric loss `[B,S,S,2]` and of the perceptual loss
     /// `[B,S/4,S/4,2]`; channel 0 as seen, 1 for the mirrored half. Where there is such a network and it was asked.
     pub confidence: Option<(Tensor, Tensor)>,
+    /// VGG16's features of the pictures, `[B,S/4,S/4,256]`, which the perceptual loss compares with; never doubled. In training
+    /// with that loss.
+    pub target: Option<Tensor>,
 }
 
 impl Prediction {
@@ -74,6 +77,7 @@ impl Prediction {
                 Some((pixels, features)) => Some((change(pixels)?, change(features)?)),
                 None => None,
             },
+            target: self.target.as_ref().map(change).transpose()?,
         })
     }
 }
@@ -108,7 +112,7 @@ impl Model {
         if self.settings().supervision == Supervision::Depth {
             return self.depth_alone(pictures, parameters);
         }
-        self.put_together(self.networks.forward(pictures, parameters, false)?, false)
+        self.put_together(self.networks.forward(pictures, parameters, false, None)?, false)
     }
 
     /// The whole forward pass from `parameters`; with `mirrored`, the second half of the doubled batch too, which a model
@@ -122,7 +126,9 @@ impl Model {
         if self.settings().supervision == Supervision::Depth {
             return self.depth_alone(pictures, parameters);
         }
-        self.put_together(self.networks.forward(pictures, parameters, true)?, mirrored)
+        // The mirrored half is there to be compared.
+        let vgg = self.vgg.as_ref().filter(|_| mirrored);
+        self.put_together(self.networks.forward(pictures, parameters, true, vgg)?, mirrored)
     }
 
     /// From what the networks say to the picture they mean.
@@ -184,6 +190,7 @@ impl Model {
             mask: reconstruction.mask,
             picture: reconstruction.picture,
             confidence: outputs.confidence,
+            target: outputs.target,
         })
     }
 
@@ -225,6 +232,7 @@ impl Model {
             mask: self.constant("everywhere", batch, device, || Tensor::full([batch, size, size], 1.0))?,
             picture: pictures.clone(),
             confidence: None,
+            target: None,
         })
     }
 }

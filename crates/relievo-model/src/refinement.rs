@@ -39,7 +39,7 @@ impl Model {
     pub fn refine(&self, pictures: &Tensor, steps: usize) -> Result<Prediction, ModelError> {
         let count = self.check_pictures(pictures)?;
         let there = pictures.to_device(self.device())?;
-        let outputs = self.networks.forward(&there, &self.working_parameters()?, false)?;
+        let outputs = self.networks.forward(&there, &self.working_parameters()?, false, None)?;
         let beginnings = Variables::of(&outputs)?;
         let spline = spline(self.settings().image_size)?;
         let refined = (0..count).into_par_iter().map(|number| {
@@ -168,7 +168,7 @@ impl Variables {
 
     fn outputs(self) -> Outputs {
         let Self { depth, albedo, light, view } = self;
-        Outputs { depth, albedo, light, view, confidence: None }
+        Outputs { depth, albedo, light, view, confidence: None, target: None }
     }
 }
 

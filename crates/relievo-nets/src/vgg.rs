@@ -178,13 +178,13 @@ impl Vgg {
         Ok(safetensors::serialize(views, Some(notes)).expect("tensors have distinct names and whole bytes"))
     }
 
-    /// The same on a device; on a GPU, weights and features are stored as `data_type`. Biases stay f32.
+    /// The same on a device; on a GPU, weights, biases and features are stored as `data_type`.
     ///
     /// # Errors
     /// If the device is not there or out of memory.
     pub fn to_device(&self, device: Device, data_type: DataType) -> Result<Self> {
         let moved = |(weight, bias): &(Tensor, Tensor)| {
-            Ok((cast(&weight.to_device(device)?, data_type)?, bias.to_device(device)?))
+            Ok((cast(&weight.to_device(device)?, data_type)?, cast(&bias.to_device(device)?, data_type)?))
         };
         Ok(Self { convolutions: self.convolutions.iter().map(moved).collect::<Result<_>>()? })
     }

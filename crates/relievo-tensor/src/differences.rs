@@ -166,7 +166,7 @@ pub fn assert_forms_agree(ordinal: usize) {
                     .into_iter()
                     .enumerate()
                 {
-                    let result = |form: Form| -> Result<Option<Vec<f32>>> {
+                    let result = |form: Form, relu: bool| -> Result<Option<Vec<f32>>> {
                         let mut operands = Vec::new();
                         for (index, shape) in [x, w, geometry.y_shape()].into_iter().enumerate() {
                             let mut operand = random_tensor(index as u64, shape);
@@ -177,15 +177,31 @@ pub fn assert_forms_agree(ordinal: usize) {
                         }
                         let pointers =
                             [0, 1, 2].map(|index: usize| operands[index].gpu_pointer().unwrap_or(0));
+                        let bias = random_tensor(3, [geometry.out_c]);
+                        let bias = cast(&bias.to_device(gpu.device())?, data_type)?;
+                        let relu = relu.then(|| bias.gpu_pointer());
+                        let types = (data_type, tf32);
                         let computed =
-                            gpu.convolve_in_form(form, product, &geometry, (data_type, tf32), pointers)?;
+                            gpu.convolve_in_form(form, product, &geometry, types, pointers, relu)?;
                         let result = operands[written].to_device(Device::Cpu)?;
                         Ok(computed.then(|| result.data().to_vec()))
                     };
-                    let right = result(Form::Plain)?.expect("every product has the plain form");
-                    let right: Vec<f64> = right.into_iter().map(f64::from).collect();
-                    for form in [Form::Flat, Form::Padded] {
-                        let Some(found) = result(form)? else { continue };
+                    let right = |relu: bool| -> Result<Vec<f64>> {
+                        let right = result(Form::Plain, relu)?.expect("every product has the plain form");
+                        Ok(right.into_iter().map(f64::from).collect())
+                    };
+                    for (form, relu) in [
+                        (Form::Flat, false),
+                        (Form::Padded, false),
+                        (Form::Fused, true),
+                        // A pass after other extents.
+                        (Form::Padded, true),
+                    ] {
+                        if relu && product != Product::Forward {
+                            continue;
+                        }
+                        let Some(found) = result(form, relu)? else { continue };
+                        let right = right(relu)?;
                         let off = distance(&found, &right);
                         // Written so that NaN fails.
                         assert!(
@@ -199,8 +215,10 @@ pub fn assert_forms_agree(ordinal: usize) {
         }
         Ok(compared)
     };
-    // The first can be flat, in all three types; all can be padded, where there are matrix units.
-    assert_eq!(check().unwrap_or_else(|error| panic!("{error}")), 3 * (3 + 5 + 5));
+    // The first can be flat, in all three types; all can be padded, where there are matrix units. A ReLU may follow the
+    // forward product: of all by itself, and where they are padded.
+    let expected = 3 * (3 + 5 + 5) + 3 * 5 + 5 + 5;
+    assert_eq!(check().unwrap_or_else(|error| panic!("{error}")), expected);
 }
 
 /// Compiles files of kernels with NVIDIA's compiler, for the oldest and the newest GPUs they are meant for. Says that it

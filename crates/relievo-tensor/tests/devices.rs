@@ -76,11 +76,13 @@ fn convolutions() {
         let params = ConvParams { stride, padding, activation: Activation::Softplus };
         let inputs =
             [random_tensor(1, [2, 8, 8, 5]), random_tensor(2, [6, kernel, kernel, 5]), random_tensor(3, [6])];
-        agree(&inputs, |x, real| conv2d(&cast(&x[0], real)?, &cast(&x[1], real)?, Some(&x[2]), params));
+        agree(&inputs, |x, real| {
+            conv2d(&cast(&x[0], real)?, &cast(&x[1], real)?, Some(&cast(&x[2], real)?), params)
+        });
         let inputs =
             [random_tensor(1, [2, 4, 4, 6]), random_tensor(2, [6, kernel, kernel, 5]), random_tensor(3, [5])];
         agree(&inputs, |x, real| {
-            conv_transpose2d(&cast(&x[0], real)?, &cast(&x[1], real)?, Some(&x[2]), params)
+            conv_transpose2d(&cast(&x[0], real)?, &cast(&x[1], real)?, Some(&cast(&x[2], real)?), params)
         });
     }
 }
@@ -120,7 +122,7 @@ fn depthwise_convolutions() {
         let inputs =
             [random_tensor(1, x), random_tensor(2, [kernel, kernel, x[3]]), random_tensor(3, [x[3]])];
         agree(&inputs, |x, real| {
-            depthwise_conv2d(&cast(&x[0], real)?, &cast(&x[1], real)?, Some(&x[2]), params)
+            depthwise_conv2d(&cast(&x[0], real)?, &cast(&x[1], real)?, Some(&cast(&x[2], real)?), params)
         });
     }
 }

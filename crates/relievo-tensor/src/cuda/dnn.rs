@@ -1,6 +1,7 @@
 //! cuDNN's convolutions: the three products of a convolution, each by the algorithm that was fastest when measured.
 //!
-//! The extents may be put to cuDNN in several forms (`forms.rs`), and the fastest of those is chosen as well.
+//! The extents may be put to cuDNN in several forms (`forms.rs`), and the fastest of those is chosen as well, the ReLU that
+//! may follow included.
 //!
 //! Measuring takes seconds, so what was chosen is kept on disk, by GPU, version of cuDNN, and extents.
 
@@ -13,17 +14,21 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use cudarc::cudnn::{result, sys};
+use cudarc::driver::result as driver;
 use cudarc::driver::sys::CUdeviceptr;
 
 use super::forms::{Form, Operands};
 use super::lanes::{self, LANES};
 use super::memory::Memory;
 use super::{Gpu, error, kernels, libraries, time};
-use crate::ops::Conv2dGeometry;
+use crate::ops::{Activation, Conv2dGeometry};
 use crate::{DataType, Error, Result};
 
 /// The most memory an algorithm may use beside its operands, in bytes.
 const WORKSPACE_LIMIT: usize = 256 << 20;
+
+/// Bytes of zeros that stand for a bias where there is none: as many channels as a convolution may have with a ReLU in one call.
+const ZEROS: usize = 1 << 16;
 
 /// Whether convolutions of f32 may round their factors to tf32 (10 bits of mantissa).
 static TF32: AtomicBool = AtomicBool::new(false);
@@ -71,17 +76,20 @@ struct Key {
     product: Product,
     geometry: Conv2dGeometry,
     data_type: DataType,
+    /// Whether a ReLU follows.
+    relu: bool,
     tf32: bool,
     deterministic: bool,
 }
 
 impl Key {
     /// That of a product with the settings of now.
-    fn new(product: Product, geometry: &Conv2dGeometry, data_type: DataType) -> Self {
+    fn new(product: Product, geometry: &Conv2dGeometry, data_type: DataType, relu: bool) -> Self {
         Self {
             product,
             geometry: *geometry,
             data_type,
+            relu,
             tf32: data_type == DataType::F32 && TF32.load(Ordering::Relaxed),
             deterministic: DETERMINISTIC.load(Ordering::Relaxed),
         }
@@ -95,8 +103,18 @@ impl Key {
             DataType::F32 if self.tf32 => 4,
             DataType::F32 => 1,
         };
-        form.extents(&self.geometry, granule)
+        let fits = self.relu && self.geometry.out_c * self.data_type.bytes() <= ZEROS;
+        form.extents(&self.geometry, granule).filter(|_| form != Form::Fused || fits)
     }
+}
+
+/// Where a product's tensors lie.
+#[derive(Clone, Copy)]
+struct Places {
+    /// x, w and y.
+    operands: [CUdeviceptr; 3],
+    /// What is added before the ReLU, if the key has one; zeros where there is no bias, or null if they are too few.
+    bias: CUdeviceptr,
 }
 
 /// How a product is computed. cuDNN numbers the algorithms of each product from 0.
@@ -119,6 +137,8 @@ struct Plan {
     convolution: sys::cudnnConvolutionDescriptor_t,
     algorithm: u32,
     workspace: usize,
+    /// Of [`Form::Fused`].
+    fused: Option<(sys::cudnnTensorDescriptor_t, sys::cudnnActivationDescriptor_t)>,
 }
 
 /// cuDNN's handles for a GPU, and the plans made so far.
@@ -131,6 +151,8 @@ pub(super) struct Dnn {
     choices: HashMap<String, Choice>,
     /// Where they are kept.
     file: Option<PathBuf>,
+    /// [`ZEROS`] of them. They live as long as the process.
+    zeros: CUdeviceptr,
 }
 
 // SAFETY: the handles may be used from any thread, one at a time; they are behind a mutex.
@@ -153,26 +175,29 @@ impl Gpu {
     }
 
     /// Computes a product of the convolution of `x` with `w` into `y`, all of `data_type`. The tensor that the product
-    /// computes is overwritten.
+    /// computes is overwritten. If `relu` is there, so is the product [`Product::Forward`], and a ReLU follows, of the sum with
+    /// a bias if there is one.
     pub(crate) fn convolve(
         &'static self,
         product: Product,
         geometry: &Conv2dGeometry,
         data_type: DataType,
         operands: [CUdeviceptr; 3],
+        relu: Option<Option<CUdeviceptr>>,
     ) -> Result<()> {
-        let key = Key::new(product, geometry, data_type);
+        let key = Key::new(product, geometry, data_type, relu.is_some());
         // Before cuDNN's mutex, which a capturing thread needs as well.
         let _queue = self.enter();
         let mut dnn = self.dnn()?;
+        let places = dnn.places(&key, operands, relu.flatten());
         let handle = dnn.handle(self, lanes::current(self.device()))?;
         if !dnn.plans.contains_key(&key) {
-            let plan = dnn.plan(self, handle, &key, operands)?;
+            let plan = dnn.plan(self, handle, &key, places)?;
             dnn.plans.insert(key, plan);
         }
         let plan = &dnn.plans[&key];
         let workspace = Memory::scratch(self, plan.workspace)?;
-        plan.compute(self, handle, operands, workspace.pointer())
+        plan.compute(self, handle, places, workspace.pointer())
     }
 
     /// As [`Gpu::convolve`], in this form and no other, and with f32 rounded to tf32 or not; `false` where the form is not
@@ -184,14 +209,16 @@ impl Gpu {
         geometry: &Conv2dGeometry,
         (data_type, tf32): (DataType, bool),
         operands: [CUdeviceptr; 3],
+        relu: Option<Option<CUdeviceptr>>,
     ) -> Result<bool> {
-        let key = Key { tf32, ..Key::new(product, geometry, data_type) };
+        let key = Key { tf32, ..Key::new(product, geometry, data_type, relu.is_some()) };
         let _queue = self.enter();
         let mut dnn = self.dnn()?;
+        let places = dnn.places(&key, operands, relu.flatten());
         let handle = dnn.handle(self, lanes::current(self.device()))?;
         let workspace = Memory::scratch(self, WORKSPACE_LIMIT)?;
-        match fastest_in_form(self, handle, &key, form, operands, workspace.pointer(), &mut Vec::new())? {
-            Some((_, plan)) => plan.compute(self, handle, operands, workspace.pointer()).map(|()| true),
+        match fastest_in_form(self, handle, &key, form, places, workspace.pointer(), &mut Vec::new())? {
+            Some((_, plan)) => plan.compute(self, handle, places, workspace.pointer()).map(|()| true),
             None => Ok(false),
         }
     }
@@ -215,7 +242,20 @@ impl Dnn {
         let file = kernels::cache_folder().map(|folder| folder.join(format!("cudnn-{version}-{name}.txt")));
         let text = file.as_ref().and_then(|file| std::fs::read_to_string(file).ok()).unwrap_or_default();
         let handles = [None; LANES + 1];
-        Ok(Self { handles, plans: HashMap::new(), choices: parse_choices(&text), file })
+        let unavailable = |cause| gpu.failed("memory for a bias of zeros cannot be had", cause);
+        // SAFETY: never freed; nothing but zeros is ever written there.
+        let zeros = unsafe {
+            let zeros = driver::malloc_sync(ZEROS).map_err(unavailable)?;
+            driver::memset_d8_sync(zeros, 0, ZEROS).map_err(unavailable)?;
+            zeros
+        };
+        Ok(Self { handles, plans: HashMap::new(), choices: parse_choices(&text), file, zeros })
+    }
+
+    /// Where the tensors of a product lie.
+    fn places(&self, key: &Key, operands: [CUdeviceptr; 3], bias: Option<CUdeviceptr>) -> Places {
+        let zeros = if key.extents(Form::Fused).is_some() { self.zeros } else { 0 };
+        Places { operands, bias: bias.unwrap_or(zeros) }
     }
 
     /// The handle of a lane, or of the GPU's own stream (0).
@@ -234,7 +274,7 @@ impl Dnn {
         gpu: &'static Gpu,
         handle: sys::cudnnHandle_t,
         key: &Key,
-        operands: [CUdeviceptr; 3],
+        places: Places,
     ) -> Result<Plan> {
         let text = format!("{key:?}");
         if let Some(Choice { form, algorithm, math }) = self.choices.get(&text).copied()
@@ -243,7 +283,7 @@ impl Dnn {
             plan.choose(gpu, handle, algorithm, math)?;
             return Ok(plan);
         }
-        let (choice, plan) = measure(gpu, handle, key, operands)?;
+        let (choice, plan) = measure(gpu, handle, key, places)?;
         self.choices.insert(text, choice);
         self.save();
         Ok(plan)
@@ -269,23 +309,23 @@ fn measure(
     gpu: &'static Gpu,
     handle: sys::cudnnHandle_t,
     key: &Key,
-    operands: [CUdeviceptr; 3],
+    places: Places,
 ) -> Result<(Choice, Plan)> {
     // What runs in other lanes would be measured too.
     gpu.synchronize()?;
     // Not from the pool, which would keep it.
     // SAFETY: freed below, after all that uses it was waited for.
-    let workspace = unsafe { cudarc::driver::result::malloc_sync(WORKSPACE_LIMIT) }.ok();
+    let workspace = unsafe { driver::malloc_sync(WORKSPACE_LIMIT) }.ok();
     // Where so little is left, from the pool after all: it gives back what is free, or says what is missing. A choice
     // made with less would stay.
     let pooled = workspace.is_none().then(|| Memory::scratch(gpu, WORKSPACE_LIMIT)).transpose()?;
     let pointer = workspace.or(pooled.as_ref().map(Memory::pointer)).unwrap_or(0);
-    let found = fastest(gpu, handle, key, operands, pointer);
+    let found = fastest(gpu, handle, key, places, pointer);
     if let Some(workspace) = workspace {
         // After an error, something may still run.
         gpu.wait_for(gpu.stream())?;
         // SAFETY: as above.
-        unsafe { cudarc::driver::result::free_sync(workspace) }
+        unsafe { driver::free_sync(workspace) }
             .map_err(|cause| gpu.failed("memory cannot be given back", cause))?;
     }
     found
@@ -296,19 +336,19 @@ fn fastest(
     gpu: &'static Gpu,
     handle: sys::cudnnHandle_t,
     key: &Key,
-    operands: [CUdeviceptr; 3],
+    places: Places,
     workspace: CUdeviceptr,
 ) -> Result<(Choice, Plan)> {
     let (mut found, mut refusals) = (Vec::new(), Vec::new());
     for form in Form::ALL {
-        found.extend(fastest_in_form(gpu, handle, key, form, operands, workspace, &mut refusals)?);
+        found.extend(fastest_in_form(gpu, handle, key, form, places, workspace, &mut refusals)?);
     }
     // cuDNN compares its algorithms, but not what else a form takes.
     let mut fastest: Option<(f64, Choice, Plan)> = None;
     let several = found.len() > 1;
     for (choice, plan) in found {
         let seconds = if several {
-            let queue = || plan.compute(gpu, handle, operands, workspace);
+            let queue = || plan.compute(gpu, handle, places, workspace);
             queue()?;
             time::median_seconds(gpu, queue)?
         } else {
@@ -333,12 +373,12 @@ fn fastest_in_form(
     handle: sys::cudnnHandle_t,
     key: &Key,
     form: Form,
-    operands: [CUdeviceptr; 3],
+    places: Places,
     workspace: CUdeviceptr,
     refusals: &mut Vec<result::CudnnError>,
 ) -> Result<Option<(Choice, Plan)>> {
     let Some(mut plan) = Plan::describe(gpu, key, form)? else { return Ok(None) };
-    let formed = plan.operands(gpu, operands)?;
+    let formed = plan.operands(gpu, places.operands)?;
     let candidates = match plan.find(handle, formed.pointers, workspace as *mut c_void, WORKSPACE_LIMIT) {
         Ok(candidates) => candidates,
         Err(refusal) => {
@@ -351,11 +391,19 @@ fn fastest_in_form(
             && candidate.memory <= WORKSPACE_LIMIT
             && (candidate.deterministic || !key.deterministic)
     };
-    let Some(Candidate { algorithm, math, .. }) = candidates.into_iter().find(fits) else {
-        return Ok(None);
-    };
-    plan.choose(gpu, handle, algorithm, math)?;
-    Ok(Some((Choice { form, algorithm, math }, plan)))
+    for Candidate { algorithm, math, .. } in candidates.into_iter().filter(fits) {
+        plan.choose(gpu, handle, algorithm, math)?;
+        // cuDNN measures convolutions alone: which of the algorithms take a ReLU as well is found out by trying.
+        if form == Form::Fused {
+            let [x, w, y] = places.operands.map(|pointer| pointer as *mut c_void);
+            if let Err(refusal) = plan.run_fused(handle, [x, w, y], places.bias, workspace as *mut c_void) {
+                refusals.push(refusal);
+                continue;
+            }
+        }
+        return Ok(Some((Choice { form, algorithm, math }, plan)));
+    }
+    Ok(None)
 }
 
 impl Choice {
@@ -450,7 +498,18 @@ impl Plan {
                 sys::cudnnDataType_t::CUDNN_DATA_FLOAT,
             )?;
             result::set_convolution_math_type(convolution, math)?;
-            Ok(Self { key: *key, form, extents, x, w, y, convolution, algorithm: 0, workspace: 0 })
+            let fused = if form == Form::Fused {
+                let bias = result::create_tensor_descriptor()?;
+                result::set_tensor4d_descriptor(bias, format, data_type, of([1, 1, 1, g.out_c]))?;
+                let activation = result::create_activation_descriptor()?;
+                let relu = sys::cudnnActivationMode_t::CUDNN_ACTIVATION_RELU;
+                let not_a_number = sys::cudnnNanPropagation_t::CUDNN_PROPAGATE_NAN;
+                result::set_activation_descriptor(activation, relu, not_a_number, 0.0)?;
+                Some((bias, activation))
+            } else {
+                None
+            };
+            Ok(Self { key: *key, form, extents, x, w, y, convolution, algorithm: 0, workspace: 0, fused })
         }
     }
 
@@ -473,19 +532,31 @@ impl Plan {
         Operands::new(gpu, self.form, [geometry, &self.extents], *data_type, product.written(), given)
     }
 
-    /// Queues the product. The workspace has as many bytes as the plan says.
+    /// Queues the product, and the ReLU if the key has one. The workspace has as many bytes as the plan says.
     fn compute(
         &self,
         gpu: &'static Gpu,
         handle: sys::cudnnHandle_t,
-        given: [CUdeviceptr; 3],
+        Places { operands: given, bias }: Places,
         workspace: CUdeviceptr,
     ) -> Result<()> {
+        let workspace = workspace as *mut c_void;
+        if self.form == Form::Fused {
+            let operands = given.map(|pointer| pointer as *mut c_void);
+            return self
+                .run_fused(handle, operands, bias, workspace)
+                .map_err(failed(gpu, "a convolution with a ReLU"));
+        }
         let operands = self.operands(gpu, given)?;
-        self.run(handle, operands.pointers, workspace as *mut c_void)
-            .map_err(failed(gpu, "a convolution"))?;
-        let Key { product, geometry, data_type, .. } = &self.key;
-        operands.finish(gpu, [geometry, &self.extents], *data_type, product.written(), given)
+        self.run(handle, operands.pointers, workspace).map_err(failed(gpu, "a convolution"))?;
+        let Key { product, geometry, data_type, relu, .. } = &self.key;
+        operands.finish(gpu, [geometry, &self.extents], *data_type, product.written(), given)?;
+        if !relu {
+            return Ok(());
+        }
+        let [_, _, y] = given;
+        let extents = [geometry.out_c, geometry.y_elements()];
+        Activation::Relu.replace_at((gpu.device(), *data_type), y, bias, extents)
     }
 
     fn find(
@@ -626,6 +697,44 @@ impl Plan {
         let known = self.algorithm.min(Algorithm::CUDNN_CONVOLUTION_BWD_FILTER_ALGO_COUNT as u32);
         // SAFETY: as above.
         unsafe { transmute::<u32, Algorithm>(known) }
+    }
+
+    /// The convolution and the ReLU in one call.
+    fn run_fused(
+        &self,
+        handle: sys::cudnnHandle_t,
+        [x_data, w_data, y_data]: [*mut c_void; 3],
+        bias_data: CUdeviceptr,
+        scratch: *mut c_void,
+    ) -> std::result::Result<(), result::CudnnError> {
+        let Self { x, w, y, convolution, fused: Some((bias, activation)), .. } = *self else {
+            return Ok(());
+        };
+        let (one, zero) = (scalar(&1.0), scalar(&0.0));
+        // SAFETY: descriptors, operands and workspace belong together. What might be added besides, times zero, is y itself,
+        // which is not read then.
+        unsafe {
+            result::convolution_bias_activation_forward(
+                handle,
+                one,
+                x,
+                x_data,
+                w,
+                w_data,
+                convolution,
+                self.forward_algorithm(),
+                scratch,
+                self.workspace,
+                zero,
+                y,
+                y_data,
+                bias,
+                bias_data as *const c_void,
+                activation,
+                y,
+                y_data,
+            )
+        }
     }
 
     fn run(

@@ -18,11 +18,13 @@ pub(crate) enum Form {
     Flat,
     /// With channels of zeros up to a number that matrix units can take. Operands are copied.
     Padded,
+    /// The convolution and the ReLU that follows it in one call. In the other forms that takes a pass of its own.
+    Fused,
 }
 
 impl Form {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Plain, Self::Flat, Self::Padded];
+    pub const ALL: [Self; 4] = [Self::Plain, Self::Flat, Self::Padded, Self::Fused];
 
     /// What it is called in the file of choices.
     pub fn name(self) -> &'static str {
@@ -30,15 +32,16 @@ impl Form {
             Self::Plain => "plain",
             Self::Flat => "flat",
             Self::Padded => "padded",
+            Self::Fused => "fused",
         }
     }
 
     /// The extents that cuDNN sees, where matrix units take channels by `granule` (1: there are none to be had); `None` where the
-    /// form is not to be had or is the plain one.
+    /// form is not to be had or is the plain one. Whether a ReLU follows is not asked here.
     pub fn extents(self, plain: &Conv2dGeometry, granule: usize) -> Option<Conv2dGeometry> {
         let g = *plain;
         match self {
-            Self::Plain => Some(g),
+            Self::Plain | Self::Fused => Some(g),
             Self::Flat => {
                 let covers = (g.kernel_h, g.kernel_w) == (g.in_h, g.in_w) && g.padding == 0;
                 let in_c = g.in_h * g.in_w * g.in_c;

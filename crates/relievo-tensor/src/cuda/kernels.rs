@@ -242,7 +242,7 @@ impl Launch {
     }
 
     /// A pointer to memory of the GPU that is no tensor.
-    pub(super) fn pointer(self, pointer: sys::CUdeviceptr) -> Self {
+    pub(crate) fn pointer(self, pointer: sys::CUdeviceptr) -> Self {
         self.argument(pointer)
     }
 

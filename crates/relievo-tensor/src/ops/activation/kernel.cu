@@ -1,21 +1,22 @@
 // Four elements a thread: a pass over memory that reads and writes each once.
 
 // y = activation(x + bias); bias is null or has `channels` elements, and channels are last.
-extern "C" __global__ void forward(real* y, const real* x, const float* bias, int kind, int channels, int count) {
+// x and y may be the same.
+extern "C" __global__ void forward(real* y, const real* x, const real* bias, int kind, int channels, int count) {
     int first = 4 * thread_number();
     if (first + 4 <= count) {
         float4 v = load4(x + first);
         if (bias) {
-            v.x += bias[first % channels];
-            v.y += bias[(first + 1) % channels];
-            v.z += bias[(first + 2) % channels];
-            v.w += bias[(first + 3) % channels];
+            v.x += load(bias + first % channels);
+            v.y += load(bias + (first + 1) % channels);
+            v.z += load(bias + (first + 2) % channels);
+            v.w += load(bias + (first + 3) % channels);
         }
         store4(y + first, make_float4(activation(kind, v.x), activation(kind, v.y), activation(kind, v.z),
                                       activation(kind, v.w)));
     } else {
         for (int i = first; i < count; i++) {
-            store(y + i, activation(kind, load(x + i) + (bias ? bias[i % channels] : 0.0f)));
+            store(y + i, activation(kind, load(x + i) + (bias ? load(bias + i % channels) : 0.0f)));
         }
     }
 }

@@ -103,7 +103,7 @@ impl Operation for Activation {
     }
 
     fn forward_cuda(&self, inputs: &[&Tensor], context: &mut Context) -> Result<Vec<Tensor>> {
-        let y = self.apply_cuda(inputs[0], None)?;
+        let y = self.apply_cuda(inputs[0])?;
         context.save(&y);
         Ok(vec![y])
     }

@@ -1,9 +1,9 @@
-//! Convolutions on a GPU: products by cuDNN, bias and activation in a pass of our own.
+//! Convolutions on a GPU: products by cuDNN; bias and activation in a pass of our own, or by cuDNN too where that is faster.
 
 use super::{Conv2dGeometry, Convolution};
 use crate::cuda::{Kernels, Launch, Product};
 use crate::ops::Activation;
-use crate::{Backward, DataType, Error, Result, Tensor};
+use crate::{Backward, Error, Operation, Result, Tensor};
 
 /// `kernel.cu`, compiled.
 pub(crate) static KERNELS: Kernels = Kernels { name: "conv2d", source: include_str!("kernel.cu") };
@@ -33,16 +33,20 @@ impl Convolution {
         let (x, w, bias) = (inputs[0], inputs[1], inputs.get(2));
         let mut y = x.scratch_like(output)?;
         let [product, _] = self.products();
-        // The convolution goes from the larger picture to the smaller; a transposed one's input is the smaller.
-        if self.transposed {
-            convolve(product, geometry, &mut y, w, x)?;
-        } else {
-            convolve(product, geometry, &mut y, x, w)?;
+        if bias.is_some_and(|bias| bias.data_type() != x.data_type()) {
+            return Err(Error::shape(self.name(), format!("a bias that is not {:?}, as x", x.data_type())));
         }
-        if bias.is_none() && self.params.activation == Activation::Identity {
+        let activation = self.params.activation;
+        if product == Product::Forward && activation == Activation::Relu {
+            convolve(product, geometry, &mut y, [x, w], Some(Relu { bias: bias.copied() }))?;
             return Ok(y);
         }
-        self.params.activation.apply_cuda(&y, bias.copied())
+        // The convolution goes from the larger picture to the smaller; a transposed one's input is the smaller.
+        convolve(product, geometry, &mut y, if self.transposed { [w, x] } else { [x, w] }, None)?;
+        if bias.is_some() || activation != Activation::Identity {
+            activation.replace_cuda(&mut y, bias.copied())?;
+        }
+        Ok(y)
     }
 
     pub(super) fn differentiate_cuda(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
@@ -57,17 +61,14 @@ impl Convolution {
         if backward.wants(0) {
             let mut dx = x.scratch_like(x.shape())?;
             let [_, product] = self.products();
-            if self.transposed {
-                convolve(product, &geometry, &mut dx, &dz, w)?;
-            } else {
-                convolve(product, &geometry, &mut dx, w, &dz)?;
-            }
+            let operands = if self.transposed { [&dz, w] } else { [w, &dz] };
+            convolve(product, &geometry, &mut dx, operands, None)?;
             gradients[0] = Some(dx);
         }
         if backward.wants(1) {
             let mut dw = w.scratch_like(w.shape())?;
-            let (large, small) = if self.transposed { (&dz, x) } else { (x, &dz) };
-            convolve(Product::WeightGradient, &geometry, &mut dw, large, small)?;
+            let operands = if self.transposed { [&dz, x] } else { [x, &dz] };
+            convolve(Product::WeightGradient, &geometry, &mut dw, operands, None)?;
             gradients[1] = Some(dw);
         }
         if self.has_bias {
@@ -77,20 +78,26 @@ impl Convolution {
     }
 }
 
+/// A ReLU after the product [`Product::Forward`], of its sum with a bias `[out]` if there is one.
+struct Relu<'a> {
+    bias: Option<&'a Tensor>,
+}
+
 /// Computes `output`, one of the tensors of `y = x * w`, from the other two in the order x, w, y.
 fn convolve(
     product: Product,
     geometry: &Conv2dGeometry,
     output: &mut Tensor,
-    first: &Tensor,
-    second: &Tensor,
+    [first, second]: [&Tensor; 2],
+    relu: Option<Relu<'_>>,
 ) -> Result<()> {
     let data_type = output.data_type();
     if [first, second].iter().any(|tensor| tensor.data_type() != data_type) {
         let detail = format!("of {:?} and {:?} to {data_type:?}", first.data_type(), second.data_type());
         return Err(Error::shape("conv2d", detail));
     }
-    if [first, second].iter().any(|tensor| tensor.belongs_to_another_lane()) {
+    let bias = relu.as_ref().and_then(|relu| relu.bias);
+    if [Some(first), Some(second), bias].into_iter().flatten().any(Tensor::belongs_to_another_lane) {
         return Err(Error::shape("conv2d", "a tensor of another lane"));
     }
     let gpu = output.gpu().ok_or_else(|| Error::shape("conv2d", "the output is not on a GPU"))?;
@@ -101,13 +108,14 @@ fn convolve(
         Product::InputGradient => [out, a, b],
         Product::WeightGradient => [a, out, b],
     };
-    gpu.convolve(product, geometry, data_type, operands)
+    let relu = relu.map(|_| bias.and_then(Tensor::gpu_pointer));
+    gpu.convolve(product, geometry, data_type, operands, relu)
 }
 
-/// The sum of `dz [B,H,W,C]` over all pixels, f32 `[C]`.
+/// The sum of `dz [B,H,W,C]` over all pixels, `[C]`.
 pub(crate) fn bias_gradient(dz: &Tensor) -> Result<Tensor> {
     let [batch, height, width, channels] = dz.axes("conv2d")?;
-    let mut db = Tensor::scratch_on(dz.device(), DataType::F32, [channels])?;
+    let mut db = dz.scratch_like([channels])?;
     Launch::new(dz.device(), &KERNELS, "bias_gradient", dz.data_type())?
         .output(&mut db)
         .input(dz)

@@ -57,7 +57,7 @@ fn same_type(a: &Tensor, b: &Tensor) -> Result<DataType> {
     Err(Error::shape("depthwise_conv2d", format!("of {first:?} and {second:?}")))
 }
 
-/// y from x, w and, if it is there, the bias (f32).
+/// y from x, w and, if it is there, the bias.
 pub(super) fn forward(g: &Conv2dGeometry, inputs: &[&Tensor], activation: Activation) -> Result<Tensor> {
     let (x, w, bias) = (inputs[0], inputs[1], inputs.get(2).copied());
     let mut y = x.scratch_like(g.y_shape())?;

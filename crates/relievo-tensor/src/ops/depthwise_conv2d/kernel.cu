@@ -8,14 +8,14 @@ struct Geometry {
 };
 
 // `count` is the number of elements of y; `bias` may be null.
-extern "C" __global__ void forward(real* y, const real* x, const real* w, const float* bias, Geometry g, int kind,
+extern "C" __global__ void forward(real* y, const real* x, const real* w, const real* bias, Geometry g, int kind,
                                    int count) {
     int at = thread_number();
     if (at >= count) return;
     int channel = at % g.channels, pixel = at / g.channels;
     int column = pixel % g.out_w, line = pixel / g.out_w;
     int row = line % g.out_h, picture = line / g.out_h;
-    float sum = bias ? bias[channel] : 0.0f;
+    float sum = bias ? load(bias + channel) : 0.0f;
     for (int r = 0; r < g.kernel_h; r++) {
         int v = row * g.stride + r - g.padding;
         if (v < 0 || v >= g.in_h) continue;

@@ -57,7 +57,17 @@ impl Division {
         let pictures = x.shape()[0];
         let columns = if channels % 4 == 0 { channels / 4 } else { channels };
         let tiles = columns.div_ceil(BLOCK);
-        let many = Self { pictures, pixels, channels, groups, span: 0, spans: 0, tile: BLOCK, tiles, is_whole: false };
+        let many = Self {
+            pictures,
+            pixels,
+            channels,
+            groups,
+            span: 0,
+            spans: 0,
+            tile: BLOCK,
+            tiles,
+            is_whole: false,
+        };
         if let Some(tile) = whole_tile(layout, x.data_type()) {
             return Self { span: pixels, spans: 1, tile, tiles: columns / tile, is_whole: true, ..many };
         }
@@ -98,9 +108,10 @@ fn whole_tile(layout: cpu::Layout, data_type: DataType) -> Option<usize> {
         return None;
     }
     // As few as read whole sectors and give every thread a pixel.
-    let least = (SECTOR / (4 * data_type.bytes())).max(BLOCK / positions);
-    let fits = |tile: &usize| (channels / 4) % tile == 0 && (4 * tile) % (channels / groups) == 0;
-    (least..=BLOCK.min(channels / 4)).find(fits)
+    let columns = channels / 4;
+    let least = (SECTOR / (4 * data_type.bytes())).max(BLOCK / positions).min(columns);
+    let fits = |tile: &usize| columns.is_multiple_of(*tile) && (4 * tile).is_multiple_of(channels / groups);
+    (least..=BLOCK.min(columns)).find(fits)
 }
 
 /// y and the statistics `[B,groups,2]` (mean, 1 / sqrt(variance + eps)).
