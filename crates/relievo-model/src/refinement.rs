@@ -43,8 +43,8 @@ impl Model {
         let beginnings = Variables::of(&outputs)?;
         let spline = spline(self.settings().image_size)?;
         let refined = (0..count).into_par_iter().map(|number| {
-            let beginning = beginnings.map(|tensor| entry(tensor, number))?;
-            self.refine_one(&entry(pictures, number)?, beginning, &spline, steps)
+            let beginning = beginnings.map(|tensor| tensor.entries(number, 1))?;
+            self.refine_one(&pictures.entries(number, 1)?, beginning, &spline, steps)
         });
         let refined: Vec<Variables> = refined.collect::<Result<_, Error>>()?;
         let join = |pick: fn(&Variables) -> &Tensor| joined(&refined.iter().map(pick).collect::<Vec<_>>());
@@ -172,13 +172,6 @@ impl Variables {
     }
 }
 
-/// One entry of a batch, as a batch.
-fn entry(batch: &Tensor, number: usize) -> Result<Tensor, Error> {
-    let mut shape = batch.shape().to_vec();
-    let elements = batch.elements() / std::mem::replace(&mut shape[0], 1);
-    Tensor::new(&batch.data()[number * elements..(number + 1) * elements], shape.as_slice())
-}
-
 /// Batches of one, as a batch.
 fn joined(entries: &[&Tensor]) -> Result<Tensor, Error> {
     let values: Vec<f32> = entries.iter().flat_map(|entry| entry.data()).copied().collect();
@@ -261,8 +254,8 @@ mod tests {
         let (model, pictures) = example(ModelSettings::tiny());
         let together = model.refine(&pictures, 3).unwrap();
         for number in 0..2 {
-            let alone = model.refine(&entry(&pictures, number).unwrap(), 3).unwrap();
-            let found = entry(&together.picture, number).unwrap();
+            let alone = model.refine(&pictures.entries(number, 1).unwrap(), 3).unwrap();
+            let found = together.picture.entries(number, 1).unwrap();
             let off = alone.picture.data().iter().zip(found.data()).map(|(a, b)| (a - b).abs());
             assert!(off.fold(0.0, f32::max) < 1e-3);
         }

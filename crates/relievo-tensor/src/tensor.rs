@@ -379,6 +379,21 @@ impl Tensor {
         }
     }
 
+    /// Entries `first..first + count` of the first axis, copied, off the tape, on the CPU.
+    ///
+    /// # Errors
+    /// If it does not have them, or is on a GPU that fails.
+    pub fn entries(&self, first: usize, count: usize) -> Result<Self> {
+        let here = self.to_device(Device::Cpu)?;
+        let refused = || Error::shape("entries", format!("{count} from {first} of the shape {}", self.shape));
+        let [all, rest @ ..] = &*self.shape else { return Err(refused()) };
+        if first.checked_add(count).is_none_or(|end| end > *all) {
+            return Err(refused());
+        }
+        let each: usize = rest.iter().product();
+        Self::new(&here.data()[first * each..(first + count) * each], [&[count], rest].concat().as_slice())
+    }
+
     /// The same elements, off the tape: no gradient flows through the result.
     pub fn detach(&self) -> Self {
         Self { node: None, ..self.clone() }
@@ -417,6 +432,16 @@ mod tests {
         let b = a.clone();
         a.data_mut()[0] = 5.0;
         assert_eq!((a.data(), b.data()), (&[5.0, 2.0][..], &[1.0, 2.0][..]));
+    }
+
+    #[test]
+    fn entries_are_taken_along_the_first_axis() {
+        let x = Tensor::new(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], [3, 2]).unwrap();
+        let last = x.entries(1, 2).unwrap();
+        assert_eq!((last.data(), &last.shape()[..]), (&[3.0, 4.0, 5.0, 6.0][..], &[2, 2][..]));
+        assert_eq!(x.entries(3, 0).unwrap().elements(), 0);
+        assert!(x.entries(2, 2).is_err() && x.entries(usize::MAX, 2).is_err());
+        assert!(Tensor::new(&[1.0], []).unwrap().entries(0, 1).is_err());
     }
 
     #[test]

@@ -102,7 +102,7 @@ fn accumulate(
     let mut sum: Option<(Losses, Vec<Tensor>)> = None;
     for first in (0..batch).step_by(micro_batch) {
         let count = micro_batch.min(batch - first);
-        let piece = |tensor: &Tensor| entries(tensor, first, count);
+        let piece = |tensor: &Tensor| tensor.entries(first, count);
         let pictures = piece(pictures)?;
         let (losses, mut gradients) = match target {
             Target::Pictures(_) => differentiate(model, &pictures, target)?,
@@ -136,14 +136,6 @@ pub(crate) fn differentiate(
         Target::Pictures(flip_weight) => model.loss_and_gradients(pictures, flip_weight),
         Target::Depth(truth) => model.depth_loss_and_gradients(pictures, truth),
     }
-}
-
-/// Entries `first..first + count` of the first axis.
-fn entries(tensor: &Tensor, first: usize, count: usize) -> Result<Tensor, relievo_tensor::Error> {
-    let [all, rest @ ..] = &*tensor.shape() else { return Ok(tensor.clone()) };
-    let each = tensor.elements() / all;
-    let shape = [&[count], rest].concat();
-    Tensor::new(&tensor.data()[first * each..(first + count) * each], shape.as_slice())
 }
 
 /// The learning rate of a step (the first is 1): linear up to the end of the warm-up, then down along half a cosine if
