@@ -1,11 +1,15 @@
 //! Runs of a few steps of a tiny model: what they keep, how they stop, what they refuse.
 
 use std::fs;
+use std::sync::atomic::Ordering;
 
 use relievo_data::{Picture, Sample, SampleError};
 use relievo_tensor::Random;
+use relievo_tensor::ops::squared_norm;
 
 use super::*;
+use crate::evaluation::{EvaluationOptions, evaluate};
+use crate::events::{Event, StepReport};
 use crate::settings::{DataSettings, HeldOut, TrainSettings};
 use crate::tiny;
 
