@@ -140,6 +140,13 @@ pub fn table(evaluation: &Evaluation) -> String {
             let _ = write!(text, "\n{}", errors(place, comparison));
         }
     }
+    if let Some(share) = evaluation.uncovered.filter(|share| *share > 0.0) {
+        let _ = writeln!(
+            text,
+            "  {:.1} % of its pixels covered by no surface, so taken as far behind",
+            100.0 * share
+        );
+    }
     if let Some(Viewpoint { pitch, yaw, roll }) = evaluation.viewpoint {
         let _ = writeln!(
             text,

@@ -231,6 +231,7 @@ mod tests {
             reconstruction: None,
             in_sight: Some(comparison),
             whole: None,
+            uncovered: None,
             viewpoint: None,
         };
         let validated = ValidationReport { step: 123_456, epoch: 99, best: true, evaluation };

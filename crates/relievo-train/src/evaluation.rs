@@ -65,6 +65,10 @@ pub struct Evaluation {
     /// Errors over the whole foreground of the truth; only with a truth.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub whole: Option<Comparison>,
+    /// Share of that foreground where the model sees no surface at all, mostly at the picture's edges, out of which it turned its
+    /// own. Depth is far behind there, so a percent of such pixels is most of the depth error over the whole foreground.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uncovered: Option<f64>,
     /// Errors of the viewpoint; only with a truth, and of a model that tells one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub viewpoint: Option<Viewpoint>,
@@ -160,7 +164,8 @@ pub fn evaluate(
     let reconstructs = options.reconstruction && model.settings().supervision == Supervision::None;
     let mut predictor = Predictor::new(model, options.batch_size)?;
     let (mut pictures, mut losses, mut reconstruction) = (0, Losses::default(), Mean::default());
-    let (mut in_sight, mut whole) = (Collected::default(), Collected::default());
+    let (mut in_sight, mut whole, mut uncovered) =
+        (Collected::default(), Collected::default(), Mean::default());
     let mut views: Vec<[[f32; 3]; 2]> = Vec::new();
     while let Some(batch) = loader.next().transpose()? {
         if options.losses {
@@ -193,7 +198,8 @@ pub fn evaluate(
                 Some([rotation(*view), rotation(truth.as_ref()?.view)])
             }));
             let found = [depth, mask];
-            score_batch(&batch, &found, camera, &constant, mean.as_ref(), &mut in_sight, &mut whole)?;
+            let collected = [&mut in_sight, &mut whole];
+            score_batch(&batch, &found, camera, &constant, mean.as_ref(), collected, &mut uncovered)?;
         }
     }
     let mut mean_losses = Losses::default();
@@ -203,9 +209,10 @@ pub fn evaluate(
         pictures,
         skipped: loader.skipped().len() as u64,
         losses: (options.losses && pictures > 0).then_some(mean_losses),
-        reconstruction: (reconstruction.weight > 0.0).then(|| reconstruction.sum / reconstruction.weight),
+        reconstruction: reconstruction.value(),
         in_sight: in_sight.comparison(mean.is_some()),
         whole: whole.comparison(mean.is_some()),
+        uncovered: uncovered.value(),
         viewpoint: viewpoint(&views).filter(|_| model.settings().supervision == Supervision::None),
     })
 }
@@ -416,6 +423,12 @@ struct Mean {
     weight: f64,
 }
 
+impl Mean {
+    fn value(&self) -> Option<f64> {
+        (self.weight > 0.0).then(|| self.sum / self.weight)
+    }
+}
+
 /// Adds the absolute differences of colours `[B,S,S,3]` where the mask `[B,S,S]` is.
 fn add_differences(mean: &mut Mean, found: &Tensor, truth: &Tensor, mask: &Tensor) {
     let pixels = found.data().chunks_exact(3).zip(truth.data().chunks_exact(3));
@@ -434,8 +447,8 @@ fn score_batch(
     camera: Camera,
     constant: &Surface,
     mean: Option<&Surface>,
-    in_sight: &mut Collected,
-    whole: &mut Collected,
+    [in_sight, whole]: [&mut Collected; 2],
+    uncovered: &mut Mean,
 ) -> Result<(), EvaluationError> {
     let pixels = camera.size * camera.size;
     let predicted = Surface { normals: normals(depth, camera)?, depth: depth.clone() };
@@ -446,6 +459,9 @@ fn score_batch(
         let truth = Surface::new(&truth.depth, camera)?;
         let seen = &sight[number * pixels..(number + 1) * pixels];
         let seen: Vec<bool> = seen.iter().map(|covered| *covered > 0.5).collect();
+        let missed = foreground.iter().zip(&seen).filter(|(is_there, seen)| **is_there && !**seen);
+        uncovered.sum += missed.count() as f64;
+        uncovered.weight += foreground.iter().filter(|is_there| **is_there).count() as f64;
         let visible = both(&foreground, &erode(&seen, camera.size));
         for (collected, mask) in [(&mut *in_sight, &visible), (&mut *whole, &foreground)] {
             let truth = truth.picture(0, pixels);
@@ -475,16 +491,35 @@ mod tests {
     }
 
     /// Scores as if the model had predicted `depth(truth)` and had seen the object everywhere.
+    /// The scores of a depth that is seen everywhere.
     fn scores_of(depth: impl Fn(f32) -> f32) -> (Comparison, Comparison) {
+        let (in_sight, whole, uncovered) = scored(depth, &Tensor::full([3, 64, 64], 1.0));
+        assert_eq!(uncovered, 0.0);
+        (in_sight, whole)
+    }
+
+    fn scored(depth: impl Fn(f32) -> f32, mask: &Tensor) -> (Comparison, Comparison, f64) {
         let (camera, heads) = (Camera::new(64), heads(3));
         let batch = loader(&heads, 64, 3, 1).unwrap().next().unwrap().unwrap();
         let truths = batch.truths.iter().flatten().flat_map(|truth| &truth.depth);
         let depths: Vec<f32> = truths.map(|truth| depth(*truth)).collect();
-        let found = [Tensor::new(&depths, [3, 64, 64]).unwrap(), Tensor::full([3, 64, 64], 1.0)];
+        let found = [Tensor::new(&depths, [3, 64, 64]).unwrap(), mask.clone()];
         let constant = Surface::constant(camera).unwrap();
-        let (mut in_sight, mut whole) = (Collected::default(), Collected::default());
-        score_batch(&batch, &found, camera, &constant, None, &mut in_sight, &mut whole).unwrap();
-        (in_sight.comparison(false).unwrap(), whole.comparison(false).unwrap())
+        let (mut in_sight, mut whole, mut uncovered) =
+            (Collected::default(), Collected::default(), Mean::default());
+        let collected = [&mut in_sight, &mut whole];
+        score_batch(&batch, &found, camera, &constant, None, collected, &mut uncovered).unwrap();
+        let comparison = |of: Collected| of.comparison(false).unwrap();
+        (comparison(in_sight), comparison(whole), uncovered.value().unwrap())
+    }
+
+    #[test]
+    fn pixels_that_no_surface_covers_are_counted() {
+        let left_half: Vec<f32> = (0..3 * 64 * 64).map(|at| f32::from(u8::from(at % 64 < 32))).collect();
+        let (_, whole, uncovered) = scored(|truth| truth, &Tensor::new(&left_half, [3, 64, 64]).unwrap());
+        assert!((0.3..0.7).contains(&uncovered), "{uncovered}");
+        // The depth there counts for what it is.
+        assert!(whole.model.depth_error.unwrap().mean < 1e-6);
     }
 
     #[test]
