@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, anyhow, bail};
 use clap::Args;
@@ -99,7 +100,8 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
     ));
 
     console.note(format_args!("measuring on {MEASURED} heads that it has not learned from"));
-    let evaluation = eval::on_heads(&model, Heads::range(UNSEEN_SEED, 0, MEASURED), eval::usual())?;
+    let heads: Arc<dyn Source> = Arc::new(Heads::range(UNSEEN_SEED, 0, MEASURED));
+    let evaluation = eval::measured(&model, &heads, eval::usual())?;
     console.result(eval::table(&evaluation));
     eval::write_json(&evaluation, &out.join("errors.json"))?;
     let comparison = evaluation.in_sight.context("synthetic heads without their depth")?;

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use anyhow::bail;
 use clap::Args;
 use relievo_data::{LoaderOptions, Pictures, Source};
 use relievo_export::write_atomic;
@@ -38,13 +39,14 @@ const BATCH: usize = 16;
 /// and a slope below 1 means that turns are found smaller than they are. On
 /// pictures without known depth: the losses.
 ///
-/// Take heads that the model has not learned from: another seed than that of
-/// its training (0, if nothing else was said).
+/// Take what the model has not learned from: heads of another seed than that of
+/// its training (0, if nothing else was said), or what its run held out
+/// (--held-out).
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
 pub struct Options {
-    /// Folders of pictures or .tar files, or the word `synthetic`
-    #[arg(value_name = "SOURCE", default_values_t = [SYNTHETIC.to_owned()])]
+    /// Folders of pictures or .tar files, or the word `synthetic` [default: synthetic]
+    #[arg(value_name = "SOURCE")]
     source: Vec<String>,
     /// Weights file, folder of a training run, or weights in the program: faces,
     /// faces-synthetic, cats [default: faces]
@@ -59,6 +61,10 @@ pub struct Options {
     /// Number of the first synthetic head
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=MOST))]
     start: u64,
+    /// Measure on what the model's run held out of SOURCE, which must be what the run was given; without SOURCE, of the folders
+    /// and files that the run was given, where they were then
+    #[arg(long, conflicts_with_all = ["count", "seed", "start"])]
+    held_out: bool,
     /// First refine what the networks say of each picture in so many steps; the losses stay theirs
     #[arg(long, value_name = "STEPS", default_value_t = 0, value_parser = clap::value_parser!(u16))]
     refine: u16,
@@ -70,15 +76,21 @@ pub struct Options {
 }
 
 pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
-    let model = weights::placed(options.model.as_deref(), &options.compute)?.model;
+    let weights::Loaded { model, origin, provenance, .. } =
+        weights::placed(options.model.as_deref(), &options.compute)?;
     let how =
         EvaluationOptions { losses: true, reconstruction: true, refine: options.refine.into(), ..usual() };
-    let evaluation = if options.source == [SYNTHETIC] {
-        on_heads(&model, Heads::range(options.seed, options.start, options.count), how)?
+    let source: Arc<dyn Source> = if options.held_out {
+        let Some(provenance) = provenance else {
+            bail!("{origin} does not say in which run it was trained, so not what that held out");
+        };
+        provenance.held_out(&options.source)?
+    } else if options.source.is_empty() || options.source == [SYNTHETIC] {
+        Arc::new(Heads::range(options.seed, options.start, options.count))
     } else {
-        let source: Arc<dyn Source> = Arc::new(Pictures::open(&options.source)?);
-        evaluate(&model, &source, &how)?
+        Arc::new(Pictures::open(&options.source)?)
     };
+    let evaluation = measured(&model, &source, how)?;
     console.result(table(&evaluation));
     if let Some(path) = &options.json {
         write_json(&evaluation, path)?;
@@ -92,13 +104,20 @@ pub fn write_json(evaluation: &Evaluation, path: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Errors and baselines on synthetic heads, and what else is asked for.
-pub fn on_heads(model: &Model, heads: Heads, how: EvaluationOptions) -> anyhow::Result<Evaluation> {
-    let source: Arc<dyn Source> = Arc::new(heads);
-    let others: Arc<dyn Source> = Arc::new(Heads::range(MEAN_SEED, 0, MEAN_HEADS));
+/// What is asked for, and where the depth is known the mean depth of other heads beside it.
+pub fn measured(
+    model: &Model,
+    source: &Arc<dyn Source>,
+    mut how: EvaluationOptions,
+) -> anyhow::Result<Evaluation> {
     let size = model.settings().image_size;
-    let mean = mean_depth(&others, size, workers())?;
-    Ok(evaluate(model, &source, &EvaluationOptions { mean_depth: Some(mean), ..how })?)
+    // Heads come behind pictures.
+    let last = source.len().checked_sub(1).and_then(|last| source.sample(last, size as u32).ok());
+    if last.is_some_and(|sample| sample.truth.is_some()) {
+        let others: Arc<dyn Source> = Arc::new(Heads::range(MEAN_SEED, 0, MEAN_HEADS));
+        how.mean_depth = Some(mean_depth(&others, size, workers())?);
+    }
+    Ok(evaluate(model, source, &how)?)
 }
 
 /// The errors in depth alone.

@@ -31,14 +31,14 @@ pub struct Loaded {
     pub model: Model,
     /// Where it was found.
     pub origin: String,
-    /// The recipe it was trained by, if its file says.
-    preset: Option<Preset>,
+    /// The run it was trained in, if its file says.
+    pub provenance: Option<Provenance>,
 }
 
 impl Loaded {
     /// What the model is of, if it says that it is of something other than human faces.
     pub fn other_object(&self) -> Option<&'static str> {
-        match self.preset? {
+        match self.provenance.as_ref()?.preset()? {
             Preset::Face | Preset::SyntheticFace => None,
             Preset::Cat => Some("cats"),
             Preset::Car => Some("cars"),
@@ -50,8 +50,11 @@ impl Loaded {
 /// come with the program.
 pub fn load(path: Option<&Path>) -> anyhow::Result<Loaded> {
     let (bytes, origin) = read(path)?;
-    let preset = Provenance::read(&bytes).and_then(|provenance| provenance.preset());
-    Ok(Loaded { model: Model::from_safetensors(&bytes, &origin)?, origin, preset })
+    Ok(Loaded {
+        model: Model::from_safetensors(&bytes, &origin)?,
+        provenance: Provenance::read(&bytes),
+        origin,
+    })
 }
 
 /// The bytes of weights, and where they were found. What exists goes before a name.

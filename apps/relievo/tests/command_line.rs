@@ -645,6 +645,36 @@ fn an_evaluation_says_the_same_in_words_and_numbers() {
 }
 
 #[test]
+fn a_model_is_measured_on_what_its_run_held_out() {
+    let place = Place::new();
+    let run = place.at("run");
+    for index in 0..8 {
+        place.write(&format!("in/{index}.png"), &encode(photo(64, 64 + index), ImageFormat::Png));
+    }
+    let sources = [place.at("in"), "synthetic".to_owned()];
+    let others = ["train", "synthetic", "--validation=0", "--synthetic-count=40", "--steps=2", "-o"];
+    let options: Vec<&str> = TINY.into_iter().filter(|option| !others.contains(option)).collect();
+    let changed = ["--validation=9", "--synthetic-count=20", "--steps=1", "-o", &run];
+    succeed(&[&["train", &sources[0], &sources[1]], &options[..], &changed].concat());
+    let named = succeed(&["eval", "-m", &run, "--held-out", &sources[0], &sources[1]]);
+    assert!(named.out.starts_with("9 pictures: 9 of 28 pictures ("), "{}", named.out);
+    assert!(
+        named.out.contains("mean depth of heads") && named.out.contains("reconstruction"),
+        "{}",
+        named.out
+    );
+    assert_eq!(succeed(&["eval", "-m", &run, "--held-out"]).out, named.out, "not the sources of the run");
+    let others = fail(&["eval", "-m", &run, "--held-out", &sources[0]]);
+    assert!(
+        others.err.contains("these are not the pictures of the run: it learned from 19"),
+        "{}",
+        others.err
+    );
+    let bare = fail(&["eval", "-m", &place.model(), "--held-out"]);
+    assert!(bare.err.contains("does not say in which run it was trained"), "{}", bare.err);
+}
+
+#[test]
 fn a_run_is_trained_gone_on_with_and_looked_at() {
     let place = Place::new();
     let run = place.at("run");

@@ -8,12 +8,16 @@
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use relievo_data::{OpenError, Source, Split};
 use relievo_model::{Model, Preset, SETTINGS_KEY, WeightsError};
 use relievo_tensor::{Device, Tensor};
 use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
+
+use crate::settings::DataSettings;
 
 const RUN_KEY: &str = "relievo.run";
 const PROGRESS_KEY: &str = "relievo.progress";
@@ -230,6 +234,67 @@ impl Provenance {
         let settings: toml::Table = self.settings.parse().ok()?;
         settings.get("preset")?.clone().try_into().ok()
     }
+
+    /// What the run held out, so did not learn from: of its own sources or, if any are named, of those in their place.
+    ///
+    /// # Errors
+    /// If that is not known, the pictures cannot be read, or they are not those of the run.
+    pub fn held_out(&self, sources: &[String]) -> Result<Arc<dyn Source>, HeldOutError> {
+        let unknown = |error: toml::de::Error| HeldOutError::Unknown(error.message().to_owned());
+        let mut settings: toml::Table = self.settings.parse().map_err(unknown)?;
+        let section = settings.remove("data").unwrap_or(toml::Table::new().into());
+        let mut data: DataSettings = section.try_into().map_err(unknown)?;
+        if !sources.is_empty() {
+            data.source = sources.to_vec();
+        }
+        let Progress { pictures: then, names_checksum: checksum, .. } = self.progress;
+        let others = |now| HeldOutError::OtherPictures { then, now };
+        // Of too few pictures all would be held out.
+        let split = Split::new(data.open()?, data.holdout()).map_err(|_| others(0))?;
+        let Split { train, validation } = split;
+        if (train.len(), names_checksum(&train)) != (then, checksum) {
+            return Err(others(train.len()));
+        }
+        if validation.is_empty() {
+            return Err(HeldOutError::Nothing);
+        }
+        Ok(Arc::new(validation))
+    }
+}
+
+/// Why it cannot be told what a run held out.
+#[derive(Debug, thiserror::Error)]
+pub enum HeldOutError {
+    /// Settings of another version.
+    #[error("the settings of the run cannot be read: {0}")]
+    Unknown(String),
+    /// The pictures cannot be read.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// They are others.
+    #[error(
+        "these are not the pictures of the run: it learned from {then}, and of these it would have from {now}, or from others; \
+         give it the sources it had, in their order"
+    )]
+    OtherPictures {
+        /// Number of pictures it learned from.
+        then: u64,
+        /// Number of pictures it would learn from.
+        now: u64,
+    },
+    /// It learned from all.
+    #[error("the run held out nothing (--validation 0)")]
+    Nothing,
+}
+
+/// A checksum over the names of pictures, in their order.
+pub(crate) fn names_checksum(pictures: &dyn Source) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    for index in 0..pictures.len() {
+        hasher.update(pictures.name(index).as_bytes());
+        hasher.update(&[0]);
+    }
+    hasher.finalize()
 }
 
 impl Checkpoint {

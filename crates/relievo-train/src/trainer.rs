@@ -276,7 +276,7 @@ impl Trainer {
         if pictures.len() < batch_size as u64 {
             return Err(LoadError::TooFew { source_is: pictures.describe(), batch_size }.into());
         }
-        let found = (pictures.len(), names_checksum(&*pictures));
+        let found = (pictures.len(), checkpoint::names_checksum(&*pictures));
         let saved = progress;
         let progress =
             saved.unwrap_or(Progress { pictures: found.0, names_checksum: found.1, ..Progress::default() });
@@ -447,16 +447,6 @@ fn advised(error: ModelError, model: &Model, settings: &TrainSettings) -> TrainE
         step::differentiate(model, &pictures, target).map(|_| ())
     });
     TrainError::OutOfMemory { source: error, micro_batch, fits }
-}
-
-/// A checksum over the names of the pictures, in their order.
-fn names_checksum(pictures: &dyn Source) -> u32 {
-    let mut hasher = crc32fast::Hasher::new();
-    for index in 0..pictures.len() {
-        hasher.update(pictures.name(index).as_bytes());
-        hasher.update(&[0]);
-    }
-    hasher.finalize()
 }
 
 /// Refuses settings that would make another run of this one.
