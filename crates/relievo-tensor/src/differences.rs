@@ -145,8 +145,8 @@ pub fn assert_devices_agree(
 }
 
 /// Computes the three products of convolutions on GPU `ordinal` in every form there is for them, and asserts that the
-/// results are those of the plain form.
-pub fn assert_forms_agree(ordinal: usize) {
+/// results are those of the plain form. Gives back how many of 15 convolutions took a ReLU with them.
+pub fn assert_forms_agree(ordinal: usize) -> usize {
     let check = || -> Result<usize> {
         let gpu = Gpu::get(ordinal)?;
         let mut compared = 0;
@@ -215,10 +215,14 @@ pub fn assert_forms_agree(ordinal: usize) {
         }
         Ok(compared)
     };
-    // The first can be flat, in all three types; all can be padded, where there are matrix units. A ReLU may follow the
-    // forward product: of all by itself, and where they are padded.
-    let expected = 3 * (3 + 5 + 5) + 3 * 5 + 5 + 5;
-    assert_eq!(check().unwrap_or_else(|error| panic!("{error}")), expected);
+    // The first can be flat, in all three types; all can be padded, where there are matrix units, with a ReLU after the forward
+    // product or not. A ReLU in one call with it is for cuDNN to grant.
+    let (always, fused) = (3 * (3 + 5 + 5) + 5 + 5, 3 * 5);
+    let compared = check().unwrap_or_else(|error| panic!("{error}"));
+    assert!((always..=always + fused).contains(&compared), "{compared}");
+    let granted = compared - always;
+    println!("{granted} of {fused} convolutions take a ReLU with them");
+    granted
 }
 
 /// Compiles files of kernels with NVIDIA's compiler, for the oldest and the newest GPUs they are meant for. Says that it

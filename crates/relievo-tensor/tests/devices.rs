@@ -90,7 +90,9 @@ fn convolutions() {
 #[test]
 fn convolutions_in_other_forms() {
     if let Some(ordinal) = relievo_cuda_emulator::test_gpu() {
-        assert_forms_agree(ordinal);
+        let with_relu = assert_forms_agree(ordinal);
+        // What a GPU's cuDNN can do is not for this test to say.
+        assert!(with_relu == 15 || std::env::var_os("RELIEVO_DEVICE").is_some(), "{with_relu}");
     }
 }
 
