@@ -1,7 +1,7 @@
 //! What tests of operations share: finite differences of gradients, random tensors, pools of threads. Public for
 //! the tests of the crates that define operations of their own.
 
-use crate::cuda::{Form, Gpu, Kernels, Product, compile_check};
+use crate::cuda::{Form, Gpu, Kernels, Product, Relu, compile_check};
 use crate::ops::{Conv2dGeometry, cast};
 use crate::{DataType, Device, Random, Result, Tape, Tensor};
 
@@ -179,7 +179,7 @@ pub fn assert_forms_agree(ordinal: usize) -> usize {
                             [0, 1, 2].map(|index: usize| operands[index].gpu_pointer().unwrap_or(0));
                         let bias = random_tensor(3, [geometry.out_c]);
                         let bias = cast(&bias.to_device(gpu.device())?, data_type)?;
-                        let relu = relu.then(|| bias.gpu_pointer());
+                        let relu = relu.then(|| Relu { bias: bias.gpu_pointer() });
                         let types = (data_type, tf32);
                         let computed =
                             gpu.convolve_in_form(form, product, &geometry, types, pointers, relu)?;

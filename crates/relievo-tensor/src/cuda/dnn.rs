@@ -70,6 +70,13 @@ impl Product {
     }
 }
 
+/// What may follow the product [`Product::Forward`]: a ReLU of its sum with a bias `[out]` of the same type, if there is one.
+#[derive(Clone, Copy)]
+pub(crate) struct Relu {
+    /// Where the bias lies.
+    pub bias: Option<CUdeviceptr>,
+}
+
 /// What decides which algorithm is fastest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Key {
@@ -175,21 +182,20 @@ impl Gpu {
     }
 
     /// Computes a product of the convolution of `x` with `w` into `y`, all of `data_type`. The tensor that the product
-    /// computes is overwritten. If `relu` is there, so is the product [`Product::Forward`], and a ReLU follows, of the sum with
-    /// a bias if there is one.
+    /// computes is overwritten.
     pub(crate) fn convolve(
         &'static self,
         product: Product,
         geometry: &Conv2dGeometry,
         data_type: DataType,
         operands: [CUdeviceptr; 3],
-        relu: Option<Option<CUdeviceptr>>,
+        relu: Option<Relu>,
     ) -> Result<()> {
         let key = Key::new(product, geometry, data_type, relu.is_some());
         // Before cuDNN's mutex, which a capturing thread needs as well.
         let _queue = self.enter();
         let mut dnn = self.dnn()?;
-        let places = dnn.places(&key, operands, relu.flatten());
+        let places = dnn.places(&key, operands, relu);
         let handle = dnn.handle(self, lanes::current(self.device()))?;
         if !dnn.plans.contains_key(&key) {
             let plan = dnn.plan(self, handle, &key, places)?;
@@ -209,12 +215,12 @@ impl Gpu {
         geometry: &Conv2dGeometry,
         (data_type, tf32): (DataType, bool),
         operands: [CUdeviceptr; 3],
-        relu: Option<Option<CUdeviceptr>>,
+        relu: Option<Relu>,
     ) -> Result<bool> {
         let key = Key { tf32, ..Key::new(product, geometry, data_type, relu.is_some()) };
         let _queue = self.enter();
         let mut dnn = self.dnn()?;
-        let places = dnn.places(&key, operands, relu.flatten());
+        let places = dnn.places(&key, operands, relu);
         let handle = dnn.handle(self, lanes::current(self.device()))?;
         let workspace = Memory::scratch(self, WORKSPACE_LIMIT)?;
         match fastest_in_form(self, handle, &key, form, places, workspace.pointer(), &mut Vec::new())? {
@@ -253,9 +259,9 @@ impl Dnn {
     }
 
     /// Where the tensors of a product lie.
-    fn places(&self, key: &Key, operands: [CUdeviceptr; 3], bias: Option<CUdeviceptr>) -> Places {
+    fn places(&self, key: &Key, operands: [CUdeviceptr; 3], relu: Option<Relu>) -> Places {
         let zeros = if key.extents(Form::Fused).is_some() { self.zeros } else { 0 };
-        Places { operands, bias: bias.unwrap_or(zeros) }
+        Places { operands, bias: relu.and_then(|relu| relu.bias).unwrap_or(zeros) }
     }
 
     /// The handle of a lane, or of the GPU's own stream (0).

@@ -27,7 +27,7 @@ use cudarc::driver::{result, sys};
 
 use crate::{Device, Error, Result};
 
-pub(crate) use dnn::Product;
+pub(crate) use dnn::{Product, Relu};
 pub use dnn::{allow_tf32, set_deterministic};
 pub use feed::Feed;
 pub use fetch::Fetch;

@@ -1,7 +1,7 @@
 //! Convolutions on a GPU: products by cuDNN; bias and activation in a pass of our own, or by cuDNN too where that is faster.
 
 use super::{Conv2dGeometry, Convolution};
-use crate::cuda::{Kernels, Launch, Product};
+use crate::cuda::{Kernels, Launch, Product, Relu};
 use crate::ops::Activation;
 use crate::{Backward, Error, Operation, Result, Tensor};
 
@@ -33,12 +33,14 @@ impl Convolution {
         let (x, w, bias) = (inputs[0], inputs[1], inputs.get(2));
         let mut y = x.scratch_like(output)?;
         let [product, _] = self.products();
-        if bias.is_some_and(|bias| bias.data_type() != x.data_type()) {
-            return Err(Error::shape(self.name(), format!("a bias that is not {:?}, as x", x.data_type())));
+        if bias.is_some_and(|bias| bias.data_type() != x.data_type() || bias.belongs_to_another_lane()) {
+            let detail = format!("a bias that is not {:?} as x is, or of another lane", x.data_type());
+            return Err(Error::shape(self.name(), detail));
         }
         let activation = self.params.activation;
         if product == Product::Forward && activation == Activation::Relu {
-            convolve(product, geometry, &mut y, [x, w], Some(Relu { bias: bias.copied() }))?;
+            let relu = Relu { bias: bias.and_then(|bias| bias.gpu_pointer()) };
+            convolve(product, geometry, &mut y, [x, w], Some(relu))?;
             return Ok(y);
         }
         // The convolution goes from the larger picture to the smaller; a transposed one's input is the smaller.
@@ -78,26 +80,20 @@ impl Convolution {
     }
 }
 
-/// A ReLU after the product [`Product::Forward`], of its sum with a bias `[out]` if there is one.
-struct Relu<'a> {
-    bias: Option<&'a Tensor>,
-}
-
 /// Computes `output`, one of the tensors of `y = x * w`, from the other two in the order x, w, y.
 fn convolve(
     product: Product,
     geometry: &Conv2dGeometry,
     output: &mut Tensor,
     [first, second]: [&Tensor; 2],
-    relu: Option<Relu<'_>>,
+    relu: Option<Relu>,
 ) -> Result<()> {
     let data_type = output.data_type();
     if [first, second].iter().any(|tensor| tensor.data_type() != data_type) {
         let detail = format!("of {:?} and {:?} to {data_type:?}", first.data_type(), second.data_type());
         return Err(Error::shape("conv2d", detail));
     }
-    let bias = relu.as_ref().and_then(|relu| relu.bias);
-    if [Some(first), Some(second), bias].into_iter().flatten().any(Tensor::belongs_to_another_lane) {
+    if [first, second].iter().any(|tensor| tensor.belongs_to_another_lane()) {
         return Err(Error::shape("conv2d", "a tensor of another lane"));
     }
     let gpu = output.gpu().ok_or_else(|| Error::shape("conv2d", "the output is not on a GPU"))?;
@@ -108,7 +104,6 @@ fn convolve(
         Product::InputGradient => [out, a, b],
         Product::WeightGradient => [a, out, b],
     };
-    let relu = relu.map(|_| bias.and_then(Tensor::gpu_pointer));
     gpu.convolve(product, geometry, data_type, operands, relu)
 }
 
