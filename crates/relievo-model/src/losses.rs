@@ -194,7 +194,10 @@ impl Model {
                 terms.push(dot(&perceptual, &[weight, weight * flip_weight])?);
                 Some(perceptual)
             }
-            _ => None,
+            (Some(_), None) => {
+                return Err(Error::shape("losses", "the prediction has no target to compare with"));
+            }
+            (None, _) => None,
         };
         let terms: Vec<(f32, &Tensor)> = terms.iter().map(|term| (1.0, term)).collect();
         Ok(LossTerms { total: weighted_sum(&terms)?, photometric, perceptual, smoothness, depth: None })

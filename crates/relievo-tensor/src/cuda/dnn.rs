@@ -5,10 +5,11 @@
 //!
 //! Measuring takes seconds, so what was chosen is kept on disk, by GPU, version of cuDNN, and extents.
 
+mod plan;
+
 use std::collections::HashMap;
 use std::ffi::c_void;
 use std::fmt::Write as _;
-use std::mem::transmute;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -17,12 +18,13 @@ use cudarc::cudnn::{result, sys};
 use cudarc::driver::result as driver;
 use cudarc::driver::sys::CUdeviceptr;
 
-use super::forms::{Form, Operands};
+use super::forms::Form;
 use super::lanes::{self, LANES};
 use super::memory::Memory;
 use super::{Gpu, error, kernels, libraries, time};
-use crate::ops::{Activation, Conv2dGeometry};
+use crate::ops::Conv2dGeometry;
 use crate::{DataType, Error, Result};
+use plan::{Candidate, Plan};
 
 /// The most memory an algorithm may use beside its operands, in bytes.
 const WORKSPACE_LIMIT: usize = 256 << 20;
@@ -132,22 +134,6 @@ struct Choice {
     math: u32,
 }
 
-/// A product with everything set up. The descriptors live as long as the process, like the GPU.
-struct Plan {
-    key: Key,
-    form: Form,
-    /// The form's extents.
-    extents: Conv2dGeometry,
-    x: sys::cudnnTensorDescriptor_t,
-    w: sys::cudnnFilterDescriptor_t,
-    y: sys::cudnnTensorDescriptor_t,
-    convolution: sys::cudnnConvolutionDescriptor_t,
-    algorithm: u32,
-    workspace: usize,
-    /// Of [`Form::Fused`].
-    fused: Option<(sys::cudnnTensorDescriptor_t, sys::cudnnActivationDescriptor_t)>,
-}
-
 /// cuDNN's handles for a GPU, and the plans made so far.
 pub(super) struct Dnn {
     /// One for the GPU's own stream and one for each lane, made when first used: a handle's scratch memory must not be
@@ -164,15 +150,6 @@ pub(super) struct Dnn {
 
 // SAFETY: the handles may be used from any thread, one at a time; they are behind a mutex.
 unsafe impl Send for Dnn {}
-
-/// The algorithms' answers to a measurement, whichever product they are of.
-struct Candidate {
-    algorithm: u32,
-    math: u32,
-    succeeds: bool,
-    memory: usize,
-    deterministic: bool,
-}
 
 impl Gpu {
     fn dnn(&self) -> Result<MutexGuard<'_, Dnn>> {
@@ -252,9 +229,11 @@ impl Dnn {
         // SAFETY: never freed; nothing but zeros is ever written there.
         let zeros = unsafe {
             let zeros = driver::malloc_sync(ZEROS).map_err(unavailable)?;
-            driver::memset_d8_sync(zeros, 0, ZEROS).map_err(unavailable)?;
+            driver::memset_d8_async(zeros, 0, ZEROS, gpu.stream()).map_err(unavailable)?;
             zeros
         };
+        // Work in other lanes does not wait for this stream, nor any of them for the driver's own.
+        gpu.wait_for(gpu.stream())?;
         Ok(Self { handles, plans: HashMap::new(), choices: parse_choices(&text), file, zeros })
     }
 
@@ -430,380 +409,6 @@ fn parse_choices(text: &str) -> HashMap<String, Choice> {
         Some((key.to_owned(), Choice::checked(form, algorithm.parse().ok()?, math.parse().ok()?)?))
     };
     text.lines().filter_map(parse).collect()
-}
-
-/// A scalar factor as cuDNN takes it.
-fn scalar(value: &f32) -> *const c_void {
-    std::ptr::from_ref(value).cast()
-}
-
-/// The candidates out of a list of cuDNN's performance records, fastest first as cuDNN sorts them.
-macro_rules! candidates {
-    ($records:expr, $count:expr) => {
-        $records[..usize::try_from($count).unwrap_or(0).min($records.len())]
-            .iter()
-            .map(|record| {
-                // Written by cuDNN.
-                let record = record.assume_init_ref();
-                Candidate {
-                    algorithm: record.algo as u32,
-                    math: record.mathType as u32,
-                    succeeds: record.status == sys::cudnnStatus_t::CUDNN_STATUS_SUCCESS,
-                    memory: record.memory,
-                    deterministic: record.determinism == sys::cudnnDeterminism_t::CUDNN_DETERMINISTIC,
-                }
-            })
-            .collect()
-    };
-}
-
-impl Plan {
-    /// Descriptors of the operands and of the convolution in a form; no algorithm yet. `None` if the form is not to be had.
-    fn describe(gpu: &Gpu, key: &Key, form: Form) -> Result<Option<Self>> {
-        let Some(extents) = key.extents(form) else { return Ok(None) };
-        let plan = Self::of_extents(key, form, extents);
-        plan.map(Some).map_err(failed(gpu, "the extents of a convolution"))
-    }
-
-    fn of_extents(
-        key: &Key,
-        form: Form,
-        extents: Conv2dGeometry,
-    ) -> std::result::Result<Self, result::CudnnError> {
-        let g = &extents;
-        let data_type = match key.data_type {
-            DataType::F32 => sys::cudnnDataType_t::CUDNN_DATA_FLOAT,
-            DataType::Bf16 => sys::cudnnDataType_t::CUDNN_DATA_BFLOAT16,
-        };
-        let math = match key.data_type {
-            DataType::Bf16 => sys::cudnnMathType_t::CUDNN_TENSOR_OP_MATH,
-            DataType::F32 if key.tf32 => sys::cudnnMathType_t::CUDNN_DEFAULT_MATH,
-            DataType::F32 => sys::cudnnMathType_t::CUDNN_FMA_MATH,
-        };
-        let format = sys::cudnnTensorFormat_t::CUDNN_TENSOR_NHWC;
-        let of = |[n, h, w, c]: [usize; 4]| [n as i32, c as i32, h as i32, w as i32];
-        // SAFETY: each descriptor is made, then set; they live as long as the process.
-        unsafe {
-            let x = result::create_tensor_descriptor()?;
-            result::set_tensor4d_descriptor(x, format, data_type, of(g.x_shape()))?;
-            let y = result::create_tensor_descriptor()?;
-            result::set_tensor4d_descriptor(y, format, data_type, of(g.y_shape()))?;
-            let w = result::create_filter_descriptor()?;
-            result::set_filter4d_descriptor(w, data_type, format, of(g.w_shape()))?;
-            let convolution = result::create_convolution_descriptor()?;
-            let (padding, stride) = (g.padding as i32, g.stride as i32);
-            result::set_convolution2d_descriptor(
-                convolution,
-                padding,
-                padding,
-                stride,
-                stride,
-                1,
-                1,
-                sys::cudnnConvolutionMode_t::CUDNN_CROSS_CORRELATION,
-                sys::cudnnDataType_t::CUDNN_DATA_FLOAT,
-            )?;
-            result::set_convolution_math_type(convolution, math)?;
-            let fused = if form == Form::Fused {
-                let bias = result::create_tensor_descriptor()?;
-                result::set_tensor4d_descriptor(bias, format, data_type, of([1, 1, 1, g.out_c]))?;
-                let activation = result::create_activation_descriptor()?;
-                let relu = sys::cudnnActivationMode_t::CUDNN_ACTIVATION_RELU;
-                let not_a_number = sys::cudnnNanPropagation_t::CUDNN_PROPAGATE_NAN;
-                result::set_activation_descriptor(activation, relu, not_a_number, 0.0)?;
-                Some((bias, activation))
-            } else {
-                None
-            };
-            Ok(Self { key: *key, form, extents, x, w, y, convolution, algorithm: 0, workspace: 0, fused })
-        }
-    }
-
-    /// Sets the algorithm.
-    fn choose(&mut self, gpu: &Gpu, handle: sys::cudnnHandle_t, algorithm: u32, math: u32) -> Result<()> {
-        let refused = failed(gpu, "an algorithm");
-        self.algorithm = algorithm;
-        // SAFETY: the descriptor lives; `math` is one of the enumeration's: cuDNN named it, or `Choice::checked` let it pass.
-        unsafe {
-            let math = transmute::<u32, sys::cudnnMathType_t>(math);
-            result::set_convolution_math_type(self.convolution, math).map_err(&refused)?;
-        }
-        self.workspace = self.workspace_size(handle).map_err(refused)?;
-        Ok(())
-    }
-
-    /// The operands in the plan's form.
-    fn operands(&self, gpu: &'static Gpu, given: [CUdeviceptr; 3]) -> Result<Operands> {
-        let Key { product, geometry, data_type, .. } = &self.key;
-        Operands::new(gpu, self.form, [geometry, &self.extents], *data_type, product.written(), given)
-    }
-
-    /// Queues the product, and the ReLU if the key has one. The workspace has as many bytes as the plan says.
-    fn compute(
-        &self,
-        gpu: &'static Gpu,
-        handle: sys::cudnnHandle_t,
-        Places { operands: given, bias }: Places,
-        workspace: CUdeviceptr,
-    ) -> Result<()> {
-        let workspace = workspace as *mut c_void;
-        if self.form == Form::Fused {
-            let operands = given.map(|pointer| pointer as *mut c_void);
-            return self
-                .run_fused(handle, operands, bias, workspace)
-                .map_err(failed(gpu, "a convolution with a ReLU"));
-        }
-        let operands = self.operands(gpu, given)?;
-        self.run(handle, operands.pointers, workspace).map_err(failed(gpu, "a convolution"))?;
-        let Key { product, geometry, data_type, relu, .. } = &self.key;
-        operands.finish(gpu, [geometry, &self.extents], *data_type, product.written(), given)?;
-        if !relu {
-            return Ok(());
-        }
-        let [_, _, y] = given;
-        let extents = [geometry.out_c, geometry.y_elements()];
-        Activation::Relu.replace_at((gpu.device(), *data_type), y, bias, extents)
-    }
-
-    fn find(
-        &self,
-        handle: sys::cudnnHandle_t,
-        operands: [CUdeviceptr; 3],
-        workspace: *mut c_void,
-        size: usize,
-    ) -> std::result::Result<Vec<Candidate>, result::CudnnError> {
-        const MOST: usize = 16;
-        let Self { x, w, y, convolution, .. } = *self;
-        let [x_data, w_data, y_data] = operands.map(|pointer| pointer as *mut c_void);
-        let mut count = 0;
-        // SAFETY: descriptors and operands belong together; the records have room for as many as asked for.
-        unsafe {
-            match self.key.product {
-                Product::Forward => {
-                    let mut records = [const { std::mem::MaybeUninit::uninit() }; MOST];
-                    let first = records.as_mut_ptr().cast();
-                    sys::cudnnFindConvolutionForwardAlgorithmEx(
-                        handle,
-                        x,
-                        x_data,
-                        w,
-                        w_data,
-                        convolution,
-                        y,
-                        y_data,
-                        MOST as i32,
-                        &mut count,
-                        first,
-                        workspace,
-                        size,
-                    )
-                    .result()?;
-                    let records: [std::mem::MaybeUninit<sys::cudnnConvolutionFwdAlgoPerf_t>; MOST] = records;
-                    Ok(candidates!(records, count))
-                }
-                Product::InputGradient => {
-                    let mut records = [const { std::mem::MaybeUninit::uninit() }; MOST];
-                    let first = records.as_mut_ptr().cast();
-                    sys::cudnnFindConvolutionBackwardDataAlgorithmEx(
-                        handle,
-                        w,
-                        w_data,
-                        y,
-                        y_data,
-                        convolution,
-                        x,
-                        x_data,
-                        MOST as i32,
-                        &mut count,
-                        first,
-                        workspace,
-                        size,
-                    )
-                    .result()?;
-                    let records: [std::mem::MaybeUninit<sys::cudnnConvolutionBwdDataAlgoPerf_t>; MOST] =
-                        records;
-                    Ok(candidates!(records, count))
-                }
-                Product::WeightGradient => {
-                    let mut records = [const { std::mem::MaybeUninit::uninit() }; MOST];
-                    let first = records.as_mut_ptr().cast();
-                    sys::cudnnFindConvolutionBackwardFilterAlgorithmEx(
-                        handle,
-                        x,
-                        x_data,
-                        y,
-                        y_data,
-                        convolution,
-                        w,
-                        w_data,
-                        MOST as i32,
-                        &mut count,
-                        first,
-                        workspace,
-                        size,
-                    )
-                    .result()?;
-                    let records: [std::mem::MaybeUninit<sys::cudnnConvolutionBwdFilterAlgoPerf_t>; MOST] =
-                        records;
-                    Ok(candidates!(records, count))
-                }
-            }
-        }
-    }
-
-    fn workspace_size(&self, handle: sys::cudnnHandle_t) -> std::result::Result<usize, result::CudnnError> {
-        let Self { x, w, y, convolution, .. } = *self;
-        // SAFETY: the descriptors live.
-        unsafe {
-            match self.key.product {
-                Product::Forward => result::get_convolution_forward_workspace_size(
-                    handle,
-                    x,
-                    w,
-                    convolution,
-                    y,
-                    self.forward_algorithm(),
-                ),
-                Product::InputGradient => result::get_convolution_backward_data_workspace_size(
-                    handle,
-                    w,
-                    y,
-                    convolution,
-                    x,
-                    self.input_gradient_algorithm(),
-                ),
-                Product::WeightGradient => result::get_convolution_backward_filter_workspace_size(
-                    handle,
-                    x,
-                    y,
-                    convolution,
-                    w,
-                    self.weight_gradient_algorithm(),
-                ),
-            }
-        }
-    }
-
-    fn forward_algorithm(&self) -> sys::cudnnConvolutionFwdAlgo_t {
-        let known =
-            self.algorithm.min(sys::cudnnConvolutionFwdAlgo_t::CUDNN_CONVOLUTION_FWD_ALGO_COUNT as u32);
-        // SAFETY: the enumeration has every number up to COUNT.
-        unsafe { transmute::<u32, sys::cudnnConvolutionFwdAlgo_t>(known) }
-    }
-
-    fn input_gradient_algorithm(&self) -> sys::cudnnConvolutionBwdDataAlgo_t {
-        use sys::cudnnConvolutionBwdDataAlgo_t as Algorithm;
-        let known = self.algorithm.min(Algorithm::CUDNN_CONVOLUTION_BWD_DATA_ALGO_COUNT as u32);
-        // SAFETY: as above.
-        unsafe { transmute::<u32, Algorithm>(known) }
-    }
-
-    fn weight_gradient_algorithm(&self) -> sys::cudnnConvolutionBwdFilterAlgo_t {
-        use sys::cudnnConvolutionBwdFilterAlgo_t as Algorithm;
-        let known = self.algorithm.min(Algorithm::CUDNN_CONVOLUTION_BWD_FILTER_ALGO_COUNT as u32);
-        // SAFETY: as above.
-        unsafe { transmute::<u32, Algorithm>(known) }
-    }
-
-    /// The convolution and the ReLU in one call.
-    fn run_fused(
-        &self,
-        handle: sys::cudnnHandle_t,
-        [x_data, w_data, y_data]: [*mut c_void; 3],
-        bias_data: CUdeviceptr,
-        scratch: *mut c_void,
-    ) -> std::result::Result<(), result::CudnnError> {
-        let Self { x, w, y, convolution, fused: Some((bias, activation)), .. } = *self else {
-            return Ok(());
-        };
-        let (one, zero) = (scalar(&1.0), scalar(&0.0));
-        // SAFETY: descriptors, operands and workspace belong together. What might be added besides, times zero, is y itself,
-        // which is not read then.
-        unsafe {
-            result::convolution_bias_activation_forward(
-                handle,
-                one,
-                x,
-                x_data,
-                w,
-                w_data,
-                convolution,
-                self.forward_algorithm(),
-                scratch,
-                self.workspace,
-                zero,
-                y,
-                y_data,
-                bias,
-                bias_data as *const c_void,
-                activation,
-                y,
-                y_data,
-            )
-        }
-    }
-
-    fn run(
-        &self,
-        handle: sys::cudnnHandle_t,
-        operands: [CUdeviceptr; 3],
-        scratch: *mut c_void,
-    ) -> std::result::Result<(), result::CudnnError> {
-        let Self { x, w, y, convolution, .. } = *self;
-        let [x_data, w_data, y_data] = operands.map(|pointer| pointer as *mut c_void);
-        let (one, zero) = (scalar(&1.0), scalar(&0.0));
-        let size = self.workspace;
-        // SAFETY: descriptors, operands and workspace belong together.
-        unsafe {
-            match self.key.product {
-                Product::Forward => result::convolution_forward(
-                    handle,
-                    one,
-                    x,
-                    x_data,
-                    w,
-                    w_data,
-                    convolution,
-                    self.forward_algorithm(),
-                    scratch,
-                    size,
-                    zero,
-                    y,
-                    y_data,
-                ),
-                Product::InputGradient => result::convolution_backward_data(
-                    handle,
-                    one,
-                    w,
-                    w_data,
-                    y,
-                    y_data,
-                    convolution,
-                    self.input_gradient_algorithm(),
-                    scratch,
-                    size,
-                    zero,
-                    x,
-                    x_data,
-                ),
-                Product::WeightGradient => result::convolution_backward_filter(
-                    handle,
-                    one,
-                    x,
-                    x_data,
-                    y,
-                    y_data,
-                    convolution,
-                    self.weight_gradient_algorithm(),
-                    scratch,
-                    size,
-                    zero,
-                    w,
-                    w_data,
-                ),
-            }
-        }
-    }
 }
 
 #[cfg(test)]
