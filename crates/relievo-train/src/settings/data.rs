@@ -1,0 +1,178 @@
+//! The section `[data]`: where the pictures come from.
+
+use std::sync::Arc;
+
+use clap::{ArgAction, Args, ValueEnum};
+use relievo_data::{Holdout, Jitter, Joined, LoaderOptions, OpenError, Pictures, Source};
+use relievo_synth::Heads;
+use relievo_tensor::Device;
+use serde::{Deserialize, Serialize};
+
+/// The word that stands for the synthetic heads among the sources.
+pub const SYNTHETIC: &str = "synthetic";
+
+/// Every epoch is an order of all heads, held in memory.
+const MOST_HEADS: u64 = 10_000_000;
+
+/// More threads than any machine has cores for.
+const MOST_WORKERS: usize = 1024;
+
+/// Where the pictures come from.
+#[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct DataSettings {
+    /// Folders of pictures or .tar files, and the word `synthetic` for generated heads
+    #[arg(value_name = "SOURCE", default_values_t = [SYNTHETIC.to_owned()])]
+    pub source: Vec<String>,
+    /// Seed of the synthetic heads
+    #[arg(long, default_value_t = 0)]
+    pub synthetic_seed: u64,
+    /// Number of synthetic heads; an epoch goes through all but those held out
+    #[arg(long, default_value_t = 20_000)]
+    pub synthetic_count: u64,
+    /// Hang a patch of colour before one side of each synthetic head, which no symmetric object explains
+    #[arg(long, action = ArgAction::Set, default_value_t = false)]
+    pub perturbed: bool,
+    /// Held out for validation: below 1 a share of the pictures, from 1 a number of them; 0 holds out none
+    #[arg(long, default_value_t = 0.02)]
+    pub validation: f64,
+    /// Which of them are held out; of the last ones, a number
+    #[arg(long, value_enum, default_value_t = HeldOut::ByName)]
+    pub held_out: HeldOut,
+    /// Mirror one picture in two
+    #[arg(long, action = ArgAction::Set, default_value_t = true)]
+    pub mirror: bool,
+    /// Move the crops of the pictures learned from at random, each way by up to this share of their side, and make them larger or
+    /// smaller by up to this share: 0.05, say, where pictures are few
+    #[arg(long, default_value_t = 0.0)]
+    pub jitter: f32,
+    /// Turn the pictures learned from in their plane at random, by up to so many degrees either way
+    #[arg(long, default_value_t = 0.0)]
+    pub roll: f32,
+    /// Threads that read and decode pictures, or generate them; 0 takes one for every two cores, four at most, and beside a
+    /// GPU one for every core but one
+    #[arg(long, default_value_t = 0)]
+    pub workers: usize,
+    /// Memory for decoded and generated pictures, in MiB; what does not fit is made again in every epoch. 200,000 pictures of
+    /// 64x64 fit into the default
+    #[arg(long, default_value_t = 2560)]
+    pub cache: u64,
+}
+
+/// Which pictures are held out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HeldOut {
+    /// Those that a hash of their names chooses: stays as it is when pictures come or go
+    #[default]
+    ByName,
+    /// The last ones, in the order of the source
+    Last,
+}
+
+impl Default for DataSettings {
+    fn default() -> Self {
+        Self {
+            source: vec![SYNTHETIC.to_owned()],
+            synthetic_seed: 0,
+            synthetic_count: 20_000,
+            perturbed: false,
+            validation: 0.02,
+            held_out: HeldOut::ByName,
+            mirror: true,
+            jitter: 0.0,
+            roll: 0.0,
+            workers: 0,
+            cache: 2560,
+        }
+    }
+}
+
+impl DataSettings {
+    /// Whether all pictures are generated.
+    pub fn is_synthetic(&self) -> bool {
+        self.source.iter().all(|source| source == SYNTHETIC)
+    }
+
+    /// How far the crops of the pictures learned from are moved at random.
+    pub(crate) fn jitter_of_crops(&self) -> Jitter {
+        Jitter { crop: self.jitter, roll: self.roll.to_radians() }
+    }
+
+    /// Whether some pictures are generated.
+    fn has_heads(&self) -> bool {
+        self.source.iter().any(|source| source == SYNTHETIC)
+    }
+
+    /// Opens the pictures.
+    ///
+    /// # Errors
+    /// If there are none or they cannot be read.
+    pub fn open(&self) -> Result<Arc<dyn Source>, OpenError> {
+        let heads = || Arc::new(self.heads(0, self.synthetic_count));
+        if self.is_synthetic() {
+            return Ok(heads());
+        }
+        let paths: Vec<&String> = self.source.iter().filter(|source| *source != SYNTHETIC).collect();
+        let pictures = Arc::new(Pictures::open(&paths)?);
+        Ok(if self.has_heads() { Arc::new(Joined::new(vec![pictures, heads()])) } else { pictures })
+    }
+
+    /// Synthetic heads as these settings have them, but numbers `start..start + count`.
+    pub fn heads(&self, start: u64, count: u64) -> Heads {
+        let heads = Heads::range(self.synthetic_seed, start, count);
+        if self.perturbed { heads.perturbed() } else { heads }
+    }
+
+    /// Threads that read or generate pictures for a device.
+    pub(crate) fn workers_beside(&self, device: Device) -> usize {
+        match (self.workers, device) {
+            (0, Device::Cpu) => LoaderOptions::new(1, 1).workers,
+            (0, Device::Cuda(_)) => LoaderOptions::beside_gpu(1, 1).workers,
+            (workers, _) => workers,
+        }
+    }
+
+    /// What is held out.
+    pub(crate) fn holdout(&self) -> Holdout {
+        match (self.held_out, self.validation) {
+            (HeldOut::ByName, share) if share < 1.0 => Holdout::Fraction(share),
+            (HeldOut::ByName, count) => Holdout::Count(count as u64),
+            (HeldOut::Last, count) => Holdout::Last(count as u64),
+        }
+    }
+
+    pub(super) fn check(&self) -> Result<(), String> {
+        if self.source.is_empty() {
+            return Err("source names nothing; give a folder, a .tar file or the word synthetic".into());
+        }
+        if self.has_heads() && !(1..=MOST_HEADS).contains(&self.synthetic_count) {
+            return Err(format!(
+                "synthetic-count is {}; it must be a number from 1 to {MOST_HEADS}",
+                self.synthetic_count
+            ));
+        }
+        if self.workers > MOST_WORKERS {
+            return Err(format!("workers is {}; it must be at most {MOST_WORKERS}", self.workers));
+        }
+        let share = self.validation;
+        if !(share.is_finite() && share >= 0.0 && (share < 1.0 || share.fract() == 0.0)) {
+            return Err(format!(
+                "validation is {share}; it must be a share from 0 to below 1, or a whole number of pictures"
+            ));
+        }
+        if self.held_out == HeldOut::Last && share.fract() != 0.0 {
+            return Err(format!("validation is {share}; of the last pictures it must be a whole number"));
+        }
+        if self.perturbed && !self.has_heads() {
+            return Err("perturbed is true; only synthetic heads can be perturbed".into());
+        }
+        if !(0.0..1.0).contains(&self.jitter) {
+            return Err(format!("jitter is {}; it must be at least 0 and less than 1", self.jitter));
+        }
+        if !(0.0..=180.0).contains(&self.roll) {
+            return Err(format!("roll is {}; it must be from 0 to 180 degrees", self.roll));
+        }
+        Ok(())
+    }
+}
