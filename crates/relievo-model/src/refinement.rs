@@ -1,9 +1,9 @@
 //! Refinement: what the networks say of one picture, changed until it fits that picture better.
 //!
 //! The networks answer at once, with what pictures of this kind usually are; the answer is then the beginning of a search by
-//! gradients in which they take no part. Albedo, light and viewpoint move freely. Depth moves by a smooth field of few
-//! cells, and is held where it was: a picture can be matched exactly by painting it on any shape, and more freedom
-//! than this makes pictures match better and depth worse (docs/experiments.md).
+//! gradients in which they take no part. Albedo and light move freely. Depth moves by a smooth field of few cells, and
+//! is held where it was: a picture can be matched exactly by painting it on any shape, and more freedom than this makes
+//! pictures match better and depth worse (docs/experiments.md). So is the viewpoint.
 
 use rayon::prelude::*;
 use relievo_tensor::ops::{
@@ -28,6 +28,9 @@ const FLIP_WEIGHT: f32 = 0.2;
 const DEPTH_WEIGHT: f32 = 30.0;
 /// The weight of the mean absolute change of albedo.
 const ALBEDO_WEIGHT: f32 = 0.3;
+/// The weight of the mean squared change of the viewpoint, in ranges of its numbers. Pixels that no surface covers count for
+/// nothing, so without it the surface is moved out of the picture where it fits badly.
+const VIEW_WEIGHT: f32 = 300.0;
 
 impl Model {
     /// As [`Model::predict`], after `steps` steps of refinement of each picture. Of all that is met on the way, the
@@ -94,11 +97,13 @@ impl Model {
             let reconstruction = photometric_loss(&prediction.picture, picture, &prediction.mask, None)?;
             let moved =
                 squared_error(&as_picture(&prediction.smooth_depth)?, &as_picture(&depth)?, &everywhere)?;
+            let turned = squared_error(&found.view, &beginning.view, &Tensor::full([1, 1, 1], 1.0))?;
             let loss = weighted_sum(&[
                 (1.0, &dot(&reconstruction, &[1.0, FLIP_WEIGHT])?),
                 (self.settings().smoothness_weight, &smoothness(&prediction.smooth_depth, range)?),
                 (DEPTH_WEIGHT / (range * range), &moved),
                 (ALBEDO_WEIGHT, &absolute_error(&found.albedo, &beginning.albedo, &everywhere)?),
+                (VIEW_WEIGHT, &turned),
             ])?;
             let value = loss.item()?;
             if value < best.0 {
@@ -246,6 +251,21 @@ mod tests {
             let refined = model.refine(&pictures, 40).unwrap();
             assert!(refined.raw_depth.data() != networks.raw_depth.data());
             assert!(refined.albedo.data().iter().all(|colour| colour.abs() <= 1.0));
+        }
+    }
+
+    #[test]
+    fn the_surface_stays_in_the_picture() {
+        let (model, pictures) = example(ModelSettings::tiny());
+        let (before, after) = (model.predict(&pictures).unwrap(), model.refine(&pictures, 40).unwrap());
+        let covered = |prediction: &Prediction| prediction.mask.data().iter().sum::<f32>();
+        // Without the weight of the viewpoint 0.94.
+        assert!(covered(&after) > 0.97 * covered(&before), "{} of {}", covered(&after), covered(&before));
+        let ranges = model.settings().view_ranges();
+        let moves = before.view.data().iter().zip(after.view.data()).zip(ranges.iter().cycle());
+        for (((before, after), range), place) in moves.zip(0..) {
+            // Without the weight 0.1.
+            assert!((after - before).abs() <= 0.04 * range, "{place}: {before} to {after}");
         }
     }
 
