@@ -1,0 +1,327 @@
+//! What is made of pictures: reconstructions, meshes, faces found in photographs, crops.
+
+use super::*;
+
+#[test]
+fn pictures_of_every_kind_are_reconstructed() {
+    let place = Place::new();
+    let deep = ImageBuffer::from_fn(90, 70, |u, v| Luma([(u * v * 9) as u16]));
+    place.write("in/photo.jpg", &encode(photo(120, 90), ImageFormat::Jpeg));
+    place.write("in/photo.png", &encode(photo(90, 120), ImageFormat::Png));
+    place.write("in/below/grey.png", &encode(GrayImage::new(70, 70), ImageFormat::Png));
+    place.write("in/below/deep.png", &encode(DynamicImage::from(deep), ImageFormat::Png));
+    place.write("in/below/one.png", &encode(photo(1, 1), ImageFormat::Png));
+    let alpha = RgbaImage::from_fn(64, 64, |u, v| Rgba([9, 200, 30, (u + v) as u8]));
+    let single = place.write("alpha.webp", &encode(alpha, ImageFormat::WebP));
+    let (model, out) = (place.model(), place.at("in/results"));
+    // The output folder lies inside the pictures' folder, and the second run must not take results for pictures.
+    let mut runs = Vec::new();
+    for threads in ["1", "3"] {
+        let ended = succeed(&[
+            "reconstruct",
+            &place.at("in"),
+            &single,
+            "-o",
+            &out,
+            "-m",
+            &model,
+            "--framed",
+            "--batch-size=2",
+            "--threads",
+            threads,
+        ]);
+        assert!(ended.err.contains("6 pictures reconstructed in"), "{}", ended.err);
+        let stems = ["alpha", "below/deep", "below/grey", "below/one", "photo", "photo-2"];
+        let endings = [
+            "albedo.png",
+            "canonical-depth.png",
+            "depth.png",
+            "glb",
+            "json",
+            "mtl",
+            "normals.png",
+            "obj",
+            "panel.png",
+            "texture.png",
+        ];
+        let expected: Vec<String> =
+            stems.iter().flat_map(|stem| endings.map(|ending| format!("{stem}.{ending}"))).collect();
+        let mut expected_sorted = expected;
+        expected_sorted.sort();
+        assert_eq!(files(&out), expected_sorted);
+        runs.push(
+            files(&out).iter().map(|file| fs::read(Path::new(&out).join(file)).unwrap()).collect::<Vec<_>>(),
+        );
+    }
+    assert!(runs[0] == runs[1], "results depend on the number of threads");
+
+    let record = json(&format!("{out}/photo.json"));
+    assert_eq!((&record["picture"], &record["size"]), (&"photo.jpg".into(), &64.into()));
+    let direction: f64 =
+        record["light"]["direction"].as_array().unwrap().iter().map(|x| x.as_f64().unwrap().powi(2)).sum();
+    assert!((direction - 1.0).abs() < 1e-5);
+    assert_eq!(record["view"]["rotation-radians"].as_array().unwrap().len(), 3);
+    let depth = &record["canonical-depth"];
+    let (min, max) = (depth["min"].as_f64().unwrap(), depth["max"].as_f64().unwrap());
+    assert!(0.9 <= min && min < max && max <= 1.1, "{min} {max}");
+    let numbers = image::open(format!("{out}/{}", depth["file"].as_str().unwrap())).unwrap();
+    assert_eq!((numbers.color(), numbers.width()), (image::ColorType::L16, 64));
+    let numbers = numbers.into_luma16().into_raw();
+    assert_eq!((numbers.iter().min(), numbers.iter().max()), (Some(&1), Some(&65535)));
+    let panel = image::open(format!("{out}/photo.panel.png")).unwrap();
+    assert!(panel.width() > 7 * 256 && panel.height() > 3 * 256);
+    let mesh = &record["mesh"];
+    assert_eq!((&mesh["gltf"], &mesh["obj"]), (&"photo.glb".into(), &"photo.obj".into()));
+    let obj = fs::read_to_string(format!("{out}/photo.obj")).unwrap();
+    let lines = |keyword: &str| obj.lines().filter(|line| line.starts_with(keyword)).count();
+    assert_eq!(mesh["vertices"], lines("v "));
+    assert_eq!(mesh["triangles"], lines("f "));
+    let texture = image::open(format!("{out}/photo.texture.png")).unwrap();
+    assert_eq!((texture.width(), texture.height()), (512, 512));
+}
+
+#[test]
+fn a_mesh_shows_the_albedo_with_or_without_light_or_the_picture_itself() {
+    let place = Place::new();
+    let (model, picture) = (place.model(), place.write("a.png", &encode(photo(80, 80), ImageFormat::Png)));
+    let textures = ["albedo", "shaded", "picture"].map(|texture| {
+        let out = place.at(texture);
+        succeed(&[
+            "reconstruct",
+            &picture,
+            "-o",
+            &out,
+            "-m",
+            &model,
+            "--framed",
+            "--sheet",
+            "--texture",
+            texture,
+        ]);
+        let sheet = image::open(format!("{out}/sheet.png")).unwrap();
+        assert!(sheet.width() > 8 * 128 && (128..256).contains(&sheet.height()));
+        assert_eq!(json(&format!("{out}/a.json"))["mesh"]["texture"], texture);
+        fs::read(format!("{out}/a.texture.png")).unwrap()
+    });
+    assert!(textures[0] != textures[1] && textures[1] != textures[2] && textures[0] != textures[2]);
+}
+
+/// A photograph with synthetic heads in it: left, top and side of each.
+fn photograph(width: u32, height: u32, heads: &[[u32; 3]]) -> RgbImage {
+    let mut photograph = photo(width, height);
+    for pixel in photograph.pixels_mut() {
+        // Calmer than `photo`, whose pattern repeats.
+        *pixel = Rgb(pixel.0.map(|value| 90 + value / 8));
+    }
+    for (number, &[left, top, side]) in heads.iter().enumerate() {
+        let head = Heads::range(11, 0, 100).sample(number as u64, side).unwrap().picture;
+        let head = RgbImage::from_raw(side, side, head.pixels).unwrap();
+        image::imageops::replace(&mut photograph, &head, left.into(), top.into());
+    }
+    photograph
+}
+
+#[test]
+fn faces_are_found_in_photographs_and_their_place_is_told() {
+    let place = Place::new();
+    let (model, out) = (place.model(), place.at("out"));
+    let two = photograph(400, 300, &[[20, 60, 90], [200, 80, 160]]);
+    place.write("in/two.jpg", &encode(two, ImageFormat::Jpeg));
+    let all = ["reconstruct", &place.at("in"), "-m", &model, "-o", &out];
+    succeed(&all);
+    let largest = json(&format!("{out}/two.json"));
+    let number = |value: &Value| value.as_f64().unwrap();
+    let crop = &largest["place"]["crop"];
+    assert!((number(&crop["centre"][0]) - 280.0).abs() < 15.0, "{crop}");
+    assert!((number(&crop["centre"][1]) - 160.0).abs() < 15.0, "{crop}");
+    assert!((number(&crop["side"]) - 160.0).abs() < 40.0, "{crop}");
+    assert_eq!(largest["place"]["photograph"], serde_json::json!([400, 300]));
+    let eyes = [&largest["place"]["landmarks"]["right-eye"], &largest["place"]["landmarks"]["left-eye"]];
+    assert!(number(&eyes[0][0]) < number(&eyes[1][0]));
+    assert!(!Path::new(&out).join("two.face-2.json").exists());
+    succeed(&[&all[..], &["--faces=all"]].concat());
+    let second = json(&format!("{out}/two.face-2.json"));
+    assert!((number(&second["place"]["crop"]["centre"][0]) - 65.0).abs() < 10.0, "{second}");
+    // Taken as it is, it has no place.
+    succeed(&[&all[..], &["--framed"]].concat());
+    assert!(json(&format!("{out}/two.json"))["place"].is_null());
+
+    let none = place.write("none.png", &encode(photograph(300, 200, &[]), ImageFormat::Png));
+    let cut_off = photograph(300, 200, &[[60, 40, 120]]);
+    let cut_off = image::imageops::crop_imm(&cut_off, 105, 0, 195, 200).to_image();
+    let cut_off = place.write("cut-off.png", &encode(cut_off, ImageFormat::Png));
+    for (picture, reason) in [(none, "none.png: no face found"), (cut_off, "lie outside the photograph")] {
+        let ended = fail(&["reconstruct", &picture, "-m", &model, "-o", &out]);
+        assert!(ended.err.contains(reason) && ended.err.contains("--framed"), "{}", ended.err);
+    }
+}
+
+#[test]
+fn models_of_other_objects_take_pictures_as_they_are() {
+    let place = Place::new();
+    let (run, out) = (place.at("run"), place.at("out"));
+    succeed(&[&TINY[..], &[&run, "--preset=cat"]].concat());
+    assert!(
+        succeed(&["info", &run])
+            .out
+            .lines()
+            .any(|line| line.starts_with("preset ") && line.ends_with(" cat"))
+    );
+    // A person's face beside the middle: whoever looks for faces would find it.
+    let picture = photograph(400, 200, &[[20, 20, 140]]);
+    let picture = place.write("picture.png", &encode(picture, ImageFormat::Png));
+    let checkpoint = format!("{run}/checkpoints/step-0000002.safetensors");
+    for model in [&run, &checkpoint] {
+        let ended = succeed(&["reconstruct", &picture, "-m", model, "-o", &out]);
+        assert!(
+            ended.err.contains("is a model of cats: the pictures are taken as they are"),
+            "{}",
+            ended.err
+        );
+        assert!(json(&format!("{out}/picture.json"))["place"].is_null());
+    }
+    // Whoever says so already need not be told.
+    let ended = succeed(&["reconstruct", &picture, "-m", &run, "--framed", "-o", &out]);
+    assert!(!ended.err.contains("taken as they are"), "{}", ended.err);
+    for which in ["--faces=all", "--faces=largest"] {
+        let ended = fail(&["reconstruct", &picture, "-m", &run, which, "-o", &place.at("none")]);
+        assert!(
+            ended.err.contains("a model of cats") && ended.err.contains("leave out --faces"),
+            "{}",
+            ended.err
+        );
+    }
+    assert!(!Path::new(&place.at("none")).exists());
+    let ended = fail(&["demo", "-m", &run, "-o", &place.at("none")]);
+    assert!(ended.err.contains("the demo shows human faces"), "{}", ended.err);
+
+    // Runs of faces, and weights that say nothing.
+    let faces = place.at("faces");
+    succeed(&[&TINY[..], &[&faces, "--preset=synthetic-face"]].concat());
+    for model in [&faces, &place.model()] {
+        succeed(&["reconstruct", &picture, "-m", model, "-o", &out]);
+        assert!(json(&format!("{out}/picture.json"))["place"].is_object());
+    }
+}
+
+/// The weights for cats say what they are of.
+#[test]
+#[cfg(feature = "weights")]
+fn cats_need_no_framed() {
+    let place = Place::new();
+    let picture = place.write("cat.png", &encode(photo(120, 90), ImageFormat::Png));
+    let ended = succeed(&["reconstruct", &picture, "-m", "cats", "-o", &place.at("out")]);
+    assert!(ended.err.contains("cats (in the program) is a model of cats"), "{}", ended.err);
+    assert!(Path::new(&place.at("out/cat.glb")).exists());
+}
+
+#[test]
+fn crops_are_the_same_however_often_the_work_is_interrupted() {
+    let place = Place::new();
+    for number in 0..12 {
+        let side = 60 + 9 * number;
+        let photograph = photograph(260, 220, &[[10 + number, 20, side]]);
+        place.write(&format!("in/{number:02}.png"), &encode(photograph, ImageFormat::Png));
+    }
+    let two = photograph(400, 300, &[[20, 60, 90], [200, 80, 160]]);
+    place.write("in/two.jpg", &encode(two, ImageFormat::Jpeg));
+    place.write("in/small.png", &encode(photograph(90, 80, &[[20, 20, 36]]), ImageFormat::Png));
+    place.write("in/none.png", &encode(photograph(200, 200, &[]), ImageFormat::Png));
+    place.write("in/broken.jpg", b"\xff\xd8\xff\xe0 and no more");
+    let whole = place.at("whole");
+    let crop = |out: &str, more: &[&str]| {
+        relievo(&[&["crop", &place.at("in"), "-o", out, "--faces=all"], more].concat())
+    };
+    let ended = crop(&whole, &["--threads=3"]);
+    // The broken one is named, and all else done.
+    assert!(ended.code == 1 && ended.err.contains("broken.jpg"), "{}", ended.err);
+    let report = json(&format!("{whole}/report.json"));
+    let summary = &report["summary"];
+    assert_eq!(
+        (&summary["inputs"], &summary["unreadable"], &summary["without-face"]),
+        (&16.into(), &1.into(), &1.into())
+    );
+    assert_eq!((&summary["crops"], &summary["dropped-too-small"]), (&14.into(), &1.into()), "{}", ended.out);
+    assert!(ended.out.lines().all(|line| line.chars().count() <= 80), "{}", ended.out);
+    assert_eq!(files(&whole), ["crop.json", "faces-00000.tar", "histograms.png", "report.json", "sheet.png"]);
+
+    let parts = place.at("in/parts");
+    for milliseconds in [60, 90, 130, 180] {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_relievo"))
+            .args(["crop", &place.at("in"), "-o", &parts, "--faces=all", "--threads=1"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(milliseconds));
+        let _ = child.kill();
+        child.wait().unwrap();
+    }
+    // Done by now, or finished here.
+    crop(&parts, &[]);
+    for file in files(&whole) {
+        assert!(
+            fs::read(format!("{whole}/{file}")).unwrap() == fs::read(format!("{parts}/{file}")).unwrap(),
+            "{file}"
+        );
+    }
+    let again = crop(&parts, &[]);
+    assert!(again.code == 0 && again.out.contains("finished already"), "{}", again.out);
+    let other = fail(&["crop", &place.at("in"), "-o", &parts, "--size=64"]);
+    assert!(other.err.contains("made otherwise"), "{}", other.err);
+    // What it is for.
+    let run = place.at("run");
+    succeed(&[&["train", &whole], &TINY[3..], &[&run]].concat());
+}
+
+#[test]
+fn bad_pictures_are_named_and_the_good_ones_done() {
+    let place = Place::new();
+    let jpeg = encode(photo(80, 80), ImageFormat::Jpeg);
+    place.write("in/good.jpg", &jpeg);
+    place.write("in/cut.jpg", &jpeg[..jpeg.len() / 2]);
+    place.write("in/words.png", b"not a picture");
+    place.write("in/empty.png", b"");
+    fs::create_dir(place.at("nothing")).unwrap();
+    let (model, out) = (place.model(), place.at("out"));
+    let missing = place.at("missing");
+    let ended = fail(&[
+        "reconstruct",
+        &place.at("in"),
+        &place.at("nothing"),
+        &missing,
+        "-o",
+        &out,
+        "-m",
+        &model,
+        "--framed",
+    ]);
+    for name in ["cut.jpg", "words.png", "empty.png", "nothing", "missing"] {
+        let named = ended.err.lines().filter(|line| line.starts_with("warning: ") && line.contains(name));
+        assert_eq!(named.count(), 1, "{name}: {}", ended.err);
+    }
+    assert!(ended.err.contains("5 of the inputs could not be used"), "{}", ended.err);
+    assert!(ended.err.contains("1 picture reconstructed"), "{}", ended.err);
+    assert_eq!(files(&out).len(), 10);
+    let same = fail(&["reconstruct", &place.at("in"), "-o", &place.at("in"), "-m", &model]);
+    assert!(same.err.contains("is the folder of the pictures"), "{}", same.err);
+}
+
+#[test]
+fn weights_that_do_not_fit_are_refused_by_name() {
+    let place = Place::new();
+    let picture = place.write("a.png", &encode(photo(64, 64), ImageFormat::Png));
+    let reconstruct = |model: &str| fail(&["reconstruct", &picture, "-o", &place.at("out"), "-m", model]).err;
+    let good = tiny_model().to_safetensors().unwrap();
+    assert!(reconstruct(&place.at("none.safetensors")).contains("none.safetensors"));
+    let cut = reconstruct(&place.write("cut.safetensors", &good[..good.len() / 3]));
+    assert!(cut.contains("cut.safetensors: not a readable weights file"), "{cut}");
+    // A byte of the settings changed: the shapes no longer fit.
+    let at = good.windows(14).position(|bytes| bytes == br#""width\":8,\"c"#.as_slice());
+    let at = at.expect("the settings stand in the header as JSON");
+    let mut wider = good.clone();
+    wider[at + 9] = b'4';
+    let shape = reconstruct(&place.write("shape.safetensors", &wider));
+    assert!(shape.contains("shape.safetensors: parameter depth.0.weight: has the shape"), "{shape}");
+    assert!(!Path::new(&place.at("out")).exists());
+}
