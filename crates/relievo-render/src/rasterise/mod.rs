@@ -5,13 +5,12 @@
 //! bounding box only, a handful. The nearest triangle wins a sample, the first of several equally near. So a picture
 //! costs O(S^2), a single picture keeps several cores busy, and the result does not depend on the bands.
 //!
-//! Backward visits the same samples again and lets each triangle collect from those it won (forward saved the
-//! winners). Under perspective 1/depth is an affine function q of the place on the screen; with the barycentric
-//! weights w and the gradient G of a sample's depth D, the triangle's sums `A_k = sum G D^2 w_k` give its corners'
-//! gradients: `A_k grad q` on the screen and `A_k / z_k^2` in depth. The original clamps the weights to [0, 1] and
-//! renormalises them; within the triangle that does nothing but remove rounding, so it has no part in the gradient.
-//! A row of cells writes the gradient of its upper and its lower row of corners into a place of its own; a corner's
-//! gradient is the sum of two such places, in a fixed order.
+//! Backward lets every sample give its part to the triangle that won it. Under perspective 1/depth is an affine function
+//! q of the place on the screen; with the barycentric weights w and the gradient G of a sample's depth D, the triangle's
+//! sums `A_k = sum G D^2 w_k` give its corners' gradients: `A_k grad q` on the screen and `A_k / z_k^2` in depth. Forward
+//! saved for each sample who won it and `D^2 w_k`, so that no triangle is asked again. The original clamps the weights to
+//! [0, 1] and renormalises them; within the triangle that does nothing but remove rounding, so it has no part in the
+//! gradient. Each picture is summed up in a fixed order.
 
 mod cuda;
 
@@ -23,7 +22,7 @@ use rayon::prelude::*;
 use relievo_tensor::{Backward, Buffer, Context, Error, Operation, Result, Tensor, apply_one};
 
 use crate::Camera;
-use crate::triangle::{Raster, Sample, Triangle};
+use crate::triangle::{Raster, Sample};
 
 /// How a surface is rasterised.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -77,8 +76,11 @@ struct RasteriseDepth {
 /// Rows of pixels in a band. A constant: cells at a band's edge are looked at twice, so bands must not be too thin.
 pub(crate) const BAND: usize = 16;
 
-/// What the samples without a triangle save as their winner.
-const NOBODY: f32 = -1.0;
+/// What a sample saves for the gradient: the number of the triangle that won it, then `D^2 w_k` of its depth and its weights.
+type Won = [f32; 4];
+
+/// What the samples without a triangle save.
+const NOBODY: Won = [-1.0, 0.0, 0.0, 0.0];
 
 /// Triangles are numbered in f32, which is exact so far.
 const MOST_TRIANGLES: usize = 1 << 24;
@@ -159,22 +161,23 @@ impl Surface<'_> {
     }
 }
 
-/// Fills the z-buffer and the winners of the sample rows `rows` of one picture.
+/// Fills the z-buffer of the sample rows `rows` of one picture, and what its samples save.
 fn fill_band(
     surface: &Surface<'_>,
     settings: &RasterSettings,
     rows: Range<usize>,
     buffer: &mut [f32],
-    winners: &mut [f32],
+    won: &mut [Won],
 ) {
     let raster = settings.raster(surface.size);
     buffer.fill(settings.far);
-    winners.fill(NOBODY);
-    surface.visit_band(&raster, &rows, |number, _, _, sample| {
-        let place = (sample.row - rows.start) * raster.columns + sample.column;
-        if sample.depth > settings.near && sample.depth < buffer[place] {
-            buffer[place] = sample.depth;
-            winners[place] = number as f32;
+    won.fill(NOBODY);
+    surface.visit_band(&raster, &rows, |number, _, _, Sample { column, row, weights, depth }| {
+        let place = (row - rows.start) * raster.columns + column;
+        if depth > settings.near && depth < buffer[place] {
+            buffer[place] = depth;
+            let [a, b, c] = weights.map(|weight| depth * depth * weight);
+            won[place] = [number as f32, a, b, c];
         }
     });
 }
@@ -192,58 +195,42 @@ fn mean_row(samples: &[f32], supersampling: usize, pixels: &mut [f32]) {
 
 /// Gradients of one triangle's corners on the screen and in depth (`[x, y, z]` in units of samples), from its sums A.
 fn corner_gradients(corners: &[[f32; 3]; 3], sums: [f64; 3]) -> [[f32; 3]; 3] {
-    let [a, b, c] = corners.map(|corner| corner.map(f64::from));
-    let [ab, ac] = [b, c].map(|p| [p[0] - a[0], p[1] - a[1], 1.0 / p[2] - 1.0 / a[2]]);
-    let area = ab[0] * ac[1] - ab[1] * ac[0];
-    let along_x = (ab[2] * ac[1] - ac[2] * ab[1]) / area;
-    let along_y = (ac[2] * ab[0] - ab[2] * ac[0]) / area;
-    let z = [a[2], b[2], c[2]];
-    std::array::from_fn(|k| [sums[k] * along_x, sums[k] * along_y, sums[k] / (z[k] * z[k])].map(|g| g as f32))
+    let [a, b, c] = corners.map(|[x, y, z]| [f64::from(x), f64::from(y), 1.0 / f64::from(z)]);
+    let [ab, ac] = [b, c].map(|p| [p[0] - a[0], p[1] - a[1], p[2] - a[2]]);
+    let inverse_area = 1.0 / (ab[0] * ac[1] - ab[1] * ac[0]);
+    let along_x = (ab[2] * ac[1] - ac[2] * ab[1]) * inverse_area;
+    let along_y = (ac[2] * ab[0] - ab[2] * ac[0]) * inverse_area;
+    let inverse_z = [a[2], b[2], c[2]];
+    std::array::from_fn(|k| {
+        [sums[k] * along_x, sums[k] * along_y, sums[k] * inverse_z[k] * inverse_z[k]].map(|g| g as f32)
+    })
 }
 
-/// The gradients of the two rows of corners of one row of cells, on the screen.
-fn cell_row_gradients(
+/// One picture's gradient: what its samples saved and their gradients, to its corners on the screen. `sums` is for as many
+/// numbers as there are triangles.
+fn screen_gradients(
     screen: &[[f32; 3]],
     size: usize,
-    row: usize,
-    raster: &Raster,
-    winners: &[f32],
-    sample_gradient: impl Fn(usize, usize) -> f32,
+    won: &[Won],
+    sample_gradient: impl Fn(usize) -> f32,
+    sums: &mut [[f64; 3]],
     gradients: &mut [[f32; 3]],
 ) {
+    sums.fill([0.0; 3]);
     gradients.fill([0.0; 3]);
-    for column in 0..size - 1 {
-        for (half, indices) in triangles(size, row, column).iter().enumerate() {
-            let number = (first_triangle(size, row, column) + half) as f32;
-            let corners = indices.map(|c| screen[c]);
-            let [sample_rows, sample_columns] = raster.bounds(&corners, 0..raster.rows);
-            let mut sums = [0.0; 3];
-            // Worked out when a sample is known to be the triangle's: many have none.
-            let mut triangle = None;
-            for sample_row in sample_rows {
-                for sample_column in sample_columns.clone() {
-                    if winners[sample_row * raster.columns + sample_column] != number {
-                        continue;
-                    }
-                    let Some(triangle) = triangle.get_or_insert_with(|| Triangle::new(&corners)) else {
-                        continue;
-                    };
-                    let line = triangle.line(raster.place(sample_row));
-                    let Some((weights, depth)) = triangle.at(&line, raster.place(sample_column)) else {
-                        continue;
-                    };
-                    let g = sample_gradient(sample_row, sample_column) * depth * depth;
-                    for (sum, w) in sums.iter_mut().zip(weights) {
-                        *sum += f64::from(g * w);
-                    }
-                }
-            }
-            if triangle.is_some() {
-                for (index, gradient) in indices.iter().zip(corner_gradients(&corners, sums)) {
-                    for (sum, g) in gradients[index - row * size].iter_mut().zip(gradient) {
-                        *sum += g;
-                    }
-                }
+    for (sample, [number, shares @ ..]) in won.iter().enumerate() {
+        if *number >= 0.0 {
+            let g = sample_gradient(sample);
+            let sums = &mut sums[*number as usize];
+            sums.iter_mut().zip(shares).for_each(|(sum, share)| *sum += f64::from(g * share));
+        }
+    }
+    let cells = (0..size - 1).flat_map(|row| (0..size - 1).map(move |column| triangles(size, row, column)));
+    for (indices, sums) in cells.flatten().zip(sums) {
+        if *sums != [0.0; 3] {
+            let corners = indices.map(|corner| screen[corner]);
+            for (corner, gradient) in indices.into_iter().zip(corner_gradients(&corners, *sums)) {
+                gradients[corner].iter_mut().zip(gradient).for_each(|(sum, g)| *sum += g);
             }
         }
     }
@@ -284,19 +271,20 @@ impl Operation for RasteriseDepth {
         let screen = self.screen(inputs[0]);
         let raster = self.settings.raster(size);
         let mut depth = Tensor::scratch([batch, size, size]);
-        let mut winners = Tensor::scratch([batch, raster.rows, raster.columns]);
+        let mut won = Tensor::scratch([batch, raster.rows, raster.columns, 4]);
         let pictures = depth.data_mut().par_chunks_mut(size * size);
-        let pictures = pictures.zip(winners.data_mut().par_chunks_mut(raster.rows * raster.columns));
-        pictures.zip(screen.par_chunks(size * size * 3)).for_each(|((depth, winners), screen)| {
+        let pictures =
+            pictures.zip(won.data_mut().as_chunks_mut().0.par_chunks_mut(raster.rows * raster.columns));
+        pictures.zip(screen.par_chunks(size * size * 3)).for_each(|((depth, won), screen)| {
             let screen = screen.as_chunks::<3>().0;
             let surface = Surface { screen, extents: &cell_row_extents(screen, size), size };
             let bands = depth.par_chunks_mut(BAND * size);
-            let bands = bands.zip(winners.par_chunks_mut(BAND * per_pixel * raster.columns)).enumerate();
-            bands.for_each(|(band, (depth, winners))| {
+            let bands = bands.zip(won.par_chunks_mut(BAND * per_pixel * raster.columns)).enumerate();
+            bands.for_each(|(band, (depth, won))| {
                 let first = band * BAND * per_pixel;
-                let rows = first..first + winners.len() / raster.columns;
-                let mut buffer = Buffer::scratch(winners.len());
-                fill_band(&surface, &self.settings, rows, &mut buffer, winners);
+                let rows = first..first + won.len() / raster.columns;
+                let mut buffer = Buffer::scratch(won.len());
+                fill_band(&surface, &self.settings, rows, &mut buffer, won);
                 let samples = buffer.chunks_exact(per_pixel * raster.columns);
                 for (pixels, samples) in depth.chunks_exact_mut(size).zip(samples) {
                     mean_row(samples, per_pixel, pixels);
@@ -304,55 +292,36 @@ impl Operation for RasteriseDepth {
             });
         });
         context.save(inputs[0]);
-        context.save(&winners);
+        context.save(&won);
         Ok(vec![depth])
     }
 
     fn backward(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
-        let (points, winners, dy) =
-            (&backward.saved[0], backward.saved[1].data(), backward.gradient().data());
+        let (points, won, dy) = (&backward.saved[0], backward.saved[1].data(), backward.gradient().data());
         let (size, per_pixel) = (self.camera.size, self.settings.supersampling);
         let raster = self.settings.raster(size);
         let share = 1.0 / (per_pixel * per_pixel) as f32;
         let screen = self.screen(points);
-        let pixels = size * size;
-        let samples = raster.rows * raster.columns;
-        // For every row of cells the gradients of its upper and of its lower row of corners.
-        let mut by_cell_row = Buffer::scratch(points.elements() / size * (size - 1) * 2);
-        by_cell_row.par_chunks_mut(2 * size * 3).enumerate().for_each(|(line, gradients)| {
-            let (picture, row) = (line / (size - 1), line % (size - 1));
-            let dy = &dy[picture * pixels..][..pixels];
-            cell_row_gradients(
-                &screen.as_chunks().0[picture * pixels..][..pixels],
-                size,
-                row,
-                &raster,
-                &winners[picture * samples..][..samples],
-                |row, column| dy[row / per_pixel * size + column / per_pixel] * share,
-                gradients.as_chunks_mut().0,
-            );
-        });
-        let by_cell_row = by_cell_row.as_chunks::<3>().0;
         let [focal, _] = in_samples(&self.camera, per_pixel);
+        let pixels = size * size;
         let mut dpoints = Tensor::scratch(points.shape());
-        let rows = dpoints.data_mut().par_chunks_mut(size * 3).zip(points.data().par_chunks(size * 3));
-        rows.enumerate().for_each(|(line, (dpoints, points))| {
-            let (picture, row) = (line / size, line % size);
-            // The first row of corners has no cells above it, the last none below.
-            let cell_row = picture * (size - 1) + row;
-            let above = (row > 0).then(|| &by_cell_row[(2 * cell_row - 1) * size..][..size]);
-            let below = (row + 1 < size).then(|| &by_cell_row[2 * cell_row * size..][..size]);
-            let pairs = dpoints.as_chunks_mut::<3>().0.iter_mut().zip(points.as_chunks::<3>().0);
-            for (column, (dpoint, [x, y, z])) in pairs.enumerate() {
-                let mut g = [0.0; 3];
-                for row in [above, below].into_iter().flatten() {
-                    g.iter_mut().zip(row[column]).for_each(|(g, part)| *g += part);
-                }
-                let slope = focal / z;
-                *dpoint = [g[0] * slope, g[1] * slope, g[2] - (g[0] * x + g[1] * y) / z * slope];
-                if g == [0.0; 3] {
-                    // Corners of unseen triangles only; their own numbers may not be finite.
-                    *dpoint = g;
+        let pictures =
+            dpoints.data_mut().par_chunks_mut(pixels * 3).zip(points.data().par_chunks(pixels * 3));
+        let pictures = pictures.zip(screen.par_chunks(pixels * 3)).zip(dy.par_chunks(pixels));
+        let pictures = pictures.zip(won.as_chunks().0.par_chunks(raster.rows * raster.columns));
+        let sums = || vec![[0.0; 3]; 2 * (size - 1) * (size - 1)];
+        pictures.for_each_init(sums, |sums, ((((dpoints, points), screen), dy), won)| {
+            let of_sample = |sample: usize| {
+                let [row, column] = [sample / raster.columns, sample % raster.columns];
+                dy[row / per_pixel * size + column / per_pixel] * share
+            };
+            let (dpoints, points) = (dpoints.as_chunks_mut::<3>().0, points.as_chunks::<3>().0);
+            screen_gradients(screen.as_chunks().0, size, won, of_sample, sums, dpoints);
+            for (g, [x, y, z]) in dpoints.iter_mut().zip(points) {
+                // Corners of unseen triangles only have none; their own numbers may not be finite.
+                if *g != [0.0; 3] {
+                    let slope = focal / z;
+                    *g = [g[0] * slope, g[1] * slope, g[2] - (g[0] * x + g[1] * y) / z * slope];
                 }
             }
         });
@@ -376,6 +345,7 @@ impl Operation for RasteriseDepth {
 mod tests {
     use super::*;
     use crate::testing::{relief, views, wide_camera};
+    use crate::triangle::Triangle;
     use crate::{clamp_depth, lift, move_points, sampling_grid};
     use relievo_tensor::differences::{assert_operation_independent_of_threads, gradient_errors};
 
