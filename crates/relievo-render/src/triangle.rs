@@ -119,7 +119,7 @@ impl Raster {
     }
 
     /// Rows (as far as `rows`) and columns of the samples a triangle can cover.
-    pub(crate) fn bounds(&self, [a, b, c]: &[[f32; 3]; 3], rows: Range<usize>) -> [Range<usize>; 2] {
+    fn bounds(&self, [a, b, c]: &[[f32; 3]; 3], rows: Range<usize>) -> [Range<usize>; 2] {
         [
             covered(a[1], b[1], c[1], self.offset, rows),
             covered(a[0], b[0], c[0], self.offset, 0..self.columns),

@@ -379,12 +379,9 @@ fn fastest_in_form(
     for Candidate { algorithm, math, .. } in candidates.into_iter().filter(fits) {
         plan.choose(gpu, handle, algorithm, math)?;
         // cuDNN measures convolutions alone: which of the algorithms take a ReLU as well is found out by trying.
-        if form == Form::Fused {
-            let [x, w, y] = places.operands.map(|pointer| pointer as *mut c_void);
-            if let Err(refusal) = plan.run_fused(handle, [x, w, y], places.bias, workspace as *mut c_void) {
-                refusals.push(refusal);
-                continue;
-            }
+        if let Some(Err(refusal)) = plan.run_fused(handle, places, workspace) {
+            refusals.push(refusal);
+            continue;
         }
         return Ok(Some((Choice { form, algorithm, math }, plan)));
     }

@@ -1,7 +1,7 @@
 //! One product of a convolution with everything set up, and the calls of cuDNN that compute and measure it.
 
 use std::ffi::c_void;
-use std::mem::transmute;
+use std::mem::{MaybeUninit, transmute};
 
 use cudarc::cudnn::{result, sys};
 use cudarc::driver::sys::CUdeviceptr;
@@ -43,24 +43,48 @@ fn scalar(value: &f32) -> *const c_void {
     std::ptr::from_ref(value).cast()
 }
 
-/// The candidates out of a list of cuDNN's performance records, fastest first as cuDNN sorts them.
-macro_rules! candidates {
-    ($records:expr, $count:expr) => {
-        $records[..usize::try_from($count).unwrap_or(0).min($records.len())]
-            .iter()
-            .map(|record| {
-                // Written by cuDNN.
-                let record = record.assume_init_ref();
-                Candidate {
-                    algorithm: record.algo as u32,
-                    math: record.mathType as u32,
-                    succeeds: record.status == sys::cudnnStatus_t::CUDNN_STATUS_SUCCESS,
-                    memory: record.memory,
-                    deterministic: record.determinism == sys::cudnnDeterminism_t::CUDNN_DETERMINISTIC,
-                }
-            })
-            .collect()
-    };
+/// What one of cuDNN's functions finds that measure a product's algorithms, fastest first as cuDNN sorts them: from its two
+/// factors to its result, each a descriptor and where the numbers lie.
+macro_rules! measured {
+    (
+        $function:path, $record:ty, $handle:expr, $convolution:expr, ($workspace:expr, $size:expr),
+        $first:expr, $second:expr => $result:expr
+    ) => {{
+        const MOST: usize = 16;
+        let mut records = [const { MaybeUninit::<$record>::uninit() }; MOST];
+        let mut count = 0;
+        let to = records.as_mut_ptr().cast();
+        let ((a, a_data), (b, b_data), (y, y_data)) = ($first, $second, $result);
+        let most = MOST as i32;
+        $function(
+            $handle,
+            a,
+            a_data,
+            b,
+            b_data,
+            $convolution,
+            y,
+            y_data,
+            most,
+            &mut count,
+            to,
+            $workspace,
+            $size,
+        )
+        .result()?;
+        let written = records[..usize::try_from(count).unwrap_or(0).min(MOST)].iter();
+        let candidate = |record: &MaybeUninit<$record>| {
+            let record = record.assume_init_ref();
+            Candidate {
+                algorithm: record.algo as u32,
+                math: record.mathType as u32,
+                succeeds: record.status == sys::cudnnStatus_t::CUDNN_STATUS_SUCCESS,
+                memory: record.memory,
+                deterministic: record.determinism == sys::cudnnDeterminism_t::CUDNN_DETERMINISTIC,
+            }
+        };
+        Ok(written.map(candidate).collect())
+    }};
 }
 
 impl Plan {
@@ -149,18 +173,16 @@ impl Plan {
         &self,
         gpu: &'static Gpu,
         handle: sys::cudnnHandle_t,
-        Places { operands: given, bias }: Places,
+        places: Places,
         workspace: CUdeviceptr,
     ) -> Result<()> {
-        let workspace = workspace as *mut c_void;
-        if self.form == Form::Fused {
-            let operands = given.map(|pointer| pointer as *mut c_void);
-            return self
-                .run_fused(handle, operands, bias, workspace)
-                .map_err(failed(gpu, "a convolution with a ReLU"));
+        if let Some(queued) = self.run_fused(handle, places, workspace) {
+            return queued.map_err(failed(gpu, "a convolution with a ReLU"));
         }
+        let Places { operands: given, bias } = places;
         let operands = self.operands(gpu, given)?;
-        self.run(handle, operands.pointers, workspace).map_err(failed(gpu, "a convolution"))?;
+        self.run(handle, operands.pointers, workspace as *mut c_void)
+            .map_err(failed(gpu, "a convolution"))?;
         let Key { product, geometry, data_type, relu, .. } = &self.key;
         operands.finish(gpu, [geometry, &self.extents], *data_type, product.written(), given)?;
         if !relu {
@@ -171,6 +193,7 @@ impl Plan {
         Activation::Relu.replace_at((gpu.device(), *data_type), y, bias, extents)
     }
 
+    /// Lets cuDNN measure its algorithms for the product, with a workspace of `size` bytes.
     pub fn find(
         &self,
         handle: sys::cudnnHandle_t,
@@ -178,81 +201,28 @@ impl Plan {
         workspace: *mut c_void,
         size: usize,
     ) -> std::result::Result<Vec<Candidate>, result::CudnnError> {
-        const MOST: usize = 16;
-        let Self { x, w, y, convolution, .. } = *self;
         let [x_data, w_data, y_data] = operands.map(|pointer| pointer as *mut c_void);
-        let mut count = 0;
-        // SAFETY: descriptors and operands belong together; the records have room for as many as asked for.
+        let (x, w, y) = ((self.x, x_data), (self.w, w_data), (self.y, y_data));
+        let convolution = self.convolution;
+        // SAFETY: descriptors and operands belong together; the records have room for as many as asked for, and cuDNN writes
+        // as many as it says.
         unsafe {
             match self.key.product {
-                Product::Forward => {
-                    let mut records = [const { std::mem::MaybeUninit::uninit() }; MOST];
-                    let first = records.as_mut_ptr().cast();
-                    sys::cudnnFindConvolutionForwardAlgorithmEx(
-                        handle,
-                        x,
-                        x_data,
-                        w,
-                        w_data,
-                        convolution,
-                        y,
-                        y_data,
-                        MOST as i32,
-                        &mut count,
-                        first,
-                        workspace,
-                        size,
-                    )
-                    .result()?;
-                    let records: [std::mem::MaybeUninit<sys::cudnnConvolutionFwdAlgoPerf_t>; MOST] = records;
-                    Ok(candidates!(records, count))
-                }
-                Product::InputGradient => {
-                    let mut records = [const { std::mem::MaybeUninit::uninit() }; MOST];
-                    let first = records.as_mut_ptr().cast();
-                    sys::cudnnFindConvolutionBackwardDataAlgorithmEx(
-                        handle,
-                        w,
-                        w_data,
-                        y,
-                        y_data,
-                        convolution,
-                        x,
-                        x_data,
-                        MOST as i32,
-                        &mut count,
-                        first,
-                        workspace,
-                        size,
-                    )
-                    .result()?;
-                    let records: [std::mem::MaybeUninit<sys::cudnnConvolutionBwdDataAlgoPerf_t>; MOST] =
-                        records;
-                    Ok(candidates!(records, count))
-                }
-                Product::WeightGradient => {
-                    let mut records = [const { std::mem::MaybeUninit::uninit() }; MOST];
-                    let first = records.as_mut_ptr().cast();
-                    sys::cudnnFindConvolutionBackwardFilterAlgorithmEx(
-                        handle,
-                        x,
-                        x_data,
-                        y,
-                        y_data,
-                        convolution,
-                        w,
-                        w_data,
-                        MOST as i32,
-                        &mut count,
-                        first,
-                        workspace,
-                        size,
-                    )
-                    .result()?;
-                    let records: [std::mem::MaybeUninit<sys::cudnnConvolutionBwdFilterAlgoPerf_t>; MOST] =
-                        records;
-                    Ok(candidates!(records, count))
-                }
+                Product::Forward => measured!(
+                    sys::cudnnFindConvolutionForwardAlgorithmEx,
+                    sys::cudnnConvolutionFwdAlgoPerf_t,
+                    handle, convolution, (workspace, size), x, w => y
+                ),
+                Product::InputGradient => measured!(
+                    sys::cudnnFindConvolutionBackwardDataAlgorithmEx,
+                    sys::cudnnConvolutionBwdDataAlgoPerf_t,
+                    handle, convolution, (workspace, size), w, y => x
+                ),
+                Product::WeightGradient => measured!(
+                    sys::cudnnFindConvolutionBackwardFilterAlgorithmEx,
+                    sys::cudnnConvolutionBwdFilterAlgoPerf_t,
+                    handle, convolution, (workspace, size), x, y => w
+                ),
             }
         }
     }
@@ -311,21 +281,20 @@ impl Plan {
         unsafe { transmute::<u32, Algorithm>(known) }
     }
 
-    /// The convolution and the ReLU in one call.
+    /// The convolution and the ReLU in one call; `None` if the plan is of another form.
     pub fn run_fused(
         &self,
         handle: sys::cudnnHandle_t,
-        [x_data, w_data, y_data]: [*mut c_void; 3],
-        bias_data: CUdeviceptr,
-        scratch: *mut c_void,
-    ) -> std::result::Result<(), result::CudnnError> {
-        let Self { x, w, y, convolution, fused: Some((bias, activation)), .. } = *self else {
-            return Ok(());
-        };
+        places: Places,
+        workspace: CUdeviceptr,
+    ) -> Option<std::result::Result<(), result::CudnnError>> {
+        let Self { x, w, y, convolution, .. } = *self;
+        let (bias, activation) = self.fused?;
+        let [x_data, w_data, y_data] = places.operands.map(|pointer| pointer as *mut c_void);
         let (one, zero) = (scalar(&1.0), scalar(&0.0));
         // SAFETY: descriptors, operands and workspace belong together. What might be added besides, times zero, is y itself,
         // which is not read then.
-        unsafe {
+        Some(unsafe {
             result::convolution_bias_activation_forward(
                 handle,
                 one,
@@ -335,18 +304,18 @@ impl Plan {
                 w_data,
                 convolution,
                 self.forward_algorithm(),
-                scratch,
+                workspace as *mut c_void,
                 self.workspace,
                 zero,
                 y,
                 y_data,
                 bias,
-                bias_data as *const c_void,
+                places.bias as *const c_void,
                 activation,
                 y,
                 y_data,
             )
-        }
+        })
     }
 
     fn run(
