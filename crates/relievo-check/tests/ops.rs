@@ -2,8 +2,8 @@
 
 use relievo_check::golden::{Checks, GoldenSet, GoldenTensor, formula_weighting, golden_sets};
 use relievo_render::{
-    Camera, DepthRange, RasterSettings, ViewSettings, clamp_depth, lift, move_points, normals,
-    rasterise_depth, render_views, sampling_grid,
+    Camera, DepthRange, RasterSettings, ViewSettings, move_surface, normals, rasterise_depth, render_views,
+    sampling_grid,
 };
 use relievo_tensor::ops::grid_sample;
 use relievo_tensor::{Result, Tape, Tensor};
@@ -21,30 +21,34 @@ fn camera(depth: &Tensor) -> Camera {
     Camera::new(depth.shape()[1])
 }
 
-fn grid_3d([depth, ..]: &Inputs) -> Result<Tensor> {
-    lift(depth, camera(depth))
+/// The surface where it is.
+fn grid_3d([depth, view, _]: &Inputs) -> Result<Tensor> {
+    move_surface(depth, &Tensor::zeros(view.shape()), camera(depth))
 }
 
 fn normal([depth, ..]: &Inputs) -> Result<Tensor> {
     normals(depth, camera(depth))
 }
 
-fn warped_3d_grid(inputs: &Inputs) -> Result<Tensor> {
-    move_points(&grid_3d(inputs)?, &inputs[1], false)
+fn warped_3d_grid([depth, view, _]: &Inputs) -> Result<Tensor> {
+    move_surface(depth, view, camera(depth))
 }
 
 fn warped_depth(inputs: &Inputs) -> Result<Tensor> {
-    let seen = rasterise_depth(&warped_3d_grid(inputs)?, camera(&inputs[0]), RasterSettings::default())?;
-    clamp_depth(&seen, RANGE)
+    let settings = RasterSettings::default();
+    rasterise_depth(&warped_3d_grid(inputs)?, camera(&inputs[0]), settings, RANGE.widened())
 }
 
 /// The sampling grid straight from the depth: the reference takes it to be the depth in the input view here.
 fn inv_warped_2d_grid([depth, view, _]: &Inputs) -> Result<Tensor> {
-    sampling_grid(depth, view, camera(depth))
+    let [grid, _] = sampling_grid(depth, view, camera(depth), f32::INFINITY, 1)?;
+    Ok(grid)
 }
 
 fn reprojected_im(inputs: &Inputs) -> Result<Tensor> {
-    grid_sample(&inputs[2], &sampling_grid(&warped_depth(inputs)?, &inputs[1], camera(&inputs[0]))?)
+    let [_, view, picture] = inputs;
+    let [grid, _] = sampling_grid(&warped_depth(inputs)?, view, camera(&inputs[0]), f32::INFINITY, 1)?;
+    grid_sample(picture, &grid, None)
 }
 
 /// What an operation is called, how it is computed, and whether it is behind the rasteriser.

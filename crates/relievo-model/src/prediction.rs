@@ -1,7 +1,8 @@
 //! A picture taken apart and put together again: section 3 of Wu et al. 2020.
 
 use relievo_render::{
-    RasterSettings, Scene, depth_from_raw, diffuse_shading, light_from_raw, normals, set_border, shade,
+    DepthSettings, Doubling, RasterSettings, Scene, canonical_depth, diffuse_shading, light_from_raw,
+    normals, shade,
 };
 use relievo_tensor::ops::{double_batch, reshape, scale_columns, weighted_sum};
 use relievo_tensor::{Device, Error, Tensor};
@@ -139,9 +140,12 @@ impl Model {
         let double =
             |x: &Tensor, mirror: bool| if mirrored { double_batch(x, mirror) } else { Ok(x.clone()) };
 
-        let (raw_depth, smooth_depth) = self.shape(&outputs.depth)?;
-        let canonical_depth =
-            double(&set_border(&smooth_depth, settings.border_depth)?, settings.flip_depth)?;
+        let doubling = match (mirrored, settings.flip_depth) {
+            (false, _) => Doubling::Single,
+            (true, false) => Doubling::Repeated,
+            (true, true) => Doubling::Mirrored,
+        };
+        let (raw_depth, [smooth_depth, canonical_depth]) = self.shape(&outputs.depth, doubling)?;
         let albedo = double(&outputs.albedo, settings.flip_albedo)?;
 
         let camera = settings.camera();
@@ -194,15 +198,21 @@ impl Model {
         })
     }
 
-    /// Raw depth and depth within the range, both `[B,S,S]`, from what the depth network says, `[B,S,S,1]`.
-    fn shape(&self, output: &Tensor) -> Result<(Tensor, Tensor), Error> {
+    /// Raw depth `[B,S,S]` and what [`canonical_depth`] makes of it, from what the depth network says, `[B,S,S,1]`.
+    fn shape(&self, output: &Tensor, doubling: Doubling) -> Result<(Tensor, [Tensor; 2]), Error> {
         let settings = self.settings();
         let [batch, size, _, _] = output.axes("depth")?;
         let raw_depth = reshape(output, [batch, size, size])?;
-        let bowl = self.constant("bowl", batch, raw_depth.device(), || paraboloid(batch, size))?;
-        let shaped = weighted_sum(&[(1.0, &raw_depth), (settings.dome, &bowl)])?;
-        let smooth_depth = depth_from_raw(&shaped, settings.depth_range())?;
-        Ok((raw_depth, smooth_depth))
+        let depths = canonical_depth(
+            &raw_depth,
+            DepthSettings {
+                range: settings.depth_range(),
+                dome: settings.dome,
+                border_depth: settings.border_depth,
+                doubling,
+            },
+        )?;
+        Ok((raw_depth, depths))
     }
 
     /// What a model sees that learned depth from true depth: the depth in the picture's own view, without a border.
@@ -212,7 +222,8 @@ impl Model {
         let settings = self.settings();
         let [batch, size, _, _] = pictures.axes("model")?;
         let device = pictures.device();
-        let (raw_depth, depth) = self.shape(&self.networks.depth(pictures, parameters)?)?;
+        let said = self.networks.depth(pictures, parameters)?;
+        let (raw_depth, [depth, _]) = self.shape(&said, Doubling::Single)?;
         let normals = normals(&depth, settings.camera())?;
         let even = [1.0, 0.0, 0.0, 0.0, 1.0].repeat(batch);
         let light = self.constant("even light", batch, device, || {
@@ -235,20 +246,4 @@ impl Model {
             target: None,
         })
     }
-}
-
-/// `x^2 + y^2` with x and y from -1 to 1 across the picture, `[batch,size,size]`: a bowl of raw depth, so a dome to
-/// the viewer.
-///
-/// Seen from one side and lit from the other, a hollow shape shows the same shading as a raised one, and early in
-/// training, before viewpoints tell them apart, the depth network is free to answer with either, picture by picture.
-/// A dome to begin with settles it (Pan et al. 2021 begin with an ellipsoid for the same reason); the network can
-/// still say anything.
-fn paraboloid(batch: usize, size: usize) -> Tensor {
-    let mut bowl = Tensor::scratch([batch, size, size]);
-    let centred = |index: usize| 2.0 * index as f32 / (size - 1) as f32 - 1.0;
-    for (index, raw) in bowl.data_mut().iter_mut().enumerate() {
-        *raw = centred(index % size).powi(2) + centred(index / size % size).powi(2);
-    }
-    bowl
 }

@@ -6,9 +6,8 @@
 use std::time::{Duration, Instant};
 
 use relievo_render::{
-    Camera, DepthRange, LightRange, RasterSettings, Scene, apply_mask, clamp_depth, depth_from_raw,
-    diffuse_shading, lift, light_from_raw, move_points, normals, rasterise_depth, sampling_grid, set_border,
-    shade,
+    Camera, DepthRange, DepthSettings, Doubling, LightRange, RasterSettings, Scene, canonical_depth,
+    diffuse_shading, light_from_raw, move_surface, normals, rasterise_depth, sampling_grid, shade,
 };
 use relievo_tensor::{Result, Tape, Tensor};
 
@@ -52,24 +51,21 @@ fn rows(batch: usize, size: usize) -> Result<Vec<Row>> {
     let normal = normals(&depth, camera)?;
     let diffuse = diffuse_shading(&normal, &light)?;
     let albedo = Tensor::full([batch, size, size, 3], 0.3);
-    let points = lift(&depth, camera)?;
-    let moved = move_points(&points, &views, false)?;
-    let mask = Tensor::full([batch, size, size], 1.0);
-    let rendered = rasterise_depth(&moved, camera, settings)?;
+    let moved = move_surface(&depth, &views, camera)?;
+    let shape = DepthSettings { range: RANGE, dome: 0.7, border_depth: 1.04, doubling: Doubling::Single };
+    let limits @ [_, far] = RANGE.widened();
     Ok(vec![
-        row("depth_from_raw", &[&depth], move |x| depth_from_raw(&x[0], RANGE)),
-        row("set_border", &[&depth], move |x| set_border(&x[0], 1.04)),
+        row("canonical_depth", &[&depth], move |x| Ok(canonical_depth(&x[0], shape)?[1].clone())),
         row("normals", &[&depth], move |x| normals(&x[0], camera)),
         row("diffuse_shading", &[&normal, &light], |x| diffuse_shading(&x[0], &x[1])),
         row("shade", &[&albedo, &diffuse, &light], |x| shade(&x[0], &x[1], &x[2])),
-        row("lift", &[&depth], move |x| lift(&x[0], camera)),
-        row("move_points", &[&points, &views], |x| move_points(&x[0], &x[1], false)),
-        row("rasterise_depth", &[&moved], move |x| rasterise_depth(&x[0], camera, settings)),
-        row("clamp_depth", &[&rendered], |x| clamp_depth(&x[0], RANGE)),
-        row("sampling_grid", &[&depth, &views], move |x| sampling_grid(&x[0], &x[1], camera)),
-        row("apply_mask", &[&albedo], move |x| apply_mask(&x[0], &mask)),
+        row("move_surface", &[&depth, &views], move |x| move_surface(&x[0], &x[1], camera)),
+        row("rasterise_depth", &[&moved], move |x| rasterise_depth(&x[0], camera, settings, limits)),
+        row("sampling_grid", &[&depth, &views], move |x| {
+            Ok(sampling_grid(&x[0], &x[1], camera, far, 1)?[0].clone())
+        }),
         row("canonical picture", &[&depth, &raw, &albedo], move |x| {
-            let canonical = set_border(&depth_from_raw(&x[0], RANGE)?, 1.04)?;
+            let [_, canonical] = canonical_depth(&x[0], shape)?;
             let light = light_from_raw(&x[1], LightRange::default())?;
             shade(&x[2], &diffuse_shading(&normals(&canonical, camera)?, &light)?, &light)
         }),

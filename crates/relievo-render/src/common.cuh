@@ -14,6 +14,12 @@ __device__ __forceinline__ float slope(const Camera& camera, int i) {
     return ((float)i - camera.centre) / camera.focal;
 }
 
+// The point of pixel p at a depth.
+__device__ __forceinline__ float3 lift(const Camera& camera, int p, float depth) {
+    return make_float3(__fmul_rn(depth, slope(camera, p % camera.size)), __fmul_rn(depth, slope(camera, p / camera.size)),
+                       depth);
+}
+
 __device__ __forceinline__ float3 load3(const float* p, int i) {
     return make_float3(p[3 * i], p[3 * i + 1], p[3 * i + 2]);
 }

@@ -3,7 +3,7 @@
 //! A picture is explained as a surface (a depth per pixel, seen by one fixed [`Camera`]), its albedo, a light and a
 //! viewpoint. The canonical picture is the albedo under the light ([`light_from_raw`], [`normals`],
 //! [`diffuse_shading`], [`shade`]); the reconstruction is the canonical picture seen from the viewpoint
-//! ([`move_points`], [`rasterise_depth`], [`sampling_grid`], put together in [`Scene::reconstruct`]). All of it is differentiable in depth, albedo, light and
+//! ([`move_surface`], [`rasterise_depth`], [`sampling_grid`], put together in [`Scene::reconstruct`]). All of it is differentiable in depth, albedo, light and
 //! viewpoint. [`render_views`] shows the surface from elsewhere, without gradients.
 //!
 //! Every operation is a kernel (a pure function on slices) wrapped in a [`relievo_tensor::Operation`]. Work is shared
@@ -20,9 +20,7 @@ mod camera;
 mod cuda;
 mod depth;
 mod grid;
-mod lift;
 mod light;
-mod mask;
 mod motion;
 mod normals;
 mod rasterise;
@@ -32,12 +30,10 @@ pub mod triangle;
 mod views;
 
 pub use camera::Camera;
-pub use depth::{DepthRange, clamp_depth, depth_from_raw, set_border};
+pub use depth::{DepthRange, DepthSettings, Doubling, canonical_depth};
 pub use grid::sampling_grid;
-pub use lift::lift;
 pub use light::{LightRange, light_from_raw};
-pub use mask::{apply_mask, visible_mask};
-pub use motion::{Motion, PIVOT, move_points, rotation};
+pub use motion::{Motion, PIVOT, move_surface, rotation};
 pub use normals::normals;
 pub use rasterise::{RasterSettings, rasterise_depth};
 pub use reconstruction::{Reconstruction, Scene};
@@ -53,9 +49,7 @@ pub fn kernels() -> Vec<&'static Kernels> {
     vec![
         &depth::KERNELS,
         &grid::KERNELS,
-        &lift::KERNELS,
         &light::KERNELS,
-        &mask::KERNELS,
         &motion::KERNELS,
         &normals::KERNELS,
         &rasterise::KERNELS,

@@ -3,10 +3,7 @@
 use relievo_tensor::ops::grid_sample;
 use relievo_tensor::{Result, Tensor};
 
-use crate::{
-    Camera, DepthRange, RasterSettings, apply_mask, clamp_depth, lift, move_points, rasterise_depth,
-    sampling_grid, visible_mask,
-};
+use crate::{Camera, DepthRange, RasterSettings, move_surface, rasterise_depth, sampling_grid};
 
 /// What all pictures are rendered with.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -37,7 +34,7 @@ impl Scene {
     /// back into the canonical picture, and that picture sampled there.
     ///
     /// `picture` `[B, S, S, 3]` and `depth` `[B, S, S]` canonical; `view` `[B', 6]`, B' a divisor of B; `parts` as in
-    /// [`visible_mask`]: 2 for a batch doubled by mirroring. Gradients reach all three. Source: Wu et al. 2020,
+    /// [`sampling_grid`]: 2 for a batch doubled by mirroring. Gradients reach all three. Source: Wu et al. 2020,
     /// section 3.3.
     ///
     /// # Errors
@@ -49,11 +46,11 @@ impl Scene {
         view: &Tensor,
         parts: usize,
     ) -> Result<Reconstruction> {
-        let moved = move_points(&lift(depth, self.camera)?, view, false)?;
-        let depth = clamp_depth(&rasterise_depth(&moved, self.camera, self.raster)?, self.depth_range)?;
-        let grid = sampling_grid(&depth, view, self.camera)?;
-        let mask = visible_mask(&depth, self.depth_range, parts)?;
-        let picture = apply_mask(&grid_sample(picture, &grid)?, &mask)?;
+        let limits @ [_, far] = self.depth_range.widened();
+        let moved = move_surface(depth, view, self.camera)?;
+        let depth = rasterise_depth(&moved, self.camera, self.raster, limits)?;
+        let [grid, mask] = sampling_grid(&depth, view, self.camera, far, parts)?;
+        let picture = grid_sample(picture, &grid, Some(&mask))?;
         Ok(Reconstruction { depth, grid, mask, picture })
     }
 }

@@ -2,15 +2,22 @@
 //! there is one, else on the emulator.
 
 use relievo_render::{
-    Camera, DepthRange, LightRange, RasterSettings, Scene, apply_mask, clamp_depth, depth_from_raw,
-    diffuse_shading, lift, light_from_raw, move_points, normals, rasterise_depth, sampling_grid, set_border,
-    shade, visible_mask,
+    Camera, DepthRange, DepthSettings, Doubling, LightRange, RasterSettings, Scene, canonical_depth,
+    diffuse_shading, light_from_raw, move_surface, normals, rasterise_depth, sampling_grid, shade,
 };
 use relievo_tensor::cuda::Graph;
 use relievo_tensor::differences::{assert_devices_agree, random_tensor};
+use relievo_tensor::ops::{double_batch, weighted_sum};
 use relievo_tensor::{DataType, Device, Result, Tape, Tensor};
 
 const RANGE: DepthRange = DepthRange { min: 0.9, max: 1.1 };
+
+/// What a rasterised depth is clamped to where nothing is to be.
+const UNLIMITED: [f32; 2] = [f32::NEG_INFINITY, f32::INFINITY];
+
+/// Half a dome, so that the output still counts.
+const SHAPE: DepthSettings =
+    DepthSettings { range: RANGE, dome: 0.5, border_depth: 1.04, doubling: Doubling::Mirrored };
 
 /// The last places of f32.
 const TOLERANCE: f64 = 1e-6;
@@ -71,36 +78,42 @@ fn rasters() -> [RasterSettings; 3] {
 fn depths() {
     for shape in [[3, 5, 7], [2, 33, 40]] {
         let raw = random_tensor(1, shape);
-        agree(std::slice::from_ref(&raw), |x| depth_from_raw(&x[0], RANGE));
-        agree(std::slice::from_ref(&raw), |x| set_border(&x[0], RANGE.between(0.7)));
-        // Half of them are clamped.
-        agree(&[raw], |x| clamp_depth(&x[0], DepthRange { min: -0.25, max: 0.25 }));
+        for doubling in [Doubling::Single, Doubling::Repeated, Doubling::Mirrored] {
+            let settings = DepthSettings { doubling, ..SHAPE };
+            for output in 0..2 {
+                agree(std::slice::from_ref(&raw), |x| Ok(canonical_depth(&x[0], settings)?[output].clone()));
+            }
+            // Both have a gradient.
+            agree(std::slice::from_ref(&raw), |x| {
+                let [depth, canonical] = canonical_depth(&x[0], settings)?;
+                let single = doubling == Doubling::Single;
+                let depths = if single { depth } else { double_batch(&depth, false)? };
+                weighted_sum(&[(1.0, &depths), (-0.7, &canonical)])
+            });
+        }
     }
 }
 
 #[test]
-fn lifted_points() {
-    for size in [5, 24] {
-        agree(&[relief(3, size, 0.05)], |x| lift(&x[0], Camera::new(size)));
-    }
+fn moved_surfaces() {
+    // Two views for four pictures; more pixels than a block has threads.
+    let (size, inputs) = (23, [relief(4, 23, 0.05), views(2, 60.0)]);
+    let camera = Camera::new(size);
+    agree(&inputs, |x| move_surface(&x[0], &x[1], camera));
+    // As they are, and off the tape, each of the two.
+    agree(&inputs[..1], |x| move_surface(&x[0], &inputs[1].to_device(x[0].device())?, camera));
+    agree(&inputs[1..], |x| move_surface(&inputs[0].to_device(x[0].device())?, &x[0], camera));
 }
 
-#[test]
-fn moved_points() {
-    for inverse in [false, true] {
-        // Two views for four pictures; more pixels than a block has threads.
-        let inputs = [random_tensor(6, [4, 19, 23, 3]), views(2, 60.0)];
-        agree(&inputs, |x| move_points(&x[0], &x[1], inverse));
-        // As they are, and off the tape, each of the two.
-        agree(&inputs[..1], |x| move_points(&x[0], &inputs[1].to_device(x[0].device())?, inverse));
-        agree(&inputs[1..], |x| move_points(&inputs[0].to_device(x[0].device())?, &x[0], inverse));
-    }
+/// The sampling grid without its mask.
+fn grid_of(depth: &Tensor, view: &Tensor) -> Result<Tensor> {
+    let camera = Camera::new(depth.shape()[1]);
+    Ok(sampling_grid(depth, view, camera, f32::INFINITY, 1)?[0].clone())
 }
 
 #[test]
 fn many_pixels_are_summed_by_few_blocks() {
-    let size = 70;
-    agree(&[relief(2, size, 0.05), views(1, 30.0)], |x| sampling_grid(&x[0], &x[1], Camera::new(size)));
+    agree(&[relief(2, 70, 0.05), views(1, 30.0)], |x| grid_of(&x[0], &x[1]));
 }
 
 #[test]
@@ -126,28 +139,35 @@ fn lights_and_shading() {
 #[test]
 fn sampling_grids() {
     for size in [5, 21] {
-        agree(&[relief(4, size, 0.05), views(2, 60.0)], |x| sampling_grid(&x[0], &x[1], Camera::new(size)));
+        agree(&[relief(4, size, 0.05), views(2, 60.0)], |x| grid_of(&x[0], &x[1]));
     }
 }
 
 #[test]
 fn masks() {
-    let picture = random_tensor(20, [4, 5, 7, 3]);
-    let depth = random_tensor(21, [4, 5, 7]);
-    // Half of it beyond the far end.
-    let range = DepthRange { min: -0.25, max: 0.0 };
-    for parts in [1, 2] {
-        agree(std::slice::from_ref(&picture), |x| {
-            let mask = visible_mask(&depth.to_device(x[0].device())?, range, parts)?;
-            apply_mask(&x[0], &mask)
-        });
+    let Some(device) = gpu() else { return };
+    let (depth, view) = (relief(4, 19, 0.05), views(2, 60.0));
+    for parts in [1, 2, 4] {
+        // Half of it beyond the far end.
+        let mask = |device: Device| -> Result<Tensor> {
+            let [depth, view] = [depth.to_device(device)?, view.to_device(device)?];
+            sampling_grid(&depth, &view, Camera::new(19), 1.0, parts)?[1].to_device(Device::Cpu)
+        };
+        let [right, found] = [Device::Cpu, device].map(|device| mask(device).unwrap());
+        assert_eq!((right.shape(), right.data()), (found.shape(), found.data()));
+        assert!([0.0, 1.0].iter().all(|value| right.data().contains(value)));
     }
+}
+
+/// A plane that faces the camera.
+fn plane(camera: Camera) -> Tensor {
+    let depth = Tensor::full([1, camera.size, camera.size], 1.0);
+    move_surface(&depth, &Tensor::zeros([1, 6]), camera).unwrap()
 }
 
 /// The surfaces moved, as the rasteriser gets them.
 fn moved(batch: usize, size: usize, degrees: f32) -> Tensor {
-    let points = lift(&relief(batch, size, 0.05), Camera::new(size)).unwrap();
-    move_points(&points, &views(batch, degrees), false).unwrap()
+    move_surface(&relief(batch, size, 0.05), &views(batch, degrees), Camera::new(size)).unwrap()
 }
 
 #[test]
@@ -155,7 +175,11 @@ fn rasterised_depths() {
     // Folded over itself by large angles.
     for (size, degrees) in [(2, 0.0), (9, 20.0), (24, 60.0)] {
         for settings in rasters() {
-            agree(&[moved(3, size, degrees)], |x| rasterise_depth(&x[0], Camera::new(size), settings));
+            for limits in [UNLIMITED, [0.97, 1.04]] {
+                agree(&[moved(3, size, degrees)], |x| {
+                    rasterise_depth(&x[0], Camera::new(size), settings, limits)
+                });
+            }
         }
     }
 }
@@ -167,8 +191,8 @@ fn rasterised_depths_are_the_same_to_the_bit_even_from_the_canonical_view_on() {
     let (camera, depth, views) = (Camera::new(size), relief(4, size, 0.05), views(2, 60.0));
     let on = |device: Device| -> Result<Tensor> {
         let [depth, views] = [depth.to_device(device)?, views.to_device(device)?];
-        let points = move_points(&lift(&depth, camera)?, &views, false)?;
-        rasterise_depth(&points, camera, settings)?.to_device(Device::Cpu)
+        let points = move_surface(&depth, &views, camera)?;
+        rasterise_depth(&points, camera, settings, UNLIMITED)?.to_device(Device::Cpu)
     };
     let [right, found] = [Device::Cpu, device].map(|device| on(device).unwrap());
     assert!(right.data().contains(&settings.far) && right.data().iter().any(|d| *d < 1.1));
@@ -182,18 +206,18 @@ fn equally_near_triangles_go_to_the_first() {
     // the first and the second, so three rows of cells lie on each other.
     let (size, settings) = (8, RasterSettings { supersampling: 1, pixel_centre: 0.0, ..Default::default() });
     let camera = Camera::new(size);
-    let mut points = lift(&Tensor::full([1, size, size], 1.0), camera).unwrap();
+    let mut points = plane(camera);
     let two_rows = 2 * size * 3;
     let (first, others) = points.data_mut().split_at_mut(two_rows);
     others[..two_rows].copy_from_slice(first);
-    agree(&[points], |x| rasterise_depth(&x[0], camera, settings));
+    agree(&[points], |x| rasterise_depth(&x[0], camera, settings, UNLIMITED));
 }
 
 #[test]
 fn triangles_that_cover_nothing_or_everything() {
     let size = 8;
     let camera = Camera::new(size);
-    let plane = lift(&Tensor::full([1, size, size], 1.0), camera).unwrap();
+    let plane = plane(camera);
     let changed = |corner: usize, axis: usize, value: f32| {
         let mut points = plane.clone();
         points.data_mut()[corner * 3 + axis] = value;
@@ -213,7 +237,7 @@ fn triangles_that_cover_nothing_or_everything() {
         let run = |device: Device| {
             let tape = Tape::new();
             let points = tape.watch(&points.to_device(device).unwrap());
-            let depth = rasterise_depth(&points, camera, RasterSettings::default()).unwrap();
+            let depth = rasterise_depth(&points, camera, RasterSettings::default(), UNLIMITED).unwrap();
             let gradient = tape.backward(&depth).unwrap().take(&points).unwrap();
             [depth, gradient].map(|tensor| tensor.to_device(Device::Cpu).unwrap())
         };
@@ -247,14 +271,14 @@ fn a_whole_reconstruction() {
 fn a_whole_picture() {
     let size = 20;
     let inputs = [
-        random_tensor(1, [4, size, size]),
+        random_tensor(1, [2, size, size]),
         random_tensor(2, [2, 4]),
         random_tensor(3, [4, size, size, 3]),
         views(2, 40.0),
     ];
     // The tanh of the depths differs in its last place; the surface is rough, and its gradients magnify that.
     agree_within(2e-5, &inputs, |x| {
-        let depth = set_border(&depth_from_raw(&x[0], RANGE)?, RANGE.between(0.7))?;
+        let [_, depth] = canonical_depth(&x[0], SHAPE)?;
         let light = light_from_raw(&x[1], LightRange::default())?;
         let diffuse = diffuse_shading(&normals(&depth, Camera::new(size))?, &light)?;
         let canonical = shade(&x[2], &diffuse, &light)?;
@@ -265,11 +289,11 @@ fn a_whole_picture() {
 /// The sampling grid of a moved surface, and the canonical picture of it.
 fn grid_and_picture([depth, raw, albedo, views]: [&Tensor; 4], size: usize) -> Result<[Tensor; 2]> {
     let camera = Camera::new(size);
-    let moved = move_points(&lift(depth, camera)?, views, false)?;
-    let seen = clamp_depth(&rasterise_depth(&moved, camera, RasterSettings::default())?, RANGE)?;
+    let moved = move_surface(depth, views, camera)?;
+    let seen = rasterise_depth(&moved, camera, RasterSettings::default(), RANGE.widened())?;
     let light = light_from_raw(raw, LightRange::default())?;
     let diffuse = diffuse_shading(&normals(depth, camera)?, &light)?;
-    Ok([sampling_grid(&seen, views, camera)?, shade(albedo, &diffuse, &light)?])
+    Ok([grid_of(&seen, views)?, shade(albedo, &diffuse, &light)?])
 }
 
 #[test]

@@ -81,7 +81,7 @@ fn main() {
         let inputs = [random_tensor(1, [b, 64, 64, 3]), random_tensor(2, [b, 64, 64, 2])];
         let places = b * 64 * 64;
         both(&format!("grid_sample [{b},64,64,3]"), &inputs, [8 * places, 13 * places], |x| {
-            grid_sample(&x[0], &x[1])
+            grid_sample(&x[0], &x[1], None)
         });
     }
     let x = [random_tensor(1, [16, 64, 64, 64])];

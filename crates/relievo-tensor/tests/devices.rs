@@ -518,12 +518,18 @@ fn sampling() {
             random_tensor(1, [batch, height, width, channels]),
             moved(&random_tensor(2, [batch, rows, columns, 2]), 1.4, 0.0),
         ];
-        agree(&inputs, |x, _| grid_sample(&x[0], &x[1]));
+        agree(&inputs, |x, _| grid_sample(&x[0], &x[1], None));
+        let mask: Vec<f32> = (0..rows * columns).map(|i| [0.0, 1.0, 0.5][i * 7 % 3]).collect();
+        let mask = Tensor::new(&mask, [1, rows, columns]).unwrap();
+        agree(&inputs, |x, _| grid_sample(&x[0], &x[1], Some(&mask.to_device(x[0].device())?)));
+        // As they are, and off the tape, each of the two.
+        agree(&inputs[..1], |x, _| grid_sample(&x[0], &inputs[1].to_device(x[0].device())?, None));
+        agree(&inputs[1..], |x, _| grid_sample(&inputs[0].to_device(x[0].device())?, &x[0], None));
     }
     let Some(ordinal) = relievo_cuda_emulator::test_gpu() else { return };
     let picture = random_tensor(1, [1, 4, 4, 3]).to_device(Device::Cuda(ordinal)).unwrap();
     let nowhere = Tensor::new(&[f32::NAN, 0.0, 9.0, 1e30], [1, 1, 2, 2]).unwrap();
-    let sampled = grid_sample(&picture, &nowhere.to_device(Device::Cuda(ordinal)).unwrap()).unwrap();
+    let sampled = grid_sample(&picture, &nowhere.to_device(Device::Cuda(ordinal)).unwrap(), None).unwrap();
     let sampled = sampled.to_device(Device::Cpu).unwrap();
     assert!(sampled.data()[..3].iter().all(|x| x.is_nan()) && sampled.data()[3..] == [0.0; 3]);
 }
@@ -576,7 +582,7 @@ fn every_run_gives_the_same_bits() {
         let target = random_tensor(4, [3, 20, 21, 8]).to_device(device)?;
         let mask = Tensor::full([3, 20, 21], 0.5).to_device(device)?;
         let normal = group_norm(&picture, &weight, &weight, 2, 1e-5, Activation::LeakyRelu)?;
-        let sampled = grid_sample(&normal, &grid)?;
+        let sampled = grid_sample(&normal, &grid, None)?;
         let loss = photometric_loss(&double_batch(&normal, true)?, &target, &mask, None)?;
         let factors = random_tensor(5, [3, 40, 41, 8]).to_device(device)?;
         let ones = Tensor::full([2], 1.0).to_device(device)?;
@@ -598,6 +604,6 @@ fn types_that_kernels_do_not_take_are_refused() {
     };
     let x = narrow([1, 2, 2, 2]);
     let parameter = reshape(&narrow([1, 1, 1, 2]), [2]).unwrap();
-    assert!(grid_sample(&x, &x).is_err());
+    assert!(grid_sample(&x, &x, None).is_err());
     assert!(group_norm(&x, &parameter, &parameter, 1, 1e-5, Activation::Relu).is_err());
 }

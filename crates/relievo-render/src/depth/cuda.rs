@@ -1,88 +1,88 @@
-//! Depths on a GPU.
+//! Canonical depths on a GPU.
 
 use relievo_tensor::cuda::Kernels;
-use relievo_tensor::{Result, Tensor};
+use relievo_tensor::{Backward, Result, Tensor};
 
-use super::{BORDER, DepthRange};
-use crate::cuda::{kernels, launch};
+use super::{BORDER, CanonicalDepth, Doubling};
+use crate::cuda::{kernels, launch, scratch};
 
 /// `kernel.cu`, compiled.
-pub(crate) static KERNELS: Kernels = kernels!("depth");
+pub(crate) static KERNELS: Kernels = kernels!("canonical_depth");
 
-/// Threads that share a picture whose mean is taken.
+/// Threads that share a picture.
 const THREADS: usize = 1024;
 
-/// Depth, and, if it will be needed, what [`from_raw_backward`] works from.
-pub(super) fn from_raw(
-    range: DepthRange,
+/// The settings as `kernel.cu` has them.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Argument {
+    rows: i32,
+    columns: i32,
+    batch: i32,
+    middle: f32,
+    half: f32,
+    dome: f32,
+    border_depth: f32,
+    border: i32,
+    doubling: i32,
+}
+
+impl CanonicalDepth {
+    fn argument(&self, extents: [usize; 3]) -> Argument {
+        // A tensor on a GPU has no more elements than an i32 counts.
+        let [batch, rows, columns] = extents.map(|extent| extent as i32);
+        let range = self.settings.range;
+        Argument {
+            rows,
+            columns,
+            batch,
+            middle: (range.max + range.min) / 2.0,
+            half: range.margin(),
+            dome: self.settings.dome,
+            border_depth: self.settings.border_depth,
+            border: BORDER as i32,
+            doubling: match self.settings.doubling {
+                Doubling::Single => 0,
+                Doubling::Repeated => 1,
+                Doubling::Mirrored => 2,
+            },
+        }
+    }
+}
+
+/// The two depths, and, if it will be needed, what [`backward`] works from.
+pub(super) fn forward(
+    operation: &CanonicalDepth,
     raw: &Tensor,
-    [batch, pixels]: [usize; 2],
+    extents: [usize; 3],
     is_recording: bool,
-) -> Result<(Tensor, Option<Tensor>)> {
+) -> Result<([Tensor; 2], Option<Tensor>)> {
     let mut depth = raw.scratch_like(raw.shape())?;
+    let mut canonical = scratch(raw.device(), operation.doubled(extents))?;
     let mut squashed = is_recording.then(|| raw.scratch_like(raw.shape())).transpose()?;
-    launch(raw, &KERNELS, "from_raw")?
+    launch(raw, &KERNELS, "forward")?
         .output(&mut depth)
+        .output(&mut canonical)
         .optional_output(squashed.as_mut())
         .input(raw)
-        .float((range.max + range.min) / 2.0)
-        .float(range.margin())
-        .int(pixels)
-        .blocks([batch, 1, 1], THREADS)?;
-    Ok((depth, squashed))
+        .structure(operation.argument(extents))
+        .blocks([extents[0], 1, 1], THREADS)?;
+    Ok(([depth, canonical], squashed))
 }
 
-pub(super) fn from_raw_backward(
-    range: DepthRange,
-    squashed: &Tensor,
-    dy: &Tensor,
-    [batch, pixels]: [usize; 2],
+pub(super) fn backward(
+    operation: &CanonicalDepth,
+    backward: &Backward<'_>,
+    extents: [usize; 3],
 ) -> Result<Tensor> {
+    let squashed = &backward.saved[0];
     let mut draw = squashed.scratch_like(squashed.shape())?;
-    launch(squashed, &KERNELS, "from_raw_backward")?
+    launch(squashed, &KERNELS, "backward")?
         .output(&mut draw)
         .input(squashed)
-        .input(dy)
-        .float(range.margin())
-        .int(pixels)
-        .blocks([batch, 1, 1], THREADS)?;
+        .optional_input(backward.gradients[0].as_ref())
+        .optional_input(backward.gradients[1].as_ref())
+        .structure(operation.argument(extents))
+        .blocks([extents[0], 1, 1], THREADS)?;
     Ok(draw)
-}
-
-pub(super) fn with_border(maps: &Tensor, columns: usize, value: f32) -> Result<Tensor> {
-    let (mut result, count) = (maps.scratch_like(maps.shape())?, maps.elements());
-    launch(maps, &KERNELS, "with_border")?
-        .output(&mut result)
-        .input(maps)
-        .float(value)
-        .int(BORDER)
-        .int(columns)
-        .int(count)
-        .elements(count)?;
-    Ok(result)
-}
-
-pub(super) fn clamp([low, high]: [f32; 2], depth: &Tensor) -> Result<Tensor> {
-    let (mut clamped, count) = (depth.scratch_like(depth.shape())?, depth.elements());
-    launch(depth, &KERNELS, "clamp")?
-        .output(&mut clamped)
-        .input(depth)
-        .float(low)
-        .float(high)
-        .int(count)
-        .elements(count)?;
-    Ok(clamped)
-}
-
-pub(super) fn clamp_backward([low, high]: [f32; 2], depth: &Tensor, dy: &Tensor) -> Result<Tensor> {
-    let (mut gradient, count) = (depth.scratch_like(depth.shape())?, depth.elements());
-    launch(depth, &KERNELS, "clamp_backward")?
-        .output(&mut gradient)
-        .input(depth)
-        .input(dy)
-        .float(low)
-        .float(high)
-        .int(count)
-        .elements(count)?;
-    Ok(gradient)
 }

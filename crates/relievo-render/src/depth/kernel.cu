@@ -1,5 +1,32 @@
-// depth_from_raw: a block for each picture, which it reads three times (from the cache). The others: a thread for each
-// element.
+// A block for each picture, which it reads several times (from the cache).
+
+// What is made of the depths beside themselves: as in mod.rs.
+enum Doubling { SINGLE = 0, REPEATED = 1, MIRRORED = 2 };
+
+struct Canonical {
+    int rows, columns, batch;
+    float middle, half;  // of the range of depths
+    float dome;
+    float border_depth;
+    int border;    // columns that are set on either side
+    int doubling;  // a Doubling
+};
+
+// -1 to 1 in `count` steps, squared.
+__device__ __forceinline__ float squared_place(int index, int count) {
+    float place = __fsub_rn(2.0f * (float)index / (float)((count > 2 ? count : 2) - 1), 1.0f);
+    return __fmul_rn(place, place);
+}
+
+__device__ __forceinline__ bool is_inside(const Canonical& c, int column) {
+    return column >= c.border && column < c.columns - c.border;
+}
+
+// Where pixel i of a picture is found in the second half.
+__device__ __forceinline__ int mirrored(const Canonical& c, int i) {
+    int column = i % c.columns;
+    return c.doubling == MIRRORED ? i + c.columns - 1 - 2 * column : i;
+}
 
 // The mean of x over `count` elements, in every thread of the block.
 template <typename Element>
@@ -9,45 +36,40 @@ __device__ __forceinline__ float block_mean(int count, Element x) {
     return block_sum(sum) / (float)count;
 }
 
-// squashed = tanh(raw - mean), depth = middle + half * squashed. `squashed` may be null.
-extern "C" __global__ void from_raw(float* depth, float* squashed, const float* raw, float middle, float half,
-                                    int pixels) {
+// squashed = tanh(raw + dome - mean), depth = middle + half * squashed, and the canonical depths. `squashed` may be null.
+extern "C" __global__ void forward(float* depth, float* canonical, float* squashed, const float* raw, Canonical c) {
+    int pixels = c.rows * c.columns;
     long long picture = (long long)blockIdx.x * pixels;
     raw += picture;
-    float mean = block_mean(pixels, [&](int i) { return raw[i]; });
+    auto shaped = [&](int i) {
+        float bowl = __fadd_rn(squared_place(i % c.columns, c.columns), squared_place(i / c.columns, c.rows));
+        return __fadd_rn(raw[i], __fmul_rn(c.dome, bowl));
+    };
+    float mean = block_mean(pixels, shaped);
     for (int i = threadIdx.x; i < pixels; i += blockDim.x) {
-        float t = tanhf(raw[i] - mean);
-        depth[picture + i] = middle + half * t;
+        float t = tanhf(shaped(i) - mean);
+        float d = c.middle + c.half * t;
+        depth[picture + i] = d;
         if (squashed) squashed[picture + i] = t;
+        float seen = is_inside(c, i % c.columns) ? d : c.border_depth;
+        canonical[picture + i] = seen;
+        if (c.doubling != SINGLE) canonical[picture + (long long)c.batch * pixels + mirrored(c, i)] = seen;
     }
 }
 
-// h = dy half (1 - t^2), draw = h - mean.
-extern "C" __global__ void from_raw_backward(float* draw, const float* squashed, const float* dy, float half, int pixels) {
+// With dy the sum of what reaches a pixel: h = dy half (1 - t^2), draw = h - mean. `ddepth` and `dcanonical` may be null.
+extern "C" __global__ void backward(float* draw, const float* squashed, const float* ddepth, const float* dcanonical,
+                                    Canonical c) {
+    int pixels = c.rows * c.columns;
     long long picture = (long long)blockIdx.x * pixels;
-    squashed += picture;
-    dy += picture;
-    auto h = [&](int i) { return dy[i] * half * (1.0f - squashed[i] * squashed[i]); };
+    auto h = [&](int i) {
+        float dy = ddepth ? ddepth[picture + i] : 0.0f, t = squashed[picture + i];
+        if (dcanonical && is_inside(c, i % c.columns)) {
+            dy += dcanonical[picture + i];
+            if (c.doubling != SINGLE) dy += dcanonical[picture + (long long)c.batch * pixels + mirrored(c, i)];
+        }
+        return dy * c.half * (1.0f - t * t);
+    };
     float mean = block_mean(pixels, h);
     for (int i = threadIdx.x; i < pixels; i += blockDim.x) draw[picture + i] = h(i) - mean;
-}
-
-// y = x, but `value` in the first and the last `border` columns.
-extern "C" __global__ void with_border(float* y, const float* x, float value, int border, int columns, int count) {
-    int i = thread_number();
-    if (i >= count) return;
-    int column = i % columns;
-    y[i] = column < border || column >= columns - border ? value : x[i];
-}
-
-// y = x between low and high.
-extern "C" __global__ void clamp(float* y, const float* x, float low, float high, int count) {
-    int i = thread_number();
-    if (i < count) y[i] = fminf(fmaxf(x[i], low), high);
-}
-
-// dx = dy where x was not clamped.
-extern "C" __global__ void clamp_backward(float* dx, const float* x, const float* dy, float low, float high, int count) {
-    int i = thread_number();
-    if (i < count) dx[i] = low <= x[i] && x[i] <= high ? dy[i] : 0.0f;
 }

@@ -1,11 +1,11 @@
-//! What becomes of the depth net's output, and of a rasterised depth: ranges, border, clamping.
+//! What becomes of the depth net's output: dome, range, border, mirror image.
 
 mod cuda;
 
 pub(crate) use cuda::KERNELS;
 
 use rayon::prelude::*;
-use relievo_tensor::{Backward, Context, Error, Operation, Result, Tensor, apply_one};
+use relievo_tensor::{Backward, Context, Error, Operation, Result, Tensor, apply};
 
 use crate::check_type;
 
@@ -35,41 +35,72 @@ impl DepthRange {
     }
 }
 
-/// How many columns [`set_border`] sets on either side.
+/// How many columns of the canonical depth are set on either side.
 const BORDER: usize = 2;
 
-/// Depth from the depth net's output: the mean over the picture is taken off, tanh brings it to (-1, 1), and
-/// `(1 + t) / 2 * max + (1 - t) / 2 * min` into the range.
+/// What comes after the batch in the canonical depths.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Doubling {
+    /// Nothing.
+    Single,
+    /// The batch again.
+    Repeated,
+    /// The batch mirrored along its width: the symmetry assumption.
+    Mirrored,
+}
+
+impl Doubling {
+    /// Canonical depths for each picture.
+    fn halves(self) -> usize {
+        if self == Self::Single { 1 } else { 2 }
+    }
+}
+
+/// How the depth net's output becomes a depth.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct DepthSettings {
+    /// The range of depths.
+    pub range: DepthRange,
+    /// What is added to the output at the left and right ends of the middle row, growing from none in the centre with the
+    /// square of the distance: a bowl of raw depth, so a dome to the viewer. 0 in the method.
+    ///
+    /// Seen from one side and lit from the other, a hollow shape shows the same shading as a raised one, and early in
+    /// training, before viewpoints tell them apart, the depth network is free to answer with either, picture by picture.
+    /// A dome to begin with settles it (Pan et al. 2021 begin with an ellipsoid for the same reason); the network can
+    /// still say anything.
+    pub dome: f32,
+    /// The depth of the two leftmost and the two rightmost columns of the canonical depth, so that the surface ends where
+    /// its background is.
+    pub border_depth: f32,
+    /// Whether the canonical depths are doubled.
+    pub doubling: Doubling,
+}
+
+/// Depths from the depth net's output: the dome is added, the mean over the picture taken off, tanh brings it to (-1, 1),
+/// and `(1 + t) / 2 * max + (1 - t) / 2 * min` into the range.
 ///
-/// `raw` `[B, rows, columns]`, any values; result of the same shape, in `(min, max)`. Gradient: with
-/// `h = dy (1 - t^2) (max - min) / 2`, `h - mean(h)` over the picture. Source: Wu et al. 2020, section 3.1 (the mean
-/// removed so that the distance, which a single picture does not show, cannot drift).
+/// `raw` `[B, rows, columns]`, any values, at least four columns. Results: that depth, of the same shape, in `(min, max)`,
+/// and the canonical depth, the same with its border set, doubled as asked, `[B or 2B, rows, columns]`. Gradient: the
+/// outputs' gradients are added up, those of the canonical depth's second half mirrored back, those of its border left out;
+/// with their sum dy and `h = dy (1 - t^2) (max - min) / 2`, `h - mean(h)` over the picture. Source: Wu et al. 2020, section
+/// 3.1 (the mean removed so that the distance, which a single picture does not show, cannot drift) and supplementary
+/// material (border depth 0.7 max + 0.3 min).
 ///
 /// # Errors
-/// If `raw` has not three axes.
-pub fn depth_from_raw(raw: &Tensor, range: DepthRange) -> Result<Tensor> {
-    apply_one(DepthFromRaw { range }, &[raw])
+/// If `raw` has not three axes, or fewer than four columns.
+pub fn canonical_depth(raw: &Tensor, settings: DepthSettings) -> Result<[Tensor; 2]> {
+    let outputs = apply(CanonicalDepth { settings }, &[raw])?;
+    Ok(outputs.try_into().expect("two outputs"))
 }
 
-struct DepthFromRaw {
-    range: DepthRange,
+struct CanonicalDepth {
+    settings: DepthSettings,
 }
 
-impl DepthFromRaw {
-    /// The number of pictures, and of the pixels of each (1 if there are none).
-    fn check(&self, maps: &Tensor) -> Result<[usize; 2]> {
-        check_type(self.name(), &[maps])?;
-        let [batch, rows, columns] = maps.axes(self.name())?;
-        Ok([batch, (rows * columns).max(1)])
-    }
-}
-
-/// `squashed = tanh(raw - mean(raw))` of one picture.
-fn squash(raw: &[f32], squashed: &mut [f32]) {
-    let mean = mean(raw);
-    for (t, raw) in squashed.iter_mut().zip(raw) {
-        *t = (raw - mean).tanh();
-    }
+/// The squares of -1 to 1 in `count` steps.
+fn squares(count: usize) -> Vec<f32> {
+    let of = |index: usize| (2.0 * index as f32 / (count.max(2) - 1) as f32 - 1.0).powi(2);
+    (0..count).map(of).collect()
 }
 
 /// The mean of one picture, summed in order.
@@ -78,37 +109,102 @@ fn mean(picture: &[f32]) -> f32 {
     (sum / picture.len().max(1) as f64) as f32
 }
 
-impl Operation for DepthFromRaw {
+impl CanonicalDepth {
+    /// Batch, rows and columns.
+    fn check(&self, maps: &Tensor) -> Result<[usize; 3]> {
+        check_type(self.name(), &[maps])?;
+        let extents @ [_, _, columns] = maps.axes(self.name())?;
+        if columns < 2 * BORDER {
+            let detail = format!("needs at least {} columns, got the shape {}", 2 * BORDER, maps.shape());
+            return Err(Error::shape(self.name(), detail));
+        }
+        Ok(extents)
+    }
+
+    /// The shape of the canonical depths.
+    fn doubled(&self, [batch, rows, columns]: [usize; 3]) -> [usize; 3] {
+        [self.settings.doubling.halves() * batch, rows, columns]
+    }
+
+    /// Whether canonical depth `index` of a batch is mirrored.
+    fn is_mirrored(&self, index: usize, batch: usize) -> bool {
+        index >= batch && self.settings.doubling == Doubling::Mirrored
+    }
+}
+
+impl Operation for CanonicalDepth {
     fn name(&self) -> &'static str {
-        "depth_from_raw"
+        "canonical_depth"
     }
 
     fn forward(&self, inputs: &[&Tensor], context: &mut Context) -> Result<Vec<Tensor>> {
-        let [_, picture] = self.check(inputs[0])?;
+        let extents @ [batch, rows, columns] = self.check(inputs[0])?;
+        let DepthSettings { range, dome, border_depth, .. } = self.settings;
+        let picture = (rows * columns).max(1);
         let mut squashed = Tensor::scratch(inputs[0].shape());
         let mut depth = Tensor::scratch(inputs[0].shape());
-        let (middle, half) = ((self.range.max + self.range.min) / 2.0, self.range.margin());
+        let (middle, half) = ((range.max + range.min) / 2.0, range.margin());
+        let (down, across) = (squares(rows), squares(columns));
         let pictures =
             squashed.data_mut().par_chunks_mut(picture).zip(depth.data_mut().par_chunks_mut(picture));
         pictures.zip(inputs[0].data().par_chunks(picture)).for_each(|((squashed, depth), raw)| {
-            squash(raw, squashed);
+            let lines = squashed.chunks_exact_mut(columns).zip(raw.chunks_exact(columns)).zip(&down);
+            for ((squashed, raw), y) in lines {
+                for ((squashed, raw), x) in squashed.iter_mut().zip(raw).zip(&across) {
+                    *squashed = raw + dome * (x + y);
+                }
+            }
+            let mean = mean(squashed);
             for (depth, t) in depth.iter_mut().zip(squashed) {
+                *t = (*t - mean).tanh();
                 *depth = middle + half * *t;
             }
         });
+        let mut canonical = Tensor::scratch(self.doubled(extents));
+        let halves = canonical.data_mut().par_chunks_mut(picture).enumerate();
+        halves.for_each(|(index, canonical)| {
+            canonical.copy_from_slice(&depth.data()[index % batch * picture..][..picture]);
+            for row in canonical.chunks_exact_mut(columns) {
+                if self.is_mirrored(index, batch) {
+                    row.reverse();
+                }
+                row[..BORDER].fill(border_depth);
+                row[columns - BORDER..].fill(border_depth);
+            }
+        });
         context.save(&squashed);
-        Ok(vec![depth])
+        Ok(vec![depth, canonical])
     }
 
     fn backward(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
-        let [_, picture] = self.check(&backward.saved[0])?;
-        let half = self.range.margin();
-        let mut draw = Tensor::scratch(backward.saved[0].shape());
-        let saved = backward.saved[0].data().par_chunks(picture);
-        let dy = backward.gradient().data().par_chunks(picture);
-        draw.data_mut().par_chunks_mut(picture).zip(saved.zip(dy)).for_each(|(draw, (squashed, dy))| {
-            for (draw, (t, dy)) in draw.iter_mut().zip(squashed.iter().zip(dy)) {
-                *draw = dy * half * (1.0 - t * t);
+        let squashed = &backward.saved[0];
+        let [batch, rows, columns] = self.check(squashed)?;
+        let picture = (rows * columns).max(1);
+        let half = self.settings.range.margin();
+        let [of_depth, of_canonical] = [0, 1].map(|output| backward.gradients[output].as_ref());
+        let mut draw = Tensor::scratch(squashed.shape());
+        let pictures = draw.data_mut().par_chunks_mut(picture).zip(squashed.data().par_chunks(picture));
+        pictures.enumerate().for_each(|(index, (draw, squashed))| {
+            match of_depth {
+                Some(dy) => draw.copy_from_slice(&dy.data()[index * picture..][..picture]),
+                None => draw.fill(0.0),
+            }
+            if let Some(dy) = of_canonical {
+                for index in (index..self.settings.doubling.halves() * batch).step_by(batch) {
+                    let dy = &dy.data()[index * picture..][..picture];
+                    for (draw, dy) in draw.chunks_exact_mut(columns).zip(dy.chunks_exact(columns)) {
+                        let inner = BORDER..columns - BORDER;
+                        let pairs = draw[inner.clone()].iter_mut();
+                        if self.is_mirrored(index, batch) {
+                            pairs.zip(dy[inner].iter().rev()).for_each(|(draw, dy)| *draw += dy);
+                        } else {
+                            pairs.zip(&dy[inner]).for_each(|(draw, dy)| *draw += dy);
+                        }
+                    }
+                }
+            }
+            for (draw, t) in draw.iter_mut().zip(squashed) {
+                *draw *= half * (1.0 - t * t);
             }
             let mean = mean(draw);
             draw.iter_mut().for_each(|draw| *draw -= mean);
@@ -118,136 +214,14 @@ impl Operation for DepthFromRaw {
 
     fn forward_cuda(&self, inputs: &[&Tensor], context: &mut Context) -> Result<Vec<Tensor>> {
         let extents = self.check(inputs[0])?;
-        let (depth, squashed) = cuda::from_raw(self.range, inputs[0], extents, context.is_recording())?;
+        let (outputs, squashed) = cuda::forward(self, inputs[0], extents, context.is_recording())?;
         squashed.iter().for_each(|squashed| context.save(squashed));
-        Ok(vec![depth])
+        Ok(outputs.into())
     }
 
     fn backward_cuda(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
-        let squashed = &backward.saved[0];
-        let extents = self.check(squashed)?;
-        Ok(vec![Some(cuda::from_raw_backward(self.range, squashed, backward.gradient(), extents)?)])
-    }
-}
-
-/// Sets the two leftmost and the two rightmost columns to `border_depth`, so that the surface ends where its
-/// background is.
-///
-/// `depth` `[B, rows, columns]`, at least four columns. Gradient: that of the output, zero in the columns set.
-/// Source: Wu et al. 2020, supplementary material (border depth 0.7 max + 0.3 min).
-///
-/// # Errors
-/// If `depth` has not three axes, or fewer than four columns.
-pub fn set_border(depth: &Tensor, border_depth: f32) -> Result<Tensor> {
-    apply_one(SetBorder { border_depth }, &[depth])
-}
-
-struct SetBorder {
-    border_depth: f32,
-}
-
-impl SetBorder {
-    /// The number of columns, if it is enough.
-    fn check(&self, maps: &Tensor) -> Result<usize> {
-        check_type(self.name(), &[maps])?;
-        let [_, _, columns] = maps.axes(self.name())?;
-        if columns < 2 * BORDER {
-            let detail = format!("needs at least {} columns, got the shape {}", 2 * BORDER, maps.shape());
-            return Err(Error::shape(self.name(), detail));
-        }
-        Ok(columns)
-    }
-
-    fn with_border(&self, maps: &Tensor, value: f32) -> Result<Tensor> {
-        let columns = self.check(maps)?;
-        let mut result = maps.detach();
-        for row in result.data_mut().chunks_exact_mut(columns) {
-            row[..BORDER].fill(value);
-            row[columns - BORDER..].fill(value);
-        }
-        Ok(result)
-    }
-}
-
-impl Operation for SetBorder {
-    fn name(&self) -> &'static str {
-        "set_border"
-    }
-
-    fn forward(&self, inputs: &[&Tensor], _: &mut Context) -> Result<Vec<Tensor>> {
-        Ok(vec![self.with_border(inputs[0], self.border_depth)?])
-    }
-
-    fn backward(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
-        Ok(vec![Some(self.with_border(backward.gradient(), 0.0)?)])
-    }
-
-    fn forward_cuda(&self, inputs: &[&Tensor], _: &mut Context) -> Result<Vec<Tensor>> {
-        let columns = self.check(inputs[0])?;
-        Ok(vec![cuda::with_border(inputs[0], columns, self.border_depth)?])
-    }
-
-    fn backward_cuda(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
-        let columns = self.check(backward.gradient())?;
-        Ok(vec![Some(cuda::with_border(backward.gradient(), columns, 0.0)?)])
-    }
-}
-
-/// Clamps a rasterised depth to the range widened by its margin on both sides ([`DepthRange::widened`]), which also
-/// brings the rasteriser's background there. Any shape. Gradient: that of the output, zero where clamped.
-///
-/// # Errors
-/// None of its own.
-pub fn clamp_depth(depth: &Tensor, range: DepthRange) -> Result<Tensor> {
-    apply_one(ClampDepth { bounds: range.widened() }, &[depth])
-}
-
-struct ClampDepth {
-    bounds: [f32; 2],
-}
-
-/// Elements that are worth a task of their own.
-const BLOCK: usize = 8192;
-
-impl Operation for ClampDepth {
-    fn name(&self) -> &'static str {
-        "clamp_depth"
-    }
-
-    fn forward(&self, inputs: &[&Tensor], context: &mut Context) -> Result<Vec<Tensor>> {
-        context.save(inputs[0]);
-        let [low, high] = self.bounds;
-        let mut clamped = Tensor::scratch(inputs[0].shape());
-        let blocks = clamped.data_mut().par_chunks_mut(BLOCK).zip(inputs[0].data().par_chunks(BLOCK));
-        blocks.for_each(|(clamped, depth)| {
-            for (clamped, depth) in clamped.iter_mut().zip(depth) {
-                *clamped = depth.max(low).min(high);
-            }
-        });
-        Ok(vec![clamped])
-    }
-
-    fn backward(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
-        let (depth, dy) = (&backward.saved[0], backward.gradient());
-        let [low, high] = self.bounds;
-        let mut gradient = Tensor::scratch(depth.shape());
-        let blocks = depth.data().par_chunks(BLOCK).zip(dy.data().par_chunks(BLOCK));
-        gradient.data_mut().par_chunks_mut(BLOCK).zip(blocks).for_each(|(gradient, (depth, dy))| {
-            for (gradient, (depth, dy)) in gradient.iter_mut().zip(depth.iter().zip(dy)) {
-                *gradient = if (low..=high).contains(depth) { *dy } else { 0.0 };
-            }
-        });
-        Ok(vec![Some(gradient)])
-    }
-
-    fn forward_cuda(&self, inputs: &[&Tensor], context: &mut Context) -> Result<Vec<Tensor>> {
-        check_type(self.name(), inputs)?;
-        context.save(inputs[0]);
-        Ok(vec![cuda::clamp(self.bounds, inputs[0])?])
-    }
-
-    fn backward_cuda(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
-        Ok(vec![Some(cuda::clamp_backward(self.bounds, &backward.saved[0], backward.gradient())?)])
+        let extents = self.check(&backward.saved[0])?;
+        Ok(vec![Some(cuda::backward(self, backward, extents)?)])
     }
 }
 
@@ -259,57 +233,85 @@ mod tests {
         assert_operation_independent_of_threads, gradient_errors, random_tensor,
     };
 
-    const RANGE: DepthRange = DepthRange { min: 0.9, max: 1.1 };
+    const SETTINGS: DepthSettings = DepthSettings {
+        range: DepthRange { min: 0.9, max: 1.1 },
+        dome: 0.0,
+        border_depth: 1.04,
+        doubling: Doubling::Single,
+    };
 
     #[test]
     fn depth_stays_in_its_range_and_does_not_see_the_mean() {
         let raw = random_tensor(1, [2, 5, 6]);
         let shifted =
             Tensor::new(&raw.data().iter().map(|x| x + 3.0).collect::<Vec<_>>(), [2, 5, 6]).unwrap();
-        let [depth, other] = [&raw, &shifted].map(|raw| depth_from_raw(raw, RANGE).unwrap());
-        assert!(depth.data().iter().all(|d| (RANGE.min..=RANGE.max).contains(d)));
+        let [depth, other] = [&raw, &shifted].map(|raw| canonical_depth(raw, SETTINGS).unwrap()[0].clone());
+        assert!(depth.data().iter().all(|d| (0.9..=1.1).contains(d)));
         assert!(depth.data().iter().zip(other.data()).all(|(a, b)| (a - b).abs() < 1e-6));
-        let level = depth_from_raw(&Tensor::full([1, 4, 4], 7.0), RANGE).unwrap();
+        let [level, _] = canonical_depth(&Tensor::full([1, 4, 4], 7.0), SETTINGS).unwrap();
         assert!(level.data().iter().all(|d| (d - 1.0).abs() < 1e-6));
     }
 
     #[test]
-    fn gradients_are_those_of_differences() {
+    fn a_dome_is_nearest_in_the_middle_and_alike_on_all_sides() {
+        let [depth, _] =
+            canonical_depth(&Tensor::zeros([1, 5, 5]), DepthSettings { dome: 0.5, ..SETTINGS }).unwrap();
+        let at = |row: usize, column: usize| depth.data()[row * 5 + column];
+        assert!(at(2, 2) < at(2, 1) && at(2, 1) < at(2, 0) && at(2, 0) < at(0, 0));
+        assert_eq!([at(2, 0), at(2, 4), at(0, 2)], [at(4, 2); 3]);
+        // Its foot is as high above its top as the setting says, twice that in the corners, and the mean is in between.
+        let raw = |depth: f32| ((depth - 1.0) / 0.1).atanh();
+        assert!((raw(at(2, 0)) - raw(at(2, 2)) - 0.5).abs() < 1e-4);
+        assert!((raw(at(0, 0)) - raw(at(2, 2)) - 1.0).abs() < 1e-4);
+    }
+
+    #[test]
+    fn the_canonical_depth_has_a_border_and_a_second_half() {
+        let raw = random_tensor(3, [2, 3, 7]);
+        for (doubling, batch) in [(Doubling::Single, 2), (Doubling::Repeated, 4), (Doubling::Mirrored, 4)] {
+            let [depth, canonical] = canonical_depth(&raw, DepthSettings { doubling, ..SETTINGS }).unwrap();
+            assert_eq!(canonical.shape()[..], [batch, 3, 7]);
+            for (line, row) in canonical.data().chunks(7).enumerate() {
+                assert_eq!([row[0], row[1], row[5], row[6]], [1.04; 4]);
+                let mut inner = depth.data()[line % 6 * 7..][2..5].to_vec();
+                if line >= 6 && doubling == Doubling::Mirrored {
+                    inner.reverse();
+                }
+                assert_eq!(row[2..5], inner);
+            }
+        }
+        let error = canonical_depth(&Tensor::zeros([1, 2, 3]), SETTINGS).unwrap_err().to_string();
+        assert_eq!(error, "canonical_depth: needs at least 4 columns, got the shape [1, 2, 3]");
+    }
+
+    #[test]
+    fn gradients_are_those_of_differences_on_any_number_of_threads() {
         let raw = random_tensor(2, [2, 5, 6]);
         let range = DepthRange { min: 0.5, max: 2.0 };
-        let errors = gradient_errors(&[raw], 1.0 / 128.0, |x| depth_from_raw(&x[0], range)).unwrap();
-        assert!(errors[0] < 1e-3, "{errors:?}");
-        let depth = random_tensor(3, [2, 3, 6]);
-        let errors = gradient_errors(&[depth], 0.25, |x| set_border(&x[0], 1.04)).unwrap();
-        assert!(errors[0] < 1e-6, "{errors:?}");
-    }
-
-    #[test]
-    fn the_border_is_two_columns_on_either_side() {
-        let depth = set_border(&Tensor::full([1, 2, 5], 1.0), RANGE.between(0.7)).unwrap();
-        let border = 0.7 * 1.1 + 0.3 * 0.9;
-        for row in depth.data().chunks(5) {
-            assert_eq!(row, [border, border, 1.0, border, border]);
+        for doubling in [Doubling::Single, Doubling::Repeated, Doubling::Mirrored] {
+            let settings = DepthSettings { range, dome: 0.3, doubling, ..SETTINGS };
+            for output in 0..2 {
+                let run = |x: &[Tensor]| Ok(canonical_depth(&x[0], settings)?[output].clone());
+                let errors = gradient_errors(std::slice::from_ref(&raw), 1.0 / 128.0, run).unwrap();
+                assert!(errors[0] < 1e-3, "{doubling:?}, {output}: {errors:?}");
+                assert_operation_independent_of_threads(std::slice::from_ref(&raw), run);
+            }
         }
-        let error = set_border(&Tensor::zeros([1, 2, 3]), 1.0).unwrap_err().to_string();
-        assert_eq!(error, "set_border: needs at least 4 columns, got the shape [1, 2, 3]");
     }
 
     #[test]
-    fn what_is_clamped_has_no_gradient() {
+    fn gradients_of_both_depths_add_up() {
         let tape = Tape::new();
-        let depth = tape.watch(&Tensor::new(&[0.7, 0.85, 1.0, 1.19, 10.0], [5]).unwrap());
-        let clamped = clamp_depth(&depth, RANGE).unwrap();
-        let [low, high] = RANGE.widened();
-        assert_eq!(clamped.data(), [low, 0.85, 1.0, 1.19, high]);
-        assert_eq!(tape.backward(&clamped).unwrap().get(&depth).unwrap().data(), [0.0, 1.0, 1.0, 1.0, 0.0]);
-    }
-
-    #[test]
-    fn results_do_not_depend_on_the_number_of_threads() {
-        let raw = random_tensor(4, [5, 16, 16]);
-        assert_operation_independent_of_threads(&[raw], |x| {
-            clamp_depth(&set_border(&depth_from_raw(&x[0], RANGE)?, 1.04)?, RANGE)
-        });
+        let raw = tape.watch(&random_tensor(5, [2, 5, 6]));
+        let seeds = [random_tensor(6, [2, 5, 6]), random_tensor(7, [4, 5, 6])];
+        let gradient = |outputs: &[usize]| {
+            let settings = DepthSettings { doubling: Doubling::Mirrored, ..SETTINGS };
+            let depths = canonical_depth(&raw, settings).unwrap();
+            let from: Vec<_> = outputs.iter().map(|&i| (&depths[i], seeds[i].clone())).collect();
+            tape.backward_from(&from).unwrap().take(&raw).unwrap()
+        };
+        let [first, second, both] = [&[0][..], &[1], &[0, 1]].map(gradient);
+        let sums = first.data().iter().zip(second.data()).map(|(a, b)| a + b);
+        assert!(both.data().iter().zip(sums).all(|(both, sum)| (both - sum).abs() < 1e-6));
     }
 }

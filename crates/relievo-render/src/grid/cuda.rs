@@ -24,12 +24,19 @@ pub(super) fn forward(
     operation: &SamplingGrid,
     [depth, views]: [&Tensor; 2],
     batch: usize,
-) -> Result<Tensor> {
+) -> Result<[Tensor; 2]> {
     let size = operation.camera.size;
     let mut grid = scratch(depth.device(), [batch, size, size, 2])?;
-    let launch = launch(depth, &KERNELS, "forward")?.output(&mut grid).input(depth).input(views);
-    operation.arguments(launch, views).blocks(blocks(size * size, batch), THREADS)?;
-    Ok(grid)
+    let mut mask = scratch(depth.device(), [batch / operation.parts, size, size])?;
+    let launch =
+        launch(depth, &KERNELS, "forward")?.output(&mut grid).output(&mut mask).input(depth).input(views);
+    operation
+        .arguments(launch, views)
+        .float(operation.far)
+        .int(batch / operation.parts)
+        .int(operation.parts)
+        .blocks(blocks(size * size, batch), THREADS)?;
+    Ok([grid, mask])
 }
 
 pub(super) fn backward(operation: &SamplingGrid, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {

@@ -1,18 +1,22 @@
 // A thread for each pixel; y of the grid counts pictures. `scale` is 1 / tan(field of view / 2).
 
-extern "C" __global__ void forward(float2* grid, const float* depth, const float* views, Camera camera, float scale,
-                                   int view_count) {
+// The grid, and the mask of the first `masks` pictures, each seen in `parts` of them.
+extern "C" __global__ void forward(float2* grid, float* mask, const float* depth, const float* views, Camera camera,
+                                   float scale, int view_count, float far, int masks, int parts) {
     const Motion& motion = block_motion(views + 6 * (blockIdx.y % view_count));
     int p = thread_number(), pixels = camera.size * camera.size;
     if (p >= pixels) return;
-    long long picture = (long long)blockIdx.y * pixels;
-    float x = slope(camera, p % camera.size), y = slope(camera, p / camera.size), d = depth[picture + p];
-    float3 moved = move_back(motion, make_float3(d * x, d * y, d));
+    long long at = (long long)blockIdx.y * pixels + p;
+    float3 moved = move_back(motion, lift(camera, p, depth[at]));
     float factor = scale / moved.z;
-    grid[picture + p] = make_float2(moved.x * factor, moved.y * factor);
+    grid[at] = make_float2(moved.x * factor, moved.y * factor);
+    if ((int)blockIdx.y >= masks) return;
+    bool seen = true;
+    for (int part = 0; part < parts; part++) seen = seen && depth[(long long)part * masks * pixels + at] < far;
+    mask[at] = seen ? 1.0f : 0.0f;
 }
 
-// As the backward of move_points: each of ddepth and parts may be null.
+// As the backward of move_surface: each of ddepth and parts may be null.
 extern "C" __global__ void backward(float* ddepth, float* parts, const float* depth, const float* views, const float2* dy,
                                     Camera camera, float scale, int view_count) {
     const Motion& motion = block_motion(views + 6 * (blockIdx.y % view_count));
@@ -21,7 +25,7 @@ extern "C" __global__ void backward(float* ddepth, float* parts, const float* de
     MotionSums sums = {};
     for (int p = thread_number(); p < pixels; p += gridDim.x * blockDim.x) {
         float x = slope(camera, p % camera.size), y = slope(camera, p / camera.size), d = depth[picture + p];
-        float3 point = make_float3(d * x, d * y, d);
+        float3 point = lift(camera, p, d);
         float3 moved = move_back(motion, point);
         float factor = scale / moved.z;
         float2 g = dy[picture + p];

@@ -1,31 +1,46 @@
-//! Where every pixel of the input view is found in the canonical picture.
+//! Where every pixel of the input view is found in the canonical picture, and where there is a surface at all.
 
 mod cuda;
 
 pub(crate) use cuda::KERNELS;
 
 use rayon::prelude::*;
-use relievo_tensor::{Backward, Context, Operation, Result, Tensor, apply_one};
+use relievo_tensor::{Backward, Context, Error, Operation, Result, Tensor, apply};
 
 use crate::Camera;
 use crate::motion::{Motion, MotionGradient, check_views};
 
-/// The sampling grid of a depth map in the input view: every pixel is lifted to its point, moved by the inverse of
-/// the viewpoint, and projected: there the canonical picture shows the same point of the surface.
+/// Where a depth map in the input view lies in the canonical picture, and where it shows the surface at all.
 ///
-/// `depth` `[B, S, S]`; `view` `[B', 6]`, B' a divisor of B; result `[B, S, S, 2]`: x and y, -1 at the centre of the
-/// first and 1 at the centre of the last pixel (for sampling with corners aligned). Because the optical axis is in
-/// the middle, that is `x / z / tan(field of view / 2)` of the moved point. Gradient: exact in depth and view, summed
-/// over the picture in f64. Source: Wu et al. 2020, section 3.3, equation 5.
+/// The sampling grid: every pixel is lifted to its point, moved by the inverse of the viewpoint, and projected: there the
+/// canonical picture shows the same point of the surface. The mask: 1 where the depth is less than `far`, which is where
+/// [`crate::rasterise_depth`] clamped the background to, in all `parts` of the batch at once; else 0. With a batch doubled by
+/// mirroring `parts` is 2, else 1.
+///
+/// `depth` `[B, S, S]`, B = parts times M; `view` `[B', 6]`, B' a divisor of B; results `[B, S, S, 2]`: x and y, -1 at the
+/// centre of the first and 1 at the centre of the last pixel (for sampling with corners aligned); because the optical axis is
+/// in the middle, that is `x / z / tan(field of view / 2)` of the moved point; and `[M, S, S]`, the product over the pictures
+/// `i, i + M, ...`. Gradient: exact in depth and view, summed over the picture in f64; none flows through the mask. Source:
+/// Wu et al. 2020, section 3.3, equation 5, and section 3.4.
 ///
 /// # Errors
-/// If the shapes do not fit each other or the camera.
-pub fn sampling_grid(depth: &Tensor, view: &Tensor, camera: Camera) -> Result<Tensor> {
-    apply_one(SamplingGrid { camera }, &[depth, view])
+/// If the shapes do not fit each other or the camera, or the batch cannot be divided into the parts.
+pub fn sampling_grid(
+    depth: &Tensor,
+    view: &Tensor,
+    camera: Camera,
+    far: f32,
+    parts: usize,
+) -> Result<[Tensor; 2]> {
+    let outputs = apply(SamplingGrid { camera, far, parts }, &[depth, view])?;
+    let [grid, mask] = outputs.try_into().expect("two outputs");
+    Ok([grid, mask.detach()])
 }
 
 struct SamplingGrid {
     camera: Camera,
+    far: f32,
+    parts: usize,
 }
 
 impl SamplingGrid {
@@ -33,7 +48,25 @@ impl SamplingGrid {
     fn check(&self, inputs: &[&Tensor]) -> Result<usize> {
         let batch = self.camera.pictures(self.name(), inputs[0])?;
         check_views(self.name(), batch, inputs[1])?;
+        if self.parts == 0 || !batch.is_multiple_of(self.parts) {
+            let detail = format!("a batch of {batch} cannot be divided into {} parts", self.parts);
+            return Err(Error::shape(self.name(), detail));
+        }
         Ok(batch)
+    }
+
+    /// Where all parts are seen.
+    fn mask(&self, depth: &Tensor, batch: usize) -> Tensor {
+        let size = self.camera.size;
+        let mut mask = Tensor::full([batch / self.parts, size, size], 1.0);
+        let masks = mask.elements();
+        if masks > 0 {
+            let mask = mask.data_mut();
+            for part in depth.data().chunks_exact(masks) {
+                mask.iter_mut().zip(part).for_each(|(mask, depth)| *mask *= f32::from(*depth < self.far));
+            }
+        }
+        mask
     }
 }
 
@@ -60,7 +93,7 @@ impl Operation for SamplingGrid {
                 *place = [moved[0] * scale, moved[1] * scale];
             }
         });
-        Ok(vec![grid])
+        Ok(vec![grid, self.mask(inputs[0], batch)])
     }
 
     fn backward(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
@@ -99,7 +132,7 @@ impl Operation for SamplingGrid {
     fn forward_cuda(&self, inputs: &[&Tensor], context: &mut Context) -> Result<Vec<Tensor>> {
         let batch = self.check(inputs)?;
         inputs.iter().for_each(|input| context.save(input));
-        Ok(vec![cuda::forward(self, [inputs[0], inputs[1]], batch)?])
+        Ok(cuda::forward(self, [inputs[0], inputs[1]], batch)?.into())
     }
 
     fn backward_cuda(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
@@ -113,10 +146,15 @@ mod tests {
     use crate::testing::{relief, views, wide_camera};
     use relievo_tensor::differences::{assert_operation_independent_of_threads, gradient_errors};
 
+    /// The grid alone.
+    fn grid_of(depth: &Tensor, view: &Tensor, camera: Camera) -> Result<Tensor> {
+        Ok(sampling_grid(depth, view, camera, f32::INFINITY, 1)?[0].clone())
+    }
+
     #[test]
     fn without_a_motion_every_pixel_finds_itself_at_any_depth() {
         let camera = Camera::new(9);
-        let grid = sampling_grid(&relief(1, 9, 1.0, 0.1), &Tensor::zeros([1, 6]), camera).unwrap();
+        let grid = grid_of(&relief(1, 9, 1.0, 0.1), &Tensor::zeros([1, 6]), camera).unwrap();
         for (i, [x, y]) in grid.data().as_chunks::<2>().0.iter().enumerate() {
             let is = |i: usize| i as f32 / 4.0 - 1.0;
             assert!((x - is(i % 9)).abs() < 1e-6 && (y - is(i / 9)).abs() < 1e-6);
@@ -127,21 +165,33 @@ mod tests {
     fn a_pixel_is_found_where_its_point_was() {
         let (camera, view) = (wide_camera(5), views(1, 0.6));
         let depth = relief(1, 5, 1.0, 0.1);
-        let grid = sampling_grid(&depth, &view, camera).unwrap();
-        let points = crate::lift(&depth, camera).unwrap();
-        let back = crate::move_points(&points, &view, true).unwrap();
-        for (place, point) in grid.data().as_chunks::<2>().0.iter().zip(back.data().as_chunks::<3>().0) {
-            let pixel = camera.project(*point);
+        let grid = grid_of(&depth, &view, camera).unwrap();
+        let motion = &Motion::of_views(&view)[0];
+        for (i, (place, depth)) in grid.data().as_chunks::<2>().0.iter().zip(depth.data()).enumerate() {
+            let point = camera.lift((i % 5) as f32, (i / 5) as f32, *depth);
+            let pixel = camera.project(motion.apply_inverse(point));
             assert!(place.iter().zip(pixel).all(|(a, b)| (a - (b / 2.0 - 1.0)).abs() < 1e-5));
         }
+    }
+
+    #[test]
+    fn a_pixel_counts_where_both_halves_see_the_surface() {
+        let (far, view) = (1.2, Tensor::zeros([1, 6]));
+        let depth = Tensor::new(&[1.0, far, 1.0, 1.1, 1.0, 1.0, far, 0.8], [2, 2, 2]).unwrap();
+        let mask =
+            |parts: usize| sampling_grid(&depth, &view, wide_camera(2), far, parts).map(|[_, mask]| mask);
+        assert_eq!(mask(2).unwrap().data(), [1.0, 0.0, 0.0, 1.0]);
+        assert_eq!(mask(1).unwrap().data(), [1.0, 0.0, 1.0, 1.0, 1.0, 1.0, 0.0, 1.0]);
+        let error = mask(3).unwrap_err().to_string();
+        assert_eq!(error, "sampling_grid: a batch of 2 cannot be divided into 3 parts");
     }
 
     #[test]
     fn gradients_are_those_of_differences() {
         let camera = wide_camera(4);
         let inputs = [relief(4, 4, 1.0, 0.1), views(2, 0.6)];
-        let errors = gradient_errors(&inputs, 1.0 / 256.0, |x| sampling_grid(&x[0], &x[1], camera)).unwrap();
+        let errors = gradient_errors(&inputs, 1.0 / 256.0, |x| grid_of(&x[0], &x[1], camera)).unwrap();
         assert!(errors.iter().all(|error| *error < 1e-3), "{errors:?}");
-        assert_operation_independent_of_threads(&inputs, |x| sampling_grid(&x[0], &x[1], camera));
+        assert_operation_independent_of_threads(&inputs, |x| grid_of(&x[0], &x[1], camera));
     }
 }

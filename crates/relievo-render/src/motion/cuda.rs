@@ -1,55 +1,46 @@
-//! Moving points on a GPU, and the viewpoints' gradients of any operation that moves points.
+//! Moving surfaces on a GPU, and the viewpoints' gradients of any operation that moves points.
 
 use relievo_tensor::cuda::Kernels;
 use relievo_tensor::{Backward, Result, Tensor};
 
-use super::{MovePoints, VIEW};
-use crate::cuda::{THREADS, blocks, kernels, launch, parts, scratch};
+use super::{MoveSurface, VIEW};
+use crate::cuda::{CameraArgument, THREADS, blocks, kernels, launch, parts, scratch};
 
 /// `kernel.cu`, compiled.
-pub(crate) static KERNELS: Kernels = kernels!("move_points", "motion.cuh");
+pub(crate) static KERNELS: Kernels = kernels!("move_surface", "motion.cuh");
 
 /// Sums that the gradient of a viewpoint needs.
 const SUMS: usize = 12;
 
-pub(super) fn forward(
-    operation: &MovePoints,
-    [points, views]: [&Tensor; 2],
-    [batch, rows, columns]: [usize; 3],
-) -> Result<Tensor> {
-    let pixels = rows * columns;
-    let mut moved = points.scratch_like(points.shape())?;
-    launch(points, &KERNELS, "forward")?
+pub(super) fn forward(operation: &MoveSurface, [depth, views]: [&Tensor; 2], batch: usize) -> Result<Tensor> {
+    let size = operation.camera.size;
+    let mut moved = scratch(depth.device(), [batch, size, size, 3])?;
+    launch(depth, &KERNELS, "forward")?
         .output(&mut moved)
-        .input(points)
+        .input(depth)
         .input(views)
-        .int(pixels)
+        .structure(CameraArgument::from(operation.camera))
         .int(views.elements() / VIEW)
-        .int(usize::from(operation.inverse))
-        .blocks(blocks(pixels, batch), THREADS)?;
+        .blocks(blocks(size * size, batch), THREADS)?;
     Ok(moved)
 }
 
-pub(super) fn backward(
-    operation: &MovePoints,
-    backward: &Backward<'_>,
-    [batch, rows, columns]: [usize; 3],
-) -> Result<Vec<Option<Tensor>>> {
+pub(super) fn backward(operation: &MoveSurface, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
+    let (depth, views) = (&backward.saved[0], &backward.saved[1]);
+    let [batch, rows, columns] = depth.axes("move_surface")?;
     let pixels = rows * columns;
-    let (points, views, dy) = (&backward.saved[0], &backward.saved[1], backward.gradient());
-    let mut dpoints = backward.wants(0).then(|| points.scratch_like(points.shape())).transpose()?;
-    let mut sums = backward.wants(1).then(|| view_sums(points, batch, pixels)).transpose()?;
-    launch(points, &KERNELS, "backward")?
-        .optional_output(dpoints.as_mut())
+    let mut ddepth = backward.wants(0).then(|| depth.scratch_like(depth.shape())).transpose()?;
+    let mut sums = backward.wants(1).then(|| view_sums(depth, batch, pixels)).transpose()?;
+    launch(depth, &KERNELS, "backward")?
+        .optional_output(ddepth.as_mut())
         .optional_output(sums.as_mut())
-        .input(points)
+        .input(depth)
         .input(views)
-        .input(dy)
-        .int(pixels)
+        .input(backward.gradient())
+        .structure(CameraArgument::from(operation.camera))
         .int(views.elements() / VIEW)
-        .int(usize::from(operation.inverse))
         .blocks([parts(pixels), batch, 1], THREADS)?;
-    Ok(vec![dpoints, sums.map(|sums| view_gradient(&sums, views)).transpose()?])
+    Ok(vec![ddepth, sums.map(|sums| view_gradient(&sums, views)).transpose()?])
 }
 
 /// Room for the parts of the sums that viewpoints' gradients need, `[pictures, parts, 12]`, on the device of `like`.

@@ -1,34 +1,28 @@
-// A thread for each point; y of the grid counts pictures.
+// A thread for each pixel; y of the grid counts pictures.
 
-extern "C" __global__ void forward(float* moved, const float* points, const float* views, int pixels, int view_count,
-                                   int inverse) {
+extern "C" __global__ void forward(float* moved, const float* depth, const float* views, Camera camera, int view_count) {
     const Motion& motion = block_motion(views + 6 * (blockIdx.y % view_count));
-    int p = thread_number();
+    int p = thread_number(), pixels = camera.size * camera.size;
     if (p >= pixels) return;
-    long long picture = 3ll * blockIdx.y * pixels;
-    float3 point = load3(points + picture, p);
-    store3(moved + picture, p, inverse ? move_back(motion, point) : move(motion, point));
+    long long picture = (long long)blockIdx.y * pixels;
+    store3(moved + 3 * picture, p, move(motion, lift(camera, p, depth[picture + p])));
 }
 
-// The gradient of the points, and parts of the sums for those of the views, [pictures][blocks of a picture][12]. Each may
+// The gradient of the depth, and parts of the sums for those of the views, [pictures][blocks of a picture][12]. Each may
 // be null.
-extern "C" __global__ void backward(float* dpoints, float* parts, const float* points, const float* views, const float* dy,
-                                    int pixels, int view_count, int inverse) {
+extern "C" __global__ void backward(float* ddepth, float* parts, const float* depth, const float* views, const float* dy,
+                                    Camera camera, int view_count) {
     const Motion& motion = block_motion(views + 6 * (blockIdx.y % view_count));
-    long long picture = 3ll * blockIdx.y * pixels;
+    int pixels = camera.size * camera.size;
+    long long picture = (long long)blockIdx.y * pixels;
     MotionSums sums = {};
     for (int p = thread_number(); p < pixels; p += gridDim.x * blockDim.x) {
-        float3 g = load3(dy + picture, p);
-        float3 turned = inverse ? turn(motion, g) : turn_back(motion, g);
-        if (dpoints) store3(dpoints + picture, p, turned);
-        if (parts) {
-            float3 point = load3(points + picture, p);
-            if (inverse) {
-                add_back(sums, motion, point, g, turned);
-            } else {
-                add(sums, point, g);
-            }
+        float3 g = load3(dy + 3 * picture, p), turned = turn_back(motion, g);
+        if (ddepth) {
+            ddepth[picture + p] =
+                turned.x * slope(camera, p % camera.size) + turned.y * slope(camera, p / camera.size) + turned.z;
         }
+        if (parts) add(sums, lift(camera, p, depth[picture + p]), g);
     }
     if (parts) block_parts(parts + 12 * (blockIdx.y * gridDim.x + blockIdx.x), sums);
 }

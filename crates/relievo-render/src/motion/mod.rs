@@ -7,7 +7,7 @@ pub(crate) use cuda::{KERNELS, view_gradient, view_sums};
 use rayon::prelude::*;
 use relievo_tensor::{Backward, Context, Error, Operation, Result, Tensor, apply_one};
 
-use crate::{check_shared, check_type};
+use crate::{Camera, check_shared, check_type};
 
 /// The point about which a viewpoint rotates: on the optical axis at the middle of the depths.
 pub const PIVOT: [f32; 3] = [0.0, 0.0, 1.0];
@@ -193,100 +193,90 @@ pub(crate) fn check_views(operation: &'static str, pictures: usize, views: &Tens
     }
 }
 
-/// Moves every picture's points by its viewpoint, `P' = R (P - c) + c + t` with c the [`PIVOT`] and R =
-/// [`rotation`], or with `inverse` back, `P' = R^T (P - t - c) + c`.
+/// The surface grid of a depth map, moved by the picture's viewpoint: pixel (u, v) of depth d is the point
+/// `P = d ((u - c) / f, (v - c) / f, 1)` of the canonical view, and `P' = R (P - p) + p + t` with p the [`PIVOT`] and R =
+/// [`rotation`] where it is seen.
 ///
-/// `points` `[B, rows, columns, 3]`; `view` `[B', 6]`, radians and lengths, B' a divisor of B (picture i takes view
-/// `i % B'`). Gradient in the points: the output's gradient turned by R^T (inverse: by R); in the view: exact, summed
-/// over the picture in f64. Source: Wu et al. 2020, section 3.3.
+/// `depth` `[B, S, S]`, S the camera's size; `view` `[B', 6]`, radians and lengths, B' a divisor of B (picture i takes view
+/// `i % B'`); result `[B, S, S, 3]`. Gradient in the depth: the output's gradient turned by R^T, times the pixel's ray; in
+/// the view: exact, summed over the picture in f64. Source: Wu et al. 2020, section 3.3.
 ///
 /// # Errors
-/// If the shapes are others.
-pub fn move_points(points: &Tensor, view: &Tensor, inverse: bool) -> Result<Tensor> {
-    apply_one(MovePoints { inverse }, &[points, view])
+/// If the shapes do not fit each other or the camera.
+pub fn move_surface(depth: &Tensor, view: &Tensor, camera: Camera) -> Result<Tensor> {
+    apply_one(MoveSurface { camera }, &[depth, view])
 }
 
-struct MovePoints {
-    inverse: bool,
+struct MoveSurface {
+    camera: Camera,
 }
 
-impl MovePoints {
-    /// Batch, rows and columns of the points.
-    fn check(&self, inputs: &[&Tensor]) -> Result<[usize; 3]> {
-        let [points, views] = [inputs[0], inputs[1]];
-        check_type(self.name(), &[points])?;
-        let [batch, rows, columns, 3] = points.axes(self.name())? else {
-            let detail = format!("needs points [B, rows, columns, 3], got the shape {}", points.shape());
-            return Err(Error::shape(self.name(), detail));
-        };
-        check_views(self.name(), batch, views)?;
-        Ok([batch, rows, columns])
+impl MoveSurface {
+    /// The number of pictures.
+    fn check(&self, inputs: &[&Tensor]) -> Result<usize> {
+        let batch = self.camera.pictures(self.name(), inputs[0])?;
+        check_views(self.name(), batch, inputs[1])?;
+        Ok(batch)
     }
 }
 
-impl Operation for MovePoints {
+impl Operation for MoveSurface {
     fn name(&self) -> &'static str {
-        "move_points"
+        "move_surface"
     }
 
     fn forward(&self, inputs: &[&Tensor], context: &mut Context) -> Result<Vec<Tensor>> {
-        let [points, views] = [inputs[0], inputs[1]];
-        let [_, rows, columns] = self.check(inputs)?;
-        context.save(points);
-        context.save(views);
-        let motions = Motion::of_views(views);
-        let mut moved = Tensor::scratch(points.shape());
-        let row = (columns * 3).max(1);
-        let lines = moved.data_mut().par_chunks_mut(row).zip(points.data().par_chunks(row));
-        lines.enumerate().for_each(|(line, (moved, points))| {
-            let motion = &motions[line / rows % motions.len()];
-            for (moved, point) in moved.as_chunks_mut::<3>().0.iter_mut().zip(points.as_chunks::<3>().0) {
-                *moved = if self.inverse { motion.apply_inverse(*point) } else { motion.apply(*point) };
+        let batch = self.check(inputs)?;
+        inputs.iter().for_each(|input| context.save(input));
+        let (size, slopes) = (self.camera.size, self.camera.slopes());
+        let motions = Motion::of_views(inputs[1]);
+        let mut moved = Tensor::scratch([batch, size, size, 3]);
+        let lines = moved.data_mut().par_chunks_mut(size * 3).zip(inputs[0].data().par_chunks(size));
+        lines.enumerate().for_each(|(line, (moved, depth))| {
+            let motion = &motions[line / size % motions.len()];
+            let y = slopes[line % size];
+            for ((moved, depth), x) in moved.as_chunks_mut::<3>().0.iter_mut().zip(depth).zip(&slopes) {
+                *moved = motion.apply([depth * x, depth * y, *depth]);
             }
         });
         Ok(vec![moved])
     }
 
     fn backward(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
-        let (points, views) = (&backward.saved[0], &backward.saved[1]);
-        let [_, rows, columns, _] = points.axes(self.name())?;
+        let (depth, views) = (&backward.saved[0], &backward.saved[1]);
+        let (size, slopes) = (self.camera.size, self.camera.slopes());
         let motions = Motion::of_views(views);
-        let row = (columns * 3).max(1);
-        let mut dpoints = Tensor::scratch(points.shape());
-        let lines = points.data().par_chunks(row).zip(backward.gradient().data().par_chunks(row));
-        let lines = dpoints.data_mut().par_chunks_mut(row).zip(lines).enumerate();
+        let mut ddepth = Tensor::scratch(depth.shape());
+        let lines = depth.data().par_chunks(size).zip(backward.gradient().data().par_chunks(size * 3));
+        let lines = ddepth.data_mut().par_chunks_mut(size).zip(lines).enumerate();
         let sums: Vec<MotionGradient> = lines
-            .map(|(line, (dpoints, (points, dy)))| {
-                let motion = &motions[line / rows % motions.len()];
+            .map(|(line, (ddepth, (depth, dy)))| {
+                let motion = &motions[line / size % motions.len()];
+                let y = slopes[line % size];
                 let mut sum = MotionGradient::default();
-                let pairs = points.as_chunks::<3>().0.iter().zip(dy.as_chunks::<3>().0);
-                for (dpoint, (point, g)) in dpoints.as_chunks_mut::<3>().0.iter_mut().zip(pairs) {
-                    *dpoint = if self.inverse { motion.turn(*g) } else { motion.turn_back(*g) };
-                    if !backward.wants(1) {
-                        continue;
-                    }
-                    if self.inverse {
-                        sum.add_inverse(motion, *point, *g, *dpoint);
-                    } else {
-                        sum.add(*point, *g);
+                let pairs = depth.iter().zip(dy.as_chunks::<3>().0).zip(&slopes);
+                for (ddepth, ((depth, g), x)) in ddepth.iter_mut().zip(pairs) {
+                    let turned = motion.turn_back(*g);
+                    *ddepth = turned[0] * x + turned[1] * y + turned[2];
+                    if backward.wants(1) {
+                        sum.add([depth * x, depth * y, *depth], *g);
                     }
                 }
                 sum
             })
             .collect();
-        let dviews = backward.wants(1).then(|| MotionGradient::of_views(&sums, rows, views));
-        Ok(vec![backward.wants(0).then_some(dpoints), dviews])
+        let dviews = backward.wants(1).then(|| MotionGradient::of_views(&sums, size, views));
+        Ok(vec![backward.wants(0).then_some(ddepth), dviews])
     }
 
     fn forward_cuda(&self, inputs: &[&Tensor], context: &mut Context) -> Result<Vec<Tensor>> {
-        let extents = self.check(inputs)?;
+        let batch = self.check(inputs)?;
         inputs.iter().for_each(|input| context.save(input));
-        Ok(vec![cuda::forward(self, [inputs[0], inputs[1]], extents)?])
+        Ok(vec![cuda::forward(self, [inputs[0], inputs[1]], batch)?])
     }
 
     fn backward_cuda(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
-        let extents = self.check(&[&backward.saved[0], &backward.saved[1]])?;
-        cuda::backward(self, backward, extents)
+        cuda::backward(self, backward)
     }
 }
 
@@ -295,9 +285,7 @@ mod tests {
     use super::*;
     use crate::testing::{relief, views, wide_camera};
     use relievo_tensor::Tape;
-    use relievo_tensor::differences::{
-        assert_operation_independent_of_threads, gradient_errors, random_tensor,
-    };
+    use relievo_tensor::differences::{assert_operation_independent_of_threads, gradient_errors};
 
     #[test]
     fn rotations_are_orthonormal_and_right_handed() {
@@ -324,42 +312,59 @@ mod tests {
     }
 
     #[test]
-    fn moved_and_moved_back_points_return() {
-        let points = crate::lift(&relief(4, 6, 1.0, 0.3), wide_camera(6)).unwrap();
-        let views = views(2, 1.0);
-        let moved = move_points(&points, &views, false).unwrap();
-        let back = move_points(&moved, &views, true).unwrap();
-        assert!(moved.data().iter().zip(points.data()).any(|(a, b)| (a - b).abs() > 0.05));
-        assert!(back.data().iter().zip(points.data()).all(|(a, b)| (a - b).abs() < 1e-6));
-        // Pictures 0 and 2 share view 0.
-        let motion = Motion::new(std::array::from_fn(|i| views.data()[i]));
-        let at = 2 * 6 * 6 + 7;
-        assert_eq!(moved.data().as_chunks::<3>().0[at], motion.apply(points.data().as_chunks::<3>().0[at]));
+    fn every_point_projects_to_its_pixel_where_nothing_moves() {
+        let camera = wide_camera(6);
+        let depth = relief(2, 6, 1.0, 0.2);
+        let points = move_surface(&depth, &Tensor::zeros([1, 6]), camera).unwrap();
+        for (i, (point, depth)) in points.data().as_chunks::<3>().0.iter().zip(depth.data()).enumerate() {
+            let [u, v] = camera.project(*point);
+            assert!((u - (i % 6) as f32).abs() < 1e-5 && (v - (i / 6 % 6) as f32).abs() < 1e-5);
+            assert!((point[2] - depth).abs() < 1e-6);
+        }
+    }
+
+    #[test]
+    fn points_moved_and_moved_back_return() {
+        let (camera, depth, views) = (wide_camera(6), relief(4, 6, 1.0, 0.3), views(2, 1.0));
+        let moved = move_surface(&depth, &views, camera).unwrap();
+        for (i, (moved, depth)) in moved.data().as_chunks::<3>().0.iter().zip(depth.data()).enumerate() {
+            let point = camera.lift((i % 6) as f32, (i / 6 % 6) as f32, *depth);
+            // Pictures 0 and 2 share view 0.
+            let motion = &Motion::of_views(&views)[i / 36 % 2];
+            assert!(moved.iter().zip(point).any(|(a, b)| (a - b).abs() > 0.01));
+            assert!(motion.apply_inverse(*moved).iter().zip(point).all(|(a, b)| (a - b).abs() < 1e-6));
+        }
     }
 
     #[test]
     fn gradients_are_those_of_differences() {
-        for inverse in [false, true] {
-            // Two views for four pictures: gradients of those that share a view add up.
-            let inputs = [random_tensor(6, [4, 3, 2, 3]), views(2, 1.0)];
-            let errors =
-                gradient_errors(&inputs, 1.0 / 64.0, |x| move_points(&x[0], &x[1], inverse)).unwrap();
-            assert!(errors.iter().all(|error| *error < 1e-3), "inverse {inverse}: {errors:?}");
-            assert_operation_independent_of_threads(&inputs, |x| move_points(&x[0], &x[1], inverse));
-        }
+        // Two views for four pictures: gradients of those that share a view add up.
+        let (camera, inputs) = (wide_camera(5), [relief(4, 5, 1.0, 0.2), views(2, 1.0)]);
+        let run = |x: &[Tensor]| move_surface(&x[0], &x[1], camera);
+        let errors = gradient_errors(&inputs, 1.0 / 64.0, run).unwrap();
+        assert!(errors.iter().all(|error| *error < 1e-3), "{errors:?}");
+        assert_operation_independent_of_threads(&inputs, run);
     }
 
     #[test]
     fn a_view_off_the_tape_gets_no_gradient() {
         let tape = Tape::new();
-        let points = tape.watch(&random_tensor(8, [1, 2, 2, 3]));
-        let moved = move_points(&points, &views(1, 0.5), false).unwrap();
-        assert!(tape.backward(&moved).unwrap().get(&points).is_some());
+        let depth = tape.watch(&relief(1, 4, 1.0, 0.2));
+        let moved = move_surface(&depth, &views(1, 0.5), wide_camera(4)).unwrap();
+        assert!(tape.backward(&moved).unwrap().get(&depth).is_some());
     }
 
     #[test]
-    fn views_that_cannot_be_shared_out_are_refused() {
-        let error = move_points(&Tensor::zeros([3, 2, 2, 3]), &Tensor::zeros([2, 6]), false).unwrap_err();
-        assert_eq!(error.to_string(), "move_points: 3 pictures cannot be shared out over 2 viewpoints");
+    fn what_does_not_fit_is_refused() {
+        let refusal = |depth: [usize; 3], views: usize| {
+            move_surface(&Tensor::zeros(depth), &Tensor::zeros([views, 6]), wide_camera(4))
+                .unwrap_err()
+                .to_string()
+        };
+        assert_eq!(refusal([3, 4, 4], 2), "move_surface: 3 pictures cannot be shared out over 2 viewpoints");
+        assert_eq!(
+            refusal([1, 5, 5], 1),
+            "move_surface: a camera of 4x4 pixels and a tensor of shape [1, 5, 5]"
+        );
     }
 }

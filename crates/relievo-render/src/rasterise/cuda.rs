@@ -20,6 +20,8 @@ struct RasterArgument {
     offset: f32,
     near: f32,
     far: f32,
+    low: f32,
+    high: f32,
 }
 
 impl RasteriseDepth {
@@ -34,6 +36,8 @@ impl RasteriseDepth {
             offset: self.settings.raster(size).offset,
             near: self.settings.near,
             far: self.settings.far,
+            low: self.limits[0],
+            high: self.limits[1],
         }
     }
 

@@ -13,6 +13,7 @@ struct Raster {
     float focal, centre;  // of the camera, in samples
     float offset;         // coordinate of the first sample
     float near, far;
+    float low, high;      // what pixels are clamped to
 };
 
 // An offer to a sample, more being better: nearer first, then the triangle of the lower number. 0 is none.
@@ -23,7 +24,7 @@ __device__ __forceinline__ Offer offer(float depth, int triangle) {
 __device__ __forceinline__ float depth_of(Offer offer) { return __uint_as_float((unsigned)(~offer >> 32)); }
 __device__ __forceinline__ int triangle_of(Offer offer) { return (int)(unsigned)~offer; }
 
-// What samples without a triangle save as their winner.
+// What samples without a triangle save as their winner, and those of a pixel that was clamped.
 #define NOBODY -1.0f
 
 __device__ __forceinline__ float3 project(const Raster& raster, float3 p) {
@@ -182,22 +183,27 @@ extern "C" __global__ void cover(Offer* offers, const float* points, Raster rast
     }
 }
 
-// The mean depth of each pixel's samples, and the winner of every sample, which may be null.
+// The mean depth of each pixel's samples, clamped, and the winner of every sample, which may be null.
 extern "C" __global__ void resolve(float* depth, float* winners, const Offer* offers, Raster raster) {
     int p = thread_number(), pixels = raster.size * raster.size, samples = raster.size * raster.per_pixel;
     if (p >= pixels) return;
     long long first = (long long)blockIdx.y * samples * samples +
                       (p / raster.size * samples + p % raster.size) * raster.per_pixel;
+    int count = raster.per_pixel * raster.per_pixel;
+    auto sample = [&](int i) { return first + i / raster.per_pixel * samples + i % raster.per_pixel; };
     float sum = 0.0f;
-    for (int row = 0; row < raster.per_pixel; row++) {
-        for (int column = 0; column < raster.per_pixel; column++) {
-            long long sample = first + row * samples + column;
-            Offer best = offers[sample];
-            sum += best ? depth_of(best) : raster.far;
-            if (winners) winners[sample] = best ? (float)triangle_of(best) : NOBODY;
-        }
+    for (int i = 0; i < count; i++) {
+        Offer best = offers[sample(i)];
+        sum += best ? depth_of(best) : raster.far;
     }
-    depth[(long long)blockIdx.y * pixels + p] = sum * (1.0f / (float)(raster.per_pixel * raster.per_pixel));
+    float mean = sum * (1.0f / (float)count);
+    depth[(long long)blockIdx.y * pixels + p] = fminf(fmaxf(mean, raster.low), raster.high);
+    if (!winners) return;
+    bool is_clamped = !(mean >= raster.low && mean <= raster.high);
+    for (int i = 0; i < count; i++) {
+        Offer best = offers[sample(i)];
+        winners[sample(i)] = best && !is_clamped ? (float)triangle_of(best) : NOBODY;
+    }
 }
 
 // What a triangle collects from the samples it won: for each corner the sum of G D^2 w. Again every `stride`-th sample.

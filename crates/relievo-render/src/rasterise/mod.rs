@@ -59,18 +59,28 @@ impl RasterSettings {
 /// `points` `[B, S, S, 3]`, S the camera's size: every cell of the grid is two triangles, (v,u) (v+1,u) (v,u+1) and
 /// (v,u+1) (v+1,u) (v+1,u+1), visible from both sides; triangles with a corner behind the camera are left out. Result
 /// `[B, S, S]`: per sample the perspective-correct depth `1 / sum(w_k / z_k)` of the nearest triangle, `far` without
-/// one, then the mean over the pixel's samples. Gradient: exact in x, y and z of the corners, which sample belongs to
-/// which triangle held constant. Source: Kato et al. 2018 for the rasteriser, Wu et al. 2020, section 3.3.
+/// one, then the mean over the pixel's samples, clamped to `limits`, least first: [`DepthRange::widened`] brings the
+/// background to where [`crate::sampling_grid`] masks it. Gradient: exact in x, y and z of the corners, which sample belongs
+/// to which triangle held constant; none from pixels that were clamped. Source: Kato et al. 2018 for the rasteriser, Wu et
+/// al. 2020, section 3.3.
+///
+/// [`DepthRange::widened`]: crate::DepthRange::widened
 ///
 /// # Errors
 /// If `points` has not the camera's size, the supersampling is 0 or the picture too large to number its triangles.
-pub fn rasterise_depth(points: &Tensor, camera: Camera, settings: RasterSettings) -> Result<Tensor> {
-    apply_one(RasteriseDepth { camera, settings }, &[points])
+pub fn rasterise_depth(
+    points: &Tensor,
+    camera: Camera,
+    settings: RasterSettings,
+    limits: [f32; 2],
+) -> Result<Tensor> {
+    apply_one(RasteriseDepth { camera, settings, limits }, &[points])
 }
 
 struct RasteriseDepth {
     camera: Camera,
     settings: RasterSettings,
+    limits: [f32; 2],
 }
 
 /// Rows of pixels in a band. A constant: cells at a band's edge are looked at twice, so bands must not be too thin.
@@ -79,7 +89,7 @@ pub(crate) const BAND: usize = 16;
 /// What a sample saves for the gradient: the number of the triangle that won it, then `D^2 w_k` of its depth and its weights.
 type Won = [f32; 4];
 
-/// What the samples without a triangle save.
+/// What the samples without a triangle save, and those of a pixel that was clamped, whose triangles get no gradient.
 const NOBODY: Won = [-1.0, 0.0, 0.0, 0.0];
 
 /// Triangles are numbered in f32, which is exact so far.
@@ -193,6 +203,19 @@ fn mean_row(samples: &[f32], supersampling: usize, pixels: &mut [f32]) {
     }
 }
 
+/// Clamps a row of pixels; nobody won the samples of one that was.
+fn clamp_row(pixels: &mut [f32], [low, high]: [f32; 2], won: &mut [Won], supersampling: usize) {
+    let columns = pixels.len() * supersampling;
+    for (column, pixel) in pixels.iter_mut().enumerate() {
+        if !(low..=high).contains(pixel) {
+            *pixel = pixel.max(low).min(high);
+            for row in won.chunks_exact_mut(columns) {
+                row[column * supersampling..][..supersampling].fill(NOBODY);
+            }
+        }
+    }
+}
+
 /// Gradients of one triangle's corners on the screen and in depth (`[x, y, z]` in units of samples), from its sums A.
 fn corner_gradients(corners: &[[f32; 3]; 3], sums: [f64; 3]) -> [[f32; 3]; 3] {
     let [a, b, c] = corners.map(|[x, y, z]| [f64::from(x), f64::from(y), 1.0 / f64::from(z)]);
@@ -285,9 +308,11 @@ impl Operation for RasteriseDepth {
                 let rows = first..first + won.len() / raster.columns;
                 let mut buffer = Buffer::scratch(won.len());
                 fill_band(&surface, &self.settings, rows, &mut buffer, won);
-                let samples = buffer.chunks_exact(per_pixel * raster.columns);
-                for (pixels, samples) in depth.chunks_exact_mut(size).zip(samples) {
+                let row = per_pixel * raster.columns;
+                let samples = buffer.chunks_exact(row).zip(won.chunks_exact_mut(row));
+                for (pixels, (samples, won)) in depth.chunks_exact_mut(size).zip(samples) {
                     mean_row(samples, per_pixel, pixels);
+                    clamp_row(pixels, self.limits, won, per_pixel);
                 }
             });
         });
@@ -344,13 +369,21 @@ impl Operation for RasteriseDepth {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::motion::Motion;
     use crate::testing::{relief, views, wide_camera};
     use crate::triangle::Triangle;
-    use crate::{clamp_depth, lift, move_points, sampling_grid};
+    use crate::{move_surface, sampling_grid};
     use relievo_tensor::differences::{assert_operation_independent_of_threads, gradient_errors};
 
     const SETTINGS: RasterSettings =
         RasterSettings { supersampling: 2, near: 0.1, far: 10.0, pixel_centre: 0.5 };
+
+    const UNLIMITED: [f32; 2] = [f32::NEG_INFINITY, f32::INFINITY];
+
+    /// The surface as it is, not moved.
+    fn unmoved(depth: &Tensor, camera: Camera) -> Tensor {
+        move_surface(depth, &Tensor::zeros([1, 6]), camera).unwrap()
+    }
 
     /// Every sample asks every triangle, in order.
     fn by_brute_force(points: &[[f32; 3]], camera: Camera, settings: RasterSettings) -> Vec<f32> {
@@ -393,9 +426,8 @@ mod tests {
             (17, 1.0, RasterSettings { supersampling: 1, near: 0.95, far: 1.05, ..SETTINGS }),
         ] {
             let camera = Camera::new(size);
-            let points = lift(&relief(3, size, 1.0, 0.03), camera).unwrap();
-            let moved = move_points(&points, &views(3, angle), false).unwrap();
-            let depth = rasterise_depth(&moved, camera, settings).unwrap();
+            let moved = move_surface(&relief(3, size, 1.0, 0.03), &views(3, angle), camera).unwrap();
+            let depth = rasterise_depth(&moved, camera, settings, UNLIMITED).unwrap();
             for (depth, points) in
                 depth.data().chunks(size * size).zip(moved.data().as_chunks().0.chunks(size * size))
             {
@@ -407,29 +439,33 @@ mod tests {
     #[test]
     fn the_background_is_far_and_nothing_nearer_than_near_is_seen() {
         let camera = Camera::new(8);
-        let points = lift(&Tensor::full([1, 8, 8], 1.0), camera).unwrap();
+        let points = unmoved(&Tensor::full([1, 8, 8], 1.0), camera);
         let all_far = |points: &Tensor, settings| {
-            rasterise_depth(points, camera, settings).unwrap().data().iter().all(|d| *d == settings.far)
+            rasterise_depth(points, camera, settings, UNLIMITED)
+                .unwrap()
+                .data()
+                .iter()
+                .all(|d| *d == settings.far)
         };
-        let aside =
-            move_points(&points, &Tensor::new(&[0.0, 0.0, 0.0, 9.0, 0.0, 0.0], [1, 6]).unwrap(), false);
-        assert!(all_far(&aside.unwrap(), SETTINGS));
+        let shifted = |[x, z]: [f32; 2]| {
+            let view = Tensor::new(&[0.0, 0.0, 0.0, x, 0.0, z], [1, 6]).unwrap();
+            move_surface(&Tensor::full([1, 8, 8], 1.0), &view, camera).unwrap()
+        };
+        assert!(all_far(&shifted([9.0, 0.0]), SETTINGS));
         assert!(all_far(&points, RasterSettings { near: 1.0, ..SETTINGS }));
         assert!(all_far(&points, RasterSettings { far: 1.0, ..SETTINGS }));
-        let behind =
-            move_points(&points, &Tensor::new(&[0.0, 0.0, 0.0, 0.0, 0.0, -3.0], [1, 6]).unwrap(), false);
-        assert!(all_far(&behind.unwrap(), SETTINGS));
+        assert!(all_far(&shifted([0.0, -3.0]), SETTINGS));
     }
 
     #[test]
     fn corners_that_are_not_numbers_cost_their_triangles_only() {
         let camera = Camera::new(8);
-        let mut points = lift(&Tensor::full([1, 8, 8], 1.0), camera).unwrap();
+        let mut points = unmoved(&Tensor::full([1, 8, 8], 1.0), camera);
         points.data_mut()[(3 * 8 + 4) * 3] = f32::NAN;
         points.data_mut()[(6 * 8 + 1) * 3 + 1] = f32::INFINITY;
         let tape = relievo_tensor::Tape::new();
         let points = tape.watch(&points);
-        let depth = rasterise_depth(&points, camera, SETTINGS).unwrap();
+        let depth = rasterise_depth(&points, camera, SETTINGS, UNLIMITED).unwrap();
         assert_eq!(depth.data()[0], 1.0);
         assert!(depth.data()[3 * 8 + 4] > 1.0 && depth.data().iter().all(|d| d.is_finite()));
         let gradients = tape.backward(&depth).unwrap();
@@ -442,11 +478,12 @@ mod tests {
         1.0 + slopes[0] * (u - camera.centre()) + slopes[1] * (v - camera.centre())
     }
 
+    /// Its depth.
     fn plane(camera: Camera, slopes: [f32; 2]) -> Tensor {
         let size = camera.size;
         let pixels = (0..size * size).map(|i| [(i % size) as f32, (i / size) as f32]);
         let depths: Vec<f32> = pixels.map(|pixel| 1.0 / inverse_depth(camera, slopes, pixel)).collect();
-        lift(&Tensor::new(&depths, [1, size, size]).unwrap(), camera).unwrap()
+        Tensor::new(&depths, [1, size, size]).unwrap()
     }
 
     #[test]
@@ -454,7 +491,9 @@ mod tests {
         let (camera, slopes) = (Camera::new(10), [0.02, 0.01]);
         for pixel_centre in [0.0, 0.5] {
             let settings = RasterSettings { pixel_centre, ..SETTINGS };
-            let depth = rasterise_depth(&plane(camera, slopes), camera, settings).unwrap();
+            let depth =
+                rasterise_depth(&unmoved(&plane(camera, slopes), camera), camera, settings, UNLIMITED)
+                    .unwrap();
             for (row, column) in [(1, 1), (4, 7), (8, 3)] {
                 // Two samples along each axis, a quarter of a pixel to either side of the centre.
                 let at = |i: usize| [-0.25, 0.25].map(|aside| i as f32 + pixel_centre + aside);
@@ -471,16 +510,16 @@ mod tests {
         // The plane moved and seen: traced back, the middle pixel's point must lie on the plane it came from.
         let (camera, slopes) = (Camera::new(33), [0.004, -0.002]);
         let view = Tensor::new(&[0.1, 0.5, -0.1, 0.0, 0.0, 0.0], [1, 6]).unwrap();
-        let points = plane(camera, slopes);
-        let moved = move_points(&points, &view, false).unwrap();
+        let moved = move_surface(&plane(camera, slopes), &view, camera).unwrap();
+        let motion = &Motion::of_views(&view)[0];
         let off_by = |pixel_centre: f32| {
             let settings = RasterSettings { pixel_centre, ..SETTINGS };
-            let depth = rasterise_depth(&moved, camera, settings).unwrap();
-            let seen = lift(&depth, camera).unwrap();
-            let back = move_points(&seen, &view, true).unwrap().data().as_chunks::<3>().0[16 * 33 + 16];
+            let depth = rasterise_depth(&moved, camera, settings, UNLIMITED).unwrap();
+            let back = motion.apply_inverse(camera.lift(16.0, 16.0, depth.data()[16 * 33 + 16]));
             let [u, v] = camera.project(back);
             assert!(u.max(v) < 32.0 && u.min(v) > 0.0, "{u} {v}");
-            let grid = sampling_grid(&depth, &view, camera).unwrap().data().as_chunks::<2>().0[16 * 33 + 16];
+            let [grid, _] = sampling_grid(&depth, &view, camera, f32::INFINITY, 1).unwrap();
+            let grid = grid.data().as_chunks::<2>().0[16 * 33 + 16];
             assert!((grid[0] * 16.0 + 16.0 - u).abs() < 1e-4);
             (back[2] - 1.0 / inverse_depth(camera, slopes, [u, v])).abs()
         };
@@ -494,7 +533,8 @@ mod tests {
         let camera = wide_camera(2);
         let corners = [-3.0, -2.6, 1.3, 2.9, -3.2, 1.1, -2.8, 3.1, 0.9, 3.3, 2.7, 1.2];
         let points = Tensor::new(&corners, [1, 2, 2, 3]).unwrap();
-        let errors = gradient_errors(&[points], 1.0 / 128.0, |x| rasterise_depth(&x[0], camera, SETTINGS));
+        let errors =
+            gradient_errors(&[points], 1.0 / 128.0, |x| rasterise_depth(&x[0], camera, SETTINGS, UNLIMITED));
         assert!(errors.as_ref().unwrap()[0] < 1e-3, "{errors:?}");
     }
 
@@ -503,32 +543,60 @@ mod tests {
         // Larger than the picture, so that no silhouette is in it: the depth is continuous in the points, and where
         // an edge within the surface passes a sample during a step, only its slope changes.
         let camera = wide_camera(7);
-        let mut points = lift(&relief(2, 7, 1.0, 0.05), camera).unwrap();
+        let mut points = unmoved(&relief(2, 7, 1.0, 0.05), camera);
         points.data_mut().as_chunks_mut::<3>().0.iter_mut().for_each(|[x, y, _]| {
             *x *= 1.35;
             *y *= 1.35;
         });
         let settings = RasterSettings { pixel_centre: 0.0, ..SETTINGS };
-        assert!(rasterise_depth(&points, camera, settings).unwrap().data().iter().all(|d| *d < 2.0));
-        let errors = gradient_errors(&[points], 1.0 / 1024.0, |x| rasterise_depth(&x[0], camera, settings));
+        assert!(
+            rasterise_depth(&points, camera, settings, UNLIMITED).unwrap().data().iter().all(|d| *d < 2.0)
+        );
+        let errors =
+            gradient_errors(&[points], 1.0 / 1024.0, |x| rasterise_depth(&x[0], camera, settings, UNLIMITED));
         assert!(errors.as_ref().unwrap()[0] < 1e-2, "{errors:?}");
+    }
+
+    #[test]
+    fn what_is_clamped_has_no_gradient() {
+        // Steps of depth from column to column, seen from the front.
+        let camera = Camera::new(8);
+        let depths: Vec<f32> = (0..64).map(|i| 0.9 + 0.03 * (i % 8) as f32).collect();
+        let tape = relievo_tensor::Tape::new();
+        let points = tape.watch(&unmoved(&Tensor::new(&depths, [1, 8, 8]).unwrap(), camera));
+        let settings = RasterSettings { pixel_centre: 0.0, ..SETTINGS };
+        let run = |limits| rasterise_depth(&points, camera, settings, limits).unwrap();
+        let (free, clamped) = (run(UNLIMITED), run([0.95, 1.05]));
+        let inside: Vec<bool> = free.data().iter().map(|depth| (0.95..=1.05).contains(depth)).collect();
+        assert!(inside.contains(&true) && inside.contains(&false));
+        for (clamped, free) in clamped.data().iter().zip(free.data()) {
+            assert_eq!(*clamped, free.clamp(0.95, 1.05));
+        }
+        // The gradient of the clamped depth is that of the free one from the pixels that were not clamped.
+        let seed = |inside: &[bool]| {
+            let seed: Vec<f32> = inside.iter().map(|inside| f32::from(u8::from(*inside))).collect();
+            Tensor::new(&seed, [1, 8, 8]).unwrap()
+        };
+        let of_clamped = tape.backward_from(&[(&clamped, seed(&[true; 64]))]).unwrap().take(&points).unwrap();
+        let of_free = tape.backward_from(&[(&run(UNLIMITED), seed(&inside))]).unwrap().take(&points).unwrap();
+        assert_eq!(of_clamped.data(), of_free.data());
+        assert!(of_free.data().iter().any(|g| *g != 0.0));
     }
 
     #[test]
     fn results_do_not_depend_on_the_number_of_threads() {
         let camera = Camera::new(40);
-        let range = crate::DepthRange { min: 0.9, max: 1.1 };
         let inputs = [relief(2, 40, 1.0, 0.05), views(2, 0.7)];
         assert_operation_independent_of_threads(&inputs, |x| {
-            let moved = move_points(&lift(&x[0], camera)?, &x[1], false)?;
-            clamp_depth(&rasterise_depth(&moved, camera, SETTINGS)?, range)
+            rasterise_depth(&move_surface(&x[0], &x[1], camera)?, camera, SETTINGS, [0.95, 1.05])
         });
     }
 
     #[test]
     fn what_cannot_be_rasterised_is_refused() {
         let settings = RasterSettings { supersampling: 0, ..SETTINGS };
-        let error = rasterise_depth(&Tensor::zeros([1, 4, 4, 3]), Camera::new(4), settings).unwrap_err();
+        let error =
+            rasterise_depth(&Tensor::zeros([1, 4, 4, 3]), Camera::new(4), settings, UNLIMITED).unwrap_err();
         assert_eq!(error.to_string(), "rasterise_depth: cannot rasterise 4x4 pixels with supersampling 0");
     }
 }

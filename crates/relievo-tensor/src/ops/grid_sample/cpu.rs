@@ -68,11 +68,11 @@ impl Cell {
         }
     }
 
-    /// The weights of the four pixels.
+    /// The weights of the four pixels of a place that counts for `mask`.
     #[inline(always)]
-    fn weights(&self) -> [f32; 4] {
+    fn weights(&self, mask: f32) -> [f32; 4] {
         let (left, top) = (1.0 - self.along, 1.0 - self.down);
-        [left * top, self.along * top, left * self.down, self.along * self.down]
+        [left * top, self.along * top, left * self.down, self.along * self.down].map(|weight| mask * weight)
     }
 
     /// Of the four pixels, those inside: which it is and where it starts in the picture.
@@ -85,42 +85,67 @@ impl Cell {
     }
 }
 
+/// What a mask has for `picture`: a number for each place of its grid.
+fn of_picture(layout: Layout, mask: Option<&[f32]>, picture: usize) -> Option<&[f32]> {
+    let places = layout.rows * layout.columns;
+    mask.map(|mask| &mask[picture * places % mask.len()..][..places])
+}
+
+/// What that has for `row`.
+fn of_row(layout: Layout, mask: Option<&[f32]>, row: usize) -> Option<&[f32]> {
+    mask.map(|mask| &mask[row * layout.columns..][..layout.columns])
+}
+
 /// y from pictures and grids.
-pub fn forward(layout: Layout, picture: &[f32], grid: &[f32], y: &mut [f32]) {
+pub fn forward(layout: Layout, [picture, grid]: [&[f32]; 2], mask: Option<&[f32]>, y: &mut [f32]) {
     let pictures = picture.par_chunks(layout.picture());
     let outputs = grid.par_chunks(layout.grid()).zip(y.par_chunks_mut(layout.output()));
-    pictures.zip(outputs).for_each(|(picture, (grid, y))| {
+    pictures.zip(outputs).enumerate().for_each(|(index, (picture, (grid, y)))| {
+        let mask = of_picture(layout, mask, index);
         let rows =
             grid.par_chunks(layout.columns * 2).zip(y.par_chunks_mut(layout.columns * layout.channels));
-        rows.for_each(|(grid, y)| sample_row(layout, picture, grid, y));
+        rows.enumerate().for_each(|(row, (grid, y))| {
+            sample_row(layout, picture, grid, of_row(layout, mask, row), y);
+        });
     });
 }
 
-/// The gradient of the pictures.
-pub fn picture_gradient(layout: Layout, grid: &[f32], dy: &[f32], dpicture: &mut [f32]) {
+/// The gradient of the pictures from grids and dy.
+pub fn picture_gradient(layout: Layout, [grid, dy]: [&[f32]; 2], mask: Option<&[f32]>, dpicture: &mut [f32]) {
     let gradients = grid.par_chunks(layout.grid()).zip(dy.par_chunks(layout.output()));
     let pictures = dpicture.par_chunks_mut(layout.picture()).zip(gradients);
-    pictures.for_each(|(dpicture, (grid, dy))| scatter(layout, grid, dy, dpicture));
+    pictures.enumerate().for_each(|(index, (dpicture, (grid, dy)))| {
+        scatter(layout, grid, dy, of_picture(layout, mask, index), dpicture);
+    });
 }
 
 /// The gradient of the grids from pictures, grids and dy.
-pub fn grid_gradient(layout: Layout, [picture, grid, dy]: [&[f32]; 3], dgrid: &mut [f32]) {
+pub fn grid_gradient(
+    layout: Layout,
+    [picture, grid, dy]: [&[f32]; 3],
+    mask: Option<&[f32]>,
+    dgrid: &mut [f32],
+) {
     let inputs = picture.par_chunks(layout.picture()).zip(grid.par_chunks(layout.grid()));
     let outputs = dy.par_chunks(layout.output()).zip(dgrid.par_chunks_mut(layout.grid()));
     let scale = [layout.width, layout.height].map(|extent| 0.5 * (extent as f32 - 1.0));
-    inputs.zip(outputs).for_each(|((picture, grid), (dy, dgrid))| {
+    inputs.zip(outputs).enumerate().for_each(|(index, ((picture, grid), (dy, dgrid)))| {
+        let mask = of_picture(layout, mask, index);
         let places = grid.par_chunks(layout.columns * 2).zip(dgrid.par_chunks_mut(layout.columns * 2));
         let rows = places.zip(dy.par_chunks(layout.columns * layout.channels));
-        rows.for_each(|((grid, dgrid), dy)| slopes_of_row(layout, scale, [picture, grid, dy], dgrid));
+        rows.enumerate().for_each(|(row, ((grid, dgrid), dy))| {
+            slopes_of_row(layout, scale, [picture, grid, dy], of_row(layout, mask, row), dgrid);
+        });
     });
 }
 
 vectorised! {
     /// y of a row of places.
-    fn sample_row(layout: Layout, picture: &[f32], grid: &[f32], y: &mut [f32]) {
-        for (place, y) in grid.chunks_exact(2).zip(y.chunks_exact_mut(layout.channels)) {
+    fn sample_row(layout: Layout, picture: &[f32], grid: &[f32], mask: Option<&[f32]>, y: &mut [f32]) {
+        let places = grid.chunks_exact(2).zip(y.chunks_exact_mut(layout.channels));
+        for (index, (place, y)) in places.enumerate() {
             let cell = Cell::at(layout, place);
-            let weights = cell.weights();
+            let weights = cell.weights(mask.map_or(1.0, |mask| mask[index]));
             y.fill(0.0);
             for (i, start) in cell.pixels(layout) {
                 for (y, value) in y.iter_mut().zip(&picture[start..start + layout.channels]) {
@@ -131,11 +156,12 @@ vectorised! {
     }
 
     /// The gradient of a picture.
-    fn scatter(layout: Layout, grid: &[f32], dy: &[f32], dpicture: &mut [f32]) {
+    fn scatter(layout: Layout, grid: &[f32], dy: &[f32], mask: Option<&[f32]>, dpicture: &mut [f32]) {
         dpicture.fill(0.0);
-        for (place, dy) in grid.chunks_exact(2).zip(dy.chunks_exact(layout.channels)) {
+        let places = grid.chunks_exact(2).zip(dy.chunks_exact(layout.channels));
+        for (index, (place, dy)) in places.enumerate() {
             let cell = Cell::at(layout, place);
-            let weights = cell.weights();
+            let weights = cell.weights(mask.map_or(1.0, |mask| mask[index]));
             for (i, start) in cell.pixels(layout) {
                 for (sum, dy) in dpicture[start..start + layout.channels].iter_mut().zip(dy) {
                     *sum += weights[i] * dy;
@@ -145,11 +171,12 @@ vectorised! {
     }
 
     /// The gradient of a row of places.
-    fn slopes_of_row(layout: Layout, scale: [f32; 2], inputs: [&[f32]; 3], dgrid: &mut [f32]) {
+    fn slopes_of_row(layout: Layout, scale: [f32; 2], inputs: [&[f32]; 3], mask: Option<&[f32]>, dgrid: &mut [f32]) {
         let [picture, grid, dy] = inputs;
         let places = grid.chunks_exact(2).zip(dgrid.chunks_exact_mut(2));
-        for ((place, dplace), dy) in places.zip(dy.chunks_exact(layout.channels)) {
+        for (index, ((place, dplace), dy)) in places.zip(dy.chunks_exact(layout.channels)).enumerate() {
             let cell = Cell::at(layout, place);
+            let scale = scale.map(|scale| scale * mask.map_or(1.0, |mask| mask[index]));
             // dy times the value of each of the four pixels.
             let mut products = [0.0f32; 4];
             for (i, start) in cell.pixels(layout) {

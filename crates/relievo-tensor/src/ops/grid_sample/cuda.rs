@@ -2,7 +2,7 @@
 
 use super::cpu::Layout;
 use crate::cuda::{Kernels, Launch};
-use crate::{DataType, Error, Result, Tensor};
+use crate::{Backward, DataType, Error, Result, Tensor};
 
 /// `kernel.cu`, compiled.
 pub(crate) static KERNELS: Kernels = Kernels { name: "grid_sample", source: include_str!("kernel.cu") };
@@ -14,10 +14,12 @@ fn launch(name: &'static str, tensor: &Tensor) -> Result<Launch> {
     Launch::new(tensor.device(), &KERNELS, name, DataType::F32)
 }
 
-/// Adds the extents, and launches a thread for each place.
-fn over_places(launch: Launch, layout: Layout, batch: usize) -> Result<()> {
+/// Adds mask and extents, and launches a thread for each place.
+fn over_places(launch: Launch, layout: Layout, mask: Option<&Tensor>, batch: usize) -> Result<()> {
     let places = layout.rows * layout.columns;
     launch
+        .optional_input(mask)
+        .int(mask.map_or(1, Tensor::elements))
         .int(layout.height)
         .int(layout.width)
         .int(layout.channels)
@@ -26,45 +28,63 @@ fn over_places(launch: Launch, layout: Layout, batch: usize) -> Result<()> {
         .elements(batch * places)
 }
 
-pub(super) fn forward(layout: Layout, picture: &Tensor, grid: &Tensor) -> Result<Tensor> {
-    if [picture, grid].iter().any(|tensor| tensor.data_type() != DataType::F32) {
-        let detail = format!("{:?} at places in {:?}, not f32", picture.data_type(), grid.data_type());
+pub(super) fn forward(
+    layout: Layout,
+    [picture, grid]: [&Tensor; 2],
+    mask: Option<&Tensor>,
+) -> Result<Tensor> {
+    if let Some(other) =
+        [picture, grid].into_iter().chain(mask).find(|tensor| tensor.data_type() != DataType::F32)
+    {
+        let detail = format!("{:?} of shape {}, not f32", other.data_type(), other.shape());
         return Err(Error::shape("grid_sample", detail));
     }
     let batch = picture.shape()[0];
     let mut y = picture.scratch_like([batch, layout.rows, layout.columns, layout.channels])?;
-    over_places(launch("forward", picture)?.output(&mut y).input(picture).input(grid), layout, batch)?;
+    let launch = launch("forward", picture)?.output(&mut y).input(picture).input(grid);
+    over_places(launch, layout, mask, batch)?;
     Ok(y)
 }
 
-pub(super) fn grid_gradient(layout: Layout, [picture, grid, dy]: [&Tensor; 3]) -> Result<Tensor> {
-    let mut dgrid = grid.scratch_like(grid.shape())?;
-    let launch = launch("grid_gradient", dy)?.output(&mut dgrid).input(picture).input(grid).input(dy);
-    over_places(launch, layout, picture.shape()[0])?;
-    Ok(dgrid)
-}
-
-pub(super) fn picture_gradient(layout: Layout, [picture, grid, dy]: [&Tensor; 3]) -> Result<Tensor> {
+/// The gradients of picture and grid.
+pub(super) fn backward(
+    layout: Layout,
+    backward: &Backward<'_>,
+    mask: Option<&Tensor>,
+) -> Result<Vec<Option<Tensor>>> {
+    let (picture, grid, dy) = (&backward.saved[0], &backward.saved[1], backward.gradient());
     if layout.rows * layout.columns > MOST_PLACES {
         let detail = format!("a grid of shape {} has more than {MOST_PLACES} places", grid.shape());
         return Err(Error::shape("grid_sample", detail));
     }
-    // Numbers of 64 bits, in twice as many of 32.
-    let mut sums = picture.scratch_like([picture.elements(), 2])?;
-    sums.clear()?;
-    let mut largest = picture.scratch_like([1])?;
-    largest.clear()?;
-    let count = dy.elements();
-    launch("largest", dy)?.output(&mut largest).input(dy).int(count).elements(count)?;
-    let scatter = launch("scatter", dy)?.output(&mut sums).output(&mut largest).input(grid).input(dy);
-    over_places(scatter, layout, picture.shape()[0])?;
-    let mut dpicture = picture.scratch_like(picture.shape())?;
-    let count = picture.elements();
-    launch("from_fixed", dy)?
-        .output(&mut dpicture)
-        .input(&sums)
-        .input(&largest)
-        .int(count)
-        .elements(count)?;
-    Ok(dpicture)
+    let batch = picture.shape()[0];
+    let mut dgrid = backward.wants(1).then(|| grid.scratch_like(grid.shape())).transpose()?;
+    // Numbers of 64 bits, in twice as many of 32; the largest |dy|.
+    let room = || -> Result<[Tensor; 2]> {
+        Ok([picture.scratch_like([picture.elements(), 2])?, picture.scratch_like([1])?])
+    };
+    let mut sums = backward.wants(0).then(room).transpose()?;
+    for cleared in sums.iter_mut().flatten() {
+        cleared.clear()?;
+    }
+    let look = launch("look", dy)?
+        .optional_output(dgrid.as_mut())
+        .optional_output(sums.as_mut().map(|[_, largest]| largest))
+        .input(picture)
+        .input(grid)
+        .input(dy);
+    over_places(look, layout, mask, batch)?;
+    let dpicture = sums.map(|[mut sums, mut largest]| {
+        let scatter = launch("scatter", dy)?.output(&mut sums).output(&mut largest).input(grid).input(dy);
+        over_places(scatter, layout, mask, batch)?;
+        let (mut dpicture, count) = (picture.scratch_like(picture.shape())?, picture.elements());
+        launch("from_fixed", dy)?
+            .output(&mut dpicture)
+            .input(&sums)
+            .input(&largest)
+            .int(count)
+            .elements(count)?;
+        Ok::<_, Error>(dpicture)
+    });
+    Ok(vec![dpicture.transpose()?, dgrid])
 }

@@ -30,11 +30,17 @@ __device__ __forceinline__ bool pixel_of(Cell cell, int i, int height, int width
     return row >= 0 && row < height && column >= 0 && column < width;
 }
 
-extern "C" __global__ void forward(float* y, const float* picture, const float* grid, int height, int width,
-                                   int channels, int places, int count) {
+// What a place counts for: the mask has `masked` numbers, again and again, or is null.
+__device__ __forceinline__ float counts_for(const float* mask, int place, int masked) {
+    return mask ? mask[place % masked] : 1.0f;
+}
+
+extern "C" __global__ void forward(float* y, const float* picture, const float* grid, const float* mask, int masked,
+                                   int height, int width, int channels, int places, int count) {
     int place = thread_number();
     if (place >= count) return;
     Cell cell = cell_at(grid, place, height, width);
+    float share = counts_for(mask, place, masked);
     const float* mine = picture + (long long)(place / places) * height * width * channels;
     for (int c = 0; c < channels; c++) {
         float sum = 0.0f;
@@ -43,50 +49,64 @@ extern "C" __global__ void forward(float* y, const float* picture, const float* 
             float weight;
             if (pixel_of(cell, i, height, width, &pixel, &weight)) sum += weight * mine[pixel * channels + c];
         }
-        y[place * channels + c] = sum;
+        y[place * channels + c] = share * sum;
     }
 }
 
-extern "C" __global__ void grid_gradient(float* dgrid, const float* picture, const float* grid, const float* dy,
-                                         int height, int width, int channels, int places, int count) {
-    int place = thread_number();
-    if (place >= count) return;
-    Cell cell = cell_at(grid, place, height, width);
-    const float* mine = picture + (long long)(place / places) * height * width * channels;
+// The gradient of a place.
+__device__ __forceinline__ float2 slopes(Cell cell, const float* picture, const float* dy, int height, int width,
+                                         int channels) {
     float products[4] = {0.0f, 0.0f, 0.0f, 0.0f};
     for (int i = 0; i < 4; i++) {
         int pixel;
         float weight;
         if (!pixel_of(cell, i, height, width, &pixel, &weight)) continue;
-        for (int c = 0; c < channels; c++) products[i] += mine[pixel * channels + c] * dy[place * channels + c];
+        for (int c = 0; c < channels; c++) products[i] += picture[pixel * channels + c] * dy[c];
     }
     float left = 1.0f - cell.along, top = 1.0f - cell.down;
-    dgrid[2 * place] = 0.5f * ((float)width - 1.0f) *
-                       (top * (products[1] - products[0]) + cell.down * (products[3] - products[2]));
-    dgrid[2 * place + 1] = 0.5f * ((float)height - 1.0f) *
-                           (left * (products[2] - products[0]) + cell.along * (products[3] - products[1]));
+    return make_float2(0.5f * ((float)width - 1.0f) *
+                           (top * (products[1] - products[0]) + cell.down * (products[3] - products[2])),
+                       0.5f * ((float)height - 1.0f) *
+                           (left * (products[2] - products[0]) + cell.along * (products[3] - products[1])));
 }
 
-// The bits of the largest |dy|; those of a NaN are above all others.
-extern "C" __global__ void largest(unsigned* bits, const float* dy, int count) {
+// The gradient of the grid, and the bits of the largest |dy|, which `scatter` needs; those of a NaN are above all others.
+// Each may be null.
+extern "C" __global__ void look(float2* dgrid, unsigned* largest, const float* picture, const float* grid,
+                                const float* dy, const float* mask, int masked, int height, int width, int channels,
+                                int places, int count) {
     __shared__ unsigned of_block;
     if (threadIdx.x == 0) of_block = 0;
     __syncthreads();
-    int i = thread_number();
-    if (i < count) atomicMax(&of_block, __float_as_uint(dy[i]) & 0x7fffffffu);
+    int place = thread_number();
+    if (place < count) {
+        const float* mine = dy + (long long)place * channels;
+        if (dgrid) {
+            float share = counts_for(mask, place, masked);
+            float2 g = slopes(cell_at(grid, place, height, width),
+                              picture + (long long)(place / places) * height * width * channels, mine, height, width,
+                              channels);
+            dgrid[place] = make_float2(share * g.x, share * g.y);
+        }
+        unsigned bits = 0;
+        for (int c = 0; c < channels; c++) bits = max(bits, __float_as_uint(mine[c]) & 0x7fffffffu);
+        if (largest) atomicMax(&of_block, bits);
+    }
     __syncthreads();
-    if (threadIdx.x == 0) atomicMax(bits, of_block);
+    if (threadIdx.x == 0 && largest) atomicMax(largest, of_block);
 }
 
 // The exponent of a unit of fixed point: 2^44 units are the largest |dy| or a little more, and 2^18 times as much has
-// room. Weights are at most 1, and no picture has more places than 2^18.
+// room. Weights are at most 1 (a mask has no more), and no picture has more places than 2^18.
 __device__ __forceinline__ int unit_exponent(unsigned bits) { return (int)(bits >> 23) - 126 - 44; }
 
 extern "C" __global__ void scatter(unsigned long long* sums, unsigned* bits, const float* grid, const float* dy,
-                                   int height, int width, int channels, int places, int count) {
+                                   const float* mask, int masked, int height, int width, int channels, int places,
+                                   int count) {
     int place = thread_number();
     if (place >= count) return;
     Cell cell = cell_at(grid, place, height, width);
+    float share = counts_for(mask, place, masked);
     unsigned long long* mine = sums + (long long)(place / places) * height * width * channels;
     int exponent = unit_exponent(*bits);
     for (int i = 0; i < 4; i++) {
@@ -94,7 +114,7 @@ extern "C" __global__ void scatter(unsigned long long* sums, unsigned* bits, con
         float weight;
         if (!pixel_of(cell, i, height, width, &pixel, &weight)) continue;
         for (int c = 0; c < channels; c++) {
-            double term = (double)(weight * dy[place * channels + c]);
+            double term = (double)(share * weight * dy[place * channels + c]);
             if (!(fabs(term) < 3.0e38)) {
                 atomicMax(bits, 0x7fc00000u);
             } else {

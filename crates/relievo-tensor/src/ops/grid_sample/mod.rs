@@ -7,7 +7,9 @@ pub(crate) use cuda::KERNELS;
 
 use crate::{Backward, Context, Error, Operation, Result, Tensor, apply_one};
 
-struct GridSample;
+struct GridSample {
+    mask: Option<Tensor>,
+}
 
 /// The picture at the places of the grid: picture `[B,H,W,C]`, grid `[B,H',W',2]`, result `[B,H',W',C]`.
 ///
@@ -17,20 +19,33 @@ struct GridSample;
 /// dy (p_right - p_left) over both rows, weighted as they are; alike in y. On the centres themselves, the gradient
 /// is that of the cell to the right and below, as in PyTorch. A place that is not a number gives NaN.
 ///
+/// With a mask `[M,H',W']` in [0,1], M a divisor of B (picture i takes mask `i % M`), the result is multiplied by it, and so
+/// is dy. The mask has no gradient.
+///
 /// # Errors
 /// If the shapes do not fit.
-pub fn grid_sample(picture: &Tensor, grid: &Tensor) -> Result<Tensor> {
-    apply_one(GridSample, &[picture, grid])
+pub fn grid_sample(picture: &Tensor, grid: &Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
+    apply_one(GridSample { mask: mask.map(Tensor::detach) }, &[picture, grid])
 }
 
-fn layout(picture: &Tensor, grid: &Tensor) -> Result<cpu::Layout> {
-    let [batch, height, width, channels] = picture.axes("grid_sample")?;
-    let [grids, rows, columns, two] = grid.axes("grid_sample")?;
-    if grids != batch || two != 2 || picture.elements() == 0 || grid.elements() == 0 {
-        let detail = format!("a grid of shape {} for pictures of shape {}", grid.shape(), picture.shape());
-        return Err(Error::shape("grid_sample", detail));
+impl GridSample {
+    fn layout(&self, picture: &Tensor, grid: &Tensor) -> Result<cpu::Layout> {
+        let [batch, height, width, channels] = picture.axes("grid_sample")?;
+        let [grids, rows, columns, two] = grid.axes("grid_sample")?;
+        if grids != batch || two != 2 || picture.elements() == 0 || grid.elements() == 0 {
+            let detail =
+                format!("a grid of shape {} for pictures of shape {}", grid.shape(), picture.shape());
+            return Err(Error::shape("grid_sample", detail));
+        }
+        if let Some(mask) = &self.mask {
+            let [masks, ..] = mask.axes::<3>("grid_sample")?;
+            if masks == 0 || batch % masks != 0 || mask.shape()[1..] != [rows, columns] {
+                let detail = format!("a mask of shape {} for a grid of shape {}", mask.shape(), grid.shape());
+                return Err(Error::shape("grid_sample", detail));
+            }
+        }
+        Ok(cpu::Layout { height, width, channels, rows, columns })
     }
-    Ok(cpu::Layout { height, width, channels, rows, columns })
 }
 
 impl Operation for GridSample {
@@ -40,9 +55,10 @@ impl Operation for GridSample {
 
     fn forward(&self, inputs: &[&Tensor], context: &mut Context) -> Result<Vec<Tensor>> {
         let &[picture, grid] = inputs else { unreachable!("grid_sample passes two inputs") };
-        let layout = layout(picture, grid)?;
+        let layout = self.layout(picture, grid)?;
+        let mask = self.mask.as_ref().map(Tensor::data);
         let mut y = Tensor::scratch([picture.shape()[0], layout.rows, layout.columns, layout.channels]);
-        cpu::forward(layout, picture.data(), grid.data(), y.data_mut());
+        cpu::forward(layout, [picture.data(), grid.data()], mask, y.data_mut());
         context.save(picture);
         context.save(grid);
         Ok(vec![y])
@@ -50,16 +66,17 @@ impl Operation for GridSample {
 
     fn backward(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
         let [picture, grid] = backward.saved else { unreachable!("two tensors were saved") };
-        let layout = layout(picture, grid)?;
+        let layout = self.layout(picture, grid)?;
+        let mask = self.mask.as_ref().map(Tensor::data);
         let dy = backward.gradient().data();
         let dpicture = backward.wants(0).then(|| {
             let mut dpicture = Tensor::scratch(picture.shape());
-            cpu::picture_gradient(layout, grid.data(), dy, dpicture.data_mut());
+            cpu::picture_gradient(layout, [grid.data(), dy], mask, dpicture.data_mut());
             dpicture
         });
         let dgrid = backward.wants(1).then(|| {
             let mut dgrid = Tensor::scratch(grid.shape());
-            cpu::grid_gradient(layout, [picture.data(), grid.data(), dy], dgrid.data_mut());
+            cpu::grid_gradient(layout, [picture.data(), grid.data(), dy], mask, dgrid.data_mut());
             dgrid
         });
         Ok(vec![dpicture, dgrid])
@@ -67,7 +84,7 @@ impl Operation for GridSample {
 
     fn forward_cuda(&self, inputs: &[&Tensor], context: &mut Context) -> Result<Vec<Tensor>> {
         let &[picture, grid] = inputs else { unreachable!("grid_sample passes two inputs") };
-        let y = cuda::forward(layout(picture, grid)?, picture, grid)?;
+        let y = cuda::forward(self.layout(picture, grid)?, [picture, grid], self.mask.as_ref())?;
         context.save(picture);
         context.save(grid);
         Ok(vec![y])
@@ -75,11 +92,8 @@ impl Operation for GridSample {
 
     fn backward_cuda(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
         let [picture, grid] = backward.saved else { unreachable!("two tensors were saved") };
-        let layout = layout(picture, grid)?;
-        let all = [picture, grid, backward.gradient()];
-        let dpicture = backward.wants(0).then(|| cuda::picture_gradient(layout, all)).transpose()?;
-        let dgrid = backward.wants(1).then(|| cuda::grid_gradient(layout, all)).transpose()?;
-        Ok(vec![dpicture, dgrid])
+        let layout = self.layout(picture, grid)?;
+        cuda::backward(layout, backward, self.mask.as_ref())
     }
 }
 
@@ -137,7 +151,7 @@ mod tests {
         let dy = random_tensor(9, [batch, rows, columns, picture.shape()[3]]);
         let tape = Tape::new();
         let variables = [tape.watch(picture), tape.watch(grid)];
-        let y = grid_sample(&variables[0], &variables[1]).unwrap();
+        let y = grid_sample(&variables[0], &variables[1], None).unwrap();
         let gradients = tape.backward_from(&[(&y, dy.clone())]).unwrap();
         let found = [
             y.data(),
@@ -172,7 +186,7 @@ mod tests {
         let grid = Tensor::new(&places, [1, 11, 11, 2]).unwrap();
         let picture = random_tensor(1, [1, 5, 5, 3]);
         compare(&picture, &grid);
-        let y = grid_sample(&picture, &grid).unwrap();
+        let y = grid_sample(&picture, &grid, None).unwrap();
         let at = |row: usize, column: usize| &y.data()[(row * 11 + column) * 3..][..3];
         assert_eq!(at(3, 3), &picture.data()[..3]);
         assert_eq!(
@@ -185,11 +199,39 @@ mod tests {
     #[test]
     fn gradients_agree_with_differences_on_any_number_of_threads() {
         let inputs = [random_tensor(1, [2, 6, 5, 3]), wide_grid(2, [2, 4, 3, 2])];
-        let run = |inputs: &[Tensor]| grid_sample(&inputs[0], &inputs[1]);
+        let run = |inputs: &[Tensor]| grid_sample(&inputs[0], &inputs[1], None);
         let errors = gradient_errors(&inputs, 1.0 / 4096.0, run).unwrap();
         assert!(errors[0] < 1e-3 && errors[1] < 1e-2, "{errors:?}");
         let inputs = [random_tensor(1, [5, 33, 31, 3]), wide_grid(2, [5, 31, 35, 2])];
         assert_operation_independent_of_threads(&inputs, run);
+    }
+
+    #[test]
+    fn a_mask_multiplies_the_result_and_its_gradient() {
+        let (picture, grid) = (random_tensor(1, [4, 6, 5, 3]), wide_grid(2, [4, 4, 3, 2]));
+        let mask: Vec<f32> = (0..24).map(|i| [0.0, 1.0, 0.5][i * 7 % 3]).collect();
+        let mask = Tensor::new(&mask, [2, 4, 3]).unwrap();
+        // As it would be done in two steps.
+        let masked = |y: &Tensor| -> Tensor {
+            let mut y = y.detach();
+            let pixels = y.data_mut().chunks_exact_mut(3).enumerate();
+            pixels.for_each(|(i, pixel)| pixel.iter_mut().for_each(|x| *x *= mask.data()[i % 24]));
+            y
+        };
+        let run = |mask: Option<&Tensor>, dy: Tensor| {
+            let tape = Tape::new();
+            let [picture, grid] = [&picture, &grid].map(|input| tape.watch(input));
+            let y = grid_sample(&picture, &grid, mask).unwrap();
+            let mut gradients = tape.backward_from(&[(&y, dy)]).unwrap();
+            [y.detach(), gradients.take(&picture).unwrap(), gradients.take(&grid).unwrap()]
+        };
+        let dy = random_tensor(3, [4, 4, 3, 3]);
+        let mut right = run(None, masked(&dy));
+        right[0] = masked(&right[0]);
+        for (found, right) in run(Some(&mask), dy).iter().zip(&right) {
+            assert!(found.data().iter().zip(right.data()).all(|(a, b)| (a - b).abs() < 1e-5));
+        }
+        assert_operation_independent_of_threads(&[picture, grid], |x| grid_sample(&x[0], &x[1], Some(&mask)));
     }
 
     #[test]
@@ -198,7 +240,7 @@ mod tests {
         let grid = Tensor::new(&places, [1, 1, 4, 2]).unwrap();
         let tape = Tape::new();
         let picture = tape.watch(&Tensor::full([1, 3, 3, 1], 1.0));
-        let y = grid_sample(&picture, &grid).unwrap();
+        let y = grid_sample(&picture, &grid, None).unwrap();
         assert_eq!(y.data()[..3], [0.0; 3]);
         assert!(y.data()[3].is_nan());
         assert!(tape.backward(&y).is_ok());
@@ -207,8 +249,12 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_refused() {
         let picture = Tensor::zeros([2, 4, 4, 3]);
-        let error = grid_sample(&picture, &Tensor::zeros([1, 4, 4, 2])).unwrap_err().to_string();
+        let error = grid_sample(&picture, &Tensor::zeros([1, 4, 4, 2]), None).unwrap_err().to_string();
         assert_eq!(error, "grid_sample: a grid of shape [1, 4, 4, 2] for pictures of shape [2, 4, 4, 3]");
-        assert!(grid_sample(&picture, &Tensor::zeros([2, 4, 4, 3])).is_err());
+        assert!(grid_sample(&picture, &Tensor::zeros([2, 4, 4, 3]), None).is_err());
+        let (grid, mask) = (Tensor::zeros([2, 4, 5, 2]), Tensor::zeros([2, 5, 4]));
+        let error = grid_sample(&picture, &grid, Some(&mask)).unwrap_err().to_string();
+        assert_eq!(error, "grid_sample: a mask of shape [2, 5, 4] for a grid of shape [2, 4, 5, 2]");
+        assert!(grid_sample(&picture, &grid, Some(&Tensor::zeros([3, 4, 5]))).is_err());
     }
 }
