@@ -21,7 +21,7 @@ fail() { echo "gpu.sh: $*" >&2; exit 1; }
 
 # Test executables that take RELIEVO_DEVICE, and the words that tests of them must have in their names to be run there.
 TESTS="relievo-tensor.devices relievo-tensor.kernels relievo-render.devices relievo-render.kernels relievo-nets.devices
-  relievo-check.gpu relievo-check.step:gpu"
+  relievo-check.gpu relievo-check.step:gpu relievo-check.ops:gpu"
 
 pack() {
   local folder=$1 here artifacts test package kind program
@@ -40,7 +40,7 @@ pack() {
   cargo build --release --locked -p relievo
   artifacts=$(cargo test --release --locked --no-run --message-format=json \
     -p relievo-tensor -p relievo-render -p relievo-nets -p relievo-check \
-    --test devices --test kernels --test gpu --test step)
+    --test devices --test kernels --test gpu --test step --test ops)
   for test in $TESTS; do
     test=${test%%:*} package=${test%%.*} kind=${test#*.}
     program=$(sed -n "s|.*/$package#.*\"kind\":\[\"test\"\].*\"name\":\"$kind\".*\"executable\":\"\([^\"]*\)\".*|\1|p" <<<"$artifacts")

@@ -1,4 +1,5 @@
-//! The renderer against the reference tensors: every value and gradient of the `ops` sets, on one and two threads.
+//! The renderer against the reference tensors: every value and gradient of the `ops` sets, on one and two threads, and on
+//! the GPU named by RELIEVO_DEVICE if there is one, else on the emulator.
 
 use relievo_check::golden::{Checks, GoldenSet, GoldenTensor, formula_weighting, golden_sets};
 use relievo_render::{
@@ -6,7 +7,7 @@ use relievo_render::{
     sampling_grid,
 };
 use relievo_tensor::ops::grid_sample;
-use relievo_tensor::{Result, Tape, Tensor};
+use relievo_tensor::{Device, Result, Tape, Tensor};
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
@@ -23,7 +24,7 @@ fn camera(depth: &Tensor) -> Camera {
 
 /// The surface where it is.
 fn grid_3d([depth, view, _]: &Inputs) -> Result<Tensor> {
-    move_surface(depth, &Tensor::zeros(view.shape()), camera(depth))
+    move_surface(depth, &view.zeros_like()?, camera(depth))
 }
 
 fn normal([depth, ..]: &Inputs) -> Result<Tensor> {
@@ -68,16 +69,17 @@ fn ours(name: &str, golden: &GoldenTensor) -> Tensor {
     if picture { golden.channels_last() } else { golden.tensor() }
 }
 
-fn check(set: &GoldenSet) -> std::result::Result<Checks, Failure> {
+fn check(set: &GoldenSet, device: Device) -> std::result::Result<Checks, Failure> {
     let mut checks = Checks::new(set.name());
     for (name, operation, rough) in OPERATIONS {
         let tape = Tape::new();
         let mut inputs = Vec::new();
         for input in INPUT_NAMES {
-            inputs.push(tape.watch(&ours(input, set.tensor(input)?)));
+            inputs.push(tape.watch(&ours(input, set.tensor(input)?).to_device(device)?));
         }
         let inputs: Inputs = inputs.try_into().map_err(|_| "three inputs")?;
-        let value = operation(&inputs)?;
+        let output = operation(&inputs)?;
+        let value = output.to_device(Device::Cpu)?;
         let golden = set.tensor(name)?;
         let right = ours(name, golden);
         if rough {
@@ -86,13 +88,14 @@ fn check(set: &GoldenSet) -> std::result::Result<Checks, Failure> {
             checks.smooth(name, value.data(), right.data());
         }
         // The weights are numbered in the reference's layout.
-        let weighting = ours(name, &formula_weighting(name, &golden.shape));
-        let gradients = tape.backward_from(&[(&value, weighting)])?;
+        let weighting = ours(name, &formula_weighting(name, &golden.shape)).to_device(device)?;
+        let gradients = tape.backward_from(&[(&output, weighting)])?;
         for (input, variable) in INPUT_NAMES.iter().zip(&inputs) {
             let name = format!("{name}.grad_{input}");
             let Some(golden) = set.get(&name) else { continue };
             let right = ours(&name, golden);
             let gradient = gradients.get(variable).ok_or_else(|| format!("{name}: no gradient"))?;
+            let gradient = gradient.to_device(Device::Cpu)?;
             if rough {
                 checks.gradient(&name, gradient.data(), right.data());
             } else {
@@ -100,7 +103,10 @@ fn check(set: &GoldenSet) -> std::result::Result<Checks, Failure> {
             }
         }
     }
-    check_yaw(&mut checks, set)?;
+    // Views from elsewhere are for the CPU.
+    if device == Device::Cpu {
+        check_yaw(&mut checks, set)?;
+    }
     Ok(checks)
 }
 
@@ -119,25 +125,33 @@ fn check_yaw(checks: &mut Checks, set: &GoldenSet) -> std::result::Result<(), Fa
     Ok(())
 }
 
-fn check_all(threads: usize) {
+fn check_all(threads: usize, device: Device) {
     let sets = golden_sets("ops").unwrap_or_else(|error| panic!("{error}"));
     if sets.is_empty() {
         println!("skipped: RELIEVO_GOLDEN has no file ops*");
     }
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
     for set in &sets {
-        let checks = pool.install(|| check(set)).unwrap_or_else(|error| panic!("{}: {error}", set.name()));
-        println!("{} on {threads} threads\n{}", set.name(), checks.table());
+        let checks =
+            pool.install(|| check(set, device)).unwrap_or_else(|error| panic!("{}: {error}", set.name()));
+        println!("{} on {device}, {threads} threads\n{}", set.name(), checks.table());
         checks.finish().unwrap_or_else(|message| panic!("{message}"));
     }
 }
 
 #[test]
 fn the_renderer_agrees_with_the_reference_on_one_thread() {
-    check_all(1);
+    check_all(1, Device::Cpu);
 }
 
 #[test]
 fn the_renderer_agrees_with_the_reference_on_two_threads() {
-    check_all(2);
+    check_all(2, Device::Cpu);
+}
+
+#[test]
+fn the_renderer_agrees_with_the_reference_on_a_gpu() {
+    if let Some(ordinal) = relievo_cuda_emulator::test_gpu() {
+        check_all(1, Device::Cuda(ordinal));
+    }
 }

@@ -1,7 +1,7 @@
 //! A network as a list of layers, the parameters it needs, and how they begin.
 
 use relievo_tensor::ops::{
-    Activation, ConvParams, cast, conv_transpose2d, conv2d, group_norm, upsample_nearest,
+    Activation, ConvParams, cast, conv_transpose2d, conv2d, group_norm, upsample_conv2d,
 };
 use relievo_tensor::{DataType, Error, Random, Result, Shape, Tensor};
 
@@ -30,7 +30,7 @@ pub enum Layer {
         /// Applied last.
         activation: Activation,
     },
-    /// Every pixel becomes a square of 2x2.
+    /// Every pixel becomes a square of 2x2. A 3x3 convolution that keeps the size must follow: the two are computed together.
     UpsampleNearest,
 }
 
@@ -168,29 +168,38 @@ impl Network {
             let missing = || Error::shape("network", format!("{} was given too few parameters", self.name));
             parameters.next().ok_or_else(missing)
         };
+        let mut enlarge = false;
         for layer in &self.layers {
-            x = match *layer {
-                Layer::UpsampleNearest => upsample_nearest(&x, 2)?,
+            match *layer {
+                Layer::UpsampleNearest => enlarge = true,
                 Layer::Convolution { transposed, stride, padding, norm_groups, activation, .. } => {
                     let weight = next()?;
                     // With a normalisation between, the activation belongs to the normalisation.
                     let own = if norm_groups.is_some() { Activation::Identity } else { activation };
                     let params = ConvParams { stride, padding, activation: own };
-                    let y = if transposed {
-                        conv_transpose2d(&x, weight, None, params)?
-                    } else {
-                        conv2d(&x, weight, None, params)?
+                    let y = match (std::mem::take(&mut enlarge), transposed) {
+                        (true, false) => upsample_conv2d(&x, weight, params)?,
+                        (false, true) => conv_transpose2d(&x, weight, None, params)?,
+                        (false, false) => conv2d(&x, weight, None, params)?,
+                        (true, true) => return Err(self.enlarges_in_vain()),
                     };
-                    match norm_groups {
+                    x = match norm_groups {
                         Some(groups) => group_norm(&y, next()?, next()?, groups, NORM_EPSILON, activation)?,
                         None => y,
-                    }
+                    };
                 }
-            };
+            }
+        }
+        if enlarge {
+            return Err(self.enlarges_in_vain());
         }
         if parameters.next().is_some() {
             return Err(Error::shape("network", format!("{} was given too many parameters", self.name)));
         }
         Ok(x)
+    }
+
+    fn enlarges_in_vain(&self) -> Error {
+        Error::shape("network", format!("{} enlarges, and no convolution follows", self.name))
     }
 }

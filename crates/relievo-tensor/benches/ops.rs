@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rayon::prelude::*;
 use relievo_tensor::differences::random_tensor;
 use relievo_tensor::ops::{
-    Activation, AdamStep, activate, grid_sample, group_norm, max_pool, photometric_loss, upsample_nearest,
+    Activation, AdamStep, activate, grid_sample, group_norm, max_pool, photometric_loss,
 };
 use relievo_tensor::{Tape, Tensor};
 
@@ -87,8 +87,6 @@ fn main() {
     let x = [random_tensor(1, [16, 64, 64, 64])];
     let n = x[0].elements();
     both("max_pool 2 [16,64,64,64]", &x, [n + n / 4, 2 * n + n / 2], |x| max_pool(&x[0], 2));
-    let x = [random_tensor(1, [16, 32, 32, 64])];
-    both("upsample_nearest 2 [16,32,32,64]", &x, [n + n / 4, n + n / 4], |x| upsample_nearest(&x[0], 2));
     let x = [random_tensor(1, [16, 64, 64, 3])];
     let n = x[0].elements();
     for activation in [Activation::Tanh, Activation::Softplus] {

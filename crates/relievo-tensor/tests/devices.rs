@@ -9,7 +9,7 @@ use relievo_tensor::ops::{
     Activation, AdamStep, ConvParams, Culprit, DeviceAdam, activate, average_pool, cast, conv_transpose2d,
     conv2d, depthwise_conv2d, dot, double_batch, grid_sample, group_norm, lerp_all, max_pool,
     perceptual_loss, photometric_loss, reshape, scale_all, scale_columns, smoothness, squared_norm,
-    upsample_nearest, weighted_sum,
+    upsample_conv2d, weighted_sum,
 };
 use relievo_tensor::{DataType, Device, Error, Result, Tape, Tensor};
 
@@ -486,13 +486,23 @@ fn max_pools() {
 }
 
 #[test]
-fn resizing() {
+fn average_pooling() {
     for (shape, factor) in [([2, 6, 4, 5], 2), ([1, 9, 3, 8], 3), ([2, 4, 8, 4], 4), ([3, 2, 5, 1], 1)] {
         let x = [random_tensor(1, shape)];
-        agree(&x, |x, real| upsample_nearest(&cast(&x[0], real)?, factor));
         agree(&x, |x, real| average_pool(&cast(&x[0], real)?, factor));
     }
     agree(&[random_tensor(1, [2, 6, 9])], |x, real| average_pool(&cast(&x[0], real)?, 3));
+}
+
+#[test]
+fn convolutions_of_enlarged_pictures() {
+    for [batch, h, w, inputs, outputs] in [[2, 3, 5, 4, 7], [1, 8, 8, 16, 16], [2, 4, 2, 3, 1]] {
+        let inputs = [random_tensor(1, [batch, h, w, inputs]), random_tensor(2, [outputs, 3, 3, inputs])];
+        agree(&inputs, |x, real| {
+            let params = ConvParams { stride: 1, padding: 1, activation: Activation::Identity };
+            upsample_conv2d(&cast(&x[0], real)?, &cast(&x[1], real)?, params)
+        });
+    }
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 mod activation;
 mod adam;
+mod average_pool;
 mod cast;
 pub mod conv2d;
 mod depthwise_conv2d;
@@ -14,10 +15,10 @@ mod likelihood_loss;
 mod max_pool;
 mod reduce;
 mod reshape;
-mod resize;
 mod scale_columns;
 mod smoothness;
 mod sum;
+mod upsample_conv2d;
 mod vectorised;
 
 use crate::cuda::Kernels;
@@ -28,6 +29,7 @@ pub fn kernels() -> Vec<&'static Kernels> {
     vec![
         &activation::KERNELS,
         &adam::KERNELS,
+        &average_pool::KERNELS,
         &cast::KERNELS,
         &conv2d::KERNELS,
         &depthwise_conv2d::KERNELS,
@@ -37,15 +39,16 @@ pub fn kernels() -> Vec<&'static Kernels> {
         &group_norm::KERNELS,
         &likelihood_loss::KERNELS,
         &max_pool::KERNELS,
-        &resize::KERNELS,
         &scale_columns::KERNELS,
         &smoothness::KERNELS,
         &sum::KERNELS,
+        &upsample_conv2d::KERNELS,
     ]
 }
 
 pub use activation::{Activation, activate};
 pub use adam::{AdamStep, Culprit, DeviceAdam, DeviceAdamState, lerp_all, scale_all, squared_norm};
+pub use average_pool::average_pool;
 pub use cast::cast;
 pub use conv2d::{Conv2dGeometry, ConvParams, Epilogue, conv_transpose2d, conv2d};
 pub use depthwise_conv2d::depthwise_conv2d;
@@ -56,7 +59,7 @@ pub use group_norm::group_norm;
 pub use likelihood_loss::{absolute_error, perceptual_loss, photometric_loss, squared_error};
 pub use max_pool::max_pool;
 pub use reshape::reshape;
-pub use resize::{average_pool, upsample_nearest};
 pub use scale_columns::scale_columns;
 pub use smoothness::smoothness;
 pub use sum::{add_into, weighted_sum};
+pub use upsample_conv2d::upsample_conv2d;

@@ -1,10 +1,10 @@
-//! Resizing on a GPU.
+//! Average pooling on a GPU.
 
 use crate::cuda::{Kernels, Launch};
 use crate::{Result, Shape, Tensor};
 
 /// `kernel.cu`, compiled.
-pub(crate) static KERNELS: Kernels = Kernels { name: "resize", source: include_str!("kernel.cu") };
+pub(crate) static KERNELS: Kernels = Kernels { name: "average_pool", source: include_str!("kernel.cu") };
 
 /// As [`super::cpu::spread`]: the large pictures, of the given shape.
 pub(super) fn spread(line: [usize; 3], scale: f32, small: &Tensor, shape: Shape) -> Result<Tensor> {

@@ -1,4 +1,4 @@
-//! Resizing by whole factors: up by repetition, down by means. Each is the other's gradient, up to a factor.
+//! Pictures made smaller by whole factors.
 
 mod cpu;
 mod cuda;
@@ -7,15 +7,6 @@ pub(crate) use cuda::KERNELS;
 
 use crate::{Backward, Context, Error, Operation, Result, Shape, Tensor, apply_one};
 
-/// Every pixel of x `[B,H,W,C]` repeated to factor x factor pixels: `[B,factor*H,factor*W,C]`. Gradient: the sum over
-/// the copies.
-///
-/// # Errors
-/// If x has not four axes or the factor is zero.
-pub fn upsample_nearest(x: &Tensor, factor: usize) -> Result<Tensor> {
-    apply_one(UpsampleNearest { factor }, &[x])
-}
-
 /// The mean of every factor x factor pixels of x `[B,H,W,C]`: `[B,H/factor,W/factor,C]`. Without channels:
 /// `[B,H,W]` to `[B,H/factor,W/factor]`. Gradient: an equal share for every pixel.
 ///
@@ -23,10 +14,6 @@ pub fn upsample_nearest(x: &Tensor, factor: usize) -> Result<Tensor> {
 /// If x has another number of axes or the factor does not divide height and width.
 pub fn average_pool(x: &Tensor, factor: usize) -> Result<Tensor> {
     apply_one(AveragePool { factor }, &[x])
-}
-
-struct UpsampleNearest {
-    factor: usize,
 }
 
 struct AveragePool {
@@ -50,54 +37,6 @@ fn channels(shape: Shape) -> usize {
 /// Width and channels of the pictures `small`, and the factor.
 fn line(small: Shape, factor: usize) -> [usize; 3] {
     [small[2], channels(small), factor]
-}
-
-impl UpsampleNearest {
-    /// The shape of y.
-    fn enlarged(&self, x: &Tensor) -> Result<Shape> {
-        let [_, h, w, _] = x.axes(self.name())?;
-        if self.factor == 0 {
-            return Err(Error::shape(self.name(), "the factor is zero"));
-        }
-        Ok(resized(x.shape(), h * self.factor, w * self.factor))
-    }
-
-    /// The shape of x, given that of y.
-    fn reduced(&self, y: Shape) -> Shape {
-        resized(y, y[1] / self.factor, y[2] / self.factor)
-    }
-}
-
-impl Operation for UpsampleNearest {
-    fn name(&self) -> &'static str {
-        "upsample_nearest"
-    }
-
-    fn forward(&self, inputs: &[&Tensor], _: &mut Context) -> Result<Vec<Tensor>> {
-        let x = inputs[0];
-        let mut y = Tensor::scratch(self.enlarged(x)?);
-        cpu::spread(line(x.shape(), self.factor), 1.0, x.data(), y.data_mut());
-        Ok(vec![y])
-    }
-
-    fn backward(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
-        let dy = backward.gradient();
-        let mut dx = Tensor::scratch(self.reduced(dy.shape()));
-        cpu::gather(line(dx.shape(), self.factor), 1.0, dy.data(), dx.data_mut());
-        Ok(vec![Some(dx)])
-    }
-
-    fn forward_cuda(&self, inputs: &[&Tensor], _: &mut Context) -> Result<Vec<Tensor>> {
-        let x = inputs[0];
-        let shape = self.enlarged(x)?;
-        Ok(vec![cuda::spread(line(x.shape(), self.factor), 1.0, x, shape)?])
-    }
-
-    fn backward_cuda(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
-        let dy = backward.gradient();
-        let shape = self.reduced(dy.shape());
-        Ok(vec![Some(cuda::gather(line(shape, self.factor), 1.0, dy, shape)?)])
-    }
 }
 
 impl AveragePool {
@@ -163,21 +102,19 @@ mod tests {
     };
 
     #[test]
-    fn up_repeats_and_down_averages() {
+    fn each_pixel_is_the_mean_of_its_square() {
         for factor in [1, 2, 3] {
             let (h, w, c) = (3, 5, 7);
-            let x = random_tensor(1, [2, h, w, c]);
-            let up = upsample_nearest(&x, factor).unwrap();
-            assert_eq!(*up.shape(), [2, h * factor, w * factor, c]);
-            for (i, y) in up.data().iter().enumerate() {
-                let (row, column, channel) = (i / c / (w * factor), i / c % (w * factor), i % c);
-                let picture = row / (h * factor);
-                let row = row % (h * factor) / factor;
-                assert_eq!(*y, x.data()[((picture * h + row) * w + column / factor) * c + channel]);
+            let x = random_tensor(1, [2, h * factor, w * factor, c]);
+            let y = average_pool(&x, factor).unwrap();
+            assert_eq!(*y.shape(), [2, h, w, c]);
+            let mut means = vec![0.0; y.elements()];
+            for (i, x) in x.data().iter().enumerate() {
+                let (row, column, channel) =
+                    (i / c / (w * factor) / factor, i / c % (w * factor) / factor, i % c);
+                means[(row * w + column) * c + channel] += f64::from(*x) / (factor * factor) as f64;
             }
-            let down = average_pool(&up, factor).unwrap();
-            let exact: Vec<f64> = x.data().iter().map(|x| f64::from(*x)).collect();
-            assert!(distance(down.data(), &exact) < 1e-7);
+            assert!(distance(y.data(), &means) < 1e-6);
         }
         let mask = Tensor::new(&[1.0, 0.0, 1.0, 1.0, 1.0, 1.0, 0.0, 0.0], [1, 2, 4]).unwrap();
         assert_eq!(average_pool(&mask, 2).unwrap().data(), [0.75, 0.5]);
@@ -186,11 +123,10 @@ mod tests {
     #[test]
     fn gradients_agree_with_differences_on_any_number_of_threads() {
         let x = [random_tensor(2, [2, 6, 9, 5])];
-        for run in [|x: &[Tensor]| upsample_nearest(&x[0], 2), |x: &[Tensor]| average_pool(&x[0], 3)] {
-            let errors = gradient_errors(&x, 0.25, run).unwrap();
-            assert!(errors[0] < 1e-5, "{errors:?}");
-            assert_operation_independent_of_threads(&x, run);
-        }
+        let run = |x: &[Tensor]| average_pool(&x[0], 3);
+        let errors = gradient_errors(&x, 0.25, run).unwrap();
+        assert!(errors[0] < 1e-5, "{errors:?}");
+        assert_operation_independent_of_threads(&x, run);
         let plane = [random_tensor(3, [2, 4, 6])];
         assert!(gradient_errors(&plane, 0.25, |x| average_pool(&x[0], 2)).unwrap()[0] < 1e-5);
     }
@@ -200,7 +136,6 @@ mod tests {
         let x = Tensor::zeros([1, 6, 4, 2]);
         let error = average_pool(&x, 4).unwrap_err().to_string();
         assert_eq!(error, "average_pool: the factor 4 does not divide the pictures of [1, 6, 4, 2]");
-        assert!(average_pool(&x, 0).is_err() && upsample_nearest(&x, 0).is_err());
-        assert!(upsample_nearest(&Tensor::zeros([2, 2]), 2).is_err());
+        assert!(average_pool(&x, 0).is_err() && average_pool(&Tensor::zeros([2, 2]), 2).is_err());
     }
 }
