@@ -3,20 +3,27 @@
 # need be): no Rust, no network, other paths than here.
 #
 #   bench/gpu.sh pack FOLDER                              here: builds, and puts what the other machine needs there
-#   FOLDER/gpu.sh run FOLDER [check|bench|train|all]      there: runs it, and prints one table
+#   FOLDER/gpu.sh run FOLDER [STAGE|all]                  there: runs it, and prints one table
+#
+# Stages: check (tests), bench, train (synthetic heads in each precision and from each seed, and with narrow networks), pictures
+# (photographs, where there are some), tables (the paper's, some hours).
 #
 # Results lie below FOLDER/out. A call ends within LIMIT seconds and prints what there is; the next one leaves out what is done
 # and goes on with trainings where they stopped. May be set (default):
 #
 #   DEVICE (cuda:0)      LIMIT (570): seconds of a call      SECONDS_EACH (5): of a measurement of `relievo bench`
 #   STEPS (20000), SEEDS ("1 2"), PRECISIONS ("bf16 f32"), TRAIN: of the trainings; TRAIN are further options of `relievo train`
+#   NARROW: what makes networks narrow, as those in the program are; empty leaves them out
+#   PICTURES: shards or folders of framed photographs (`relievo crop`); LEARN: options of the training on them, which begins with
+#     what the first of `train` has learned
+#   TABLE_STEPS (20000), TABLE_SEEDS (0,1,2; the ablation and the perturbation have the first alone), TABLES: of the tables
 #   BENCH: further options of `relievo bench`
 #   ASSETS: the folder `assets` of a checkout, where there is one; if it is set for `pack`, the copies of it stay out (15 MiB)
 #   HEADS (1000): unseen heads that `relievo eval` measures on
 #   EMULATOR: folder of the CUDA emulator's libraries (target/cuda-emulator/*), to try this script without a GPU
 set -uo pipefail
 
-usage() { sed -n '2,17s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 2; }
+usage() { sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}"; exit 2; }
 fail() { echo "gpu.sh: $*" >&2; exit 1; }
 
 # Test executables that take RELIEVO_DEVICE, and the words that tests of them must have in their names to be run there.
@@ -149,33 +156,58 @@ bench() {
   done
 }
 
-train() {
-  local seed precision run began options
+# Trains the run `name` and measures it on unseen heads. What follows the precision are the options of `relievo train`.
+learn() {
+  local name=$1 precision=$2 run=$out/train/$1 began
+  shift 2
+  # More steps than before: on from there.
+  [ "$(cat "$run.steps" 2>/dev/null)" = "$STEPS" ] || rm -f "$run.steps" "$run.json"
+  [ ! -s "$run.json" ] && [ "$(left)" -gt 0 ] || return
+  echo "train $name"
   mkdir -p "$out/train"
+  if [ ! -e "$run.steps" ]; then
+    if [ -e "$run/settings.toml" ]; then
+      set -- --resume "$run"
+    else
+      set -- --out "$run" --device "$DEVICE" --precision "$precision" "$@"
+    fi
+    began=$SECONDS
+    limited 3600 "$folder/bin/relievo" train "$@" --steps "$STEPS" --checkpoint-minutes 2 >>"$run.log" 2>&1
+    echo "  $((SECONDS - began)) s: $(tail -1 "$run.log")"
+    if tail -1 "$run.log" | grep -q "^$STEPS steps done"; then echo "$STEPS" >"$run.steps"; else return; fi
+  fi
+  limited 300 "$folder/bin/relievo" eval -m "$run" --seed 1000 --count "$HEADS" --device "$DEVICE" \
+    --precision "$precision" --json "$run.part" >"$run.eval.log" 2>&1 && mv "$run.part" "$run.json" ||
+    tail -3 "$run.eval.log"
+}
+
+train() {
+  local seed precision
+  # shellcheck disable=SC2086
   for seed in $SEEDS; do
     for precision in $PRECISIONS; do
-      run=$out/train/$precision-seed-$seed
-      # More steps than before: on from there.
-      [ "$(cat "$run.steps" 2>/dev/null)" = "$STEPS" ] || rm -f "$run.steps" "$run.json"
-      [ ! -s "$run.json" ] && [ "$(left)" -gt 0 ] || continue
-      echo "train $precision, seed $seed"
-      if [ ! -e "$run.steps" ]; then
-        if [ -e "$run/settings.toml" ]; then
-          options=(--resume "$run")
-        else
-          # shellcheck disable=SC2206
-          options=(--out "$run" --device "$DEVICE" --precision "$precision" --seed "$seed" $TRAIN)
-        fi
-        began=$SECONDS
-        limited 3600 "$folder/bin/relievo" train "${options[@]}" --steps "$STEPS" --checkpoint-minutes 2 --preview-pictures 0 \
-          >>"$run.log" 2>&1
-        echo "  $((SECONDS - began)) s: $(tail -1 "$run.log")"
-        if tail -1 "$run.log" | grep -q "^$STEPS steps done"; then echo "$STEPS" >"$run.steps"; else continue; fi
-      fi
-      limited 300 "$folder/bin/relievo" eval -m "$run" --seed 1000 --count "$HEADS" --device "$DEVICE" \
-        --precision "$precision" --json "$run.part" >"$run.eval.log" 2>&1 && mv "$run.part" "$run.json" ||
-        tail -3 "$run.eval.log"
+      learn "$precision-seed-$seed" "$precision" --seed "$seed" --preview-pictures 0 $TRAIN
     done
+    [ -z "$NARROW" ] || learn "narrow-seed-$seed" "$first" --seed "$seed" --preview-pictures 0 $TRAIN $NARROW
+  done
+}
+
+pictures() {
+  [ -n "${PICTURES:-}" ] || return
+  # shellcheck disable=SC2086
+  learn photographs "$first" $PICTURES synthetic --initial-weights "$out/train/$first-seed-${SEEDS%% *}/model.safetensors" $LEARN
+}
+
+tables() {
+  local table seeds
+  mkdir -p "$out/tables"
+  for table in comparison ablation perturbation; do
+    [ "$(left)" -gt 0 ] || return
+    [ $table = comparison ] && seeds=$TABLE_SEEDS || seeds=${TABLE_SEEDS%%,*}
+    echo "table $table"
+    # shellcheck disable=SC2086
+    limited 36000 "$folder/bin/relievo" reproduce $table --device "$DEVICE" --precision "$first" --steps "$TABLE_STEPS" --seeds "$seeds" \
+      -o "$out/tables" $TABLES >>"$out/tables/$table.log" 2>&1 || tail -3 "$out/tables/$table.log"
   done
 }
 
@@ -230,10 +262,18 @@ table() {
         line "$name: MAD, degrees" "$(number "$run" in-sight model normal-error mean)" '%.2f' 'likewise'
       done
     done
-    run=$out/train/${PRECISIONS%% *}-seed-${SEEDS%% *}.json
+    for run in "$out"/train/narrow-seed-*.json "$out"/train/photographs.json; do
+      [ -s "$run" ] || continue
+      name=$(basename "$run" .json)
+      found=$(number "$run" in-sight model depth-error mean)
+      line "$name: SIDE x 100" "${found:+100 * $found}" '%.3f'
+      line "$name: MAD, degrees" "$(number "$run" in-sight model normal-error mean)" '%.2f'
+    done
+    run=$out/train/$first-seed-${SEEDS%% *}.json
     found=$(number "$run" in-sight constant-depth depth-error mean)
     line "constant depth: SIDE x 100" "${found:+100 * $found}" '%.3f'
     line "constant depth: MAD, degrees" "$(number "$run" in-sight constant-depth normal-error mean)" '%.2f'
+    [ ! -e "$out/tables/results.md" ] || cat "$out/tables/results.md"
     [ "$(left)" -gt 0 ] || echo "the time was up: call again for the rest"
   } | tee "$out/table.txt"
 }
@@ -251,11 +291,16 @@ run() {
   packed=$(compgen -G "$folder/bin.tar.*" | head -1)
   [ -n "$packed" ] || fail "$folder was not packed: bench/gpu.sh pack $folder"
   [ "$folder/bin/relievo" -nt "$packed" ] || unpack "$packed" || fail "neither tar nor Python can unpack $packed"
-  case $stage in check | bench | train | all) ;; *) usage ;; esac
+  case $stage in check | bench | train | pictures | tables | all) ;; *) usage ;; esac
   : "${DEVICE:=cuda:0}" "${LIMIT:=570}" "${SECONDS_EACH:=5}" "${STEPS:=20000}" "${SEEDS:=1 2}" "${PRECISIONS:=bf16 f32}" "${HEADS:=1000}"
   # As in recipes/heads-on-two-cores.toml, but for the paper's networks and losses: from the paper's beginning it takes longer
   # until noses point outwards than these trainings last.
   : "${TRAIN=--preset synthetic-face --synthetic-count 50000 --validation 256 --validate-steps 5000 --initial-depth-scale 0.1 --dome 0.7 --smoothness-weight 0.5}"
+  : "${NARROW=--width 16 --code 64 --encoder-width 16}"
+  # As recipes/faces-from-photographs.toml.
+  : "${LEARN=--preset face --synthetic-count 6000 --validation 256 --validate-steps 5000 --preview-steps 5000 --roll 12 --jitter 0.03 --initial-depth-scale 0.1 --dome 0.7 --smoothness-weight 0.5}"
+  : "${TABLE_STEPS:=20000}" "${TABLE_SEEDS:=0,1,2}" "${TABLES=}"
+  first=${PRECISIONS%% *}
   deadline=$((SECONDS + LIMIT)) out=$folder/out folders=()
   mkdir -p "$out"
   export RELIEVO_DEVICE=$DEVICE RELIEVO_ASSETS=$(cd "${ASSETS:-$folder/assets}" && pwd) XDG_CACHE_HOME=$out/cache
@@ -270,7 +315,7 @@ run() {
   trap table EXIT
   trap 'exit 130' INT TERM
   limited 60 "$folder/bin/relievo" info || fail "the program does not run here"
-  if [ "$stage" != all ]; then "$stage"; else check; bench; train; fi
+  if [ "$stage" != all ]; then "$stage"; else check; bench; train; pictures; tables; fi
 }
 
 case "${1:-}:$#" in
