@@ -3,8 +3,8 @@
 
 use relievo_check::golden::{Checks, GoldenSet, GoldenTensor, formula_weighting, golden_sets};
 use relievo_render::{
-    Camera, DepthRange, RasterSettings, ViewSettings, move_surface, normals, rasterise_depth, render_views,
-    sampling_grid,
+    Camera, DepthRange, RasterSettings, ViewSettings, diffuse_shading, move_surface, rasterise_depth,
+    render_views, sampling_grid,
 };
 use relievo_tensor::ops::grid_sample;
 use relievo_tensor::{Device, Result, Tape, Tensor};
@@ -27,8 +27,11 @@ fn grid_3d([depth, view, _]: &Inputs) -> Result<Tensor> {
     move_surface(depth, &view.zeros_like()?, camera(depth))
 }
 
+/// The normals, under any light.
 fn normal([depth, ..]: &Inputs) -> Result<Tensor> {
-    normals(depth, camera(depth))
+    let light = Tensor::new(&[0.0, 1.0, 0.0, 0.0, 1.0], [1, 5])?.to_device(depth.device())?;
+    let [normals, _] = diffuse_shading(depth, &light, camera(depth))?;
+    Ok(normals)
 }
 
 fn warped_3d_grid([depth, view, _]: &Inputs) -> Result<Tensor> {

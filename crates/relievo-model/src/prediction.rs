@@ -1,8 +1,7 @@
 //! A picture taken apart and put together again: section 3 of Wu et al. 2020.
 
 use relievo_render::{
-    DepthSettings, Doubling, RasterSettings, Scene, canonical_depth, diffuse_shading, light_from_raw,
-    normals, shade,
+    DepthSettings, Doubling, RasterSettings, Scene, canonical_depth, diffuse_shading, light_from_raw, shade,
 };
 use relievo_tensor::ops::{double_batch, reshape, scale_columns, weighted_sum};
 use relievo_tensor::{Device, Error, Tensor};
@@ -149,12 +148,11 @@ impl Model {
         let albedo = double(&outputs.albedo, settings.flip_albedo)?;
 
         let camera = settings.camera();
-        let normals = normals(&canonical_depth, camera)?;
-        let (light, diffuse_shading) = match settings.light {
+        let (light, [normals, diffuse_shading]) = match settings.light {
             LightModel::Lambert => {
                 let light = light_from_raw(&reshape(&outputs.light, [batch, 4])?, settings.light_range())?;
-                let shading = diffuse_shading(&normals, &light)?;
-                (light, shading)
+                let shaded = diffuse_shading(&canonical_depth, &light, camera)?;
+                (light, shaded)
             }
             LightModel::ShadingMap => {
                 let map = reshape(&outputs.light, [batch, size, size])?;
@@ -165,7 +163,9 @@ impl Model {
                 let light = self.constant("frontal light", batch, device, || {
                     Tensor::new(&frontal, [batch, 5]).expect("five numbers for each picture")
                 })?;
-                (light, double(&shading, false)?)
+                // The normals have no part in it; they are there to be looked at.
+                let [normals, _] = diffuse_shading(&canonical_depth.detach(), &light, camera)?;
+                (light, [normals, double(&shading, false)?])
             }
         };
         let canonical_picture = shade(&albedo, &diffuse_shading, &light)?;
@@ -224,17 +224,17 @@ impl Model {
         let device = pictures.device();
         let said = self.networks.depth(pictures, parameters)?;
         let (raw_depth, [depth, _]) = self.shape(&said, Doubling::Single)?;
-        let normals = normals(&depth, settings.camera())?;
         let even = [1.0, 0.0, 0.0, 0.0, 1.0].repeat(batch);
         let light = self.constant("even light", batch, device, || {
             Tensor::new(&even, [batch, 5]).expect("five numbers for each picture")
         })?;
+        let [normals, diffuse_shading] = diffuse_shading(&depth, &light, settings.camera())?;
         Ok(Prediction {
             raw_depth,
             smooth_depth: depth.clone(),
             canonical_depth: depth.clone(),
             albedo: pictures.clone(),
-            diffuse_shading: diffuse_shading(&normals, &light)?,
+            diffuse_shading,
             light,
             normals,
             canonical_picture: pictures.clone(),

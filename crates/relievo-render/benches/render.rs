@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use relievo_render::{
     Camera, DepthRange, DepthSettings, Doubling, LightRange, RasterSettings, Scene, canonical_depth,
-    diffuse_shading, light_from_raw, move_surface, normals, rasterise_depth, sampling_grid, shade,
+    diffuse_shading, light_from_raw, move_surface, rasterise_depth, sampling_grid, shade,
 };
 use relievo_tensor::{Result, Tape, Tensor};
 
@@ -48,16 +48,16 @@ fn rows(batch: usize, size: usize) -> Result<Vec<Row>> {
     let (depth, views) = (depth(batch, size)?, views(batch)?);
     let raw = Tensor::full([batch, 4], 0.2);
     let light = light_from_raw(&raw, LightRange::default())?;
-    let normal = normals(&depth, camera)?;
-    let diffuse = diffuse_shading(&normal, &light)?;
+    let [_, diffuse] = diffuse_shading(&depth, &light, camera)?;
     let albedo = Tensor::full([batch, size, size, 3], 0.3);
     let moved = move_surface(&depth, &views, camera)?;
     let shape = DepthSettings { range: RANGE, dome: 0.7, border_depth: 1.04, doubling: Doubling::Single };
     let limits @ [_, far] = RANGE.widened();
     Ok(vec![
         row("canonical_depth", &[&depth], move |x| Ok(canonical_depth(&x[0], shape)?[1].clone())),
-        row("normals", &[&depth], move |x| normals(&x[0], camera)),
-        row("diffuse_shading", &[&normal, &light], |x| diffuse_shading(&x[0], &x[1])),
+        row("diffuse_shading", &[&depth, &light], move |x| {
+            Ok(diffuse_shading(&x[0], &x[1], camera)?[1].clone())
+        }),
         row("shade", &[&albedo, &diffuse, &light], |x| shade(&x[0], &x[1], &x[2])),
         row("move_surface", &[&depth, &views], move |x| move_surface(&x[0], &x[1], camera)),
         row("rasterise_depth", &[&moved], move |x| rasterise_depth(&x[0], camera, settings, limits)),
@@ -67,7 +67,8 @@ fn rows(batch: usize, size: usize) -> Result<Vec<Row>> {
         row("canonical picture", &[&depth, &raw, &albedo], move |x| {
             let [_, canonical] = canonical_depth(&x[0], shape)?;
             let light = light_from_raw(&x[1], LightRange::default())?;
-            shade(&x[2], &diffuse_shading(&normals(&canonical, camera)?, &light)?, &light)
+            let [_, diffuse] = diffuse_shading(&canonical, &light, camera)?;
+            shade(&x[2], &diffuse, &light)
         }),
         row("reconstruction", &[&albedo, &depth, &views], move |x| {
             let scene = Scene { camera, depth_range: RANGE, raster: settings };

@@ -1,8 +1,8 @@
 //! From depth to picture: camera, surface grid, normals, shading, rasteriser, warp.
 //!
 //! A picture is explained as a surface (a depth per pixel, seen by one fixed [`Camera`]), its albedo, a light and a
-//! viewpoint. The canonical picture is the albedo under the light ([`light_from_raw`], [`normals`],
-//! [`diffuse_shading`], [`shade`]); the reconstruction is the canonical picture seen from the viewpoint
+//! viewpoint. The canonical picture is the albedo under the light ([`light_from_raw`], [`diffuse_shading`],
+//! [`shade`]); the reconstruction is the canonical picture seen from the viewpoint
 //! ([`move_surface`], [`rasterise_depth`], [`sampling_grid`], put together in [`Scene::reconstruct`]). All of it is differentiable in depth, albedo, light and
 //! viewpoint. [`render_views`] shows the surface from elsewhere, without gradients.
 //!
@@ -51,7 +51,6 @@ pub fn kernels() -> Vec<&'static Kernels> {
         &grid::KERNELS,
         &light::KERNELS,
         &motion::KERNELS,
-        &normals::KERNELS,
         &rasterise::KERNELS,
         &shading::KERNELS,
     ]

@@ -8,6 +8,9 @@
 //! A sample on an edge belongs to the triangles on both sides of it. The edge functions are evaluated in f64, where
 //! differences and products of f32 coordinates of one picture's range are exact, so their signs are exact too: two
 //! triangles that share an edge leave no gap between them.
+//!
+//! All of it is marked to be inlined: a triangle of the surface grid covers a handful of samples, and with calls in between the
+//! rasteriser takes 40 % longer.
 
 use std::ops::Range;
 
@@ -57,6 +60,7 @@ type Line = [f64; 3];
 
 impl Triangle {
     /// `None` if the triangle covers nothing.
+    #[inline]
     pub(crate) fn new(corners: &[[f32; 3]; 3]) -> Option<Self> {
         let [a, b, c] = corners.map(|[x, y, _]| [f64::from(x), f64::from(y)]);
         let area = (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0]);
@@ -69,11 +73,13 @@ impl Triangle {
         Some(Self { edges, inverse_area: 1.0 / area, inverse_z: z.map(|z| 1.0 / z) })
     }
 
+    #[inline]
     pub(crate) fn line(&self, y: f64) -> Line {
         self.edges.map(|(from, step)| step[0] * (y - from[1]))
     }
 
     /// Weights and depth at the place `x` of a line, if the triangle covers it.
+    #[inline]
     pub(crate) fn at(&self, line: &Line, x: f64) -> Option<([f32; 3], f32)> {
         let edge = |k: usize| (line[k] - self.edges[k].1[1] * (x - self.edges[k].0[0])) * self.inverse_area;
         let edges = [edge(0), edge(1), edge(2)];
@@ -97,6 +103,7 @@ impl Raster {
     }
 
     /// [`Raster::visit`], but only the samples of some rows: a raster can be shared out by bands of rows.
+    #[inline]
     pub fn visit_rows(&self, corners: &[[f32; 3]; 3], rows: Range<usize>, mut visit: impl FnMut(Sample)) {
         let [rows, columns] = self.bounds(corners, rows);
         if rows.is_empty() || columns.is_empty() {
@@ -114,11 +121,13 @@ impl Raster {
     }
 
     /// Coordinate of a row or column.
+    #[inline]
     pub(crate) fn place(&self, index: usize) -> f64 {
         index as f64 + f64::from(self.offset)
     }
 
     /// Rows (as far as `rows`) and columns of the samples a triangle can cover.
+    #[inline]
     fn bounds(&self, [a, b, c]: &[[f32; 3]; 3], rows: Range<usize>) -> [Range<usize>; 2] {
         [
             covered(a[1], b[1], c[1], self.offset, rows),
@@ -130,6 +139,7 @@ impl Raster {
 /// The samples between the least and the greatest of three coordinates, as far as `within`. The subtraction rounds,
 /// but if it rounds across a sample then onto it: one too many may be named, to be turned down by the edges, never one
 /// too few.
+#[inline]
 fn covered(a: f32, b: f32, c: f32, offset: f32, within: Range<usize>) -> Range<usize> {
     // One instruction each, where `f32::min` and `max` take several to see to what is not a number; a triangle with
     // such a corner covers nothing anyway.

@@ -3,7 +3,7 @@
 
 use relievo_render::{
     Camera, DepthRange, DepthSettings, Doubling, LightRange, RasterSettings, Scene, canonical_depth,
-    diffuse_shading, light_from_raw, move_surface, normals, rasterise_depth, sampling_grid, shade,
+    diffuse_shading, light_from_raw, move_surface, rasterise_depth, sampling_grid, shade,
 };
 use relievo_tensor::cuda::Graph;
 use relievo_tensor::differences::{assert_devices_agree, random_tensor};
@@ -117,9 +117,16 @@ fn many_pixels_are_summed_by_few_blocks() {
 }
 
 #[test]
-fn surface_normals() {
+fn surface_normals_and_what_light_falls_on_them() {
     for size in [3, 5, 24] {
-        agree(&[relief(3, size, 0.05)], |x| normals(&x[0], Camera::new(size)));
+        let inputs = [relief(4, size, 0.05), lights(2)];
+        for output in 0..2 {
+            agree(&inputs, |x| Ok(diffuse_shading(&x[0], &x[1], Camera::new(size))?[output].clone()));
+        }
+        let run = |x: &[Tensor; 2]| Ok(diffuse_shading(&x[0], &x[1], Camera::new(size))?[1].clone());
+        // Off the tape, each of the two.
+        agree(&inputs[..1], |x| run(&[x[0].clone(), inputs[1].to_device(x[0].device())?]));
+        agree(&inputs[1..], |x| run(&[inputs[0].to_device(x[0].device())?, x[0].clone()]));
     }
 }
 
@@ -128,10 +135,8 @@ fn lights_and_shading() {
     let range = LightRange { ambient: [0.1, 0.7], diffuse: [0.5, 1.0] };
     agree(&[random_tensor(5, [300, 4])], |x| light_from_raw(&x[0], range));
     for [rows, columns] in [[3, 5], [21, 19]] {
-        let light = lights(2);
-        let inputs = [random_tensor(9, [4, rows, columns, 3]), light.clone()];
-        agree(&inputs, |x| diffuse_shading(&x[0], &x[1]));
-        let inputs = [random_tensor(11, [4, rows, columns, 3]), random_tensor(10, [4, rows, columns]), light];
+        let albedo = random_tensor(11, [4, rows, columns, 3]);
+        let inputs = [albedo, random_tensor(10, [4, rows, columns]), lights(2)];
         agree(&inputs, |x| shade(&x[0], &x[1], &x[2]));
     }
 }
@@ -280,7 +285,7 @@ fn a_whole_picture() {
     agree_within(2e-5, &inputs, |x| {
         let [_, depth] = canonical_depth(&x[0], SHAPE)?;
         let light = light_from_raw(&x[1], LightRange::default())?;
-        let diffuse = diffuse_shading(&normals(&depth, Camera::new(size))?, &light)?;
+        let [_, diffuse] = diffuse_shading(&depth, &light, Camera::new(size))?;
         let canonical = shade(&x[2], &diffuse, &light)?;
         Ok(scene(size).reconstruct(&canonical, &depth, &x[3], 2)?.picture)
     });
@@ -292,7 +297,7 @@ fn grid_and_picture([depth, raw, albedo, views]: [&Tensor; 4], size: usize) -> R
     let moved = move_surface(depth, views, camera)?;
     let seen = rasterise_depth(&moved, camera, RasterSettings::default(), RANGE.widened())?;
     let light = light_from_raw(raw, LightRange::default())?;
-    let diffuse = diffuse_shading(&normals(depth, camera)?, &light)?;
+    let [_, diffuse] = diffuse_shading(depth, &light, camera)?;
     Ok([grid_of(&seen, views)?, shade(albedo, &diffuse, &light)?])
 }
 

@@ -3,44 +3,49 @@
 use relievo_tensor::cuda::Kernels;
 use relievo_tensor::{Backward, Result, Tensor};
 
-use crate::cuda::{THREADS, blocks, kernels, launch, parts, scratch};
+use crate::Camera;
+use crate::cuda::{CameraArgument, THREADS, blocks, kernels, launch, parts, scratch};
 use crate::light::LIGHT;
 
 /// `kernel.cu`, compiled.
-pub(crate) static KERNELS: Kernels = kernels!("shading");
+pub(crate) static KERNELS: Kernels = kernels!("shading", "normals.cuh");
 
-pub(super) fn diffuse([normals, lights]: [&Tensor; 2], [batch, rows, columns]: [usize; 3]) -> Result<Tensor> {
-    let mut shading = scratch(normals.device(), [batch, rows, columns])?;
-    launch(normals, &KERNELS, "diffuse")?
+/// Normals and shading.
+pub(super) fn diffuse(camera: Camera, [depth, lights]: [&Tensor; 2], batch: usize) -> Result<[Tensor; 2]> {
+    let size = camera.size;
+    let mut normals = scratch(depth.device(), [batch, size, size, 3])?;
+    let mut shading = scratch(depth.device(), [batch, size, size])?;
+    launch(depth, &KERNELS, "diffuse")?
+        .output(&mut normals)
         .output(&mut shading)
-        .input(normals)
+        .input(depth)
         .input(lights)
-        .int(rows * columns)
+        .structure(CameraArgument::from(camera))
         .int(lights.elements() / LIGHT)
-        .blocks(blocks(rows * columns, batch), THREADS)?;
-    Ok(shading)
+        .blocks(blocks(size * size, batch), THREADS)?;
+    Ok([normals, shading])
 }
 
-pub(super) fn diffuse_backward(
-    backward: &Backward<'_>,
-    [batch, rows, columns]: [usize; 3],
-) -> Result<Vec<Option<Tensor>>> {
-    let (normals, lights) = (&backward.saved[0], &backward.saved[1]);
+pub(super) fn diffuse_backward(camera: Camera, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
+    let [depth, lights, normals] = [0, 1, 2].map(|saved| &backward.saved[saved]);
+    let [batch, rows, columns] = depth.axes("diffuse_shading")?;
     let pixels = rows * columns;
-    let mut dnormals = backward.wants(0).then(|| normals.scratch_like(normals.shape())).transpose()?;
+    let mut ddepth = backward.wants(0).then(|| depth.scratch_like(depth.shape())).transpose()?;
     let mut sums =
         backward.wants(1).then(|| scratch(lights.device(), [batch, parts(pixels), 3])).transpose()?;
-    launch(normals, &KERNELS, "diffuse_backward")?
-        .optional_output(dnormals.as_mut())
+    launch(depth, &KERNELS, "diffuse_backward")?
+        .optional_output(ddepth.as_mut())
         .optional_output(sums.as_mut())
+        .input(depth)
         .input(normals)
         .input(lights)
-        .input(backward.gradient())
-        .int(pixels)
+        .optional_input(backward.gradients[0].as_ref())
+        .optional_input(backward.gradients[1].as_ref())
+        .structure(CameraArgument::from(camera))
         .int(lights.elements() / LIGHT)
         .blocks([parts(pixels), batch, 1], THREADS)?;
     // The direction is a light's last three numbers.
-    Ok(vec![dnormals, sums.map(|sums| light_gradient(&sums, 2, lights)).transpose()?])
+    Ok(vec![ddepth, sums.map(|sums| light_gradient(&sums, 2, lights)).transpose()?])
 }
 
 pub(super) fn shade(

@@ -4,29 +4,41 @@ __device__ __forceinline__ const float* light_of(const float* lights, int light_
     return lights + 5 * (blockIdx.y % light_count);
 }
 
-// max(0, n.l)
-extern "C" __global__ void diffuse(float* shading, const float* normals, const float* lights, int pixels,
+// n and max(0, n.l)
+extern "C" __global__ void diffuse(float* normals, float* shading, const float* depth, const float* lights, Camera camera,
                                    int light_count) {
-    int p = thread_number();
+    int p = thread_number(), pixels = camera.size * camera.size;
     if (p >= pixels) return;
     const float* light = light_of(lights, light_count);
     long long picture = (long long)blockIdx.y * pixels;
-    float3 direction = make_float3(light[2], light[3], light[4]);
-    shading[picture + p] = fmaxf(dot(load3(normals + 3 * picture, p), direction), 0.0f);
+    float3 normal = normal_at(depth + picture, camera, p / camera.size, p % camera.size);
+    store3(normals + 3 * picture, p, normal);
+    shading[picture + p] = fmaxf(dot(normal, make_float3(light[2], light[3], light[4])), 0.0f);
 }
 
-// The gradient of the normals, and parts of the sums for the lights' directions, [pictures][blocks of a picture][3]. Each
-// may be null.
-extern "C" __global__ void diffuse_backward(float* dnormals, float* parts, const float* normals, const float* lights,
-                                            const float* dy, int pixels, int light_count) {
+// The gradient of the depth, and parts of the sums for the lights' directions, [pictures][blocks of a picture][3]. Each may
+// be null, and so may the gradients of the two outputs.
+extern "C" __global__ void diffuse_backward(float* ddepth, float* parts, const float* depth, const float* normals,
+                                            const float* lights, const float* dnormals, const float* dshading,
+                                            Camera camera, int light_count) {
     const float* light = light_of(lights, light_count);
+    int pixels = camera.size * camera.size;
     long long picture = (long long)blockIdx.y * pixels;
     float3 direction = make_float3(light[2], light[3], light[4]);
+    // dy where the light falls on the surface.
+    auto lit = [&](int p, float3 normal) {
+        return dshading && dot(normal, direction) > 0.0f ? dshading[picture + p] : 0.0f;
+    };
+    auto of_normal = [&](int p, float3 normal) {
+        float3 own = dnormals ? load3(dnormals + 3 * picture, p) : make_float3(0.0f, 0.0f, 0.0f);
+        float g = lit(p, normal);
+        return make_float3(own.x + g * direction.x, own.y + g * direction.y, own.z + g * direction.z);
+    };
     float sums[3] = {};
     for (int p = thread_number(); p < pixels; p += gridDim.x * blockDim.x) {
+        if (ddepth) ddepth[picture + p] = depth_gradient(depth + picture, of_normal, camera, p);
         float3 normal = load3(normals + 3 * picture, p);
-        float g = dot(normal, direction) > 0.0f ? dy[picture + p] : 0.0f;
-        if (dnormals) store3(dnormals + 3 * picture, p, scaled(direction, g));
+        float g = lit(p, normal);
         sums[0] += g * normal.x;
         sums[1] += g * normal.y;
         sums[2] += g * normal.z;

@@ -1,28 +1,32 @@
-//! Lambertian shading: how bright the light makes a surface, and the canonical picture.
+//! Lambertian shading: which way a surface faces, how bright the light makes it, and the canonical picture.
 
 mod cuda;
 
 pub(crate) use cuda::KERNELS;
 
 use rayon::prelude::*;
-use relievo_tensor::{Backward, Context, Error, Operation, Result, Tensor, apply_one};
+use relievo_tensor::{Backward, Context, Error, Operation, Result, Tensor, apply, apply_one};
 
 use crate::light::{LIGHT, lights};
-use crate::{check_shared, check_type};
+use crate::normals::{depth_gradient, row_of_normals};
+use crate::{Camera, check_shared, check_type};
 
-/// `max(0, n.l)` of every pixel's normal n and its picture's light direction l.
+/// The surface's normals n, as [`crate::normals`] has them, and `max(0, n.l)` of every pixel, l its picture's light direction.
 ///
-/// `normals` `[B, rows, columns, 3]`; `light` `[B', 5]` as [`crate::light_from_raw`] gives it, B' a divisor of B;
-/// result `[B, rows, columns]`. Gradient where n.l > 0: `dy l` in the normal, `dy n` summed over the picture in the
-/// direction; zero elsewhere. Source: Wu et al. 2020, section 3.3.
+/// `depth` `[B, S, S]`, S the camera's size; `light` `[B', 5]` as [`crate::light_from_raw`] gives it, B' a divisor of B;
+/// results `[B, S, S, 3]` and `[B, S, S]`. Gradient, exact: that of the normals, and where n.l > 0 dy l besides, through the
+/// central differences into the depth; `dy n` summed over the picture in the direction. Source: Wu et al. 2020, section 3.3.
 ///
 /// # Errors
 /// If the shapes are others.
-pub fn diffuse_shading(normals: &Tensor, light: &Tensor) -> Result<Tensor> {
-    apply_one(DiffuseShading, &[normals, light])
+pub fn diffuse_shading(depth: &Tensor, light: &Tensor, camera: Camera) -> Result<[Tensor; 2]> {
+    let outputs = apply(DiffuseShading { camera }, &[depth, light])?;
+    Ok(outputs.try_into().expect("two outputs"))
 }
 
-struct DiffuseShading;
+struct DiffuseShading {
+    camera: Camera,
+}
 
 /// Batch, rows and columns of `[B, rows, columns, 3]` in f32.
 fn extents(operation: &'static str, maps: &Tensor) -> Result<[usize; 3]> {
@@ -69,11 +73,11 @@ fn incidence(normal: &[f32; 3], light: &[f32; LIGHT]) -> f32 {
 }
 
 impl DiffuseShading {
-    /// Batch, rows and columns of normals and light.
-    fn check(&self, inputs: &[&Tensor]) -> Result<[usize; 3]> {
-        let [batch, rows, columns] = extents(self.name(), inputs[0])?;
+    /// The number of pictures.
+    fn check(&self, inputs: &[&Tensor]) -> Result<usize> {
+        let batch = self.camera.pictures(self.name(), inputs[0])?;
         check_lights(self.name(), batch, inputs[1])?;
-        Ok([batch, rows, columns])
+        Ok(batch)
     }
 }
 
@@ -83,58 +87,66 @@ impl Operation for DiffuseShading {
     }
 
     fn forward(&self, inputs: &[&Tensor], context: &mut Context) -> Result<Vec<Tensor>> {
-        let [batch, rows, columns] = self.check(inputs)?;
-        let lights = each_light(inputs[1]);
-        context.save(inputs[0]);
-        context.save(inputs[1]);
-        let mut shading = Tensor::scratch([batch, rows, columns]);
-        let row = columns.max(1);
-        let lines = shading.data_mut().par_chunks_mut(row).zip(inputs[0].data().par_chunks(row * 3));
-        lines.enumerate().for_each(|(line, (shading, normals))| {
-            let light = &lights[line / rows % lights.len()];
-            for (shading, normal) in shading.iter_mut().zip(normals.as_chunks().0) {
+        let batch = self.check(inputs)?;
+        let (depth, lights) = (inputs[0], each_light(inputs[1]));
+        let (size, slopes) = (self.camera.size, self.camera.slopes());
+        let mut normals = Tensor::scratch([batch, size, size, 3]);
+        let mut shading = Tensor::scratch(depth.shape());
+        let lines = normals.data_mut().par_chunks_mut(size * 3).zip(shading.data_mut().par_chunks_mut(size));
+        lines.enumerate().for_each(|(line, (normals, shading))| {
+            let (picture, normals) = (line / size, normals.as_chunks_mut().0);
+            row_of_normals(&depth.data()[picture * size * size..], &slopes, line % size, normals);
+            let light = &lights[picture % lights.len()];
+            for (shading, normal) in shading.iter_mut().zip(normals) {
                 *shading = incidence(normal, light).max(0.0);
             }
         });
-        Ok(vec![shading])
+        inputs.iter().for_each(|input| context.save(input));
+        context.save(&normals);
+        Ok(vec![normals, shading])
     }
 
     fn backward(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
-        let (normals, light) = (&backward.saved[0], &backward.saved[1]);
-        let [_, rows, columns] = self.check(&[normals, light])?;
-        let lights = each_light(light);
-        let row = columns.max(1);
-        let mut dnormals = Tensor::scratch(normals.shape());
-        let lines = normals.data().par_chunks(row * 3).zip(backward.gradient().data().par_chunks(row));
-        let lines = dnormals.data_mut().par_chunks_mut(row * 3).zip(lines).enumerate();
-        let sums: Vec<[f64; LIGHT]> = lines
-            .map(|(line, (dnormals, (normals, dy)))| {
-                let light = &lights[line / rows % lights.len()];
-                let mut sum = [0.0; LIGHT];
-                let pairs = normals.as_chunks::<3>().0.iter().zip(dy);
-                for (dnormal, (normal, dy)) in dnormals.as_chunks_mut::<3>().0.iter_mut().zip(pairs) {
+        let [depth, light, normals] = [0, 1, 2].map(|saved| &backward.saved[saved]);
+        let (size, lights) = (self.camera.size, each_light(light));
+        let [of_normals, of_shading] = [0, 1].map(|output| backward.gradients[output].as_ref());
+        let of_line = |line: usize, gradients: &mut [[f32; 3]]| {
+            match of_normals {
+                Some(dy) => {
+                    gradients.as_flattened_mut().copy_from_slice(&dy.data()[line * size * 3..][..size * 3]);
+                }
+                None => gradients.fill([0.0; 3]),
+            }
+            let mut sum = [0.0; LIGHT];
+            if let Some(dy) = of_shading {
+                let light = &lights[line / size % lights.len()];
+                let normals = &normals.data().as_chunks::<3>().0[line * size..][..size];
+                let dy = &dy.data()[line * size..][..size];
+                for ((gradient, normal), dy) in gradients.iter_mut().zip(normals).zip(dy) {
                     let dy = if incidence(normal, light) > 0.0 { *dy } else { 0.0 };
-                    *dnormal = [dy * light[2], dy * light[3], dy * light[4]];
-                    for (sum, n) in sum[2..].iter_mut().zip(normal) {
-                        *sum += f64::from(dy * n);
+                    for (i, n) in normal.iter().enumerate() {
+                        gradient[i] += dy * light[2 + i];
+                        sum[2 + i] += f64::from(dy * n);
                     }
                 }
-                sum
-            })
-            .collect();
-        let dlight = backward.wants(1).then(|| light_gradient(&sums, rows, light));
-        Ok(vec![backward.wants(0).then_some(dnormals), dlight])
+            }
+            sum
+        };
+        let (ddepth, sums) = depth_gradient(depth, self.camera, of_line);
+        let dlight = backward.wants(1).then(|| light_gradient(&sums, size, light));
+        Ok(vec![backward.wants(0).then_some(ddepth), dlight])
     }
 
     fn forward_cuda(&self, inputs: &[&Tensor], context: &mut Context) -> Result<Vec<Tensor>> {
-        let extents = self.check(inputs)?;
+        let batch = self.check(inputs)?;
+        let outputs = cuda::diffuse(self.camera, [inputs[0], inputs[1]], batch)?;
         inputs.iter().for_each(|input| context.save(input));
-        Ok(vec![cuda::diffuse([inputs[0], inputs[1]], extents)?])
+        context.save(&outputs[0]);
+        Ok(outputs.into())
     }
 
     fn backward_cuda(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
-        let extents = self.check(&[&backward.saved[0], &backward.saved[1]])?;
-        cuda::diffuse_backward(backward, extents)
+        cuda::diffuse_backward(self.camera, backward)
     }
 }
 
@@ -244,37 +256,54 @@ impl Operation for Shade {
 mod tests {
     use super::*;
     use crate::testing::{relief, wide_camera};
-    use crate::{LightRange, light_from_raw, normals};
+    use crate::{LightRange, light_from_raw};
     use relievo_tensor::differences::{
-        assert_operation_independent_of_threads, gradient_errors, random_multiples, random_tensor,
+        assert_operation_independent_of_threads, gradient_errors, random_tensor,
     };
 
     #[test]
     fn a_surface_that_faces_the_light_is_brightest_and_one_that_turns_away_is_dark() {
+        // Planes n.P = 1 of the depth 1 / n.ray; the first has the light's direction, the last turns away from it.
+        let camera = wide_camera(5);
+        let slopes = camera.slopes();
+        let planes = [[0.0, 0.75, 1.0], [0.0, 0.0, 1.0], [0.0, -2.0, 1.0f32]];
+        let of_plane = |n: [f32; 3]| {
+            let slopes = &slopes;
+            (0..25).map(move |i| 1.0 / (n[0] * slopes[i % 5] + n[1] * slopes[i / 5] + n[2]))
+        };
+        let depths: Vec<f32> = planes.into_iter().flat_map(of_plane).collect();
         let light = Tensor::new(&[0.2, 0.7, 0.0, 0.6, 0.8], [1, 5]).unwrap();
-        let faces = [[0.0, 0.6, 0.8], [1.0, 0.0, 0.0], [0.0, -0.6, -0.8]];
-        let normals = Tensor::new(faces.as_flattened(), [1, 1, 3, 3]).unwrap();
-        let diffuse = diffuse_shading(&normals, &light).unwrap();
-        assert!(diffuse.data().iter().zip([1.0, 0.0, 0.0]).all(|(a, b)| (a - b).abs() < 1e-6));
-        let albedo = Tensor::new(&[[1.0, 0.0, -1.0]; 3].concat(), [1, 1, 3, 3]).unwrap();
+        let [_, diffuse] =
+            diffuse_shading(&Tensor::new(&depths, [3, 5, 5]).unwrap(), &light, camera).unwrap();
+        for (shading, is) in diffuse.data().chunks(25).zip([1.0, 0.8, 0.0]) {
+            // The normals of the frame are set.
+            let inner = (0..25).filter(|i| (1..4).contains(&(i % 5)) && (1..4).contains(&(i / 5)));
+            inner.for_each(|i| assert!((shading[i] - is).abs() < 1e-5, "{shading:?}"));
+        }
+        let diffuse = Tensor::new(&[1.0, 0.0], [1, 1, 2]).unwrap();
+        let albedo = Tensor::new(&[[1.0, 0.0, -1.0]; 2].concat(), [1, 1, 2, 3]).unwrap();
         let picture = shade(&albedo, &diffuse, &light).unwrap();
         // (albedo / 2 + 0.5) * (0.2 + 0.7 * diffuse) * 2 - 1
-        let is = [0.8, -0.1, -1.0, -0.6, -0.8, -1.0, -0.6, -0.8, -1.0];
+        let is = [0.8, -0.1, -1.0, -0.6, -0.8, -1.0];
         assert!(picture.data().iter().zip(is).all(|(a, b)| (a - b).abs() < 1e-6), "{picture:?}");
     }
 
     #[test]
     fn gradients_are_those_of_differences() {
-        // Multiples of 1/8 leave n.l either 0 or far enough from it; where it is 0 the difference sees half a slope,
-        // so the light is chosen that no such normal is dark at exactly 0.
-        let normals = random_multiples(9, [4, 2, 3, 3], 3);
+        let camera = wide_camera(6);
+        // Four pictures, two lights; the second leaves a part dark, and no normal within 0.03 of where that begins.
         let light =
-            Tensor::new(&[0.3, 0.5, 0.21, -0.37, 0.903, 0.1, 0.9, -0.41, 0.13, 0.905], [2, 5]).unwrap();
-        let diffuse = random_tensor(10, [4, 2, 3]);
-        let inputs = [normals, light.clone()];
-        let errors = gradient_errors(&inputs, 1.0 / 1024.0, |x| diffuse_shading(&x[0], &x[1])).unwrap();
-        assert!(errors.iter().all(|error| *error < 1e-3), "{errors:?}");
-        let inputs = [random_tensor(11, [4, 2, 3, 3]), diffuse, light];
+            Tensor::new(&[0.3, 0.5, 0.21, -0.37, 0.903, 0.1, 0.9, 0.866, 0.494, 0.07], [2, 5]).unwrap();
+        let inputs = [relief(4, 6, 1.0, 0.1), light.clone()];
+        let run =
+            |output: usize| move |x: &[Tensor]| Ok(diffuse_shading(&x[0], &x[1], camera)?[output].clone());
+        let shading = run(1)(&inputs).unwrap();
+        assert!(shading.data().contains(&0.0));
+        for output in 0..2 {
+            let errors = gradient_errors(&inputs, 1.0 / 512.0, run(output)).unwrap();
+            assert!(errors.iter().all(|error| *error < 1e-3), "{output}: {errors:?}");
+        }
+        let inputs = [random_tensor(11, [4, 2, 3, 3]), random_tensor(10, [4, 2, 3]), light];
         let errors = gradient_errors(&inputs, 1.0 / 64.0, |x| shade(&x[0], &x[1], &x[2])).unwrap();
         assert!(errors.iter().all(|error| *error < 1e-4), "{errors:?}");
     }
@@ -284,7 +313,8 @@ mod tests {
         let inputs = [relief(4, 12, 1.0, 0.1), random_tensor(12, [2, 4]), random_tensor(13, [4, 12, 12, 3])];
         assert_operation_independent_of_threads(&inputs, |x| {
             let light = light_from_raw(&x[1], LightRange::default())?;
-            shade(&x[2], &diffuse_shading(&normals(&x[0], wide_camera(12))?, &light)?, &light)
+            let [_, diffuse] = diffuse_shading(&x[0], &light, wide_camera(12))?;
+            shade(&x[2], &diffuse, &light)
         });
     }
 }

@@ -1,5 +1,5 @@
-// A thread for each pixel; y of the grid counts pictures. Backward gathers: a pixel's depth is in the tangents of its
-// four neighbours, whose gradients the thread works out again, cheaper than to write and read them.
+// Normals from central differences of the surface grid. Their gradient gathers: a pixel's depth is in the tangents of its
+// four neighbours, whose normals the thread works out again, cheaper than to write and read their gradients.
 
 #define EPSILON 1e-7f
 
@@ -17,31 +17,28 @@ __device__ __forceinline__ void tangents(const float* depth, const Camera& camer
                     __fsub_rn(__fmul_rn(below, slope(camera, row + 1)), __fmul_rn(above, slope(camera, row - 1))), down);
 }
 
-extern "C" __global__ void forward(float* normals, const float* depth, Camera camera) {
-    int p = thread_number(), pixels = camera.size * camera.size;
-    if (p >= pixels) return;
-    long long picture = (long long)blockIdx.y * pixels;
-    int row = p / camera.size, column = p % camera.size;
-    float3 normal = make_float3(0.0f, 0.0f, 1.0f);
-    if (is_inner(camera.size, row) && is_inner(camera.size, column)) {
-        float3 u, v;
-        tangents(depth + picture, camera, row, column, u, v);
-        float3 m = cross(u, v);
-        normal = scaled(m, 1.0f / (sqrtf(dot(m, m)) + EPSILON));
-    }
-    store3(normals + 3 * picture, p, normal);
+// The normal of a pixel of one depth map.
+__device__ __forceinline__ float3 normal_at(const float* depth, const Camera& camera, int row, int column) {
+    if (!is_inner(camera.size, row) || !is_inner(camera.size, column)) return make_float3(0.0f, 0.0f, 1.0f);
+    float3 u, v;
+    tangents(depth, camera, row, column, u, v);
+    float3 m = cross(u, v);
+    return scaled(m, 1.0f / (sqrtf(dot(m, m)) + EPSILON));
 }
 
 // The gradient that the normal at (row, column) sends to the depth one pixel further right (across) or down, whose ray is
-// (x, y, 1); the depth one pixel before gets its opposite. 0 where the normal does not depend on the depth.
-__device__ __forceinline__ float through_tangent(const float* depth, const float* dy, const Camera& camera, int row,
+// (x, y, 1); the depth one pixel before gets its opposite. 0 where the normal does not depend on the depth. `of_normal` gives
+// the gradient of a pixel's normal.
+template <typename OfNormal>
+__device__ __forceinline__ float through_tangent(const float* depth, OfNormal of_normal, const Camera& camera, int row,
                                                  int column, bool across, float x, float y) {
     if (!is_inner(camera.size, row) || !is_inner(camera.size, column)) return 0.0f;
     float3 u, v;
     tangents(depth, camera, row, column, u, v);
-    float3 m = cross(u, v), g = load3(dy, row * camera.size + column);
+    float3 m = cross(u, v);
     float length = sqrtf(dot(m, m));
     float inverse = 1.0f / (length + EPSILON);
+    float3 g = of_normal(row * camera.size + column, scaled(m, inverse));
     float along = dot(m, g) / fmaxf(length, 1.17549435e-38f) * inverse;
     float3 dm = scaled(subtract(g, scaled(m, along)), inverse);
     // m = u x v, so du = v x dm and dv = dm x u.
@@ -49,17 +46,14 @@ __device__ __forceinline__ float through_tangent(const float* depth, const float
     return gradient.x * x + gradient.y * y + gradient.z;
 }
 
-extern "C" __global__ void backward(float* ddepth, const float* depth, const float* dy, Camera camera) {
-    int p = thread_number(), pixels = camera.size * camera.size;
-    if (p >= pixels) return;
-    long long picture = (long long)blockIdx.y * pixels;
-    depth += picture;
-    dy += 3 * picture;
+// The gradient of the depth of pixel p of one map.
+template <typename OfNormal>
+__device__ __forceinline__ float depth_gradient(const float* depth, OfNormal of_normal, const Camera& camera, int p) {
     int row = p / camera.size, column = p % camera.size;
     float x = slope(camera, column), y = slope(camera, row);
-    float sum = through_tangent(depth, dy, camera, row, column - 1, true, x, y);
-    sum -= through_tangent(depth, dy, camera, row, column + 1, true, x, y);
-    sum += through_tangent(depth, dy, camera, row - 1, column, false, x, y);
-    sum -= through_tangent(depth, dy, camera, row + 1, column, false, x, y);
-    ddepth[picture + p] = sum;
+    float sum = through_tangent(depth, of_normal, camera, row, column - 1, true, x, y);
+    sum -= through_tangent(depth, of_normal, camera, row, column + 1, true, x, y);
+    sum += through_tangent(depth, of_normal, camera, row - 1, column, false, x, y);
+    sum -= through_tangent(depth, of_normal, camera, row + 1, column, false, x, y);
+    return sum;
 }

@@ -1,0 +1,164 @@
+//! Surface normals from central differences of the surface grid.
+//!
+//! Their gradient takes two passes over rows, so that rows can be shared out: the first finds the gradient of the two
+//! tangents at every pixel, the second gathers for every pixel those of its four neighbours, in a fixed order.
+
+use rayon::prelude::*;
+use relievo_tensor::{Buffer, Device, Error, Result, Tensor};
+
+use crate::Camera;
+
+/// Added to the norm before dividing by it.
+const EPSILON: f32 = 1e-7;
+
+/// Unit normals of a depth map on the CPU: `t_u x t_v / (|t_u x t_v| + 1e-7)` with `t_u = P[v, u+1] - P[v, u-1]` and
+/// `t_v = P[v+1, u] - P[v-1, u]` of the lifted grid P, and `(0, 0, 1)` on the one-pixel border.
+///
+/// `depth` `[B, S, S]`, result `[B, S, S, 3]`; a surface facing the camera has the normal `(0, 0, 1)`. Without gradient; with
+/// one, and on a GPU, they come with [`crate::diffuse_shading`]. Source: Wu et al. 2020, section 3.3.
+///
+/// # Errors
+/// If `depth` has not the camera's size or is on a GPU.
+pub fn normals(depth: &Tensor, camera: Camera) -> Result<Tensor> {
+    let batch = camera.pictures("normals", depth)?;
+    if depth.device() != Device::Cpu {
+        let detail = "normals alone are not there for this device".to_owned();
+        return Err(Error::Device { device: depth.device(), detail });
+    }
+    let (size, slopes) = (camera.size, camera.slopes());
+    let mut normals = Tensor::scratch([batch, size, size, 3]);
+    normals.data_mut().par_chunks_mut(size * 3).enumerate().for_each(|(line, normals)| {
+        row_of_normals(map_of_line(depth, size, line), &slopes, line % size, normals.as_chunks_mut().0);
+    });
+    Ok(normals)
+}
+
+/// The depth map that a line of all of them is in.
+fn map_of_line(depth: &Tensor, size: usize, line: usize) -> &[f32] {
+    &depth.data()[line / size * size * size..][..size * size]
+}
+
+/// The normals of row `row` of one depth map.
+pub(crate) fn row_of_normals(depth: &[f32], slopes: &[f32], row: usize, normals: &mut [[f32; 3]]) {
+    let size = slopes.len();
+    for (column, normal) in normals.iter_mut().enumerate() {
+        *normal = [0.0, 0.0, 1.0];
+        if is_inner(size, row) && is_inner(size, column) {
+            let [tu, tv] = tangents(depth, slopes, row, column);
+            let m = cross(tu, tv);
+            let inverse = 1.0 / (norm(m) + EPSILON);
+            *normal = m.map(|m| m * inverse);
+        }
+    }
+}
+
+/// The gradient of depth maps from that of their normals, which `of_line` writes for a line of all maps, and what it gives back
+/// for each.
+pub(crate) fn depth_gradient<T: Send>(
+    depth: &Tensor,
+    camera: Camera,
+    of_line: impl Fn(usize, &mut [[f32; 3]]) -> T + Sync,
+) -> (Tensor, Vec<T>) {
+    let (size, slopes) = (camera.size, camera.slopes());
+    let mut of_tangents = Buffer::scratch(depth.elements() * 6);
+    let lines = of_tangents.par_chunks_mut(size * 6).enumerate();
+    let results = lines.map_init(
+        || vec![[0.0; 3]; size],
+        |of_normals, (line, gradients)| {
+            let (depth, row) = (map_of_line(depth, size, line), line % size);
+            let result = of_line(line, of_normals);
+            let places = gradients.as_chunks_mut::<6>().0.iter_mut().zip(of_normals);
+            for (column, (gradient, dy)) in places.enumerate() {
+                *gradient = [0.0; 6];
+                if is_inner(size, row) && is_inner(size, column) {
+                    let pair = tangent_gradients(tangents(depth, &slopes, row, column), *dy);
+                    gradient.copy_from_slice(pair.as_flattened());
+                }
+            }
+            result
+        },
+    );
+    let results = results.collect();
+    let mut ddepth = Tensor::scratch(depth.shape());
+    ddepth.data_mut().par_chunks_mut(size).enumerate().for_each(|(line, ddepth)| {
+        let (picture, row) = (line / size, line % size);
+        let gradients = &of_tangents.as_chunks::<6>().0[picture * size * size..][..size * size];
+        let along = |g: &[f32], x: f32, y: f32| g[0] * x + g[1] * y + g[2];
+        for (column, ddepth) in ddepth.iter_mut().enumerate() {
+            let (x, y, at) = (slopes[column], slopes[row], row * size + column);
+            let mut sum = 0.0;
+            if column > 0 {
+                sum += along(&gradients[at - 1][..3], x, y);
+            }
+            if column + 1 < size {
+                sum -= along(&gradients[at + 1][..3], x, y);
+            }
+            if row > 0 {
+                sum += along(&gradients[at - size][3..], x, y);
+            }
+            if row + 1 < size {
+                sum -= along(&gradients[at + size][3..], x, y);
+            }
+            *ddepth = sum;
+        }
+    });
+    (ddepth, results)
+}
+
+fn cross(a: [f32; 3], b: [f32; 3]) -> [f32; 3] {
+    [a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]]
+}
+
+fn norm(v: [f32; 3]) -> f32 {
+    (v[0] * v[0] + v[1] * v[1] + v[2] * v[2]).sqrt()
+}
+
+/// Tangents at the inner pixel (`row`, `column`) of one depth map.
+fn tangents(depth: &[f32], slopes: &[f32], row: usize, column: usize) -> [[f32; 3]; 2] {
+    let size = slopes.len();
+    let at = row * size + column;
+    let (left, right, above, below) = (depth[at - 1], depth[at + 1], depth[at - size], depth[at + size]);
+    let (x, y) = (slopes[column], slopes[row]);
+    let across = right - left;
+    let down = below - above;
+    [
+        [right * slopes[column + 1] - left * slopes[column - 1], across * y, across],
+        [down * x, below * slopes[row + 1] - above * slopes[row - 1], down],
+    ]
+}
+
+/// Gradients of the two tangents at an inner pixel, given that of the normal.
+fn tangent_gradients([tu, tv]: [[f32; 3]; 2], dy: [f32; 3]) -> [[f32; 3]; 2] {
+    let m = cross(tu, tv);
+    let length = norm(m);
+    let inverse = 1.0 / (length + EPSILON);
+    let along = (m[0] * dy[0] + m[1] * dy[1] + m[2] * dy[2]) / length.max(f32::MIN_POSITIVE) * inverse;
+    let dm: [f32; 3] = std::array::from_fn(|i| (dy[i] - m[i] * along) * inverse);
+    // m = tu x tv, so d tu = tv x dm and d tv = dm x tu.
+    [cross(tv, dm), cross(dm, tu)]
+}
+
+fn is_inner(size: usize, row: usize) -> bool {
+    row > 0 && row + 1 < size
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::wide_camera;
+
+    #[test]
+    fn a_plane_has_its_normal_everywhere_but_on_the_border() {
+        // The plane n.P = 1 has the depth 1 / n.ray; its unit normal is n / |n|, towards +z.
+        let camera = wide_camera(7);
+        let (n, slopes) = ([0.2, -0.3, 1.0f32], camera.slopes());
+        let depths = (0..49).map(|i| 1.0 / (n[0] * slopes[i % 7] + n[1] * slopes[i / 7] + n[2]));
+        let depth = Tensor::new(&depths.collect::<Vec<_>>(), [1, 7, 7]).unwrap();
+        let normals = normals(&depth, camera).unwrap();
+        for (i, normal) in normals.data().as_chunks::<3>().0.iter().enumerate() {
+            let inner = is_inner(7, i % 7) && is_inner(7, i / 7);
+            let is = if inner { n.map(|x| x / norm(n)) } else { [0.0, 0.0, 1.0] };
+            assert!(normal.iter().zip(is).all(|(a, b)| (a - b).abs() < 1e-5), "{i}: {normal:?}");
+        }
+    }
+}
