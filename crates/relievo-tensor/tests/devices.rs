@@ -6,10 +6,10 @@ use relievo_tensor::differences::{
     assert_devices_agree, assert_forms_agree, random_multiples, random_tensor,
 };
 use relievo_tensor::ops::{
-    Activation, AdamStep, ConvParams, Culprit, DeviceAdam, activate, average_pool, cast, conv_transpose2d,
-    conv2d, depthwise_conv2d, dot, double_batch, grid_sample, group_norm, lerp_all, max_pool,
-    perceptual_loss, photometric_loss, reshape, scale_all, scale_columns, smoothness, squared_norm,
-    upsample_conv2d, weighted_sum,
+    Activation, AdamStep, ConvParams, Culprit, DeviceAdam, activate, cast, conv_transpose2d, conv2d,
+    depthwise_conv2d, dot, double_batch, grid_sample, group_norm, lerp_all, max_pool, perceptual_loss,
+    photometric_loss, reshape, scale_all, scale_columns, smoothness, squared_norm, upsample_conv2d,
+    weighted_sum,
 };
 use relievo_tensor::{DataType, Device, Error, Result, Tape, Tensor};
 
@@ -483,15 +483,6 @@ fn max_pools() {
     {
         agree(&[random_multiples(1, shape, 2)], |x, real| max_pool(&cast(&x[0], real)?, size));
     }
-}
-
-#[test]
-fn average_pooling() {
-    for (shape, factor) in [([2, 6, 4, 5], 2), ([1, 9, 3, 8], 3), ([2, 4, 8, 4], 4), ([3, 2, 5, 1], 1)] {
-        let x = [random_tensor(1, shape)];
-        agree(&x, |x, real| average_pool(&cast(&x[0], real)?, factor));
-    }
-    agree(&[random_tensor(1, [2, 6, 9])], |x, real| average_pool(&cast(&x[0], real)?, 3));
 }
 
 #[test]

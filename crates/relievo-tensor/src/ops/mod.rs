@@ -48,7 +48,6 @@ pub fn kernels() -> Vec<&'static Kernels> {
 
 pub use activation::{Activation, activate};
 pub use adam::{AdamStep, Culprit, DeviceAdam, DeviceAdamState, lerp_all, scale_all, squared_norm};
-pub use average_pool::average_pool;
 pub use cast::cast;
 pub use conv2d::{Conv2dGeometry, ConvParams, Epilogue, conv_transpose2d, conv2d};
 pub use depthwise_conv2d::depthwise_conv2d;

@@ -8,7 +8,8 @@ mod cuda;
 
 pub(crate) use cuda::KERNELS;
 
-use super::{average_pool, dot, double_batch};
+use super::average_pool::average_pool;
+use super::{dot, double_batch};
 use crate::{Backward, Context, Error, Operation, Result, Tensor, apply_one};
 use cpu::Likelihood;
 
@@ -56,7 +57,7 @@ pub fn perceptual_loss(
     let loss = LikelihoodLoss { name: "perceptual_loss", likelihood: Likelihood::Gauss };
     let [_, height, ..] = *mask.shape() else { return Err(loss.misfit(features, target_features, mask)) };
     let [_, rows, _, _] = target_features.axes(loss.name)?;
-    let mask = average_pool(&mask.detach(), height.checked_div(rows).unwrap_or(0))?;
+    let mask = average_pool(mask, height.checked_div(rows).unwrap_or(0))?;
     loss.apply(features, target_features, &mask, confidence)
 }
 
