@@ -126,10 +126,13 @@ impl<'a> Part<'a> {
         depth_grey(depth, self.size(), Some(&mask), Range::robust(depth, Some(&mask)))
     }
 
+    /// How much light falls where; the brightest place is white, for the two strengths together may be above one.
     fn shading(&self) -> Canvas {
         let [ambient, diffuse, ..] = self.light();
         let toward = self.of(&self.prediction.diffuse_shading).iter();
-        let shading: Vec<f32> = toward.map(|toward| ambient + diffuse * toward).collect();
+        let mut shading: Vec<f32> = toward.map(|toward| ambient + diffuse * toward).collect();
+        let brightest = shading.iter().fold(f32::MIN_POSITIVE, |a, b| a.max(*b));
+        shading.iter_mut().for_each(|shading| *shading /= brightest);
         Canvas::from_grey(&shading, self.size())
     }
 
