@@ -1,7 +1,7 @@
 //! The panel of a picture: what the model takes it for, and how it looks from elsewhere.
 
 use relievo_data::Picture;
-use relievo_export::{Canvas, Range, Sheet, depth_grey, normals_rgb};
+use relievo_export::{Canvas, Range, Sheet, depth_grey, normals_rgb, shading_grey};
 use relievo_model::{
     FRAME, FinePicture, Model, ModelSettings, Prediction, TextureParts, map_at, picture_texture,
 };
@@ -126,14 +126,9 @@ impl<'a> Part<'a> {
         depth_grey(depth, self.size(), Some(&mask), Range::robust(depth, Some(&mask)))
     }
 
-    /// How much light falls where; the brightest place is white, for the two strengths together may be above one.
     fn shading(&self) -> Canvas {
         let [ambient, diffuse, ..] = self.light();
-        let toward = self.of(&self.prediction.diffuse_shading).iter();
-        let mut shading: Vec<f32> = toward.map(|toward| ambient + diffuse * toward).collect();
-        let brightest = shading.iter().fold(f32::MIN_POSITIVE, |a, b| a.max(*b));
-        shading.iter_mut().for_each(|shading| *shading /= brightest);
-        Canvas::from_grey(&shading, self.size())
+        shading_grey(self.of(&self.prediction.diffuse_shading), [ambient, diffuse], self.size())
     }
 
     /// A row of a sheet with pictures of `tile` pixels: `picture`, which the model saw, reconstruction, depth from the front, normals, albedo, and

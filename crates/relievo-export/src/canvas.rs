@@ -31,7 +31,7 @@ impl Canvas {
         Self::from_colours(values, width, |value| value)
     }
 
-    /// From one value per pixel, `[H,W]` in \[0,1\], as grey: shading, masks.
+    /// From one value per pixel, `[H,W]` in \[0,1\], as grey: masks.
     pub fn from_grey(values: &[f32], width: usize) -> Self {
         Self::from_values(values, width, |value| [byte(value); 3])
     }

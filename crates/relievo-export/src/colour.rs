@@ -57,6 +57,14 @@ pub fn normals_rgb(normals: &[f32], width: usize) -> Canvas {
     Canvas::from_signed(&turned, width)
 }
 
+/// How much light falls where, as grey: `ambient + diffuse * toward` for `toward [H,W]`. The brightest place is white, for the
+/// two strengths together may be above one.
+pub fn shading_grey(toward: &[f32], [ambient, diffuse]: [f32; 2], width: usize) -> Canvas {
+    let shading: Vec<f32> = toward.iter().map(|toward| ambient + diffuse * toward).collect();
+    let brightest = shading.iter().fold(f32::MIN_POSITIVE, |brightest, shading| brightest.max(*shading));
+    Canvas::from_values(&shading, width, |shading| [byte(shading / brightest); 3])
+}
+
 /// A scalar map `[H,W]` from dark blue (`range.low`) over green to yellow (`range.high`); black where it is not
 /// finite. For a confidence map (the scale s of the error, see the paper's eq. 3): yellow is what the model is
 /// unsure of.
@@ -111,6 +119,14 @@ mod tests {
         assert_eq!(greys, [255, 143, 31, 31, 0, 0]);
         let flat = depth_grey(&[1.0], 1, None, Range { low: 1.0, high: 1.0 });
         assert_eq!(flat.bytes(), [143; 3]);
+    }
+
+    #[test]
+    fn the_brightest_place_of_a_shading_is_white() {
+        let canvas = shading_grey(&[0.0, 0.5, 1.0], [0.6, 0.8], 3);
+        let greys: Vec<u8> = canvas.bytes().chunks_exact(3).map(|pixel| pixel[0]).collect();
+        assert_eq!(greys, [109, 182, 255]);
+        assert_eq!(shading_grey(&[0.0], [0.0, 0.0], 1).bytes(), [0; 3]);
     }
 
     /// A dome bulging towards the camera, by the model's own formula: its right side must look red, its upper side

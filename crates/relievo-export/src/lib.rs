@@ -16,7 +16,7 @@ mod text;
 pub use atomic::{WriteError, write_atomic};
 pub use canvas::{Canvas, Colour};
 pub use chart::Chart;
-pub use colour::{Range, depth_grey, normals_rgb, viridis};
+pub use colour::{Range, depth_grey, normals_rgb, shading_grey, viridis};
 pub use mesh::{Lighting, SurfaceMesh};
 pub use png::DepthScale;
 pub use sheet::Sheet;

@@ -1,6 +1,6 @@
 //! The preview sheet: what the model makes of a few pictures, a row for each.
 
-use relievo_export::{Canvas, Range, Sheet, depth_grey, normals_rgb, viridis};
+use relievo_export::{Canvas, Range, Sheet, depth_grey, normals_rgb, shading_grey, viridis};
 use relievo_model::{Model, ModelError};
 use relievo_render::{ViewSettings, render_views};
 use relievo_tensor::Tensor;
@@ -44,11 +44,7 @@ pub fn sheet(model: &Model, pictures: &Tensor, title: &str) -> Result<Canvas, Mo
         };
         let colours = |tensor: &Tensor| Canvas::from_signed(&part(tensor, 3), size);
         let depth = part(&prediction.canonical_depth, 1);
-        let light = &prediction.light.data()[number * 5..number * 5 + 2];
-        let shading: Vec<f32> = part(&prediction.diffuse_shading, 1)
-            .iter()
-            .map(|shading| light[0] + light[1] * shading)
-            .collect();
+        let light = &prediction.light.data()[number * 5..];
         let mut row = vec![
             colours(pictures),
             colours(&prediction.picture),
@@ -56,7 +52,7 @@ pub fn sheet(model: &Model, pictures: &Tensor, title: &str) -> Result<Canvas, Mo
             colours(&prediction.albedo),
             depth_grey(&depth, size, None, Range::robust(&depth, Some(&inside))),
             normals_rgb(&part(&prediction.normals, 3), size),
-            Canvas::from_grey(&shading, size),
+            shading_grey(&part(&prediction.diffuse_shading, 1), [light[0], light[1]], size),
         ];
         if let Some((pixels, _)) = &prediction.confidence {
             let seen: Vec<f32> = part(pixels, 2).as_chunks::<2>().0.iter().map(|[seen, _]| *seen).collect();
