@@ -193,9 +193,15 @@ train() {
 }
 
 pictures() {
+  local begins=$out/train/$first-seed-${SEEDS%% *} run=$out/train/photographs
   [ -n "${PICTURES:-}" ] || return
+  [ -e "$begins.steps" ] || { echo "pictures: wants $begins, which is not done: train first"; return; }
   # shellcheck disable=SC2086
-  learn photographs "$first" $PICTURES synthetic --initial-weights "$out/train/$first-seed-${SEEDS%% *}/model.safetensors" $LEARN
+  learn photographs "$first" $PICTURES synthetic --initial-weights "$begins/model.safetensors" $LEARN
+  [ -s "$run.json" ] && [ ! -s "$run.held-out.json" ] && [ "$(left)" -gt 0 ] || return
+  # shellcheck disable=SC2086
+  limited 300 "$folder/bin/relievo" eval $PICTURES synthetic -m "$run" --held-out --device "$DEVICE" --precision "$first" \
+    --json "$run.part" >"$run.held-out.log" 2>&1 && mv "$run.part" "$run.held-out.json" || tail -3 "$run.held-out.log"
 }
 
 tables() {
@@ -269,6 +275,8 @@ table() {
       line "$name: SIDE x 100" "${found:+100 * $found}" '%.3f'
       line "$name: MAD, degrees" "$(number "$run" in-sight model normal-error mean)" '%.2f'
     done
+    file=$out/train/photographs.held-out.json
+    [ ! -s "$file" ] || line "photographs held out: error, colours -1 to 1" "$(number "$file" reconstruction)" '%.3f'
     run=$out/train/$first-seed-${SEEDS%% *}.json
     found=$(number "$run" in-sight constant-depth depth-error mean)
     line "constant depth: SIDE x 100" "${found:+100 * $found}" '%.3f'
