@@ -84,15 +84,16 @@ find_library() {
 }
 
 find_libraries() {
-  local packages name found
+  local packages name found environment
   python_folders=$({
     for python in python3 python; do
       "$python" -c 'import site, sys; print("\n".join(sys.path + site.getsitepackages() + [site.getusersitepackages()]))'
     done
-    compgen -G '/opt/*/lib/python3*/site-packages'
-    compgen -G '/opt/*/.venv/lib/python3*/site-packages'
+    for environment in "${VIRTUAL_ENV:-}" "${CONDA_PREFIX:-}" /opt/* /opt/*/.venv ~/.venv ~/*conda3 /usr/local; do
+      [ -z "$environment" ] || compgen -G "$environment/lib/python3*/*-packages"
+    done
   } 2>/dev/null | sort -u | while read -r packages; do compgen -G "$packages/nvidia/*/lib"; done)
-  for name in libcuda.so libcudnn.so libnvrtc.so; do
+  for name in libcuda.so libcudnn.so.9 libnvrtc.so; do
     found=$(find_library "$name")
     echo "$name: ${found:-not found}"
     [ -z "$found" ] || case ":${LD_LIBRARY_PATH:-}:" in *":$found:"*) ;; *) folders+=("$found") ;; esac
@@ -123,6 +124,8 @@ check() {
   local entry program word test began status log
   mkdir -p "$out/check"
   touch "$out/check/results"
+  # What cuDNN refuses, and why.
+  export CUDNN_LOGLEVEL_DBG=2 CUDNN_LOGDEST_DBG=$out/check/cudnn.log
   for entry in $TESTS; do
     program=${entry%%:*} word=${entry#"$program"} word=${word#:}
     for test in $(limited 60 "$folder/bin/$program" --list 2>/dev/null | sed -n 's/: test$//p' | grep -- "$word"); do
@@ -139,6 +142,7 @@ check() {
         tee -a "$out/check/results"
     done
   done
+  unset CUDNN_LOGLEVEL_DBG CUDNN_LOGDEST_DBG
 }
 
 bench() {
@@ -294,7 +298,7 @@ unpack() {
 }
 
 run() {
-  local stage=${2:-all} packed
+  local stage=${2:-all} packed info
   folder=$(cd "$1" 2>/dev/null && pwd) || fail "there is no folder $1"
   packed=$(compgen -G "$folder/bin.tar.*" | head -1)
   [ -n "$packed" ] || fail "$folder was not packed: bench/gpu.sh pack $folder"
@@ -322,7 +326,13 @@ run() {
   fi
   trap table EXIT
   trap 'exit 130' INT TERM
-  limited 60 "$folder/bin/relievo" info || fail "the program does not run here"
+  info=$(limited 60 "$folder/bin/relievo" info) || fail "the program does not run here"
+  echo "$info"
+  if ! grep -q "^$DEVICE " <<<"$info"; then
+    # The program says what is missing.
+    limited 60 "$folder/bin/relievo" bench --device "$DEVICE" --seconds 0 >/dev/null
+    fail "$DEVICE cannot be used"
+  fi
   if [ "$stage" != all ]; then "$stage"; else check; bench; train; pictures; tables; fi
 }
 

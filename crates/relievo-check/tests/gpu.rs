@@ -9,6 +9,7 @@ use relievo_model::{
     Supervision,
 };
 use relievo_synth::Heads;
+use relievo_tensor::cuda::set_deterministic;
 use relievo_tensor::ops::{AdamStep, squared_norm};
 use relievo_tensor::{DataType, Device, Tensor};
 use relievo_train::checkpoint::Moments;
@@ -231,6 +232,8 @@ fn captured_steps_follow_the_cpu() {
 #[test]
 fn working_copies_that_adam_writes_are_those_that_are_made() {
     let Some(ordinal) = relievo_cuda_emulator::test_gpu() else { return };
+    // Bits are compared.
+    set_deterministic(true);
     let settings = TrainSettings { clip_norm: 0.0, ..train_settings(2) };
     let start = || {
         let mut model = Model::new(tiny(), 5).unwrap();
@@ -265,6 +268,8 @@ fn working_copies_that_adam_writes_are_those_that_are_made() {
 #[test]
 fn the_times_of_all_operations_are_taken_and_change_nothing() {
     let Some(ordinal) = relievo_cuda_emulator::test_gpu() else { return };
+    // Bits are compared.
+    set_deterministic(true);
     let (settings, pictures) = (train_settings(2), heads(1, 2));
     let trained = |profiled: bool| {
         let mut model = Model::new(tiny(), 5).unwrap();

@@ -29,13 +29,13 @@ pub enum Error {
     },
     /// A GPU has not enough memory.
     #[error(
-        "{device}: out of memory: {} more are needed, {} are in use by this program, {} of {} are free",
-        mebibytes(*bytes), mebibytes(*held), mebibytes(*free), mebibytes(*total)
+        "{device}: out of memory: {}, {} are in use by this program, {} of {} are free",
+        needed(*bytes), mebibytes(*held), mebibytes(*free), mebibytes(*total)
     )]
     OutOfMemory {
         /// The device.
         device: Device,
-        /// What was asked for, in bytes.
+        /// What was asked for, in bytes; 0 where the driver does not say.
         bytes: usize,
         /// What the engine holds already.
         held: usize,
@@ -44,6 +44,11 @@ pub enum Error {
         /// What there is at all.
         total: usize,
     },
+}
+
+/// What was asked for, for a person.
+fn needed(bytes: usize) -> String {
+    if bytes == 0 { "more is needed".to_owned() } else { format!("{} more are needed", mebibytes(bytes)) }
 }
 
 /// A number of bytes for a person.

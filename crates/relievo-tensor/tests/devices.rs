@@ -1,7 +1,7 @@
 //! Every operation on a GPU against the same on the CPU: outputs and gradients, in f32 and bf16. On the GPU named by
 //! RELIEVO_DEVICE if there is one, else on the emulator.
 
-use relievo_tensor::cuda::{Feed, Fetch, Graph, Lanes};
+use relievo_tensor::cuda::{Feed, Fetch, Graph, Lanes, set_deterministic};
 use relievo_tensor::differences::{
     assert_devices_agree, assert_forms_agree, random_multiples, random_tensor,
 };
@@ -85,6 +85,12 @@ fn convolutions() {
             conv_transpose2d(&cast(&x[0], real)?, &cast(&x[1], real)?, Some(&cast(&x[2], real)?), params)
         });
     }
+    // More pixels and channels than a block of the bias's gradient takes; biases by fours.
+    let params = ConvParams { stride: 1, padding: 0, activation: Activation::Softplus };
+    let inputs = [random_tensor(1, [2, 24, 24, 5]), random_tensor(2, [36, 1, 1, 5]), random_tensor(3, [36])];
+    agree(&inputs, |x, real| {
+        conv2d(&cast(&x[0], real)?, &cast(&x[1], real)?, Some(&cast(&x[2], real)?), params)
+    });
 }
 
 #[test]
@@ -178,6 +184,8 @@ fn chains(inputs: &[Tensor], side_by_side: bool) -> Result<Vec<Tensor>> {
 #[test]
 fn lanes_change_nothing_but_the_time() {
     let Some(ordinal) = relievo_cuda_emulator::test_gpu() else { return };
+    // Bits are compared.
+    set_deterministic(true);
     let device = Device::Cuda(ordinal);
     let mut inputs = vec![random_tensor(0, [2, 8, 8, 8]).to_device(device).unwrap()];
     inputs.extend((1..10).map(|seed| random_tensor(seed, [8, 3, 3, 8]).to_device(device).unwrap()));

@@ -122,8 +122,10 @@ impl Key {
 struct Places {
     /// x, w and y.
     operands: [CUdeviceptr; 3],
-    /// What is added before the ReLU, if the key has one; zeros where there is no bias, or null if they are too few.
+    /// What is added before the ReLU, if the key has one, or null.
     bias: CUdeviceptr,
+    /// [`ZEROS`], which cuDNN takes where there is no bias.
+    zeros: CUdeviceptr,
 }
 
 /// How a product is computed. cuDNN numbers the algorithms of each product from 0.
@@ -172,7 +174,7 @@ impl Gpu {
         // Before cuDNN's mutex, which a capturing thread needs as well.
         let _queue = self.enter();
         let mut dnn = self.dnn()?;
-        let places = dnn.places(&key, operands, relu);
+        let places = dnn.places(operands, relu);
         let handle = dnn.handle(self, lanes::current(self.device()))?;
         if !dnn.plans.contains_key(&key) {
             let plan = dnn.plan(self, handle, &key, places)?;
@@ -197,7 +199,7 @@ impl Gpu {
         let key = Key { tf32, ..Key::new(product, geometry, data_type, relu.is_some()) };
         let _queue = self.enter();
         let mut dnn = self.dnn()?;
-        let places = dnn.places(&key, operands, relu);
+        let places = dnn.places(operands, relu);
         let handle = dnn.handle(self, lanes::current(self.device()))?;
         let workspace = Memory::scratch(self, WORKSPACE_LIMIT)?;
         match fastest_in_form(self, handle, &key, form, places, workspace.pointer(), &mut Vec::new())? {
@@ -207,9 +209,44 @@ impl Gpu {
     }
 }
 
-fn failed(gpu: &Gpu, what: &'static str) -> impl Fn(result::CudnnError) -> Error {
-    let ordinal = gpu.ordinal;
-    move |cause| error(ordinal, format!("cuDNN refuses {what}: {cause:?}"))
+fn failed(gpu: &'static Gpu, what: &'static str) -> impl Fn(Refusal) -> Error {
+    move |Refusal { cause, reason }| {
+        use sys::cudnnStatus_t as Status;
+        if matches!(
+            cause.0,
+            Status::CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED
+                | Status::CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED
+        ) {
+            return gpu.no_memory();
+        }
+        error(gpu.ordinal, format!("cuDNN refuses {what}: {cause:?}{reason}"))
+    }
+}
+
+/// What cuDNN refuses, and why.
+pub(super) struct Refusal {
+    cause: result::CudnnError,
+    /// In cuDNN's words, after a colon; or nothing.
+    reason: String,
+}
+
+impl std::fmt::Debug for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?}{}", self.cause, self.reason)
+    }
+}
+
+/// Of an error that the calling thread's last call of cuDNN gave.
+impl From<result::CudnnError> for Refusal {
+    fn from(cause: result::CudnnError) -> Self {
+        let mut text = [0; 512];
+        // SAFETY: the text has so much room, and ends with a zero whatever was written.
+        unsafe { sys::cudnnGetLastErrorString(text.as_mut_ptr().cast(), text.len() - 1) };
+        let text: Vec<u8> = text.into_iter().take_while(|c| *c != 0).collect();
+        let reason = String::from_utf8_lossy(&text);
+        let reason = if reason.is_empty() { String::new() } else { format!(": {reason}") };
+        Self { cause, reason }
+    }
 }
 
 impl Dnn {
@@ -238,19 +275,20 @@ impl Dnn {
     }
 
     /// Where the tensors of a product lie.
-    fn places(&self, key: &Key, operands: [CUdeviceptr; 3], relu: Option<Relu>) -> Places {
-        let zeros = if key.extents(Form::Fused).is_some() { self.zeros } else { 0 };
-        Places { operands, bias: relu.and_then(|relu| relu.bias).unwrap_or(zeros) }
+    fn places(&self, operands: [CUdeviceptr; 3], relu: Option<Relu>) -> Places {
+        Places { operands, bias: relu.and_then(|relu| relu.bias).unwrap_or(0), zeros: self.zeros }
     }
 
     /// The handle of a lane, or of the GPU's own stream (0).
-    fn handle(&mut self, gpu: &Gpu, lane: usize) -> Result<sys::cudnnHandle_t> {
+    fn handle(&mut self, gpu: &'static Gpu, lane: usize) -> Result<sys::cudnnHandle_t> {
         if let Some(handle) = self.handles[lane] {
             return Ok(handle);
         }
-        let handle = result::create_handle().map_err(failed(gpu, "to start"))?;
+        let handle = result::create_handle().map_err(Refusal::from).map_err(failed(gpu, "to start"))?;
         // SAFETY: both were made and live as long as the process.
-        unsafe { result::set_stream(handle, gpu.stream().cast()) }.map_err(failed(gpu, "its stream"))?;
+        unsafe { result::set_stream(handle, gpu.stream().cast()) }
+            .map_err(Refusal::from)
+            .map_err(failed(gpu, "its stream"))?;
         Ok(*self.handles[lane].insert(handle))
     }
 
@@ -264,8 +302,9 @@ impl Dnn {
         let text = format!("{key:?}");
         if let Some(Choice { form, algorithm, math }) = self.choices.get(&text).copied()
             && let Some(mut plan) = Plan::describe(gpu, key, form)?
+            // Another driver may refuse what this one's predecessor took.
+            && plan.choose(handle, algorithm, math).is_ok()
         {
-            plan.choose(gpu, handle, algorithm, math)?;
             return Ok(plan);
         }
         let (choice, plan) = measure(gpu, handle, key, places)?;
@@ -330,7 +369,11 @@ fn fastest(
     }
     // cuDNN compares its algorithms, but not what else a form takes.
     let mut fastest: Option<(f64, Choice, Plan)> = None;
-    let several = found.len() > 1;
+    let several = found.len() > 1 && !key.deterministic;
+    if key.deterministic {
+        // As above: not by time. The last one is for shapes like this.
+        found.reverse();
+    }
     for (choice, plan) in found {
         let seconds = if several {
             let queue = || plan.compute(gpu, handle, places, workspace);
@@ -360,7 +403,7 @@ fn fastest_in_form(
     form: Form,
     places: Places,
     workspace: CUdeviceptr,
-    refusals: &mut Vec<result::CudnnError>,
+    refusals: &mut Vec<Refusal>,
 ) -> Result<Option<(Choice, Plan)>> {
     let Some(mut plan) = Plan::describe(gpu, key, form)? else { return Ok(None) };
     let formed = plan.operands(gpu, places.operands)?;
@@ -371,13 +414,27 @@ fn fastest_in_form(
             return Ok(None);
         }
     };
+    let exact = sys::cudnnMathType_t::CUDNN_FMA_MATH as u32;
     let fits = |candidate: &Candidate| {
         candidate.succeeds
             && candidate.memory <= WORKSPACE_LIMIT
             && (candidate.deterministic || !key.deterministic)
+            && (key.data_type != DataType::F32 || key.tf32 || candidate.math == exact)
     };
-    for Candidate { algorithm, math, .. } in candidates.into_iter().filter(fits) {
-        plan.choose(gpu, handle, algorithm, math)?;
+    let mut candidates: Vec<_> = candidates.into_iter().filter(fits).collect();
+    if key.deterministic {
+        // A choice by time would be another one in a run that has nothing on disk. In all three products number 1 is a
+        // deterministic one that takes matrix units.
+        candidates.sort_by_key(|one| (one.algorithm != 1, one.algorithm, one.math));
+    }
+    for Candidate { algorithm, math, .. } in candidates {
+        if let Err(refusal) = plan.choose(handle, algorithm, math) {
+            refusals.push(refusal);
+            continue;
+        }
+        if plan.workspace > WORKSPACE_LIMIT {
+            continue;
+        }
         // cuDNN measures convolutions alone: which of the algorithms take a ReLU as well is found out by trying.
         if let Some(Err(refusal)) = plan.run_fused(handle, places, workspace) {
             refusals.push(refusal);

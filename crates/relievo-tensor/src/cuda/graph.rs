@@ -72,6 +72,10 @@ impl<T> Graph<T> {
         // The capture must end in any case, or the stream could not be used any more.
         // SAFETY: as above.
         let graph = unsafe { result::stream::end_capture(gpu.stream) };
+        if let (Ok(graph), false) = (&graph, matches!(outputs, Ok(Ok(_)))) {
+            // SAFETY: it is used no more.
+            let _ = unsafe { result::graph::destroy(*graph) };
+        }
         let outputs = outputs.unwrap_or_else(|panic| resume_unwind(panic))?;
         let graph = graph.map_err(failed("the work cannot be captured"))?;
         let mut nodes = 0;

@@ -119,13 +119,26 @@ pub(super) fn cache_folder() -> Option<PathBuf> {
 
 /// A name for what is compiled from these texts.
 fn cache_key(parts: &[&str]) -> String {
+    let parts: Vec<&[u8]> = parts.iter().map(|part| part.as_bytes()).collect();
+    digest(&parts).iter().take(12).map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// SHA-256 of the parts and their lengths.
+fn digest(parts: &[&[u8]]) -> [u8; 32] {
     use sha2::Digest;
     let mut hash = sha2::Sha256::new();
     for part in parts {
         hash.update(part.len().to_le_bytes());
         hash.update(part);
     }
-    hash.finalize().iter().take(12).map(|byte| format!("{byte:02x}")).collect()
+    hash.finalize().into()
+}
+
+/// The machine code in a kept file, which begins with its digest, if nothing is missing or changed: a driver is not told how
+/// long the code is that it is to load.
+fn whole(kept: &[u8]) -> Option<&[u8]> {
+    let (of_code, code) = kept.split_first_chunk::<32>()?;
+    (*of_code == digest(&[code])).then_some(code)
 }
 
 /// Writes under another name and renames, so that a second program never reads half a file.
@@ -146,8 +159,8 @@ impl Gpu {
         // SAFETY: the code is a whole image, or the driver refuses it.
         let load = |code: &[u8]| unsafe { result::module::load_data(code.as_ptr().cast::<c_void>()) };
         // What was kept and is damaged is as good as not there.
-        let kept = place.as_ref().and_then(|path| std::fs::read(path).ok()).filter(|code| !code.is_empty());
-        if let Some(module) = kept.and_then(|code| load(&code).ok()) {
+        let kept = place.as_ref().and_then(|path| std::fs::read(path).ok());
+        if let Some(module) = kept.as_deref().and_then(whole).and_then(|code| load(code).ok()) {
             return Ok(module);
         }
         let code = compile_text(kernels.name, &text(kernels), &options(data_type, self.capability));
@@ -155,7 +168,7 @@ impl Gpu {
         let module = load(&code).map_err(|cause| self.failed("compiled kernels cannot be loaded", cause))?;
         // The cache saves a second at the next start; a disk that is full or read-only is no reason to stop.
         if let Some(path) = place {
-            let _ = store(&path, &code);
+            let _ = store(&path, &[digest(&[&code]).as_slice(), &code].concat());
         }
         Ok(module)
     }

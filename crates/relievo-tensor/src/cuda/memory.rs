@@ -141,7 +141,7 @@ impl Gpu {
         }
         // SAFETY: plain allocations; the context is bound.
         let mut pointer = unsafe { result::malloc_sync(bytes) };
-        if pointer.is_err() && pool.arena.is_none() {
+        if pointer.is_err_and(is_out_of_memory) && pool.arena.is_none() {
             // Give back what is free, in sizes nobody asked for this time, and try again.
             self.synchronize()?;
             for (size, blocks) in pool.take_all() {
@@ -155,17 +155,43 @@ impl Gpu {
             // SAFETY: as above.
             pointer = unsafe { result::malloc_sync(bytes) };
         }
-        let pointer = pointer.map_err(|_| self.out_of_memory(bytes, pool.statistics.bytes_held))?;
+        let pointer = pointer.map_err(|cause| {
+            if is_out_of_memory(cause) {
+                self.out_of_memory(bytes, pool.statistics.bytes_held)
+            } else {
+                self.failed("memory cannot be had", cause)
+            }
+        })?;
         pool.statistics.allocations += 1;
         pool.statistics.bytes_held += bytes;
         pool.statistics.bytes_peak = pool.statistics.bytes_peak.max(pool.statistics.bytes_held);
         Ok(pointer)
     }
 
+    /// An error that says so. `bytes` is what was asked for, 0 where that is not known.
     fn out_of_memory(&self, bytes: usize, held: usize) -> crate::Error {
         let (free, total) = result::mem_get_info().unwrap_or((0, 0));
         crate::Error::OutOfMemory { device: crate::Device::Cuda(self.ordinal), bytes, held, free, total }
     }
+}
+
+impl Gpu {
+    /// [`Error::OutOfMemory`](crate::Error::OutOfMemory) of what was asked for elsewhere than here, if that is what the driver says.
+    pub(super) fn refused_memory(&self, cause: result::DriverError) -> Option<crate::Error> {
+        is_out_of_memory(cause).then(|| self.no_memory())
+    }
+
+    /// That somebody other than the pool found no memory.
+    pub(super) fn no_memory(&self) -> crate::Error {
+        // The pool may be locked by the very call that failed.
+        let held = self.pool.try_lock().map_or(0, |pool| pool.statistics.bytes_held);
+        self.out_of_memory(0, held)
+    }
+}
+
+/// Whether an error of the driver is that there is no memory left.
+fn is_out_of_memory(cause: result::DriverError) -> bool {
+    cause.0 == sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY
 }
 
 /// A block in use. It goes back to the pool when it is dropped.
@@ -211,6 +237,7 @@ impl Memory {
                 "a copy from main memory cannot be captured in a graph",
             ));
         }
+        self.gpu.bind()?;
         let _queue = self.gpu.enter();
         // SAFETY: the block is large enough. From memory that is not pinned, the driver has read the source when it
         // returns.
@@ -220,6 +247,7 @@ impl Memory {
 
     /// Copies to main memory, when all work queued before is done.
     pub fn read(&self, target: &mut [f32]) -> Result<()> {
+        self.gpu.bind()?;
         let _queue = self.gpu.enter();
         assert!(size_of_val(target) <= self.capacity);
         // SAFETY: the block is large enough, and nobody looks at the target before the wait is over.
@@ -230,6 +258,7 @@ impl Memory {
 
     /// Copies a block of the same GPU.
     pub fn copy_from(&mut self, source: &Self, bytes: usize) -> Result<()> {
+        self.gpu.bind()?;
         let _queue = self.gpu.enter();
         assert!(bytes <= self.capacity && bytes <= source.capacity);
         // SAFETY: both blocks are large enough and do not overlap.
@@ -239,6 +268,7 @@ impl Memory {
 
     /// Sets the first `count` f32 to `value`.
     pub fn fill(&mut self, value: f32, count: usize) -> Result<()> {
+        self.gpu.bind()?;
         let _queue = self.gpu.enter();
         assert!(count * size_of::<f32>() <= self.capacity);
         // SAFETY: the block is large enough.
@@ -249,6 +279,7 @@ impl Memory {
 
     /// Sets the first `bytes` bytes to zero.
     pub fn clear(&mut self, bytes: usize) -> Result<()> {
+        self.gpu.bind()?;
         let _queue = self.gpu.enter();
         assert!(bytes <= self.capacity);
         // SAFETY: the block is large enough.

@@ -43,6 +43,9 @@ pub use profile::{Ceilings, Cost, Pass, Profiler, Span};
 /// How many GPUs of a machine can be used at most.
 const MAX_GPUS: usize = 16;
 
+/// The oldest driver that has all functions called here, by the CUDA it was made for.
+const OLDEST_DRIVER: i32 = 12_080;
+
 /// A GPU, opened.
 pub(crate) struct Gpu {
     /// Its number among the machine's GPUs.
@@ -104,6 +107,19 @@ impl Gpu {
         };
         libraries::need_driver(ordinal)?;
         result::init().map_err(failed("the driver does not start"))?;
+        let mut version = 0;
+        // SAFETY: it points to an integer.
+        unsafe { sys::cuDriverGetVersion(&mut version) }
+            .result()
+            .map_err(failed("the driver does not tell its version"))?;
+        if version < OLDEST_DRIVER {
+            let release = |version: i32| format!("{}.{}", version / 1000, version % 1000 / 10);
+            let (found, needed) = (release(version), release(OLDEST_DRIVER));
+            let detail = format!(
+                "the NVIDIA driver is one for CUDA {found}; one for {needed} or later is needed (driver 570 or later)"
+            );
+            return Err(error(ordinal, detail));
+        }
         let count = result::device::get_count().map_err(failed("the GPUs cannot be counted"))?;
         if ordinal >= usize::try_from(count).unwrap_or(0) {
             return Err(error(ordinal, format!("this machine has {count} GPUs, counted from cuda:0")));
@@ -176,6 +192,9 @@ impl Gpu {
     }
 
     fn failed(&self, what: &str, cause: result::DriverError) -> Error {
+        if let Some(refused) = self.refused_memory(cause) {
+            return refused;
+        }
         error(self.ordinal, format!("{what}: {}", describe(cause)))
     }
 

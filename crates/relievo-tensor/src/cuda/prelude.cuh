@@ -30,8 +30,14 @@ __device__ __forceinline__ float4 load4(const bf16* p) {
 __device__ __forceinline__ void store4(float* p, float4 x) { *(float4*)p = x; }
 __device__ __forceinline__ void store4(bf16* p, float4 x) {
     uint2 bits;
+#ifdef CUDA_EMULATOR
     bits.x = (unsigned)to_bf16(x.x) | (unsigned)to_bf16(x.y) << 16;
     bits.y = (unsigned)to_bf16(x.z) | (unsigned)to_bf16(x.w) << 16;
+#else
+    // One instruction for two numbers, in place of eight for each. The first operand becomes the upper half.
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(bits.x) : "f"(x.y), "f"(x.x));
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(bits.y) : "f"(x.w), "f"(x.z));
+#endif
     *(uint2*)p = bits;
 }
 

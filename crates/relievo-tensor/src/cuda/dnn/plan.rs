@@ -6,7 +6,7 @@ use std::mem::{MaybeUninit, transmute};
 use cudarc::cudnn::{result, sys};
 use cudarc::driver::sys::CUdeviceptr;
 
-use super::{Key, Places, Product, failed};
+use super::{Key, Places, Product, Refusal, failed};
 use crate::cuda::Gpu;
 use crate::cuda::forms::{Form, Operands};
 use crate::ops::{Activation, Conv2dGeometry};
@@ -89,9 +89,9 @@ macro_rules! measured {
 
 impl Plan {
     /// Descriptors of the operands and of the convolution in a form; no algorithm yet. `None` if the form is not to be had.
-    pub fn describe(gpu: &Gpu, key: &Key, form: Form) -> Result<Option<Self>> {
+    pub fn describe(gpu: &'static Gpu, key: &Key, form: Form) -> Result<Option<Self>> {
         let Some(extents) = key.extents(form) else { return Ok(None) };
-        let plan = Self::of_extents(key, form, extents);
+        let plan = Self::of_extents(key, form, extents).map_err(Refusal::from);
         plan.map(Some).map_err(failed(gpu, "the extents of a convolution"))
     }
 
@@ -139,7 +139,9 @@ impl Plan {
                 result::set_tensor4d_descriptor(bias, format, data_type, of([1, 1, 1, g.out_c]))?;
                 let activation = result::create_activation_descriptor()?;
                 let relu = sys::cudnnActivationMode_t::CUDNN_ACTIVATION_RELU;
-                let not_a_number = sys::cudnnNanPropagation_t::CUDNN_PROPAGATE_NAN;
+                // The other way is not documented for this call. A NaN may come out as zero then, with a gradient that is none
+                // either; what made it is in the losses and in other gradients.
+                let not_a_number = sys::cudnnNanPropagation_t::CUDNN_NOT_PROPAGATE_NAN;
                 result::set_activation_descriptor(activation, relu, not_a_number, 0.0)?;
                 Some((bias, activation))
             } else {
@@ -150,15 +152,19 @@ impl Plan {
     }
 
     /// Sets the algorithm.
-    pub fn choose(&mut self, gpu: &Gpu, handle: sys::cudnnHandle_t, algorithm: u32, math: u32) -> Result<()> {
-        let refused = failed(gpu, "an algorithm");
+    pub fn choose(
+        &mut self,
+        handle: sys::cudnnHandle_t,
+        algorithm: u32,
+        math: u32,
+    ) -> std::result::Result<(), Refusal> {
         self.algorithm = algorithm;
         // SAFETY: the descriptor lives; `math` is one of the enumeration's: cuDNN named it, or `Choice::checked` let it pass.
         unsafe {
             let math = transmute::<u32, sys::cudnnMathType_t>(math);
-            result::set_convolution_math_type(self.convolution, math).map_err(&refused)?;
+            result::set_convolution_math_type(self.convolution, math)?;
         }
-        self.workspace = self.workspace_size(handle).map_err(refused)?;
+        self.workspace = self.workspace_size(handle)?;
         Ok(())
     }
 
@@ -179,9 +185,10 @@ impl Plan {
         if let Some(queued) = self.run_fused(handle, places, workspace) {
             return queued.map_err(failed(gpu, "a convolution with a ReLU"));
         }
-        let Places { operands: given, bias } = places;
+        let Places { operands: given, bias, .. } = places;
         let operands = self.operands(gpu, given)?;
         self.run(handle, operands.pointers, workspace as *mut c_void)
+            .map_err(Refusal::from)
             .map_err(failed(gpu, "a convolution"))?;
         let Key { product, geometry, data_type, relu, .. } = &self.key;
         operands.finish(gpu, [geometry, &self.extents], *data_type, product.written(), given)?;
@@ -200,7 +207,7 @@ impl Plan {
         operands: [CUdeviceptr; 3],
         workspace: *mut c_void,
         size: usize,
-    ) -> std::result::Result<Vec<Candidate>, result::CudnnError> {
+    ) -> std::result::Result<Vec<Candidate>, Refusal> {
         let [x_data, w_data, y_data] = operands.map(|pointer| pointer as *mut c_void);
         let (x, w, y) = ((self.x, x_data), (self.w, w_data), (self.y, y_data));
         let convolution = self.convolution;
@@ -287,14 +294,15 @@ impl Plan {
         handle: sys::cudnnHandle_t,
         places: Places,
         workspace: CUdeviceptr,
-    ) -> Option<std::result::Result<(), result::CudnnError>> {
+    ) -> Option<std::result::Result<(), Refusal>> {
         let Self { x, w, y, convolution, .. } = *self;
         let (bias, activation) = self.fused?;
+        let added = if places.bias == 0 { places.zeros } else { places.bias };
         let [x_data, w_data, y_data] = places.operands.map(|pointer| pointer as *mut c_void);
         let (one, zero) = (scalar(&1.0), scalar(&0.0));
         // SAFETY: descriptors, operands and workspace belong together. What might be added besides, times zero, is y itself,
         // which is not read then.
-        Some(unsafe {
+        let queued = unsafe {
             result::convolution_bias_activation_forward(
                 handle,
                 one,
@@ -310,12 +318,13 @@ impl Plan {
                 y,
                 y_data,
                 bias,
-                places.bias as *const c_void,
+                added as *const c_void,
                 activation,
                 y,
                 y_data,
             )
-        })
+        };
+        Some(queued.map_err(Refusal::from))
     }
 
     fn run(

@@ -6,7 +6,10 @@ extern "C" __global__ void forward(real* y, const real* x, const real* bias, int
     int first = 4 * thread_number();
     if (first + 4 <= count) {
         float4 v = load4(x + first);
-        if (bias) {
+        if (bias && channels % 4 == 0) {
+            float4 b = load4(bias + first % channels);
+            v.x += b.x, v.y += b.y, v.z += b.z, v.w += b.w;
+        } else if (bias) {
             v.x += load(bias + first % channels);
             v.y += load(bias + (first + 1) % channels);
             v.z += load(bias + (first + 2) % channels);

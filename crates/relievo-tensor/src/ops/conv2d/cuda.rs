@@ -3,7 +3,7 @@
 use super::{Conv2dGeometry, Convolution};
 use crate::cuda::{Kernels, Launch, Product, Relu};
 use crate::ops::Activation;
-use crate::{Backward, Error, Operation, Result, Tensor};
+use crate::{Backward, DataType, Error, Operation, Result, Tensor};
 
 /// `kernel.cu`, compiled.
 pub(crate) static KERNELS: Kernels = Kernels { name: "conv2d", source: include_str!("kernel.cu") };
@@ -13,6 +13,11 @@ const CHANNELS: usize = 32;
 
 /// Threads that share the pixels of each.
 const ROWS: usize = 8;
+
+/// Pixels that a block sums at least, and blocks that share a channel's at most: with fewer pixels each, starting blocks and
+/// adding up their sums would take longer than the pixels.
+const LEAST_PIXELS: usize = 512;
+const MOST_PARTS: usize = 256;
 
 impl Convolution {
     /// Which product of the convolution gives the output, the input's gradient.
@@ -110,12 +115,26 @@ fn convolve(
 /// The sum of `dz [B,H,W,C]` over all pixels, `[C]`.
 pub(crate) fn bias_gradient(dz: &Tensor) -> Result<Tensor> {
     let [batch, height, width, channels] = dz.axes("conv2d")?;
+    let pixels = batch * height * width;
+    let span = LEAST_PIXELS.max(pixels.div_ceil(MOST_PARTS));
+    let parts = pixels.div_ceil(span);
+    // f32 whatever the gradient is.
+    let mut sums = Tensor::scratch_on(dz.device(), DataType::F32, [parts, channels])?;
     let mut db = dz.scratch_like([channels])?;
-    Launch::new(dz.device(), &KERNELS, "bias_gradient", dz.data_type())?
-        .output(&mut db)
+    let launch = |name| Launch::new(dz.device(), &KERNELS, name, dz.data_type());
+    let columns = channels.div_ceil(CHANNELS);
+    launch("sum_pixels")?
+        .output(&mut sums)
         .input(dz)
-        .int(batch * height * width)
+        .int(pixels)
+        .int(span)
         .int(channels)
-        .blocks([channels.div_ceil(CHANNELS), 1, 1], CHANNELS * ROWS)?;
+        .blocks([columns, parts, 1], CHANNELS * ROWS)?;
+    launch("sum_parts")?
+        .output(&mut db)
+        .input(&sums)
+        .int(parts)
+        .int(channels)
+        .blocks([columns, 1, 1], CHANNELS * ROWS)?;
     Ok(db)
 }

@@ -14,9 +14,16 @@ fn launch(name: &'static str, tensor: &Tensor) -> Result<Launch> {
     Launch::new(tensor.device(), &KERNELS, name, DataType::F32)
 }
 
-/// Adds mask and extents, and launches a thread for each place.
-fn over_places(launch: Launch, layout: Layout, mask: Option<&Tensor>, batch: usize) -> Result<()> {
+/// Adds mask and extents, and launches `each` threads for each place.
+fn over_places(
+    launch: Launch,
+    layout: Layout,
+    mask: Option<&Tensor>,
+    batch: usize,
+    each: usize,
+) -> Result<()> {
     let places = layout.rows * layout.columns;
+    let threads = batch * places * each;
     launch
         .optional_input(mask)
         .int(mask.map_or(1, Tensor::elements))
@@ -24,8 +31,8 @@ fn over_places(launch: Launch, layout: Layout, mask: Option<&Tensor>, batch: usi
         .int(layout.width)
         .int(layout.channels)
         .int(places)
-        .int(batch * places)
-        .elements(batch * places)
+        .int(threads)
+        .elements(threads)
 }
 
 pub(super) fn forward(
@@ -42,7 +49,7 @@ pub(super) fn forward(
     let batch = picture.shape()[0];
     let mut y = picture.scratch_like([batch, layout.rows, layout.columns, layout.channels])?;
     let launch = launch("forward", picture)?.output(&mut y).input(picture).input(grid);
-    over_places(launch, layout, mask, batch)?;
+    over_places(launch, layout, mask, batch, 1)?;
     Ok(y)
 }
 
@@ -73,10 +80,10 @@ pub(super) fn backward(
         .input(picture)
         .input(grid)
         .input(dy);
-    over_places(look, layout, mask, batch)?;
+    over_places(look, layout, mask, batch, 1)?;
     let dpicture = sums.map(|[mut sums, mut largest]| {
         let scatter = launch("scatter", dy)?.output(&mut sums).output(&mut largest).input(grid).input(dy);
-        over_places(scatter, layout, mask, batch)?;
+        over_places(scatter, layout, mask, batch, layout.channels)?;
         let (mut dpicture, count) = (picture.scratch_like(picture.shape())?, picture.elements());
         launch("from_fixed", dy)?
             .output(&mut dpicture)

@@ -1,4 +1,4 @@
-// One thread for each place of the grid. The gradient of the pictures is a scatter: it is added up in fixed point, where
+// One thread for each place of the grid, but where it says otherwise. The gradient of the pictures is a scatter: it is added up in fixed point, where
 // the order does not matter, so that every run gives the same bits.
 
 // The four pixels around a place, as on the CPU.
@@ -100,27 +100,27 @@ extern "C" __global__ void look(float2* dgrid, unsigned* largest, const float* p
 // room. Weights are at most 1 (a mask has no more), and no picture has more places than 2^18.
 __device__ __forceinline__ int unit_exponent(unsigned bits) { return (int)(bits >> 23) - 126 - 44; }
 
+// A thread for each channel of a place: neighbours add to neighbouring numbers.
 extern "C" __global__ void scatter(unsigned long long* sums, unsigned* bits, const float* grid, const float* dy,
                                    const float* mask, int masked, int height, int width, int channels, int places,
                                    int count) {
-    int place = thread_number();
-    if (place >= count) return;
+    int at = thread_number();
+    if (at >= count) return;
+    int place = at / channels;
     Cell cell = cell_at(grid, place, height, width);
     float share = counts_for(mask, place, masked);
-    unsigned long long* mine = sums + (long long)(place / places) * height * width * channels;
-    int exponent = unit_exponent(*bits);
+    unsigned long long* mine = sums + (long long)(place / places) * height * width * channels + at % channels;
+    double units = ldexp(1.0, -unit_exponent(*bits));
     for (int i = 0; i < 4; i++) {
         int pixel;
         float weight;
         if (!pixel_of(cell, i, height, width, &pixel, &weight)) continue;
-        for (int c = 0; c < channels; c++) {
-            double term = (double)(share * weight * dy[place * channels + c]);
-            if (!(fabs(term) < 3.0e38)) {
-                atomicMax(bits, 0x7fc00000u);
-            } else {
-                // Two's complement: additions of negative numbers wrap around to the right result.
-                atomicAdd(mine + pixel * channels + c, (unsigned long long)llrint(ldexp(term, -exponent)));
-            }
+        double term = (double)(share * weight * dy[at]);
+        if (!(fabs(term) < 3.0e38)) {
+            atomicMax(bits, 0x7fc00000u);
+        } else if (term != 0.0) {
+            // Two's complement: additions of negative numbers wrap around to the right result.
+            atomicAdd(mine + pixel * channels, (unsigned long long)llrint(term * units));
         }
     }
 }

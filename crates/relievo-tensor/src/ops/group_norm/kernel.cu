@@ -414,6 +414,9 @@ __device__ __forceinline__ void store_gradient(real* __restrict__ dx, const real
     }
 }
 
+// Those of the channels of a block.
+typedef float2 Corrections[4 * BLOCK];
+
 namespace columns {
 template <int V, int KIND>
 __device__ __forceinline__ void input_gradient(real* dx, const real* x, const real* dy, const float* weight,
@@ -435,20 +438,23 @@ __device__ __forceinline__ void input_gradient(real* dx, const real* x, const re
 template <int KIND>
 __device__ __forceinline__ void whole_gradient(real* dx, double* pairs, const real* x, const real* dy, const float* weight,
                                                const float* bias, const float* statistics, int kind, const Layout& layout,
-                                               Sums& shared) {
+                                               Sums& shared, Corrections& of_channels) {
     Place<4> at(layout);
     Line<4> line(at, layout, statistics, weight, bias);
     long long first = at.offset(layout);
     add_gradients<4, KIND>(pairs, x + first, dy + first, line, kind, at, layout, shared);
     __syncthreads();
-    int width = layout.channels / layout.groups;
-    float2 corrections[4];
-    for (int i = 0; i < 4; i++) {
+    // Each channel's once: where pictures are small, this is most of the work.
+    int width = layout.channels / layout.groups, origin = at.channel - threadIdx.x % at.width * 4;
+    for (int c = threadIdx.x; c < 4 * at.width; c += BLOCK) {
         double g, gd;
-        group_sums<4>(shared, weight, at, layout, at.channel + i, g, gd);
-        double deviation = statistics[2 * (at.picture * layout.groups + (at.channel + i) / width) + 1];
-        corrections[i] = correction(g, gd, deviation, layout);
+        group_sums<4>(shared, weight, at, layout, origin + c, g, gd);
+        double deviation = statistics[2 * (at.picture * layout.groups + (origin + c) / width) + 1];
+        of_channels[c] = correction(g, gd, deviation, layout);
     }
+    __syncthreads();
+    float2 corrections[4];
+    for (int i = 0; i < 4; i++) corrections[i] = of_channels[at.channel - origin + i];
     store_gradient<4, KIND>(dx + first, x + first, dy + first, line, corrections, kind, at, layout);
 }
 }  // namespace columns
@@ -457,12 +463,13 @@ __device__ __forceinline__ void whole_gradient(real* dx, double* pairs, const re
 extern "C" __global__ void whole_gradient(real* dx, double* pairs, const real* x, const real* dy, const float* weight,
                                           const float* bias, const float* statistics, int kind, Layout layout) {
     __shared__ Sums shared;
+    __shared__ Corrections of_channels;
     if (kind == RELU) {
-        columns::whole_gradient<RELU>(dx, pairs, x, dy, weight, bias, statistics, kind, layout, shared);
+        columns::whole_gradient<RELU>(dx, pairs, x, dy, weight, bias, statistics, kind, layout, shared, of_channels);
     } else if (kind == LEAKY_RELU) {
-        columns::whole_gradient<LEAKY_RELU>(dx, pairs, x, dy, weight, bias, statistics, kind, layout, shared);
+        columns::whole_gradient<LEAKY_RELU>(dx, pairs, x, dy, weight, bias, statistics, kind, layout, shared, of_channels);
     } else {
-        columns::whole_gradient<ANY>(dx, pairs, x, dy, weight, bias, statistics, kind, layout, shared);
+        columns::whole_gradient<ANY>(dx, pairs, x, dy, weight, bias, statistics, kind, layout, shared, of_channels);
     }
 }
 
