@@ -14,7 +14,7 @@ use std::sync::{Mutex, PoisonError};
 use anyhow::{Context, bail, ensure};
 use clap::Args;
 use relievo_data::{Pictures, Source};
-use relievo_detect::Detector;
+use relievo_detect::{Detector, Face};
 use relievo_export::{Canvas, Chart, Sheet, write_atomic};
 use serde::{Deserialize, Serialize};
 
@@ -348,7 +348,7 @@ impl<'a> Work<'a> {
         match self.pictures.picture(index) {
             Err(error) => record.error = Some(error.to_string()),
             Ok(photograph) => {
-                for place in faces::find(&self.detector, &photograph, self.options.faces)? {
+                for place in faces::find(&self.detector, &photograph, self.options.faces, Face::frame)? {
                     let dropped = if place.crop.side < self.options.min_side as f32 {
                         Some(Reason::TooSmall)
                     } else if place.refusal().is_some() {

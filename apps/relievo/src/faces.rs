@@ -36,14 +36,19 @@ impl Place {
     }
 }
 
-/// The faces that count, the largest first.
-pub fn find(detector: &Detector, photograph: &Picture, which: Which) -> anyhow::Result<Vec<Place>> {
+/// The faces that count, the largest first, each in its frame.
+pub fn find(
+    detector: &Detector,
+    photograph: &Picture,
+    which: Which,
+    frame: impl Fn(&Face) -> Frame,
+) -> anyhow::Result<Vec<Place>> {
     let mut faces = detector.faces(photograph)?;
     if which == Which::Largest {
         faces.truncate(1);
     }
     let place = |face: Face| {
-        let crop = face.frame();
+        let crop = frame(&face);
         let outside = crop.outside(photograph.width, photograph.height);
         Place { photograph: [photograph.width, photograph.height], face, crop, outside }
     };

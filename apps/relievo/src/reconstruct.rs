@@ -8,7 +8,7 @@ use anyhow::{Context, anyhow, bail, ensure};
 use clap::Args;
 use rayon::prelude::*;
 use relievo_data::{Picture, Pictures, Source};
-use relievo_detect::Detector;
+use relievo_detect::{Detector, Face};
 use relievo_export::{Canvas, DepthScale, Sheet, write_atomic};
 use relievo_model::{ComputeSettings, Model, ModelError, Predictor};
 use relievo_tensor::Tensor;
@@ -148,7 +148,7 @@ pub fn cut(
     stem: &str,
     taken: &mut HashSet<String>,
 ) -> anyhow::Result<Vec<Cut>> {
-    let places = faces::find(detector, photograph, which)?;
+    let places = faces::find(detector, photograph, which, Face::level_frame)?;
     let refusal = places.first().map_or(Some("no face found".to_owned()), Place::refusal);
     let good = places.into_iter().filter(|place| place.refusal().is_none());
     let cuts: Vec<Cut> = good

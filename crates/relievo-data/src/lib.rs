@@ -4,6 +4,7 @@
 //! pictures asks for number `index` at `size` x `size` pixels and does not care where it comes from.
 
 mod cache;
+mod crop;
 mod decode;
 mod flip;
 mod jitter;

@@ -59,6 +59,9 @@ const WINDOW: u32 = 256;
 /// Second looks taken together.
 const WINDOWS: usize = 4;
 
+/// Numbers that the network gives for a window.
+const WINDOW_OUTPUTS: usize = (WINDOW as usize / STRIDE) * (WINDOW as usize / STRIDE) * OUTPUTS;
+
 /// Second looks at one photograph: those at the most certain suspects. More faces than this are not told apart from
 /// texture that looks like faces.
 const MOST_WINDOWS: usize = 256;
@@ -135,6 +138,10 @@ impl Detector {
         }
         suppress(&mut faces, SAME, PART);
         faces.sort_by(|a, b| b.area.pixels().total_cmp(&a.area.pixels()));
+        let leaning: Vec<usize> = (0..faces.len()).filter(|at| faces[*at].leans()).collect();
+        for group in leaning.chunks(WINDOWS) {
+            self.look_upright(photograph, group, &mut faces)?;
+        }
         Ok(faces)
     }
 
@@ -163,29 +170,78 @@ impl Detector {
     /// Cuts suspects out of the photograph so that they are as large as the network likes best, and tells which are
     /// faces.
     fn look_closely(&self, photograph: &Picture, suspects: &[Face]) -> Result<Vec<Face>, DetectError> {
-        let side = WINDOW as usize;
         let windows: Vec<Rectangle> = suspects.iter().map(|suspect| window(&suspect.area)).collect();
-        // Always as many windows, so that every group needs tensors of the same sizes.
-        let mut values = vec![0.0; WINDOWS * side * side * 3];
-        for (values, window) in values.chunks_exact_mut(side * side * 3).zip(&windows) {
-            let seen = photograph.resampled(*window, WINDOW, WINDOW);
-            for (value, &byte) in values.iter_mut().zip(&seen.pixels) {
-                *value = f32::from(byte);
-            }
-        }
-        let output = self.network.forward(&Tensor::new(&values, [WINDOWS, side, side, 3])?)?;
-        let size = (side / STRIDE) * (side / STRIDE) * OUTPUTS;
+        let output = self.see(windows.iter().map(|window| photograph.resampled(*window, WINDOW, WINDOW)))?;
         let mut faces = Vec::new();
-        for ((output, window), suspect) in output.data().chunks_exact(size).zip(&windows).zip(suspects) {
+        for ((output, window), suspect) in
+            output.data().chunks_exact(WINDOW_OUTPUTS).zip(&windows).zip(suspects)
+        {
             let scale = (window.width / f64::from(WINDOW)) as f32;
             let offset = [window.left as f32, window.top as f32];
-            let seen = candidates(output, side / STRIDE, CONFIRMED);
+            let seen = candidates(output, WINDOW as usize / STRIDE, CONFIRMED);
             let seen = seen.iter().map(|face| face.moved(offset, [scale; 2]));
             // A neighbour that is in the window too has a look of its own.
             let same = seen.filter(|face| face.area.overlap(&suspect.area) > SAME);
             faces.extend(same.max_by(|a, b| a.score.total_cmp(&b.score)));
         }
         Ok(faces)
+    }
+
+    /// Finds the landmarks of the faces with these numbers again, with the head turned upright: the network puts them in place
+    /// best there. A face that is not seen then stays as it is.
+    fn look_upright(
+        &self,
+        photograph: &Picture,
+        numbers: &[usize],
+        faces: &mut [Face],
+    ) -> Result<(), DetectError> {
+        let places: Vec<_> = numbers
+            .iter()
+            .map(|number| {
+                let Rectangle { left, top, width, .. } = window(&faces[*number].area);
+                let middle = [left + width / 2.0, top + width / 2.0];
+                (middle, width, faces[*number].landmarks.roll().to_radians())
+            })
+            .collect();
+        let turned = places
+            .iter()
+            .map(|(middle, side, angle)| photograph.turned_square(*middle, *side, *angle, WINDOW));
+        let output = self.see(turned)?;
+        let half = WINDOW as f32 / 2.0;
+        let of_face = half * CLOSE / WINDOW as f32;
+        let expected =
+            Area { left: half - of_face, top: half - of_face, right: half + of_face, bottom: half + of_face };
+        for ((output, (middle, side, angle)), number) in
+            output.data().chunks_exact(WINDOW_OUTPUTS).zip(places).zip(numbers)
+        {
+            let seen = candidates(output, WINDOW as usize / STRIDE, CONFIRMED);
+            let same = seen.into_iter().filter(|face| face.area.overlap(&expected) > SAME);
+            let Some(upright) = same.max_by(|a, b| a.score.total_cmp(&b.score)) else { continue };
+            let (sine, cosine) = angle.sin_cos();
+            let scale = side as f32 / WINDOW as f32;
+            let back = |[x, y]: [f32; 2]| {
+                let (right, down) = (scale * (x - half), scale * (y - half));
+                [
+                    middle[0] as f32 + right * cosine - down * sine,
+                    middle[1] as f32 + right * sine + down * cosine,
+                ]
+            };
+            faces[*number].landmarks = Landmarks::from_points(upright.landmarks.points().map(back));
+        }
+        Ok(())
+    }
+
+    /// What the network makes of pictures of [`WINDOW`] rows and columns, [`WINDOWS`] at most.
+    fn see(&self, windows: impl Iterator<Item = Picture>) -> Result<Tensor, DetectError> {
+        let side = WINDOW as usize;
+        // Always as many windows, so that every group needs tensors of the same sizes.
+        let mut values = vec![0.0; WINDOWS * side * side * 3];
+        for (values, seen) in values.chunks_exact_mut(side * side * 3).zip(windows) {
+            for (value, &byte) in values.iter_mut().zip(&seen.pixels) {
+                *value = f32::from(byte);
+            }
+        }
+        Ok(self.network.forward(&Tensor::new(&values, [WINDOWS, side, side, 3])?)?)
     }
 }
 

@@ -106,6 +106,28 @@ fn of_many_heads_most_are_found_and_their_yaw_is_about_right() {
     assert!(off[off.len() / 2] < 6.0, "median error {} degrees", off[off.len() / 2]);
 }
 
+#[test]
+fn heads_that_lean_are_framed_upright() {
+    let detector = Detector::new().unwrap();
+    for (number, lean) in [-60.0f32, -35.0, -20.0, 25.0, 40.0, 60.0].into_iter().enumerate() {
+        let mut upright = canvas(400, 400);
+        paste(&mut upright, &head(number as u64, 200), 100, 100);
+        // Heads lean a little by themselves.
+        let own = detector.faces(&upright).unwrap()[0].landmarks.roll();
+        // Turned the other way, so that the head leans this way.
+        let photograph = upright.turned_square([200.0; 2], 400.0, -lean.to_radians(), 400);
+        let faces = detector.faces(&photograph).unwrap();
+        let frame = faces[0].level_frame();
+        assert!((frame.turned_degrees - lean - own).abs() < 5.0, "{lean}: {frame:?}");
+        assert!(frame.centre.iter().all(|middle| (middle - 200.0).abs() < 20.0), "{lean}: {frame:?}");
+        let cut = frame.cut(&photograph, 128);
+        let mut again = canvas(300, 300);
+        paste(&mut again, &cut, 86, 86);
+        let faces = detector.faces(&again).unwrap();
+        assert!(faces[0].landmarks.roll().abs() < 5.0, "{lean}: {}", faces[0].landmarks.roll());
+    }
+}
+
 /// A JPEG file whose EXIF block holds nothing but the orientation.
 fn jpeg(picture: &Picture, orientation: u8) -> Vec<u8> {
     let rgb = RgbImage::from_raw(picture.width, picture.height, picture.pixels.clone()).unwrap();
