@@ -19,7 +19,7 @@ folder=$(mktemp -d)
 trap 'rm -r "$folder"' EXIT
 for round in $(seq "$rounds"); do
   echo "round $round of $rounds"
-  RAYON_NUM_THREADS=$threads target/release/relievo bench --json > "$folder/relievo-$round.json"
+  RAYON_NUM_THREADS=$threads target/release/relievo bench --json --seconds "$seconds" > "$folder/relievo-$round.json"
   "$python" bench/pytorch/bench.py --threads "$threads" --seconds "$seconds" --json "$folder/pytorch-$round.json" > /dev/null
 done
 "$python" bench/pytorch/table.py "$folder"

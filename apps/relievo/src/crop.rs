@@ -13,20 +13,18 @@ use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, bail, ensure};
 use clap::Args;
-use relievo_data::{Pictures, Source};
+use relievo_data::{CROPS as PLAN, Pictures, Source};
 use relievo_detect::{Detector, Face};
 use relievo_export::{Canvas, Chart, Sheet, write_atomic};
 use serde::{Deserialize, Serialize};
 
 use crate::console::{Console, Progress, counted};
 use crate::faces::{self, Place, Which};
+use crate::folder::ensure_empty;
 use crate::{reconstruct, train};
 
 /// Inputs whose crops share a shard.
 const SHARD: u64 = 1000;
-
-/// Says how the crops of a folder are made; it also marks the folder as taken.
-const PLAN: &str = "crop.json";
 
 /// What became of each input.
 const REPORT: &str = "report.json";
@@ -59,7 +57,7 @@ pub struct Options {
     #[arg(required = true, value_name = "INPUTS")]
     inputs: Vec<PathBuf>,
     /// Folder to write to
-    #[arg(short, long, value_name = "SHARDS")]
+    #[arg(short, long, value_name = "FOLDER")]
     out: PathBuf,
     /// Height and width of the crops: a quarter more than the 64 that models take by default
     #[arg(long, value_name = "PIXELS", default_value_t = 80, value_parser = clap::value_parser!(u32).range(16..=1024))]
@@ -128,6 +126,12 @@ struct Report<'a> {
     inputs: &'a [Record],
 }
 
+/// What is read of a report.
+#[derive(Deserialize)]
+struct Reported {
+    inputs: Vec<Record>,
+}
+
 /// The report in numbers.
 #[derive(Default, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -158,8 +162,9 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
     let plan = work.plan();
     let begun = begin(out, &plan)?;
     if begun && out.join(REPORT).exists() {
-        console.result(format_args!("{} is finished already; see {REPORT} there", out.display()));
-        return Ok(());
+        console.note(format_args!("{} is finished already; see {REPORT} there", out.display()));
+        let Reported { inputs } = read_json(&out.join(REPORT))?;
+        return work.conclude(&inputs, console);
     }
     let stop = train::stop_on_ctrl_c(*console, "finishing the photographs at hand")?;
     let total = work.inputs.len() as u64;
@@ -186,7 +191,7 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
     drop(progress);
     let records = work.records(total)?;
     let summary = Summary::of(&records);
-    let (crops, unreadable, words) = (summary.crops, summary.unreadable, summary.words(&records));
+    let crops = summary.crops;
     histograms(&records).write_png(out.join("histograms.png"))?;
     if crops > 0 {
         work.sheet(crops)?.write_png(out.join("sheet.png"))?;
@@ -196,22 +201,7 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
     write_atomic(out.join(REPORT), |file| writeln!(file, "{text}"))?;
     // Nothing of it is needed any more; if it cannot be removed, it does no harm.
     let _ = fs::remove_dir_all(out.join(UNFINISHED));
-    console.result(words);
-    ensure!(
-        unreadable == 0,
-        "{unreadable} of the inputs could not be read (named in {}); {} in {}",
-        out.join(REPORT).display(),
-        counted(crops, "crop"),
-        out.display()
-    );
-    ensure!(crops > 0, "no face in {}", work.pictures.describe());
-    console.note(format_args!(
-        "{} in {}: relievo train {}",
-        counted(crops, "crop"),
-        out.display(),
-        out.display()
-    ));
-    Ok(())
+    work.conclude(&records, console)
 }
 
 /// Marks the folder, or sees that what was begun there is the same work; whether there was any.
@@ -231,6 +221,7 @@ fn begin(out: &Path, plan: &Plan) -> anyhow::Result<bool> {
             Ok(true)
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            ensure_empty(out)?;
             let text = serde_json::to_string_pretty(plan)?;
             write_atomic(path, |file| writeln!(file, "{text}"))?;
             Ok(false)
@@ -326,7 +317,7 @@ impl<'a> Work<'a> {
                             Ok(record) => {
                                 let mut progress = progress.lock().unwrap_or_else(lock);
                                 if let Some(error) = record.error {
-                                    progress.warning(format_args!("skipped {error}"));
+                                    progress.warning(format_args!("skipped: {error}"));
                                 }
                                 progress.set(done.fetch_add(1, Ordering::Relaxed) + 1, "");
                             }
@@ -420,6 +411,26 @@ impl<'a> Work<'a> {
         Ok(all)
     }
 
+    /// Says what came of the inputs.
+    fn conclude(&self, records: &[Record], console: &Console) -> anyhow::Result<()> {
+        let (summary, out) = (Summary::of(records), self.options.out.display());
+        console.result(summary.words(records));
+        ensure!(
+            summary.unreadable == 0,
+            "{} of the inputs could not be read (named in {out}/{REPORT}), {} in {out}; once they can, crop them into a folder \
+             of their own: `relievo train` takes several",
+            summary.unreadable,
+            counted(summary.crops, "crop"),
+        );
+        ensure!(
+            summary.crops > 0,
+            "no crops of {}: see above, and {out}/{REPORT}",
+            counted(summary.inputs, "photograph")
+        );
+        console.note(format_args!("{} in {out}: relievo train {out}", counted(summary.crops, "crop")));
+        Ok(())
+    }
+
     /// Crops from all over the set.
     fn sheet(&self, crops: u64) -> anyhow::Result<Canvas> {
         let total = self.inputs.len() as u64;
@@ -486,7 +497,7 @@ impl Summary {
         if let (Some(side), Some(turned)) = (sides.get(sides.len() / 2), turned.get(turned.len() / 2)) {
             text += &format!(
                 "{:<34}{side:>8.0}\n{:<34}{turned:>8.0}\n",
-                "median side, pixels", "median yaw, degrees"
+                "median side, pixels", "median yaw to either side, degrees"
             );
         }
         text.trim_end().to_owned()
@@ -502,10 +513,9 @@ fn values(records: &[Record], value: impl Fn(&Outcome) -> f32) -> Vec<f32> {
 /// How large the crops were in the photographs, and how far heads are turned, one below the other.
 fn histograms(records: &[Record]) -> Canvas {
     let sides = values(records, |face| face.place.crop.side);
-    let bars = format!("{} in {BARS} bars", counted(sides.len() as u64, "crop"));
     let widest = sides.iter().copied().fold(1.0, f32::max);
-    let sizes = Chart::new("side of the crops in the photographs", "pixels", "")
-        .curve(&bars, outline(&sides, [0.0, widest]));
+    let title = format!("side of {} in the photographs", counted(sides.len() as u64, "crop"));
+    let sizes = Chart::new(&title, "pixels", "crops").curve("", outline(&sides, [0.0, widest]));
     let turned = values(records, |face| face.yaw.clamp(-90.0, 90.0));
     let yaws =
         Chart::new("yaw, from the landmarks", "degrees; positive: to the left of the picture", "crops")

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::bail;
+use anyhow::{bail, ensure};
 use clap::Args;
 use relievo_data::{LoaderOptions, Pictures, Source};
 use relievo_export::write_atomic;
@@ -20,7 +20,7 @@ use crate::console::{Console, counted};
 use crate::synth::MOST;
 use crate::weights;
 
-/// Heads that the mean depth is the mean of: of this seed, which nobody else uses.
+/// Heads that the mean depth is the mean of: of this seed, which `--seed` does not take.
 const MEAN_SEED: u64 = u64::MAX;
 const MEAN_HEADS: u64 = 256;
 
@@ -52,15 +52,15 @@ pub struct Options {
     /// faces-synthetic, cats [default: faces]
     #[arg(short, long, value_name = "FILE")]
     model: Option<PathBuf>,
-    /// Number of synthetic heads
-    #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u64).range(1..=MOST))]
-    count: u64,
-    /// Seed of the synthetic heads
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
-    /// Number of the first synthetic head
-    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=MOST))]
-    start: u64,
+    /// Number of synthetic heads [default: 512]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=MOST))]
+    count: Option<u64>,
+    /// Seed of the synthetic heads [default: 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..MEAN_SEED))]
+    seed: Option<u64>,
+    /// Number of the first synthetic head [default: 0]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..=MOST))]
+    start: Option<u64>,
     /// Measure on what the model's run held out of SOURCE, which must be what the run was given; without SOURCE, of the folders
     /// and files that the run was given, where they were then
     #[arg(long, conflicts_with_all = ["count", "seed", "start"])]
@@ -86,8 +86,18 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
         };
         provenance.held_out(&options.source)?
     } else if options.source.is_empty() || options.source == [SYNTHETIC] {
-        Arc::new(Heads::range(options.seed, options.start, options.count))
+        let &Options { count, seed, start, .. } = options;
+        Arc::new(Heads::range(seed.unwrap_or(1), start.unwrap_or(0), count.unwrap_or(512)))
     } else {
+        let of_heads = [options.count, options.seed, options.start].iter().any(Option::is_some);
+        ensure!(
+            !of_heads,
+            "--count, --seed and --start are for synthetic heads, not for pictures: leave them out"
+        );
+        ensure!(
+            !options.source.iter().any(|source| source == SYNTHETIC),
+            "pictures and synthetic heads are measured one after the other: two calls"
+        );
         Arc::new(Pictures::open(&options.source)?)
     };
     let evaluation = measured(&model, &source, how)?;

@@ -26,10 +26,15 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
     let row = |name: &str, value: &dyn std::fmt::Display| console.result(format_args!("{name:<20}{value}"));
     row("relievo", &env!("CARGO_PKG_VERSION"));
     row("device", &format_args!("CPU, {}", counted(rayon::current_num_threads() as u64, "thread")));
-    row("instructions", &format_args!("{:?}", Level::best()));
-    match cuda::check(0).and_then(|()| cuda::name(0)) {
-        Ok(name) => row("cuda:0", &name),
-        Err(_) => row("gpu", &"none that can be used; --device cuda:0 says why"),
+    row("instructions", &format!("{:?}", Level::best()).to_lowercase());
+    let gpus = (0..).map_while(|number| cuda::check(number).and_then(|()| cuda::name(number)).ok());
+    let mut none = true;
+    for (number, name) in gpus.enumerate() {
+        row(&format!("cuda:{number}"), &name);
+        none = false;
+    }
+    if none {
+        row("gpu", &"none to be used; bench --device cuda:0 says why");
     }
     if options.model.is_none() && !weights::EMBEDDED {
         return Ok(());

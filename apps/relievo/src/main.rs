@@ -9,6 +9,7 @@ mod crop;
 mod demo;
 mod eval;
 mod faces;
+mod folder;
 mod info;
 mod mesh;
 mod panel;
@@ -20,13 +21,15 @@ mod tables;
 mod train;
 mod weights;
 
-use std::num::NonZeroUsize;
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::console::Console;
+
+/// The most threads that may be asked for. Thousands do nothing but wait for each other.
+const MOST_THREADS: i64 = 512;
 
 /// 3D from single photographs, learned without supervision
 #[derive(Parser)]
@@ -40,8 +43,14 @@ struct Line {
     #[command(subcommand)]
     command: Command,
     /// Threads that compute [default: one for each core]
-    #[arg(long, global = true, value_name = "N", help_heading = "Everywhere")]
-    threads: Option<NonZeroUsize>,
+    #[arg(
+        long,
+        global = true,
+        value_name = "N",
+        help_heading = "Everywhere",
+        value_parser = clap::value_parser!(u16).range(1..=MOST_THREADS)
+    )]
+    threads: Option<u16>,
     /// Print results, warnings and errors only
     #[arg(long, short, global = true, help_heading = "Everywhere")]
     quiet: bool,
@@ -63,7 +72,11 @@ enum Command {
 fn main() -> ExitCode {
     console::report_defects();
     // The matches know which options were really given: `train` and `reproduce` lay those over a file of settings.
-    let matches = Line::command().get_matches();
+    // A number below zero is answered with the numbers that may be, not taken for an option of its own.
+    let command = Line::command().mut_subcommands(|command| {
+        command.mut_args(|arg| if arg.get_long().is_some() { arg.allow_negative_numbers(true) } else { arg })
+    });
+    let matches = command.get_matches();
     let line = Line::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let console = Console::new(line.quiet);
     match run(line, &matches, &console) {
@@ -78,7 +91,7 @@ fn main() -> ExitCode {
 fn run(line: Line, matches: &ArgMatches, console: &Console) -> anyhow::Result<()> {
     if let Some(threads) = line.threads {
         rayon::ThreadPoolBuilder::new()
-            .num_threads(threads.get())
+            .num_threads(threads.into())
             .build_global()
             .with_context(|| format!("cannot start {threads} threads; ask for fewer with --threads"))?;
     }

@@ -155,7 +155,7 @@ impl<'a> Part<'a> {
             ("reconstruction", self.reconstruction()),
             ("canonical picture", self.canonical_picture()),
             ("albedo", self.albedo()),
-            ("depth", self.canonical_depth()),
+            ("canonical depth", self.canonical_depth()),
             ("normals", self.normals()),
             ("shading", self.shading()),
         ];
@@ -164,7 +164,7 @@ impl<'a> Part<'a> {
         upper.row("", maps);
         let mut lower = Sheet::new(TILE).columns(YAWS.map(|yaw| format!("turned by {yaw} degrees")));
         lower.row("", self.views(&YAWS)?);
-        let mut worn = Sheet::new(TILE).columns(YAWS.map(|_| "in the picture's pixels".to_owned()));
+        let mut worn = Sheet::new(TILE).columns(YAWS.map(|yaw| format!("in the picture's pixels, {yaw}")));
         worn.row("", self.views_of_picture(picture, &YAWS)?);
         let sheets = [upper.draw(), lower.draw(), worn.draw()];
         let height = sheets.iter().map(Canvas::height).sum();
@@ -184,7 +184,7 @@ fn turned(picture: &[f32], depth: &[f32], camera: Camera, crop: usize, yaws: &[f
     let picture = Tensor::new(picture, [1, camera.size, camera.size, 3])?;
     let depth = Tensor::new(depth, [1, camera.size, camera.size])?;
     let views: Vec<[f32; 6]> = yaws.iter().map(|yaw| [0.0, yaw.to_radians(), 0.0, 0.0, 0.0, 0.0]).collect();
-    let view = ViewSettings { size: TILE, crop, ..ViewSettings::new(camera) };
+    let view = ViewSettings { size: TILE, crop, ..ViewSettings::with_room(camera) };
     let rendered = render_views(&picture, &depth, &views, &view)?;
     let tiles = rendered.pictures.data().chunks_exact(TILE * TILE * 3);
     Ok(tiles.map(|tile| Canvas::from_signed(tile, TILE)).collect())

@@ -38,9 +38,12 @@ use crate::weights::{self, Loaded};
 ///   NAME.albedo.png           colour without light, as seen from the front
 ///   NAME.glb                  the surface as a mesh (glTF), with its texture
 ///   NAME.obj, NAME.mtl, NAME.texture.png   the same in three files (OBJ)
-///   NAME.json                 light, viewpoint, camera, how to read the depth,
+///   NAME.json                 light, viewpoint, camera, range of the depths,
 ///                             where the face is in the photograph
-/// With --faces all, further faces are NAME.face-2, NAME.face-3 and so on.
+/// In 16 bits, 0 is no surface, and V from 1 to 65535 is the depth
+/// min + (V - 1) / 65534 * (max - min), with min and max from NAME.json, in
+/// distances from the camera to the object. The crop of a head that leans by more
+/// than 15 degrees is turned upright (turned-degrees). With --faces all, further faces are NAME.face-2, NAME.face-3 and so on.
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
 pub struct Options {
@@ -83,6 +86,9 @@ pub struct Making {
     #[arg(long)]
     sheet: bool,
 }
+
+/// The sheet's file.
+const SHEET: &str = "sheet.png";
 
 /// Rows of a sheet at most: a taller picture is none to look at.
 const MOST_ROWS: usize = 100;
@@ -184,11 +190,12 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
             Ok(pictures) => inputs.push((path, pictures)),
             Err(error) => {
                 failed += 1;
-                console.warning(format_args!("skipped {error}"));
+                console.warning(format_args!("skipped: {error}"));
             }
         }
     }
     let (tasks, mut taken) = tasks(&inputs, out)?;
+    spare_inputs(&tasks, out)?;
     let detector = (!framed).then(Detector::new).transpose()?;
     let size = LEAST_TEXTURE.max(model.settings().image_size) as u32;
     let batch = usize::from(options.batch_size).min(tasks.len().max(1));
@@ -210,7 +217,7 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
                 Ok(cut) => cuts.extend(cut.into_iter().map(|cut| (task, cut))),
                 Err(error) => {
                     failed += 1;
-                    progress.warning(format_args!("skipped {error:#}"));
+                    progress.warning(format_args!("skipped: {error:#}"));
                 }
             }
         }
@@ -238,7 +245,7 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
     }
     drop(progress);
     if !rows.is_empty() {
-        sheet(&rows).draw().write_png(out.join("sheet.png"))?;
+        sheet(&rows).draw().write_png(out.join(SHEET))?;
     }
     let done = format!("{} reconstructed in {}", counted(written, "picture"), out.display());
     ensure!(failed == 0, "{failed} of the inputs could not be used (named above); {done}");
@@ -293,6 +300,36 @@ fn tasks<'a>(
     Ok((tasks, taken))
 }
 
+/// Endings of what is written for a picture.
+const ENDINGS: [&str; 10] = [
+    "panel.png",
+    "depth.png",
+    "canonical-depth.png",
+    "normals.png",
+    "albedo.png",
+    "texture.png",
+    "glb",
+    "obj",
+    "mtl",
+    "json",
+];
+
+/// Refuses to write over what is to be read: pictures that lie in the output folder and have names of results.
+fn spare_inputs(tasks: &[Task<'_>], out: &Path) -> anyhow::Result<()> {
+    let folder = out.canonicalize().with_context(|| format!("cannot read {}", out.display()))?;
+    for file in tasks.iter().filter_map(|task| task.pictures.file(task.index)) {
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        let of_results = name == SHEET || ENDINGS.iter().any(|ending| name.ends_with(&format!(".{ending}")));
+        let inside = || file.canonicalize().is_ok_and(|file| file.parent() == Some(&folder));
+        ensure!(
+            !of_results || !inside(),
+            "{} is to be read, and results might be written over it; give another folder with -o",
+            file.display()
+        );
+    }
+    Ok(())
+}
+
 /// If the output folder lies inside a folder of pictures: how names of pictures in it begin.
 pub fn inside(out: &Path, pictures: &Path) -> anyhow::Result<Option<String>> {
     let real = |path: &Path| path.canonicalize().with_context(|| format!("cannot read {}", path.display()));
@@ -312,11 +349,21 @@ pub fn stem(name: &str) -> String {
     let parts: Vec<_> = path
         .components()
         .filter_map(|part| match part {
-            Component::Normal(part) => Some(part.to_string_lossy().replace(['\\', '\n', '\r'], "-")),
+            Component::Normal(part) => {
+                Some(shortened(part.to_string_lossy().replace(['\\', '\n', '\r'], "-")))
+            }
             _ => None,
         })
         .collect();
     parts.join("/")
+}
+
+/// A name that leaves room for endings: file systems take 255 bytes.
+fn shortened(mut name: String) -> String {
+    const MOST: usize = 200;
+    let end = (0..=MOST.min(name.len())).rev().find(|at| name.is_char_boundary(*at)).unwrap_or(0);
+    name.truncate(end);
+    name
 }
 
 /// The name, or with a number behind it if results of that name are taken; capitals make no difference, as on some
@@ -413,6 +460,8 @@ mod tests {
         assert_eq!(stem("a/b.c.jpg"), "a/b.c");
         assert_eq!(stem("../../etc/passwd"), "etc/passwd");
         assert_eq!(stem("faces.tar//x.png"), "faces.tar/x");
+        let long = "ä".repeat(120);
+        assert_eq!(stem(&format!("a/{long}.png")), format!("a/{}", &long[..200]));
         let mut taken = HashSet::new();
         let names = ["a", "A", "a-2", "a"].map(|name| unused(name, &mut taken));
         assert_eq!(names, ["a", "A-2", "a-2-2", "a-3"]);

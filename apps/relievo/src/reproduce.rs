@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use anyhow::ensure;
 use clap::{ArgMatches, Args, ValueEnum};
 use relievo_export::write_atomic;
-use relievo_train::reproduce::{Reproduction, Row, Table, Task};
+use relievo_train::reproduce::{RESULTS, Reproduction, Row, Table, Task};
 use relievo_train::{Event, Outcome, Settings};
 
 use crate::console::{Console, counted};
@@ -30,7 +30,8 @@ const TABLES: &str = "results.md";
 ///
 /// Each row and seed is a run in a folder of its own, FOLDER/ROW/seed-N. Ctrl-C
 /// saves and leaves; the same command goes on. What is done is not done again.
-/// FOLDER/results.json has all numbers, FOLDER/results.md the tables.
+/// FOLDER/results.json has all numbers, FOLDER/results.md the tables. Defaults
+/// below are those of `relievo train`; what the recipe says comes before them.
 #[derive(Args)]
 #[command(
     verbatim_doc_comment,
@@ -87,6 +88,11 @@ pub fn run(options: &Options, matches: &ArgMatches, console: &Console) -> anyhow
         Some(file) => Settings::layered(Some(file), line)?,
         None => Settings::from_toml(Path::new(RECIPE.0), RECIPE.1, line)?,
     };
+    ensure!(
+        out.join(RESULTS).exists() || !out.join(TABLES).exists(),
+        "{} is none of this command's, which would write over it; give another folder with -o",
+        out.join(TABLES).display()
+    );
     let mut reproduction = Reproduction::open(out.clone(), recipe, *test_heads, *feature_steps)?;
     let heads = reproduction.heads();
     console.note(format_args!(

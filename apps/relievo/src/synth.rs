@@ -11,9 +11,10 @@ use relievo_synth::Heads;
 use serde::Serialize;
 
 use crate::console::{Console, counted};
+use crate::folder::ensure_empty;
 use crate::record::{Depth, Light, View};
 
-/// File of the folder that tells of each head; it also marks the folder as taken.
+/// File of the folder that tells of each head.
 const TRUTH: &str = "truth.jsonl";
 
 /// The greatest `--start` and `--count`: the two together are still a number.
@@ -80,6 +81,7 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
     if out.join(TRUTH).exists() {
         bail!("{} already holds heads ({TRUTH}); give another folder with -o", out.display());
     }
+    ensure_empty(out)?;
     let heads = Heads::range(seed, start, count);
     let heads = if perturbed { heads.perturbed() } else { heads };
     let digits = (start + count - 1).to_string().len().max(6);

@@ -1,6 +1,6 @@
 //! `relievo train`: learns from pictures, in a folder of its own that a later call can go on with.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -8,7 +8,8 @@ use anyhow::Context;
 use clap::{ArgMatches, Args};
 use relievo_train::{Event, Outcome, RunFolder, Settings, StepReport, Trainer, ValidationReport};
 
-use crate::console::{Console, Progress};
+use crate::console::{Console, Progress, counted};
+use crate::weights;
 
 /// Learn from pictures, without any other supervision
 ///
@@ -43,15 +44,20 @@ pub struct Options {
 pub fn run(options: &Options, matches: &ArgMatches, console: &Console) -> anyhow::Result<()> {
     let Options { out, resume, overwrite, config, settings } = options;
     let line = Some((settings, matches));
+    let layered = |file: Option<&Path>| -> anyhow::Result<Settings> {
+        let mut settings = Settings::layered(file, line)?;
+        settings.train.known_weights = weights::KNOWN;
+        Ok(settings)
+    };
     let mut trainer = match resume {
         Some(folder) => {
             let folder = RunFolder::open(folder)?;
-            let settings = Settings::layered(Some(&folder.settings()), line)?;
+            let settings = layered(Some(&folder.settings()))?;
             let source = settings.data.open()?;
             Trainer::resume(settings, source, folder)?
         }
         None => {
-            let settings = Settings::layered(config.as_deref(), line)?;
+            let settings = layered(config.as_deref())?;
             let source = settings.data.open()?;
             Trainer::begin(settings, source, RunFolder::create(out, *overwrite)?)?
         }
@@ -63,7 +69,9 @@ pub fn run(options: &Options, matches: &ArgMatches, console: &Console) -> anyhow
     let folder = resume.as_ref().unwrap_or(out).display();
     let step = trainer.progress().step;
     match outcome {
-        Outcome::Finished => console.result(format_args!("{step} steps done: {folder}/model.safetensors")),
+        Outcome::Finished => {
+            console.result(format_args!("{} done: {folder}/model.safetensors", counted(step, "step")));
+        }
         Outcome::TimeUp => {
             console.result(format_args!("time is up after {step} steps: {folder}/model.safetensors"));
         }

@@ -6,8 +6,8 @@ use std::path::Path;
 
 use anyhow::{Context, bail};
 use relievo_model::{ComputeSettings, Model, Preset};
-use relievo_train::RunFolder;
 use relievo_train::checkpoint::Provenance;
+use relievo_train::{KnownWeights, RunFolder};
 
 /// The weights that come with the program, by name, the usual ones first; MODEL_CARD.md tells what they are.
 #[cfg(feature = "weights")]
@@ -19,6 +19,9 @@ const COME_WITH_IT: &[(&str, &[u8])] = &[
 /// A program built without the feature `weights` has none.
 #[cfg(not(feature = "weights"))]
 const COME_WITH_IT: &[(&str, &[u8])] = &[];
+
+/// For `--initial-weights`.
+pub const KNOWN: KnownWeights = KnownWeights(COME_WITH_IT);
 
 /// The name of those that learned from synthetic heads alone.
 pub const SYNTHETIC: &str = "faces-synthetic";
@@ -57,12 +60,13 @@ pub fn load(path: Option<&Path>) -> anyhow::Result<Loaded> {
     })
 }
 
-/// The bytes of weights, and where they were found. What exists goes before a name.
+/// The bytes of weights, and where they were found. A file or a run goes before a name.
 pub fn read(path: Option<&Path>) -> anyhow::Result<(Cow<'static, [u8]>, String)> {
     let names = || COME_WITH_IT.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
     let named = match path {
         None => COME_WITH_IT.first(),
-        Some(path) if path.exists() => None,
+        // A folder of that name may be one of pictures.
+        Some(path) if path.is_file() || RunFolder::open(path).is_ok() => None,
         Some(path) => COME_WITH_IT.iter().find(|(name, _)| Path::new(name) == path),
     };
     if let Some((name, bytes)) = named {

@@ -69,7 +69,7 @@ pub enum OpenError {
     },
     /// Nothing there.
     #[error(
-        "no pictures in {searched}: looked for .jpg, .jpeg, .png and .webp files, in sub-folders and in .tar, \
+        "there are no pictures in {searched}: looked for .jpg, .jpeg, .png and .webp files, in sub-folders and in .tar, \
          .tar.gz and .tgz files too, and found {others} files of other kinds"
     )]
     NoPictures {
@@ -166,6 +166,14 @@ impl Pictures {
         Ok(content)
     }
 
+    /// The file of picture `index < len()`, unless it lies in a shard.
+    pub fn file(&self, index: u64) -> Option<&Path> {
+        match &self.entries[index as usize].place {
+            Place::File(path) => Some(path),
+            Place::Member { .. } => None,
+        }
+    }
+
     /// Where to look for the file of picture `index < len()`, for a message.
     pub fn location(&self, index: u64) -> String {
         let Entry { name, place } = &self.entries[index as usize];
@@ -208,6 +216,9 @@ struct Search {
     visited: HashSet<PathBuf>,
 }
 
+/// The file that marks a folder of `relievo crop`. Pictures beside its shards are for people: a contact sheet is no face.
+pub const CROPS: &str = "crop.json";
+
 impl Search {
     fn folder(&mut self, folder: &Path, prefix: &str) -> Result<(), OpenError> {
         let unreadable = |source| OpenError::Unreadable { path: folder.to_owned(), source };
@@ -220,6 +231,7 @@ impl Search {
         }
         // The system lists in any order, and which of two links to a folder is followed must not depend on it.
         children.sort();
+        let shards_only = folder.join(CROPS).is_file();
         for child in children {
             let file_name = child.file_name().unwrap_or_default().to_string_lossy().into_owned();
             if file_name.starts_with('.') {
@@ -230,7 +242,7 @@ impl Search {
             match fs::metadata(&child) {
                 Ok(metadata) if metadata.is_dir() => self.folder(&child, &name)?,
                 Ok(metadata) if metadata.is_file() && is_shard(&name) => self.shard(&child, &name)?,
-                Ok(metadata) if metadata.is_file() && is_picture(&name) => {
+                Ok(metadata) if metadata.is_file() && is_picture(&name) && !shards_only => {
                     self.entries.push(Entry { name, place: Place::File(child) });
                 }
                 _ => self.others += 1,

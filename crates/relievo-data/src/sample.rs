@@ -58,8 +58,8 @@ pub struct Sample {
     pub truth: Option<Truth>,
 }
 
-/// The pictures of a source without what is known about them: all that learning needs, and with synthetic heads a
-/// seventeenth of the memory.
+/// The pictures of a source without what is known about them: all that learning needs, and with synthetic heads an
+/// eleventh of the memory.
 pub struct WithoutTruth<S>(pub S);
 
 impl<S: Source> Source for WithoutTruth<S> {

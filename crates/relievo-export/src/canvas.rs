@@ -105,32 +105,12 @@ impl Canvas {
     }
 
     /// Draws connected lines through points in pixels (0,0 is the upper left corner of the upper left pixel),
-    /// `width` pixels thick, with soft edges and round ends. With `dash` = (drawn, gap) in pixels the line is broken.
-    pub fn polyline(&mut self, points: &[[f32; 2]], width: f32, dash: Option<(f32, f32)>, colour: Colour) {
+    /// `width` pixels thick, with soft edges and round ends.
+    pub fn polyline(&mut self, points: &[[f32; 2]], width: f32, colour: Colour) {
         // Where segments meet, the stronger coverage counts: blending twice would leave dark joints.
         let mut coverage = std::collections::BTreeMap::<(i64, i64), f32>::new();
-        let mut travelled = 0.0;
         for pair in points.windows(2) {
-            let [from, to] = [pair[0], pair[1]];
-            let length = (to[0] - from[0]).hypot(to[1] - from[1]);
-            match dash {
-                None => cover(&mut coverage, from, to, width),
-                Some((drawn, gap)) => {
-                    let period = drawn + gap;
-                    let along = |at: f32| {
-                        let share = if length > 0.0 { (at / length).clamp(0.0, 1.0) } else { 0.0 };
-                        [from[0] + (to[0] - from[0]) * share, from[1] + (to[1] - from[1]) * share]
-                    };
-                    let mut start = -(travelled % period);
-                    while start < length {
-                        if start + drawn > 0.0 {
-                            cover(&mut coverage, along(start), along(start + drawn), width);
-                        }
-                        start += period;
-                    }
-                }
-            }
-            travelled += length;
+            cover(&mut coverage, pair[0], pair[1], width);
         }
         for ((y, x), opacity) in coverage {
             self.blend(x, y, colour, opacity);
@@ -261,7 +241,7 @@ mod tests {
         canvas.fill(9, 0, 2, 2, [9; 3]);
         canvas.paste(&Canvas::new(3, 3, [5; 3]), 2, 0);
         canvas.paste(&Canvas::new(3, 3, [5; 3]), 7, 7);
-        canvas.polyline(&[[-20.0, 2.5], [1.0, 2.5]], 1.0, None, [255; 3]);
+        canvas.polyline(&[[-20.0, 2.5], [1.0, 2.5]], 1.0, [255; 3]);
         let reds: Vec<u8> = canvas.bytes().chunks_exact(3).map(|pixel| pixel[0]).collect();
         assert_eq!(reds, [0, 0, 5, 5, 0, 0, 5, 5, 255, 128, 5, 5, 0, 0, 0, 9]);
     }
@@ -269,21 +249,10 @@ mod tests {
     #[test]
     fn joints_of_a_line_are_not_darker_than_the_line() {
         let mut bent = Canvas::new(20, 5, [255; 3]);
-        bent.polyline(&[[1.0, 2.0], [10.0, 2.0], [19.0, 2.0]], 2.0, None, [0; 3]);
+        bent.polyline(&[[1.0, 2.0], [10.0, 2.0], [19.0, 2.0]], 2.0, [0; 3]);
         let mut straight = Canvas::new(20, 5, [255; 3]);
-        straight.polyline(&[[1.0, 2.0], [19.0, 2.0]], 2.0, None, [0; 3]);
+        straight.polyline(&[[1.0, 2.0], [19.0, 2.0]], 2.0, [0; 3]);
         assert_eq!(bent, straight);
-    }
-
-    #[test]
-    fn dashes_go_on_around_corners() {
-        let mut canvas = Canvas::new(40, 3, [0; 3]);
-        canvas.polyline(&[[0.5, 1.5], [13.5, 1.5], [39.5, 1.5]], 1.0, Some((4.0, 4.0)), [255; 3]);
-        let on = |x: usize| canvas.get(x, 1) == Some([255; 3]);
-        // Drawn from 0.5 to 4.5, from 8.5 to 12.5, ...: the corner at 13.5 does not start a new dash.
-        for start in [0, 8, 16, 24, 32] {
-            assert!(on(start + 2) && !on(start + 6), "{start}");
-        }
     }
 
     proptest! {

@@ -20,11 +20,10 @@ const GAP: usize = 8;
 /// Length of the line that stands for a curve in the legend, in pixels.
 const SWATCH: usize = 28;
 const LINE_WIDTH: f32 = 2.2;
-const DASH: (f32, f32) = (7.0, 5.0);
 /// A curve has no more points than this: noise from pixel to pixel would hide where it goes.
 const MOST_POINTS: usize = 400;
 
-/// Curves over common axes, with numbers and a legend. The axes run as far as the curves and levels do.
+/// Curves over common axes, with numbers and a legend. The axes run as far as the curves do.
 #[derive(Clone, Debug)]
 pub struct Chart {
     title: String,
@@ -36,13 +35,7 @@ pub struct Chart {
 #[derive(Clone, Debug)]
 struct Line {
     label: String,
-    shape: Shape,
-}
-
-#[derive(Clone, Debug)]
-enum Shape {
-    Curve(Vec<[f64; 2]>),
-    Level(f64),
+    points: Vec<[f64; 2]>,
 }
 
 impl Chart {
@@ -52,20 +45,12 @@ impl Chart {
     }
 
     /// Adds a curve through (x, y) points, in their order. It has a gap where a number is not finite. Of more than
-    /// 400 points, neighbours are drawn as their mean.
+    /// 400 points, neighbours are drawn as their mean. Without a label it is not in the legend.
     #[must_use]
     pub fn curve(mut self, label: impl Into<String>, points: impl IntoIterator<Item = [f64; 2]>) -> Self {
         let points: Vec<[f64; 2]> = points.into_iter().collect();
         let group = points.len().div_ceil(MOST_POINTS).max(1);
-        let shape = Shape::Curve(points.chunks(group).map(mean).collect());
-        self.lines.push(Line { label: label.into(), shape });
-        self
-    }
-
-    /// Adds a dashed horizontal line: a baseline, a goal.
-    #[must_use]
-    pub fn level(mut self, label: impl Into<String>, y: f64) -> Self {
-        self.lines.push(Line { label: label.into(), shape: Shape::Level(y) });
+        self.lines.push(Line { label: label.into(), points: points.chunks(group).map(mean).collect() });
         self
     }
 
@@ -110,20 +95,11 @@ impl Chart {
         small.draw(&mut canvas, &self.x_label, middle, (bottom + 2 * GAP + small.height()) as i64, FAINT);
 
         for (line, colour) in self.lines.iter().zip(PALETTE.into_iter().cycle()) {
-            match &line.shape {
-                Shape::Level(y) if y.is_finite() => {
-                    let ends = [[x_axis.low, *y], [x_axis.high, *y]].map(place);
-                    canvas.polyline(&ends, LINE_WIDTH, Some(DASH), colour);
-                }
-                Shape::Level(_) => {}
-                Shape::Curve(points) => {
-                    for part in points.split(|point| !is_finite(point)) {
-                        let mut part: Vec<[f32; 2]> = part.iter().map(|&point| place(point)).collect();
-                        // A point alone is a dot.
-                        part.extend((part.len() == 1).then(|| part[0]));
-                        canvas.polyline(&part, LINE_WIDTH, None, colour);
-                    }
-                }
+            for part in line.points.split(|point| !is_finite(point)) {
+                let mut part: Vec<[f32; 2]> = part.iter().map(|&point| place(point)).collect();
+                // A point alone is a dot.
+                part.extend((part.len() == 1).then(|| part[0]));
+                canvas.polyline(&part, LINE_WIDTH, colour);
             }
         }
         canvas
@@ -133,28 +109,25 @@ impl Chart {
     fn legend(&self, canvas: &mut Canvas, top: usize) -> usize {
         let small = Text::Small;
         let (mut x, mut y) = (MARGIN, top);
-        for (line, colour) in self.lines.iter().zip(PALETTE.into_iter().cycle()) {
+        let labelled = |(line, _): &(&Line, Colour)| !line.label.is_empty();
+        for (line, colour) in self.lines.iter().zip(PALETTE.into_iter().cycle()).filter(labelled) {
             let entry = SWATCH + GAP + small.width(&line.label) + 2 * GAP;
             if x > MARGIN && x + entry > canvas.width() {
                 (x, y) = (MARGIN, y + small.height() + GAP / 2);
             }
             let middle = (y + small.height() / 2) as f32 + 0.5;
-            let dash = matches!(line.shape, Shape::Level(_)).then_some(DASH);
             let ends = [[x as f32 + 1.0, middle], [(x + SWATCH) as f32 - 1.0, middle]];
-            canvas.polyline(&ends, LINE_WIDTH, dash, colour);
+            canvas.polyline(&ends, LINE_WIDTH, colour);
             small.draw(canvas, &line.label, (x + SWATCH + GAP) as i64, y as i64, INK);
             x += entry;
         }
-        if self.lines.is_empty() { top } else { y + small.height() }
+        if self.lines.iter().all(|line| line.label.is_empty()) { top } else { y + small.height() }
     }
 
     /// The least and greatest coordinate of all lines.
     fn extent(&self, axis: usize) -> Option<(f64, f64)> {
-        let coordinates = self.lines.iter().flat_map(|line| match &line.shape {
-            Shape::Curve(points) => points.iter().filter(|p| is_finite(p)).map(|point| point[axis]).collect(),
-            Shape::Level(y) if axis == 1 && y.is_finite() => vec![*y],
-            Shape::Level(_) => Vec::new(),
-        });
+        let points = self.lines.iter().flat_map(|line| &line.points);
+        let coordinates = points.filter(|point| is_finite(point)).map(|point| point[axis]);
         coordinates.fold(None, |extent, at| match extent {
             None => Some((at, at)),
             Some((low, high)) => Some((f64::min(low, at), f64::max(high, at))),
@@ -263,12 +236,10 @@ mod tests {
             points in proptest::collection::vec(
                 (prop_oneof![Just(f64::NAN), -1e3..1e3_f64], prop_oneof![Just(f64::INFINITY), -1e-3..1e3_f64]), 0..20,
             ),
-            level in proptest::num::f64::ANY,
             width in 1_usize..400,
             height in 1_usize..300,
         ) {
             let chart = Chart::new("t", "x", "y").curve("c", points.into_iter().map(|(x, y)| [x, y]));
-            let chart = if level.abs() < 1e12 { chart.level("l", level) } else { chart };
             let drawn = chart.draw(width, height);
             prop_assert_eq!((drawn.width(), drawn.height()), (width, height));
         }
@@ -277,7 +248,7 @@ mod tests {
     #[test]
     fn many_points_become_their_means() {
         let chart = Chart::new("", "", "").curve("", (0..4000).map(|n| [f64::from(n), f64::from(n % 10)]));
-        let Shape::Curve(points) = &chart.lines[0].shape else { panic!("a curve was added") };
+        let points = &chart.lines[0].points;
         assert_eq!((points.len(), points[0], points[399]), (400, [4.5, 4.5], [3994.5, 4.5]));
         let gap = mean(&[[1.0, f64::NAN], [3.0, 5.0]]);
         assert_eq!(gap, [3.0, 5.0]);
@@ -285,24 +256,15 @@ mod tests {
     }
 
     #[test]
-    fn curves_and_levels_go_where_the_numbers_are() {
-        let drawn =
-            Chart::new("", "", "").curve("a", [[0.0, 0.0], [10.0, 1.0]]).level("b", 0.0).draw(600, 400);
-        let find = |colour: Colour| {
-            // Below the legend.
-            (60..400)
-                .flat_map(|y| (0..600).map(move |x| (x, y)))
-                .filter(|&(x, y)| drawn.get(x, y) == Some(colour))
-                .collect::<Vec<_>>()
-        };
-        let curve = find(PALETTE[0]);
-        let level = find(PALETTE[1]);
+    fn curves_go_where_the_numbers_are() {
+        let drawn = Chart::new("", "", "").curve("a", [[0.0, 0.0], [10.0, 1.0]]).draw(600, 400);
+        // Below the legend.
+        let curve: Vec<(usize, usize)> = (60..400)
+            .flat_map(|y| (0..600).map(move |x| (x, y)))
+            .filter(|&(x, y)| drawn.get(x, y) == Some(PALETTE[0]))
+            .collect();
         let highest = curve.iter().min_by_key(|(_, y)| *y).unwrap();
         let lowest = curve.iter().max_by_key(|(_, y)| *y).unwrap();
         assert!(highest.0 > 550 && lowest.0 < 100, "{highest:?} {lowest:?}");
-        assert!(level.iter().all(|(_, y)| y.abs_diff(lowest.1) < 16));
-        // Dashed: a good half of the width is drawn.
-        let columns: std::collections::HashSet<usize> = level.iter().map(|(x, _)| *x).collect();
-        assert!((200..400).contains(&columns.len()), "{}", columns.len());
     }
 }

@@ -7,6 +7,8 @@ const PAPER: Colour = [255, 255, 255];
 const INK: Colour = [40, 44, 52];
 /// Stands where a picture is missing.
 const MISSING: Colour = [238, 239, 242];
+/// A line around pictures, which may be as white as the paper.
+const EDGE: Colour = [222, 223, 226];
 
 /// Between two pictures, in pixels.
 const GAP: usize = 6;
@@ -86,7 +88,10 @@ impl Sheet {
             for column in 0..columns {
                 let x = left + column * (self.tile + GAP);
                 match pictures.get(column) {
-                    Some(Some(picture)) => sheet.paste(&picture.resized(self.tile, self.tile), x, y),
+                    Some(Some(picture)) => {
+                        sheet.fill(x - 1, y - 1, self.tile + 2, self.tile + 2, EDGE);
+                        sheet.paste(&picture.resized(self.tile, self.tile), x, y);
+                    }
                     _ => sheet.fill(x, y, self.tile, self.tile, MISSING),
                 }
             }
@@ -107,10 +112,7 @@ mod tests {
         let drawn = sheet.draw();
         assert_eq!((drawn.width(), drawn.height()), (16 + 32 + 6 + 32 + 16, 16 + 32 + 6 + 32 + 16));
         let at = |x: usize, y: usize| drawn.get(x, y).unwrap();
-        assert_eq!(
-            [at(15, 16), at(16, 16), at(47, 47), at(48, 47)],
-            [PAPER, [200, 0, 0], [200, 0, 0], PAPER]
-        );
+        assert_eq!([at(15, 16), at(16, 16), at(47, 47), at(48, 47)], [EDGE, [200, 0, 0], [200, 0, 0], EDGE]);
         assert_eq!([at(54, 16), at(54, 54), at(16, 54)], [[0, 200, 0], [0, 0, 200], MISSING]);
     }
 

@@ -131,11 +131,6 @@ impl Captured {
 }
 
 impl Predicted<'_> {
-    /// Everything, on the model's device; behind the pictures of the batch there may be others.
-    pub fn on_device(&self) -> &Prediction {
-        self.prediction
-    }
-
     /// Some of it, on the CPU. Waits until it is there, once for all.
     ///
     /// # Errors

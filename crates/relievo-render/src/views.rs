@@ -1,4 +1,4 @@
-//! Pictures of a textured surface from elsewhere: turntables, sheets, pretty pictures. Without gradients.
+//! Pictures of a textured surface from elsewhere, for people: sheets and panels. Without gradients.
 //!
 //! The surface grid is moved, projected and rasterised in bands as in [`crate::rasterise_depth`]; a sample takes its
 //! colour from the cell of the grid it lies in.
@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use relievo_tensor::{Error, Result, Tensor};
 
 use crate::motion::Motion;
-use crate::rasterise::{BAND, Surface, cell_row_extents, project, triangles};
+use crate::rasterise::{BAND, Surface, cell_row_extents, project};
 use crate::{Camera, RasterSettings};
 
 /// How a sample's colour follows from those of the four corners of its cell.
@@ -27,18 +27,16 @@ pub enum Texture {
 pub struct ViewSettings {
     /// The camera of the canonical view; its size is that of picture and depth.
     pub camera: Camera,
-    /// Rows and columns of the views. The field of view stays, so a larger size shows the same more finely.
+    /// Rows and columns of the views.
     pub size: usize,
+    /// Field of view of the views. With the camera's own, what is turned may reach out of them.
+    pub field_of_view_degrees: f32,
     /// Supersampling, near and far, pixel centres; at the views' size.
     pub raster: RasterSettings,
     /// Interpolation of the colours.
     pub texture: Texture,
     /// What is seen beside the surface, in [-1, 1].
     pub background: [f32; 3],
-    /// Triangles steeper than this are left out: those whose corners' depths differ by more than this many times the
-    /// distance of neighbouring grid points. Such triangles stretch a few pixels over a jump in depth (the border, an
-    /// occlusion). `None` keeps all.
-    pub steepest: Option<f32>,
     /// Cells left out along each side of the grid.
     pub crop: usize,
 }
@@ -50,12 +48,18 @@ impl ViewSettings {
         Self {
             camera,
             size: camera.size,
+            field_of_view_degrees: camera.field_of_view_degrees,
             raster: RasterSettings { pixel_centre: 0.0, ..RasterSettings::default() },
             texture: Texture::Bilinear,
             background: [1.0; 3],
-            steepest: None,
             crop: 0,
         }
+    }
+
+    /// As [`ViewSettings::new`], with a field of view that has room for turned objects: what fills the picture is wider, and nearer
+    /// at one side, when it is turned.
+    pub fn with_room(camera: Camera) -> Self {
+        Self { field_of_view_degrees: 1.2 * camera.field_of_view_degrees, ..Self::new(camera) }
     }
 
     /// As the authors' program renders its views.
@@ -110,7 +114,7 @@ pub fn render_views(
         let colours = &picture.data().as_chunks::<3>().0[picture_number * from * from..][..from * from];
         let screen = moved_screen(depth, &Motion::new(views[view]), settings);
         let surface = Surface { screen: &screen, extents: &cell_row_extents(&screen, from), size: from };
-        let shown = shown_triangles(depth, settings);
+        let shown = shown_triangles(settings);
         let bands = pictures.par_chunks_mut(BAND * to * 3).zip(coverage.par_chunks_mut(BAND * to));
         bands.enumerate().for_each(|(band, (pictures, coverage))| {
             let first = band * BAND;
@@ -128,26 +132,18 @@ fn moved_screen(depth: &[f32], motion: &Motion, settings: &ViewSettings) -> Vec<
     let points: Vec<[f32; 3]> = points
         .map(|(i, depth)| motion.apply([depth * slopes[i % size], depth * slopes[i / size], *depth]))
         .collect();
-    let camera = Camera { size: settings.size, ..settings.camera };
+    let camera = Camera { size: settings.size, field_of_view_degrees: settings.field_of_view_degrees };
     let mut screen = vec![[0.0; 3]; points.len()];
     project(&points, &camera, settings.raster.supersampling, &mut screen);
     screen
 }
 
 /// Which triangles, by number, are shown.
-fn shown_triangles(depth: &[f32], settings: &ViewSettings) -> Vec<bool> {
-    let size = settings.camera.size;
-    let inside = |cell: usize| (settings.crop..(size - 1).saturating_sub(settings.crop)).contains(&cell);
-    let is_flat = |corners: &[usize; 3]| {
-        let [a, b, c] = corners.map(|corner| depth[corner]);
-        let (near, far) = (a.min(b).min(c), a.max(b).max(c));
-        settings.steepest.is_none_or(|steepest| far - near <= steepest * near / settings.camera.focal())
-    };
-    let cells = (0..size - 1).flat_map(|row| (0..size - 1).map(move |column| (row, column)));
-    let of_cell = |(row, column)| {
-        triangles(size, row, column).map(|corners| inside(row) && inside(column) && is_flat(&corners))
-    };
-    cells.flat_map(of_cell).collect()
+fn shown_triangles(settings: &ViewSettings) -> Vec<bool> {
+    let cells = settings.camera.size - 1;
+    let inside = |cell: usize| (settings.crop..cells.saturating_sub(settings.crop)).contains(&cell);
+    let rows = (0..cells).flat_map(|row| (0..cells).map(move |column| inside(row) && inside(column)));
+    rows.flat_map(|shown| [shown; 2]).collect()
 }
 
 /// The shares of a cell's corners, (v,u) (v,u+1) (v+1,u) (v+1,u+1), in the colour of a sample with the weights `w` on
@@ -299,23 +295,18 @@ mod tests {
     }
 
     #[test]
-    fn triangles_over_a_jump_can_be_left_out() {
-        let depths =
-            (0..SIZE * SIZE).map(|i| if i % SIZE < SIZE / 2 { 1.0 } else { 1.1 }).collect::<Vec<_>>();
-        let depth = Tensor::new(&depths, [1, SIZE, SIZE]).unwrap();
-        // Turned so that the far half moves away from the near half.
-        let view = [[0.0, 0.6, 0.0, 0.0, 0.0, 0.0]];
-        let holes = |steepest: Option<f32>| {
-            let settings = ViewSettings { steepest, ..settings() };
-            let views = render_views(&ramps(1), &depth, &view, &settings).unwrap();
-            let row = &views.coverage.data()[10 * SIZE..11 * SIZE];
-            let first = row.iter().position(|c| *c == 1.0).unwrap();
-            let last = row.iter().rposition(|c| *c == 1.0).unwrap();
-            row[first..last].iter().filter(|c| **c < 0.5).count()
-        };
-        assert_eq!(holes(None), 0);
-        assert_eq!(holes(Some(20.0)), 0);
-        assert!(holes(Some(3.0)) >= 2);
+    fn a_wider_view_shows_the_same_smaller_with_room_around() {
+        let (picture, depth) = (ramps(1), Tensor::full([1, SIZE, SIZE], 1.0));
+        let half = |degrees: f32| (degrees.to_radians() / 2.0).tan();
+        let settings = settings();
+        // Half as large.
+        let wide = 2.0 * (2.0 * half(settings.field_of_view_degrees)).atan().to_degrees();
+        let settings = ViewSettings { size: 2 * SIZE, field_of_view_degrees: wide, ..settings };
+        let views = render_views(&picture, &depth, &[[0.0; 6]], &settings).unwrap();
+        let covered: f32 = views.coverage.data().iter().sum();
+        assert!((covered - ((SIZE - 1) as f32).powi(2)).abs() < 0.5 * SIZE as f32, "{covered}");
+        assert_eq!(views.coverage.data()[SIZE * 2 * SIZE + SIZE], 1.0);
+        assert!(views.coverage.data()[..2 * SIZE * (SIZE / 2 - 1)].iter().all(|covered| *covered == 0.0));
     }
 
     #[test]

@@ -30,7 +30,7 @@ pub use features::FeatureError;
 pub use folder::{FolderError, RunFolder};
 pub use preview::sheet as preview_sheet;
 pub use profile::{OperationTime, profile_steps};
-pub use settings::{DataSettings, HeldOut, SYNTHETIC, Settings, SettingsError, TrainSettings};
+pub use settings::{DataSettings, HeldOut, KnownWeights, SYNTHETIC, Settings, SettingsError, TrainSettings};
 pub use trainer::{LastSaved, Outcome, TrainError, Trainer};
 
 /// A model for tests that is quick to run.

@@ -1,7 +1,7 @@
 //! The preview sheet: what the model makes of a few pictures, a row for each.
 
 use relievo_export::{Canvas, Range, Sheet, depth_grey, normals_rgb, shading_grey, viridis};
-use relievo_model::{Model, ModelError};
+use relievo_model::{FRAME, Model, ModelError};
 use relievo_render::{ViewSettings, render_views};
 use relievo_tensor::Tensor;
 
@@ -10,9 +10,6 @@ const TILE: usize = 128;
 
 /// Turns about the vertical axis of the last three columns, in degrees.
 const TURNS: [i16; 3] = [-45, 30, 60];
-
-/// Cells left out along the border in the turned views: two columns hold the border depth, the third leads to them.
-const CROP: usize = 3;
 
 /// Draws a sheet for `pictures [B,S,S,3]` in [-1,1]: input, reconstruction, canonical picture, albedo, depth, normals,
 /// shading, confidence, and the canonical object turned to three sides.
@@ -30,12 +27,13 @@ pub fn sheet(model: &Model, pictures: &Tensor, title: &str) -> Result<Canvas, Mo
     let turns = TURNS.map(|degrees| format!("{degrees:+} degrees"));
     columns.extend(turns.iter().map(String::as_str));
     let viewpoints = TURNS.map(|degrees| [0.0, f32::from(degrees).to_radians(), 0.0, 0.0, 0.0, 0.0]);
-    let settings = ViewSettings { crop: CROP, size: TILE, ..ViewSettings::new(model.settings().camera()) };
+    let settings =
+        ViewSettings { crop: FRAME, size: TILE, ..ViewSettings::with_room(model.settings().camera()) };
     let views =
         render_views(&prediction.canonical_picture, &prediction.canonical_depth, &viewpoints, &settings)?;
     // The border's depth is set, not seen: it says nothing about the range to show.
     let inside: Vec<u8> =
-        (0..size * size).map(|at| u8::from((CROP..size - CROP).contains(&(at % size)))).collect();
+        (0..size * size).map(|at| u8::from((FRAME..size - FRAME).contains(&(at % size)))).collect();
     let mut sheet = Sheet::new(TILE).title(title).columns(columns);
     for number in 0..batch {
         let part = |tensor: &Tensor, channels: usize| -> Vec<f32> {

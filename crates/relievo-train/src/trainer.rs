@@ -88,6 +88,12 @@ pub enum TrainError {
         /// Why, one reason for each.
         reasons: Vec<String>,
     },
+    /// A run that was, as its other files say, and whose checkpoints are gone.
+    #[error(
+        "there is no checkpoint in {} to go on from, though something was learned there (model.safetensors); begin a new run \
+         with --initial-weights {}", .0.display(), .0.join("model.safetensors").display()
+    )]
+    CheckpointsGone(PathBuf),
     /// A setting that cannot change within a run.
     #[error(
         "{key} is {now} but the run was begun with {then}: it cannot change within a run; leave it, or begin a new run"
@@ -212,8 +218,12 @@ impl Trainer {
         settings.check()?;
         let mut model = Model::new(settings.model.clone(), settings.train.seed)?;
         if let Some(path) = settings.train.initial_weights.clone() {
-            let taken = std::fs::read(&path).map_err(|error| error.to_string());
-            let taken = taken.and_then(|bytes| model.take_over(&bytes));
+            let taken = match settings.train.known_weights.find(&path).filter(|_| !path.exists()) {
+                Some(known) => model.take_over(known),
+                None => std::fs::read(&path)
+                    .map_err(|error| error.to_string())
+                    .and_then(|bytes| model.take_over(&bytes)),
+            };
             taken.map_err(|reason| TrainError::InitialWeights { path, reason })?;
         }
         let moments = Moments::zeros(&model);
@@ -225,7 +235,7 @@ impl Trainer {
     /// perhaps with other numbers where that makes sense within a run: how long, how often, how fast.
     ///
     /// # Errors
-    /// If no checkpoint can be read though there are some, if a setting or the pictures changed that must not, or the
+    /// If no checkpoint can be read though there are some, or were, if a setting or the pictures changed that must not, or the
     /// folder cannot be written to.
     pub fn resume(
         settings: Settings,
@@ -250,6 +260,9 @@ impl Trainer {
         if !warnings.is_empty() {
             let folder = folder.path().to_owned();
             return Err(TrainError::NoCheckpoint { folder, reasons: warnings });
+        }
+        if folder.model().exists() {
+            return Err(TrainError::CheckpointsGone(folder.path().to_owned()));
         }
         Self::begin(settings, source, folder)
     }

@@ -266,12 +266,42 @@ fn crops_are_the_same_however_often_the_work_is_interrupted() {
         );
     }
     let again = crop(&parts, &[]);
-    assert!(again.code == 0 && again.out.contains("finished already"), "{}", again.out);
+    // The same end as the first time.
+    assert!(again.code == 1 && again.err.contains("finished already"), "{}", again.err);
+    assert!(
+        again.out == ended.out && again.err.contains("1 of the inputs could not be read"),
+        "{}",
+        again.err
+    );
     let other = fail(&["crop", &place.at("in"), "-o", &parts, "--size=64"]);
     assert!(other.err.contains("made otherwise"), "{}", other.err);
     // What it is for.
     let run = place.at("run");
     succeed(&[&["train", &whole], &TINY[3..], &[&run]].concat());
+    // The sheet and the histograms are no faces.
+    let page = succeed(&["info", &run]).out;
+    assert!(page.contains(" steps on 14 pictures, "), "{page}");
+    // Nor is a folder of other things written to.
+    place.write("full/notes.txt", b"mine");
+    for command in [&["crop", &place.at("in")][..], &["synth", "--count=1"]] {
+        let refused = fail(&[command, &["-o", &place.at("full")]].concat());
+        assert!(refused.err.contains("is not empty (notes.txt is there)"), "{}", refused.err);
+    }
+}
+
+#[test]
+fn what_is_read_is_never_written_over() {
+    let place = Place::new();
+    for name in ["a.png", "a.albedo.png", "sheet.png"] {
+        place.write(&format!("in/{name}"), &encode(photo(64, 64), ImageFormat::Png));
+    }
+    let (model, inside) = (place.model(), place.at("in"));
+    let read = |name: &str| fs::read(format!("{inside}/{name}")).unwrap();
+    let albedo = read("a.albedo.png");
+    let inputs = ["a.png", "a.albedo.png"].map(|name| format!("{inside}/{name}"));
+    let refused = fail(&["reconstruct", &inputs[0], &inputs[1], "--framed", "-m", &model, "-o", &inside]);
+    assert!(refused.err.contains("a.albedo.png is to be read"), "{}", refused.err);
+    assert!(read("a.albedo.png") == albedo && files(&inside).len() == 3);
 }
 
 #[test]

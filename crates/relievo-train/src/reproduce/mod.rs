@@ -27,7 +27,7 @@ use serde::{Deserialize, Serialize};
 use crate::settings::Settings;
 
 pub use results::{HeadCounts, Measured, Results, Spread, Summary};
-pub use run::{ReproduceError, Reproduction, Task};
+pub use run::{RESULTS, ReproduceError, Reproduction, Task};
 
 /// A table of the paper.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

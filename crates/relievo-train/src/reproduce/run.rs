@@ -28,7 +28,7 @@ const MEAN_HEADS: u64 = 20_000;
 const FEATURE_LEARNING_RATE: f64 = 3e-4;
 
 /// The file of the results.
-const RESULTS: &str = "results.json";
+pub const RESULTS: &str = "results.json";
 
 /// The file of self-supervised features, and the key of its metadata that says what they were learned with.
 const FEATURES: &str = "features.safetensors";

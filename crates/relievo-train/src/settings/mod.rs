@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
 pub use data::{DataSettings, HeldOut, SYNTHETIC};
-pub use train::TrainSettings;
+pub use train::{KnownWeights, TrainSettings};
 
 use layers::{FileLayer, given_options, has_key, merge};
 
@@ -103,7 +103,8 @@ impl Settings {
             *source = path.unwrap_or_else(|| source.clone());
         }
         let files = [&mut self.train.initial_weights, &mut self.train.perceptual_features];
-        for file in files.into_iter().flatten() {
+        let known = self.train.known_weights;
+        for file in files.into_iter().flatten().filter(|file| file.exists() || known.find(file).is_none()) {
             *file = absolute(file).unwrap_or_else(|| file.clone());
         }
     }

@@ -1,10 +1,28 @@
 //! The section `[train]`: steps, their rule, and what is done between them.
 
-use std::path::PathBuf;
+use std::fmt;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use relievo_tensor::Device;
 use serde::{Deserialize, Serialize};
+
+/// Weights files that a program has in itself, with their names.
+#[derive(Clone, Copy, Default, PartialEq)]
+pub struct KnownWeights(pub &'static [(&'static str, &'static [u8])]);
+
+impl KnownWeights {
+    /// The file of that name.
+    pub fn find(&self, name: &Path) -> Option<&'static [u8]> {
+        self.0.iter().find(|(known, _)| Path::new(known) == name).map(|(_, bytes)| *bytes)
+    }
+}
+
+impl fmt::Debug for KnownWeights {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.iter().map(|(name, _)| name)).finish()
+    }
+}
 
 /// How the model learns.
 #[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
@@ -65,10 +83,15 @@ pub struct TrainSettings {
     #[arg(long, default_value_t = 0)]
     pub full_flip_epochs: u64,
     /// Weights to begin with instead of random ones, of a model with the same networks: a run then goes on from what
-    /// another has learned, on other pictures, say. A network that the file lacks begins at random
+    /// another has learned, on other pictures, say. A network that the file lacks begins at random. Weights in the program
+    /// go by their names
     #[arg(long, value_name = "FILE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub initial_weights: Option<PathBuf>,
+    /// What `initial_weights` may name where there is no such file.
+    #[arg(skip)]
+    #[serde(skip)]
+    pub known_weights: KnownWeights,
     /// Weights of the features that the perceptual loss compares, in VGG16's layers; without it VGG16's own
     #[arg(long, value_name = "FILE")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -117,6 +140,7 @@ impl Default for TrainSettings {
             average_decay: 0.0,
             full_flip_epochs: 0,
             initial_weights: None,
+            known_weights: KnownWeights::default(),
             perceptual_features: None,
             log_steps: 0,
             checkpoint_minutes: 10.0,

@@ -10,7 +10,7 @@ use relievo_tensor::ops::squared_norm;
 use super::*;
 use crate::evaluation::{EvaluationOptions, evaluate};
 use crate::events::{Event, StepReport};
-use crate::settings::{DataSettings, HeldOut, TrainSettings};
+use crate::settings::{DataSettings, HeldOut, KnownWeights, TrainSettings};
 use crate::tiny;
 
 /// So many pictures of noise, with names; the one of the second number cannot be read.
@@ -120,6 +120,19 @@ fn a_run_keeps_its_last_checkpoints_and_the_best() {
 }
 
 #[test]
+fn a_run_without_its_checkpoints_is_not_begun_anew() {
+    let run_of = Run::new(|settings| settings.train.steps = 2);
+    run(&mut run_of.begin(), u64::MAX).0.unwrap();
+    fs::remove_dir_all(run_of.root.path().join("checkpoints")).unwrap();
+    let refusal = Trainer::resume(run_of.settings.clone(), Arc::new(Noise(10, 3)), run_of.folder());
+    let refusal = refusal.err().unwrap().to_string();
+    assert!(
+        refusal.starts_with("there is no checkpoint in ") && refusal.contains("--initial-weights"),
+        "{refusal}"
+    );
+}
+
+#[test]
 fn a_run_begins_with_the_weights_of_another() {
     let known = Run::new(|settings| settings.train.steps = 1);
     run(&mut known.begin(), u64::MAX).0.unwrap();
@@ -133,6 +146,17 @@ fn a_run_begins_with_the_weights_of_another() {
     for (found, right) in began.model().parameters().iter().zip(known.parameters()) {
         assert_eq!(found.data(), right.data());
     }
+    // By name, from any folder.
+    let bytes: &'static [u8] = fs::read(&weights).unwrap().leak();
+    let by_name = Run::new(|settings| {
+        settings.train.initial_weights = Some("heads".into());
+        settings.train.known_weights = KnownWeights(Vec::leak(vec![("heads", bytes)]));
+    });
+    for (found, right) in by_name.begin().model().parameters().iter().zip(known.parameters()) {
+        assert_eq!(found.data(), right.data());
+    }
+    let written = fs::read_to_string(by_name.folder().settings()).unwrap();
+    assert!(written.contains("initial-weights = \"heads\"\n"), "{written}");
     // Checked before anything is written to the folder.
     let other = Run::new(|settings| settings.train.initial_weights = Some("none.safetensors".into()));
     let folder = RunFolder::create(other.root.path(), false).unwrap();
