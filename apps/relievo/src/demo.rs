@@ -116,10 +116,18 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
 fn title(comparison: &Comparison) -> String {
     let side = |scores: &relievo_train::Scores| scores.depth_error.map_or(f64::NAN, |side| 100.0 * side.mean);
     format!(
-        "heads never seen: depth error {:.2} (constant depth {:.2})",
+        "heads never seen: depth error (SIDE x 100) {:.2}, that of a constant depth {:.2}",
         side(&comparison.model),
         side(&comparison.constant_depth)
     )
+}
+
+/// `depth` times the factor that brings it nearest to `right`, in logarithms, where both count.
+fn scaled_to(depth: &[f32], right: &[f32], counts: impl Fn(usize) -> bool) -> Vec<f32> {
+    let logarithms: Vec<f32> =
+        (0..depth.len()).filter(|at| counts(*at)).map(|at| (right[at] / depth[at]).ln()).collect();
+    let factor = (logarithms.iter().sum::<f32>() / logarithms.len().max(1) as f32).exp();
+    depth.iter().map(|depth| factor * depth).collect()
 }
 
 /// What the model makes of unseen heads, beside the truth.
@@ -138,12 +146,17 @@ fn sheet(model: &Model, title: &str) -> anyhow::Result<Canvas> {
         let part = Part::new(model, &prediction, number);
         let truth = sample.truth.as_ref().context("a synthetic head without its truth")?;
         let input = heads.sample(number as u64, TILE as u32)?.picture;
+        // In the same greys, but for the factor that depth is found up to.
+        let range = Range::robust(&truth.depth, Some(&truth.mask));
+        let mask = part.mask();
+        let depth = scaled_to(part.of(&prediction.depth), &truth.depth, |at| mask[at] * truth.mask[at] != 0);
+        let found = depth_grey(&depth, size, Some(&mask), range);
         let mut row = vec![
             Canvas::from_rgb8(&input.pixels, TILE),
             part.reconstruction(),
             part.albedo(),
-            part.depth(),
-            depth_grey(&truth.depth, size, Some(&truth.mask), Range::robust(&truth.depth, Some(&truth.mask))),
+            found,
+            depth_grey(&truth.depth, size, Some(&truth.mask), range),
             part.normals(),
         ];
         row.extend(part.views(&YAWS)?);

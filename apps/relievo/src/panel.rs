@@ -120,12 +120,6 @@ impl<'a> Part<'a> {
         depth_grey(depth, self.size(), None, Range::robust(depth, None))
     }
 
-    /// Depth in the view of the picture, near is bright, black where the object is not.
-    pub fn depth(&self) -> Canvas {
-        let (depth, mask) = (self.of(&self.prediction.depth), self.mask());
-        depth_grey(depth, self.size(), Some(&mask), Range::robust(depth, Some(&mask)))
-    }
-
     fn shading(&self) -> Canvas {
         let [ambient, diffuse, ..] = self.light();
         shading_grey(self.of(&self.prediction.diffuse_shading), [ambient, diffuse], self.size())

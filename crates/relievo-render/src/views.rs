@@ -59,7 +59,7 @@ impl ViewSettings {
     /// As [`ViewSettings::new`], with a field of view that has room for turned objects: what fills the picture is wider, and nearer
     /// at one side, when it is turned.
     pub fn with_room(camera: Camera) -> Self {
-        Self { field_of_view_degrees: 1.2 * camera.field_of_view_degrees, ..Self::new(camera) }
+        Self { field_of_view_degrees: 1.1 * camera.field_of_view_degrees, ..Self::new(camera) }
     }
 
     /// As the authors' program renders its views.
