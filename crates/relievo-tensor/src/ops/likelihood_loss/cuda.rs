@@ -92,6 +92,7 @@ pub(super) fn prediction_gradient(
 ) -> Result<Tensor> {
     let shape = Shape::new(loss.likelihood, layout);
     let mut gradient = prediction.scratch_like(prediction.shape())?;
+    let each = if shape.channels % 4 == 0 { 4 } else { 1 };
     Launch::new(prediction.device(), &KERNELS, "prediction_gradient", prediction.data_type())?
         .output(&mut gradient)
         .input(prediction)
@@ -103,7 +104,7 @@ pub(super) fn prediction_gradient(
         .int(shape.laplace)
         .int(shape.pixels)
         .int(shape.channels)
-        .elements(prediction.elements())?;
+        .elements(prediction.elements() / each)?;
     Ok(gradient)
 }
 
