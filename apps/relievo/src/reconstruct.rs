@@ -10,7 +10,7 @@ use rayon::prelude::*;
 use relievo_data::{Picture, Pictures, Source};
 use relievo_detect::{Detector, Face};
 use relievo_export::{Canvas, DepthScale, Sheet, write_atomic};
-use relievo_model::{ComputeSettings, Model, ModelError, Predictor};
+use relievo_model::{ComputeSettings, Model, ModelError, Predictor, Supervision};
 use relievo_tensor::Tensor;
 use serde::Serialize;
 
@@ -180,6 +180,12 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
     let loaded = weights::placed(options.model.as_deref(), &options.compute)?;
     let framed = framed(options, &loaded, console)?;
     let model = loaded.model;
+    if model.settings().supervision == Supervision::Depth {
+        console.warning(format_args!(
+            "{} has learned nothing but depth: albedo, light and viewpoint are not what it sees",
+            loaded.origin
+        ));
+    }
     let which = options.faces.unwrap_or(Which::Largest);
     let out = &options.out;
     fs::create_dir_all(out).with_context(|| format!("cannot make the folder {}", out.display()))?;

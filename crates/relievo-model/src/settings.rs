@@ -237,13 +237,20 @@ impl ModelSettings {
                 format!("min-{name} {low} and max-{name} {high} must satisfy 0 <= min-{name} <= max-{name}"),
             )?;
         }
+        for (name, value, most) in [
+            ("rotation-range", self.rotation_range, 180.0),
+            ("pixel-centre", self.pixel_centre, 1.0),
+            ("dome", self.dome, 10.0),
+        ] {
+            rule(
+                (0.0..=most).contains(&value),
+                format!("{name} is {value}; it must lie between 0 and {most}"),
+            )?;
+        }
         for (name, value) in [
-            ("rotation-range", self.rotation_range),
             ("translation-range", self.translation_range),
             ("z-translation-range", self.z_translation_range),
-            ("pixel-centre", self.pixel_centre),
             ("initial-depth-scale", self.initial_depth_scale),
-            ("dome", self.dome),
             ("flip-weight", self.flip_weight),
             ("perceptual-weight", self.perceptual_weight),
             ("smoothness-weight", self.smoothness_weight),

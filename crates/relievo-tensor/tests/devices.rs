@@ -6,10 +6,9 @@ use relievo_tensor::differences::{
     assert_devices_agree, assert_forms_agree, random_multiples, random_tensor,
 };
 use relievo_tensor::ops::{
-    Activation, AdamStep, ConvParams, Culprit, DeviceAdam, activate, cast, conv_transpose2d, conv2d,
-    depthwise_conv2d, dot, double_batch, grid_sample, group_norm, lerp_all, max_pool, perceptual_loss,
-    photometric_loss, reshape, scale_all, scale_columns, smoothness, squared_norm, upsample_conv2d,
-    weighted_sum,
+    Activation, AdamStep, ConvParams, Culprit, DeviceAdam, activate, cast, conv_transpose2d, conv2d, dot,
+    double_batch, grid_sample, group_norm, lerp_all, max_pool, perceptual_loss, photometric_loss, reshape,
+    scale_all, scale_columns, smoothness, squared_norm, upsample_conv2d, weighted_sum,
 };
 use relievo_tensor::{DataType, Device, Error, Result, Tape, Tensor};
 
@@ -119,20 +118,6 @@ fn tensors_are_fetched_together() {
     }
     assert!(fetch.first(&[&there[0], &there[1]], 4).is_err(), "the second has three entries");
     assert!(fetch.first(&[&here[0]], 1).is_err(), "not on the GPU");
-}
-
-#[test]
-fn depthwise_convolutions() {
-    for (x, kernel, stride, padding) in
-        [([2, 8, 8, 5], 3, 1, 1), ([1, 7, 6, 40], 3, 2, 1), ([2, 4, 5, 8], 2, 1, 0), ([1, 5, 5, 33], 5, 3, 2)]
-    {
-        let params = ConvParams { stride, padding, activation: Activation::Softplus };
-        let inputs =
-            [random_tensor(1, x), random_tensor(2, [kernel, kernel, x[3]]), random_tensor(3, [x[3]])];
-        agree(&inputs, |x, real| {
-            depthwise_conv2d(&cast(&x[0], real)?, &cast(&x[1], real)?, Some(&cast(&x[2], real)?), params)
-        });
-    }
 }
 
 #[test]

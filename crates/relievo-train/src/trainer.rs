@@ -250,6 +250,9 @@ impl Trainer {
                     check_unchanged(&settings, &then)?;
                     let mut trainer =
                         Self::assemble(settings, source, folder, model, moments, Some(progress))?;
+                    if !warnings.is_empty() {
+                        warnings.push(format!("going on from the checkpoint after step {step}"));
+                    }
                     trainer.warnings.append(&mut warnings);
                     trainer.repair_model();
                     return Ok(trainer);

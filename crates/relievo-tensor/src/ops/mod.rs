@@ -32,7 +32,6 @@ pub fn kernels() -> Vec<&'static Kernels> {
         &average_pool::KERNELS,
         &cast::KERNELS,
         &conv2d::KERNELS,
-        &depthwise_conv2d::KERNELS,
         &dot::KERNELS,
         &double_batch::KERNELS,
         &grid_sample::KERNELS,

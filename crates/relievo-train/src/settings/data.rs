@@ -22,7 +22,7 @@ const MOST_WORKERS: usize = 1024;
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct DataSettings {
     /// Folders of pictures or .tar files, and the word `synthetic` for generated heads
-    #[arg(value_name = "SOURCE", default_values_t = [SYNTHETIC.to_owned()])]
+    #[arg(value_name = "SOURCE", help_heading = "Arguments", default_values_t = [SYNTHETIC.to_owned()])]
     pub source: Vec<String>,
     /// Seed of the synthetic heads
     #[arg(long, default_value_t = 0)]

@@ -113,7 +113,7 @@ fn convolve(
 }
 
 /// The sum of `dz [B,H,W,C]` over all pixels, `[C]`.
-pub(crate) fn bias_gradient(dz: &Tensor) -> Result<Tensor> {
+fn bias_gradient(dz: &Tensor) -> Result<Tensor> {
     let [batch, height, width, channels] = dz.axes("conv2d")?;
     let pixels = batch * height * width;
     let span = LEAST_PIXELS.max(pixels.div_ceil(MOST_PARTS));

@@ -14,9 +14,9 @@ pub mod plain;
 #[cfg(test)]
 mod testing;
 
-pub(crate) use cuda::{KERNELS, bias_gradient as bias_gradient_cuda};
+pub(crate) use cuda::KERNELS;
 pub use epilogue::Epilogue;
-pub(crate) use epilogue::bias_gradient;
+use epilogue::bias_gradient;
 pub use geometry::Conv2dGeometry;
 
 use crate::ops::activation::Activation;

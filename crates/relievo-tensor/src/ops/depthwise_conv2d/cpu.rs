@@ -4,7 +4,6 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use crate::Buffer;
 use crate::ops::activation::Activation;
 use crate::ops::conv2d::Conv2dGeometry;
 use crate::ops::vectorised::vectorised;
@@ -30,33 +29,6 @@ pub fn forward(
         correlate_row(g, x, w, line % g.out_h, y);
         activation.apply(y);
     });
-}
-
-/// `dx` from dz and w.
-pub fn input_gradient(g: &Conv2dGeometry, dz: &[f32], w: &[f32], dx: &mut [f32]) {
-    dx.par_chunks_mut(g.in_w * g.in_c).enumerate().for_each(|(line, dx)| {
-        let dz = &dz[line / g.in_h * g.out_h * g.out_w * g.out_c..][..g.out_h * g.out_w * g.out_c];
-        dx.fill(0.0);
-        scatter_row(g, dz, w, line % g.in_h, dx);
-    });
-}
-
-/// `dw` from x and dz: first for each row of dz by itself, then over the rows in their order.
-pub fn weight_gradient(g: &Conv2dGeometry, x: &[f32], dz: &[f32], dw: &mut [f32]) {
-    let size = dw.len();
-    let mut sums = Buffer::zeros(g.batch * g.out_h * size);
-    sums.par_chunks_mut(size).zip(dz.par_chunks(g.out_w * g.out_c)).enumerate().for_each(
-        |(line, (sums, dz))| {
-            let x = &x[line / g.out_h * g.in_h * g.in_w * g.in_c..][..g.in_h * g.in_w * g.in_c];
-            gather_row(g, x, dz, line % g.out_h, sums);
-        },
-    );
-    dw.fill(0.0);
-    for sums in sums.chunks_exact(size) {
-        for (dw, sum) in dw.iter_mut().zip(sums) {
-            *dw += sum;
-        }
-    }
 }
 
 /// The taps along one axis that do not lie in the padding of output `out`.
@@ -128,45 +100,6 @@ vectorised! {
                 let from = [&x[channel..], &w[channel..]];
                 correlate_block::<1>(from, strides, rows.len(), columns.len(), &mut y[channel..]);
                 channel += 1;
-            }
-        }
-    }
-
-    /// Adds to row `row` of a picture's dx what all dz pass to it.
-    fn scatter_row(g: &Conv2dGeometry, dz: &[f32], w: &[f32], row: usize, dx: &mut [f32]) {
-        let channels = g.in_c;
-        for out_row in 0..g.out_h {
-            let Some(r) = (row + g.padding).checked_sub(out_row * g.stride).filter(|&r| r < g.kernel_h) else {
-                continue;
-            };
-            let line = &dz[out_row * g.out_w * channels..][..g.out_w * channels];
-            for (column, dz) in line.chunks_exact(channels).enumerate() {
-                for s in inside(column, g.stride, g.padding, g.kernel_w, g.in_w) {
-                    let u = column * g.stride + s - g.padding;
-                    let w = &w[(r * g.kernel_w + s) * channels..][..channels];
-                    let dx = &mut dx[u * channels..][..channels];
-                    for ((dx, dz), w) in dx.iter_mut().zip(dz).zip(w) {
-                        *dx += dz * w;
-                    }
-                }
-            }
-        }
-    }
-
-    /// Adds to `dw` the share of row `row` of dz.
-    fn gather_row(g: &Conv2dGeometry, x: &[f32], dz: &[f32], row: usize, dw: &mut [f32]) {
-        let channels = g.in_c;
-        for r in inside(row, g.stride, g.padding, g.kernel_h, g.in_h) {
-            let v = row * g.stride + r - g.padding;
-            for (column, dz) in dz.chunks_exact(channels).enumerate() {
-                for s in inside(column, g.stride, g.padding, g.kernel_w, g.in_w) {
-                    let u = column * g.stride + s - g.padding;
-                    let x = &x[(v * g.in_w + u) * channels..][..channels];
-                    let dw = &mut dw[(r * g.kernel_w + s) * channels..][..channels];
-                    for ((dw, x), dz) in dw.iter_mut().zip(x).zip(dz) {
-                        *dw += x * dz;
-                    }
-                }
             }
         }
     }

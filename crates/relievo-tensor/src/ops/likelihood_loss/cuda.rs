@@ -92,7 +92,7 @@ pub(super) fn prediction_gradient(
 ) -> Result<Tensor> {
     let shape = Shape::new(loss.likelihood, layout);
     let mut gradient = prediction.scratch_like(prediction.shape())?;
-    let each = if shape.channels % 4 == 0 { 4 } else { 1 };
+    let each = if shape.channels.is_multiple_of(4) { 4 } else { 1 };
     Launch::new(prediction.device(), &KERNELS, "prediction_gradient", prediction.data_type())?
         .output(&mut gradient)
         .input(prediction)
