@@ -69,7 +69,7 @@ pub enum OpenError {
     },
     /// Nothing there.
     #[error(
-        "there are no pictures in {searched}: looked for .jpg, .jpeg, .png and .webp files, in sub-folders and in .tar, \
+        "no pictures in {searched}: looked for .jpg, .jpeg, .png and .webp files, in sub-folders and in .tar, \
          .tar.gz and .tgz files too, and found {others} files of other kinds"
     )]
     NoPictures {
