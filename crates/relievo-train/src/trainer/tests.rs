@@ -405,6 +405,7 @@ fn a_run_goes_on_only_as_itself() {
     assert!(run_of.resume(Noise(10, 3)).err().unwrap().to_string().starts_with("width is 12"));
     // A run that was stopped before its first checkpoint begins anew.
     fs::remove_dir_all(run_of.root.path().join("checkpoints")).unwrap();
+    fs::remove_file(run_of.folder().model()).unwrap();
     run_of.settings = settings();
     assert_eq!(run_of.resume(Noise(10, 3)).unwrap().progress().step, 0);
 }
