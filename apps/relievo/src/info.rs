@@ -28,12 +28,11 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
     row("device", &format_args!("CPU, {}", counted(rayon::current_num_threads() as u64, "thread")));
     row("instructions", &format!("{:?}", Level::best()).to_lowercase());
     let gpus = (0..).map_while(|number| cuda::check(number).and_then(|()| cuda::name(number)).ok());
-    let mut none = true;
-    for (number, name) in gpus.enumerate() {
-        row(&format!("cuda:{number}"), &name);
-        none = false;
+    let gpus: Vec<String> = gpus.collect();
+    for (number, name) in gpus.iter().enumerate() {
+        row(&format!("cuda:{number}"), name);
     }
-    if none {
+    if gpus.is_empty() {
         row("gpu", &"none to be used; bench --device cuda:0 says why");
     }
     if options.model.is_none() && !weights::EMBEDDED {

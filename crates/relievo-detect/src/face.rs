@@ -100,24 +100,30 @@ impl Landmarks {
         let share = 2.0 * (beside[0] * across[0] + beside[1] * across[1]) / squared;
         -(share * HALF_EYES_BY_NOSE).atan().to_degrees()
     }
-}
 
-impl Landmarks {
+    /// The middles between the eyes and between the corners of the mouth.
+    pub(crate) fn eyes_and_mouth(&self) -> ([f32; 2], [f32; 2]) {
+        (middle(self.right_eye, self.left_eye), middle(self.right_mouth, self.left_mouth))
+    }
+
     /// How far the head is turned in the plane of the picture, in degrees from right to down: 0 where it is upright, 90 where its
     /// chin is on the left.
     ///
     /// Both the line from eye to eye and the one down to the mouth tell, each by its length: the former is short in a head that
     /// looks to the side, the latter in one that looks down.
     pub fn roll(&self) -> f32 {
-        let middle = |a: [f32; 2], b: [f32; 2]| [(a[0] + b[0]) / 2.0, (a[1] + b[1]) / 2.0];
-        let (eyes, mouth) =
-            (middle(self.right_eye, self.left_eye), middle(self.right_mouth, self.left_mouth));
+        let (eyes, mouth) = self.eyes_and_mouth();
         let [across, down] = [
             [self.left_eye[0] - self.right_eye[0], self.left_eye[1] - self.right_eye[1]],
             [mouth[0] - eyes[0], mouth[1] - eyes[1]],
         ];
         (across[1] - down[0]).atan2(across[0] + down[1]).to_degrees()
     }
+}
+
+/// The middle between two points.
+pub(crate) fn middle(a: [f32; 2], b: [f32; 2]) -> [f32; 2] {
+    [(a[0] + b[0]) / 2.0, (a[1] + b[1]) / 2.0]
 }
 
 /// e / p of [`Landmarks::yaw`]: the best for 200 synthetic heads, whose yaw is known (median error 3.5 degrees).

@@ -3,7 +3,7 @@
 use relievo_data::{Picture, Rectangle};
 use serde::{Deserialize, Serialize};
 
-use crate::face::{Face, Landmarks};
+use crate::face::{Face, Landmarks, middle};
 
 /// From the middle between the eyes to that between the corners of the mouth, in sides of the frame.
 const EYES_TO_MOUTH: f32 = 0.365;
@@ -58,10 +58,9 @@ impl Face {
     }
 
     fn frame_turned(&self, turned_degrees: f32) -> Frame {
-        let Landmarks { right_eye, left_eye, right_mouth, left_mouth, .. } = self.landmarks;
-        let middle = |a: [f32; 2], b: [f32; 2]| [(a[0] + b[0]) / 2.0, (a[1] + b[1]) / 2.0];
+        let Landmarks { right_eye, left_eye, .. } = self.landmarks;
         let distance = |a: [f32; 2], b: [f32; 2]| (a[0] - b[0]).hypot(a[1] - b[1]);
-        let (eyes, mouth) = (middle(right_eye, left_eye), middle(right_mouth, left_mouth));
+        let (eyes, mouth) = self.landmarks.eyes_and_mouth();
         let side = (distance(eyes, mouth) / EYES_TO_MOUTH).max(distance(right_eye, left_eye) / EYE_TO_EYE);
         let [x, y] = middle(eyes, mouth);
         let (right, down) = turned_degrees.to_radians().sin_cos();

@@ -218,7 +218,7 @@ impl Trainer {
         settings.check()?;
         let mut model = Model::new(settings.model.clone(), settings.train.seed)?;
         if let Some(path) = settings.train.initial_weights.clone() {
-            let taken = match settings.train.known_weights.find(&path).filter(|_| !path.exists()) {
+            let taken = match settings.train.known_weights.find(&path).filter(|_| !path.is_file()) {
                 Some(known) => model.take_over(known),
                 None => std::fs::read(&path)
                     .map_err(|error| error.to_string())

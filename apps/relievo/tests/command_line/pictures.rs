@@ -281,6 +281,20 @@ fn crops_are_the_same_however_often_the_work_is_interrupted() {
     // The sheet and the histograms are no faces.
     let page = succeed(&["info", &run]).out;
     assert!(page.contains(" steps on 14 pictures, "), "{page}");
+    // Nor does a folder of pictures stand before weights of its name.
+    if cfg!(feature = "weights") {
+        fs::create_dir(place.at("faces")).unwrap();
+        place.write("faces/a.png", &encode(photo(64, 64), ImageFormat::Png));
+        let narrow = ["--width=16", "--code=64", "--encoder-width=16", "--batch-size=2", "--steps=1"];
+        let rest = ["--validation=0", "--perceptual-weight=0", "--preview-pictures=0", "--quiet"];
+        let began = Command::new(env!("CARGO_BIN_EXE_relievo"))
+            .args(["train", &whole, "--initial-weights=faces", "-o", "begun"])
+            .args(narrow.iter().chain(&rest))
+            .current_dir(place.at(""))
+            .output()
+            .unwrap();
+        assert!(began.status.success(), "{}", String::from_utf8_lossy(&began.stderr));
+    }
     // Nor is a folder of other things written to.
     place.write("full/notes.txt", b"mine");
     for command in [&["crop", &place.at("in")][..], &["synth", "--count=1"]] {

@@ -173,9 +173,7 @@ impl Gpu {
         let (free, total) = result::mem_get_info().unwrap_or((0, 0));
         crate::Error::OutOfMemory { device: crate::Device::Cuda(self.ordinal), bytes, held, free, total }
     }
-}
 
-impl Gpu {
     /// [`Error::OutOfMemory`](crate::Error::OutOfMemory) of what was asked for elsewhere than here, if that is what the driver says.
     pub(super) fn refused_memory(&self, cause: result::DriverError) -> Option<crate::Error> {
         is_out_of_memory(cause).then(|| self.no_memory())

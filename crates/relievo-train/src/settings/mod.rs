@@ -104,7 +104,7 @@ impl Settings {
         }
         let files = [&mut self.train.initial_weights, &mut self.train.perceptual_features];
         let known = self.train.known_weights;
-        for file in files.into_iter().flatten().filter(|file| file.exists() || known.find(file).is_none()) {
+        for file in files.into_iter().flatten().filter(|file| file.is_file() || known.find(file).is_none()) {
             *file = absolute(file).unwrap_or_else(|| file.clone());
         }
     }
