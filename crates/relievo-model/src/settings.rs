@@ -219,6 +219,8 @@ impl ModelSettings {
             0.2 < near && near < far && far < 5.0,
             format!("min-depth {near} and max-depth {far} must satisfy 0.2 < min-depth < max-depth < 5"),
         )?;
+        // In the view of the picture depth may lie half a range nearer, which is still in front of the camera.
+        rule(far < 3.0 * near, format!("max-depth is {far}; it must be less than three times min-depth, {near}"))?;
         let border = self.border_depth;
         rule(
             (near..=far).contains(&border),
@@ -261,6 +263,24 @@ impl ModelSettings {
             )?;
         }
         Ok(())
+    }
+
+    /// Name and value of the settings that say what the networks' outputs mean: with other values the same weights make other
+    /// surfaces, views and lights.
+    pub(crate) fn meaning_of_outputs(&self) -> [(&'static str, f32); 11] {
+        [
+            ("min-depth", self.min_depth),
+            ("max-depth", self.max_depth),
+            ("field-of-view", self.field_of_view),
+            ("rotation-range", self.rotation_range),
+            ("translation-range", self.translation_range),
+            ("min-ambient", self.min_ambient),
+            ("max-ambient", self.max_ambient),
+            ("min-diffuse", self.min_diffuse),
+            ("max-diffuse", self.max_diffuse),
+            ("pixel-centre", self.pixel_centre),
+            ("dome", self.dome),
+        ]
     }
 
     /// The range of canonical depth.
@@ -318,6 +338,7 @@ mod tests {
             ModelSettings { width: usize::MAX - 3, ..ModelSettings::default() },
             ModelSettings { encoder_width: 6, ..ModelSettings::default() },
             ModelSettings { code: 1, ..ModelSettings::default() },
+            ModelSettings { min_depth: 0.3, border_depth: 0.5, max_depth: 1.0, ..ModelSettings::default() },
         ] {
             assert!(settings.check().is_err());
         }

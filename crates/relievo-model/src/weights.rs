@@ -90,17 +90,8 @@ impl Model {
     /// # Errors
     /// If the bytes are no such file, or parameters are missing or of the wrong shape.
     pub fn from_safetensors(bytes: &[u8], origin: &str) -> Result<Self, WeightsError> {
+        let mut model = Self::without_parameters(settings_in(bytes, origin)?)?;
         let origin = origin.to_owned();
-        let unreadable = |error: safetensors::SafeTensorError| WeightsError::Format {
-            origin: origin.clone(),
-            reason: error.to_string(),
-        };
-        let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(unreadable)?;
-        let settings = metadata.metadata().as_ref().and_then(|all| all.get(SETTINGS_KEY));
-        let settings = settings.ok_or_else(|| WeightsError::NoSettings { origin: origin.clone() })?;
-        let settings: ModelSettings = serde_json::from_str(settings)
-            .map_err(|error| WeightsError::Settings { origin: origin.clone(), reason: error.to_string() })?;
-        let mut model = Self::without_parameters(settings)?;
         let unreadable = |reason| WeightsError::Format { origin: origin.clone(), reason };
         let file = StoredWeights::open(bytes).map_err(unreadable)?;
         let parameters = model.parameter_infos().iter().map(|info| {
@@ -115,12 +106,13 @@ impl Model {
     }
 
     /// Takes over the parameters that are in a file as [`Model::to_safetensors`] writes it; networks that are not there stay as
-    /// they are. Errors are sentences without the file's name.
+    /// they are. What is returned names the settings, with their values then, in which that model made another surface, view or
+    /// light of what its networks said. Errors are sentences without the file's name.
     ///
     /// # Errors
     /// If the bytes are no such file, it holds nothing of this model, or a network of another size; then nothing
     /// has changed. For models on the CPU.
-    pub fn take_over(&mut self, bytes: &[u8]) -> Result<(), String> {
+    pub fn take_over(&mut self, bytes: &[u8]) -> Result<Vec<String>, String> {
         let file = StoredWeights::open(bytes)?;
         let network = |info: &ParameterInfo| info.name.split('.').next().map(str::to_owned);
         let infos = self.parameter_infos();
@@ -138,8 +130,22 @@ impl Model {
             return Err("it holds no network of this model".into());
         }
         self.parameters = parameters;
-        Ok(())
+        let Ok(then) = settings_in(bytes, "") else { return Ok(Vec::new()) };
+        let both = then.meaning_of_outputs().into_iter().zip(self.settings().meaning_of_outputs());
+        let differences = both.filter(|(then, now)| then != now);
+        Ok(differences.map(|((name, then), (_, now))| format!("{name} {then} (here {now})")).collect())
     }
+}
+
+/// The settings in the metadata of a weights file.
+fn settings_in(bytes: &[u8], origin: &str) -> Result<ModelSettings, WeightsError> {
+    let origin = || origin.to_owned();
+    let (_, metadata) = SafeTensors::read_metadata(bytes)
+        .map_err(|error| WeightsError::Format { origin: origin(), reason: error.to_string() })?;
+    let settings = metadata.metadata().as_ref().and_then(|all| all.get(SETTINGS_KEY));
+    let settings = settings.ok_or_else(|| WeightsError::NoSettings { origin: origin() })?;
+    serde_json::from_str(settings)
+        .map_err(|error| WeightsError::Settings { origin: origin(), reason: error.to_string() })
 }
 
 fn little_endian(numbers: &[f32]) -> Vec<u8> {
@@ -239,12 +245,16 @@ mod tests {
         };
         let (known, mut model) = (of(1, false), of(2, true));
         let before = model.parameters().to_vec();
-        model.take_over(&known.to_safetensors().unwrap()).unwrap();
+        assert!(model.take_over(&known.to_safetensors().unwrap()).unwrap().is_empty());
         let parts = known.parameters().len();
         for (index, parameter) in model.parameters().iter().enumerate() {
             let right = if index < parts { &known.parameters()[index] } else { &before[index] };
             assert_eq!(parameter.data(), right.data());
         }
+        let raised = ModelSettings { dome: 0.7, ..known.settings().clone() };
+        let mut raised = Model::new(raised, 1).unwrap();
+        let otherwise = raised.take_over(&known.to_safetensors().unwrap()).unwrap();
+        assert_eq!(otherwise, ["dome 0 (here 0.7)"]);
         let wider = ModelSettings { width: 16, ..small().settings().clone() };
         let mut wider = Model::new(wider, 1).unwrap();
         let refusal = wider.take_over(&known.to_safetensors().unwrap()).unwrap_err();

@@ -22,7 +22,11 @@ const PREVIEW: &str = "preview";
 
 /// A run's folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RunFolder(PathBuf);
+pub struct RunFolder {
+    path: PathBuf,
+    /// Whether what is in it gives way to a new run.
+    overwrite: bool,
+}
 
 /// A folder that cannot be used for a run.
 #[derive(Debug, thiserror::Error)]
@@ -50,31 +54,41 @@ pub enum FolderError {
 }
 
 impl RunFolder {
-    /// A folder for a new run: made if it does not exist, and refused if there is anything in it. With `overwrite`
-    /// a run that is there is deleted.
+    /// A folder for a new run: made if it does not exist, and refused if there is anything in it. With `overwrite` there may
+    /// be a run in it, which is deleted when the new one is sure to begin: [`Trainer::begin`] does so.
+    ///
+    /// [`Trainer::begin`]: crate::Trainer::begin
     ///
     /// # Errors
     /// If the folder is not empty, or, with `overwrite`, holds anything that is not of a run.
     pub fn create(path: impl Into<PathBuf>, overwrite: bool) -> Result<Self, FolderError> {
-        let folder = Self(path.into());
-        fs::create_dir_all(&folder.0).map_err(|source| folder.unusable(source))?;
-        let names = names_in(&folder.0).map_err(|source| folder.unusable(source))?;
-        if names.is_empty() {
+        let folder = Self { path: path.into(), overwrite };
+        fs::create_dir_all(&folder.path).map_err(|source| folder.unusable(source))?;
+        let names = names_in(&folder.path).map_err(|source| folder.unusable(source))?;
+        if names.iter().all(|name| is_partial(name)) {
             return Ok(folder);
         }
         if !overwrite {
-            return Err(FolderError::Occupied(folder.0));
+            return Err(FolderError::Occupied(folder.path));
         }
         let of_a_run = [SETTINGS, METRICS, CURVES, MODEL, CHECKPOINTS, PREVIEW];
         if !names.iter().all(|name| of_a_run.contains(&name.as_str()) || is_partial(name)) {
-            return Err(FolderError::Foreign(folder.0));
+            return Err(FolderError::Foreign(folder.path));
         }
-        for name in names {
-            let path = folder.0.join(name);
+        Ok(folder)
+    }
+
+    /// Deletes the run that a new one was allowed to take the place of.
+    pub(crate) fn make_way(&self) -> Result<(), FolderError> {
+        if !self.overwrite {
+            return Ok(());
+        }
+        for name in names_in(&self.path).map_err(|source| self.unusable(source))? {
+            let path = self.path.join(name);
             let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
             removed.map_err(|source| FolderError::Unusable { path, source })?;
         }
-        Ok(folder)
+        Ok(())
     }
 
     /// The folder of a run that was begun.
@@ -82,43 +96,43 @@ impl RunFolder {
     /// # Errors
     /// If there is no run in it.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, FolderError> {
-        let folder = Self(path.into());
-        if folder.settings().is_file() { Ok(folder) } else { Err(FolderError::NoRun(folder.0)) }
+        let folder = Self { path: path.into(), overwrite: false };
+        if folder.settings().is_file() { Ok(folder) } else { Err(FolderError::NoRun(folder.path)) }
     }
 
     /// The folder itself.
     pub fn path(&self) -> &Path {
-        &self.0
+        &self.path
     }
 
     /// The file of the settings.
     pub fn settings(&self) -> PathBuf {
-        self.0.join(SETTINGS)
+        self.path.join(SETTINGS)
     }
 
     /// The log.
     pub fn metrics(&self) -> PathBuf {
-        self.0.join(METRICS)
+        self.path.join(METRICS)
     }
 
     /// The log drawn.
     pub fn curves(&self) -> PathBuf {
-        self.0.join(CURVES)
+        self.path.join(CURVES)
     }
 
     /// The weights to use.
     pub fn model(&self) -> PathBuf {
-        self.0.join(MODEL)
+        self.path.join(MODEL)
     }
 
     /// The checkpoint after `step` steps.
     pub fn checkpoint(&self, step: u64) -> PathBuf {
-        self.0.join(CHECKPOINTS).join(format!("step-{step:07}.safetensors"))
+        self.path.join(CHECKPOINTS).join(format!("step-{step:07}.safetensors"))
     }
 
     /// A preview sheet, `name` without extension.
     pub fn preview(&self, name: &str) -> PathBuf {
-        self.0.join(PREVIEW).join(format!("{name}.png"))
+        self.path.join(PREVIEW).join(format!("{name}.png"))
     }
 
     /// The steps after which there is a checkpoint, in order.
@@ -126,7 +140,7 @@ impl RunFolder {
     /// # Errors
     /// If the folder cannot be read.
     pub fn checkpoints(&self) -> Result<Vec<u64>, FolderError> {
-        let path = self.0.join(CHECKPOINTS);
+        let path = self.path.join(CHECKPOINTS);
         let names = match names_in(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
             names => names.map_err(|source| FolderError::Unusable { path, source })?,
@@ -160,7 +174,7 @@ impl RunFolder {
     /// # Errors
     /// If one cannot be deleted.
     pub fn remove_partial(&self) -> Result<(), FolderError> {
-        for folder in [self.0.clone(), self.0.join(CHECKPOINTS), self.0.join(PREVIEW)] {
+        for folder in [self.path.clone(), self.path.join(CHECKPOINTS), self.path.join(PREVIEW)] {
             for name in names_in(&folder).unwrap_or_default().into_iter().filter(|name| is_partial(name)) {
                 let path = folder.join(name);
                 fs::remove_file(&path).map_err(|source| FolderError::Unusable { path, source })?;
@@ -170,7 +184,7 @@ impl RunFolder {
     }
 
     fn unusable(&self, source: io::Error) -> FolderError {
-        FolderError::Unusable { path: self.0.clone(), source }
+        FolderError::Unusable { path: self.path.clone(), source }
     }
 }
 
@@ -205,8 +219,13 @@ mod tests {
         assert!(folder.settings().exists());
         fs::remove_file(path.join("thesis.tex")).unwrap();
         fs::write(path.join(".model.safetensors.x7Qa.partial"), "").unwrap();
-        RunFolder::create(&path, true).unwrap();
+        let overwritten = RunFolder::create(&path, true).unwrap();
+        assert!(folder.settings().exists());
+        overwritten.make_way().unwrap();
         assert!(names_in(&path).unwrap().is_empty());
+        // What a program leaves that was killed before it had begun is nothing.
+        fs::write(path.join(".settings.toml.x7Qa.partial"), "").unwrap();
+        RunFolder::create(&path, false).unwrap();
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 mod session;
 
+use std::borrow::Cow;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,7 +24,7 @@ use crate::evaluation::EvaluationError;
 use crate::events::Observer;
 use crate::folder::{FolderError, RunFolder};
 use crate::log::Log;
-use crate::settings::{Settings, SettingsError, TrainSettings};
+use crate::settings::{KnownWeights, Settings, SettingsError, TrainSettings};
 use crate::step;
 use session::Session;
 
@@ -210,24 +211,31 @@ pub struct Trainer {
 }
 
 impl Trainer {
-    /// Begins a run in an empty folder.
+    /// Begins a run in a folder. A run that is in it ([`RunFolder::create`] with `overwrite`) is deleted once nothing else
+    /// can go wrong: so the new one may begin with its weights.
     ///
     /// # Errors
     /// If the settings make no sense, too few pictures are left to learn from, or the folder cannot be written to.
     pub fn begin(settings: Settings, source: Arc<dyn Source>, folder: RunFolder) -> Result<Self, TrainError> {
         settings.check()?;
         let mut model = Model::new(settings.model.clone(), settings.train.seed)?;
+        let mut warnings = Vec::new();
         if let Some(path) = settings.train.initial_weights.clone() {
-            let taken = match settings.train.known_weights.find(&path).filter(|_| !path.is_file()) {
-                Some(known) => model.take_over(known),
-                None => std::fs::read(&path)
-                    .map_err(|error| error.to_string())
-                    .and_then(|bytes| model.take_over(&bytes)),
-            };
-            taken.map_err(|reason| TrainError::InitialWeights { path, reason })?;
+            let bytes = initial_weights(&path, settings.train.known_weights);
+            match bytes.and_then(|bytes| model.take_over(&bytes)) {
+                Ok(otherwise) if otherwise.is_empty() => {}
+                Ok(otherwise) => warnings.push(format!(
+                    "the weights in {} were learned with {}: with other settings they mean other shapes",
+                    path.display(),
+                    otherwise.join(", ")
+                )),
+                Err(reason) => return Err(TrainError::InitialWeights { path, reason }),
+            }
         }
         let moments = Moments::zeros(&model);
-        Self::assemble(settings, source, folder, model, moments, None)
+        let mut trainer = Self::assemble(settings, source, folder, model, moments, None)?;
+        trainer.warnings.append(&mut warnings);
+        Ok(trainer)
     }
 
     /// Opens a run to go on with it from its newest checkpoint that can be read; damaged ones are passed over with a
@@ -238,11 +246,12 @@ impl Trainer {
     /// If no checkpoint can be read though there are some, or were, if a setting or the pictures changed that must not, or the
     /// folder cannot be written to.
     pub fn resume(
-        settings: Settings,
+        mut settings: Settings,
         source: Arc<dyn Source>,
         folder: RunFolder,
     ) -> Result<Self, TrainError> {
         settings.check()?;
+        settings.make_absolute();
         let mut warnings = Vec::new();
         for step in folder.checkpoints()?.into_iter().rev() {
             match Checkpoint::read(&folder.checkpoint(step)) {
@@ -320,6 +329,7 @@ impl Trainer {
         };
         settings.make_absolute();
         let settings_text = settings.to_toml()?;
+        folder.make_way()?;
         let write = write_atomic(folder.settings(), |out| out.write_all(settings_text.as_bytes()));
         let last = LastSaved(saved.map(|saved| folder.checkpoint(saved.step)));
         write.map_err(|source| TrainError::Write { source, saved: last })?;
@@ -437,6 +447,19 @@ impl Trainer {
     }
 }
 
+/// The bytes of weights to begin with: of a file, of the run in a folder, or of those that are known by a name. A file or a
+/// run goes before a name.
+fn initial_weights(path: &Path, known: KnownWeights) -> Result<Cow<'static, [u8]>, String> {
+    let run = RunFolder::open(path).ok();
+    match known.find(path).filter(|_| !path.is_file() && run.is_none()) {
+        Some(known) => Ok(known.into()),
+        None => {
+            let file = run.map_or_else(|| path.to_owned(), |run| run.model());
+            std::fs::read(file).map(Cow::Owned).map_err(|error| error.to_string())
+        }
+    }
+}
+
 /// The features of a file.
 fn read_features(path: &Path) -> Result<Vgg, TrainError> {
     let unusable = |reason: String| TrainError::Features { path: path.to_owned(), reason };
@@ -490,10 +513,20 @@ fn check_unchanged(now: &Settings, then: &str) -> Result<(), TrainError> {
         ("train", "batch-size"),
     ];
     for (section, key) in of_model.chain(others) {
+        // A setting that came with a later version has no value in the older one's checkpoints.
         if let (Some(now), Some(then)) = (value(&now, section, key), value(&then, section, key))
             && now != then
         {
             let (now, then) = (now.to_string(), then.to_string());
+            return Err(TrainError::Changed { key: key.to_owned(), now, then });
+        }
+    }
+    for key in ["initial-weights", "perceptual-features"] {
+        let [now, then] = [&now, &then].map(|table| value(table, "train", key));
+        // The file of features is read again, and may have been moved.
+        let is_moved = key == "perceptual-features" && now.is_some() && then.is_some();
+        if now != then && !is_moved {
+            let [now, then] = [now, then].map(|file| file.map_or_else(|| "none".into(), |file| file.to_string()));
             return Err(TrainError::Changed { key: key.to_owned(), now, then });
         }
     }

@@ -36,7 +36,8 @@ const FEATURES_KEY: &str = "relievo.features";
 
 /// Settings that a row's numbers do not depend on, or that may grow within a run: steps.
 const OF_NO_CONSEQUENCE: [&str; 15] = [
-    "compute",
+    "device",
+    "deterministic",
     // Where they are; what they are is in the checksum.
     "perceptual-features",
     "workers",
@@ -49,7 +50,6 @@ const OF_NO_CONSEQUENCE: [&str; 15] = [
     "checkpoint-minutes",
     "checkpoint-steps",
     "keep",
-    "validate-steps",
     "preview-steps",
     "preview-pictures",
 ];
@@ -227,7 +227,7 @@ impl Reproduction {
     pub fn steps(&self) -> u64 {
         let train = &self.recipe.train;
         match train.steps {
-            0 => train.epochs * (self.heads.training / train.batch_size as u64),
+            0 => train.epochs.saturating_mul(self.heads.training / train.batch_size as u64),
             steps => steps,
         }
     }

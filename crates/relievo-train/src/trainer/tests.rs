@@ -168,6 +168,54 @@ fn a_run_begins_with_the_weights_of_another() {
 }
 
 #[test]
+fn a_run_gives_way_only_to_one_that_begins() {
+    let old = Run::new(|settings| settings.train.steps = 1);
+    run(&mut old.begin(), u64::MAX).0.unwrap();
+    let weights = fs::read(old.folder().model()).unwrap();
+    let begin = |initial: PathBuf| {
+        let mut settings = old.settings.clone();
+        settings.train.initial_weights = Some(initial);
+        let folder = RunFolder::create(old.root.path(), true).unwrap();
+        Trainer::begin(settings, Arc::new(Noise(10, 3)), folder)
+    };
+    assert!(begin("none.safetensors".into()).is_err());
+    assert_eq!(fs::read(old.folder().model()).unwrap(), weights);
+    // With its own weights, named by the folder: they are read before it is cleared.
+    let new = begin(old.root.path().to_owned()).unwrap();
+    let known = Model::from_safetensors(&weights, "model").unwrap();
+    assert_eq!(new.model().parameters()[0].data(), known.parameters()[0].data());
+    assert!(!old.folder().model().exists() && old.folder().checkpoints().unwrap().is_empty());
+}
+
+#[test]
+fn what_a_run_began_with_stays() {
+    let known = Run::new(|settings| settings.train.steps = 1);
+    run(&mut known.begin(), u64::MAX).0.unwrap();
+    let mut run_of = Run::new(|settings| settings.train.steps = 1);
+    run(&mut run_of.begin(), u64::MAX).0.unwrap();
+    run_of.settings.train.initial_weights = Some(known.folder().model());
+    let refusal = run_of.resume(Noise(10, 3)).err().unwrap().to_string();
+    assert!(refusal.starts_with("initial-weights is \"/") && refusal.contains("begun with none"), "{refusal}");
+    run_of.settings.train.initial_weights = None;
+    run_of.settings.train.perceptual_features = Some(known.folder().model());
+    let refusal = run_of.resume(Noise(10, 3)).err().unwrap().to_string();
+    assert!(refusal.starts_with("perceptual-features is \"/"), "{refusal}");
+}
+
+#[test]
+fn weights_of_another_geometry_are_taken_with_a_warning() {
+    let known = Run::new(|settings| settings.train.steps = 1);
+    run(&mut known.begin(), u64::MAX).0.unwrap();
+    let run_of = Run::new(|settings| {
+        settings.train.steps = 1;
+        settings.model.dome = 0.5;
+        settings.train.initial_weights = Some(known.root.path().to_owned());
+    });
+    let (_, warnings) = run(&mut run_of.begin(), u64::MAX);
+    assert!(warnings[0].contains(" were learned with dome 0 (here 0.5): "), "{warnings:?}");
+}
+
+#[test]
 fn the_running_mean_of_the_weights_is_what_is_validated_and_written() {
     let run_of = Run::new(|settings| {
         settings.train.steps = 3;
