@@ -7,6 +7,7 @@
 
 use std::collections::HashSet;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -15,7 +16,7 @@ use anyhow::{Context, bail, ensure};
 use clap::Args;
 use relievo_data::{CROPS as PLAN, Pictures, Source};
 use relievo_detect::{Detector, Face};
-use relievo_export::{Canvas, Chart, Sheet, write_atomic};
+use relievo_export::{Canvas, Chart, Sheet, write_atomic, write_durable};
 use serde::{Deserialize, Serialize};
 
 use crate::console::{Console, Progress, counted};
@@ -223,7 +224,7 @@ fn begin(out: &Path, plan: &Plan) -> anyhow::Result<bool> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             ensure_empty(out)?;
             let text = serde_json::to_string_pretty(plan)?;
-            write_atomic(path, |file| writeln!(file, "{text}"))?;
+            write_durable(path, |file| writeln!(file, "{text}"))?;
             Ok(false)
         }
         Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
@@ -235,6 +236,23 @@ fn shard_name(shard: u64) -> String {
 }
 
 /// Where the records of a finished shard's inputs lie.
+/// The stems, with numbers behind those that are taken, or that may be names of another one's further faces.
+fn distinct(stems: Vec<String>) -> Vec<String> {
+    let all: HashSet<String> = stems.iter().map(|stem| stem.to_lowercase()).collect();
+    let is_further_face = |stem: &str| {
+        let parts = stem.rsplit_once(".face-");
+        parts.is_some_and(|(other, number)| {
+            all.contains(&other.to_lowercase()) && number.parse::<u64>().is_ok()
+        })
+    };
+    let mut taken = HashSet::new();
+    let name = |stem: &String| match is_further_face(stem) {
+        true => reconstruct::unused(&format!("{stem}.picture"), &mut taken),
+        false => reconstruct::unused(stem, &mut taken),
+    };
+    stems.iter().map(name).collect()
+}
+
 fn report_name(shard: u64) -> PathBuf {
     Path::new(UNFINISHED).join(format!("{shard:05}.json"))
 }
@@ -249,15 +267,10 @@ impl<'a> Work<'a> {
             let own = path.file_name().filter(|_| options.inputs.len() > 1);
             results.push(own.map_or(String::new(), |own| own.to_string_lossy().into_owned() + "/") + &inside);
         }
-        let mut taken = HashSet::new();
-        let (mut inputs, mut stems) = (Vec::new(), Vec::new());
-        for index in 0..pictures.len() {
-            let name = pictures.name(index);
-            if !results.iter().any(|results| name.starts_with(results)) {
-                inputs.push(index);
-                stems.push(reconstruct::unused(&reconstruct::stem(&name), &mut taken));
-            }
-        }
+        let is_result = |name: &str| results.iter().any(|results| name.starts_with(results));
+        let inputs: Vec<u64> =
+            (0..pictures.len()).filter(|index| !is_result(&pictures.name(*index))).collect();
+        let stems = distinct(inputs.iter().map(|index| reconstruct::stem(&pictures.name(*index))).collect());
         ensure!(!inputs.is_empty(), "no photographs but what lies in {}", options.out.display());
         Ok(Self { options, pictures, inputs, stems, detector: Detector::new()? })
     }
@@ -355,7 +368,7 @@ impl<'a> Work<'a> {
                     if file.is_some() {
                         let crop = place.crop.cut(&photograph, self.options.size);
                         let canvas = Canvas::from_rgb8(&crop.pixels, crop.width as usize);
-                        canvas.write_png(self.crop_path(input, number))?;
+                        write_durable(self.crop_path(input, number), |file| file.write_all(&canvas.png()?))?;
                     }
                     let yaw = place.face.landmarks.yaw();
                     record.faces.push(Outcome { file, dropped, yaw, place });
@@ -363,7 +376,7 @@ impl<'a> Work<'a> {
             }
         }
         let text = serde_json::to_string(&record)?;
-        write_atomic(self.record_path(input), |file| writeln!(file, "{text}"))?;
+        write_durable(self.record_path(input), |file| writeln!(file, "{text}"))?;
         Ok(record)
     }
 
@@ -377,16 +390,16 @@ impl<'a> Work<'a> {
             inputs.clone().map(|input| self.read_record(input)).collect::<anyhow::Result<_>>()?;
         let mut members = Vec::new();
         for (input, record) in inputs.zip(&records) {
-            for (number, file) in record.faces.iter().filter_map(|face| face.file.as_ref()).enumerate() {
-                let path = self.crop_path(input, number);
-                let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-                members.push((file, bytes));
-            }
+            let files = record.faces.iter().filter_map(|face| face.file.as_ref());
+            members.extend(files.enumerate().map(|(number, file)| (file, self.crop_path(input, number))));
         }
         if !members.is_empty() {
-            write_atomic(self.options.out.join(shard_name(shard)), |file| {
+            write_durable(self.options.out.join(shard_name(shard)), |file| {
                 let mut archive = tar::Builder::new(file);
-                for (name, bytes) in &members {
+                for (name, crop) in &members {
+                    let bytes = fs::read(crop).map_err(|error| {
+                        io::Error::new(error.kind(), format!("{}: {error}", crop.display()))
+                    })?;
                     let mut header = tar::Header::new_gnu();
                     header.set_size(bytes.len() as u64);
                     header.set_mode(0o644);
@@ -397,7 +410,7 @@ impl<'a> Work<'a> {
             })?;
         }
         let text = serde_json::to_string(&records)?;
-        write_atomic(self.options.out.join(report_name(shard)), |file| writeln!(file, "{text}"))?;
+        write_durable(self.options.out.join(report_name(shard)), |file| writeln!(file, "{text}"))?;
         let _ = fs::remove_dir_all(self.folder(shard * SHARD));
         Ok(())
     }

@@ -92,7 +92,7 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
     let subjects: Vec<_> = (cuts.iter())
         .map(|(name, (stem, picture, place))| Subject { name, stem, picture, place: *place })
         .collect();
-    reconstruct::write(&mut Predictor::new(&model, subjects.len())?, &subjects, &Making::default(), out)?;
+    reconstruct::write(&mut Predictor::new(&model, subjects.len())?, &subjects, &Making::default(), 0, out)?;
     console.note(format_args!(
         "{} in {}",
         counted(subjects.len() as u64, "face"),

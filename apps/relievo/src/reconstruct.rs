@@ -68,6 +68,9 @@ pub struct Options {
     batch_size: u16,
     #[command(flatten)]
     making: Making,
+    /// Also draw sheet.png, a row for each picture, the first 100
+    #[arg(long)]
+    sheet: bool,
     #[command(flatten, next_help_heading = "Computing")]
     compute: ComputeSettings,
 }
@@ -82,9 +85,6 @@ pub struct Making {
     /// reconstruction much closer to it, and take a few times as long
     #[arg(long, value_name = "STEPS", default_value_t = 0, value_parser = clap::value_parser!(u16))]
     refine: u16,
-    /// Also draw sheet.png, a row for each picture, the first 100
-    #[arg(long)]
-    sheet: bool,
 }
 
 /// The sheet's file.
@@ -211,19 +211,22 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
     let mut progress = console.progress(tasks.len() as u64, "pictures");
     progress.set(0, "");
     for (number, chunk) in tasks.chunks(options.batch_size.into()).enumerate() {
-        let decoded: Vec<_> = chunk.par_iter().map(|task| task.pictures.picture(task.index)).collect();
         let mut cuts: Vec<(&Task<'_>, Cut)> = Vec::new();
-        for (task, picture) in chunk.iter().zip(decoded) {
-            let cut = picture.map_err(anyhow::Error::from).and_then(|picture| match &detector {
-                None => Ok(vec![(task.stem.clone(), picture, None)]),
-                Some(detector) => cut(detector, &picture, which, size, &task.stem, &mut taken)
-                    .with_context(|| task.pictures.location(task.index)),
-            });
-            match cut {
-                Ok(cut) => cuts.extend(cut.into_iter().map(|cut| (task, cut))),
-                Err(error) => {
-                    failed += 1;
-                    progress.warning(format_args!("skipped: {error:#}"));
+        // As many photographs in memory as there are threads to decode them; what is cut out of them is small.
+        for some in chunk.chunks(rayon::current_num_threads()) {
+            let decoded: Vec<_> = some.par_iter().map(|task| task.pictures.picture(task.index)).collect();
+            for (task, picture) in some.iter().zip(decoded) {
+                let cut = picture.map_err(anyhow::Error::from).and_then(|picture| match &detector {
+                    None => Ok(vec![(task.stem.clone(), picture, None)]),
+                    Some(detector) => cut(detector, &picture, which, size, &task.stem, &mut taken)
+                        .with_context(|| task.pictures.location(task.index)),
+                });
+                match cut {
+                    Ok(cut) => cuts.extend(cut.into_iter().map(|cut| (task, cut))),
+                    Err(error) => {
+                        failed += 1;
+                        progress.warning(format_args!("skipped: {error:#}"));
+                    }
                 }
             }
         }
@@ -237,14 +240,14 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
                     place: *place,
                 })
                 .collect();
-            match write(&mut predictor, &subjects, &options.making, out) {
+            let wanted = if options.sheet { MOST_ROWS - rows.len() } else { 0 };
+            match write(&mut predictor, &subjects, &options.making, wanted, out) {
                 Ok(more) => rows.extend(more),
                 Err(error) => {
                     drop(predictor);
                     return Err(advised(error, &model, batch));
                 }
             }
-            rows.truncate(MOST_ROWS);
         }
         written += cuts.len() as u64;
         progress.set((number * usize::from(options.batch_size) + chunk.len()) as u64, "");
@@ -380,11 +383,12 @@ pub fn unused(stem: &str, taken: &mut HashSet<String>) -> String {
     candidates.find(|name| taken.insert(name.to_lowercase())).unwrap_or_default()
 }
 
-/// Reconstructs pictures and writes the results below `out`; gives a row of the sheet for each if there is to be one.
+/// Reconstructs pictures and writes the results below `out`; gives rows of the sheet for the first `wanted` of them.
 pub fn write(
     predictor: &mut Predictor<'_>,
     subjects: &[Subject<'_>],
     making: &Making,
+    wanted: usize,
     out: &Path,
 ) -> anyhow::Result<Vec<Vec<Canvas>>> {
     if subjects.is_empty() {
@@ -404,7 +408,7 @@ pub fn write(
     let rows = subjects.par_iter().enumerate().map(|(number, subject)| {
         let part = Part::new(model, &prediction, number);
         write_one(&part, subject, making, out)?;
-        making.sheet.then(|| Ok(part.row(subject.picture, SHEET_TILE, &SHEET_YAWS)?)).transpose()
+        (number < wanted).then(|| Ok(part.row(subject.picture, SHEET_TILE, &SHEET_YAWS)?)).transpose()
     });
     Ok(rows.collect::<anyhow::Result<Vec<_>>>()?.into_iter().flatten().collect())
 }
@@ -414,7 +418,7 @@ fn sheet(rows: &[Vec<Canvas>]) -> Sheet {
     let captions = ["input", "reconstruction", "depth", "normals", "albedo"].map(str::to_owned);
     let views = SHEET_YAWS.map(|yaw| format!("{yaw} degrees"));
     let mut sheet = Sheet::new(SHEET_TILE).columns(captions.into_iter().chain(views));
-    for row in rows.iter().take(MOST_ROWS) {
+    for row in rows {
         sheet.row("", row.iter().cloned());
     }
     sheet

@@ -1,13 +1,15 @@
 //! From the bytes of a file to an RGB picture, and from any picture to a square of the size the networks want.
 
 use std::io::Cursor;
+use std::panic::catch_unwind;
 
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
 use rayon::prelude::*;
 
 use crate::sample::Picture;
 
-/// Memory one picture may take while it is decoded, in bytes: a 12,000 x 12,000 photograph fits, a bomb does not.
+/// Memory that the pixels of one picture may take, in bytes: a 12,000 x 12,000 photograph fits, a bomb does not. While it is
+/// turned upright and made RGB there are up to two copies.
 const MAX_DECODED_BYTES: u64 = 512 << 20;
 
 impl Picture {
@@ -20,6 +22,11 @@ impl Picture {
     /// A sentence for a person, without the file's name: another format, broken, cut short (also where a decoder
     /// would fill the missing part with grey), or more than 512 MiB when decoded.
     pub fn decode(bytes: &[u8]) -> Result<Self, String> {
+        // A decoder that panics on a strange file must not take a training or a thousand other pictures with it.
+        catch_unwind(|| Self::decode_or_panic(bytes)).unwrap_or_else(|_| Err("its decoder panicked".into()))
+    }
+
+    fn decode_or_panic(bytes: &[u8]) -> Result<Self, String> {
         if bytes.is_empty() {
             return Err("the file is empty".into());
         }

@@ -480,7 +480,7 @@ impl Shared {
             return None;
         }
         let size = self.options.size;
-        // A decoder that panics on a strange file must not take the training with it.
+        // A source that panics must not take the training with it.
         let outcome = catch_unwind(AssertUnwindSafe(|| self.source.sample(index, size)));
         let error = match outcome {
             Ok(Ok(sample)) if sample.picture.pixels.len() as u64 == u64::from(size).pow(2) * 3 => {
@@ -491,7 +491,7 @@ impl Shared {
                 reason: format!("{width} x {height} pixels where {size} x {size} were asked for"),
             },
             Ok(Err(error)) => error,
-            Err(_) => SampleError { name: self.source.name(index), reason: "its decoder panicked".into() },
+            Err(_) => SampleError { name: self.source.name(index), reason: "its source panicked".into() },
         };
         let mut bad = self.bad();
         if bad.errors.insert(index, error).is_none() {

@@ -56,6 +56,15 @@ impl Shard {
             }
             members.push(Member { path, offset, bytes });
         }
+        // An archive cut off between two members reads like a whole one but for this.
+        let mut last_block = [0; 512];
+        let has_end_mark = end >= 512
+            && read_at(&file, &mut last_block, end - 512).is_ok()
+            && last_block.iter().all(|byte| *byte == 0);
+        if !has_end_mark {
+            let missing = "it breaks off: the empty blocks at the end are missing";
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, missing));
+        }
         Ok((Self { file }, members))
     }
 

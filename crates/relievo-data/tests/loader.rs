@@ -219,7 +219,7 @@ fn a_bad_picture_is_replaced_by_the_next_of_the_order_and_moves_no_other() {
         }
     }
     let skipped: Vec<String> = loader.skipped().iter().map(SampleError::to_string).collect();
-    assert_eq!(skipped, ["7: is bad", "8: is bad", "107: its decoder panicked"]);
+    assert_eq!(skipped, ["7: is bad", "8: is bad", "107: its source panicked"]);
     // Each is reported once.
     assert_eq!(loader.newly_skipped().len(), 3);
     take(&mut loader, 10);

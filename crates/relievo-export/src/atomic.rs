@@ -14,11 +14,11 @@ pub struct WriteError {
     pub reason: String,
 }
 
-/// Writes a file through `content`: first under a temporary name in the same folder, then, when all of it is on the
-/// disk, under its own name, which replaces what was there in one step. A crash, a full disk or an error of `content`
+/// Writes a file through `content`: first under a temporary name in the same folder, then, when all of it is written, under
+/// its own name, which replaces what was there in one step. A crash of the program, a full disk or an error of `content`
 /// leaves the old file as it was, and no temporary one. Missing folders are made.
 ///
-/// The writer is buffered.
+/// The writer is buffered. For results that can be made again; what a later call goes on from wants [`write_durable`].
 ///
 /// # Errors
 /// Names the path: a folder that cannot be made or written to, a full disk, an error that `content` returned.
@@ -26,8 +26,26 @@ pub fn write_atomic(
     path: impl AsRef<Path>,
     content: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> Result<(), WriteError> {
-    let path = path.as_ref();
-    write(path, content).map_err(|error| {
+    write_named(path.as_ref(), content, false)
+}
+
+/// As [`write_atomic`], and returns when the file is on the disk: it outlives a power cut too. That takes milliseconds.
+///
+/// # Errors
+/// As [`write_atomic`].
+pub fn write_durable(
+    path: impl AsRef<Path>,
+    content: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> Result<(), WriteError> {
+    write_named(path.as_ref(), content, true)
+}
+
+fn write_named(
+    path: &Path,
+    content: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    durable: bool,
+) -> Result<(), WriteError> {
+    write(path, content, durable).map_err(|error| {
         let reason = match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
                 format!("the disk is full ({error}); free some space or write elsewhere")
@@ -39,7 +57,11 @@ pub fn write_atomic(
     })
 }
 
-fn write(path: &Path, content: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
+fn write(
+    path: &Path,
+    content: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    durable: bool,
+) -> io::Result<()> {
     let name = path.file_name().ok_or_else(|| io::Error::other("the path has no file name"))?;
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::create_dir_all(folder)?;
@@ -59,8 +81,10 @@ fn write(path: &Path, content: impl FnOnce(&mut dyn Write) -> io::Result<()>) ->
     content(&mut writer)?;
     writer.flush()?;
     drop(writer);
-    // Without this a power cut soon after the rename can leave an empty file under the old one's name.
-    file.as_file().sync_all()?;
+    if durable {
+        // Without this a power cut soon after the rename can leave an empty file under the old one's name.
+        file.as_file().sync_all()?;
+    }
     file.persist(path).map_err(|error| error.error)?;
     Ok(())
 }

@@ -2,7 +2,8 @@
 //!
 //! Everything is drawn on a [`Canvas`], an RGB picture in memory. Arrays of the model become one by a colour map
 //! ([`depth_grey`], [`normals_rgb`], [`viridis`], [`Canvas::from_signed`]...), canvases are put together by
-//! [`Sheet`], and [`Chart`] draws curves. [`SurfaceMesh`] is a surface with a canvas on it. What is written to disk appears there whole or not at all: [`write_atomic`].
+//! [`Sheet`], and [`Chart`] draws curves. [`SurfaceMesh`] is a surface with a canvas on it. What is written to disk appears
+//! there whole or not at all: [`write_atomic`], and [`write_durable`] for what outlives a power cut.
 
 mod atomic;
 mod canvas;
@@ -13,7 +14,7 @@ mod png;
 mod sheet;
 mod text;
 
-pub use atomic::{WriteError, write_atomic};
+pub use atomic::{WriteError, write_atomic, write_durable};
 pub use canvas::{Canvas, Colour};
 pub use chart::Chart;
 pub use colour::{Range, depth_grey, normals_rgb, shading_grey, viridis};

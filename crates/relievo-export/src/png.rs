@@ -19,7 +19,10 @@ impl Canvas {
     }
 
     /// The same as a file in memory.
-    pub(crate) fn png(&self) -> io::Result<Vec<u8>> {
+    ///
+    /// # Errors
+    /// If it has no pixels.
+    pub fn png(&self) -> io::Result<Vec<u8>> {
         encode(self.bytes(), self.width(), self.height(), ExtendedColorType::Rgb8)
     }
 }

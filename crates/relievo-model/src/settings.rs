@@ -220,7 +220,10 @@ impl ModelSettings {
             format!("min-depth {near} and max-depth {far} must satisfy 0.2 < min-depth < max-depth < 5"),
         )?;
         // In the view of the picture depth may lie half a range nearer, which is still in front of the camera.
-        rule(far < 3.0 * near, format!("max-depth is {far}; it must be less than three times min-depth, {near}"))?;
+        rule(
+            far < 3.0 * near,
+            format!("max-depth is {far}; it must be less than three times min-depth, {near}"),
+        )?;
         let border = self.border_depth;
         rule(
             (near..=far).contains(&border),

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use relievo_data::{CacheBudget, Cached, LoadError, Source, Split, SplitError, WithoutTruth};
-use relievo_export::{WriteError, write_atomic};
+use relievo_export::{WriteError, write_durable};
 use relievo_model::{DepthTruth, Model, ModelError, Supervision};
 use relievo_nets::{Vgg, VggError};
 use relievo_tensor::{Device, Tensor};
@@ -330,7 +330,7 @@ impl Trainer {
         settings.make_absolute();
         let settings_text = settings.to_toml()?;
         folder.make_way()?;
-        let write = write_atomic(folder.settings(), |out| out.write_all(settings_text.as_bytes()));
+        let write = write_durable(folder.settings(), |out| out.write_all(settings_text.as_bytes()));
         let last = LastSaved(saved.map(|saved| folder.checkpoint(saved.step)));
         write.map_err(|source| TrainError::Write { source, saved: last })?;
         let path = folder.metrics();
@@ -411,7 +411,7 @@ impl Trainer {
         let notes = checkpoint::provenance_notes(&self.progress, &self.settings_text);
         let path = self.folder.model();
         self.looking_at_weights_to_use(|model| {
-            write_atomic(path, |out| {
+            write_durable(path, |out| {
                 out.write_all(&model.to_safetensors_with(notes).map_err(io::Error::other)?)
             })
         })
@@ -526,7 +526,8 @@ fn check_unchanged(now: &Settings, then: &str) -> Result<(), TrainError> {
         // The file of features is read again, and may have been moved.
         let is_moved = key == "perceptual-features" && now.is_some() && then.is_some();
         if now != then && !is_moved {
-            let [now, then] = [now, then].map(|file| file.map_or_else(|| "none".into(), |file| file.to_string()));
+            let [now, then] =
+                [now, then].map(|file| file.map_or_else(|| "none".into(), |file| file.to_string()));
             return Err(TrainError::Changed { key: key.to_owned(), now, then });
         }
     }

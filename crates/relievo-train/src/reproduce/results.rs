@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use relievo_export::write_atomic;
+use relievo_export::write_durable;
 use serde::{Deserialize, Serialize};
 
 use super::run::ReproduceError;
@@ -77,7 +77,7 @@ impl Results {
     /// Writes them, whole or not at all.
     pub(super) fn write(&self, path: PathBuf) -> Result<(), ReproduceError> {
         let text = serde_json::to_string_pretty(self).expect("results are plain numbers and names");
-        Ok(write_atomic(path, |file| writeln!(file, "{text}"))?)
+        Ok(write_durable(path, |file| writeln!(file, "{text}"))?)
     }
 
     /// Adds what was measured, in place of what was measured of that row and seed before.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use relievo_data::{CacheBudget, Cached, OpenError, Source, Split, WithoutTruth};
-use relievo_export::{WriteError, write_atomic};
+use relievo_export::{WriteError, write_durable};
 use relievo_model::{Model, ModelError, WeightsError};
 use relievo_tensor::{Device, cuda};
 use safetensors::SafeTensors;
@@ -355,7 +355,7 @@ impl Reproduction {
         let learned = features::learn(&pictures, size, &of_features, device, &mut told, stop)?;
         let Some(learned) = learned else { return Ok(false) };
         let bytes = learned.to_safetensors([(FEATURES_KEY.to_owned(), note)]).map_err(ModelError::from)?;
-        write_atomic(path, |file| file.write_all(&bytes))?;
+        write_durable(path, |file| file.write_all(&bytes))?;
         Ok(true)
     }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use relievo_data::{Batch, Loader, LoaderOptions, Position, Training};
-use relievo_export::{WriteError, write_atomic};
+use relievo_export::{WriteError, write_durable};
 use relievo_model::{Losses, ModelError, Supervision};
 use relievo_tensor::Tensor;
 use relievo_tensor::ops::squared_norm;
@@ -389,7 +389,7 @@ impl<'a> Session<'a> {
             return Err(failed(WriteError { path, reason: error.to_string() }));
         }
         let path = trainer.folder.checkpoint(step);
-        write_atomic(&path, |out| {
+        write_durable(&path, |out| {
             checkpoint::write(
                 out,
                 &trainer.model,

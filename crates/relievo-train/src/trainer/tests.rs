@@ -195,7 +195,10 @@ fn what_a_run_began_with_stays() {
     run(&mut run_of.begin(), u64::MAX).0.unwrap();
     run_of.settings.train.initial_weights = Some(known.folder().model());
     let refusal = run_of.resume(Noise(10, 3)).err().unwrap().to_string();
-    assert!(refusal.starts_with("initial-weights is \"/") && refusal.contains("begun with none"), "{refusal}");
+    assert!(
+        refusal.starts_with("initial-weights is \"/") && refusal.contains("begun with none"),
+        "{refusal}"
+    );
     run_of.settings.train.initial_weights = None;
     run_of.settings.train.perceptual_features = Some(known.folder().model());
     let refusal = run_of.resume(Noise(10, 3)).err().unwrap().to_string();
