@@ -45,6 +45,14 @@ impl Camera {
         (0..self.size).map(|i| (i as f32 - centre) / focal).collect()
     }
 
+    /// What is added to the length of a normal before it is divided by that: 1e-7 for the camera of the method at 64 pixels, as
+    /// the original, and never more. That length is an area, so where pixels are finer it goes with the square of their
+    /// distance; a constant would take half of the length, and of the light, at 1024 pixels.
+    pub(crate) fn normal_epsilon(&self) -> f32 {
+        let finer = f64::from(Self::new(64).focal()) / f64::from(self.focal());
+        (1e-7 * finer.min(1.0).powi(2)) as f32
+    }
+
     /// The point at depth `depth` (distance along z, not along the ray) behind the place (u, v) of the picture.
     pub fn lift(&self, u: f32, v: f32, depth: f32) -> [f32; 3] {
         let (focal, centre) = (self.focal(), self.centre());
@@ -61,7 +69,7 @@ impl Camera {
     pub(crate) fn pictures(&self, operation: &'static str, maps: &Tensor) -> Result<usize> {
         check_type(operation, &[maps])?;
         match maps.axes::<3>(operation)? {
-            [batch, rows, columns] if rows == self.size && columns == self.size => Ok(batch),
+            [batch, rows, columns] if self.size > 1 && rows == self.size && columns == self.size => Ok(batch),
             _ => Err(self.misfit(operation, maps)),
         }
     }
@@ -75,7 +83,9 @@ impl Camera {
     ) -> Result<usize> {
         check_type(operation, &[maps])?;
         match maps.axes::<4>(operation)? {
-            [batch, rows, columns, c] if rows == self.size && columns == self.size && c == channels => {
+            [batch, rows, columns, c]
+                if self.size > 1 && rows == self.size && columns == self.size && c == channels =>
+            {
                 Ok(batch)
             }
             _ => Err(self.misfit(operation, maps)),
@@ -83,7 +93,9 @@ impl Camera {
     }
 
     fn misfit(&self, operation: &'static str, maps: &Tensor) -> Error {
-        let detail = format!("a camera of {0}x{0} pixels and a tensor of shape {1}", self.size, maps.shape());
+        let few = if self.size < 2 { ", of fewer than two pixels" } else { "" };
+        let detail =
+            format!("a camera of {0}x{0} pixels{few} and a tensor of shape {1}", self.size, maps.shape());
         Error::shape(operation, detail)
     }
 }

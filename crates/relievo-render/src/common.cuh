@@ -7,6 +7,7 @@
 struct Camera {
     int size;
     float focal, centre;
+    float normal_epsilon;  // Added to the length of a normal before it is divided by that.
 };
 
 // x (of a column) or y (of a row) of a pixel's ray at depth 1.

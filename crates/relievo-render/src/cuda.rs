@@ -32,12 +32,14 @@ pub(crate) struct CameraArgument {
     size: i32,
     focal: f32,
     centre: f32,
+    normal_epsilon: f32,
 }
 
 impl From<Camera> for CameraArgument {
     fn from(camera: Camera) -> Self {
         // A size beyond i32 has no tensor that fits it.
-        Self { size: camera.size as i32, focal: camera.focal(), centre: camera.centre() }
+        let (size, normal_epsilon) = (camera.size as i32, camera.normal_epsilon());
+        Self { size, focal: camera.focal(), centre: camera.centre(), normal_epsilon }
     }
 }
 

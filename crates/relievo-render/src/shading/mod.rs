@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use relievo_tensor::{Backward, Context, Error, Operation, Result, Tensor, apply, apply_one};
 
 use crate::light::{LIGHT, lights};
-use crate::normals::{depth_gradient, row_of_normals};
+use crate::normals::{Rays, depth_gradient, row_of_normals};
 use crate::{Camera, check_shared, check_type};
 
 /// The surface's normals n, as [`crate::normals`] has them, and `max(0, n.l)` of every pixel, l its picture's light direction.
@@ -89,13 +89,13 @@ impl Operation for DiffuseShading {
     fn forward(&self, inputs: &[&Tensor], context: &mut Context) -> Result<Vec<Tensor>> {
         let batch = self.check(inputs)?;
         let (depth, lights) = (inputs[0], each_light(inputs[1]));
-        let (size, slopes) = (self.camera.size, self.camera.slopes());
+        let (size, rays) = (self.camera.size, Rays::from(self.camera));
         let mut normals = Tensor::scratch([batch, size, size, 3]);
         let mut shading = Tensor::scratch(depth.shape());
         let lines = normals.data_mut().par_chunks_mut(size * 3).zip(shading.data_mut().par_chunks_mut(size));
         lines.enumerate().for_each(|(line, (normals, shading))| {
             let (picture, normals) = (line / size, normals.as_chunks_mut().0);
-            row_of_normals(&depth.data()[picture * size * size..], &slopes, line % size, normals);
+            row_of_normals(&depth.data()[picture * size * size..], &rays, line % size, normals);
             let light = &lights[picture % lights.len()];
             for (shading, normal) in shading.iter_mut().zip(normals) {
                 *shading = incidence(normal, light).max(0.0);

@@ -1,8 +1,6 @@
 // Normals from central differences of the surface grid. Their gradient gathers: a pixel's depth is in the tangents of its
 // four neighbours, whose normals the thread works out again, cheaper than to write and read their gradients.
 
-#define EPSILON 1e-7f
-
 __device__ __forceinline__ bool is_inner(int size, int i) { return i > 0 && i + 1 < size; }
 
 // Tangents along the rows (u) and the columns (v) at an inner pixel of one depth map.
@@ -23,7 +21,7 @@ __device__ __forceinline__ float3 normal_at(const float* depth, const Camera& ca
     float3 u, v;
     tangents(depth, camera, row, column, u, v);
     float3 m = cross(u, v);
-    return scaled(m, 1.0f / (sqrtf(dot(m, m)) + EPSILON));
+    return scaled(m, 1.0f / (sqrtf(dot(m, m)) + camera.normal_epsilon));
 }
 
 // The gradient that the normal at (row, column) sends to the depth one pixel further right (across) or down, whose ray is
@@ -37,7 +35,7 @@ __device__ __forceinline__ float through_tangent(const float* depth, OfNormal of
     tangents(depth, camera, row, column, u, v);
     float3 m = cross(u, v);
     float length = sqrtf(dot(m, m));
-    float inverse = 1.0f / (length + EPSILON);
+    float inverse = 1.0f / (length + camera.normal_epsilon);
     float3 g = of_normal(row * camera.size + column, scaled(m, inverse));
     float along = dot(m, g) / fmaxf(length, 1.17549435e-38f) * inverse;
     float3 dm = scaled(subtract(g, scaled(m, along)), inverse);
