@@ -13,6 +13,7 @@ use relievo_tensor::cuda::set_deterministic;
 use relievo_tensor::ops::{AdamStep, squared_norm};
 use relievo_tensor::{DataType, Device, Tensor};
 use relievo_train::checkpoint::Moments;
+use relievo_train::metrics::mean_angle_deviation;
 use relievo_train::reproduce::{Reproduction, Row, Task};
 use relievo_train::{
     CapturedStep, DataSettings, Event, HeldOut, Outcome, RunFolder, Settings, TrainError, TrainSettings,
@@ -91,6 +92,22 @@ fn losses_and_gradients_agree_with_the_cpu() {
         println!("{precision:?}: loss {} for {}, gradients off by {off:.1e}", found.total, right.total);
         assert!(off < gradient_limit, "{precision:?}: gradients off by {off}");
     }
+}
+
+/// A normal is a small difference of depths, so of all that bf16 rounds this is what shows.
+#[test]
+fn normals_in_bf16_are_a_third_of_a_degree_from_those_in_f32() {
+    let Some(ordinal) = relievo_cuda_emulator::test_gpu() else { return };
+    let weights = concat!(env!("CARGO_MANIFEST_DIR"), "/../../assets/weights/faces-synthetic.safetensors");
+    let mut model = Model::from_safetensors(&std::fs::read(weights).unwrap(), weights).unwrap();
+    let pictures = heads(1, 2);
+    let right = model.predict(&pictures).unwrap().normals;
+    model.to_device(Device::Cuda(ordinal), DataType::Bf16).unwrap();
+    let found = model.predict(&pictures).unwrap().normals;
+    let everywhere = vec![true; 2 * 64 * 64];
+    let off = mean_angle_deviation(found.data(), right.data(), &everywhere).unwrap();
+    println!("normals off by {off:.2} degrees");
+    assert!(off < 0.4, "normals off by {off} degrees");
 }
 
 #[test]

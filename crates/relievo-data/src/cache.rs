@@ -30,7 +30,7 @@ impl CacheBudget {
 /// time.
 ///
 /// Worth it when one pass over the pictures is short: decoding a small JPEG takes longer than copying it, and rendering a
-/// head takes two hundred times longer.
+/// head takes six hundred times longer.
 ///
 /// It fills as pictures are asked for, so in training during the first epoch. To fill it before would take longer in
 /// all: the first epoch takes the longer of making the pictures and learning from them, not their sum, and the order

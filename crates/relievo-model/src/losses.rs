@@ -184,14 +184,20 @@ impl Model {
             None => (None, None),
         };
         let photometric = photometric_loss(&p.picture, pictures, &p.mask, pixels)?;
-        let smoothness = smoothness(&p.smooth_depth, settings.max_depth - settings.min_depth)?;
-        let mut terms =
-            vec![dot(&photometric, &[1.0, flip_weight])?, dot(&smoothness, &[settings.smoothness_weight])?];
+        let range = settings.max_depth - settings.min_depth;
+        let smoothness = match settings.smoothness_weight {
+            // To be looked at, without a gradient of zeros.
+            0.0 => smoothness(&p.smooth_depth.detach(), range)?,
+            _ => smoothness(&p.smooth_depth, range)?,
+        };
+        let mut terms = vec![(1.0, dot(&photometric, &[1.0, flip_weight])?)];
+        if settings.smoothness_weight > 0.0 {
+            terms.push((settings.smoothness_weight, smoothness.clone()));
+        }
         let perceptual = match (&self.vgg, &p.target) {
             (Some(vgg), Some(target)) => {
                 let perceptual = perceptual_loss(&vgg.features(&p.picture)?, target, &p.mask, features)?;
-                let weight = settings.perceptual_weight;
-                terms.push(dot(&perceptual, &[weight, weight * flip_weight])?);
+                terms.push((settings.perceptual_weight, dot(&perceptual, &[1.0, flip_weight])?));
                 Some(perceptual)
             }
             (Some(_), None) => {
@@ -199,7 +205,7 @@ impl Model {
             }
             (None, _) => None,
         };
-        let terms: Vec<(f32, &Tensor)> = terms.iter().map(|term| (1.0, term)).collect();
+        let terms: Vec<(f32, &Tensor)> = terms.iter().map(|(weight, term)| (*weight, term)).collect();
         Ok(LossTerms { total: weighted_sum(&terms)?, photometric, perceptual, smoothness, depth: None })
     }
 }

@@ -225,7 +225,8 @@ impl Model {
     }
 
     /// Moves parameters and features to a device. On a GPU, activations and working copies of the convolutions' weights
-    /// are stored as `precision`; the parameters themselves, geometry and losses stay f32.
+    /// are stored as `precision`; the parameters themselves, geometry and losses stay f32. The features stay rounded to it
+    /// wherever they are moved later.
     ///
     /// # Errors
     /// If the device is not there or out of memory.
@@ -257,16 +258,20 @@ impl Model {
             .collect())
     }
 
-    /// The working copies of those parameters that the networks do not take as they are.
+    /// The working copies of those parameters that the networks do not take as they are. The last convolution of the depth
+    /// network stays f32: the slope of a surface is a small difference of depths, and depths rounded to bf16 alone turn
+    /// normals by half a degree, from pixel to pixel.
     ///
     /// # Errors
     /// If the device fails.
     pub fn working_copies(&self) -> Result<Vec<Option<Tensor>>, ModelError> {
-        let copy = |parameter: &Tensor| {
-            let is_copied = parameter.shape().len() == 4 && parameter.data_type() != self.precision;
+        let last_of_depth = self.networks.depth.1.end - 1;
+        let copy = |(number, parameter): (usize, &Tensor)| {
+            let is_convolution = parameter.shape().len() == 4 && number != last_of_depth;
+            let is_copied = is_convolution && parameter.data_type() != self.precision;
             is_copied.then(|| cast(parameter, self.precision)).transpose()
         };
-        Ok(self.parameters.iter().map(copy).collect::<Result<_, Error>>()?)
+        Ok(self.parameters.iter().enumerate().map(copy).collect::<Result<_, Error>>()?)
     }
 
     /// A tensor that depends on nothing but the settings and the number of pictures, made once for each device.

@@ -148,8 +148,9 @@ impl Network {
         all
     }
 
-    /// Runs the layers on `x [B,H,W,C]` with `parameters` as [`Network::parameters`] lists them. Activations are of the
-    /// type of the first parameter, a convolution's weight; those of normalisations are f32. So is the output.
+    /// Runs the layers on `x [B,H,W,C]` with `parameters` as [`Network::parameters`] lists them; the output has the height,
+    /// width and channels that its layers make of them, in f32. A convolution is computed in the type of its weight;
+    /// parameters of normalisations are f32.
     ///
     /// # Errors
     /// If there are too few or too many parameters, or shapes or types do not fit.
@@ -157,12 +158,9 @@ impl Network {
         cast(&self.run(x, parameters)?, DataType::F32)
     }
 
-    /// [`Network::forward`] with an output of the activations' type.
+    /// [`Network::forward`] with an output of the last convolution's type.
     pub(crate) fn run(&self, x: &Tensor, parameters: &[Tensor]) -> Result<Tensor> {
-        let mut x = match parameters.first() {
-            Some(weight) => cast(x, weight.data_type())?,
-            None => x.clone(),
-        };
+        let mut x = x.clone();
         let mut parameters = parameters.iter();
         let mut next = || {
             let missing = || Error::shape("network", format!("{} was given too few parameters", self.name));
@@ -174,6 +172,7 @@ impl Network {
                 Layer::UpsampleNearest => enlarge = true,
                 Layer::Convolution { transposed, stride, padding, norm_groups, activation, .. } => {
                     let weight = next()?;
+                    x = cast(&x, weight.data_type())?;
                     // With a normalisation between, the activation belongs to the normalisation.
                     let own = if norm_groups.is_some() { Activation::Identity } else { activation };
                     let params = ConvParams { stride, padding, activation: own };

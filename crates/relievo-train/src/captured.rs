@@ -9,7 +9,7 @@ use relievo_tensor::{Device, Error, Tensor};
 use crate::checkpoint::Moments;
 use crate::evaluation::add_losses;
 use crate::settings::TrainSettings;
-use crate::step::{adam_step, average, name_of_first_not_finite};
+use crate::step::{adam_step, as_f32, average, name_of_first_not_finite};
 
 /// Training steps on a GPU. The first one runs as it is queued (kernels are compiled, algorithms measured); then the
 /// work is captured, and steps are replays.
@@ -159,6 +159,7 @@ impl CapturedStep {
         for Piece { pictures, weight, .. } in &self.pieces {
             let mut found = model.differentiate(&working, pictures, flip_weight, |_, _| ())?;
             if self.pieces.len() > 1 {
+                found.of_parameters = as_f32(&found.of_parameters)?;
                 scale_all(&mut found.of_parameters, *weight)?;
             }
             losses.push((*weight, found.terms));

@@ -1,8 +1,8 @@
 //! One optimiser step: gradients of a batch, in pieces if need be, checked, clipped, and handed to Adam.
 
 use relievo_model::{DepthTruth, Losses, Model, ModelError};
-use relievo_tensor::Tensor;
-use relievo_tensor::ops::{AdamStep, add_into, lerp_all, scale_all, squared_norm};
+use relievo_tensor::ops::{AdamStep, add_into, cast, lerp_all, scale_all, squared_norm};
+use relievo_tensor::{DataType, Tensor};
 
 use crate::checkpoint::Moments;
 use crate::evaluation::add_losses;
@@ -87,8 +87,8 @@ pub(crate) fn average(model: &Model, moments: &mut Moments, decay: f64) -> Resul
 
 /// Losses and gradients of a batch as the mean over its micro-batches, weighted by their numbers of pictures.
 ///
-/// Within a micro-batch a loss is the mean over the pixels the mask leaves, so a picture of which more is seen weighs
-/// more there; between micro-batches it does not. That is the difference to the whole batch at once.
+/// Within a micro-batch a loss is the mean over all pixels that the masks leave, so a picture with more of them weighs more than
+/// another. Micro-batches are weighed by their numbers of pictures alone. That is the difference to the whole batch at once.
 fn accumulate(
     model: &Model,
     pictures: &Tensor,
@@ -112,6 +112,7 @@ fn accumulate(
             }
         };
         let weight = count as f32 / batch as f32;
+        gradients = as_f32(&gradients)?;
         scale_all(&mut gradients, weight)?;
         let (sum_losses, sum_gradients) = sum.get_or_insert_with(|| (Losses::default(), Vec::new()));
         add_losses(sum_losses, &losses, weight);
@@ -124,6 +125,11 @@ fn accumulate(
         }
     }
     Ok(sum.unwrap_or_default())
+}
+
+/// Gradients as they are added up: those of working copies have the copies' precision.
+pub(crate) fn as_f32(gradients: &[Tensor]) -> Result<Vec<Tensor>, relievo_tensor::Error> {
+    gradients.iter().map(|gradient| cast(gradient, DataType::F32)).collect()
 }
 
 /// Losses and gradients of pictures that go through the networks together.

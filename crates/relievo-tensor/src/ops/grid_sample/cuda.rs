@@ -7,9 +7,6 @@ use crate::{Backward, DataType, Error, Result, Tensor};
 /// `kernel.cu`, compiled.
 pub(crate) static KERNELS: Kernels = Kernels { name: "grid_sample", source: include_str!("kernel.cu") };
 
-/// The most places of a grid that its fixed point has room for.
-const MOST_PLACES: usize = 1 << 18;
-
 fn launch(name: &'static str, tensor: &Tensor) -> Result<Launch> {
     Launch::new(tensor.device(), &KERNELS, name, DataType::F32)
 }
@@ -60,17 +57,15 @@ pub(super) fn backward(
     mask: Option<&Tensor>,
 ) -> Result<Vec<Option<Tensor>>> {
     let (picture, grid, dy) = (&backward.saved[0], &backward.saved[1], backward.gradient());
-    if layout.rows * layout.columns > MOST_PLACES {
-        let detail = format!("a grid of shape {} has more than {MOST_PLACES} places", grid.shape());
-        return Err(Error::shape("grid_sample", detail));
-    }
+    // Bits of fixed point for one term, so that there is room for as many as there are places.
+    let room = 62 - (layout.rows * layout.columns).next_power_of_two().ilog2() as usize;
     let batch = picture.shape()[0];
     let mut dgrid = backward.wants(1).then(|| grid.scratch_like(grid.shape())).transpose()?;
     // Numbers of 64 bits, in twice as many of 32; the largest |dy|.
-    let room = || -> Result<[Tensor; 2]> {
+    let sums_and_largest = || -> Result<[Tensor; 2]> {
         Ok([picture.scratch_like([picture.elements(), 2])?, picture.scratch_like([1])?])
     };
-    let mut sums = backward.wants(0).then(room).transpose()?;
+    let mut sums = backward.wants(0).then(sums_and_largest).transpose()?;
     for cleared in sums.iter_mut().flatten() {
         cleared.clear()?;
     }
@@ -83,12 +78,13 @@ pub(super) fn backward(
     over_places(look, layout, mask, batch, 1)?;
     let dpicture = sums.map(|[mut sums, mut largest]| {
         let scatter = launch("scatter", dy)?.output(&mut sums).output(&mut largest).input(grid).input(dy);
-        over_places(scatter, layout, mask, batch, layout.channels)?;
+        over_places(scatter.int(room), layout, mask, batch, layout.channels)?;
         let (mut dpicture, count) = (picture.scratch_like(picture.shape())?, picture.elements());
         launch("from_fixed", dy)?
             .output(&mut dpicture)
             .input(&sums)
             .input(&largest)
+            .int(room)
             .int(count)
             .elements(count)?;
         Ok::<_, Error>(dpicture)

@@ -96,21 +96,21 @@ extern "C" __global__ void look(float2* dgrid, unsigned* largest, const float* p
     if (threadIdx.x == 0 && largest) atomicMax(largest, of_block);
 }
 
-// The exponent of a unit of fixed point: 2^44 units are the largest |dy| or a little more, and 2^18 times as much has
-// room. Weights are at most 1 (a mask has no more), and no picture has more places than 2^18.
-__device__ __forceinline__ int unit_exponent(unsigned bits) { return (int)(bits >> 23) - 126 - 44; }
+// The exponent of a unit of fixed point: 2^room units are the largest |dy| or a little more. Weights are at most 1 (a mask has
+// no more), so as many terms as there are places, 2^(62 - room) or fewer, have room in 63 bits.
+__device__ __forceinline__ int unit_exponent(unsigned bits, int room) { return (int)(bits >> 23) - 126 - room; }
 
 // A thread for each channel of a place: neighbours add to neighbouring numbers.
 extern "C" __global__ void scatter(unsigned long long* sums, unsigned* bits, const float* grid, const float* dy,
-                                   const float* mask, int masked, int height, int width, int channels, int places,
-                                   int count) {
+                                   int room, const float* mask, int masked, int height, int width, int channels,
+                                   int places, int count) {
     int at = thread_number();
     if (at >= count) return;
     int place = at / channels;
     Cell cell = cell_at(grid, place, height, width);
     float share = counts_for(mask, place, masked);
     unsigned long long* mine = sums + (long long)(place / places) * height * width * channels + at % channels;
-    double units = ldexp(1.0, -unit_exponent(*bits));
+    double units = ldexp(1.0, -unit_exponent(*bits, room));
     for (int i = 0; i < 4; i++) {
         int pixel;
         float weight;
@@ -126,11 +126,11 @@ extern "C" __global__ void scatter(unsigned long long* sums, unsigned* bits, con
 }
 
 // From fixed point; all NaN if anything was not finite.
-extern "C" __global__ void from_fixed(float* dpicture, const unsigned long long* sums, const unsigned* bits,
+extern "C" __global__ void from_fixed(float* dpicture, const unsigned long long* sums, const unsigned* bits, int room,
                                       int count) {
     int i = thread_number();
     if (i >= count) return;
     bool finite = *bits < 0x7f800000u;
-    dpicture[i] = finite ? (float)ldexp((double)(long long)sums[i], unit_exponent(*bits))
+    dpicture[i] = finite ? (float)ldexp((double)(long long)sums[i], unit_exponent(*bits, room))
                          : __uint_as_float(0x7fc00000u);
 }

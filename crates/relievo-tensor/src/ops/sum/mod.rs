@@ -11,10 +11,10 @@ struct WeightedSum {
     weights: Vec<f32>,
 }
 
-/// `sum_i weight_i * x_i`, element by element, over tensors of one shape. Gradient of x_i: weight_i * dy.
+/// `sum_i weight_i * x_i`, element by element, over tensors of one shape and type. Gradient of x_i: weight_i * dy.
 ///
 /// # Errors
-/// If there is no term or the shapes differ.
+/// If there is no term or shapes or types differ.
 pub fn weighted_sum(terms: &[(f32, &Tensor)]) -> Result<Tensor> {
     let tensors: Vec<&Tensor> = terms.iter().map(|term| term.1).collect();
     apply_one(WeightedSum { weights: terms.iter().map(|term| term.0).collect() }, &tensors)
@@ -23,10 +23,11 @@ pub fn weighted_sum(terms: &[(f32, &Tensor)]) -> Result<Tensor> {
 /// Adds `addend` to `sum` in place, off the tape: how gradients are accumulated.
 ///
 /// # Errors
-/// If the numbers of elements differ, or a GPU fails.
+/// If numbers of elements or types differ, or a GPU fails.
 pub fn add_into(sum: &mut Tensor, addend: &Tensor) -> Result<()> {
-    if sum.elements() != addend.elements() {
-        return Err(Error::shape("add", format!("{} and {} cannot be added", sum.shape(), addend.shape())));
+    if sum.elements() != addend.elements() || sum.data_type() != addend.data_type() {
+        let [a, b] = [&*sum, addend].map(|tensor| format!("{} of {:?}", tensor.shape(), tensor.data_type()));
+        return Err(Error::shape("add", format!("{a} and {b} cannot be added")));
     }
     match sum.device() {
         Device::Cpu => cpu::scale_add(sum.data_mut(), 1.0, addend.data()),
@@ -39,13 +40,15 @@ impl WeightedSum {
     /// The first of the terms, which all have its shape.
     fn check<'a>(&self, inputs: &[&'a Tensor]) -> Result<&'a Tensor> {
         let Some(first) = inputs.first() else { return Err(Error::shape(self.name(), "no terms")) };
-        match inputs.iter().find(|input| input.shape() != first.shape()) {
-            Some(other) => {
-                let detail = format!("shapes {} and {} differ", first.shape(), other.shape());
-                Err(Error::shape(self.name(), detail))
-            }
-            None => Ok(first),
+        if let Some(other) = inputs.iter().find(|input| input.shape() != first.shape()) {
+            let detail = format!("shapes {} and {} differ", first.shape(), other.shape());
+            return Err(Error::shape(self.name(), detail));
         }
+        if let Some(other) = inputs.iter().find(|input| input.data_type() != first.data_type()) {
+            let detail = format!("types {:?} and {:?} differ", first.data_type(), other.data_type());
+            return Err(Error::shape(self.name(), detail));
+        }
+        Ok(first)
     }
 }
 
