@@ -16,13 +16,13 @@ use anyhow::{Context, bail, ensure};
 use clap::Args;
 use relievo_data::{CROPS as PLAN, Pictures, Source};
 use relievo_detect::{Detector, Face};
-use relievo_export::{Canvas, Chart, Sheet, write_atomic, write_durable};
+use relievo_export::{Canvas, Chart, Claim, Sheet, remove_partial, write_atomic, write_durable};
 use serde::{Deserialize, Serialize};
 
 use crate::console::{Console, Progress, counted};
 use crate::faces::{self, Place, Which};
 use crate::folder::ensure_empty;
-use crate::{reconstruct, train};
+use crate::{Interrupted, reconstruct, train};
 
 /// Inputs whose crops share a shard.
 const SHARD: u64 = 1000;
@@ -159,6 +159,7 @@ struct Work<'a> {
 pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
     let out = &options.out;
     fs::create_dir_all(out).with_context(|| format!("cannot make the folder {}", out.display()))?;
+    let _claim = Claim::on(out)?;
     let work = Work::new(options)?;
     let plan = work.plan();
     let begun = begin(out, &plan)?;
@@ -167,6 +168,7 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
         let Reported { inputs } = read_json(&out.join(REPORT))?;
         return work.conclude(&inputs, console);
     }
+    remove_partial(out)?;
     let stop = train::stop_on_ctrl_c(*console, "finishing the photographs at hand")?;
     let total = work.inputs.len() as u64;
     if begun {
@@ -185,7 +187,7 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
             console.result(format_args!(
                 "stopped after {done} of {total} photographs; the same command goes on"
             ));
-            return Ok(());
+            return Err(Interrupted.into());
         }
         work.write_shard(shard, inputs)?;
     }
@@ -235,7 +237,6 @@ fn shard_name(shard: u64) -> String {
     format!("faces-{shard:05}.tar")
 }
 
-/// Where the records of a finished shard's inputs lie.
 /// The stems, with numbers behind those that are taken, or that may be names of another one's further faces.
 fn distinct(stems: Vec<String>) -> Vec<String> {
     let all: HashSet<String> = stems.iter().map(|stem| stem.to_lowercase()).collect();
@@ -253,6 +254,7 @@ fn distinct(stems: Vec<String>) -> Vec<String> {
     stems.iter().map(name).collect()
 }
 
+/// Where the records of a finished shard's inputs lie.
 fn report_name(shard: u64) -> PathBuf {
     Path::new(UNFINISHED).join(format!("{shard:05}.json"))
 }

@@ -17,7 +17,7 @@ use relievo_train::{
 };
 
 use crate::console::{Console, counted};
-use crate::synth::MOST;
+use crate::synth::{MOST, MOST_HEADS};
 use crate::weights;
 
 /// Heads that the mean depth is the mean of: of this seed, which `--seed` does not take.
@@ -37,7 +37,7 @@ const BATCH: usize = 16;
 /// model sees it too, and over all of them. Then the errors of the viewpoint: what
 /// a model calls frontal is its own choice, so constant differences do not count,
 /// and a slope below 1 means that turns are found smaller than they are. On
-/// pictures without known depth: the losses.
+/// pictures without known depth: the losses and the error of the reconstruction.
 ///
 /// Take what the model has not learned from: heads of another seed than that of
 /// its training (0, if nothing else was said), or what its run held out
@@ -53,7 +53,7 @@ pub struct Options {
     #[arg(short, long, value_name = "FILE")]
     model: Option<PathBuf>,
     /// Number of synthetic heads [default: 512]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=MOST))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=MOST_HEADS))]
     count: Option<u64>,
     /// Seed of the synthetic heads [default: 1]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..MEAN_SEED))]

@@ -48,7 +48,7 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
             row("preset", &serde_json::to_value(preset)?.as_str().unwrap_or_default());
         }
         let Provenance { progress, settings } = provenance;
-        let trained = Duration::from_secs_f64(progress.seconds);
+        let trained = Duration::try_from_secs_f64(progress.seconds).unwrap_or_default();
         row(
             "trained",
             &format_args!("{} steps on {} pictures, {}", progress.step, progress.pictures, clock(trained)),

@@ -1,7 +1,7 @@
 //! The command line: one module for each subcommand, each a thin layer over library calls.
 //!
 //! What a command was asked for goes to standard output; progress, notes and errors go to standard error. Exit codes:
-//! 0 done, 1 failed (in whole or in part), 2 the command line makes no sense.
+//! 0 done, 1 failed (in whole or in part), 2 the command line makes no sense, 130 stopped by a signal before all was done.
 
 mod bench;
 mod console;
@@ -81,6 +81,7 @@ fn main() -> ExitCode {
     let console = Console::new(line.quiet);
     match run(line, &matches, &console) {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is::<Interrupted>() => ExitCode::from(INTERRUPTED),
         Err(error) => {
             console.error(&error);
             ExitCode::FAILURE
@@ -88,13 +89,20 @@ fn main() -> ExitCode {
     }
 }
 
+/// The exit code of what a signal stopped, as shells have it for Ctrl-C.
+const INTERRUPTED: u8 = 130;
+
+/// A command that was asked to stop, and has said so.
+#[derive(Debug, thiserror::Error)]
+#[error("stopped before all was done")]
+struct Interrupted;
+
 fn run(line: Line, matches: &ArgMatches, console: &Console) -> anyhow::Result<()> {
-    if let Some(threads) = line.threads {
-        rayon::ThreadPoolBuilder::new()
-            .num_threads(threads.into())
-            .build_global()
-            .with_context(|| format!("cannot start {threads} threads; ask for fewer with --threads"))?;
-    }
+    // None is one for each core.
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(line.threads.map_or(0, usize::from))
+        .build_global()
+        .context("cannot start the threads that compute; ask for fewer with --threads")?;
     let of_command = matches.subcommand().map_or(matches, |(_, matches)| matches);
     match line.command {
         Command::Demo(options) => demo::run(&options, console),

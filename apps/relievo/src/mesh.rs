@@ -1,5 +1,6 @@
 //! The surface of a picture as a mesh: its files and how they are recorded.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
@@ -40,7 +41,7 @@ pub struct Mesh {
 }
 
 /// Writes `NAME.glb`, `NAME.obj`, `NAME.mtl` and `NAME.texture.png`, `path` giving the path of an ending; `seen` is the square
-/// picture that the model saw, of any size. `None` if the depth makes no surface: weights that are not finite.
+/// picture that the model saw, of any size. `None` if the depth makes no surface.
 pub fn write(
     part: &Part<'_>,
     texture: Texture,
@@ -53,6 +54,10 @@ pub fn write(
     let points: Vec<[f32; 3]> =
         (0..size * size).map(|at| camera.lift((at % size) as f32, (at / size) as f32, depth[at])).collect();
     let Some(mesh) = SurfaceMesh::from_grid(&points, &object_level(depth, settings), size, FRAME) else {
+        // Those of an earlier call would pass for this one's.
+        for ending in ["glb", "obj", "mtl", "texture.png"] {
+            let _ = fs::remove_file(path(ending));
+        }
         return Ok(None);
     };
     let (picture, lighting) = match texture {

@@ -60,6 +60,12 @@ impl<'a> Part<'a> {
         self.of(&self.prediction.mask).iter().map(|&seen| u8::from(seen > 0.5)).collect()
     }
 
+    /// Whether all that the networks say are numbers.
+    pub fn is_finite(&self) -> bool {
+        let Prediction { canonical_depth, albedo, light, view, .. } = self.prediction;
+        [canonical_depth, albedo, light, view].iter().all(|map| self.of(map).iter().all(|x| x.is_finite()))
+    }
+
     pub fn albedo(&self) -> Canvas {
         Canvas::from_signed(self.of(&self.prediction.albedo), self.size())
     }

@@ -3,13 +3,14 @@
 use std::collections::HashSet;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
+use std::sync::atomic::Ordering;
 
 use anyhow::{Context, anyhow, bail, ensure};
 use clap::Args;
 use rayon::prelude::*;
 use relievo_data::{Picture, Pictures, Source};
 use relievo_detect::{Detector, Face};
-use relievo_export::{Canvas, DepthScale, Sheet, write_atomic};
+use relievo_export::{Canvas, Claim, DepthScale, Sheet, write_atomic};
 use relievo_model::{ComputeSettings, Model, ModelError, Predictor, Supervision};
 use relievo_tensor::Tensor;
 use serde::Serialize;
@@ -20,6 +21,7 @@ use crate::mesh::{self, LEAST_TEXTURE, Mesh, Texture};
 use crate::panel::Part;
 use crate::record::{Depth, Light, View};
 use crate::weights::{self, Loaded};
+use crate::{Interrupted, train};
 
 /// Take pictures apart: depth, albedo, light and viewpoint of each
 ///
@@ -200,6 +202,7 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
             }
         }
     }
+    let _claim = Claim::on(out)?;
     let (tasks, mut taken) = tasks(&inputs, out)?;
     spare_inputs(&tasks, out)?;
     let detector = (!framed).then(Detector::new).transpose()?;
@@ -207,17 +210,25 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
     let batch = usize::from(options.batch_size).min(tasks.len().max(1));
     let mut predictor =
         Predictor::new(&model, batch).map_err(|error| advised(error.into(), &model, batch))?;
+    let stop = train::stop_on_ctrl_c(*console, "finishing the pictures at hand")?;
     let (mut written, mut rows) = (0, Vec::new());
     let mut progress = console.progress(tasks.len() as u64, "pictures");
     progress.set(0, "");
     for (number, chunk) in tasks.chunks(options.batch_size.into()).enumerate() {
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
         let mut cuts: Vec<(&Task<'_>, Cut)> = Vec::new();
         // As many photographs in memory as there are threads to decode them; what is cut out of them is small.
         for some in chunk.chunks(rayon::current_num_threads()) {
             let decoded: Vec<_> = some.par_iter().map(|task| task.pictures.picture(task.index)).collect();
             for (task, picture) in some.iter().zip(decoded) {
                 let cut = picture.map_err(anyhow::Error::from).and_then(|picture| match &detector {
-                    None => Ok(vec![(task.stem.clone(), picture, None)]),
+                    None => {
+                        let side = picture.width.min(picture.height);
+                        let picture = if side > size { picture.square(size) } else { picture };
+                        Ok(vec![(task.stem.clone(), picture, None)])
+                    }
                     Some(detector) => cut(detector, &picture, which, size, &task.stem, &mut taken)
                         .with_context(|| task.pictures.location(task.index)),
                 });
@@ -257,6 +268,10 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
         sheet(&rows).draw().write_png(out.join(SHEET))?;
     }
     let done = format!("{} reconstructed in {}", counted(written, "picture"), out.display());
+    if stop.load(Ordering::Relaxed) {
+        console.result(format_args!("stopped: {done}"));
+        return Err(Interrupted.into());
+    }
     ensure!(failed == 0, "{failed} of the inputs could not be used (named above); {done}");
     console.note(done);
     Ok(())
@@ -341,6 +356,9 @@ fn spare_inputs(tasks: &[Task<'_>], out: &Path) -> anyhow::Result<()> {
 
 /// If the output folder lies inside a folder of pictures: how names of pictures in it begin.
 pub fn inside(out: &Path, pictures: &Path) -> anyhow::Result<Option<String>> {
+    if !pictures.is_dir() {
+        return Ok(None);
+    }
     let real = |path: &Path| path.canonicalize().with_context(|| format!("cannot read {}", path.display()));
     let (out, pictures) = (real(out)?, real(pictures)?);
     let Ok(below) = out.strip_prefix(&pictures) else { return Ok(None) };
@@ -359,12 +377,14 @@ pub fn stem(name: &str) -> String {
         .components()
         .filter_map(|part| match part {
             Component::Normal(part) => {
-                Some(shortened(part.to_string_lossy().replace(['\\', '\n', '\r'], "-")))
+                // A hidden file would be found by nobody.
+                let name = shortened(part.to_string_lossy().replace(['\\', '\n', '\r'], "-"));
+                Some(if name.starts_with('.') { name.replacen('.', "_", 1) } else { name })
             }
             _ => None,
         })
         .collect();
-    parts.join("/")
+    if parts.is_empty() { "picture".to_owned() } else { parts.join("/") }
 }
 
 /// A name that leaves room for endings: file systems take 255 bytes.
@@ -436,6 +456,10 @@ fn write_one(part: &Part<'_>, subject: &Subject<'_>, making: &Making, out: &Path
     let depth = |ending: &str, depth: &[f32], mask: Option<&[u8]>| -> anyhow::Result<Depth> {
         Ok(Depth::new(file(ending), DepthScale::write_png(path(ending), depth, size, mask)?))
     };
+    ensure!(
+        part.is_finite(),
+        "{name}: what the model says is not finite; its weights are damaged, or its training went wrong"
+    );
     let fine = picture.square((LEAST_TEXTURE as u32).min(picture.width.min(picture.height)).max(size as u32));
     let prediction = part.prediction();
     part.normals().write_png(path("normals.png"))?;
@@ -470,6 +494,10 @@ mod tests {
         assert_eq!(stem("a/b.c.jpg"), "a/b.c");
         assert_eq!(stem("../../etc/passwd"), "etc/passwd");
         assert_eq!(stem("faces.tar//x.png"), "faces.tar/x");
+        assert_eq!(
+            [stem(".hidden.jpg"), stem("...jpg"), stem("a/.b/c.png")],
+            ["_hidden", "picture", "a/_b/c"]
+        );
         let long = "ä".repeat(120);
         assert_eq!(stem(&format!("a/{long}.png")), format!("a/{}", &long[..200]));
         let mut taken = HashSet::new();

@@ -1,17 +1,18 @@
 //! `relievo reproduce`: the tables of the paper, row by row.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use clap::{ArgMatches, Args, ValueEnum};
-use relievo_export::write_atomic;
+use relievo_export::{Claim, write_atomic};
 use relievo_train::reproduce::{RESULTS, Reproduction, Row, Table, Task};
 use relievo_train::{Event, Outcome, Settings};
 
 use crate::console::{Console, counted};
-use crate::synth::MOST;
-use crate::{tables, train};
+use crate::synth::{MOST, MOST_HEADS};
+use crate::{Interrupted, tables, train};
 
 /// What rows learn with where nothing else is said.
 const RECIPE: (&str, &str) =
@@ -54,7 +55,7 @@ pub struct Options {
     #[arg(long, value_name = "N,N..", value_delimiter = ',', default_values_t = [0, 1, 2])]
     seeds: Vec<u64>,
     /// Heads of the test: those that follow the ones of the recipe
-    #[arg(long, value_name = "N", default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(1..=MOST))]
+    #[arg(long, value_name = "N", default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(1..=MOST_HEADS))]
     test_heads: u64,
     /// Steps that self-supervised features take to learn
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=MOST))]
@@ -93,6 +94,8 @@ pub fn run(options: &Options, matches: &ArgMatches, console: &Console) -> anyhow
         "{} is none of this command's, which would write over it; give another folder with -o",
         out.join(TABLES).display()
     );
+    fs::create_dir_all(out).with_context(|| format!("cannot make the folder {}", out.display()))?;
+    let _claim = Claim::on(out)?;
     let mut reproduction = Reproduction::open(out.clone(), recipe, *test_heads, *feature_steps)?;
     let heads = reproduction.heads();
     console.note(format_args!(
@@ -104,6 +107,7 @@ pub fn run(options: &Options, matches: &ArgMatches, console: &Console) -> anyhow
     ));
     let stop = train::stop_on_ctrl_c(*console, train::SAVING)?;
     let tasks = Task::of(&rows, seeds);
+    let mut interrupted = false;
     for (number, task) in (1..).zip(&tasks) {
         let name = match task.seed {
             Some(seed) => format!("{number} of {}: {}, seed {seed}", tasks.len(), task.row.title()),
@@ -120,12 +124,13 @@ pub fn run(options: &Options, matches: &ArgMatches, console: &Console) -> anyhow
         write_tables(&reproduction, out)?;
         if outcome != Outcome::Finished || stop.load(Ordering::Relaxed) {
             console.note("stopped; the same command goes on from here");
+            interrupted = true;
             break;
         }
     }
     write_tables(&reproduction, out)?;
     console.result(tables::plain(*table, reproduction.results()));
-    Ok(())
+    if interrupted { Err(Interrupted.into()) } else { Ok(()) }
 }
 
 /// Writes all tables of which there is a row.

@@ -1,24 +1,30 @@
 //! `relievo synth`: synthetic heads to disk, with everything that is known about them.
 
+use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 
 use anyhow::{Context, bail};
 use clap::Args;
 use rayon::prelude::*;
 use relievo_data::{Sample, Source};
-use relievo_export::{Canvas, DepthScale, Range, Sheet, depth_grey, normals_rgb, write_atomic};
+use relievo_export::{Canvas, Claim, DepthScale, Range, Sheet, depth_grey, normals_rgb, write_atomic};
 use relievo_synth::Heads;
 use serde::Serialize;
 
 use crate::console::{Console, counted};
 use crate::folder::ensure_empty;
 use crate::record::{Depth, Light, View};
+use crate::{Interrupted, train};
 
 /// File of the folder that tells of each head.
 const TRUTH: &str = "truth.jsonl";
 
-/// The greatest `--start` and `--count`: the two together are still a number.
+/// The greatest `--start`: with the greatest number of heads it is still a number.
 pub const MOST: u64 = i64::MAX as u64;
+
+/// The most heads of a call: what is known of each is kept in memory until the end.
+pub const MOST_HEADS: u64 = 10_000_000;
 
 /// Heads made, written and reported together.
 const CHUNK: u64 = 64;
@@ -42,7 +48,7 @@ pub struct Options {
     #[arg(short, long, value_name = "FOLDER")]
     out: PathBuf,
     /// Number of heads
-    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=MOST))]
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=MOST_HEADS))]
     count: u64,
     /// Which heads: other seeds have other heads
     #[arg(long, default_value_t = 0)]
@@ -82,6 +88,9 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
         bail!("{} already holds heads ({TRUTH}); give another folder with -o", out.display());
     }
     ensure_empty(out)?;
+    fs::create_dir_all(out).with_context(|| format!("cannot make the folder {}", out.display()))?;
+    let _claim = Claim::on(out)?;
+    let stop = train::stop_on_ctrl_c(*console, "finishing the heads at hand")?;
     let heads = Heads::range(seed, start, count);
     let heads = if perturbed { heads.perturbed() } else { heads };
     let digits = (start + count - 1).to_string().len().max(6);
@@ -89,6 +98,11 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
     let mut progress = console.progress(count, "heads");
     progress.set(0, "");
     for begin in (0..count).step_by(CHUNK as usize) {
+        if stop.load(Ordering::Relaxed) {
+            drop(progress);
+            console.result(format_args!("stopped after {}", counted(begin, "head")));
+            return Err(Interrupted.into());
+        }
         let end = count.min(begin + CHUNK);
         let chunk: Vec<String> = (begin..end)
             .into_par_iter()

@@ -9,7 +9,7 @@ use clap::{ArgMatches, Args};
 use relievo_train::{Event, Outcome, RunFolder, Settings, StepReport, Trainer, ValidationReport};
 
 use crate::console::{Console, Progress, counted};
-use crate::weights;
+use crate::{INTERRUPTED, Interrupted, weights};
 
 /// Learn from pictures, without any other supervision
 ///
@@ -77,6 +77,7 @@ pub fn run(options: &Options, matches: &ArgMatches, console: &Console) -> anyhow
         }
         Outcome::Interrupted => {
             console.result(format_args!("stopped after {step} steps; go on with --resume {folder}"));
+            return Err(Interrupted.into());
         }
     }
     Ok(())
@@ -92,7 +93,7 @@ pub fn stop_on_ctrl_c(console: Console, last: &'static str) -> anyhow::Result<Ar
     let handler = move || {
         if asked.swap(true, Ordering::Relaxed) {
             // What a shell expects of a process that SIGINT ended.
-            std::process::exit(130);
+            std::process::exit(INTERRUPTED.into());
         }
         console.note(format_args!("{last}; press Ctrl-C again to leave at once"));
     };

@@ -128,6 +128,9 @@ pub enum LoadError {
     /// The system gives no thread.
     #[error("cannot start a thread to load pictures: {0}")]
     Thread(String),
+    /// A worker panicked outside of the source: a defect of the loader.
+    #[error("a thread that loads pictures panicked, so no more can be loaded")]
+    Worker,
 }
 
 /// How loading went so far.
@@ -239,6 +242,9 @@ impl Loader {
         }
         let began = Instant::now();
         while state.open.front().is_none_or(|first| first.finished.is_none()) {
+            if state.broken {
+                return Some(Finished::Broken);
+            }
             state = self.shared.ready.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         self.statistics.waited += began.elapsed();
@@ -266,6 +272,10 @@ impl Iterator for Loader {
                 }
                 // Evaluation: every picture of this batch is bad, others are not.
                 Finished::Empty => {}
+                Finished::Broken => {
+                    self.shared.lock().ended = true;
+                    return Some(Err(LoadError::Worker));
+                }
             }
         }
     }
@@ -309,6 +319,8 @@ struct State {
     /// The order of the epoch the last of them belongs to.
     order: Option<(u64, Arc<Vec<u64>>)>,
     ended: bool,
+    /// A worker panicked, and what it had in its hands will never be finished.
+    broken: bool,
 }
 
 /// A batch being made.
@@ -328,6 +340,8 @@ enum Finished {
     Batch(Box<Batch>),
     /// Every picture was bad.
     Empty,
+    /// It will never be.
+    Broken,
 }
 
 struct Placed {
@@ -391,6 +405,17 @@ impl Shared {
 
     /// A worker's life.
     fn work(&self) {
+        // The consumer must not wait for one that is no more.
+        struct Alarm<'a>(&'a Shared);
+        impl Drop for Alarm<'_> {
+            fn drop(&mut self) {
+                if thread::panicking() {
+                    self.0.lock().broken = true;
+                    self.0.ready.notify_all();
+                }
+            }
+        }
+        let _alarm = Alarm(self);
         while let Some(task) = self.take() {
             let placed = self.fill(&task);
             self.put(&task, placed);
@@ -510,7 +535,7 @@ impl Shared {
             return;
         }
         let (places, position) = (std::mem::take(&mut open.places), open.position);
-        // A finished batch has no free place: `taken` and `places` agree on none.
+        // `free_place` takes a batch for full whose `taken` is the number of its `places`, and those were taken out.
         open.taken = 0;
         drop(state);
         let finished = self.assemble(places, position);

@@ -11,6 +11,9 @@ use crate::shard::Shard;
 /// A larger file is not read: no picture that can be decoded within the limits needs it, in bytes.
 const MAX_FILE_BYTES: u64 = 256 << 20;
 
+/// Shards that are kept open; systems often allow 1,024 files in all.
+const OPEN_SHARDS: usize = 256;
+
 const PICTURES: [&str; 4] = ["jpg", "jpeg", "png", "webp"];
 const SHARDS: [&str; 3] = [".tar", ".tar.gz", ".tgz"];
 
@@ -252,8 +255,10 @@ impl Search {
     }
 
     fn shard(&mut self, path: &Path, name: &str) -> Result<(), OpenError> {
-        let (shard, members) = Shard::open(path).map_err(|source| OpenError::shard(path, source))?;
         let number = self.shards.len();
+        let kept_open = number < OPEN_SHARDS;
+        let (shard, members) =
+            Shard::open(path, kept_open).map_err(|source| OpenError::shard(path, source))?;
         self.shards.push((path.to_owned(), shard));
         for member in members {
             let path = member.path.trim_start_matches("./");

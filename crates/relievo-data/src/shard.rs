@@ -5,14 +5,17 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use flate2::read::MultiGzDecoder;
 use tar::Archive;
 
-/// An open tar file.
-pub(crate) struct Shard {
-    file: File,
+/// A tar file, or what it unpacks to.
+pub(crate) enum Shard {
+    /// Kept open.
+    Open(File),
+    /// Opened for each member that is read.
+    At(PathBuf),
 }
 
 /// A regular file inside a shard.
@@ -26,27 +29,32 @@ pub(crate) struct Member {
 }
 
 impl Shard {
-    /// Opens a shard, compressed or not (its first bytes tell), and lists its regular files.
+    /// Opens a shard, compressed or not (its first bytes tell), and lists its regular files. One that is not compressed is left
+    /// closed unless it is to be `kept_open`: a process may have so many files open only.
     ///
     /// # Errors
     /// If it cannot be read, is no tar file, or ends early: half a shard would be trained on without a word.
-    pub fn open(path: &Path) -> io::Result<(Self, Vec<Member>)> {
+    pub fn open(path: &Path, kept_open: bool) -> io::Result<(Self, Vec<Member>)> {
         let mut file = File::open(path)?;
         let mut magic = Vec::new();
         file.by_ref().take(2).read_to_end(&mut magic)?;
         file.rewind()?;
-        if magic == [0x1f, 0x8b] {
+        let is_compressed = magic == [0x1f, 0x8b];
+        if is_compressed {
             let mut unpacked = tempfile::tempfile()?;
             io::copy(&mut MultiGzDecoder::new(io::BufReader::new(file)), &mut unpacked)?;
             unpacked.rewind()?;
             file = unpacked;
         }
         let end = file.metadata()?.len();
-        let mut members = Vec::new();
+        let (mut members, mut read_to) = (Vec::new(), 0);
         for entry in Archive::new(&file).entries_with_seek()? {
             let entry = entry?;
             let (offset, bytes) = (entry.raw_file_position(), entry.size());
             let path = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+            let sparse = entry.header().entry_type() == tar::EntryType::GNUSparse;
+            let stored = if sparse { entry.header().entry_size()? } else { bytes };
+            read_to = offset.saturating_add(stored).checked_next_multiple_of(BLOCK).unwrap_or(u64::MAX);
             if !entry.header().entry_type().is_file() {
                 continue;
             }
@@ -56,24 +64,45 @@ impl Shard {
             }
             members.push(Member { path, offset, bytes });
         }
-        // An archive cut off between two members reads like a whole one but for this.
-        let mut last_block = [0; 512];
-        let has_end_mark = end >= 512
-            && read_at(&file, &mut last_block, end - 512).is_ok()
-            && last_block.iter().all(|byte| *byte == 0);
-        if !has_end_mark {
-            let missing = "it breaks off: the empty blocks at the end are missing";
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, missing));
-        }
-        Ok((Self { file }, members))
+        check_end(&file, read_to, end)?;
+        let shard = if kept_open || is_compressed { Self::Open(file) } else { Self::At(path.to_owned()) };
+        Ok((shard, members))
     }
 
     /// The bytes of a member.
     pub fn read(&self, offset: u64, bytes: u64) -> io::Result<Vec<u8>> {
         let mut content = vec![0; bytes as usize];
-        read_at(&self.file, &mut content, offset)?;
+        match self {
+            Self::Open(file) => read_at(file, &mut content, offset)?,
+            Self::At(path) => read_at(&File::open(path)?, &mut content, offset)?,
+        }
         Ok(content)
     }
+}
+
+/// The unit of a tar file, in bytes.
+const BLOCK: u64 = 512;
+
+/// More empty bytes than any writer puts at the end of a tar file.
+const MOST_EMPTY: u64 = 16 << 20;
+
+/// Checks what lies behind the last member, from `begin` to `end`: an archive that was cut off between two members, or has a
+/// hole (a disk that failed, a download that was never filled), reads like a whole one but for this.
+fn check_end(file: &File, begin: u64, end: u64) -> io::Result<()> {
+    let broken = |what: &str| Err(io::Error::new(io::ErrorKind::UnexpectedEof, what));
+    let empty = end.saturating_sub(begin);
+    if empty < BLOCK {
+        return broken("it breaks off: the empty blocks at the end are missing");
+    }
+    if empty > MOST_EMPTY {
+        return broken("it has a hole: its last part is empty");
+    }
+    let mut rest = vec![0; empty as usize];
+    read_at(file, &mut rest, begin)?;
+    if rest.iter().any(|byte| *byte != 0) {
+        return broken("it has a hole: an empty block with more behind it");
+    }
+    Ok(())
 }
 
 /// Reads at an offset without the file's cursor, so that threads can share the file.

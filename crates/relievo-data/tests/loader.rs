@@ -397,3 +397,12 @@ fn real_shards_load_without_a_bad_picture() {
         assert_eq!((count as u64, loader.skipped().len()), (pictures.len(), 0));
     }
 }
+
+#[test]
+fn a_worker_that_panics_is_not_waited_for() {
+    // An order of so many pictures has no room in memory.
+    let options = LoaderOptions { workers: 2, ..LoaderOptions::new(4, 8) };
+    let mut loader = Loader::evaluation(Numbered::new(u64::MAX / 2, []), options).unwrap();
+    assert_eq!(loader.next().unwrap().unwrap_err(), LoadError::Worker);
+    assert!(loader.next().is_none());
+}

@@ -455,7 +455,10 @@ fn a_damaged_shard_is_refused() {
     let noise: Vec<u8> = (0..5000_u32).map(|n| ((n * n) >> 3) as u8).collect();
     let whole = archive(&[("a.jpg", &noise), ("b.jpg", &noise)]);
     let between = 512 + noise.len().next_multiple_of(512);
-    let cases: [(&str, &[u8]); 5] = [
+    let mut hole = whole.clone();
+    hole[between..between + 512].fill(0);
+    let cases: [(&str, &[u8]); 6] = [
+        ("hole.tar", &hole),
         ("cut.tar", &whole[..8000]),
         ("between.tar", &whole[..between]),
         ("text.tar", &[b'x'; 2000]),
@@ -473,4 +476,6 @@ fn a_damaged_shard_is_refused() {
     assert!(cut.contains("it ends in the middle of b.jpg"), "{cut}");
     let between = Pictures::open(&[folder.path().join("between.tar")]).err().unwrap().to_string();
     assert!(between.contains("it breaks off"), "{between}");
+    let hole = Pictures::open(&[folder.path().join("hole.tar")]).err().unwrap().to_string();
+    assert!(hole.contains("it has a hole"), "{hole}");
 }

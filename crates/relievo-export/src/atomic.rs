@@ -40,6 +40,25 @@ pub fn write_durable(
     write_named(path.as_ref(), content, true)
 }
 
+/// Whether a file has the kind of name under which files are written at first.
+pub fn is_partial(name: &str) -> bool {
+    name.starts_with('.') && name.ends_with(".partial")
+}
+
+/// Deletes the unfinished files in a folder that a program leaves behind that was killed while it wrote. None may be writing
+/// there.
+///
+/// # Errors
+/// If one cannot be deleted.
+pub fn remove_partial(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        if is_partial(&entry.file_name().to_string_lossy()) {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
 fn write_named(
     path: &Path,
     content: impl FnOnce(&mut dyn Write) -> io::Result<()>,
@@ -62,6 +81,15 @@ fn write(
     content: impl FnOnce(&mut dyn Write) -> io::Result<()>,
     durable: bool,
 ) -> io::Result<()> {
+    // Links are followed, and what is no file (a pipe, a terminal) is written to: it has no old content to keep, and must not
+    // give way to a file.
+    let linked = if path.is_symlink() { path.canonicalize().ok() } else { None };
+    let path = linked.as_deref().unwrap_or(path);
+    if fs::metadata(path).is_ok_and(|there| !there.is_file() && !there.is_dir()) {
+        let mut writer = BufWriter::new(fs::OpenOptions::new().write(true).open(path)?);
+        content(&mut writer)?;
+        return writer.flush();
+    }
     let name = path.file_name().ok_or_else(|| io::Error::other("the path has no file name"))?;
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::create_dir_all(folder)?;
@@ -139,6 +167,19 @@ mod tests {
         assert!(error.to_string().starts_with(&expected), "{error}");
         assert_eq!(fs::read(&path).unwrap(), b"good");
         assert_eq!(files(root.path()), ["checkpoint"]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_stay_links_and_what_is_no_file_is_written_to() {
+        let root = tempfile::tempdir().unwrap();
+        let at = |name: &str| root.path().join(name);
+        fs::write(at("there"), "old").unwrap();
+        std::os::unix::fs::symlink("there", at("link")).unwrap();
+        write_atomic(at("link"), |w| w.write_all(b"new")).unwrap();
+        assert!(at("link").is_symlink() && fs::read_to_string(at("there")).unwrap() == "new");
+        write_atomic("/dev/null", |w| w.write_all(b"gone")).unwrap();
+        assert!(!fs::metadata("/dev/null").unwrap().is_file());
     }
 
     #[test]

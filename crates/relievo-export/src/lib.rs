@@ -3,20 +3,23 @@
 //! Everything is drawn on a [`Canvas`], an RGB picture in memory. Arrays of the model become one by a colour map
 //! ([`depth_grey`], [`normals_rgb`], [`viridis`], [`Canvas::from_signed`]...), canvases are put together by
 //! [`Sheet`], and [`Chart`] draws curves. [`SurfaceMesh`] is a surface with a canvas on it. What is written to disk appears
-//! there whole or not at all: [`write_atomic`], and [`write_durable`] for what outlives a power cut.
+//! there whole or not at all: [`write_atomic`], and [`write_durable`] for what outlives a power cut. A [`Claim`] keeps two
+//! programs from writing to one folder.
 
 mod atomic;
 mod canvas;
 mod chart;
+mod claim;
 mod colour;
 mod mesh;
 mod png;
 mod sheet;
 mod text;
 
-pub use atomic::{WriteError, write_atomic, write_durable};
+pub use atomic::{WriteError, is_partial, remove_partial, write_atomic, write_durable};
 pub use canvas::{Canvas, Colour};
 pub use chart::Chart;
+pub use claim::{Claim, Claimed};
 pub use colour::{Range, depth_grey, normals_rgb, shading_grey, viridis};
 pub use mesh::{Lighting, SurfaceMesh};
 pub use png::DepthScale;

@@ -231,38 +231,33 @@ impl ModelSettings {
         )?;
         let view = self.field_of_view;
         rule(
-            0.0 < view && view < 170.0,
-            format!("field-of-view is {view}; it must lie between 0 and 170 degrees"),
+            (0.1..=170.0).contains(&view),
+            format!("field-of-view is {view}; it must lie between 0.1 and 170 degrees"),
         )?;
         for (name, low, high) in
             [("ambient", self.min_ambient, self.max_ambient), ("diffuse", self.min_diffuse, self.max_diffuse)]
         {
             rule(
-                0.0 <= low && low <= high && high.is_finite(),
-                format!("min-{name} {low} and max-{name} {high} must satisfy 0 <= min-{name} <= max-{name}"),
+                0.0 <= low && low <= high && high <= 100.0,
+                format!(
+                    "min-{name} {low} and max-{name} {high} must satisfy 0 <= min-{name} <= max-{name} <= 100"
+                ),
             )?;
         }
         for (name, value, most) in [
             ("rotation-range", self.rotation_range, 180.0),
+            ("translation-range", self.translation_range, 1.0),
+            ("z-translation-range", self.z_translation_range, 1.0),
+            ("initial-depth-scale", self.initial_depth_scale, 1e3),
+            ("flip-weight", self.flip_weight, 1e6),
+            ("perceptual-weight", self.perceptual_weight, 1e6),
+            ("smoothness-weight", self.smoothness_weight, 1e6),
             ("pixel-centre", self.pixel_centre, 1.0),
             ("dome", self.dome, 10.0),
         ] {
             rule(
                 (0.0..=most).contains(&value),
                 format!("{name} is {value}; it must lie between 0 and {most}"),
-            )?;
-        }
-        for (name, value) in [
-            ("translation-range", self.translation_range),
-            ("z-translation-range", self.z_translation_range),
-            ("initial-depth-scale", self.initial_depth_scale),
-            ("flip-weight", self.flip_weight),
-            ("perceptual-weight", self.perceptual_weight),
-            ("smoothness-weight", self.smoothness_weight),
-        ] {
-            rule(
-                value >= 0.0 && value.is_finite(),
-                format!("{name} is {value}; it must be a number from 0"),
             )?;
         }
         Ok(())

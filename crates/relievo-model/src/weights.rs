@@ -31,9 +31,9 @@ pub enum WeightsError {
         /// Where the bytes came from.
         origin: String,
     },
-    /// The settings are unreadable: another version wrote them.
+    /// The settings are unreadable or make no sense: another version wrote them, or something else.
     #[error(
-        "{origin}: its model settings cannot be read ({reason}); it was written by another version of relievo"
+        "{origin}: its model settings cannot be used ({reason}); it may have been written by another version of relievo"
     )]
     Settings {
         /// Where the bytes came from.
@@ -90,8 +90,10 @@ impl Model {
     /// # Errors
     /// If the bytes are no such file, or parameters are missing or of the wrong shape.
     pub fn from_safetensors(bytes: &[u8], origin: &str) -> Result<Self, WeightsError> {
-        let mut model = Self::without_parameters(settings_in(bytes, origin)?)?;
+        let settings = settings_in(bytes, origin)?;
         let origin = origin.to_owned();
+        settings.check().map_err(|reason| WeightsError::Settings { origin: origin.clone(), reason })?;
+        let mut model = Self::without_parameters(settings)?;
         let unreadable = |reason| WeightsError::Format { origin: origin.clone(), reason };
         let file = StoredWeights::open(bytes).map_err(unreadable)?;
         let parameters = model.parameter_infos().iter().map(|info| {

@@ -141,6 +141,9 @@ pub enum EvaluationError {
     /// The engine refused an operation.
     #[error(transparent)]
     Engine(#[from] relievo_tensor::Error),
+    /// Weights that are damaged or of a training that went wrong.
+    #[error("what the model says of {0} is not finite")]
+    NotFinite(String),
     /// A true depth is needed and there is none.
     #[error("{0}: has no true depth; only synthetic pictures have one")]
     NoTruth(String),
@@ -188,6 +191,13 @@ pub fn evaluate(
         } else {
             predictor.predict(&batch.images)?.fetch(|p| [&p.depth, &p.mask, &p.picture, &p.view])?
         };
+        let per_picture = depth.elements() / batch.names.len();
+        let maps = depth.data().chunks(per_picture).zip(view.data().chunks(6)).zip(&batch.names);
+        let strange =
+            maps.into_iter().find(|((depth, view), _)| !depth.iter().chain(*view).all(|x| x.is_finite()));
+        if let Some((_, name)) = strange {
+            return Err(EvaluationError::NotFinite(name.clone()));
+        }
         if reconstructs {
             add_differences(&mut reconstruction, &picture, &batch.images, &mask);
         }

@@ -13,6 +13,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use relievo_export::{is_partial, remove_partial};
+
 const SETTINGS: &str = "settings.toml";
 const METRICS: &str = "metrics.jsonl";
 const CURVES: &str = "curves.png";
@@ -72,7 +74,15 @@ impl RunFolder {
             return Err(FolderError::Occupied(folder.path));
         }
         let of_a_run = [SETTINGS, METRICS, CURVES, MODEL, CHECKPOINTS, PREVIEW];
-        if !names.iter().all(|name| of_a_run.contains(&name.as_str()) || is_partial(name)) {
+        let only = |folder: PathBuf, ending: &str| {
+            let names = names_in(&folder).unwrap_or_default();
+            names.iter().all(|name| name.ends_with(ending) || is_partial(name))
+        };
+        let is_a_run = folder.settings().is_file()
+            && names.iter().all(|name| of_a_run.contains(&name.as_str()) || is_partial(name))
+            && only(folder.path.join(CHECKPOINTS), ".safetensors")
+            && only(folder.path.join(PREVIEW), ".png");
+        if !is_a_run {
             return Err(FolderError::Foreign(folder.path));
         }
         Ok(folder)
@@ -174,11 +184,8 @@ impl RunFolder {
     /// # Errors
     /// If one cannot be deleted.
     pub fn remove_partial(&self) -> Result<(), FolderError> {
-        for folder in [self.path.clone(), self.path.join(CHECKPOINTS), self.path.join(PREVIEW)] {
-            for name in names_in(&folder).unwrap_or_default().into_iter().filter(|name| is_partial(name)) {
-                let path = folder.join(name);
-                fs::remove_file(&path).map_err(|source| FolderError::Unusable { path, source })?;
-            }
+        for path in [self.path.clone(), self.path.join(CHECKPOINTS), self.path.join(PREVIEW)] {
+            remove_partial(&path).map_err(|source| FolderError::Unusable { path, source })?;
         }
         Ok(())
     }
@@ -190,11 +197,6 @@ impl RunFolder {
 
 fn names_in(path: &Path) -> io::Result<Vec<String>> {
     fs::read_dir(path)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
-}
-
-/// Whether a file has the kind of name that [`relievo_export::write_atomic`] writes under at first.
-fn is_partial(name: &str) -> bool {
-    name.starts_with('.') && name.ends_with(".partial")
 }
 
 #[cfg(test)]
@@ -217,7 +219,9 @@ mod tests {
         fs::write(path.join("thesis.tex"), "").unwrap();
         assert!(matches!(RunFolder::create(&path, true), Err(FolderError::Foreign(_))));
         assert!(folder.settings().exists());
-        fs::remove_file(path.join("thesis.tex")).unwrap();
+        fs::rename(path.join("thesis.tex"), path.join("preview/thesis.tex")).unwrap();
+        assert!(matches!(RunFolder::create(&path, true), Err(FolderError::Foreign(_))));
+        fs::remove_file(path.join("preview/thesis.tex")).unwrap();
         fs::write(path.join(".model.safetensors.x7Qa.partial"), "").unwrap();
         let overwritten = RunFolder::create(&path, true).unwrap();
         assert!(folder.settings().exists());

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use relievo_data::{CacheBudget, Cached, LoadError, Source, Split, SplitError, WithoutTruth};
-use relievo_export::{WriteError, write_durable};
+use relievo_export::{Claim, Claimed, WriteError, write_durable};
 use relievo_model::{DepthTruth, Model, ModelError, Supervision};
 use relievo_nets::{Vgg, VggError};
 use relievo_tensor::{Device, Tensor};
@@ -37,6 +37,9 @@ pub enum TrainError {
     /// The run's folder.
     #[error(transparent)]
     Folder(#[from] FolderError),
+    /// Another program is at work in it.
+    #[error(transparent)]
+    Claimed(#[from] Claimed),
     /// The model.
     #[error(transparent)]
     Model(#[from] ModelError),
@@ -208,6 +211,8 @@ pub struct Trainer {
     saved: Option<Progress>,
     /// To be told when the run starts.
     warnings: Vec<String>,
+    /// The folder is this run's alone.
+    _claim: Claim,
 }
 
 impl Trainer {
@@ -329,6 +334,7 @@ impl Trainer {
         };
         settings.make_absolute();
         let settings_text = settings.to_toml()?;
+        let claim = Claim::on(folder.path())?;
         folder.make_way()?;
         let write = write_durable(folder.settings(), |out| out.write_all(settings_text.as_bytes()));
         let last = LastSaved(saved.map(|saved| folder.checkpoint(saved.step)));
@@ -349,6 +355,7 @@ impl Trainer {
             log,
             saved,
             warnings,
+            _claim: claim,
         })
     }
 

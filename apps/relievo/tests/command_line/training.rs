@@ -228,3 +228,31 @@ fn a_table_is_measured_row_by_row_and_not_twice() {
     let other = fail(&with(&["comparison", "--seeds=0", "--learning-rate=0.5"]));
     assert!(other.err.contains("begun with the learning-rate 0.0001 and now it is 0.5"), "{}", other.err);
 }
+
+#[cfg(unix)]
+#[test]
+fn a_run_that_is_stopped_says_so_and_has_its_folder_for_itself() {
+    let place = Place::new();
+    let run = place.at("run");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_relievo"))
+        .args([&TINY[..12], &["--steps=1000000", "-o", &run]].concat())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    while fs::read_dir(format!("{run}/checkpoints")).map_or(0, Iterator::count) < 2 {
+        assert!(child.try_wait().unwrap().is_none(), "it ended before it could be stopped");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let second = fail(&["train", "--resume", &run]);
+    assert!(second.err.contains("another relievo is writing to "), "{}", second.err);
+    let refused = fail(&["train", "synthetic", "--overwrite", "-o", &run]);
+    assert!(refused.err.contains("another relievo is writing to "), "{}", refused.err);
+    let signalled = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(signalled.success());
+    let output = child.wait_with_output().unwrap();
+    let out = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(130), "{out}");
+    assert!(out.starts_with("stopped after ") && out.contains("go on with --resume"), "{out}");
+    succeed(&["train", "--resume", &run, "--steps=1"]);
+}

@@ -252,6 +252,7 @@ fn the_running_mean_of_the_weights_is_what_is_validated_and_written() {
     // What learns are the weights themselves.
     let learning = trainer.model().parameters();
     assert!(learning.iter().zip(&mean).any(|(p, mean)| p.data() != mean));
+    drop(trainer);
     // Without a running mean from here on, and with one from there on.
     let changed = |decay: f64, steps: u64| {
         let mut settings = run_of.settings.clone();
@@ -278,6 +279,9 @@ fn an_interrupted_run_is_saved_and_ends_where_it_should() {
     assert_eq!((outcome.unwrap(), trainer.progress().step), (Outcome::Finished, 8));
     let log = fs::read_to_string(run_of.folder().metrics()).unwrap();
     assert_eq!(log.lines().filter(|line| line.contains("validation")).count(), 2);
+    // Nobody else writes there meanwhile.
+    assert!(matches!(run_of.resume(Noise(10, 3)), Err(TrainError::Claimed(_))));
+    drop(trainer);
     // Going on after the end does nothing.
     let (outcome, _) = run(&mut run_of.resume(Noise(10, 3)).unwrap(), u64::MAX);
     assert_eq!(outcome.unwrap(), Outcome::Finished);
@@ -300,6 +304,7 @@ fn numbers_that_are_not_finite_stop_the_run_and_are_not_saved() {
     let error = outcome.unwrap_err().to_string();
     assert!(error.contains("a parameter is not finite after the last step; the model of before"), "{error}");
     assert_eq!(run_of.folder().checkpoints().unwrap(), [2]);
+    drop(trainer);
     let good = run_of.resume(Noise(10, 3)).unwrap();
     assert!(squared_norm(good.model().parameters()).unwrap().is_finite());
 }
