@@ -2,10 +2,8 @@
 
 use relievo_data::Picture;
 use relievo_export::{Canvas, Range, Sheet, depth_grey, normals_rgb, shading_grey};
-use relievo_model::{
-    FRAME, FinePicture, Model, ModelSettings, Prediction, TextureParts, map_at, picture_texture,
-};
-use relievo_render::{Camera, ViewSettings, render_views};
+use relievo_model::{FRAME, FinePicture, Model, ModelSettings, Prediction, TextureParts, picture_texture};
+use relievo_render::{ViewSettings, render_views};
 use relievo_tensor::{Result, Tensor};
 
 /// Rows and columns of a picture on the panel.
@@ -76,9 +74,27 @@ impl<'a> Part<'a> {
 
     /// The object lit by its own light, turned about the vertical axis by angles in degrees.
     pub fn views(&self, yaws: &[f32]) -> Result<Vec<Canvas>> {
-        let picture = self.of(&self.prediction.canonical_picture);
-        let depth = self.of(&self.prediction.canonical_depth);
-        turned(picture, depth, self.settings().camera(), FRAME, yaws)
+        Ok(self.turned([self.of(&self.prediction.canonical_picture)], yaws)?.concat())
+    }
+
+    /// The surface with each of some pictures on it, `[T,T,3]` in [-1,1], turned about the vertical axis by angles in degrees.
+    fn turned<const N: usize>(&self, pictures: [&[f32]; N], yaws: &[f32]) -> Result<[Vec<Canvas>; N]> {
+        let camera = self.settings().camera();
+        let depth = Tensor::new(self.of(&self.prediction.canonical_depth), [1, camera.size, camera.size])?;
+        let as_tensor = |picture: &[f32]| {
+            let side = (picture.len() / 3).isqrt();
+            Tensor::new(picture, [1, side, side, 3])
+        };
+        let pictures = pictures.iter().map(|picture| as_tensor(picture)).collect::<Result<Vec<_>>>()?;
+        let views: Vec<[f32; 6]> =
+            yaws.iter().map(|yaw| [0.0, yaw.to_radians(), 0.0, 0.0, 0.0, 0.0]).collect();
+        let view = ViewSettings { size: TILE, crop: FRAME, ..ViewSettings::with_room(camera) };
+        let rendered = render_views(&pictures.iter().collect::<Vec<_>>(), &depth, &views, &view)?;
+        let tiles = |layer: &Tensor| {
+            let tiles = layer.data().chunks_exact(TILE * TILE * 3);
+            tiles.map(|tile| Canvas::from_signed(tile, TILE)).collect()
+        };
+        Ok(std::array::from_fn(|number| tiles(&rendered.pictures[number])))
     }
 
     /// The surface seen from the front in the picture's own pixels, in [-1,1], at pairs of `places` (0 to the map's last column).
@@ -99,17 +115,6 @@ impl<'a> Part<'a> {
         picture_texture(self.settings(), &parts, fine, places)
     }
 
-    /// As [`Part::views`], in the pixels of a square picture.
-    fn views_of_picture(&self, picture: &Picture, yaws: &[f32]) -> Result<Vec<Canvas>> {
-        // As fine as the views: the grid's first and last points stay where they are.
-        let step = (self.size() - 1) as f32 / (TILE - 1) as f32;
-        let places: Vec<f32> = (0..TILE).map(|place| place as f32 * step).collect();
-        let depth = map_at(self.of(&self.prediction.canonical_depth), &places);
-        let camera = Camera { size: TILE, ..self.settings().camera() };
-        let crop = (FRAME as f32 / step).round() as usize;
-        turned(&self.worn(picture, &places), &depth, camera, crop, yaws)
-    }
-
     /// The picture put together again from its parts.
     pub fn reconstruction(&self) -> Canvas {
         Canvas::from_signed(self.of(&self.prediction.picture), self.size())
@@ -122,8 +127,11 @@ impl<'a> Part<'a> {
 
     /// Depth as seen from the front, near is bright.
     fn canonical_depth(&self) -> Canvas {
-        let depth = self.of(&self.prediction.canonical_depth);
-        depth_grey(depth, self.size(), None, Range::robust(depth, None))
+        let (depth, size) = (self.of(&self.prediction.canonical_depth), self.size());
+        // The border's depth is set, not seen: it says nothing about the range to show.
+        let inside: Vec<u8> =
+            (0..size * size).map(|at| u8::from((FRAME..size - FRAME).contains(&(at % size)))).collect();
+        depth_grey(depth, size, None, Range::robust(depth, Some(&inside)))
     }
 
     fn shading(&self) -> Canvas {
@@ -163,9 +171,14 @@ impl<'a> Part<'a> {
         let mut upper = Sheet::new(TILE).columns(captions);
         upper.row("", maps);
         let mut lower = Sheet::new(TILE).columns(YAWS.map(|yaw| format!("turned by {yaw} degrees")));
-        lower.row("", self.views(&YAWS)?);
+        // As fine as the views: the grid's first and last points stay where they are.
+        let step = (self.size() - 1) as f32 / (TILE - 1) as f32;
+        let places: Vec<f32> = (0..TILE).map(|place| place as f32 * step).collect();
+        let pictures = [self.of(&self.prediction.canonical_picture), &self.worn(picture, &places)];
+        let [lit, in_pixels] = self.turned(pictures, &YAWS)?;
+        lower.row("", lit);
         let mut worn = Sheet::new(TILE).columns(YAWS.map(|yaw| format!("in the picture's pixels, {yaw}")));
-        worn.row("", self.views_of_picture(picture, &YAWS)?);
+        worn.row("", in_pixels);
         let sheets = [upper.draw(), lower.draw(), worn.draw()];
         let height = sheets.iter().map(Canvas::height).sum();
         let mut panel = Canvas::new(sheets[0].width(), height, [255; 3]);
@@ -176,16 +189,4 @@ impl<'a> Part<'a> {
         }
         Ok(panel)
     }
-}
-
-/// A surface seen from the front, `picture` in [-1,1] and `depth` at the camera's size, turned about the vertical axis by
-/// angles in degrees; `crop` cells along its border are left out.
-fn turned(picture: &[f32], depth: &[f32], camera: Camera, crop: usize, yaws: &[f32]) -> Result<Vec<Canvas>> {
-    let picture = Tensor::new(picture, [1, camera.size, camera.size, 3])?;
-    let depth = Tensor::new(depth, [1, camera.size, camera.size])?;
-    let views: Vec<[f32; 6]> = yaws.iter().map(|yaw| [0.0, yaw.to_radians(), 0.0, 0.0, 0.0, 0.0]).collect();
-    let view = ViewSettings { size: TILE, crop, ..ViewSettings::with_room(camera) };
-    let rendered = render_views(&picture, &depth, &views, &view)?;
-    let tiles = rendered.pictures.data().chunks_exact(TILE * TILE * 3);
-    Ok(tiles.map(|tile| Canvas::from_signed(tile, TILE)).collect())
 }

@@ -123,8 +123,8 @@ fn check_yaw(checks: &mut Checks, set: &GoldenSet) -> std::result::Result<(), Fa
     let [picture, depth] = [ours("im", set.tensor("im")?), set.tensor("depth")?.tensor()];
     let yaw = |i: usize| (-60.0 + 120.0 * i as f32 / (views - 1) as f32).to_radians();
     let viewpoints: Vec<[f32; 6]> = (0..views).map(|i| [0.0, yaw(i), 0.0, 0.0, 0.0, 0.0]).collect();
-    let rendered = render_views(&picture, &depth, &viewpoints, &ViewSettings::original(camera(&depth)))?;
-    checks.behind_rasteriser("render_yaw", rendered.pictures.data(), as_pictures.channels_last().data());
+    let rendered = render_views(&[&picture], &depth, &viewpoints, &ViewSettings::original(camera(&depth)))?;
+    checks.behind_rasteriser("render_yaw", rendered.pictures[0].data(), as_pictures.channels_last().data());
     Ok(())
 }
 

@@ -22,5 +22,5 @@ pub use object::{FRAME, object_level};
 pub use prediction::Prediction;
 pub use predictor::{Predicted, Predictor};
 pub use settings::{LightModel, ModelSettings, Preset, Supervision};
-pub use texture::{FinePicture, TextureParts, map_at, picture_texture};
+pub use texture::{FinePicture, TextureParts, picture_texture};
 pub use weights::{SETTINGS_KEY, WeightsError};

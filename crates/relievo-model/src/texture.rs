@@ -104,16 +104,6 @@ pub fn picture_texture(
     texture
 }
 
-/// A map `[S,S]` between its pixels: at each pair of a row and a column among `places`.
-///
-/// # Panics
-/// If the map is not square.
-pub fn map_at(map: &[f32], places: &[f32]) -> Vec<f32> {
-    let size = map.len().isqrt();
-    assert_eq!(size * size, map.len(), "a square map");
-    places.iter().flat_map(|&v| places.iter().map(move |&u| sample(map, size, [u, v], 0, 1))).collect()
-}
-
 fn dot(a: [f32; 3], b: [f32; 3]) -> f32 {
     a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
 }

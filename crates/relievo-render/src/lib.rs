@@ -38,7 +38,7 @@ pub use normals::normals;
 pub use rasterise::{RasterSettings, rasterise_depth};
 pub use reconstruction::{Reconstruction, Scene};
 pub use shading::{diffuse_shading, shade};
-pub use views::{ViewSettings, Views, render_views};
+pub use views::{Texture, ViewSettings, Views, render_views};
 
 use relievo_tensor::cuda::Kernels;
 use relievo_tensor::{DataType, Error, Result, Tensor};

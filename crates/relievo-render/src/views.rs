@@ -1,10 +1,13 @@
 //! Pictures of a textured surface from elsewhere, for people: sheets and panels. Without gradients.
 //!
-//! The surface grid is moved, projected and rasterised in bands as in [`crate::rasterise_depth`]; a sample takes its
-//! colour from the cell of the grid it lies in.
+//! The surface grid is moved, projected and rasterised in bands as in [`crate::rasterise_depth`]. First every sample finds
+//! the nearest triangle, then it takes the colours at its place in that triangle's cell: so several pictures on one surface
+//! cost little more than one, and what is hidden costs no colours.
+
+use std::ops::Range;
 
 use rayon::prelude::*;
-use relievo_tensor::{Error, Result, Tensor};
+use relievo_tensor::{Device, Error, Result, Tensor};
 
 use crate::motion::Motion;
 use crate::rasterise::{BAND, Surface, cell_row_extents, project};
@@ -13,19 +16,19 @@ use crate::{Camera, RasterSettings};
 /// How a sample's colour follows from those of the four corners of its cell.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Texture {
-    /// Bilinear interpolation of the picture.
+    /// Bilinear interpolation of the picture, which may have more or fewer pixels than the grid has points.
     #[default]
     Bilinear,
     /// Linear interpolation over the triangle, with two of its corners' colours exchanged: the colours at (v+1,u) and
     /// (v,u+1) both end up at the other's place. That is what the authors' program does, and why edges look frayed
-    /// in its views. For comparison with it.
+    /// in its views. For comparison with it, and for pictures of the grid's size.
     Original,
 }
 
 /// How views are rendered.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ViewSettings {
-    /// The camera of the canonical view; its size is that of picture and depth.
+    /// The camera of the canonical view; its size is that of the depth.
     pub camera: Camera,
     /// Rows and columns of the views.
     pub size: usize,
@@ -71,22 +74,23 @@ impl ViewSettings {
 /// Views of a batch of surfaces.
 #[derive(Clone, Debug)]
 pub struct Views {
-    /// `[B, V, size, size, 3]` in the picture's range, on the background.
-    pub pictures: Tensor,
+    /// For each picture `[B, V, size, size, 3]` in the picture's range, on the background.
+    pub pictures: Vec<Tensor>,
     /// How much of each pixel the surface covers, `[B, V, size, size]` in [0, 1].
     pub coverage: Tensor,
 }
 
-/// Renders every picture's surface from every viewpoint.
+/// Renders every surface from every viewpoint, with each of `pictures` on it.
 ///
-/// `picture` `[B, S, S, 3]` and `depth` `[B, S, S]` canonical, S the camera's size; `views` as everywhere: the surface
-/// is moved by `P' = R (P - c) + c + t`, angles about x, y, z in radians, then a translation; a positive angle about y
-/// turns what faces the camera to the left. Views are clamped to [-1, 1].
+/// `depth` `[B, S, S]` canonical, S the camera's size; `pictures` `[B, T, T, 3]`, each with a T of its own: the first and the
+/// last pixel of a row lie on the first and the last point of the grid. `views` as everywhere: the surface is moved by
+/// `P' = R (P - c) + c + t`, angles about x, y, z in radians, then a translation; a positive angle about y turns what faces
+/// the camera to the left. Views are clamped to [-1, 1].
 ///
 /// # Errors
-/// If picture or depth has not the camera's size, or a size or the supersampling is 0.
+/// If the depth has not the camera's size, a picture does not fit or is on a GPU, or a size or the supersampling is 0.
 pub fn render_views(
-    picture: &Tensor,
+    pictures: &[&Tensor],
     depth: &Tensor,
     views: &[[f32; 6]],
     settings: &ViewSettings,
@@ -95,33 +99,63 @@ pub fn render_views(
     let (from, to) = (settings.camera.size, settings.size);
     let per_pixel = settings.raster.supersampling;
     let batch = settings.camera.pictures(NAME, depth)?;
-    if settings.camera.pictures_of(NAME, picture, 3)? != batch {
-        let detail = format!("pictures {} and depths {} do not fit", picture.shape(), depth.shape());
-        return Err(Error::shape(NAME, detail));
+    if let Some(there) = pictures.iter().chain([&depth]).find(|tensor| tensor.device() != Device::Cpu) {
+        return Err(Error::Device {
+            device: there.device(),
+            detail: "views are drawn by the CPU".to_owned(),
+        });
     }
-    if from < 2 || to == 0 || per_pixel == 0 {
+    let mut layers = Vec::new();
+    for picture in pictures {
+        let camera = Camera { size: picture.axes::<4>(NAME)?[1], ..settings.camera };
+        let fits = settings.texture == Texture::Bilinear || camera.size == from;
+        if camera.pictures_of(NAME, picture, 3)? != batch || !fits {
+            let detail = format!("pictures {} and depths {} do not fit", picture.shape(), depth.shape());
+            return Err(Error::shape(NAME, detail));
+        }
+        layers.push(Tensor::scratch([batch, views.len(), to, to, 3]));
+    }
+    if to == 0 || per_pixel == 0 {
         let detail =
             format!("cannot render {from}x{from} points as {to}x{to} pixels of {per_pixel}^2 samples");
         return Err(Error::shape(NAME, detail));
     }
-    let mut pictures = Tensor::scratch([batch, views.len(), to, to, 3]);
     let mut coverage = Tensor::scratch([batch, views.len(), to, to]);
-    let outputs =
-        pictures.data_mut().par_chunks_mut(to * to * 3).zip(coverage.data_mut().par_chunks_mut(to * to));
-    outputs.enumerate().for_each(|(number, (pictures, coverage))| {
-        let (picture_number, view) = (number / views.len(), number % views.len());
-        let depth = &depth.data()[picture_number * from * from..][..from * from];
-        let colours = &picture.data().as_chunks::<3>().0[picture_number * from * from..][..from * from];
+    // The rows of each layer, view after view and band after band.
+    let mut rows: Vec<_> = layers.iter_mut().map(|layer| layer.data_mut().chunks_mut(to * to * 3)).collect();
+    let parts: Vec<(Vec<&mut [f32]>, &mut [f32])> = coverage
+        .data_mut()
+        .chunks_mut(to * to)
+        .map(|coverage| (rows.iter_mut().filter_map(Iterator::next).collect(), coverage))
+        .collect();
+    let shown = shown_triangles(settings);
+    parts.into_par_iter().enumerate().for_each(|(number, (layers, coverage))| {
+        let (surface_number, view) = (number / views.len(), number % views.len());
+        let depth = &depth.data()[surface_number * from * from..][..from * from];
+        let colours: Vec<&[[f32; 3]]> = pictures
+            .iter()
+            .map(|picture| {
+                let pixels = picture.elements() / batch / 3;
+                &picture.data().as_chunks::<3>().0[surface_number * pixels..][..pixels]
+            })
+            .collect();
         let screen = moved_screen(depth, &Motion::new(views[view]), settings);
         let surface = Surface { screen: &screen, extents: &cell_row_extents(&screen, from), size: from };
-        let shown = shown_triangles(settings);
-        let bands = pictures.par_chunks_mut(BAND * to * 3).zip(coverage.par_chunks_mut(BAND * to));
-        bands.enumerate().for_each(|(band, (pictures, coverage))| {
+        let mut rows: Vec<_> = layers.into_iter().map(|layer| layer.chunks_mut(BAND * to * 3)).collect();
+        let bands: Vec<(Vec<&mut [f32]>, &mut [f32])> = coverage
+            .chunks_mut(BAND * to)
+            .map(|coverage| (rows.iter_mut().filter_map(Iterator::next).collect(), coverage))
+            .collect();
+        bands.into_par_iter().enumerate().for_each(|(band, (layers, coverage))| {
             let first = band * BAND;
-            paint_band(&surface, (colours, &shown), settings, first, pictures.as_chunks_mut().0, coverage);
+            let hits = nearest(&surface, &shown, settings, first..first + coverage.len() / to);
+            for (layer, colours) in layers.into_iter().zip(&colours) {
+                paint(&hits, colours, settings, layer.as_chunks_mut().0);
+            }
+            cover(&hits, settings, coverage);
         });
     });
-    Ok(Views { pictures, coverage })
+    Ok(Views { pictures: layers, coverage })
 }
 
 /// The moved surface grid on the views' screen.
@@ -146,64 +180,127 @@ fn shown_triangles(settings: &ViewSettings) -> Vec<bool> {
     rows.flat_map(|shown| [shown; 2]).collect()
 }
 
-/// The shares of a cell's corners, (v,u) (v,u+1) (v+1,u) (v+1,u+1), in the colour of a sample with the weights `w` on
-/// the surface of its first or second triangle.
-fn shares(texture: Texture, second: bool, w: [f32; 3]) -> [f32; 4] {
-    match (texture, second) {
-        (Texture::Original, false) => [w[0], w[1], w[2], 0.0],
-        (Texture::Original, true) => [0.0, w[1], w[0], w[2]],
-        (Texture::Bilinear, _) => {
-            let (right, down) = if second { (w[0] + w[2], w[1] + w[2]) } else { (w[2], w[1]) };
-            let (left, up) = (1.0 - right, 1.0 - down);
-            [left * up, right * up, left * down, right * down]
-        }
+/// What a sample sees: where in which triangle.
+#[derive(Clone, Copy)]
+struct Hit {
+    /// The upper left corner of the triangle's cell, by its number in the grid; [`NOTHING`] if it sees none.
+    corner: u32,
+    /// Whether it is the second triangle of the cell.
+    second: bool,
+    /// The weights of the triangle's corners on the surface.
+    weights: [f32; 3],
+}
+
+/// The corner of what a sample sees that sees nothing.
+const NOTHING: u32 = u32::MAX;
+
+impl Hit {
+    /// How far the place is to the right and below in its cell, in [0, 1].
+    fn place_in_cell(&self) -> [f32; 2] {
+        let w = self.weights;
+        if self.second { [w[0] + w[2], w[1] + w[2]] } else { [w[2], w[1]] }
     }
 }
 
-/// Paints a band of one view: `pictures` and `coverage` are its rows of pixels, from row `first` on.
-fn paint_band(
-    surface: &Surface<'_>,
-    (colours, shown): (&[[f32; 3]], &[bool]),
-    settings: &ViewSettings,
-    first: usize,
-    pictures: &mut [[f32; 3]],
-    coverage: &mut [f32],
-) {
+/// What the samples of the rows of pixels `rows` see, row by row.
+fn nearest(surface: &Surface<'_>, shown: &[bool], settings: &ViewSettings, rows: Range<usize>) -> Vec<Hit> {
     let per_pixel = settings.raster.supersampling;
     let raster = settings.raster.raster(settings.size);
-    let rows = first * per_pixel..(first + coverage.len() / settings.size) * per_pixel;
-    let mut buffer = vec![settings.raster.far; rows.len() * raster.columns];
-    let mut painted = vec![settings.background; buffer.len()];
+    let rows = rows.start * per_pixel..rows.end * per_pixel;
+    let mut depths = vec![settings.raster.far; rows.len() * raster.columns];
+    let mut hits = vec![Hit { corner: NOTHING, second: false, weights: [0.0; 3] }; depths.len()];
     surface.visit_band(&raster, &rows, |number, indices, corners, sample| {
         let place = (sample.row - rows.start) * raster.columns + sample.column;
-        if shown[number] && sample.depth > settings.raster.near && sample.depth < buffer[place] {
-            buffer[place] = sample.depth;
+        if shown[number] && sample.depth > settings.raster.near && sample.depth < depths[place] {
+            depths[place] = sample.depth;
             let weights = sample.surface_weights(corners.map(|corner| corner[2]));
             // The first triangle's first corner is the cell's, the second's second the one below it.
             let second = number % 2 == 1;
             let corner = if second { indices[1] - surface.size } else { indices[0] };
-            let cell = [corner, corner + 1, corner + surface.size, corner + surface.size + 1];
-            let shares = shares(settings.texture, second, weights);
-            painted[place] = std::array::from_fn(|channel| {
-                cell.iter().zip(shares).map(|(&index, share)| share * colours[index][channel]).sum()
-            });
+            hits[place] = Hit { corner: corner as u32, second, weights };
         }
     });
-    let share = 1.0 / (per_pixel * per_pixel) as f32;
-    for (pixel, (colour, coverage)) in pictures.iter_mut().zip(coverage).enumerate() {
-        let (row, column) = (pixel / settings.size, pixel % settings.size);
-        let mut sum = [0.0; 3];
-        let mut covered = 0;
-        for sample_row in row * per_pixel..(row + 1) * per_pixel {
-            for place in
-                (column * per_pixel..(column + 1) * per_pixel).map(|c| sample_row * raster.columns + c)
-            {
-                covered += usize::from(buffer[place] < settings.raster.far);
-                sum.iter_mut().zip(painted[place]).for_each(|(sum, value)| *sum += value);
-            }
+    hits
+}
+
+/// The colour that a sample sees, of a picture of as many pixels as the grid has points.
+fn colour_of_cell(hit: &Hit, colours: &[[f32; 3]], size: usize, texture: Texture) -> [f32; 3] {
+    let w = hit.weights;
+    let shares = match (texture, hit.second) {
+        (Texture::Original, false) => [w[0], w[1], w[2], 0.0],
+        (Texture::Original, true) => [0.0, w[1], w[0], w[2]],
+        (Texture::Bilinear, _) => {
+            let [right, down] = hit.place_in_cell();
+            let (left, up) = (1.0 - right, 1.0 - down);
+            [left * up, right * up, left * down, right * down]
         }
-        *colour = sum.map(|sum| (sum * share).clamp(-1.0, 1.0));
-        *coverage = covered as f32 * share;
+    };
+    let corner = hit.corner as usize;
+    mix(colours, [corner, corner + 1, corner + size, corner + size + 1], shares)
+}
+
+/// The same of a picture of `pixels` rows and columns.
+fn colour_at(hit: &Hit, colours: &[[f32; 3]], size: usize, pixels: usize) -> [f32; 3] {
+    let scale = (pixels - 1) as f32 / (size - 1) as f32;
+    let [right, down] = hit.place_in_cell();
+    let corner = hit.corner as usize;
+    let split = |place: f32| {
+        let place = (place * scale).clamp(0.0, (pixels - 1) as f32);
+        let low = (place as usize).min(pixels - 2);
+        (low, place - low as f32)
+    };
+    let (column, right) = split((corner % size) as f32 + right);
+    let (row, down) = split((corner / size) as f32 + down);
+    let (at, left, up) = (row * pixels + column, 1.0 - right, 1.0 - down);
+    let shares = [left * up, right * up, left * down, right * down];
+    mix(colours, [at, at + 1, at + pixels, at + pixels + 1], shares)
+}
+
+fn mix(colours: &[[f32; 3]], places: [usize; 4], shares: [f32; 4]) -> [f32; 3] {
+    let mut sum = [0.0; 3];
+    for (place, share) in places.into_iter().zip(shares) {
+        sum.iter_mut().zip(colours[place]).for_each(|(sum, value)| *sum += share * value);
+    }
+    sum
+}
+
+/// The samples of every pixel, of the rows that `hits` are the samples of.
+fn samples_of_pixels<'h>(
+    hits: &'h [Hit],
+    settings: &ViewSettings,
+) -> impl Iterator<Item = impl Iterator<Item = &'h Hit>> {
+    let (size, per_pixel) = (settings.size, settings.raster.supersampling);
+    let columns = size * per_pixel;
+    hits.chunks_exact(columns * per_pixel).flat_map(move |rows| {
+        (0..size).map(move |column| {
+            rows.chunks_exact(columns).flat_map(move |row| &row[column * per_pixel..][..per_pixel])
+        })
+    })
+}
+
+/// Paints rows of pixels of one view.
+fn paint(hits: &[Hit], colours: &[[f32; 3]], settings: &ViewSettings, pixels: &mut [[f32; 3]]) {
+    let (size, side) = (settings.camera.size, colours.len().isqrt());
+    let share = 1.0 / (settings.raster.supersampling as f32).powi(2);
+    for (pixel, samples) in pixels.iter_mut().zip(samples_of_pixels(hits, settings)) {
+        let mut sum = [0.0; 3];
+        for hit in samples {
+            let colour = match hit.corner {
+                NOTHING => settings.background,
+                _ if side == size => colour_of_cell(hit, colours, size, settings.texture),
+                _ => colour_at(hit, colours, size, side),
+            };
+            sum.iter_mut().zip(colour).for_each(|(sum, value)| *sum += value);
+        }
+        *pixel = sum.map(|sum| (sum * share).clamp(-1.0, 1.0));
+    }
+}
+
+/// How much of each pixel the surface covers.
+fn cover(hits: &[Hit], settings: &ViewSettings, coverage: &mut [f32]) {
+    let share = 1.0 / (settings.raster.supersampling as f32).powi(2);
+    for (coverage, samples) in coverage.iter_mut().zip(samples_of_pixels(hits, settings)) {
+        *coverage = samples.filter(|hit| hit.corner != NOTHING).count() as f32 * share;
     }
 }
 
@@ -231,10 +328,10 @@ mod tests {
         let (picture, depth) = (ramps(2), relief(2, SIZE, 1.0, 0.08));
         for size in [SIZE, 58] {
             let settings = ViewSettings { size, ..settings() };
-            let views = render_views(&picture, &depth, &[[0.0; 6]], &settings).unwrap();
-            assert_eq!(&views.pictures.shape()[..], [2, 1, size, size, 3]);
+            let views = render_views(&[&picture], &depth, &[[0.0; 6]], &settings).unwrap();
+            assert_eq!(&views.pictures[0].shape()[..], [2, 1, size, size, 3]);
             let along = |i: usize| i as f32 / (size as f32 - 1.0) * 1.6 - 0.8;
-            for (i, pixel) in views.pictures.data().as_chunks::<3>().0.iter().enumerate() {
+            for (i, pixel) in views.pictures[0].data().as_chunks::<3>().0.iter().enumerate() {
                 let (row, column) = (i / size % size, i % size);
                 if (1..size - 1).contains(&row) && (1..size - 1).contains(&column) {
                     let is = [along(column), along(row), 0.3];
@@ -261,9 +358,8 @@ mod tests {
             }
         }
         let angles = [-0.4, 0.0, 0.4].map(|angle| [0.0, angle, 0.0, 0.0, 0.0, 0.0]);
-        let views = render_views(&picture, &depth, &angles, &settings()).unwrap();
-        let places: Vec<f32> = views
-            .pictures
+        let views = render_views(&[&picture], &depth, &angles, &settings()).unwrap();
+        let places: Vec<f32> = views.pictures[0]
             .data()
             .chunks(SIZE * SIZE * 3)
             .map(|view| {
@@ -279,10 +375,10 @@ mod tests {
     fn what_the_surface_leaves_free_is_background() {
         let settings = ViewSettings { background: [0.1, 0.2, 0.3], crop: 4, ..settings() };
         let depth = Tensor::full([1, SIZE, SIZE], 1.0);
-        let views = render_views(&ramps(1), &depth, &[[0.0; 6]], &settings).unwrap();
+        let views = render_views(&[&ramps(1)], &depth, &[[0.0; 6]], &settings).unwrap();
         let at = |row: usize, column: usize| {
             let place = row * SIZE + column;
-            (views.pictures.data().as_chunks::<3>().0[place], views.coverage.data()[place])
+            (views.pictures[0].data().as_chunks::<3>().0[place], views.coverage.data()[place])
         };
         let close = |a: [f32; 3], b: [f32; 3]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-5);
         for (row, column) in [(0, 0), (10, 3), (10, 16), (19, 10)] {
@@ -295,6 +391,27 @@ mod tests {
     }
 
     #[test]
+    fn pictures_of_any_size_lie_on_one_surface() {
+        let depth = relief(1, SIZE, 1.0, 0.05);
+        // The same ramps, of three times as many pixels.
+        const FINE: usize = 3 * SIZE - 2;
+        let along = |i: usize| i as f32 / (FINE as f32 - 1.0) * 1.6 - 0.8;
+        let pixels = (0..FINE * FINE).map(|i| [along(i % FINE), along(i / FINE), 0.3]);
+        let fine = Tensor::new(pixels.collect::<Vec<_>>().as_flattened(), [1, FINE, FINE, 3]).unwrap();
+        let view = [0.1, 0.6, 0.05, 0.0, 0.0, 0.0];
+        let settings = ViewSettings { size: 50, ..settings() };
+        let views = render_views(&[&ramps(1), &fine], &depth, &[view], &settings).unwrap();
+        let alone = render_views(&[&ramps(1)], &depth, &[view], &settings).unwrap();
+        assert_eq!(views.pictures[0].data(), alone.pictures[0].data());
+        assert_eq!(views.coverage.data(), alone.coverage.data());
+        for (fine, coarse) in views.pictures[1].data().iter().zip(alone.pictures[0].data()) {
+            assert!((fine - coarse).abs() < 1e-4, "{fine} {coarse}");
+        }
+        let original = ViewSettings { texture: Texture::Original, ..settings };
+        assert!(render_views(&[&fine], &depth, &[view], &original).is_err());
+    }
+
+    #[test]
     fn a_wider_view_shows_the_same_smaller_with_room_around() {
         let (picture, depth) = (ramps(1), Tensor::full([1, SIZE, SIZE], 1.0));
         let half = |degrees: f32| (degrees.to_radians() / 2.0).tan();
@@ -302,7 +419,7 @@ mod tests {
         // Half as large.
         let wide = 2.0 * (2.0 * half(settings.field_of_view_degrees)).atan().to_degrees();
         let settings = ViewSettings { size: 2 * SIZE, field_of_view_degrees: wide, ..settings };
-        let views = render_views(&picture, &depth, &[[0.0; 6]], &settings).unwrap();
+        let views = render_views(&[&picture], &depth, &[[0.0; 6]], &settings).unwrap();
         let covered: f32 = views.coverage.data().iter().sum();
         assert!((covered - (SIZE * SIZE) as f32).abs() < 0.5 * SIZE as f32, "{covered}");
         assert_eq!(views.coverage.data()[SIZE * 2 * SIZE + SIZE], 1.0);
@@ -315,15 +432,15 @@ mod tests {
         let views = [[0.1, 0.7, 0.0, 0.0, 0.01, 0.0], [0.0, -0.3, 0.2, 0.0, 0.0, 0.05]];
         for settings in [ViewSettings { size: 50, ..settings() }, ViewSettings::original(Camera::new(SIZE))] {
             assert_independent_of_threads(|| {
-                let views = render_views(&picture, &depth, &views, &settings).unwrap();
-                vec![views.pictures, views.coverage]
+                let views = render_views(&[&picture], &depth, &views, &settings).unwrap();
+                [views.pictures, vec![views.coverage]].concat()
             });
         }
     }
 
     #[test]
     fn pictures_and_depths_must_fit() {
-        let error = render_views(&ramps(2), &relief(1, SIZE, 1.0, 0.1), &[], &settings()).unwrap_err();
+        let error = render_views(&[&ramps(2)], &relief(1, SIZE, 1.0, 0.1), &[], &settings()).unwrap_err();
         assert_eq!(
             error.to_string(),
             "render_views: pictures [2, 20, 20, 3] and depths [1, 20, 20] do not fit"

@@ -30,7 +30,7 @@ pub fn sheet(model: &Model, pictures: &Tensor, title: &str) -> Result<Canvas, Mo
     let settings =
         ViewSettings { crop: FRAME, size: TILE, ..ViewSettings::with_room(model.settings().camera()) };
     let views =
-        render_views(&prediction.canonical_picture, &prediction.canonical_depth, &viewpoints, &settings)?;
+        render_views(&[&prediction.canonical_picture], &prediction.canonical_depth, &viewpoints, &settings)?;
     // The border's depth is set, not seen: it says nothing about the range to show.
     let inside: Vec<u8> =
         (0..size * size).map(|at| u8::from((FRAME..size - FRAME).contains(&(at % size)))).collect();
@@ -56,8 +56,11 @@ pub fn sheet(model: &Model, pictures: &Tensor, title: &str) -> Result<Canvas, Mo
             let seen: Vec<f32> = part(pixels, 2).as_chunks::<2>().0.iter().map(|[seen, _]| *seen).collect();
             row.push(viridis(&seen, size, Range::robust(&seen, None)));
         }
-        let views =
-            views.pictures.data().chunks_exact(TILE * TILE * 3).skip(number * TURNS.len()).take(TURNS.len());
+        let views = views.pictures[0]
+            .data()
+            .chunks_exact(TILE * TILE * 3)
+            .skip(number * TURNS.len())
+            .take(TURNS.len());
         row.extend(views.map(|view| Canvas::from_signed(view, TILE)));
         sheet.row("", row);
     }
