@@ -51,8 +51,9 @@ pub fn write(
     let settings = part.settings();
     let (camera, depth) = (settings.camera(), part.of(&part.prediction().canonical_depth));
     let size = camera.size;
-    let points: Vec<[f32; 3]> =
-        (0..size * size).map(|at| camera.lift((at % size) as f32, (at / size) as f32, depth[at])).collect();
+    let slopes = camera.slopes();
+    let point = |(at, depth): (usize, &f32)| [depth * slopes[at % size], depth * slopes[at / size], *depth];
+    let points: Vec<[f32; 3]> = depth.iter().enumerate().map(point).collect();
     let Some(mesh) = SurfaceMesh::from_grid(&points, &object_level(depth, settings), size, FRAME) else {
         // Those of an earlier call would pass for this one's.
         for ending in ["glb", "obj", "mtl", "texture.png"] {

@@ -61,6 +61,7 @@ pub fn picture_texture(
     let maps = [parts.canonical_depth, parts.diffuse_shading, parts.depth, parts.mask];
     assert!(maps.iter().all(|map| map.len() == size * size), "maps of {size} rows and columns");
     let motion = Motion::new(parts.view);
+    let (focal, centre) = (camera.focal(), camera.centre());
     let [ambient, diffuse, ..] = parts.light;
     let shading = |u: f32, v: f32| ambient + diffuse * sample(parts.diffuse_shading, size, [u, v], 0, 1);
     let last = size as f32 - 1.0;
@@ -68,9 +69,9 @@ pub fn picture_texture(
 
     // The colour under the light and how much it is to be trusted, from the pixel that shows the place.
     let seen = |u: f32, v: f32| -> ([f32; 3], f32) {
-        let lifted = camera.lift(u, v, sample(parts.canonical_depth, size, [u, v], 0, 1));
-        let point = motion.apply(lifted);
-        let at = camera.project(point);
+        let depth = sample(parts.canonical_depth, size, [u, v], 0, 1);
+        let point = motion.apply([depth * ((u - centre) / focal), depth * ((v - centre) / focal), depth]);
+        let at = [0, 1].map(|axis| focal * point[axis] / point[2] + centre);
         let light = shading(u, v);
         if light < DARKEST || at.iter().any(|place| !(0.0..=last).contains(place)) {
             return ([0.0; 3], 0.0);
