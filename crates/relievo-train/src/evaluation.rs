@@ -8,6 +8,7 @@
 
 use std::sync::Arc;
 
+use rayon::prelude::*;
 use relievo_data::{Batch, LoadError, Loader, LoaderOptions, Source, Truth};
 use relievo_model::{DepthTruth, Losses, Model, ModelError, Predictor, Supervision};
 use relievo_render::{Camera, normals};
@@ -278,8 +279,9 @@ pub fn baselines(
             let (surface, foreground) =
                 (Surface::new(&truth.depth, camera)?, foreground(&truth, camera.size));
             let truth = surface.picture(0, pixels);
-            of_constant.add(constant.picture(0, pixels), truth, &foreground);
-            of_mean.add(mean.picture(0, pixels), truth, &foreground);
+            for (errors, surface) in [(&mut of_constant, &constant), (&mut of_mean, &mean)] {
+                errors.collect(Some(PictureErrors::new(surface.picture(0, pixels), truth, &foreground)));
+            }
         }
     }
     Ok(Baselines { constant_depth: of_constant.scores(), mean_depth: of_mean.scores() })
@@ -407,11 +409,30 @@ impl Collected {
     }
 }
 
+/// The errors of one depth map; none where the mask is empty.
+struct PictureErrors {
+    depth: Option<f64>,
+    normal: Option<f64>,
+    correlation: Option<f64>,
+}
+
+impl PictureErrors {
+    fn new((depth, normals): (&[f32], &[f32]), truth: (&[f32], &[f32]), mask: &[bool]) -> Self {
+        Self {
+            depth: scale_invariant_error(depth, truth.0, mask),
+            normal: mean_angle_deviation(normals, truth.1, mask),
+            correlation: depth_correlation(depth, truth.0, mask),
+        }
+    }
+}
+
 impl Errors {
-    fn add(&mut self, (depth, normals): (&[f32], &[f32]), truth: (&[f32], &[f32]), mask: &[bool]) {
-        self.depth.extend(scale_invariant_error(depth, truth.0, mask));
-        self.normal.extend(mean_angle_deviation(normals, truth.1, mask));
-        self.correlation.extend(depth_correlation(depth, truth.0, mask));
+    fn collect(&mut self, errors: Option<PictureErrors>) {
+        if let Some(PictureErrors { depth, normal, correlation }) = errors {
+            self.depth.extend(depth);
+            self.normal.extend(normal);
+            self.correlation.extend(correlation);
+        }
     }
 
     fn scores(&self) -> Scores {
@@ -450,36 +471,48 @@ fn add_differences(mean: &mut Mean, found: &Tensor, truth: &Tensor, mask: &Tenso
     }
 }
 
-/// Scores depth `[B,S,S]` and mask `[B,S,S]` as predicted.
+/// The errors of one picture: of the model, of a constant depth, of the mean depth if there is one.
+type OfPicture = [Option<PictureErrors>; 3];
+
+/// Scores depth `[B,S,S]` and mask `[B,S,S]` as predicted: pictures side by side, put together in their order.
 fn score_batch(
     batch: &Batch,
     [depth, mask]: &[Tensor; 2],
     camera: Camera,
     constant: &Surface,
     mean: Option<&Surface>,
-    [in_sight, whole]: [&mut Collected; 2],
+    collected: [&mut Collected; 2],
     uncovered: &mut Mean,
 ) -> Result<(), EvaluationError> {
     let pixels = camera.size * camera.size;
     let predicted = Surface { normals: normals(depth, camera)?, depth: depth.clone() };
-    let sight = mask.data();
-    for (number, truth) in batch.truths.iter().enumerate() {
-        let Some(truth) = truth else { continue };
+    let known =
+        batch.truths.par_iter().enumerate().filter_map(|(number, truth)| Some((number, truth.as_ref()?)));
+    let scored = known.map(|(number, truth)| {
         let foreground = foreground(truth, camera.size);
         let truth = Surface::new(&truth.depth, camera)?;
-        let seen = &sight[number * pixels..(number + 1) * pixels];
+        let truth = truth.picture(0, pixels);
+        let seen = &mask.data()[number * pixels..(number + 1) * pixels];
         let seen: Vec<bool> = seen.iter().map(|covered| *covered > 0.5).collect();
-        let missed = foreground.iter().zip(&seen).filter(|(is_there, seen)| **is_there && !**seen);
-        uncovered.sum += missed.count() as f64;
-        uncovered.weight += foreground.iter().filter(|is_there| **is_there).count() as f64;
+        let missed = foreground.iter().zip(&seen).filter(|(is_there, seen)| **is_there && !**seen).count();
+        let there = foreground.iter().filter(|is_there| **is_there).count();
         let visible = both(&foreground, &erode(&seen, camera.size));
-        for (collected, mask) in [(&mut *in_sight, &visible), (&mut *whole, &foreground)] {
-            let truth = truth.picture(0, pixels);
-            collected.model.add(predicted.picture(number, pixels), truth, mask);
-            collected.constant.add(constant.picture(0, pixels), truth, mask);
-            if let Some(mean) = mean {
-                collected.mean.add(mean.picture(0, pixels), truth, mask);
-            }
+        let errors = [&visible, &foreground].map(|mask| -> OfPicture {
+            let of = |surface: (&[f32], &[f32])| Some(PictureErrors::new(surface, truth, mask));
+            let mean = mean.and_then(|mean| of(mean.picture(0, pixels)));
+            [of(predicted.picture(number, pixels)), of(constant.picture(0, pixels)), mean]
+        });
+        Ok((errors, [missed, there]))
+    });
+    let [in_sight, whole] = collected;
+    for (errors, [missed, there]) in scored.collect::<Result<Vec<_>, EvaluationError>>()? {
+        uncovered.sum += missed as f64;
+        uncovered.weight += there as f64;
+        for (collected, errors) in [&mut *in_sight, &mut *whole].into_iter().zip(errors) {
+            let [model, constant, mean] = errors;
+            collected.model.collect(model);
+            collected.constant.collect(constant);
+            collected.mean.collect(mean);
         }
     }
     Ok(())
@@ -500,7 +533,6 @@ mod tests {
         Arc::new(Heads::range(5, 0, count))
     }
 
-    /// Scores as if the model had predicted `depth(truth)` and had seen the object everywhere.
     /// The scores of a depth that is seen everywhere.
     fn scores_of(depth: impl Fn(f32) -> f32) -> (Comparison, Comparison) {
         let (in_sight, whole, uncovered) = scored(depth, &Tensor::full([3, 64, 64], 1.0));
@@ -508,6 +540,7 @@ mod tests {
         (in_sight, whole)
     }
 
+    /// Scores as if the model had predicted `depth(truth)` and had seen the object where the mask is.
     fn scored(depth: impl Fn(f32) -> f32, mask: &Tensor) -> (Comparison, Comparison, f64) {
         let (camera, heads) = (Camera::new(64), heads(3));
         let batch = loader(&heads, 64, 3, 1).unwrap().next().unwrap().unwrap();
