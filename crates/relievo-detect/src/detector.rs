@@ -232,16 +232,16 @@ impl Detector {
     }
 
     /// What the network makes of pictures of [`WINDOW`] rows and columns, [`WINDOWS`] at most.
-    fn see(&self, windows: impl Iterator<Item = Picture>) -> Result<Tensor, DetectError> {
+    fn see(&self, windows: impl ExactSizeIterator<Item = Picture>) -> Result<Tensor, DetectError> {
         let side = WINDOW as usize;
-        // Always as many windows, so that every group needs tensors of the same sizes.
-        let mut values = vec![0.0; WINDOWS * side * side * 3];
-        for (values, seen) in values.chunks_exact_mut(side * side * 3).zip(windows) {
+        // One, two or four, so that groups need tensors of few sizes.
+        let mut values = Tensor::full([windows.len().next_power_of_two(), side, side, 3], 0.0);
+        for (values, seen) in values.data_mut().chunks_exact_mut(side * side * 3).zip(windows) {
             for (value, &byte) in values.iter_mut().zip(&seen.pixels) {
                 *value = f32::from(byte);
             }
         }
-        Ok(self.network.forward(&Tensor::new(&values, [WINDOWS, side, side, 3])?)?)
+        Ok(self.network.forward(&values)?)
     }
 }
 
