@@ -111,8 +111,7 @@ impl ComputeSettings {
     /// If the device cannot be used or is out of memory.
     pub fn place(&self, model: &mut Model) -> Result<Device, ModelError> {
         let device = self.device()?;
-        // In bf16 what is f32 all the same is fed by bf16, which tf32 does not make coarser.
-        cuda::allow_tf32(self.precision != Precision::F32);
+        cuda::allow_tf32(self.precision == Precision::Tf32);
         cuda::set_deterministic(self.deterministic);
         let is_half = self.precision == Precision::Bf16 && device != Device::Cpu;
         model.to_device(device, if is_half { DataType::Bf16 } else { DataType::F32 })?;
