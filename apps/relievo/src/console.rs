@@ -70,7 +70,13 @@ impl Console {
 
 /// Nobody can be told that standard error is closed.
 fn to_stderr(text: impl Display) {
-    let _ = writeln!(io::stderr().lock(), "{text}");
+    let _ = writeln!(io::stderr().lock(), "{}", printable(&text.to_string()));
+}
+
+/// The text without what would command a terminal: a file may have any name.
+fn printable(text: &str) -> String {
+    let is_command = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
+    text.chars().map(|c| if is_command(c) { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
 /// An error and its causes on one line. Many errors repeat their cause in their own words: it is not said twice.
@@ -220,6 +226,11 @@ pub fn clock(duration: Duration) -> impl Display {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_of_files_do_not_command_the_terminal() {
+        assert_eq!(printable("a\u{1b}[2Jb\r\n\tä"), "a\u{fffd}[2Jb\u{fffd}\n\tä");
+    }
 
     #[test]
     fn a_cause_is_told_once() {

@@ -16,7 +16,7 @@ use crate::weights;
 /// Show what the program runs on, and what is in a weights file
 #[derive(Args)]
 pub struct Options {
-    /// Weights file, checkpoint, or the folder of a training run or weights in the
+    /// Weights file, checkpoint, folder of a training run, or weights in the
     /// program: faces, faces-synthetic, cats [default: faces]
     #[arg(value_name = "FILE")]
     model: Option<PathBuf>,

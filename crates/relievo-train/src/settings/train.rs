@@ -83,8 +83,8 @@ pub struct TrainSettings {
     #[arg(long, default_value_t = 0)]
     pub full_flip_epochs: u64,
     /// Weights to begin with instead of random ones, of a model with the same networks: a run then goes on from what
-    /// another has learned, on other pictures, say. A network that the file lacks begins at random. Weights in the program
-    /// go by their names
+    /// another has learned, on other pictures, say. A file, the folder of a run, or a name of weights in the program. A network
+    /// that is not there begins at random
     #[arg(long, value_name = "FILE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub initial_weights: Option<PathBuf>,
@@ -105,7 +105,7 @@ pub struct TrainSettings {
     /// Save every so many steps; 0 does not count them
     #[arg(long, default_value_t = 0)]
     pub checkpoint_steps: u64,
-    /// Checkpoints to keep besides the best one
+    /// Newest checkpoints to keep; that of the best validation is kept in any case
     #[arg(long, default_value_t = 2)]
     pub keep: usize,
     /// Validate every so many steps; 0 after every epoch
