@@ -15,12 +15,11 @@ use std::sync::{Mutex, PoisonError};
 use anyhow::{Context, bail, ensure};
 use clap::Args;
 use relievo_data::{CROPS as PLAN, Pictures, Source};
-use relievo_detect::{Detector, Face};
+use relievo_detect::{Detector, Face, Place, Which};
 use relievo_export::{Canvas, Chart, Claim, Sheet, remove_partial, write_atomic, write_durable};
 use serde::{Deserialize, Serialize};
 
 use crate::console::{Console, Progress, counted};
-use crate::faces::{self, Place, Which};
 use crate::folder::ensure_empty;
 use crate::{Interrupted, reconstruct, train};
 
@@ -354,7 +353,7 @@ impl<'a> Work<'a> {
         match self.pictures.picture(index) {
             Err(error) => record.error = Some(error.to_string()),
             Ok(photograph) => {
-                for place in faces::find(&self.detector, &photograph, self.options.faces, Face::frame)? {
+                for place in self.detector.places(&photograph, self.options.faces, Face::frame)? {
                     let dropped = if place.crop.side < self.options.min_side as f32 {
                         Some(Reason::TooSmall)
                     } else if place.refusal().is_some() {

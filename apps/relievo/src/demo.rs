@@ -8,19 +8,16 @@ use std::sync::Arc;
 use anyhow::{Context, anyhow, bail};
 use clap::Args;
 use relievo_data::{Picture, Sample, Source};
-use relievo_detect::Detector;
+use relievo_detect::{Detector, Which};
 use relievo_export::{Canvas, Range, Sheet, depth_grey};
 use relievo_model::{Model, Predictor};
+use relievo_results::{LEAST_TEXTURE, Making, Part, Subject};
 use relievo_synth::Heads;
 use relievo_tensor::Tensor;
 use relievo_train::Comparison;
 
 use crate::console::{Console, counted};
-use crate::faces::Which;
-use crate::mesh::LEAST_TEXTURE;
-use crate::panel::Part;
-use crate::reconstruct::{self, Making, Subject};
-use crate::{eval, weights};
+use crate::{eval, reconstruct, weights};
 
 /// Heads that no weights that come with the program have learned from: those of another seed.
 const UNSEEN_SEED: u64 = 1;
@@ -92,7 +89,8 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
     let subjects: Vec<_> = (cuts.iter())
         .map(|(name, (stem, picture, place))| Subject { name, stem, picture, place: *place })
         .collect();
-    reconstruct::write(&mut Predictor::new(&model, subjects.len())?, &subjects, &Making::default(), 0, out)?;
+    let mut predictor = Predictor::new(&model, subjects.len())?;
+    relievo_results::reconstruct(&mut predictor, &subjects, &Making::default(), 0, out)?;
     console.note(format_args!(
         "{} in {}",
         counted(subjects.len() as u64, "face"),

@@ -9,17 +9,12 @@ use anyhow::{Context, anyhow, bail, ensure};
 use clap::Args;
 use rayon::prelude::*;
 use relievo_data::{Picture, Pictures, Source};
-use relievo_detect::{Detector, Face};
-use relievo_export::{Canvas, Claim, DepthScale, Sheet, write_atomic};
+use relievo_detect::{Detector, Face, Place, Which};
+use relievo_export::Claim;
 use relievo_model::{ComputeSettings, Model, ModelError, Predictor, Supervision};
-use relievo_tensor::Tensor;
-use serde::Serialize;
+use relievo_results::{ENDINGS, LEAST_TEXTURE, Making, ResultsError, Subject, reconstruct, sheet};
 
 use crate::console::{Console, counted};
-use crate::faces::{self, Place, Which};
-use crate::mesh::{self, LEAST_TEXTURE, Mesh, Texture};
-use crate::panel::Part;
-use crate::record::{Depth, Light, View};
 use crate::weights::{self, Loaded};
 use crate::{Interrupted, train};
 
@@ -77,54 +72,11 @@ pub struct Options {
     compute: ComputeSettings,
 }
 
-/// What is made of pictures.
-#[derive(Args, Default)]
-pub struct Making {
-    /// What is seen on the mesh
-    #[arg(long, value_enum, default_value_t)]
-    texture: Texture,
-    /// Then fit depth, albedo, light and viewpoint to each picture in so many steps; 50 bring the
-    /// reconstruction much closer to it, and take a few times as long
-    #[arg(long, value_name = "STEPS", default_value_t = 0, value_parser = clap::value_parser!(u16))]
-    refine: u16,
-}
-
 /// The sheet's file.
 const SHEET: &str = "sheet.png";
 
 /// Rows of a sheet at most: a taller picture is none to look at.
 const MOST_ROWS: usize = 100;
-
-/// Rows and columns of a picture on the sheet.
-const SHEET_TILE: usize = 128;
-
-/// Angles about the vertical axis of the views on the sheet, in degrees.
-const SHEET_YAWS: [f32; 3] = [-45.0, 25.0, 60.0];
-
-/// What stands beside the pictures of one reconstruction.
-#[derive(Serialize)]
-#[serde(rename_all = "kebab-case")]
-struct Record<'a> {
-    picture: &'a str,
-    /// Where in it the face is that all maps show; none if it was taken as it is.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    place: Option<Place>,
-    /// Rows and columns of all maps.
-    size: usize,
-    field_of_view_degrees: f32,
-    light: Light,
-    view: View,
-    /// Steps in which they were fitted to the picture; none if they are what the networks say.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    refined: Option<u16>,
-    depth: Depth,
-    canonical_depth: Depth,
-    normals: String,
-    albedo: String,
-    panel: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    mesh: Option<Mesh>,
-}
 
 /// A picture to be reconstructed.
 struct Task<'a> {
@@ -133,15 +85,6 @@ struct Task<'a> {
     name: String,
     /// Where its results go, without the endings: relative to the folder, with `/`.
     stem: String,
-}
-
-/// A picture as the model wants it, and the place of its results.
-pub struct Subject<'a> {
-    pub name: &'a str,
-    pub stem: &'a str,
-    pub picture: &'a Picture,
-    /// Where in a photograph it was cut out.
-    pub place: Option<Place>,
 }
 
 /// What is cut out of a photograph, or is a whole picture, with the stem of its results.
@@ -156,7 +99,7 @@ pub fn cut(
     stem: &str,
     taken: &mut HashSet<String>,
 ) -> anyhow::Result<Vec<Cut>> {
-    let places = faces::find(detector, photograph, which, Face::level_frame)?;
+    let places = detector.places(photograph, which, Face::level_frame)?;
     let refusal = places.first().map_or(Some("no face found".to_owned()), Place::refusal);
     let good = places.into_iter().filter(|place| place.refusal().is_none());
     let cuts: Vec<Cut> = good
@@ -252,11 +195,14 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
                 })
                 .collect();
             let wanted = if options.sheet { MOST_ROWS - rows.len() } else { 0 };
-            match write(&mut predictor, &subjects, &options.making, wanted, out) {
+            match reconstruct(&mut predictor, &subjects, &options.making, wanted, out) {
                 Ok(more) => rows.extend(more),
                 Err(error) => {
                     drop(predictor);
-                    return Err(advised(error, &model, batch));
+                    return Err(match error {
+                        ResultsError::Model(error) => advised(error.into(), &model, batch),
+                        other => other.into(),
+                    });
                 }
             }
         }
@@ -324,20 +270,6 @@ fn tasks<'a>(
     Ok((tasks, taken))
 }
 
-/// Endings of what is written for a picture.
-const ENDINGS: [&str; 10] = [
-    "panel.png",
-    "depth.png",
-    "canonical-depth.png",
-    "normals.png",
-    "albedo.png",
-    "texture.png",
-    "glb",
-    "obj",
-    "mtl",
-    "json",
-];
-
 /// Refuses to write over what is to be read: pictures that lie in the output folder and have names of results.
 fn spare_inputs(tasks: &[Task<'_>], out: &Path) -> anyhow::Result<()> {
     let folder = out.canonicalize().with_context(|| format!("cannot read {}", out.display()))?;
@@ -401,88 +333,6 @@ pub fn unused(stem: &str, taken: &mut HashSet<String>) -> String {
     let mut candidates =
         std::iter::once(stem.to_owned()).chain((2..).map(|number| format!("{stem}-{number}")));
     candidates.find(|name| taken.insert(name.to_lowercase())).unwrap_or_default()
-}
-
-/// Reconstructs pictures and writes the results below `out`; gives rows of the sheet for the first `wanted` of them.
-pub fn write(
-    predictor: &mut Predictor<'_>,
-    subjects: &[Subject<'_>],
-    making: &Making,
-    wanted: usize,
-    out: &Path,
-) -> anyhow::Result<Vec<Vec<Canvas>>> {
-    if subjects.is_empty() {
-        return Ok(Vec::new());
-    }
-    let model = predictor.model();
-    let size = model.settings().image_size;
-    let values: Vec<f32> = subjects
-        .iter()
-        .flat_map(|subject| subject.picture.square(size as u32).signed().collect::<Vec<_>>())
-        .collect();
-    let pictures = Tensor::new(&values, [subjects.len(), size, size, 3])?;
-    let prediction = match making.refine {
-        0 => predictor.predict(&pictures)?.fetch_all()?,
-        steps => model.refine(&pictures, steps.into())?,
-    };
-    let rows = subjects.par_iter().enumerate().map(|(number, subject)| {
-        let part = Part::new(model, &prediction, number);
-        write_one(&part, subject, making, out)?;
-        (number < wanted).then(|| Ok(part.row(subject.picture, SHEET_TILE, &SHEET_YAWS)?)).transpose()
-    });
-    Ok(rows.collect::<anyhow::Result<Vec<_>>>()?.into_iter().flatten().collect())
-}
-
-/// The sheet of all pictures.
-fn sheet(rows: &[Vec<Canvas>]) -> Sheet {
-    let captions = ["input", "reconstruction", "depth", "normals", "albedo"].map(str::to_owned);
-    let views = SHEET_YAWS.map(|yaw| format!("{yaw} degrees"));
-    let mut sheet = Sheet::new(SHEET_TILE).columns(captions.into_iter().chain(views));
-    for row in rows {
-        sheet.row("", row.iter().cloned());
-    }
-    sheet
-}
-
-fn write_one(part: &Part<'_>, subject: &Subject<'_>, making: &Making, out: &Path) -> anyhow::Result<()> {
-    let &Subject { name, stem, picture, place } = subject;
-    let size = part.size();
-    let path = |ending: &str| out.join(format!("{stem}.{ending}"));
-    // The files of a picture lie beside each other: the record names them without their folder.
-    let file = |ending: &str| {
-        let path = path(ending);
-        path.file_name().unwrap_or_default().to_string_lossy().into_owned()
-    };
-    let depth = |ending: &str, depth: &[f32], mask: Option<&[u8]>| -> anyhow::Result<Depth> {
-        Ok(Depth::new(file(ending), DepthScale::write_png(path(ending), depth, size, mask)?))
-    };
-    ensure!(
-        part.is_finite(),
-        "{name}: what the model says is not finite; its weights are damaged, or its training went wrong"
-    );
-    let fine = picture.square((LEAST_TEXTURE as u32).min(picture.width.min(picture.height)).max(size as u32));
-    let prediction = part.prediction();
-    part.normals().write_png(path("normals.png"))?;
-    part.albedo().write_png(path("albedo.png"))?;
-    let record = Record {
-        picture: name,
-        place,
-        size,
-        field_of_view_degrees: part.settings().field_of_view,
-        light: part.light().into(),
-        view: part.view().into(),
-        refined: (making.refine > 0).then_some(making.refine),
-        depth: depth("depth.png", part.of(&prediction.depth), Some(&part.mask()))?,
-        canonical_depth: depth("canonical-depth.png", part.of(&prediction.canonical_depth), None)?,
-        normals: file("normals.png"),
-        albedo: file("albedo.png"),
-        panel: file("panel.png"),
-        mesh: mesh::write(part, making.texture, &fine, path)?,
-    };
-    part.draw(&fine)?.write_png(path("panel.png"))?;
-    let text = serde_json::to_string_pretty(&record)?;
-    write_atomic(path("json"), |file| writeln!(file, "{text}"))?;
-    Ok(())
 }
 
 #[cfg(test)]

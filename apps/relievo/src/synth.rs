@@ -9,12 +9,12 @@ use clap::Args;
 use rayon::prelude::*;
 use relievo_data::{Sample, Source};
 use relievo_export::{Canvas, Claim, DepthScale, Range, Sheet, depth_grey, normals_rgb, write_atomic};
+use relievo_results::{Depth, Light, View};
 use relievo_synth::Heads;
 use serde::Serialize;
 
 use crate::console::{Console, counted};
 use crate::folder::ensure_empty;
-use crate::record::{Depth, Light, View};
 use crate::{Interrupted, train};
 
 /// File of the folder that tells of each head.

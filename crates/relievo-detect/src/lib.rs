@@ -16,7 +16,9 @@ mod detector;
 mod face;
 mod framing;
 mod network;
+mod place;
 
 pub use detector::{DetectError, Detector};
 pub use face::{Area, Face, Landmarks};
 pub use framing::{Frame, MOST_OUTSIDE};
+pub use place::{Place, Which};

@@ -6,7 +6,7 @@ use relievo_export::DepthScale;
 use serde::Serialize;
 
 /// Shading = ambient + diffuse * max(0, normal . direction), seen from the front: the light turns with the object.
-#[derive(Serialize)]
+#[derive(Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Light {
     ambient: f32,
@@ -30,7 +30,7 @@ impl From<[f32; 5]> for Light {
 }
 
 /// How the object is turned and moved from the canonical view: P' = Rz Ry Rx (P - c) + c + t with c = (0, 0, 1).
-#[derive(Serialize)]
+#[derive(Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct View {
     /// About x, y, z.
@@ -45,7 +45,7 @@ impl From<[f32; 6]> for View {
 }
 
 /// A 16-bit depth picture: 0 is no surface, v from 1 to 65535 is the depth `min + (v - 1) / 65534 * (max - min)`.
-#[derive(Serialize)]
+#[derive(Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Depth {
     /// The picture, relative to the file this stands in.
@@ -55,6 +55,7 @@ pub struct Depth {
 }
 
 impl Depth {
+    /// A picture `file` whose numbers are to be read so.
     pub fn new(file: String, DepthScale { min, max }: DepthScale) -> Self {
         Self { file, min, max }
     }

@@ -1,4 +1,4 @@
-//! The panel of a picture: what the model takes it for, and how it looks from elsewhere.
+//! One picture of a prediction: its maps drawn, its views, its panel.
 
 use relievo_data::Picture;
 use relievo_export::{Canvas, Range, Sheet, depth_grey, normals_rgb, shading_grey};
@@ -20,6 +20,7 @@ pub struct Part<'a> {
 }
 
 impl<'a> Part<'a> {
+    /// Number `number` of a prediction of `model`.
     pub fn new(model: &'a Model, prediction: &'a Prediction, number: usize) -> Self {
         Self { model, prediction, number }
     }
@@ -45,10 +46,12 @@ impl<'a> Part<'a> {
         &tensor.data()[self.number * elements..][..elements]
     }
 
+    /// Ambient, diffuse, then the direction (x, y, z).
     pub fn light(&self) -> [f32; 5] {
         std::array::from_fn(|at| self.of(&self.prediction.light)[at])
     }
 
+    /// Radians about x, y, z, then translation along x, y, z.
     pub fn view(&self) -> [f32; 6] {
         std::array::from_fn(|at| self.of(&self.prediction.view)[at])
     }
@@ -64,10 +67,12 @@ impl<'a> Part<'a> {
         [canonical_depth, albedo, light, view].iter().all(|map| self.of(map).iter().all(|x| x.is_finite()))
     }
 
+    /// Albedo as seen from the front.
     pub fn albedo(&self) -> Canvas {
         Canvas::from_signed(self.of(&self.prediction.albedo), self.size())
     }
 
+    /// Normals as seen from the front, in the usual colours.
     pub fn normals(&self) -> Canvas {
         normals_rgb(self.of(&self.prediction.normals), self.size())
     }

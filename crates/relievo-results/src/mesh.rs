@@ -9,7 +9,7 @@ use relievo_export::{Canvas, Lighting, SurfaceMesh};
 use relievo_model::{FRAME, object_level};
 use serde::Serialize;
 
-use crate::panel::Part;
+use crate::{Part, ResultsError};
 
 /// Least rows and columns of a texture. Viewers interpolate linearly between its pixels, which shows as a grid of
 /// diamonds when those are the network's 64x64; enlarged by cubic interpolation it looks smooth.
@@ -30,7 +30,7 @@ pub enum Texture {
 
 /// The files of a mesh, relative to the file this stands in; x right, y up, z towards the viewer, in units of the
 /// distance from the camera to the object, which viewers take for metres.
-#[derive(Serialize)]
+#[derive(Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Mesh {
     gltf: String,
@@ -42,12 +42,12 @@ pub struct Mesh {
 
 /// Writes `NAME.glb`, `NAME.obj`, `NAME.mtl` and `NAME.texture.png`, `path` giving the path of an ending; `seen` is the square
 /// picture that the model saw, of any size. `None` if the depth makes no surface.
-pub fn write(
+pub(crate) fn write(
     part: &Part<'_>,
     texture: Texture,
     seen: &Picture,
     path: impl Fn(&str) -> PathBuf,
-) -> anyhow::Result<Option<Mesh>> {
+) -> Result<Option<Mesh>, ResultsError> {
     let settings = part.settings();
     let (camera, depth) = (settings.camera(), part.of(&part.prediction().canonical_depth));
     let size = camera.size;

@@ -2,8 +2,9 @@
 
 use clap::ValueEnum;
 use relievo_data::Picture;
-use relievo_detect::{Detector, Face, Frame, MOST_OUTSIDE};
 use serde::{Deserialize, Serialize};
+
+use crate::{DetectError, Detector, Face, Frame, MOST_OUTSIDE};
 
 /// Which faces of a photograph count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
@@ -21,8 +22,10 @@ pub enum Which {
 pub struct Place {
     /// Columns and rows of the photograph.
     photograph: [u32; 2],
+    /// The face.
     #[serde(flatten)]
     pub face: Face,
+    /// Where it is cropped to.
     pub crop: Frame,
     /// The share of the crop that lies outside the photograph.
     pub outside: f32,
@@ -36,21 +39,26 @@ impl Place {
     }
 }
 
-/// The faces that count, the largest first, each in its frame.
-pub fn find(
-    detector: &Detector,
-    photograph: &Picture,
-    which: Which,
-    frame: impl Fn(&Face) -> Frame,
-) -> anyhow::Result<Vec<Place>> {
-    let mut faces = detector.faces(photograph)?;
-    if which == Which::Largest {
-        faces.truncate(1);
+impl Detector {
+    /// The faces of a photograph that count, the largest first, each in the frame that `frame` gives it.
+    ///
+    /// # Errors
+    /// As [`Detector::faces`].
+    pub fn places(
+        &self,
+        photograph: &Picture,
+        which: Which,
+        frame: impl Fn(&Face) -> Frame,
+    ) -> Result<Vec<Place>, DetectError> {
+        let mut faces = self.faces(photograph)?;
+        if which == Which::Largest {
+            faces.truncate(1);
+        }
+        let place = |face: Face| {
+            let crop = frame(&face);
+            let outside = crop.outside(photograph.width, photograph.height);
+            Place { photograph: [photograph.width, photograph.height], face, crop, outside }
+        };
+        Ok(faces.into_iter().map(place).collect())
     }
-    let place = |face: Face| {
-        let crop = frame(&face);
-        let outside = crop.outside(photograph.width, photograph.height);
-        Place { photograph: [photograph.width, photograph.height], face, crop, outside }
-    };
-    Ok(faces.into_iter().map(place).collect())
 }
