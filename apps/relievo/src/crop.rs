@@ -1,9 +1,9 @@
 //! `relievo crop`: a training set from raw photographs.
 //!
-//! Inputs are numbered in the order of their names. The crops of a thousand inputs become a shard. Until all of those are
-//! done, their crops and what is known of each input lie as files in a hidden folder, each written whole or not at all,
-//! the record of an input after its crops. So whatever ends the program, the same command finds what is done, and makes
-//! the shards that it would have made in one go.
+//! Inputs are numbered in the order of their names. The crops of a thousand inputs become a shard. Until all of those
+//! are done, their crops and what is known of each input lie as files in a hidden folder, each written whole or not at
+//! all, the record of an input after its crops. So whatever ends the program, the same command finds what is done, and
+//! makes the shards that it would have made in one go.
 
 use std::collections::HashSet;
 use std::fs;

@@ -61,8 +61,8 @@ pub struct Options {
     /// Number of the first synthetic head [default: 0]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..=MOST))]
     start: Option<u64>,
-    /// Measure on what the model's run held out of SOURCE, which must be what the run was given; without SOURCE, of the folders
-    /// and files that the run was given, where they were then
+    /// Measure on what the model's run held out of SOURCE, which must be what the run was given; without SOURCE, of the
+    /// folders and files that the run was given, where they were then
     #[arg(long, conflicts_with_all = ["count", "seed", "start"])]
     held_out: bool,
     /// First refine what the networks say of each picture in so many steps; the losses stay theirs

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use anyhow::{Context, ensure};
 
-/// Refuses a folder that holds anything, which results of a whole folder might be written over. Hidden files do not count; a folder
-/// that is not there is empty.
+/// Refuses a folder that holds anything, which results of a whole folder might be written over. Hidden files do not
+/// count; a folder that is not there is empty.
 pub fn ensure_empty(folder: &Path) -> anyhow::Result<()> {
     if !folder.exists() {
         return Ok(());

@@ -1,7 +1,8 @@
 //! The command line: one module for each subcommand, each a thin layer over library calls.
 //!
-//! What a command was asked for goes to standard output; progress, notes and errors go to standard error. Exit codes:
-//! 0 done, 1 failed (in whole or in part), 2 the command line makes no sense, 130 stopped by a signal before all was done.
+//! What a command was asked for goes to standard output; progress, notes and errors go to standard error. Exit codes: 0
+//! done, 1 failed (in whole or in part), 2 the command line makes no sense, 130 stopped by a signal before all was
+//! done.
 
 mod bench;
 mod console;

@@ -40,7 +40,8 @@ use crate::{Interrupted, train};
 /// In 16 bits, 0 is no surface, and V from 1 to 65535 is the depth
 /// min + (V - 1) / 65534 * (max - min), with min and max from NAME.json, in
 /// distances from the camera to the object. The crop of a head that leans by more
-/// than 15 degrees is turned upright (turned-degrees). With --faces all, further faces are NAME.face-2, NAME.face-3 and so on.
+/// than 15 degrees is turned upright (turned-degrees). With --faces all, further
+/// faces are NAME.face-2, NAME.face-3 and so on.
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
 pub struct Options {
@@ -223,8 +224,8 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Whether pictures are taken as they are: because they are to be, or because the model is of something that nobody here
-/// can find in them.
+/// Whether pictures are taken as they are: because they are to be, or because the model is of something that nobody
+/// here can find in them.
 fn framed(options: &Options, loaded: &Loaded, console: &Console) -> anyhow::Result<bool> {
     let Some(object) = loaded.other_object().filter(|_| !options.framed) else { return Ok(options.framed) };
     let origin = &loaded.origin;

@@ -49,8 +49,8 @@ impl Loaded {
     }
 }
 
-/// The model in a weights file, a checkpoint, the folder of a run, or of a name; without any the usual one of those that
-/// come with the program.
+/// The model in a weights file, a checkpoint, the folder of a run, or of a name; without any the usual one of those
+/// that come with the program.
 pub fn load(path: Option<&Path>) -> anyhow::Result<Loaded> {
     let (bytes, origin) = read(path)?;
     Ok(Loaded {
@@ -102,8 +102,8 @@ mod tests {
 
     use super::*;
 
-    /// The share of the power of the middle of depth maps `[size,size]` that lies at the highest frequency along rows and columns,
-    /// where neighbours alternate.
+    /// The share of the power of the middle of depth maps `[size,size]` that lies at the highest frequency along rows
+    /// and columns, where neighbours alternate.
     fn share_of_alternation(depths: &[f32], size: usize) -> f64 {
         const LENGTH: usize = 32;
         let first = (size - LENGTH) / 2;
@@ -131,7 +131,8 @@ mod tests {
 
     #[test]
     fn depth_has_no_checkerboard() {
-        // The measure itself: half of the power of this one alternates, a third of which the window spreads to other frequencies.
+        // The measure itself: half of the power of this one alternates, a third of which the window spreads to other
+        // frequencies.
         let waves: Vec<f32> = (0..64 * 64)
             .map(|at| {
                 let (row, column) = (at / 64, at % 64);

@@ -1,5 +1,5 @@
-//! Training on a GPU against training on the CPU: the whole model, step by step, eager and captured. On the GPU named by
-//! RELIEVO_DEVICE if there is one, else on the emulator.
+//! Training on a GPU against training on the CPU: the whole model, step by step, eager and captured. On the GPU named
+//! by RELIEVO_DEVICE if there is one, else on the emulator.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -314,7 +314,8 @@ fn the_times_of_all_operations_are_taken_and_change_nothing() {
         let found = times.iter().find(|time| (time.operation, time.pass) == (operation, pass));
         found.unwrap_or_else(|| panic!("no {operation}, {pass}")).clone()
     };
-    // Depth and albedo 11 each (that of the enlarged picture is a transposed one), light and view 6 each, confidence 5 and 2.
+    // Depth and albedo 11 each (that of the enlarged picture is a transposed one), light and view 6 each, confidence 5
+    // and 2.
     let forward = of("conv2d", "forward");
     assert_eq!(forward.calls, 11 + 11 + 6 + 6 + 5 + 2);
     assert!(forward.flops > 1e6 && forward.bytes > 1e5);

@@ -1,4 +1,5 @@
-//! A GPU whose memory is too small: what the program says of it. On the emulator, which can be given as little as one likes.
+//! A GPU whose memory is too small: what the program says of it. On the emulator, which can be given as little as one
+//! likes.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;

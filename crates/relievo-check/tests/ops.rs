@@ -1,5 +1,5 @@
-//! The renderer against the reference tensors: every value and gradient of the `ops` sets, on one and two threads, and on
-//! the GPU named by RELIEVO_DEVICE if there is one, else on the emulator.
+//! The renderer against the reference tensors: every value and gradient of the `ops` sets, on one and two threads, and
+//! on the GPU named by RELIEVO_DEVICE if there is one, else on the emulator.
 
 use relievo_check::golden::{Checks, GoldenSet, GoldenTensor, formula_weighting, golden_sets};
 use relievo_render::{

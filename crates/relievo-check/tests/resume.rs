@@ -12,7 +12,8 @@ use relievo_train::{DataSettings, Event, Outcome, RunFolder, Settings, TrainSett
 use serde_json::Value;
 
 /// Two epochs and a half of three steps, with everything in them that could go differently: a shuffled order, mirrored
-/// pictures, uneven micro-batches, clipping, a warm-up, a running mean of the weights, a change of the flip weight between epochs.
+/// pictures, uneven micro-batches, clipping, a warm-up, a running mean of the weights, a change of the flip weight
+/// between epochs.
 fn settings() -> Settings {
     Settings {
         model: ModelSettings {

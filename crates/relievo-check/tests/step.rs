@@ -335,8 +335,8 @@ fn a_step_agrees_with_the_reference_on_two_threads() {
     check_all(2);
 }
 
-/// In f32 within the tolerances of the CPU; in bf16, where the reference allows 5 %, the loss. On a real GPU if there is
-/// one, else on the emulator.
+/// In f32 within the tolerances of the CPU; in bf16, where the reference allows 5 %, the loss. On a real GPU if there
+/// is one, else on the emulator.
 #[test]
 fn a_step_agrees_with_the_reference_on_a_gpu() {
     let Some(ordinal) = relievo_cuda_emulator::test_gpu() else { return };

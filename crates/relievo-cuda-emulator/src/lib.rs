@@ -1,8 +1,9 @@
 //! CUDA on the CPU, for tests on machines without a GPU.
 //!
 //! [`load`] compiles, once, three small C++ libraries and loads them under the names of NVIDIA's: the driver
-//! (`libcuda.so`), the compiler of kernels (`libnvrtc.so`) and cuDNN (`libcudnn.so`). Whoever opens those names later in
-//! the same process finds the emulator; the program under test runs as it would on a GPU, its kernels as C++ on all cores.
+//! (`libcuda.so`), the compiler of kernels (`libnvrtc.so`) and cuDNN (`libcudnn.so`). Whoever opens those names later
+//! in the same process finds the emulator; the program under test runs as it would on a GPU, its kernels as C++ on all
+//! cores.
 //!
 //! It is a tool to find mistakes, no model of a GPU: see the crate's README for what it checks and what it cannot.
 

@@ -26,16 +26,16 @@ impl CacheBudget {
     }
 }
 
-/// A source that remembers what it has decoded or generated, as long as its budget lasts; what no longer fits is made every
-/// time.
+/// A source that remembers what it has decoded or generated, as long as its budget lasts; what no longer fits is made
+/// every time.
 ///
-/// Worth it when one pass over the pictures is short: decoding a small JPEG takes longer than copying it, and rendering a
-/// head takes six hundred times longer.
+/// Worth it when one pass over the pictures is short: decoding a small JPEG takes longer than copying it, and rendering
+/// a head takes six hundred times longer.
 ///
 /// It fills as pictures are asked for, so in training during the first epoch. To fill it before would take longer in
-/// all: the first epoch takes the longer of making the pictures and learning from them, not their sum, and the order
-/// of the pictures is the same. (160,000 heads on 16 cores take 40 s, the 2,500 steps of an epoch on a fast GPU
-/// 20 to 40 s.)
+/// all: the first epoch takes the longer of making the pictures and learning from them, not their sum, and the order of
+/// the pictures is the same. (160,000 heads on 16 cores take 40 s, the 2,500 steps of an epoch on a fast GPU 20 to 40
+/// s.)
 pub struct Cached {
     source: Arc<dyn Source>,
     size: u32,

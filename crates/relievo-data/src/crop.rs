@@ -6,14 +6,14 @@ use crate::decode::Rectangle;
 use crate::sample::Picture;
 
 impl Picture {
-    /// The square of `side` pixels around a place, turned about it by `angle` radians from right to down, at `size` x `size`
-    /// pixels. Outside the picture the pixels of its edge are repeated.
+    /// The square of `side` pixels around a place, turned about it by `angle` radians from right to down, at `size` x
+    /// `size` pixels. Outside the picture the pixels of its edge are repeated.
     ///
     /// # Panics
     /// If the picture has no pixels.
     pub fn turned_square(&self, centre: [f64; 2], side: f64, angle: f32, size: u32) -> Self {
-        // An upright square that holds it whatever the angle, with more than two pixels for one of the result along either axis:
-        // what is bilinear in between shows no less than the result can.
+        // An upright square that holds it whatever the angle, with more than two pixels for one of the result along
+        // either axis: what is bilinear in between shows no less than the result can.
         let around = SQRT_2 * side;
         let [left, top] = centre.map(|middle| middle - around / 2.0);
         let fine = (2.0 * SQRT_2 * f64::from(size)).ceil() as u32;
@@ -34,8 +34,8 @@ pub(crate) struct Crop {
 }
 
 impl Crop {
-    /// What it shows of a square picture, at as many pixels, bilinear in between. Outside the picture the pixels of its edge are
-    /// repeated.
+    /// What it shows of a square picture, at as many pixels, bilinear in between. Outside the picture the pixels of its
+    /// edge are repeated.
     ///
     /// # Panics
     /// If the picture has no pixels.

@@ -8,8 +8,8 @@ use rayon::prelude::*;
 
 use crate::sample::Picture;
 
-/// Memory that the pixels of one picture may take, in bytes: a 12,000 x 12,000 photograph fits, a bomb does not. While it is
-/// turned upright and made RGB there are up to two copies.
+/// Memory that the pixels of one picture may take, in bytes: a 12,000 x 12,000 photograph fits, a bomb does not. While
+/// it is turned upright and made RGB there are up to two copies.
 const MAX_DECODED_BYTES: u64 = 512 << 20;
 
 impl Picture {

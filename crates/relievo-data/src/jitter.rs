@@ -7,7 +7,8 @@ use crate::crop::Crop;
 /// How far crops are moved at random in training. By default not at all.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Jitter {
-    /// A crop is moved each way by up to this share of its side, and its side is longer or shorter by up to this share. In \[0,1).
+    /// A crop is moved each way by up to this share of its side, and its side is longer or shorter by up to this share.
+    /// In \[0,1).
     pub crop: f32,
     /// A crop is turned about its middle by up to this, in radians, either way.
     pub roll: f32,

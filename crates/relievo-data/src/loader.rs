@@ -21,7 +21,8 @@ use relievo_tensor::{Random, Tensor};
 use crate::jitter::Jitter;
 use crate::sample::{Picture, Sample, SampleError, Source, Truth};
 
-/// The random streams of a training seed: the order of each epoch, which pictures are mirrored, how their crops are moved.
+/// The random streams of a training seed: the order of each epoch, which pictures are mirrored, how their crops are
+/// moved.
 const ORDER: u64 = 1;
 const MIRRORING: u64 = 2;
 const JITTER: u64 = 3;

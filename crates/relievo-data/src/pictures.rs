@@ -219,7 +219,8 @@ struct Search {
     visited: HashSet<PathBuf>,
 }
 
-/// The file that marks a folder of `relievo crop`. Pictures beside its shards are for people: a contact sheet is no face.
+/// The file that marks a folder of `relievo crop`. Pictures beside its shards are for people: a contact sheet is no
+/// face.
 pub const CROPS: &str = "crop.json";
 
 impl Search {

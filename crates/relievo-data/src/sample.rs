@@ -35,7 +35,8 @@ pub struct Light {
 pub struct Truth {
     /// `[S,S]` camera depth (the z coordinate) in units; where `mask` is 0 it has no meaning but is finite.
     pub depth: Vec<f32>,
-    /// `[S,S,3]` unit normals of the visible surface, with the sign of `t_u x t_v` (+z for a plane that faces the camera).
+    /// `[S,S,3]` unit normals of the visible surface, with the sign of `t_u x t_v` (+z for a plane that faces the
+    /// camera).
     pub normals: Vec<f32>,
     /// `[S,S,3]` surface colour without light, in \[0,1\].
     pub albedo: Vec<f32>,
@@ -43,7 +44,8 @@ pub struct Truth {
     pub mask: Vec<u8>,
     /// The light the picture was made with.
     pub light: Light,
-    /// Viewpoint: rotation about x, y, z in radians, then translation along x, y, z in units; R = Rz Ry Rx about (0,0,1).
+    /// Viewpoint: rotation about x, y, z in radians, then translation along x, y, z in units; R = Rz Ry Rx about
+    /// (0,0,1).
     pub view: [f32; 6],
 }
 

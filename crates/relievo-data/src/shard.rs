@@ -29,8 +29,8 @@ pub(crate) struct Member {
 }
 
 impl Shard {
-    /// Opens a shard, compressed or not (its first bytes tell), and lists its regular files. One that is not compressed is left
-    /// closed unless it is to be `kept_open`: a process may have so many files open only.
+    /// Opens a shard, compressed or not (its first bytes tell), and lists its regular files. One that is not compressed
+    /// is left closed unless it is to be `kept_open`: a process may have so many files open only.
     ///
     /// # Errors
     /// If it cannot be read, is no tar file, or ends early: half a shard would be trained on without a word.
@@ -86,8 +86,8 @@ const BLOCK: u64 = 512;
 /// More empty bytes than any writer puts at the end of a tar file.
 const MOST_EMPTY: u64 = 16 << 20;
 
-/// Checks what lies behind the last member, from `begin` to `end`: an archive that was cut off between two members, or has a
-/// hole (a disk that failed, a download that was never filled), reads like a whole one but for this.
+/// Checks what lies behind the last member, from `begin` to `end`: an archive that was cut off between two members, or
+/// has a hole (a disk that failed, a download that was never filled), reads like a whole one but for this.
 fn check_end(file: &File, begin: u64, end: u64) -> io::Result<()> {
     let broken = |what: &str| Err(io::Error::new(io::ErrorKind::UnexpectedEof, what));
     let empty = end.saturating_sub(begin);

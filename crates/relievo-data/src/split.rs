@@ -9,8 +9,8 @@ use crate::sample::{Sample, SampleError, Source};
 /// How much is held out.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Holdout {
-    /// About this share, in \[0,1). A picture stays on its side when others are added or removed, as long as it keeps its name:
-    /// one folder given alone and the same beside another have other names for their pictures.
+    /// About this share, in \[0,1). A picture stays on its side when others are added or removed, as long as it keeps
+    /// its name: one folder given alone and the same beside another have other names for their pictures.
     Fraction(f64),
     /// Exactly this many.
     Count(u64),

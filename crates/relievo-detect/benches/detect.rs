@@ -1,7 +1,7 @@
 //! Times a photograph's way to its faces by stage: `cargo bench -p relievo-detect`.
 //!
-//! Each row is the best and the median of repeated runs on all threads of the pool (RAYON_NUM_THREADS), and the processor
-//! time of a run (Linux), which a busy machine disturbs less.
+//! Each row is the best and the median of repeated runs on all threads of the pool (RAYON_NUM_THREADS), and the
+//! processor time of a run (Linux), which a busy machine disturbs less.
 
 use std::hint::black_box;
 use std::io::Cursor;

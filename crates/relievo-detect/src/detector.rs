@@ -187,8 +187,8 @@ impl Detector {
         Ok(faces)
     }
 
-    /// Finds the landmarks of the faces with these numbers again, with the head turned upright: the network puts them in place
-    /// best there. A face that is not seen then stays as it is.
+    /// Finds the landmarks of the faces with these numbers again, with the head turned upright: the network puts them
+    /// in place best there. A face that is not seen then stays as it is.
     fn look_upright(
         &self,
         photograph: &Picture,

@@ -106,11 +106,11 @@ impl Landmarks {
         (middle(self.right_eye, self.left_eye), middle(self.right_mouth, self.left_mouth))
     }
 
-    /// How far the head is turned in the plane of the picture, in degrees from right to down: 0 where it is upright, 90 where its
-    /// chin is on the left.
+    /// How far the head is turned in the plane of the picture, in degrees from right to down: 0 where it is upright, 90
+    /// where its chin is on the left.
     ///
-    /// Both the line from eye to eye and the one down to the mouth tell, each by its length: the former is short in a head that
-    /// looks to the side, the latter in one that looks down.
+    /// Both the line from eye to eye and the one down to the mouth tell, each by its length: the former is short in a
+    /// head that looks to the side, the latter in one that looks down.
     pub fn roll(&self) -> f32 {
         let (eyes, mouth) = self.eyes_and_mouth();
         let [across, down] = [
@@ -151,8 +151,8 @@ impl Face {
     }
 }
 
-/// Leaves the most certain one of boxes that overlap by more than `same`, and of those of which more than `part` lies in a
-/// more certain one. Sorts by certainty.
+/// Leaves the most certain one of boxes that overlap by more than `same`, and of those of which more than `part` lies
+/// in a more certain one. Sorts by certainty.
 pub(crate) fn suppress(faces: &mut Vec<Face>, same: f32, part: f32) {
     let place = |face: &Face| [face.area.left, face.area.top];
     // Equal scores: the order must not depend on the order found.

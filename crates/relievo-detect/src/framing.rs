@@ -17,9 +17,9 @@ const ABOVE: f32 = 0.015;
 /// A frame of which more than this share lies outside the picture shows too little of the face.
 pub const MOST_OUTSIDE: f32 = 0.12;
 
-/// Heads that lean by more than so many degrees are turned upright. Models know heads that lean somewhat, and find by how much:
-/// on synthetic heads turned by 10 degrees SIDE is what it is without, at 20 up to 0.2 more, at 30 twice that and more
-/// (docs/experiments.md, "Heads that lean").
+/// Heads that lean by more than so many degrees are turned upright. Models know heads that lean somewhat, and find by
+/// how much: on synthetic heads turned by 10 degrees SIDE is what it is without, at 20 up to 0.2 more, at 30 twice that
+/// and more (docs/experiments.md, "Heads that lean").
 const LEANS: f32 = 15.0;
 
 /// A square in pixels of the upright picture, whose upper left corner is (0, 0).

@@ -1,6 +1,6 @@
-//! CenterFace: MobileNetV2 (Sandler et al. 2018, table 2, without its last layer) whose features at strides 32, 16, 8 and 4
-//! are added up from coarse to fine, and at stride 4 one layer that says for every place whether a face has its middle
-//! there, how large it is, and where its landmarks are. Batch normalisation is folded into the convolutions.
+//! CenterFace: MobileNetV2 (Sandler et al. 2018, table 2, without its last layer) whose features at strides 32, 16, 8
+//! and 4 are added up from coarse to fine, and at stride 4 one layer that says for every place whether a face has its
+//! middle there, how large it is, and where its landmarks are. Batch normalisation is folded into the convolutions.
 
 use relievo_nets::StoredWeights;
 use relievo_tensor::ops::{Activation, ConvParams, conv_transpose2d, conv2d, depthwise_conv2d, weighted_sum};
@@ -12,8 +12,8 @@ pub(crate) const STRIDE: usize = 4;
 /// What height and width of the input must be multiples of: the stride of the coarsest features.
 pub(crate) const MULTIPLE: usize = 32;
 
-/// Numbers at each place of the output: heat before the sigmoid; ln of height and width / 4; offset of the middle (y, x);
-/// five landmarks (y, x) as fractions of the box.
+/// Numbers at each place of the output: heat before the sigmoid; ln of height and width / 4; offset of the middle (y,
+/// x); five landmarks (y, x) as fractions of the box.
 pub(crate) const OUTPUTS: usize = 15;
 
 /// Channels of the features that are added up.

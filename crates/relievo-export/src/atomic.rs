@@ -14,9 +14,9 @@ pub struct WriteError {
     pub reason: String,
 }
 
-/// Writes a file through `content`: first under a temporary name in the same folder, then, when all of it is written, under
-/// its own name, which replaces what was there in one step. A crash of the program, a full disk or an error of `content`
-/// leaves the old file as it was, and no temporary one. Missing folders are made.
+/// Writes a file through `content`: first under a temporary name in the same folder, then, when all of it is written,
+/// under its own name, which replaces what was there in one step. A crash of the program, a full disk or an error of
+/// `content` leaves the old file as it was, and no temporary one. Missing folders are made.
 ///
 /// The writer is buffered. For results that can be made again; what a later call goes on from wants [`write_durable`].
 ///
@@ -45,8 +45,8 @@ pub fn is_partial(name: &str) -> bool {
     name.starts_with('.') && name.ends_with(".partial")
 }
 
-/// Deletes the unfinished files in a folder that a program leaves behind that was killed while it wrote. None may be writing
-/// there.
+/// Deletes the unfinished files in a folder that a program leaves behind that was killed while it wrote. None may be
+/// writing there.
 ///
 /// # Errors
 /// If one cannot be deleted.
@@ -81,8 +81,8 @@ fn write(
     content: impl FnOnce(&mut dyn Write) -> io::Result<()>,
     durable: bool,
 ) -> io::Result<()> {
-    // Links are followed, and what is no file (a pipe, a terminal) is written to: it has no old content to keep, and must not
-    // give way to a file.
+    // Links are followed, and what is no file (a pipe, a terminal) is written to: it has no old content to keep, and
+    // must not give way to a file.
     let linked = if path.is_symlink() { path.canonicalize().ok() } else { None };
     let path = linked.as_deref().unwrap_or(path);
     if fs::metadata(path).is_ok_and(|there| !there.is_file() && !there.is_dir()) {

@@ -16,8 +16,8 @@ pub struct Claim {
 }
 
 impl Claim {
-    /// Claims a folder that is there. It is a lock that programs ask for, and keeps nobody else from writing. Where folders or a
-    /// file system cannot be locked (Windows, some networks), everybody gets it.
+    /// Claims a folder that is there. It is a lock that programs ask for, and keeps nobody else from writing. Where
+    /// folders or a file system cannot be locked (Windows, some networks), everybody gets it.
     ///
     /// # Errors
     /// If another program, or another part of this one, has it.

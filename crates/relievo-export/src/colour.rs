@@ -57,8 +57,8 @@ pub fn normals_rgb(normals: &[f32], width: usize) -> Canvas {
     Canvas::from_signed(&turned, width)
 }
 
-/// How much light falls where, as grey: `ambient + diffuse * toward` for `toward [H,W]`. The brightest place is white, for the
-/// two strengths together may be above one.
+/// How much light falls where, as grey: `ambient + diffuse * toward` for `toward [H,W]`. The brightest place is white,
+/// for the two strengths together may be above one.
 pub fn shading_grey(toward: &[f32], [ambient, diffuse]: [f32; 2], width: usize) -> Canvas {
     let shading: Vec<f32> = toward.iter().map(|toward| ambient + diffuse * toward).collect();
     let brightest = shading.iter().fold(f32::MIN_POSITIVE, |brightest, shading| brightest.max(*shading));

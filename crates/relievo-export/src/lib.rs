@@ -1,9 +1,9 @@
 //! Results out: pictures of what the model sees, sheets of them with captions, curves, 16-bit depth, meshes.
 //!
 //! Everything is drawn on a [`Canvas`], an RGB picture in memory. Arrays of the model become one by a colour map
-//! ([`depth_grey`], [`normals_rgb`], [`viridis`], [`Canvas::from_signed`]...), canvases are put together by
-//! [`Sheet`], and [`Chart`] draws curves. [`SurfaceMesh`] is a surface with a canvas on it. What is written to disk appears
-//! there whole or not at all: [`write_atomic`], and [`write_durable`] for what outlives a power cut. A [`Claim`] keeps two
+//! ([`depth_grey`], [`normals_rgb`], [`viridis`], [`Canvas::from_signed`]...), canvases are put together by [`Sheet`],
+//! and [`Chart`] draws curves. [`SurfaceMesh`] is a surface with a canvas on it. What is written to disk appears there
+//! whole or not at all: [`write_atomic`], and [`write_durable`] for what outlives a power cut. A [`Claim`] keeps two
 //! programs from writing to one folder.
 
 mod atomic;

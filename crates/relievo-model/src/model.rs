@@ -39,8 +39,9 @@ impl ModelError {
         matches!(self, Self::Engine(Error::OutOfMemory { .. }))
     }
 
-    /// The first of `too_many` / 2, / 4, ..., 1 pictures that `work` finds enough memory for; `None` if even one is too many, or
-    /// something else is wrong. Halves only: on a GPU each number of pictures begins with measuring algorithms.
+    /// The first of `too_many` / 2, / 4, ..., 1 pictures that `work` finds enough memory for; `None` if even one is too
+    /// many, or something else is wrong. Halves only: on a GPU each number of pictures begins with measuring
+    /// algorithms.
     pub fn largest_that_fits(too_many: usize, work: impl Fn(usize) -> Result<(), Self>) -> Option<usize> {
         let halves = std::iter::successors(Some(too_many / 2), |count| Some(count / 2));
         for count in halves.take_while(|count| *count > 0) {
@@ -137,10 +138,10 @@ pub struct Outputs {
 }
 
 impl Networks {
-    /// Runs the networks on `pictures [B,S,S,3]`, that of confidence only if asked to, side by side: most layers are too
-    /// small to be shared out among all of a GPU or, for a single picture, among all cores, but the networks do not wait for
-    /// each other. On a CPU's tape one after the other, so that a step is always recorded in the same order. The features of
-    /// the perceptual loss do not wait for the networks either.
+    /// Runs the networks on `pictures [B,S,S,3]`, that of confidence only if asked to, side by side: most layers are
+    /// too small to be shared out among all of a GPU or, for a single picture, among all cores, but the networks do not
+    /// wait for each other. On a CPU's tape one after the other, so that a step is always recorded in the same order.
+    /// The features of the perceptual loss do not wait for the networks either.
     pub fn forward(
         &self,
         pictures: &Tensor,
@@ -225,8 +226,8 @@ impl Model {
     }
 
     /// Moves parameters and features to a device. On a GPU, activations and working copies of the convolutions' weights
-    /// are stored as `precision`; the parameters themselves, geometry and losses stay f32. The features stay rounded to it
-    /// wherever they are moved later.
+    /// are stored as `precision`; the parameters themselves, geometry and losses stay f32. The features stay rounded to
+    /// it wherever they are moved later.
     ///
     /// # Errors
     /// If the device is not there or out of memory.
@@ -258,9 +259,9 @@ impl Model {
             .collect())
     }
 
-    /// The working copies of those parameters that the networks do not take as they are. The last convolution of the depth
-    /// network stays f32: the slope of a surface is a small difference of depths, and depths rounded to bf16 alone turn
-    /// normals by half a degree, from pixel to pixel.
+    /// The working copies of those parameters that the networks do not take as they are. The last convolution of the
+    /// depth network stays f32: the slope of a surface is a small difference of depths, and depths rounded to bf16
+    /// alone turn normals by half a degree, from pixel to pixel.
     ///
     /// # Errors
     /// If the device fails.

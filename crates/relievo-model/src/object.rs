@@ -9,9 +9,10 @@ pub const FRAME: usize = 3;
 /// How far the object reaches, in shares of the way from its nearest point to the border's depth.
 ///
 /// The model takes the background for a part of the surface: it lies around the border's depth, some of it nearer, and
-/// a flank leads there from the object. Measured on 100 synthetic heads and a model of the recipe for two cores, against
-/// their true masks: with 0.8, 2 % of what is taken for the object is background and 88 % of the head that is seen is
-/// kept; with 1.0, 9 % and 98 %; with 0.6, 1 % and 77 %. Background hanging on a cheek disturbs more than a missing ear.
+/// a flank leads there from the object. Measured on 100 synthetic heads and a model of the recipe for two cores,
+/// against their true masks: with 0.8, 2 % of what is taken for the object is background and 88 % of the head that is
+/// seen is kept; with 1.0, 9 % and 98 %; with 0.6, 1 % and 77 %. Background hanging on a cheek disturbs more than a
+/// missing ear.
 const REACH: f32 = 0.8;
 
 /// How far each point of a canonical depth map `[S,S]` is within the object: above 0 inside, 0 at its outline, below

@@ -41,8 +41,8 @@ pub struct Prediction {
     /// Scales of the error, above 0: of the photometric loss `[B,S,S,2]` and of the perceptual loss
     /// `[B,S/4,S/4,2]`; channel 0 as seen, 1 for the mirrored half. Where there is such a network and it was asked.
     pub confidence: Option<(Tensor, Tensor)>,
-    /// VGG16's features of the pictures, `[B,S/4,S/4,256]`, which the perceptual loss compares with; never doubled. In training
-    /// with that loss.
+    /// VGG16's features of the pictures, `[B,S/4,S/4,256]`, which the perceptual loss compares with; never doubled. In
+    /// training with that loss.
     pub target: Option<Tensor>,
 }
 
@@ -115,8 +115,8 @@ impl Model {
         self.put_together(self.networks.forward(pictures, parameters, false, None)?, false)
     }
 
-    /// The whole forward pass from `parameters`; with `mirrored`, the second half of the doubled batch too, which a model
-    /// that learns depth from true depth does not have.
+    /// The whole forward pass from `parameters`; with `mirrored`, the second half of the doubled batch too, which a
+    /// model that learns depth from true depth does not have.
     pub(crate) fn run(
         &self,
         pictures: &Tensor,

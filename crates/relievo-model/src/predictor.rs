@@ -32,7 +32,8 @@ struct Captured {
     fetch: Fetch,
 }
 
-/// What was found in a batch, where it was found: on a GPU it is still being computed, and the next batch overwrites it.
+/// What was found in a batch, where it was found: on a GPU it is still being computed, and the next batch overwrites
+/// it.
 pub struct Predicted<'p> {
     prediction: &'p Prediction,
     count: usize,
@@ -76,8 +77,8 @@ impl<'m> Predictor<'m> {
         self.model
     }
 
-    /// Takes `pictures [B,S,S,3]` in [-1,1] (on the CPU) apart and puts them together again. On a GPU this is only queued, and
-    /// a batch that is not full takes as long as a full one.
+    /// Takes `pictures [B,S,S,3]` in [-1,1] (on the CPU) apart and puts them together again. On a GPU this is only
+    /// queued, and a batch that is not full takes as long as a full one.
     ///
     /// # Errors
     /// If the pictures have another size than the model's or are too many, or the device fails.

@@ -1,9 +1,9 @@
 //! Refinement: what the networks say of one picture, changed until it fits that picture better.
 //!
-//! The networks answer at once, with what pictures of this kind usually are; the answer is then the beginning of a search by
-//! gradients in which they take no part. Albedo and light move freely. Depth moves by a smooth field of few cells, and
-//! is held where it was: a picture can be matched exactly by painting it on any shape, and more freedom than this makes
-//! pictures match better and depth worse (docs/experiments.md). So is the viewpoint.
+//! The networks answer at once, with what pictures of this kind usually are; the answer is then the beginning of a
+//! search by gradients in which they take no part. Albedo and light move freely. Depth moves by a smooth field of few
+//! cells, and is held where it was: a picture can be matched exactly by painting it on any shape, and more freedom than
+//! this makes pictures match better and depth worse (docs/experiments.md). So is the viewpoint.
 
 use rayon::prelude::*;
 use relievo_tensor::ops::{
@@ -15,7 +15,8 @@ use relievo_tensor::{Device, Error, Tape, Tensor};
 use crate::model::{Model, ModelError, Outputs};
 use crate::prediction::Prediction;
 
-/// Rows and columns of cells of the field that is added to raw depth: a uniform cubic B-spline, so normals have no creases where cells meet.
+/// Rows and columns of cells of the field that is added to raw depth: a uniform cubic B-spline, so normals have no
+/// creases where cells meet.
 const CELLS: usize = 7;
 /// Its control points along one axis.
 const POINTS: usize = CELLS + 3;
@@ -28,14 +29,14 @@ const FLIP_WEIGHT: f32 = 0.2;
 const DEPTH_WEIGHT: f32 = 30.0;
 /// The weight of the mean absolute change of albedo.
 const ALBEDO_WEIGHT: f32 = 0.3;
-/// The weight of the mean squared change of the viewpoint, in ranges of its numbers. Pixels that no surface covers count for
-/// nothing, so without it the surface is moved out of the picture where it fits badly.
+/// The weight of the mean squared change of the viewpoint, in ranges of its numbers. Pixels that no surface covers
+/// count for nothing, so without it the surface is moved out of the picture where it fits badly.
 const VIEW_WEIGHT: f32 = 300.0;
 
 impl Model {
     /// As [`Model::predict`], after `steps` steps of refinement of each picture. Of all that is met on the way, the
-    /// beginning included, what is kept has the smallest loss: photometric, mirrored, smoothness, and the distances from
-    /// the beginning. The networks run on the model's device, refinement on all cores of the CPU.
+    /// beginning included, what is kept has the smallest loss: photometric, mirrored, smoothness, and the distances
+    /// from the beginning. The networks run on the model's device, refinement on all cores of the CPU.
     ///
     /// # Errors
     /// If the pictures have another size than the model's, the model has a depth network only, or the device fails.
@@ -188,8 +189,8 @@ fn joined(entries: &[&Tensor]) -> Result<Tensor, Error> {
 /// A convolution that is the product with a matrix.
 const PRODUCT: ConvParams = ConvParams { stride: 1, padding: 0, activation: Activation::Identity };
 
-/// What the control points of a field make of it, `[size*size,1,1,POINTS*POINTS]`: how much of each (rows, then columns) is in each
-/// pixel. The corners of the field are those of the picture.
+/// What the control points of a field make of it, `[size*size,1,1,POINTS*POINTS]`: how much of each (rows, then
+/// columns) is in each pixel. The corners of the field are those of the picture.
 fn spline(size: usize) -> Result<Tensor, Error> {
     // The four points around, and their shares.
     let along = |index: usize| {

@@ -263,8 +263,8 @@ impl ModelSettings {
         Ok(())
     }
 
-    /// Name and value of the settings that say what the networks' outputs mean: with other values the same weights make other
-    /// surfaces, views and lights.
+    /// Name and value of the settings that say what the networks' outputs mean: with other values the same weights make
+    /// other surfaces, views and lights.
     pub(crate) fn meaning_of_outputs(&self) -> [(&'static str, f32); 11] {
         [
             ("min-depth", self.min_depth),

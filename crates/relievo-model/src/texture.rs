@@ -45,9 +45,9 @@ pub struct FinePicture<'a> {
     pub side: usize,
 }
 
-/// The lit surface in the canonical view, three numbers in [-1,1] for each pair of a row and a column among `places` (in
-/// pixels of the canonical view, from 0 to S-1): with the picture's pixels where it shows the surface; with those of
-/// the mirrored place, in the light that falls here, where it shows only that; else with the albedo, in that light.
+/// The lit surface in the canonical view, three numbers in [-1,1] for each pair of a row and a column among `places`
+/// (in pixels of the canonical view, from 0 to S-1): with the picture's pixels where it shows the surface; with those
+/// of the mirrored place, in the light that falls here, where it shows only that; else with the albedo, in that light.
 ///
 /// # Panics
 /// If a map is not of the settings' size.

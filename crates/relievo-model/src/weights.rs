@@ -107,13 +107,13 @@ impl Model {
         Ok(model)
     }
 
-    /// Takes over the parameters that are in a file as [`Model::to_safetensors`] writes it; networks that are not there stay as
-    /// they are. What is returned names the settings, with their values then, in which that model made another surface, view or
-    /// light of what its networks said. Errors are sentences without the file's name.
+    /// Takes over the parameters that are in a file as [`Model::to_safetensors`] writes it; networks that are not there
+    /// stay as they are. What is returned names the settings, with their values then, in which that model made another
+    /// surface, view or light of what its networks said. Errors are sentences without the file's name.
     ///
     /// # Errors
-    /// If the bytes are no such file, it holds nothing of this model, or a network of another size; then nothing
-    /// has changed. For models on the CPU.
+    /// If the bytes are no such file, it holds nothing of this model, or a network of another size; then nothing has
+    /// changed. For models on the CPU.
     pub fn take_over(&mut self, bytes: &[u8]) -> Result<Vec<String>, String> {
         let file = StoredWeights::open(bytes)?;
         let network = |info: &ParameterInfo| info.name.split('.').next().map(str::to_owned);

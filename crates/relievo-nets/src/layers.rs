@@ -30,7 +30,8 @@ pub enum Layer {
         /// Applied last.
         activation: Activation,
     },
-    /// Every pixel becomes a square of 2x2. A 3x3 convolution that keeps the size must follow: the two are computed together.
+    /// Every pixel becomes a square of 2x2. A 3x3 convolution that keeps the size must follow: the two are computed
+    /// together.
     UpsampleNearest,
 }
 
@@ -148,9 +149,9 @@ impl Network {
         all
     }
 
-    /// Runs the layers on `x [B,H,W,C]` with `parameters` as [`Network::parameters`] lists them; the output has the height,
-    /// width and channels that its layers make of them, in f32. A convolution is computed in the type of its weight;
-    /// parameters of normalisations are f32.
+    /// Runs the layers on `x [B,H,W,C]` with `parameters` as [`Network::parameters`] lists them; the output has the
+    /// height, width and channels that its layers make of them, in f32. A convolution is computed in the type of its
+    /// weight; parameters of normalisations are f32.
     ///
     /// # Errors
     /// If there are too few or too many parameters, or shapes or types do not fit.

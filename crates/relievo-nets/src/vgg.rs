@@ -95,8 +95,8 @@ impl Vgg {
         Ok(Self { convolutions })
     }
 
-    /// A network of the same layers that has learned nothing: weights uniform so that the size of what goes through stays
-    /// (He et al. 2015) from pictures of one unit on, biases of zero.
+    /// A network of the same layers that has learned nothing: weights uniform so that the size of what goes through
+    /// stays (He et al. 2015) from pictures of one unit on, biases of zero.
     pub fn untrained(seed: u64) -> Self {
         const CHANNELS: [usize; 8] = [3, 64, 64, 128, 128, 256, 256, 256];
         let convolution = |(name, channels): (&str, &[usize])| {
@@ -120,8 +120,8 @@ impl Vgg {
         self.convolutions.iter().flat_map(|(weight, bias)| [weight.clone(), bias.clone()]).collect()
     }
 
-    /// The network of other parameters, in the order of [`Vgg::parameters`]: variables of a tape, say, so that gradients
-    /// reach them.
+    /// The network of other parameters, in the order of [`Vgg::parameters`]: variables of a tape, say, so that
+    /// gradients reach them.
     ///
     /// # Errors
     /// If there are too few or too many.

@@ -45,9 +45,9 @@ impl Camera {
         (0..self.size).map(|i| (i as f32 - centre) / focal).collect()
     }
 
-    /// What is added to the length of a normal before it is divided by that: 1e-7 for the camera of the method at 64 pixels, as
-    /// the original, and never more. That length is an area, so where pixels are finer it goes with the square of their
-    /// distance; a constant would take half of the length, and of the light, at 1024 pixels.
+    /// What is added to the length of a normal before it is divided by that: 1e-7 for the camera of the method at 64
+    /// pixels, as the original, and never more. That length is an area, so where pixels are finer it goes with the
+    /// square of their distance; a constant would take half of the length, and of the light, at 1024 pixels.
     pub(crate) fn normal_epsilon(&self) -> f32 {
         let finer = f64::from(Self::new(64).focal()) / f64::from(self.focal());
         (1e-7 * finer.min(1.0).powi(2)) as f32

@@ -1,20 +1,21 @@
 //! From depth to picture: camera, surface grid, normals, shading, rasteriser, warp.
 //!
 //! A picture is explained as a surface (a depth per pixel, seen by one fixed [`Camera`]), its albedo, a light and a
-//! viewpoint. The canonical picture is the albedo under the light ([`light_from_raw`], [`diffuse_shading`],
-//! [`shade`]); the reconstruction is the canonical picture seen from the viewpoint
-//! ([`move_surface`], [`rasterise_depth`], [`sampling_grid`], put together in [`Scene::reconstruct`]). All of it is differentiable in depth, albedo, light and
+//! viewpoint. The canonical picture is the albedo under the light ([`light_from_raw`], [`diffuse_shading`], [`shade`]);
+//! the reconstruction is the canonical picture seen from the viewpoint ([`move_surface`], [`rasterise_depth`],
+//! [`sampling_grid`], put together in [`Scene::reconstruct`]). All of it is differentiable in depth, albedo, light and
 //! viewpoint. [`render_views`] shows the surface from elsewhere, without gradients.
 //!
 //! Every operation is a kernel (a pure function on slices) wrapped in a [`relievo_tensor::Operation`]. Work is shared
 //! out by pictures and rows, and no sum depends on who computed which part: results are the same on any number of
 //! threads. An operation's folder has its contract and the CPU's side in `mod.rs`, the launches for GPUs in `cuda.rs`,
 //! the kernels in `kernel.cu`; what those share is in `cuda.rs` and `common.cuh` here. On a GPU, too, sums have a fixed
-//! order, and of the same points the rasteriser makes the same depths to the bit. [`render_views`] is for the CPU. Where a batch of pictures meets fewer lights or viewpoints, picture `i` takes number `i % n`: both halves
-//! of a batch doubled by mirroring share theirs, and the gradients of the halves add up.
+//! order, and of the same points the rasteriser makes the same depths to the bit. [`render_views`] is for the CPU.
+//! Where a batch of pictures meets fewer lights or viewpoints, picture `i` takes number `i % n`: both halves of a batch
+//! doubled by mirroring share theirs, and the gradients of the halves add up.
 //!
-//! Source: Wu, Rupprecht and Vedaldi, *Unsupervised Learning of Probably Symmetric Deformable 3D Objects from Images
-//! in the Wild* (2020), section 3; the rasteriser after Kato, Ushiku and Harada, *Neural 3D Mesh Renderer* (2018).
+//! Source: Wu, Rupprecht and Vedaldi, *Unsupervised Learning of Probably Symmetric Deformable 3D Objects from Images in
+//! the Wild* (2020), section 3; the rasteriser after Kato, Ushiku and Harada, *Neural 3D Mesh Renderer* (2018).
 
 mod camera;
 mod cuda;

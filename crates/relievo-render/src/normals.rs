@@ -23,11 +23,12 @@ impl From<Camera> for Rays {
 }
 
 /// Unit normals of a depth map on the CPU: `t_u x t_v / (|t_u x t_v| + eps)` with `t_u = P[v, u+1] - P[v, u-1]` and
-/// `t_v = P[v+1, u] - P[v-1, u]` of the lifted grid P, and `(0, 0, 1)` on the one-pixel border. eps is 1e-7 at 64 pixels and
-/// 10 degrees, which takes 0.3 % off the length of a normal, and as much in proportion where pixels are finer.
+/// `t_v = P[v+1, u] - P[v-1, u]` of the lifted grid P, and `(0, 0, 1)` on the one-pixel border. eps is 1e-7 at 64
+/// pixels and 10 degrees, which takes 0.3 % off the length of a normal, and as much in proportion where pixels are
+/// finer.
 ///
-/// `depth` `[B, S, S]`, result `[B, S, S, 3]`; a surface facing the camera has the normal `(0, 0, 1)`. Without gradient; with
-/// one, and on a GPU, they come with [`crate::diffuse_shading`]. Source: Wu et al. 2020, section 3.3.
+/// `depth` `[B, S, S]`, result `[B, S, S, 3]`; a surface facing the camera has the normal `(0, 0, 1)`. Without
+/// gradient; with one, and on a GPU, they come with [`crate::diffuse_shading`]. Source: Wu et al. 2020, section 3.3.
 ///
 /// # Errors
 /// If `depth` has not the camera's size or is on a GPU.
@@ -64,8 +65,8 @@ pub(crate) fn row_of_normals(depth: &[f32], rays: &Rays, row: usize, normals: &m
     }
 }
 
-/// The gradient of depth maps from that of their normals, which `of_line` writes for a line of all maps, and what it gives back
-/// for each.
+/// The gradient of depth maps from that of their normals, which `of_line` writes for a line of all maps, and what it
+/// gives back for each.
 pub(crate) fn depth_gradient<T: Send>(
     depth: &Tensor,
     camera: Camera,

@@ -1,7 +1,7 @@
 //! One triangle on a raster: which samples it covers, with which weights, at which depth.
 //!
-//! The one place where coverage and interpolation are decided, for the surface grid and for meshes alike. The raster
-//! is a rectangle of point samples, sample `i` of a row or column at coordinate `i + offset` of the units in which the
+//! The one place where coverage and interpolation are decided, for the surface grid and for meshes alike. The raster is
+//! a rectangle of point samples, sample `i` of a row or column at coordinate `i + offset` of the units in which the
 //! corners are given; what a sample is (a pixel, a sub-pixel) is the caller's business. Nothing is stored here: a
 //! caller keeps a z-buffer, or a list, or sums.
 //!
@@ -9,8 +9,8 @@
 //! differences and products of f32 coordinates of one picture's range are exact, so their signs are exact too: two
 //! triangles that share an edge leave no gap between them.
 //!
-//! All of it is marked to be inlined: a triangle of the surface grid covers a handful of samples, and with calls in between the
-//! rasteriser takes 40 % longer.
+//! All of it is marked to be inlined: a triangle of the surface grid covers a handful of samples, and with calls in
+//! between the rasteriser takes 40 % longer.
 
 use std::ops::Range;
 

@@ -1,8 +1,8 @@
 //! Pictures of a textured surface from elsewhere, for people: sheets and panels. Without gradients.
 //!
-//! The surface grid is moved, projected and rasterised in bands as in [`crate::rasterise_depth`]. First every sample finds
-//! the nearest triangle, then it takes the colours at its place in that triangle's cell: so several pictures on one surface
-//! cost little more than one, and what is hidden costs no colours.
+//! The surface grid is moved, projected and rasterised in bands as in [`crate::rasterise_depth`]. First every sample
+//! finds the nearest triangle, then it takes the colours at its place in that triangle's cell: so several pictures on
+//! one surface cost little more than one, and what is hidden costs no colours.
 
 use std::ops::Range;
 
@@ -59,8 +59,8 @@ impl ViewSettings {
         }
     }
 
-    /// As [`ViewSettings::new`], with a field of view that has room for turned objects: what fills the picture is wider, and nearer
-    /// at one side, when it is turned.
+    /// As [`ViewSettings::new`], with a field of view that has room for turned objects: what fills the picture is
+    /// wider, and nearer at one side, when it is turned.
     pub fn with_room(camera: Camera) -> Self {
         Self { field_of_view_degrees: 1.1 * camera.field_of_view_degrees, ..Self::new(camera) }
     }
@@ -82,10 +82,10 @@ pub struct Views {
 
 /// Renders every surface from every viewpoint, with each of `pictures` on it.
 ///
-/// `depth` `[B, S, S]` canonical, S the camera's size; `pictures` `[B, T, T, 3]`, each with a T of its own: the first and the
-/// last pixel of a row lie on the first and the last point of the grid. `views` as everywhere: the surface is moved by
-/// `P' = R (P - c) + c + t`, angles about x, y, z in radians, then a translation; a positive angle about y turns what faces
-/// the camera to the left. Views are clamped to [-1, 1].
+/// `depth` `[B, S, S]` canonical, S the camera's size; `pictures` `[B, T, T, 3]`, each with a T of its own: the first
+/// and the last pixel of a row lie on the first and the last point of the grid. `views` as everywhere: the surface is
+/// moved by `P' = R (P - c) + c + t`, angles about x, y, z in radians, then a translation; a positive angle about y
+/// turns what faces the camera to the left. Views are clamped to [-1, 1].
 ///
 /// # Errors
 /// If the depth has not the camera's size, a picture does not fit or is on a GPU, or a size or the supersampling is 0.

@@ -1,7 +1,7 @@
 //! What a reconstruction is given out as: maps, views, a panel of all of it, a mesh, and a record to go with them.
 //!
-//! [`reconstruct`] takes pictures apart and writes the files of each; [`Part`] is one picture of a prediction, whose maps and
-//! views it draws.
+//! [`reconstruct`] takes pictures apart and writes the files of each; [`Part`] is one picture of a prediction, whose
+//! maps and views it draws.
 
 mod mesh;
 mod part;
@@ -108,12 +108,13 @@ pub const ENDINGS: [&str; 10] = [
     "json",
 ];
 
-/// Takes pictures apart and writes the files of each below `out`, named by its stem and [`ENDINGS`]; gives rows of a [`sheet`]
-/// for the first `wanted` of them. The pictures go through the networks together, and side by side from there.
+/// Takes pictures apart and writes the files of each below `out`, named by its stem and [`ENDINGS`]; gives rows of a
+/// [`sheet`] for the first `wanted` of them. The pictures go through the networks together, and side by side from
+/// there.
 ///
 /// # Errors
-/// If the model refuses the pictures or runs out of memory, says what is not finite, or a file cannot be written. The files of
-/// other pictures may be there then.
+/// If the model refuses the pictures or runs out of memory, says what is not finite, or a file cannot be written. The
+/// files of other pictures may be there then.
 pub fn reconstruct(
     predictor: &mut Predictor<'_>,
     subjects: &[Subject<'_>],

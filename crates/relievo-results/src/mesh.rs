@@ -40,8 +40,8 @@ pub struct Mesh {
     triangles: usize,
 }
 
-/// Writes `NAME.glb`, `NAME.obj`, `NAME.mtl` and `NAME.texture.png`, `path` giving the path of an ending; `seen` is the square
-/// picture that the model saw, of any size. `None` if the depth makes no surface.
+/// Writes `NAME.glb`, `NAME.obj`, `NAME.mtl` and `NAME.texture.png`, `path` giving the path of an ending; `seen` is the
+/// square picture that the model saw, of any size. `None` if the depth makes no surface.
 pub(crate) fn write(
     part: &Part<'_>,
     texture: Texture,

@@ -82,7 +82,8 @@ impl<'a> Part<'a> {
         Ok(self.turned([self.of(&self.prediction.canonical_picture)], yaws)?.concat())
     }
 
-    /// The surface with each of some pictures on it, `[T,T,3]` in [-1,1], turned about the vertical axis by angles in degrees.
+    /// The surface with each of some pictures on it, `[T,T,3]` in [-1,1], turned about the vertical axis by angles in
+    /// degrees.
     fn turned<const N: usize>(&self, pictures: [&[f32]; N], yaws: &[f32]) -> Result<[Vec<Canvas>; N]> {
         let camera = self.settings().camera();
         let depth = Tensor::new(self.of(&self.prediction.canonical_depth), [1, camera.size, camera.size])?;
@@ -102,7 +103,8 @@ impl<'a> Part<'a> {
         Ok(std::array::from_fn(|number| tiles(&rendered.pictures[number])))
     }
 
-    /// The surface seen from the front in the picture's own pixels, in [-1,1], at pairs of `places` (0 to the map's last column).
+    /// The surface seen from the front in the picture's own pixels, in [-1,1], at pairs of `places` (0 to the map's
+    /// last column).
     pub fn worn(&self, picture: &Picture, places: &[f32]) -> Vec<f32> {
         let prediction = self.prediction;
         let parts = TextureParts {
@@ -144,8 +146,8 @@ impl<'a> Part<'a> {
         shading_grey(self.of(&self.prediction.diffuse_shading), [ambient, diffuse], self.size())
     }
 
-    /// A row of a sheet with pictures of `tile` pixels: `picture`, which the model saw, reconstruction, depth from the front, normals, albedo, and
-    /// views turned about the vertical axis by angles in degrees.
+    /// A row of a sheet with pictures of `tile` pixels: `picture`, which the model saw, reconstruction, depth from the
+    /// front, normals, albedo, and views turned about the vertical axis by angles in degrees.
     pub fn row(&self, picture: &Picture, tile: usize, yaws: &[f32]) -> Result<Vec<Canvas>> {
         let input = picture.square(tile as u32);
         let mut row = vec![

@@ -33,14 +33,15 @@ impl Heads {
     }
 
     /// The same heads with a patch of colour before one side of each picture, which no symmetric object explains (Wu et
-    /// al. 2020, section 4.2): a rectangle of 20 to 50 % of the picture's height and width in its left or right half, with
-    /// an opacity of 0.5 to 1. The truth is that of the head without it.
+    /// al. 2020, section 4.2): a rectangle of 20 to 50 % of the picture's height and width in its left or right half,
+    /// with an opacity of 0.5 to 1. The truth is that of the head without it.
     pub fn perturbed(self) -> Self {
         Self { perturbed: true, ..self }
     }
 
-    /// The head of picture `index` without its background, for a picture of one's own making: its frame at `size` pixels,
-    /// with `margin` pixels more on each side, where the rest of the head is, down to the neck, at which the model ends.
+    /// The head of picture `index` without its background, for a picture of one's own making: its frame at `size`
+    /// pixels, with `margin` pixels more on each side, where the rest of the head is, down to the neck, at which the
+    /// model ends.
     ///
     /// # Errors
     /// As for a sample.

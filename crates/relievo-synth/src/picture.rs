@@ -128,7 +128,8 @@ impl Scene<'_> {
         &all[..end]
     }
 
-    /// The head alone, up to the depth `far`, its frame at `size` x `size` pixels, with so many pixels more on each side.
+    /// The head alone, up to the depth `far`, its frame at `size` x `size` pixels, with so many pixels more on each
+    /// side.
     pub fn cut_out(&self, size: usize, margin: usize, far: f32) -> CutOut {
         let normals = vertex_normals(&self.points, self.triangles());
         let seen: Vec<[f32; 3]> = self.points.iter().map(|&point| self.view.apply(point)).collect();

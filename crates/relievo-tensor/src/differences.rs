@@ -218,8 +218,8 @@ pub fn assert_forms_agree(ordinal: usize) -> usize {
         }
         Ok(compared)
     };
-    // The first can be flat, in all three types; all can be padded, where there are matrix units, with a ReLU after the forward
-    // product or not. A ReLU in one call with it is for cuDNN to grant.
+    // The first can be flat, in all three types; all can be padded, where there are matrix units, with a ReLU after the
+    // forward product or not. A ReLU in one call with it is for cuDNN to grant.
     let (always, fused) = (3 * (3 + 5 + 5) + 5 + 5, 3 * 5);
     let compared = check().unwrap_or_else(|error| panic!("{error}"));
     assert!((always..=always + fused).contains(&compared), "{compared}");
@@ -228,8 +228,8 @@ pub fn assert_forms_agree(ordinal: usize) -> usize {
     granted
 }
 
-/// Compiles files of kernels with NVIDIA's compiler, for the oldest and the newest GPUs they are meant for. Says that it
-/// was skipped where NVRTC is not installed.
+/// Compiles files of kernels with NVIDIA's compiler, for the oldest and the newest GPUs they are meant for. Says that
+/// it was skipped where NVRTC is not installed.
 pub fn assert_kernels_compile(files: &[&Kernels], data_types: &[DataType]) {
     for (kernels, data_type) in files.iter().flat_map(|file| data_types.iter().map(move |one| (file, *one))) {
         for capability in [(8, 0), (9, 0)] {

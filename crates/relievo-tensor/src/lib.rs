@@ -1,8 +1,8 @@
 //! Tensors, the reverse-mode tape, and one folder per operation.
 //!
-//! A [`Tensor`] is a shape and a buffer of numbers on a [`Device`], channels last. Operations take tensors and give tensors; when an
-//! input descends from a [`Tape`], the operation is recorded there and [`Tape::backward`] finds the gradients.
-//! Without a tape nothing is kept. Other crates add operations through the same [`Operation`] trait.
+//! A [`Tensor`] is a shape and a buffer of numbers on a [`Device`], channels last. Operations take tensors and give
+//! tensors; when an input descends from a [`Tape`], the operation is recorded there and [`Tape::backward`] finds the
+//! gradients. Without a tape nothing is kept. Other crates add operations through the same [`Operation`] trait.
 //!
 //! Results do not depend on the number of threads: work is split so that no sum depends on the split.
 

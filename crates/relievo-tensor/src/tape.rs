@@ -29,7 +29,8 @@ pub trait Operation: Send + 'static {
     /// As [`Operation::forward`].
     fn backward(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>>;
 
-    /// Multiplications and additions of [`Operation::forward`], where they are what takes the time; two for each product.
+    /// Multiplications and additions of [`Operation::forward`], where they are what takes the time; two for each
+    /// product.
     fn flops(&self, _: &[&Tensor]) -> f64 {
         0.0
     }

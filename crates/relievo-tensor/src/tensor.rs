@@ -80,8 +80,8 @@ enum Storage {
 /// An array of numbers, row-major, channels last (`[B,H,W,C]`). A clone shares the buffer; writing through
 /// [`Tensor::data_mut`] copies it first if it is shared.
 ///
-/// On the CPU elements are f32 and can be looked at ([`Tensor::data`]). On a GPU they are f32 or bf16, only operations get
-/// at them, and [`Tensor::to_device`] fetches them.
+/// On the CPU elements are f32 and can be looked at ([`Tensor::data`]). On a GPU they are f32 or bf16, only operations
+/// get at them, and [`Tensor::to_device`] fetches them.
 #[derive(Clone)]
 pub struct Tensor {
     shape: Shape,
@@ -313,8 +313,8 @@ impl Tensor {
         }
     }
 
-    /// The tensor on a device, off the tape. On the CPU it is f32; from the CPU to a GPU it stays f32. A copy from a GPU
-    /// waits for the work that was queued there.
+    /// The tensor on a device, off the tape. On the CPU it is f32; from the CPU to a GPU it stays f32. A copy from a
+    /// GPU waits for the work that was queued there.
     ///
     /// # Errors
     /// If the device is not there, out of memory, or fails.

@@ -145,8 +145,8 @@ fn a_graph_is_replayed_on_new_pictures() {
     assert!(feed.take(&mut pictures).is_err());
 }
 
-/// Three chains of convolutions that look at the same picture, in three lanes or one after the other: their outputs, and the
-/// gradients of weights and picture. The inputs are the picture and three weights for each chain.
+/// Three chains of convolutions that look at the same picture, in three lanes or one after the other: their outputs,
+/// and the gradients of weights and picture. The inputs are the picture and three weights for each chain.
 fn chains(inputs: &[Tensor], side_by_side: bool) -> Result<Vec<Tensor>> {
     let params = ConvParams { stride: 1, padding: 1, activation: Activation::Relu };
     let tape = Tape::new();
@@ -221,8 +221,8 @@ fn moved(x: &Tensor, scale: f32, offset: f32) -> Tensor {
 #[test]
 fn group_normalisations() {
     // Odd sizes, one group, groups of one channel, channels that are no multiple of four, more columns than a block has
-    // threads, several blocks for a picture; as many pixels as a block does by itself, and one more row. Elements are exact
-    // in bf16, so that kinks lie in the same places.
+    // threads, several blocks for a picture; as many pixels as a block does by itself, and one more row. Elements are
+    // exact in bf16, so that kinks lie in the same places.
     for (shape, groups) in [
         ([3, 8, 8, 16], 4),
         ([2, 5, 7, 6], 2),

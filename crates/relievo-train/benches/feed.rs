@@ -1,9 +1,9 @@
-//! How many pictures a second one core gives to learn from: read, mirrored, put together in batches, and copied to where a GPU
-//! would fetch them.
+//! How many pictures a second one core gives to learn from: read, mirrored, put together in batches, and copied to
+//! where a GPU would fetch them.
 //!
-//! `cargo bench -p relievo-train --bench feed [-- SECONDS]` prints a line for each kind of source, synthetic heads and, if
-//! `RELIEVO_DATA` names a folder of tar files of pictures, those. On Linux the rate is by processor time over all threads, so
-//! other programs disturb it little; elsewhere it is by the clock.
+//! `cargo bench -p relievo-train --bench feed [-- SECONDS]` prints a line for each kind of source, synthetic heads and,
+//! if `RELIEVO_DATA` names a folder of tar files of pictures, those. On Linux the rate is by processor time over all
+//! threads, so other programs disturb it little; elsewhere it is by the clock.
 
 use std::fs;
 use std::sync::Arc;

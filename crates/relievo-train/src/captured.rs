@@ -1,5 +1,5 @@
-//! A whole training step on a GPU, captured once and replayed: one call in place of a thousand launches, and nothing that
-//! waits for the GPU.
+//! A whole training step on a GPU, captured once and replayed: one call in place of a thousand launches, and nothing
+//! that waits for the GPU.
 
 use relievo_model::{LossTerms, Losses, Model, ModelError};
 use relievo_tensor::cuda::{Feed, Graph};
@@ -55,8 +55,8 @@ pub struct Look {
 }
 
 impl CapturedStep {
-    /// Steps after step number `before`, on batches `[batch,size,size,3]` for a model on a GPU; `micro_batch` pictures go
-    /// through the networks together.
+    /// Steps after step number `before`, on batches `[batch,size,size,3]` for a model on a GPU; `micro_batch` pictures
+    /// go through the networks together.
     ///
     /// # Errors
     /// If the model is not on a GPU, or that is out of memory.

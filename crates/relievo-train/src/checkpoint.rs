@@ -1,9 +1,10 @@
 //! All that a run is at one moment, in one file.
 //!
-//! The file is a safetensors file: the parameters under their names, Adam's two means of each under
-//! `adam.mean.NAME` and `adam.square.NAME`, their running mean under `average.NAME` if there is one; in the metadata the model's settings (so that every checkpoint is a
-//! weights file too), the settings of the run as TOML, the progress as JSON, and the CRC-32 of the tensors' bytes. It is
-//! written in a stream, because three times the parameters in memory once more is a lot on a small machine.
+//! The file is a safetensors file: the parameters under their names, Adam's two means of each under `adam.mean.NAME`
+//! and `adam.square.NAME`, their running mean under `average.NAME` if there is one; in the metadata the model's
+//! settings (so that every checkpoint is a weights file too), the settings of the run as TOML, the progress as JSON,
+//! and the CRC-32 of the tensors' bytes. It is written in a stream, because three times the parameters in memory once
+//! more is a lot on a small machine.
 
 use std::fs;
 use std::io::{self, Write};
@@ -74,7 +75,8 @@ impl Moments {
         Self { mean: zeros(), square: zeros(), average: Vec::new() }
     }
 
-    /// Begins the running mean of the parameters with what they are now, unless it has begun; drops it if none is to be kept. On the CPU.
+    /// Begins the running mean of the parameters with what they are now, unless it has begun; drops it if none is to be
+    /// kept. On the CPU.
     ///
     /// # Errors
     /// Those of [`Tensor::new`].
@@ -228,8 +230,8 @@ impl Provenance {
         Some(Self { progress, settings: notes.get(RUN_KEY)?.clone() })
     }
 
-    /// The recipe of the run, and with it the kind of object that its pictures show. The other settings need not be ones
-    /// that this version knows; `None` if there is no such preset.
+    /// The recipe of the run, and with it the kind of object that its pictures show. The other settings need not be
+    /// ones that this version knows; `None` if there is no such preset.
     pub fn preset(&self) -> Option<Preset> {
         let settings: toml::Table = self.settings.parse().ok()?;
         settings.get("preset")?.clone().try_into().ok()

@@ -26,8 +26,8 @@ pub struct EvaluationOptions {
     pub batch_size: usize,
     /// Threads that read or generate pictures.
     pub workers: usize,
-    /// Whether to compute the losses, which costs about twice as much as the errors. They are those of the networks, refined or
-    /// not.
+    /// Whether to compute the losses, which costs about twice as much as the errors. They are those of the networks,
+    /// refined or not.
     pub losses: bool,
     /// Whether to measure the reconstruction.
     pub reconstruction: bool,
@@ -57,7 +57,8 @@ pub struct Evaluation {
     /// Mean losses over the pictures.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub losses: Option<Losses>,
-    /// Mean absolute error of the reconstruction where the object is, over colours from -1 to 1; where it was asked for.
+    /// Mean absolute error of the reconstruction where the object is, over colours from -1 to 1; where it was asked
+    /// for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reconstruction: Option<f64>,
     /// Errors where the model sees the object; only with a truth.
@@ -66,8 +67,9 @@ pub struct Evaluation {
     /// Errors over the whole foreground of the truth; only with a truth.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub whole: Option<Comparison>,
-    /// Share of that foreground where the model sees no surface at all, mostly at the picture's edges, out of which it turned its
-    /// own. Depth is far behind there, so a percent of such pixels is most of the depth error over the whole foreground.
+    /// Share of that foreground where the model sees no surface at all, mostly at the picture's edges, out of which it
+    /// turned its own. Depth is far behind there, so a percent of such pixels is most of the depth error over the whole
+    /// foreground.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uncovered: Option<f64>,
     /// Errors of the viewpoint; only with a truth, and of a model that tells one.
@@ -75,7 +77,8 @@ pub struct Evaluation {
     pub viewpoint: Option<Viewpoint>,
 }
 
-/// How well a model tells viewpoints. What it calls frontal is its own choice, so constant differences count for nothing.
+/// How well a model tells viewpoints. What it calls frontal is its own choice, so constant differences count for
+/// nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Viewpoint {

@@ -1,9 +1,9 @@
 //! Perceptual features that nobody has labelled anything for: VGG16's layers, learned from the pictures alone.
 //!
-//! The network that is to give features, and a decoder behind it, put damaged pictures right: half of the squares of 8x8
-//! pixels are grey, and the others have noise on them. To say what is missing, features must know what heads look like.
-//! The decoder is thrown away. It stands in for the self-supervised features of Wu et al. 2020, table 3, which learned
-//! from other pictures by another task. Denoising: Vincent et al. 2008; filling in: Pathak et al. 2016.
+//! The network that is to give features, and a decoder behind it, put damaged pictures right: half of the squares of
+//! 8x8 pixels are grey, and the others have noise on them. To say what is missing, features must know what heads look
+//! like. The decoder is thrown away. It stands in for the self-supervised features of Wu et al. 2020, table 3, which
+//! learned from other pictures by another task. Denoising: Vincent et al. 2008; filling in: Pathak et al. 2016.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -56,8 +56,8 @@ pub enum FolderError {
 }
 
 impl RunFolder {
-    /// A folder for a new run: made if it does not exist, and refused if there is anything in it. With `overwrite` there may
-    /// be a run in it, which is deleted when the new one is sure to begin: [`Trainer::begin`] does so.
+    /// A folder for a new run: made if it does not exist, and refused if there is anything in it. With `overwrite`
+    /// there may be a run in it, which is deleted when the new one is sure to begin: [`Trainer::begin`] does so.
     ///
     /// [`Trainer::begin`]: crate::Trainer::begin
     ///

@@ -1,8 +1,8 @@
 //! `metrics.jsonl`: one JSON object on a line for every logged step and every validation.
 //!
-//! Every line has a `kind` and a `step`. A run that goes on from a checkpoint cuts off what was logged after it, so that the log
-//! is that of a run that never stopped. A line that cannot be written (a full disk) is kept in memory and tried again
-//! with the next one.
+//! Every line has a `kind` and a `step`. A run that goes on from a checkpoint cuts off what was logged after it, so
+//! that the log is that of a run that never stopped. A line that cannot be written (a full disk) is kept in memory and
+//! tried again with the next one.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};

@@ -29,8 +29,8 @@ pub struct OperationTime {
     pub flops: f64,
 }
 
-/// Takes the times of all operations in `steps` replays of a captured step on `pictures [B,S,S,3]`, the longest first. One
-/// network after the other, not in lanes: side by side, each would seem to take longer. The model learns meanwhile.
+/// Takes the times of all operations in `steps` replays of a captured step on `pictures [B,S,S,3]`, the longest first.
+/// One network after the other, not in lanes: side by side, each would seem to take longer. The model learns meanwhile.
 ///
 /// # Errors
 /// If the model is not on a GPU, or that fails.

@@ -87,8 +87,9 @@ pub(crate) fn average(model: &Model, moments: &mut Moments, decay: f64) -> Resul
 
 /// Losses and gradients of a batch as the mean over its micro-batches, weighted by their numbers of pictures.
 ///
-/// Within a micro-batch a loss is the mean over all pixels that the masks leave, so a picture with more of them weighs more than
-/// another. Micro-batches are weighed by their numbers of pictures alone. That is the difference to the whole batch at once.
+/// Within a micro-batch a loss is the mean over all pixels that the masks leave, so a picture with more of them weighs
+/// more than another. Micro-batches are weighed by their numbers of pictures alone. That is the difference to the whole
+/// batch at once.
 fn accumulate(
     model: &Model,
     pictures: &Tensor,

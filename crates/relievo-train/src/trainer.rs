@@ -216,8 +216,8 @@ pub struct Trainer {
 }
 
 impl Trainer {
-    /// Begins a run in a folder. A run that is in it ([`RunFolder::create`] with `overwrite`) is deleted once nothing else
-    /// can go wrong: so the new one may begin with its weights.
+    /// Begins a run in a folder. A run that is in it ([`RunFolder::create`] with `overwrite`) is deleted once nothing
+    /// else can go wrong: so the new one may begin with its weights.
     ///
     /// # Errors
     /// If the settings make no sense, too few pictures are left to learn from, or the folder cannot be written to.
@@ -244,12 +244,12 @@ impl Trainer {
     }
 
     /// Opens a run to go on with it from its newest checkpoint that can be read; damaged ones are passed over with a
-    /// warning. A run that has none yet begins anew. `settings` are those of the run ([`RunFolder::settings`]),
-    /// perhaps with other numbers where that makes sense within a run: how long, how often, how fast.
+    /// warning. A run that has none yet begins anew. `settings` are those of the run ([`RunFolder::settings`]), perhaps
+    /// with other numbers where that makes sense within a run: how long, how often, how fast.
     ///
     /// # Errors
-    /// If no checkpoint can be read though there are some, or were, if a setting or the pictures changed that must not, or the
-    /// folder cannot be written to.
+    /// If no checkpoint can be read though there are some, or were, if a setting or the pictures changed that must not,
+    /// or the folder cannot be written to.
     pub fn resume(
         mut settings: Settings,
         source: Arc<dyn Source>,
@@ -454,8 +454,8 @@ impl Trainer {
     }
 }
 
-/// The bytes of weights to begin with: of a file, of the run in a folder, or of those that are known by a name. A file or a
-/// run goes before a name.
+/// The bytes of weights to begin with: of a file, of the run in a folder, or of those that are known by a name. A file
+/// or a run goes before a name.
 fn initial_weights(path: &Path, known: KnownWeights) -> Result<Cow<'static, [u8]>, String> {
     let run = RunFolder::open(path).ok();
     match known.find(path).filter(|_| !path.is_file() && run.is_none()) {

@@ -61,30 +61,30 @@ impl Doubling {
 pub struct DepthSettings {
     /// The range of depths.
     pub range: DepthRange,
-    /// What is added to the output at the left and right ends of the middle row, growing from none in the centre with the
-    /// square of the distance: a bowl of raw depth, so a dome to the viewer. 0 in the method.
+    /// What is added to the output at the left and right ends of the middle row, growing from none in the centre with
+    /// the square of the distance: a bowl of raw depth, so a dome to the viewer. 0 in the method.
     ///
     /// Seen from one side and lit from the other, a hollow shape shows the same shading as a raised one, and early in
-    /// training, before viewpoints tell them apart, the depth network is free to answer with either, picture by picture.
-    /// A dome to begin with settles it (Pan et al. 2021 begin with an ellipsoid for the same reason); the network can
-    /// still say anything.
+    /// training, before viewpoints tell them apart, the depth network is free to answer with either, picture by
+    /// picture. A dome to begin with settles it (Pan et al. 2021 begin with an ellipsoid for the same reason); the
+    /// network can still say anything.
     pub dome: f32,
-    /// The depth of the two leftmost and the two rightmost columns of the canonical depth, so that the surface ends where
-    /// its background is.
+    /// The depth of the two leftmost and the two rightmost columns of the canonical depth, so that the surface ends
+    /// where its background is.
     pub border_depth: f32,
     /// Whether the canonical depths are doubled.
     pub doubling: Doubling,
 }
 
-/// Depths from the depth net's output: the dome is added, the mean over the picture taken off, tanh brings it to (-1, 1),
-/// and `(1 + t) / 2 * max + (1 - t) / 2 * min` into the range.
+/// Depths from the depth net's output: the dome is added, the mean over the picture taken off, tanh brings it to (-1,
+/// 1), and `(1 + t) / 2 * max + (1 - t) / 2 * min` into the range.
 ///
-/// `raw` `[B, rows, columns]`, any values, at least four columns. Results: that depth, of the same shape, in `(min, max)`,
-/// and the canonical depth, the same with its border set, doubled as asked, `[B or 2B, rows, columns]`. Gradient: the
-/// outputs' gradients are added up, those of the canonical depth's second half mirrored back, those of its border left out;
-/// with their sum dy and `h = dy (1 - t^2) (max - min) / 2`, `h - mean(h)` over the picture. Source: Wu et al. 2020, section
-/// 3.1 (the mean removed so that the distance, which a single picture does not show, cannot drift) and supplementary
-/// material (border depth 0.7 max + 0.3 min).
+/// `raw` `[B, rows, columns]`, any values, at least four columns. Results: that depth, of the same shape, in `(min,
+/// max)`, and the canonical depth, the same with its border set, doubled as asked, `[B or 2B, rows, columns]`.
+/// Gradient: the outputs' gradients are added up, those of the canonical depth's second half mirrored back, those of
+/// its border left out; with their sum dy and `h = dy (1 - t^2) (max - min) / 2`, `h - mean(h)` over the picture.
+/// Source: Wu et al. 2020, section 3.1 (the mean removed so that the distance, which a single picture does not show,
+/// cannot drift) and supplementary material (border depth 0.7 max + 0.3 min).
 ///
 /// # Errors
 /// If `raw` has not three axes, or fewer than four columns.

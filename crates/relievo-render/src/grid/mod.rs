@@ -12,16 +12,16 @@ use crate::motion::{Motion, MotionGradient, check_views};
 
 /// Where a depth map in the input view lies in the canonical picture, and where it shows the surface at all.
 ///
-/// The sampling grid: every pixel is lifted to its point, moved by the inverse of the viewpoint, and projected: there the
-/// canonical picture shows the same point of the surface. The mask: 1 where the depth is less than `far`, which is where
-/// [`crate::rasterise_depth`] clamped the background to, in all `parts` of the batch at once; else 0. With a batch doubled by
-/// mirroring `parts` is 2, else 1.
+/// The sampling grid: every pixel is lifted to its point, moved by the inverse of the viewpoint, and projected: there
+/// the canonical picture shows the same point of the surface. The mask: 1 where the depth is less than `far`, which is
+/// where [`crate::rasterise_depth`] clamped the background to, in all `parts` of the batch at once; else 0. With a
+/// batch doubled by mirroring `parts` is 2, else 1.
 ///
-/// `depth` `[B, S, S]`, B = parts times M; `view` `[B', 6]`, B' a divisor of B; results `[B, S, S, 2]`: x and y, -1 at the
-/// centre of the first and 1 at the centre of the last pixel (for sampling with corners aligned); because the optical axis is
-/// in the middle, that is `x / z / tan(field of view / 2)` of the moved point; and `[M, S, S]`, the product over the pictures
-/// `i, i + M, ...`. Gradient: exact in depth and view, summed over the picture in f64; none flows through the mask. Source:
-/// Wu et al. 2020, section 3.3, equation 5, and section 3.4.
+/// `depth` `[B, S, S]`, B = parts times M; `view` `[B', 6]`, B' a divisor of B; results `[B, S, S, 2]`: x and y, -1 at
+/// the centre of the first and 1 at the centre of the last pixel (for sampling with corners aligned); because the
+/// optical axis is in the middle, that is `x / z / tan(field of view / 2)` of the moved point; and `[M, S, S]`, the
+/// product over the pictures `i, i + M, ...`. Gradient: exact in depth and view, summed over the picture in f64; none
+/// flows through the mask. Source: Wu et al. 2020, section 3.3, equation 5, and section 3.4.
 ///
 /// # Errors
 /// If the shapes do not fit each other or the camera, or the batch cannot be divided into the parts.

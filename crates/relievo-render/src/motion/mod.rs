@@ -193,13 +193,13 @@ pub(crate) fn check_views(operation: &'static str, pictures: usize, views: &Tens
     }
 }
 
-/// The surface grid of a depth map, moved by the picture's viewpoint: pixel (u, v) of depth d is the point
-/// `P = d ((u - c) / f, (v - c) / f, 1)` of the canonical view, and `P' = R (P - p) + p + t` with p the [`PIVOT`] and R =
+/// The surface grid of a depth map, moved by the picture's viewpoint: pixel (u, v) of depth d is the point `P = d ((u -
+/// c) / f, (v - c) / f, 1)` of the canonical view, and `P' = R (P - p) + p + t` with p the [`PIVOT`] and R =
 /// [`rotation`] where it is seen.
 ///
-/// `depth` `[B, S, S]`, S the camera's size; `view` `[B', 6]`, radians and lengths, B' a divisor of B (picture i takes view
-/// `i % B'`); result `[B, S, S, 3]`. Gradient in the depth: the output's gradient turned by R^T, times the pixel's ray; in
-/// the view: exact, summed over the picture in f64. Source: Wu et al. 2020, section 3.3.
+/// `depth` `[B, S, S]`, S the camera's size; `view` `[B', 6]`, radians and lengths, B' a divisor of B (picture i takes
+/// view `i % B'`); result `[B, S, S, 3]`. Gradient in the depth: the output's gradient turned by R^T, times the pixel's
+/// ray; in the view: exact, summed over the picture in f64. Source: Wu et al. 2020, section 3.3.
 ///
 /// # Errors
 /// If the shapes do not fit each other or the camera.

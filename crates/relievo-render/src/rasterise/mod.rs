@@ -5,12 +5,12 @@
 //! bounding box only, a handful. The nearest triangle wins a sample, the first of several equally near. So a picture
 //! costs O(S^2), a single picture keeps several cores busy, and the result does not depend on the bands.
 //!
-//! Backward lets every sample give its part to the triangle that won it. Under perspective 1/depth is an affine function
-//! q of the place on the screen; with the barycentric weights w and the gradient G of a sample's depth D, the triangle's
-//! sums `A_k = sum G D^2 w_k` give its corners' gradients: `A_k grad q` on the screen and `A_k / z_k^2` in depth. Forward
-//! saved for each sample who won it and `D^2 w_k`, so that no triangle is asked again. The original clamps the weights to
-//! [0, 1] and renormalises them; within the triangle that does nothing but remove rounding, so it has no part in the
-//! gradient. Each picture is summed up in a fixed order.
+//! Backward lets every sample give its part to the triangle that won it. Under perspective 1/depth is an affine
+//! function q of the place on the screen; with the barycentric weights w and the gradient G of a sample's depth D, the
+//! triangle's sums `A_k = sum G D^2 w_k` give its corners' gradients: `A_k grad q` on the screen and `A_k / z_k^2` in
+//! depth. Forward saved for each sample who won it and `D^2 w_k`, so that no triangle is asked again. The original
+//! clamps the weights to [0, 1] and renormalises them; within the triangle that does nothing but remove rounding, so it
+//! has no part in the gradient. Each picture is summed up in a fixed order.
 
 mod cuda;
 
@@ -60,9 +60,9 @@ impl RasterSettings {
 /// (v,u+1) (v+1,u) (v+1,u+1), visible from both sides; triangles with a corner behind the camera are left out. Result
 /// `[B, S, S]`: per sample the perspective-correct depth `1 / sum(w_k / z_k)` of the nearest triangle, `far` without
 /// one, then the mean over the pixel's samples, clamped to `limits`, least first: [`DepthRange::widened`] brings the
-/// background to where [`crate::sampling_grid`] masks it. Gradient: exact in x, y and z of the corners, which sample belongs
-/// to which triangle held constant; none from pixels that were clamped. Source: Kato et al. 2018 for the rasteriser, Wu et
-/// al. 2020, section 3.3.
+/// background to where [`crate::sampling_grid`] masks it. Gradient: exact in x, y and z of the corners, which sample
+/// belongs to which triangle held constant; none from pixels that were clamped. Source: Kato et al. 2018 for the
+/// rasteriser, Wu et al. 2020, section 3.3.
 ///
 /// [`DepthRange::widened`]: crate::DepthRange::widened
 ///
@@ -86,7 +86,8 @@ struct RasteriseDepth {
 /// Rows of pixels in a band. A constant: cells at a band's edge are looked at twice, so bands must not be too thin.
 pub(crate) const BAND: usize = 16;
 
-/// What a sample saves for the gradient: the number of the triangle that won it, then `D^2 w_k` of its depth and its weights.
+/// What a sample saves for the gradient: the number of the triangle that won it, then `D^2 w_k` of its depth and its
+/// weights.
 type Won = [f32; 4];
 
 /// What the samples without a triangle save, and those of a pixel that was clamped, whose triangles get no gradient.
@@ -229,8 +230,8 @@ fn corner_gradients(corners: &[[f32; 3]; 3], sums: [f64; 3]) -> [[f32; 3]; 3] {
     })
 }
 
-/// One picture's gradient: what its samples saved and their gradients, to its corners on the screen. `sums` is for as many
-/// numbers as there are triangles.
+/// One picture's gradient: what its samples saved and their gradients, to its corners on the screen. `sums` is for as
+/// many numbers as there are triangles.
 fn screen_gradients(
     screen: &[[f32; 3]],
     size: usize,

@@ -91,8 +91,8 @@ pub(super) fn shade_backward(
     Ok(vec![dalbedo, dshading, sums.map(|sums| light_gradient(&sums, 0, lights)).transpose()?])
 }
 
-/// The gradient `[B', 5]` from parts `[pictures, parts, n]` of the sums for the light's numbers `first..first + n`; zero
-/// for the others.
+/// The gradient `[B', 5]` from parts `[pictures, parts, n]` of the sums for the light's numbers `first..first + n`;
+/// zero for the others.
 fn light_gradient(sums: &Tensor, first: usize, lights: &Tensor) -> Result<Tensor> {
     let [pictures, parts, elements] = sums.axes("light_gradient")?;
     let count = lights.elements() / LIGHT;

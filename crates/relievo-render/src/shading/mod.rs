@@ -11,11 +11,13 @@ use crate::light::{LIGHT, lights};
 use crate::normals::{Rays, depth_gradient, row_of_normals};
 use crate::{Camera, check_shared, check_type};
 
-/// The surface's normals n, as [`crate::normals`] has them, and `max(0, n.l)` of every pixel, l its picture's light direction.
+/// The surface's normals n, as [`crate::normals`] has them, and `max(0, n.l)` of every pixel, l its picture's light
+/// direction.
 ///
-/// `depth` `[B, S, S]`, S the camera's size; `light` `[B', 5]` as [`crate::light_from_raw`] gives it, B' a divisor of B;
-/// results `[B, S, S, 3]` and `[B, S, S]`. Gradient, exact: that of the normals, and where n.l > 0 dy l besides, through the
-/// central differences into the depth; `dy n` summed over the picture in the direction. Source: Wu et al. 2020, section 3.3.
+/// `depth` `[B, S, S]`, S the camera's size; `light` `[B', 5]` as [`crate::light_from_raw`] gives it, B' a divisor of
+/// B; results `[B, S, S, 3]` and `[B, S, S]`. Gradient, exact: that of the normals, and where n.l > 0 dy l besides,
+/// through the central differences into the depth; `dy n` summed over the picture in the direction. Source: Wu et al.
+/// 2020, section 3.3.
 ///
 /// # Errors
 /// If the shapes are others.

@@ -1,8 +1,8 @@
 //! Times the convolutions of the networks, plain (im2col and the `gemm` crate) against fast.
 //!
-//! `cargo bench -p relievo-tensor --features plain-convolution --bench conv [-- BATCH..] [FILTER..]`: a table with, for each layer whose name
-//! contains a filter and for each batch (1 and 16 if none is named), milliseconds and GFLOP/s of the textbook's
-//! operations for forward, input gradient and weight gradient. The fastest of several runs.
+//! `cargo bench -p relievo-tensor --features plain-convolution --bench conv [-- BATCH..] [FILTER..]`: a table with, for
+//! each layer whose name contains a filter and for each batch (1 and 16 if none is named), milliseconds and GFLOP/s of
+//! the textbook's operations for forward, input gradient and weight gradient. The fastest of several runs.
 
 mod layers;
 

@@ -1,7 +1,7 @@
 //! cuDNN's convolutions: the three products of a convolution, each by the algorithm that was fastest when measured.
 //!
-//! The extents may be put to cuDNN in several forms (`forms.rs`), and the fastest of those is chosen as well, the ReLU that
-//! may follow included.
+//! The extents may be put to cuDNN in several forms (`forms.rs`), and the fastest of those is chosen as well, the ReLU
+//! that may follow included.
 //!
 //! Measuring takes seconds, so what was chosen is kept on disk, by GPU, version of cuDNN, and extents.
 
@@ -29,7 +29,8 @@ use plan::{Candidate, Plan};
 /// The most memory an algorithm may use beside its operands, in bytes.
 const WORKSPACE_LIMIT: usize = 256 << 20;
 
-/// Bytes of zeros that stand for a bias where there is none: as many channels as a convolution may have with a ReLU in one call.
+/// Bytes of zeros that stand for a bias where there is none: as many channels as a convolution may have with a ReLU in
+/// one call.
 const ZEROS: usize = 1 << 16;
 
 /// Whether convolutions of f32 may round their factors to tf32 (10 bits of mantissa).
@@ -38,8 +39,8 @@ static TF32: AtomicBool = AtomicBool::new(false);
 /// Whether only algorithms that give the same bits every time may be chosen.
 static DETERMINISTIC: AtomicBool = AtomicBool::new(false);
 
-/// Lets convolutions of f32 on a GPU round their factors to tf32, which has the range of f32 and 10 bits of mantissa and
-/// is several times as fast. Off at the start; for the whole program.
+/// Lets convolutions of f32 on a GPU round their factors to tf32, which has the range of f32 and 10 bits of mantissa
+/// and is several times as fast. Off at the start; for the whole program.
 pub fn allow_tf32(allow: bool) {
     TF32.store(allow, Ordering::Relaxed);
 }
@@ -72,7 +73,8 @@ impl Product {
     }
 }
 
-/// What may follow the product [`Product::Forward`]: a ReLU of its sum with a bias `[out]` of the same type, if there is one.
+/// What may follow the product [`Product::Forward`]: a ReLU of its sum with a bias `[out]` of the same type, if there
+/// is one.
 #[derive(Clone, Copy)]
 pub(crate) struct Relu {
     /// Where the bias lies.
@@ -185,8 +187,8 @@ impl Gpu {
         plan.compute(self, handle, places, workspace.pointer())
     }
 
-    /// As [`Gpu::convolve`], in this form and no other, and with f32 rounded to tf32 or not; `false` where the form is not
-    /// to be had.
+    /// As [`Gpu::convolve`], in this form and no other, and with f32 rounded to tf32 or not; `false` where the form is
+    /// not to be had.
     pub(crate) fn convolve_in_form(
         &'static self,
         form: Form,
@@ -394,8 +396,8 @@ fn fastest(
     Ok((choice, plan))
 }
 
-/// The fastest algorithm that fits, in one form; `None` if there is none or the form is not to be had. That cuDNN does not even
-/// measure a form, as with too few channels for a type, is a reason to try the next one.
+/// The fastest algorithm that fits, in one form; `None` if there is none or the form is not to be had. That cuDNN does
+/// not even measure a form, as with too few channels for a type, is a reason to try the next one.
 fn fastest_in_form(
     gpu: &'static Gpu,
     handle: sys::cudnnHandle_t,

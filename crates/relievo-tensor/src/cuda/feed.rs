@@ -11,8 +11,8 @@ const SLOTS: usize = 2;
 
 /// A queue of batches of one shape from main memory to a GPU, on a stream of its own.
 ///
-/// [`Feed::put`] copies a batch to pinned memory and starts its journey; [`Feed::take`] queues what hands the oldest one
-/// over. Neither waits for the GPU, unless [`SLOTS`] batches are under way.
+/// [`Feed::put`] copies a batch to pinned memory and starts its journey; [`Feed::take`] queues what hands the oldest
+/// one over. Neither waits for the GPU, unless [`SLOTS`] batches are under way.
 pub struct Feed {
     gpu: &'static Gpu,
     stream: sys::CUstream,

@@ -9,7 +9,8 @@ use crate::{DataType, Error, Result, Shape, Tensor};
 
 /// Fetches tensors from a GPU. The pinned memory that they pass through is kept for the next time.
 ///
-/// [`Tensor::to_device`] waits for each tensor, and the driver copies it piece by piece through pinned memory of its own.
+/// [`Tensor::to_device`] waits for each tensor, and the driver copies it piece by piece through pinned memory of its
+/// own.
 pub struct Fetch {
     gpu: &'static Gpu,
     pinned: *mut f32,
@@ -29,7 +30,8 @@ impl Fetch {
         Ok(Self { gpu: Gpu::get(ordinal)?, pinned: std::ptr::null_mut(), capacity: 0 })
     }
 
-    /// The first `count` entries of each tensor along its first axis, on the CPU, in f32. Waits for the work queued before.
+    /// The first `count` entries of each tensor along its first axis, on the CPU, in f32. Waits for the work queued
+    /// before.
     ///
     /// # Errors
     /// If a tensor is not on the GPU or has fewer entries, or the GPU fails.

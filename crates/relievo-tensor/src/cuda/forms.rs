@@ -36,8 +36,8 @@ impl Form {
         }
     }
 
-    /// The extents that cuDNN sees, where matrix units take channels by `granule` (1: there are none to be had); `None` where the
-    /// form is not to be had or is the plain one. Whether a ReLU follows is not asked here.
+    /// The extents that cuDNN sees, where matrix units take channels by `granule` (1: there are none to be had); `None`
+    /// where the form is not to be had or is the plain one. Whether a ReLU follows is not asked here.
     pub fn extents(self, plain: &Conv2dGeometry, granule: usize) -> Option<Conv2dGeometry> {
         let g = *plain;
         match self {
@@ -91,7 +91,8 @@ fn rows(g: &Conv2dGeometry) -> [Rows; 3] {
 }
 
 impl Operands {
-    /// Queues the copies that a form needs: zeros are put around what is read; what is written (operand `written`) gets room.
+    /// Queues the copies that a form needs: zeros are put around what is read; what is written (operand `written`) gets
+    /// room.
     pub fn new(
         gpu: &'static Gpu,
         form: Form,

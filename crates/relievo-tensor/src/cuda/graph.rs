@@ -79,8 +79,8 @@ impl<T> Graph<T> {
         let outputs = outputs.unwrap_or_else(|panic| resume_unwind(panic))?;
         let graph = graph.map_err(failed("the work cannot be captured"))?;
         let mut nodes = 0;
-        // SAFETY: the graph was just captured and is destroyed once, after its executable was made; without room for the nodes
-        // themselves they are counted.
+        // SAFETY: the graph was just captured and is destroyed once, after its executable was made; without room for
+        // the nodes themselves they are counted.
         let executable = unsafe {
             let counted = sys::cuGraphGetNodes(graph, std::ptr::null_mut(), &mut nodes).result();
             let executable = result::graph::instantiate(graph, sys::CUgraphInstantiate_flags(0));

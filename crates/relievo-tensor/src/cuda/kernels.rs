@@ -134,8 +134,8 @@ fn digest(parts: &[&[u8]]) -> [u8; 32] {
     hash.finalize().into()
 }
 
-/// The machine code in a kept file, which begins with its digest, if nothing is missing or changed: a driver is not told how
-/// long the code is that it is to load.
+/// The machine code in a kept file, which begins with its digest, if nothing is missing or changed: a driver is not
+/// told how long the code is that it is to load.
 fn whole(kept: &[u8]) -> Option<&[u8]> {
     let (of_code, code) = kept.split_first_chunk::<32>()?;
     (*of_code == digest(&[code])).then_some(code)

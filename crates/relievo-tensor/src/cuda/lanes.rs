@@ -1,12 +1,13 @@
 //! Lanes: independent work side by side on a GPU.
 //!
 //! The deep layers of a network are too small to fill a large GPU, and five networks look at the same pictures. Work of
-//! different lanes runs on different streams, so the GPU may do several at once; captured in a graph, lanes become branches of it.
+//! different lanes runs on different streams, so the GPU may do several at once; captured in a graph, lanes become
+//! branches of it.
 //!
 //! **What makes it safe.** Lanes begin behind all that was queued before they were opened, and what is queued after
-//! [`Lanes::join`] comes behind them all. In between, what a lane made is for that lane alone ([`super::Launch`] refuses
-//! another lane's tensors), so a block that a lane made and dropped may be handed out again to that lane at once. All other blocks
-//! dropped meanwhile wait for the join: another lane may still be reading them (`memory.rs`).
+//! [`Lanes::join`] comes behind them all. In between, what a lane made is for that lane alone ([`super::Launch`]
+//! refuses another lane's tensors), so a block that a lane made and dropped may be handed out again to that lane at
+//! once. All other blocks dropped meanwhile wait for the join: another lane may still be reading them (`memory.rs`).
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -75,8 +76,8 @@ impl Streams {
     }
 }
 
-/// Lanes of a device, opened when the first work is put into one; a second thread waits until the first has joined its own. On
-/// a CPU, and within a lane, work simply runs.
+/// Lanes of a device, opened when the first work is put into one; a second thread waits until the first has joined its
+/// own. On a CPU, and within a lane, work simply runs.
 pub struct Lanes {
     gpu: Option<&'static Gpu>,
     is_open: bool,
@@ -102,8 +103,8 @@ impl Lanes {
         Ok(Self { gpu, is_open: false, begun: [false; LANES], alone: None })
     }
 
-    /// Runs `work`, which queues its work in `lane` (1 to [`LANES`]; larger numbers begin again from 1), or, for lane 0, behind
-    /// all lanes.
+    /// Runs `work`, which queues its work in `lane` (1 to [`LANES`]; larger numbers begin again from 1), or, for lane
+    /// 0, behind all lanes.
     ///
     /// # Errors
     /// Those of `work`, or if the GPU fails.

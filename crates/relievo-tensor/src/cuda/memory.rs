@@ -1,11 +1,11 @@
 //! Memory of a GPU: blocks that go back to a pool and are used again.
 //!
-//! All work is queued on one stream, so a block may be handed out again as soon as its owner is gone: what the old owner
-//! queued runs before what the new one will. While a graph is captured, blocks come from and go back to an arena of
-//! its own: the graph writes to them at every replay, so nobody else may own them (`graph.rs`).
+//! All work is queued on one stream, so a block may be handed out again as soon as its owner is gone: what the old
+//! owner queued runs before what the new one will. While a graph is captured, blocks come from and go back to an arena
+//! of its own: the graph writes to them at every replay, so nobody else may own them (`graph.rs`).
 //!
-//! While lanes are open (`lanes.rs`), work is queued on several streams. A block that a lane made and dropped goes back to
-//! that lane; whatever else is dropped meanwhile waits until the lanes are joined.
+//! While lanes are open (`lanes.rs`), work is queued on several streams. A block that a lane made and dropped goes back
+//! to that lane; whatever else is dropped meanwhile waits until the lanes are joined.
 
 use std::collections::HashMap;
 use std::sync::{MutexGuard, PoisonError};
@@ -174,7 +174,8 @@ impl Gpu {
         crate::Error::OutOfMemory { device: crate::Device::Cuda(self.ordinal), bytes, held, free, total }
     }
 
-    /// [`Error::OutOfMemory`](crate::Error::OutOfMemory) of what was asked for elsewhere than here, if that is what the driver says.
+    /// [`Error::OutOfMemory`](crate::Error::OutOfMemory) of what was asked for elsewhere than here, if that is what the
+    /// driver says.
     pub(super) fn refused_memory(&self, cause: result::DriverError) -> Option<crate::Error> {
         is_out_of_memory(cause).then(|| self.no_memory())
     }

@@ -1,10 +1,10 @@
-//! NVIDIA GPUs, through the CUDA driver, NVRTC and cuDNN. The libraries are looked for when a GPU is first asked
-//! for, so one program serves machines with and without one, and no toolkit is needed to build it.
+//! NVIDIA GPUs, through the CUDA driver, NVRTC and cuDNN. The libraries are looked for when a GPU is first asked for,
+//! so one program serves machines with and without one, and no toolkit is needed to build it.
 //!
 //! Work is queued on one stream of each GPU, in the order of the calls; nothing waits for it but a copy to main memory.
-//! `memory.rs` is the pool (and the arena of captured graphs), `kernels.rs` compiles and launches CUDA C,
-//! `dnn.rs` has cuDNN's convolutions, `graph.rs` captures a sequence of work to replay it, `lanes.rs` puts independent work
-//! side by side, `profile.rs` tells where the time of captured work goes.
+//! `memory.rs` is the pool (and the arena of captured graphs), `kernels.rs` compiles and launches CUDA C, `dnn.rs` has
+//! cuDNN's convolutions, `graph.rs` captures a sequence of work to replay it, `lanes.rs` puts independent work side by
+//! side, `profile.rs` tells where the time of captured work goes.
 //!
 //! [`Launch`] is how an operation starts one of its kernels, in this crate and in others.
 
@@ -166,8 +166,8 @@ impl Gpu {
         })
     }
 
-    /// Waits while another thread captures a graph, and keeps others from beginning one until the result is dropped. To be
-    /// called before a mutex is taken that a capturing thread may need.
+    /// Waits while another thread captures a graph, and keeps others from beginning one until the result is dropped. To
+    /// be called before a mutex is taken that a capturing thread may need.
     fn enter(&self) -> Option<Inside<'_>> {
         if CAPTURES.get() || INSIDE.replace(true) {
             return None;

@@ -134,8 +134,8 @@ pub struct Ceilings {
 }
 
 impl Ceilings {
-    /// Measures for about `repetitions` milliseconds on a large GPU. `extent` scales the work: 2048 fills one, a small one only tries
-    /// whether it works.
+    /// Measures for about `repetitions` milliseconds on a large GPU. `extent` scales the work: 2048 fills one, a small
+    /// one only tries whether it works.
     ///
     /// # Errors
     /// If the GPU fails or is out of memory.

@@ -66,8 +66,9 @@ fn not_taken(gpu: &Gpu, cause: result::DriverError) -> Error {
     gpu.failed("the time cannot be taken", cause)
 }
 
-/// How long the GPU takes for the work that `queue` queues on this thread's stream: the median of some rounds. While a round is
-/// queued, the GPU waits, so that it never waits within: how fast the host is does not matter, as in a graph. `queue` has run before.
+/// How long the GPU takes for the work that `queue` queues on this thread's stream: the median of some rounds. While a
+/// round is queued, the GPU waits, so that it never waits within: how fast the host is does not matter, as in a graph.
+/// `queue` has run before.
 pub(super) fn median_seconds(gpu: &Gpu, mut queue: impl FnMut() -> Result<()>) -> Result<f64> {
     let (began, ended) = (Event::new(gpu)?, Event::new(gpu)?);
     let start = Instant::now();

@@ -1,5 +1,5 @@
-//! The operations, one folder each: `mod.rs` states the contract (shapes, gradient, source) and computes, or `cpu.rs` beside it does;
-//! `cuda.rs` launches the kernels of `kernel.cu`.
+//! The operations, one folder each: `mod.rs` states the contract (shapes, gradient, source) and computes, or `cpu.rs`
+//! beside it does; `cuda.rs` launches the kernels of `kernel.cu`.
 
 mod activation;
 mod adam;

@@ -14,8 +14,8 @@
 //! from, those are validated on, and the heads that follow are the test. Two tables share the rows they have in common.
 //!
 //! Source: Wu, Rupprecht and Vedaldi 2020, section 4 (tables 2 to 4). The figures that the paper gives for its own data
-//! ([`Row::published`]) are not to be reached with these heads; they stand beside ours because their order should be the
-//! same.
+//! ([`Row::published`]) are not to be reached with these heads; they stand beside ours because their order should be
+//! the same.
 
 mod results;
 mod run;
@@ -136,8 +136,8 @@ impl Row {
         !matches!(self, Self::ConstantDepth | Self::MeanDepth)
     }
 
-    /// Changes the point of the recipe that makes the row. Self-supervised features are a file that [`Reproduction`] makes
-    /// and names.
+    /// Changes the point of the recipe that makes the row. Self-supervised features are a file that [`Reproduction`]
+    /// makes and names.
     pub fn change(self, settings: &mut Settings) {
         let Settings { model, data, .. } = settings;
         match self {

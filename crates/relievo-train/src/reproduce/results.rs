@@ -86,8 +86,8 @@ impl Results {
         self.results.push(measured);
     }
 
-    /// The lines of a table: for each row what there is of it, seeds of the same number of steps, recipe and split taken
-    /// together. A row that was not measured has no line.
+    /// The lines of a table: for each row what there is of it, seeds of the same number of steps, recipe and split
+    /// taken together. A row that was not measured has no line.
     pub fn summaries(&self, table: Table) -> Vec<Summary> {
         let mut summaries = Vec::new();
         for row in table.rows() {

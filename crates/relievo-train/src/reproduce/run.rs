@@ -173,12 +173,13 @@ pub struct Reproduction {
 }
 
 impl Reproduction {
-    /// Opens a folder, which need not exist, to run rows of `recipe` and to measure them on the `test` heads that follow
-    /// those of the recipe. Self-supervised features take `feature_steps` steps to learn, before the row that needs them.
+    /// Opens a folder, which need not exist, to run rows of `recipe` and to measure them on the `test` heads that
+    /// follow those of the recipe. Self-supervised features take `feature_steps` steps to learn, before the row that
+    /// needs them.
     ///
     /// # Errors
-    /// If the recipe makes no sense, is not about synthetic heads of which the last are held out, or does not say how many
-    /// steps to take; or if there are results that cannot be read.
+    /// If the recipe makes no sense, is not about synthetic heads of which the last are held out, or does not say how
+    /// many steps to take; or if there are results that cannot be read.
     pub fn open(
         folder: PathBuf,
         recipe: Settings,
@@ -248,8 +249,8 @@ impl Reproduction {
     /// Does a task, going on where an earlier call left it, and writes what was measured into the results.
     ///
     /// # Errors
-    /// If the row was begun with other settings or has gone further, training or measuring fails, or something cannot be
-    /// read or written.
+    /// If the row was begun with other settings or has gone further, training or measuring fails, or something cannot
+    /// be read or written.
     pub fn run(
         &mut self,
         task: Task,

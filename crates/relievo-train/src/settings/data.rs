@@ -42,19 +42,19 @@ pub struct DataSettings {
     /// Mirror one picture in two
     #[arg(long, action = ArgAction::Set, default_value_t = true)]
     pub mirror: bool,
-    /// Move the crops of the pictures learned from at random, each way by up to this share of their side, and make them larger or
-    /// smaller by up to this share: 0.05, say, where pictures are few
+    /// Move the crops of the pictures learned from at random, each way by up to this share of their side, and make them
+    /// larger or smaller by up to this share: 0.05, say, where pictures are few
     #[arg(long, default_value_t = 0.0)]
     pub jitter: f32,
     /// Turn the pictures learned from in their plane at random, by up to so many degrees either way
     #[arg(long, default_value_t = 0.0)]
     pub roll: f32,
-    /// Threads that read and decode pictures, or generate them; 0 takes one for every two cores, four at most, and beside a
-    /// GPU one for every core but one
+    /// Threads that read and decode pictures, or generate them; 0 takes one for every two cores, four at most, and
+    /// beside a GPU one for every core but one
     #[arg(long, default_value_t = 0)]
     pub workers: usize,
-    /// Memory for decoded and generated pictures, in MiB; what does not fit is made again in every epoch. 200,000 pictures of
-    /// 64x64 fit into the default
+    /// Memory for decoded and generated pictures, in MiB; what does not fit is made again in every epoch. 200,000
+    /// pictures of 64x64 fit into the default
     #[arg(long, default_value_t = 2560)]
     pub cache: u64,
 }

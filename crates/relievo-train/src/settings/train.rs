@@ -43,9 +43,9 @@ pub struct TrainSettings {
     /// Pictures in an optimiser step
     #[arg(long, default_value_t = 64)]
     pub batch_size: usize,
-    /// Pictures that go through the networks together; 0 takes 16 on a CPU and the whole batch on a GPU. A smaller number
-    /// needs less memory. The losses are means over the mask within each micro-batch, then over the pictures of the batch,
-    /// so the result differs slightly from that of the whole batch
+    /// Pictures that go through the networks together; 0 takes 16 on a CPU and the whole batch on a GPU. A smaller
+    /// number needs less memory. The losses are means over the mask within each micro-batch, then over the pictures of
+    /// the batch, so the result differs slightly from that of the whole batch
     #[arg(long, default_value_t = 0)]
     pub micro_batch: usize,
     /// Learning rate of Adam
@@ -54,7 +54,8 @@ pub struct TrainSettings {
     /// Steps over which the learning rate rises linearly from 0 at the beginning
     #[arg(long, default_value_t = 0)]
     pub warm_up_steps: u64,
-    /// Steps after the warm-up over which the learning rate falls, along half a cosine, to the final one; 0 leaves it as it is
+    /// Steps after the warm-up over which the learning rate falls, along half a cosine, to the final one; 0 leaves it
+    /// as it is
     #[arg(long, default_value_t = 0)]
     pub decay_steps: u64,
     /// Learning rate after the fall
@@ -75,16 +76,16 @@ pub struct TrainSettings {
     /// Largest norm of the gradient of all parameters together; what is longer is shortened to it. 0 leaves it as it is
     #[arg(long, default_value_t = 0.0)]
     pub clip_norm: f64,
-    /// Decay of a running mean of the weights (EMA), which is then what is validated, drawn and written as the model; 0 keeps
-    /// none, 0.999 is a mean over about 1000 steps
+    /// Decay of a running mean of the weights (EMA), which is then what is validated, drawn and written as the model; 0
+    /// keeps none, 0.999 is a mean over about 1000 steps
     #[arg(long, default_value_t = 0.0)]
     pub average_decay: f64,
     /// Epochs at the beginning in which the mirrored reconstruction has weight 1; by preset: cat 10, others 0
     #[arg(long, default_value_t = 0)]
     pub full_flip_epochs: u64,
     /// Weights to begin with instead of random ones, of a model with the same networks: a run then goes on from what
-    /// another has learned, on other pictures, say. A file, the folder of a run, or a name of weights in the program. A network
-    /// that is not there begins at random
+    /// another has learned, on other pictures, say. A file, the folder of a run, or a name of weights in the program. A
+    /// network that is not there begins at random
     #[arg(long, value_name = "FILE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub initial_weights: Option<PathBuf>,

@@ -43,8 +43,8 @@ fn scalar(value: &f32) -> *const c_void {
     std::ptr::from_ref(value).cast()
 }
 
-/// What one of cuDNN's functions finds that measure a product's algorithms, fastest first as cuDNN sorts them: from its two
-/// factors to its result, each a descriptor and where the numbers lie.
+/// What one of cuDNN's functions finds that measure a product's algorithms, fastest first as cuDNN sorts them: from its
+/// two factors to its result, each a descriptor and where the numbers lie.
 macro_rules! measured {
     (
         $function:path, $record:ty, $handle:expr, $convolution:expr, ($workspace:expr, $size:expr),
@@ -88,7 +88,8 @@ macro_rules! measured {
 }
 
 impl Plan {
-    /// Descriptors of the operands and of the convolution in a form; no algorithm yet. `None` if the form is not to be had.
+    /// Descriptors of the operands and of the convolution in a form; no algorithm yet. `None` if the form is not to be
+    /// had.
     pub fn describe(gpu: &'static Gpu, key: &Key, form: Form) -> Result<Option<Self>> {
         let Some(extents) = key.extents(form) else { return Ok(None) };
         let plan = Self::of_extents(key, form, extents).map_err(Refusal::from);
@@ -139,8 +140,8 @@ impl Plan {
                 result::set_tensor4d_descriptor(bias, format, data_type, of([1, 1, 1, g.out_c]))?;
                 let activation = result::create_activation_descriptor()?;
                 let relu = sys::cudnnActivationMode_t::CUDNN_ACTIVATION_RELU;
-                // The other way is not documented for this call. A NaN may come out as zero then, with a gradient that is none
-                // either; what made it is in the losses and in other gradients.
+                // The other way is not documented for this call. A NaN may come out as zero then, with a gradient that
+                // is none either; what made it is in the losses and in other gradients.
                 let not_a_number = sys::cudnnNanPropagation_t::CUDNN_NOT_PROPAGATE_NAN;
                 result::set_activation_descriptor(activation, relu, not_a_number, 0.0)?;
                 Some((bias, activation))
@@ -159,7 +160,8 @@ impl Plan {
         math: u32,
     ) -> std::result::Result<(), Refusal> {
         self.algorithm = algorithm;
-        // SAFETY: the descriptor lives; `math` is one of the enumeration's: cuDNN named it, or `Choice::checked` let it pass.
+        // SAFETY: the descriptor lives; `math` is one of the enumeration's: cuDNN named it, or `Choice::checked` let it
+        // pass.
         unsafe {
             let math = transmute::<u32, sys::cudnnMathType_t>(math);
             result::set_convolution_math_type(self.convolution, math)?;
@@ -211,8 +213,8 @@ impl Plan {
         let [x_data, w_data, y_data] = operands.map(|pointer| pointer as *mut c_void);
         let (x, w, y) = ((self.x, x_data), (self.w, w_data), (self.y, y_data));
         let convolution = self.convolution;
-        // SAFETY: descriptors and operands belong together; the records have room for as many as asked for, and cuDNN writes
-        // as many as it says.
+        // SAFETY: descriptors and operands belong together; the records have room for as many as asked for, and cuDNN
+        // writes as many as it says.
         unsafe {
             match self.key.product {
                 Product::Forward => measured!(
@@ -300,8 +302,8 @@ impl Plan {
         let added = if places.bias == 0 { places.zeros } else { places.bias };
         let [x_data, w_data, y_data] = places.operands.map(|pointer| pointer as *mut c_void);
         let (one, zero) = (scalar(&1.0), scalar(&0.0));
-        // SAFETY: descriptors, operands and workspace belong together. What might be added besides, times zero, is y itself,
-        // which is not read then.
+        // SAFETY: descriptors, operands and workspace belong together. What might be added besides, times zero, is y
+        // itself, which is not read then.
         let queued = unsafe {
             result::convolution_bias_activation_forward(
                 handle,

@@ -29,7 +29,8 @@ impl Activation {
         Ok(y)
     }
 
-    /// Puts in place of each element of `x` the activation of its sum with `bias [C]`, if there is one, over the last axis.
+    /// Puts in place of each element of `x` the activation of its sum with `bias [C]`, if there is one, over the last
+    /// axis.
     pub(crate) fn replace_cuda(self, x: &mut Tensor, bias: Option<&Tensor>) -> Result<()> {
         let launch = Launch::new(x.device(), &KERNELS, "forward", x.data_type())?.output(x).input(x);
         let (channels, count) = (bias.map_or(1, Tensor::elements), x.elements());

@@ -95,8 +95,8 @@ fn gradient_groups(gradients: &[Tensor]) -> Result<(Vec<(usize, Group)>, usize)>
     Ok((groups, before))
 }
 
-/// Groups of everything, to be written to; without copies if there are none. `owned`: a tensor that shares its buffer is refused, not
-/// copied.
+/// Groups of everything, to be written to; without copies if there are none. `owned`: a tensor that shares its buffer
+/// is refused, not copied.
 fn groups(
     parameters: &mut [Tensor],
     gradients: &[Tensor],
@@ -303,8 +303,8 @@ impl RawState {
 /// Steps of Adam that a GPU takes by itself: it clips the gradient, and stops for good at the first number that is not
 /// finite. Nothing waits for the host, so [`DeviceAdam::step`] can be captured in a graph and replayed.
 ///
-/// For every step, [`DeviceAdam::prepare`] with its rule and then [`DeviceAdam::step`], or the replay of a graph that has
-/// captured it. Every now and then, [`DeviceAdam::state`].
+/// For every step, [`DeviceAdam::prepare`] with its rule and then [`DeviceAdam::step`], or the replay of a graph that
+/// has captured it. Every now and then, [`DeviceAdam::state`].
 pub struct DeviceAdam {
     device: Device,
     clip_norm: f64,
@@ -369,12 +369,12 @@ impl DeviceAdam {
     /// Queues a step as [`AdamStep::apply`] defines it, of the gradients shortened to the norm they may have. If `loss`
     /// (one f32) or a gradient is not finite, neither this step nor a later one changes anything.
     ///
-    /// `copies`, an empty list or one for each parameter, are copies in bf16 that are kept like the parameters: the step writes them, too,
-    /// to the same bits as [`cast`](crate::ops::cast()).
+    /// `copies`, an empty list or one for each parameter, are copies in bf16 that are kept like the parameters: the
+    /// step writes them, too, to the same bits as [`cast`](crate::ops::cast()).
     ///
     /// # Errors
-    /// If the lists or the loss do not fit, or nothing was ever prepared; if a parameter, moment or copy shares its memory with another
-    /// tensor (a variable of a tape, say, that is still there): a graph would change a copy.
+    /// If the lists or the loss do not fit, or nothing was ever prepared; if a parameter, moment or copy shares its
+    /// memory with another tensor (a variable of a tape, say, that is still there): a graph would change a copy.
     pub fn step(
         &mut self,
         parameters: &mut [Tensor],

@@ -175,12 +175,12 @@ pub fn scale_all(tensors: &mut [Tensor], factor: f32) -> Result<()> {
     }
 }
 
-/// Moves every element of `tensors` by `share` of the way to that of `targets`: x += share (y - x). With a share of 1 - decay after every
-/// step, an exponential running mean of the targets.
+/// Moves every element of `tensors` by `share` of the way to that of `targets`: x += share (y - x). With a share of 1 -
+/// decay after every step, an exponential running mean of the targets.
 ///
 /// # Errors
-/// If the lists do not fit, are not on one device or not f32; if a GPU fails. On a GPU also if a tensor shares its memory with another
-/// one: a graph would change a copy.
+/// If the lists do not fit, are not on one device or not f32; if a GPU fails. On a GPU also if a tensor shares its
+/// memory with another one: a graph would change a copy.
 pub fn lerp_all(tensors: &mut [Tensor], targets: &[Tensor], share: f32) -> Result<()> {
     if tensors.len() != targets.len() {
         return Err(Error::shape("lerp", format!("{} tensors, {} targets", tensors.len(), targets.len())));

@@ -6,7 +6,8 @@ pub(crate) use cuda::KERNELS;
 
 use crate::{Device, Error, Result, Tensor};
 
-/// The mean of every factor x factor pixels of `maps [B,H,W]`, f32: `[B,H/factor,W/factor]`. Without gradient: it is for masks.
+/// The mean of every factor x factor pixels of `maps [B,H,W]`, f32: `[B,H/factor,W/factor]`. Without gradient: it is
+/// for masks.
 ///
 /// # Errors
 /// If there are not three axes or the factor does not divide height and width.

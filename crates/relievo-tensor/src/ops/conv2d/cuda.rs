@@ -1,4 +1,5 @@
-//! Convolutions on a GPU: products by cuDNN; bias and activation in a pass of our own, or by cuDNN too where that is faster.
+//! Convolutions on a GPU: products by cuDNN; bias and activation in a pass of our own, or by cuDNN too where that is
+//! faster.
 
 use super::{Conv2dGeometry, Convolution};
 use crate::cuda::{Kernels, Launch, Product, Relu};
@@ -14,8 +15,8 @@ const CHANNELS: usize = 32;
 /// Threads that share the pixels of each.
 const ROWS: usize = 8;
 
-/// Pixels that a block sums at least, and blocks that share a channel's at most: with fewer pixels each, starting blocks and
-/// adding up their sums would take longer than the pixels.
+/// Pixels that a block sums at least, and blocks that share a channel's at most: with fewer pixels each, starting
+/// blocks and adding up their sums would take longer than the pixels.
 const LEAST_PIXELS: usize = 512;
 const MOST_PARTS: usize = 256;
 

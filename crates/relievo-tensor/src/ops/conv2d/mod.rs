@@ -1,9 +1,9 @@
 //! Convolution and transposed convolution, with an optional bias and activation on the way out.
 //!
-//! `geometry.rs` checks the extents, `cpu/` computes, `cuda.rs` calls cuDNN, `plain.rs` is the textbook implementation (the oracle of tests
-//! and benchmarks), `epilogue.rs` what happens to a sum before it is stored. The three products of a convolution serve both
-//! operations: a transposed convolution's forward is the input gradient of the convolution it is the adjoint of,
-//! and its input gradient is that convolution's forward.
+//! `geometry.rs` checks the extents, `cpu/` computes, `cuda.rs` calls cuDNN, `plain.rs` is the textbook implementation
+//! (the oracle of tests and benchmarks), `epilogue.rs` what happens to a sum before it is stored. The three products of
+//! a convolution serve both operations: a transposed convolution's forward is the input gradient of the convolution it
+//! is the adjoint of, and its input gradient is that convolution's forward.
 
 pub mod cpu;
 mod cuda;

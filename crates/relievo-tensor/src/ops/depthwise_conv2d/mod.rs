@@ -8,8 +8,8 @@ use crate::{Device, Error, Result, Tensor};
 const NAME: &str = "depthwise_conv2d";
 
 /// The convolution (the correlation, as in [`conv2d`](crate::ops::conv2d())) of each channel of `x [B,H,W,C]` with its
-/// own kernel in `w [kh,kw,C]`, zeros outside x, plus `bias [C]`, activated:
-/// `[B, (H + 2*padding - kh)/stride + 1, (W + 2*padding - kw)/stride + 1, C]`. Source: Howard et al. 2017, *MobileNets*, equation 3.
+/// own kernel in `w [kh,kw,C]`, zeros outside x, plus `bias [C]`, activated: `[B, (H + 2*padding - kh)/stride + 1, (W +
+/// 2*padding - kw)/stride + 1, C]`. Source: Howard et al. 2017, *MobileNets*, equation 3.
 ///
 /// Without gradient and on the CPU: it is for networks that learn no more, the face detector's.
 ///

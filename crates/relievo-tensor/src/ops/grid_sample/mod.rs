@@ -15,12 +15,12 @@ struct GridSample {
 ///
 /// A place is (x, y), with -1 the centre of the first column or row and 1 that of the last (PyTorch's
 /// `align_corners=True`). Between centres the value is bilinear; outside, pixels are zero, so that the value falls to
-/// zero over one pixel. With the corners' weights w and values p: d/dp = w dy, d/dx = (W-1)/2 * sum of
-/// dy (p_right - p_left) over both rows, weighted as they are; alike in y. On the centres themselves, the gradient
-/// is that of the cell to the right and below, as in PyTorch. A place that is not a number gives NaN.
+/// zero over one pixel. With the corners' weights w and values p: d/dp = w dy, d/dx = (W-1)/2 * sum of dy (p_right -
+/// p_left) over both rows, weighted as they are; alike in y. On the centres themselves, the gradient is that of the
+/// cell to the right and below, as in PyTorch. A place that is not a number gives NaN.
 ///
-/// With a mask `[M,H',W']` in [0,1], M a divisor of B (picture i takes mask `i % M`), the result is multiplied by it, and so
-/// is dy. The mask has no gradient.
+/// With a mask `[M,H',W']` in [0,1], M a divisor of B (picture i takes mask `i % M`), the result is multiplied by it,
+/// and so is dy. The mask has no gradient.
 ///
 /// # Errors
 /// If the shapes do not fit.

@@ -1,9 +1,9 @@
 //! The 3x3 convolution of a picture enlarged twice, without ever enlarging it.
 //!
-//! Of the nine pixels under the kernel some are copies of one another, so each output depends on 2x2 pixels of the small
-//! picture, by sums of weights. Which sums depends on whether its row and its column are even or odd, and so does a
-//! transposed convolution of stride 2: with a kernel of 4x4 and one row and column cut off, it is the whole operation, in 4/9 of
-//! the multiplications and without a picture of four times the size to be written and read.
+//! Of the nine pixels under the kernel some are copies of one another, so each output depends on 2x2 pixels of the
+//! small picture, by sums of weights. Which sums depends on whether its row and its column are even or odd, and so does
+//! a transposed convolution of stride 2: with a kernel of 4x4 and one row and column cut off, it is the whole
+//! operation, in 4/9 of the multiplications and without a picture of four times the size to be written and read.
 
 mod cpu;
 mod cuda;
@@ -13,8 +13,8 @@ pub(crate) use cuda::KERNELS;
 use super::{ConvParams, conv_transpose2d};
 use crate::{Backward, Context, Error, Operation, Result, Tensor, apply_one};
 
-/// The convolution of `x [B,H,W,in]`, every pixel of it repeated to 2x2, with `w [out,3,3,in]` and zeros around (`padding` 1),
-/// activated: `[B,2H,2W,out]`. `params` has the activation; stride and padding must be 1.
+/// The convolution of `x [B,H,W,in]`, every pixel of it repeated to 2x2, with `w [out,3,3,in]` and zeros around
+/// (`padding` 1), activated: `[B,2H,2W,out]`. `params` has the activation; stride and padding must be 1.
 ///
 /// Gradients: as those of enlarging and [`conv2d`](super::conv2d). Sums of weights are rounded to the type of w.
 ///
@@ -28,10 +28,10 @@ pub fn upsample_conv2d(x: &Tensor, w: &Tensor, params: ConvParams) -> Result<Ten
     conv_transpose2d(x, &apply_one(FoldKernel, &[w])?, None, ConvParams { stride: 2, ..params })
 }
 
-/// The kernel of the transposed convolution `[in,4,4,out]`. Along each axis its weights are `w2, w1 + w2, w0 + w1, w0`: a
-/// transposed convolution gives output o of pixel i the weight `o - 2i + 1`, so that an even output has the pixel before
-/// it times w0 and its own times w1 + w2, an odd one its own times w0 + w1 and the next times w2. Gradient: each weight's is the
-/// sum of those of the sums it is in.
+/// The kernel of the transposed convolution `[in,4,4,out]`. Along each axis its weights are `w2, w1 + w2, w0 + w1, w0`:
+/// a transposed convolution gives output o of pixel i the weight `o - 2i + 1`, so that an even output has the pixel
+/// before it times w0 and its own times w1 + w2, an odd one its own times w0 + w1 and the next times w2. Gradient: each
+/// weight's is the sum of those of the sums it is in.
 struct FoldKernel;
 
 impl FoldKernel {

@@ -1,9 +1,9 @@
 //! The fast convolution: implicit matrix products with SIMD chosen at run time, and Winograd where it wins.
 //!
-//! `simd.rs` has the instruction sets, `kernels.rs` the inner loops on registers, `direct.rs` forward and input gradient
-//! of any convolution, `weights.rs` the weight gradient, `winograd.rs` and `transforms.rs` all three for 3x3 and 5x5.
-//! Unsafe code is in the inner loops, which take pointers, and at the places that call them: what they rely on is
-//! checked once at the entry (`check` below) and follows from the geometry.
+//! `simd.rs` has the instruction sets, `kernels.rs` the inner loops on registers, `direct.rs` forward and input
+//! gradient of any convolution, `weights.rs` the weight gradient, `winograd.rs` and `transforms.rs` all three for 3x3
+//! and 5x5. Unsafe code is in the inner loops, which take pointers, and at the places that call them: what they rely on
+//! is checked once at the entry (`check` below) and follows from the geometry.
 
 mod direct;
 #[allow(clippy::needless_range_loop, reason = "several arrays share an index, and constant ranges unroll")]
