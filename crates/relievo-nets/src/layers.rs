@@ -150,8 +150,8 @@ impl Network {
     }
 
     /// Runs the layers on `x [B,H,W,C]` with `parameters` as [`Network::parameters`] lists them; the output has the
-    /// height, width and channels that its layers make of them, in f32. A convolution is computed in the type of its
-    /// weight; parameters of normalisations are f32.
+    /// height, width and channels that its layers make of them, in f32. Activations are of the type of the weights, bf16
+    /// or f32; a convolution of f32 among those of bf16 gives f32. Parameters of normalisations are f32.
     ///
     /// # Errors
     /// If there are too few or too many parameters, or shapes or types do not fit.
@@ -173,7 +173,9 @@ impl Network {
                 Layer::UpsampleNearest => enlarge = true,
                 Layer::Convolution { transposed, stride, padding, norm_groups, activation, .. } => {
                     let weight = next()?;
-                    x = cast(&x, weight.data_type())?;
+                    if x.data_type() == DataType::F32 {
+                        x = cast(&x, weight.data_type())?;
+                    }
                     // With a normalisation between, the activation belongs to the normalisation.
                     let own = if norm_groups.is_some() { Activation::Identity } else { activation };
                     let params = ConvParams { stride, padding, activation: own };

@@ -78,11 +78,14 @@ fn convolutions() {
         agree(&inputs, |x, real| {
             conv2d(&cast(&x[0], real)?, &cast(&x[1], real)?, Some(&cast(&x[2], real)?), params)
         });
+        // Weights of f32 whatever the pictures are.
+        agree(&inputs, |x, real| conv2d(&cast(&x[0], real)?, &x[1], Some(&x[2]), params));
         let inputs =
             [random_tensor(1, [2, 4, 4, 6]), random_tensor(2, [6, kernel, kernel, 5]), random_tensor(3, [5])];
         agree(&inputs, |x, real| {
             conv_transpose2d(&cast(&x[0], real)?, &cast(&x[1], real)?, Some(&cast(&x[2], real)?), params)
         });
+        agree(&inputs, |x, real| conv_transpose2d(&cast(&x[0], real)?, &x[1], Some(&x[2]), params));
     }
     // More pixels and channels than a block of the bias's gradient takes; biases by fours.
     let params = ConvParams { stride: 1, padding: 0, activation: Activation::Softplus };

@@ -162,17 +162,18 @@ impl Gpu {
         Ok(dnn.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Computes a product of the convolution of `x` with `w` into `y`, all of `data_type`. The tensor that the product
-    /// computes is overwritten.
+    /// Computes a product of the convolution of `x` with `w` into `y`, all of `data_type`; f32 is rounded to tf32 if this call or
+    /// the program allows it. The tensor that the product computes is overwritten.
     pub(crate) fn convolve(
         &'static self,
         product: Product,
         geometry: &Conv2dGeometry,
-        data_type: DataType,
+        (data_type, tf32): (DataType, bool),
         operands: [CUdeviceptr; 3],
         relu: Option<Relu>,
     ) -> Result<()> {
-        let key = Key::new(product, geometry, data_type, relu.is_some());
+        let mut key = Key::new(product, geometry, data_type, relu.is_some());
+        key.tf32 |= tf32 && data_type == DataType::F32;
         // Before cuDNN's mutex, which a capturing thread needs as well.
         let _queue = self.enter();
         let mut dnn = self.dnn()?;

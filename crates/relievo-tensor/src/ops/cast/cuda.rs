@@ -7,7 +7,7 @@ use crate::{DataType, Result, Tensor};
 pub(crate) static KERNELS: Kernels = Kernels { name: "cast", source: include_str!("kernel.cu") };
 
 /// `x` as the other type.
-pub(super) fn cast(x: &Tensor, data_type: DataType) -> Result<Tensor> {
+pub(crate) fn cast(x: &Tensor, data_type: DataType) -> Result<Tensor> {
     let count = x.elements();
     let mut y = Tensor::scratch_on(x.device(), data_type, x.shape())?;
     let kernel = if data_type == DataType::Bf16 { "float_to_bf16" } else { "bf16_to_float" };

@@ -1,6 +1,6 @@
 //! The same numbers stored as another type.
 
-mod cuda;
+pub(crate) mod cuda;
 
 pub(crate) use cuda::KERNELS;
 

@@ -4,6 +4,7 @@
 use super::{Conv2dGeometry, Convolution};
 use crate::cuda::{Kernels, Launch, Product, Relu};
 use crate::ops::Activation;
+use crate::ops::cast::cuda::cast;
 use crate::{Backward, DataType, Error, Operation, Result, Tensor};
 
 /// `kernel.cu`, compiled.
@@ -37,6 +38,8 @@ impl Convolution {
         output: [usize; 4],
     ) -> Result<Tensor> {
         let (x, w, bias) = (inputs[0], inputs[1], inputs.get(2));
+        let widened = widened(x, w)?;
+        let (tf32, x) = (widened.is_some(), widened.as_ref().unwrap_or(x));
         let mut y = x.scratch_like(output)?;
         let [product, _] = self.products();
         if bias.is_some_and(|bias| bias.data_type() != x.data_type() || bias.belongs_to_another_lane()) {
@@ -46,11 +49,12 @@ impl Convolution {
         let activation = self.params.activation;
         if product == Product::Forward && activation == Activation::Relu {
             let relu = Relu { bias: bias.and_then(|bias| bias.gpu_pointer()) };
-            convolve(product, geometry, &mut y, [x, w], Some(relu))?;
+            convolve(product, geometry, &mut y, [x, w], Some(relu), tf32)?;
             return Ok(y);
         }
         // The convolution goes from the larger picture to the smaller; a transposed one's input is the smaller.
-        convolve(product, geometry, &mut y, if self.transposed { [w, x] } else { [x, w] }, None)?;
+        let operands = if self.transposed { [w, x] } else { [x, w] };
+        convolve(product, geometry, &mut y, operands, None, tf32)?;
         if bias.is_some() || activation != Activation::Identity {
             activation.replace_cuda(&mut y, bias.copied())?;
         }
@@ -66,17 +70,20 @@ impl Convolution {
             Some(y) => self.params.activation.gradient_cuda(y, dy)?,
         };
         let mut gradients = vec![None, None];
+        let widened = widened(x, w)?;
+        let tf32 = widened.is_some();
         if backward.wants(0) {
-            let mut dx = x.scratch_like(x.shape())?;
+            let mut dx = w.scratch_like(x.shape())?;
             let [_, product] = self.products();
             let operands = if self.transposed { [&dz, w] } else { [w, &dz] };
-            convolve(product, &geometry, &mut dx, operands, None)?;
-            gradients[0] = Some(dx);
+            convolve(product, &geometry, &mut dx, operands, None, tf32)?;
+            gradients[0] = Some(if tf32 { cast(&dx, x.data_type())? } else { dx });
         }
         if backward.wants(1) {
             let mut dw = w.scratch_like(w.shape())?;
+            let x = widened.as_ref().unwrap_or(x);
             let operands = if self.transposed { [&dz, x] } else { [x, &dz] };
-            convolve(Product::WeightGradient, &geometry, &mut dw, operands, None)?;
+            convolve(Product::WeightGradient, &geometry, &mut dw, operands, None, tf32)?;
             gradients[1] = Some(dw);
         }
         if self.has_bias {
@@ -86,13 +93,22 @@ impl Convolution {
     }
 }
 
-/// Computes `output`, one of the tensors of `y = x * w`, from the other two in the order x, w, y.
+/// `x` as f32 if it is bf16 and `w` is not: cuDNN has no product of the two. It is f32 then with factors rounded to tf32,
+/// which is exact for what was bf16 and finer than bf16 for the rest.
+fn widened(x: &Tensor, w: &Tensor) -> Result<Option<Tensor>> {
+    let is_mixed = x.data_type() == DataType::Bf16 && w.data_type() == DataType::F32;
+    is_mixed.then(|| cast(x, DataType::F32)).transpose()
+}
+
+/// Computes `output`, one of the tensors of `y = x * w`, from the other two in the order x, w, y. With `tf32` factors of f32
+/// may be rounded to that whatever the program allows.
 fn convolve(
     product: Product,
     geometry: &Conv2dGeometry,
     output: &mut Tensor,
     [first, second]: [&Tensor; 2],
     relu: Option<Relu>,
+    tf32: bool,
 ) -> Result<()> {
     let data_type = output.data_type();
     if [first, second].iter().any(|tensor| tensor.data_type() != data_type) {
@@ -110,7 +126,7 @@ fn convolve(
         Product::InputGradient => [out, a, b],
         Product::WeightGradient => [a, out, b],
     };
-    gpu.convolve(product, geometry, data_type, operands, relu)
+    gpu.convolve(product, geometry, (data_type, tf32), operands, relu)
 }
 
 /// The sum of `dz [B,H,W,C]` over all pixels, `[C]`.

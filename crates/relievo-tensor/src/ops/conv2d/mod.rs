@@ -37,7 +37,8 @@ pub struct ConvParams {
 
 /// The convolution (as in all of deep learning: the correlation) of `x [B,H,W,in]` with `w [out,kh,kw,in]`, zeros
 /// outside x, plus `bias [out]`, activated:
-/// `[B, (H + 2*padding - kh)/stride + 1, (W + 2*padding - kw)/stride + 1, out]`. All three are of one type.
+/// `[B, (H + 2*padding - kh)/stride + 1, (W + 2*padding - kw)/stride + 1, out]`. All three are of one type; on a GPU x may be bf16 where the
+/// others are f32, and the result is f32 then.
 ///
 /// With z the value before the activation f, dz = dy * f'(z): gradient of x = the transposed convolution of dz with
 /// w; of `w[o,r,s,c]` = the sum over b, i, j of `x[b, i*stride + r - padding, j*stride + s - padding, c] *
