@@ -199,3 +199,64 @@ pub fn sheet(rows: &[Vec<Canvas>]) -> Sheet {
     }
     sheet
 }
+
+#[cfg(test)]
+mod tests {
+    use relievo_model::{Model, ModelSettings};
+
+    use super::*;
+
+    fn model() -> Model {
+        let settings = ModelSettings {
+            width: 8,
+            code: 16,
+            encoder_width: 8,
+            perceptual_weight: 0.0,
+            initial_depth_scale: 0.02,
+            dome: 0.5,
+            ..ModelSettings::default()
+        };
+        Model::new(settings, 3).unwrap()
+    }
+
+    fn picture() -> Picture {
+        let pixels = (0..96 * 80).flat_map(|at| [(at % 96) as u8 * 2, (at / 96) as u8 * 2, 90]).collect();
+        Picture { width: 96, height: 80, pixels }
+    }
+
+    fn names(folder: &Path) -> Vec<String> {
+        let entries = std::fs::read_dir(folder).unwrap();
+        let mut names: Vec<String> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn every_picture_gets_all_files_and_the_first_ones_a_row() {
+        let (model, picture, root) = (model(), picture(), tempfile::tempdir().unwrap());
+        let subjects = ["a", "b"].map(|stem| Subject { name: stem, stem, picture: &picture, place: None });
+        let mut predictor = Predictor::new(&model, 2).unwrap();
+        let rows = reconstruct(&mut predictor, &subjects, &Making::default(), 1, root.path()).unwrap();
+        // Input, reconstruction, depth, normals, albedo, and the views.
+        assert_eq!((rows.len(), rows[0].len()), (1, 5 + SHEET_YAWS.len()));
+        let mut expected: Vec<String> =
+            ["a", "b"].iter().flat_map(|stem| ENDINGS.map(|ending| format!("{stem}.{ending}"))).collect();
+        expected.sort();
+        assert_eq!(names(root.path()), expected);
+        let record = std::fs::read_to_string(root.path().join("b.json")).unwrap();
+        let record: serde_json::Value = serde_json::from_str(&record).unwrap();
+        assert_eq!((&record["picture"], &record["mesh"]["gltf"]), (&"b".into(), &"b.glb".into()));
+    }
+
+    #[test]
+    fn what_is_not_finite_is_not_given_out() {
+        let (mut model, picture, root) = (model(), picture(), tempfile::tempdir().unwrap());
+        model.parameters_mut().iter_mut().for_each(|p| p.data_mut().iter_mut().for_each(|x| *x *= 1e20));
+        let subject = [Subject { name: "a.jpg", stem: "a", picture: &picture, place: None }];
+        let mut predictor = Predictor::new(&model, 1).unwrap();
+        let refusal = reconstruct(&mut predictor, &subject, &Making::default(), 0, root.path()).unwrap_err();
+        assert!(refusal.to_string().starts_with("a.jpg: what the model says is not finite"), "{refusal}");
+        assert!(names(root.path()).is_empty());
+    }
+}

@@ -536,6 +536,14 @@ mod tests {
         Arc::new(Heads::range(5, 0, count))
     }
 
+    #[test]
+    fn what_is_not_finite_is_no_measurement() {
+        let mut model = model();
+        model.parameters_mut().iter_mut().for_each(|p| p.data_mut().iter_mut().for_each(|x| *x *= 1e20));
+        let refusal = evaluate(&model, &heads(3), &EvaluationOptions::new(2, 1)).unwrap_err();
+        assert!(refusal.to_string().ends_with(" is not finite"), "{refusal}");
+    }
+
     /// The scores of a depth that is seen everywhere.
     fn scores_of(depth: impl Fn(f32) -> f32) -> (Comparison, Comparison) {
         let (in_sight, whole, uncovered) = scored(depth, &Tensor::full([3, 64, 64], 1.0));
