@@ -76,6 +76,5 @@ __device__ __forceinline__ double group_sum(const float* parts, int elements, in
         int picture = group + groups * (entry / count);
         sum += parts[((long long)picture * count + entry % count) * elements + k];
     }
-    for (int offset = 16; offset > 0; offset /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, offset);
-    return sum;
+    return warp_sum(sum);
 }

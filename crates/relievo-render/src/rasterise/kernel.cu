@@ -235,11 +235,7 @@ __device__ __forceinline__ Collected collect(const float* winners, const float* 
 
 // What the lanes of a warp collected together, in every lane, summed in a fixed order.
 __device__ __forceinline__ Collected of_warp(Collected collected) {
-    for (int k = 0; k < 3; k++) {
-        for (int offset = 16; offset > 0; offset /= 2) {
-            collected.sums[k] += __shfl_xor_sync(0xffffffffu, collected.sums[k], offset);
-        }
-    }
+    for (int k = 0; k < 3; k++) collected.sums[k] = warp_sum(collected.sums[k]);
     collected.any = __any_sync(0xffffffffu, collected.any);
     return collected;
 }

@@ -45,21 +45,23 @@ __device__ __forceinline__ void store4(bf16* p, float4 x) {
 __device__ __forceinline__ int thread_number() { return blockIdx.x * blockDim.x + threadIdx.x; }
 
 // The sum of x over the 32 lanes of a warp, in a fixed order, in every lane. All lanes must call.
-__device__ __forceinline__ float warp_sum(float x) {
+template <typename T>
+__device__ __forceinline__ T warp_sum(T x) {
     for (int offset = 16; offset > 0; offset /= 2) x += __shfl_xor_sync(0xffffffffu, x, offset);
     return x;
 }
 
 // The sum of x over the block (a multiple of 32 threads, at most 1024), in a fixed order, in every thread. All threads
 // must call, as often as each other.
-__device__ __forceinline__ float block_sum(float x) {
-    __shared__ float of_warps[32];
+template <typename T>
+__device__ __forceinline__ T block_sum(T x) {
+    __shared__ T of_warps[32];
     x = warp_sum(x);
     int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
     __syncthreads();
     if (lane == 0) of_warps[warp] = x;
     __syncthreads();
-    return warp_sum(lane < warps ? of_warps[lane] : 0.0f);
+    return warp_sum(lane < warps ? of_warps[lane] : T(0));
 }
 
 // The activations, numbered as in ops/activation/cuda.rs.

@@ -63,17 +63,6 @@ __device__ __forceinline__ Part part_of_block(const Group& group) {
     return part;
 }
 
-// The sum over a block, in a fixed order; in the first thread.
-__device__ __forceinline__ double sum_of_block(double x) {
-    __shared__ double sums[THREADS];
-    sums[threadIdx.x] = x;
-    for (unsigned half = THREADS / 2; half > 0; half /= 2) {
-        __syncthreads();
-        if (threadIdx.x < half) sums[threadIdx.x] += sums[threadIdx.x + half];
-    }
-    return sums[0];
-}
-
 __device__ __forceinline__ double square(float x) { return (double)x * x; }
 
 template <typename G>
@@ -95,7 +84,7 @@ extern "C" __global__ void sums_of_squares(double* parts, const Group group, int
     Part part = part_of_block(group);
     const void* gradient = group.gradients[part.t];
     double sum = part.half ? squares((const bf16*)gradient, part) : squares((const float*)gradient, part);
-    sum = sum_of_block(sum);
+    sum = block_sum(sum);
     if (threadIdx.x == 0) parts[before + blockIdx.x] = sum;
 }
 
@@ -104,7 +93,7 @@ extern "C" __global__ void judge(State* state, const double* parts, int count, c
     if (state->stopped) return;
     double sum = 0.0;
     for (int i = threadIdx.x; i < count; i += THREADS) sum += parts[i];
-    sum = sum_of_block(sum);
+    sum = block_sum(sum);
     if (threadIdx.x != 0) return;
     state->squared_norm = sum;
     if (loss && !isfinite(*loss)) {

@@ -154,11 +154,6 @@ extern "C" __global__ void moments(double* pairs, const real* x, Layout layout) 
     }
 }
 
-__device__ __forceinline__ double warp_sum(double x) {
-    for (int offset = 16; offset > 0; offset /= 2) x += __shfl_xor_sync(0xffffffffu, x, offset);
-    return x;
-}
-
 // The two sums of a group of a picture over spans and channels, each channel's times its weight if there are weights; by
 // a warp, in every lane.
 __device__ __forceinline__ void group_sums(const double* pairs, const float* weight, const Layout& layout, int picture,

@@ -25,19 +25,6 @@ __device__ __forceinline__ float pixel_error(const real* prediction, const real*
     return lanes == 1 ? error : warp_sum(error);
 }
 
-// The sum of x over the block of 256 threads, in thread 0.
-__device__ __forceinline__ double block_sum_in_double(double x) {
-    __shared__ double terms[256];
-    __syncthreads();
-    terms[threadIdx.x] = x;
-    __syncthreads();
-    for (int width = 128; width > 0; width /= 2) {
-        if (threadIdx.x < width) terms[threadIdx.x] += terms[threadIdx.x + width];
-        __syncthreads();
-    }
-    return terms[0];
-}
-
 // Block (x, half): the sums of mask * loss and of the mask over its pixels, to sums[half][x] and sums[2][x].
 extern "C" __global__ void sums(double* sums, const real* prediction, const real* target, const float* mask,
                                 const float* confidence, int laplace, int pixels, int channels, int lanes) {
@@ -56,8 +43,8 @@ extern "C" __global__ void sums(double* sums, const real* prediction, const real
         }
         loss *= weight;
     }
-    loss = block_sum_in_double(loss);
-    weight = block_sum_in_double(weight);
+    loss = block_sum(loss);
+    weight = block_sum(weight);
     if (threadIdx.x == 0) {
         sums[half * gridDim.x + blockIdx.x] = loss;
         if (half == 0) sums[2 * gridDim.x + blockIdx.x] = weight;
@@ -70,7 +57,7 @@ extern "C" __global__ void means(float* losses, float* share, const double* sums
     for (int k = 0; k < 3; k++) {
         double sum = 0.0;
         for (int i = threadIdx.x; i < blocks; i += 256) sum += sums[k * blocks + i];
-        total[k] = block_sum_in_double(sum);
+        total[k] = block_sum(sum);
     }
     if (threadIdx.x == 0) {
         double weight = total[2] * channels;

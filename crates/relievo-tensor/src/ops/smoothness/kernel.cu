@@ -4,17 +4,6 @@ struct Weights {
     double down, along;
 };
 
-// The sum over a block of 256 threads, in a fixed order; in the first thread.
-__device__ __forceinline__ double sum_of_block(double x) {
-    __shared__ double sums[256];
-    sums[threadIdx.x] = x;
-    for (unsigned half = 128; half > 0; half /= 2) {
-        __syncthreads();
-        if (threadIdx.x < half) sums[threadIdx.x] += sums[threadIdx.x + half];
-    }
-    return sums[0];
-}
-
 // Block b: the weighted absolute differences to the neighbours below and to the right, of pixels b * part to
 // (b + 1) * part.
 extern "C" __global__ void parts(double* sums, const real* depth, Weights weights, int height, int width, int part,
@@ -26,14 +15,14 @@ extern "C" __global__ void parts(double* sums, const real* depth, Weights weight
         if (i / width % height + 1 < height) down += fabsf(load(depth + i + width) - here);
         if (i % width + 1 < width) along += fabsf(load(depth + i + 1) - here);
     }
-    double sum = sum_of_block(weights.down * down + weights.along * along);
+    double sum = block_sum(weights.down * down + weights.along * along);
     if (threadIdx.x == 0) sums[blockIdx.x] = sum;
 }
 
 extern "C" __global__ void total(float* y, const double* sums, int parts) {
     double sum = 0.0;
     for (int i = threadIdx.x; i < parts; i += blockDim.x) sum += sums[i];
-    sum = sum_of_block(sum);
+    sum = block_sum(sum);
     if (threadIdx.x == 0) *y = (float)sum;
 }
 
