@@ -19,7 +19,7 @@ pub use cache::{CacheBudget, Cached};
 pub use decode::Rectangle;
 pub use jitter::Jitter;
 pub use joined::Joined;
-pub use loader::{Batch, LoadError, Loader, LoaderOptions, LoaderStatistics, Position, Training};
+pub use loader::{Batch, LoadError, Loader, LoaderOptions, Position, Training};
 pub use pictures::{CROPS, OpenError, Pictures};
 pub use sample::{Light, Picture, Sample, SampleError, Source, Truth, WithoutTruth};
 pub use split::{Holdout, Split, SplitError, Subset};

@@ -134,22 +134,14 @@ pub enum LoadError {
     Worker,
 }
 
-/// How loading went so far.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct LoaderStatistics {
-    /// Batches handed out.
-    pub batches: u64,
-    /// Time the consumer stood still because the next batch was not ready.
-    pub waited: Duration,
-}
-
 /// Hands out batches; iterate over it. Training never ends, evaluation ends after one pass.
 ///
 /// Dropping it stops the workers, each after the picture in its hands.
 pub struct Loader {
     shared: Arc<Shared>,
     workers: Vec<JoinHandle<()>>,
-    statistics: LoaderStatistics,
+    /// See [`Loader::waited`].
+    waited: Duration,
     skips_reported: usize,
 }
 
@@ -195,8 +187,7 @@ impl Loader {
         };
         let shared = Arc::new(shared);
         // The loader exists before its threads: if one cannot be started, dropping it stops the others.
-        let mut loader =
-            Self { shared, workers: Vec::new(), statistics: LoaderStatistics::default(), skips_reported: 0 };
+        let mut loader = Self { shared, workers: Vec::new(), waited: Duration::ZERO, skips_reported: 0 };
         for number in 0..workers {
             let shared = Arc::clone(&loader.shared);
             let worker =
@@ -204,16 +195,6 @@ impl Loader {
             loader.workers.push(worker.map_err(|error| LoadError::Thread(error.to_string()))?);
         }
         Ok(loader)
-    }
-
-    /// Batches in an epoch (whole ones in training).
-    pub fn batches_per_epoch(&self) -> u64 {
-        self.shared.batches_per_epoch()
-    }
-
-    /// The batch that comes next: what a checkpoint has to remember.
-    pub fn position(&self) -> Position {
-        self.shared.position(self.shared.lock().first)
     }
 
     /// Pictures that turned out bad so far, in the order of the source. Workers are ahead of the consumer, so some
@@ -230,9 +211,9 @@ impl Loader {
         new
     }
 
-    /// How loading went so far.
-    pub fn statistics(&self) -> LoaderStatistics {
-        self.statistics
+    /// Time in which the consumer stood still because the next batch was not ready.
+    pub fn waited(&self) -> Duration {
+        self.waited
     }
 
     /// Waits for the next batch of the sequence; `None` when there are no more.
@@ -248,7 +229,7 @@ impl Loader {
             }
             state = self.shared.ready.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        self.statistics.waited += began.elapsed();
+        self.waited += began.elapsed();
         state.first += 1;
         let open = state.open.pop_front();
         self.shared.work.notify_all();
@@ -262,10 +243,7 @@ impl Iterator for Loader {
     fn next(&mut self) -> Option<Self::Item> {
         loop {
             match self.next_open()? {
-                Finished::Batch(batch) => {
-                    self.statistics.batches += 1;
-                    return Some(Ok(*batch));
-                }
+                Finished::Batch(batch) => return Some(Ok(*batch)),
                 Finished::Empty if self.shared.all_bad() => {
                     // Nothing will ever come: do not try the same pictures again.
                     self.shared.lock().ended = true;

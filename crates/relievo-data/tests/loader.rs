@@ -103,7 +103,6 @@ fn mirrors(batch: &Batch) -> Vec<bool> {
 #[test]
 fn an_epoch_shows_every_picture_once_and_no_two_epochs_are_alike() {
     let mut loader = training(Numbered::new(20, []), 5, 2, mirrored());
-    assert_eq!(loader.batches_per_epoch(), 4);
     let epochs: Vec<Vec<u64>> = (0..3).map(|_| indices(&take(&mut loader, 4))).collect();
     for epoch in &epochs {
         let mut sorted = epoch.clone();
@@ -294,8 +293,6 @@ fn workers_do_not_run_ahead_without_bound_and_stop_when_dropped() {
     std::thread::sleep(Duration::from_millis(50));
     let asked = source.asked.load(Ordering::Relaxed);
     assert!(asked <= (2 + 3) * 10, "{asked} pictures for 2 batches and 3 ahead");
-    assert_eq!(loader.position(), Position { epoch: 0, batch: 2 });
-    assert_eq!(loader.statistics().batches, 2);
     drop(loader);
     // Nobody holds the source any more: the workers are gone.
     assert_eq!(Arc::strong_count(&source), 1);
@@ -310,7 +307,7 @@ fn waiting_is_measured() {
     let slow = Arc::new(Numbered { len: 3, bad: HashSet::new(), slow: 30, asked: AtomicU64::new(0) });
     let mut loader = training(slow, 3, 1, mirrored());
     take(&mut loader, 2);
-    assert!(loader.statistics().waited >= Duration::from_millis(25), "{:?}", loader.statistics());
+    assert!(loader.waited() >= Duration::from_millis(25), "{:?}", loader.waited());
 }
 
 proptest! {
@@ -332,7 +329,8 @@ proptest! {
         let whole = take(&mut training(Numbered::new(len, bad.clone()), batch_size, 1, run), stop as usize + 6);
         let mut first = training(Numbered::new(len, bad.clone()), batch_size, workers, run);
         assert_same(&take(&mut first, stop as usize), &whole[..stop as usize]);
-        let start = first.position();
+        // A number of batches beyond the epoch goes on in the next.
+        let start = Position { epoch: 0, batch: stop };
         let source = Numbered { len, bad: bad.into_iter().collect(), slow, asked: AtomicU64::new(0) };
         let mut second = training(Arc::new(source), batch_size, workers, Training { start, ..run });
         assert_same(&take(&mut second, 6), &whole[stop as usize..]);

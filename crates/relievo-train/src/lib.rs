@@ -22,13 +22,12 @@ mod trainer;
 
 pub use captured::{CapturedStep, Look};
 pub use evaluation::{
-    AngleErrors, Baselines, Comparison, Evaluation, EvaluationError, EvaluationOptions, Scores, Viewpoint,
-    baselines, evaluate, mean_depth,
+    AngleErrors, Comparison, Evaluation, EvaluationError, EvaluationOptions, Scores, Viewpoint, evaluate,
+    mean_depth,
 };
 pub use events::{Beginning, Event, Observer, StepReport, ValidationReport};
 pub use features::FeatureError;
 pub use folder::{FolderError, RunFolder};
-pub use preview::sheet as preview_sheet;
 pub use profile::{OperationTime, profile_steps};
 pub use settings::{DataSettings, HeldOut, KnownWeights, SYNTHETIC, Settings, SettingsError, TrainSettings};
 pub use trainer::{LastSaved, Outcome, TrainError, Trainer};

@@ -129,7 +129,7 @@ impl<'a> Session<'a> {
         if self.unreported.batches.is_empty() {
             self.unreported = Unreported::from_now();
         }
-        let waited = self.loader.statistics().waited;
+        let waited = self.loader.waited();
         let Some(batch) = self.loader.next() else { unreachable!("training batches never end") };
         let batch = match batch {
             Ok(batch) => batch,
@@ -139,7 +139,7 @@ impl<'a> Session<'a> {
                 return Err(error.into());
             }
         };
-        self.unreported.waited += self.loader.statistics().waited - waited;
+        self.unreported.waited += self.loader.waited() - waited;
         for skipped in self.loader.newly_skipped() {
             self.warn(&format!("skipped {skipped}"));
         }
