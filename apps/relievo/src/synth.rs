@@ -99,9 +99,7 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
     progress.set(0, "");
     for begin in (0..count).step_by(CHUNK as usize) {
         if stop.load(Ordering::Relaxed) {
-            drop(progress);
-            console.result(format_args!("stopped after {}", counted(begin, "head")));
-            return Err(Interrupted.into());
+            break;
         }
         let end = count.min(begin + CHUNK);
         let chunk: Vec<String> = (begin..end)
@@ -117,11 +115,20 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
         progress.set(end, "");
     }
     drop(progress);
-    if sheet {
+    let done = lines.len() as u64;
+    if sheet && done == count {
         contact_sheet(&heads, size)?.write_png(out.join("sheet.png"))?;
     }
     // Last: where it stands, everything it speaks of is there.
     write_atomic(out.join(TRUTH), |file| lines.iter().try_for_each(|line| writeln!(file, "{line}")))?;
+    if done < count {
+        console.result(format_args!(
+            "stopped after {done} of {}; {} has those",
+            counted(count, "head"),
+            out.display()
+        ));
+        return Err(Interrupted.into());
+    }
     console.note(format_args!("{} of {size} x {size} pixels in {}", counted(count, "head"), out.display()));
     Ok(())
 }
