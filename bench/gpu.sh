@@ -18,7 +18,7 @@
 #     what the first of `train` has learned
 #   TABLE_STEPS (20000), TABLE_SEEDS (0,1,2; the ablation and the perturbation have the first alone), TABLES: of the tables
 #   BENCH: further options of `relievo bench`
-#   ASSETS: the folder `assets` of a checkout, where there is one; if it is set for `pack`, the copies of it stay out (15 MiB)
+#   ASSETS: the folder `assets` of a checkout, where there is one; if it is set for `pack`, the copies of it stay out (20 MiB)
 #   HEADS (1000): unseen heads that `relievo eval` measures on
 #   EMULATOR: folder of the CUDA emulator's libraries (target/cuda-emulator/*), to try this script without a GPU
 set -uo pipefail
@@ -64,9 +64,10 @@ pack() {
   fi
   rm -r "$folder/bin"
   if [ -z "${ASSETS:-}" ]; then
-    mkdir -p "$folder/assets/golden" "$folder/assets/vgg"
+    mkdir -p "$folder/assets/golden" "$folder/assets/vgg" "$folder/assets/weights"
     cp assets/golden/*.gz assets/golden/*.safetensors "$folder/assets/golden/"
     cp assets/vgg/*.safetensors "$folder/assets/vgg/"
+    cp assets/weights/faces-synthetic.safetensors "$folder/assets/weights/"
   fi
   cp bench/gpu.sh "$folder/gpu.sh"
   git describe --always --dirty >"$folder/version" 2>/dev/null || echo unknown >"$folder/version"

@@ -20,7 +20,7 @@ use safetensors::{Dtype, SafeTensorError, SafeTensors};
 const ASSETS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../assets");
 
 /// The folder that `RELIEVO_ASSETS` names, for machines without the repository, else the repository's.
-fn assets() -> PathBuf {
+pub fn assets() -> PathBuf {
     std::env::var_os("RELIEVO_ASSETS").map_or_else(|| ASSETS.into(), PathBuf::from)
 }
 

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use relievo_check::golden::assets;
 use relievo_model::{
     ComputeSettings, DepthTruth, DeviceChoice, Model, ModelSettings, Precision, Prediction, Predictor,
     Supervision,
@@ -115,8 +116,8 @@ fn losses_and_gradients_agree_with_the_cpu() {
 #[test]
 fn normals_in_bf16_are_a_third_of_a_degree_from_those_in_f32() {
     let Some(ordinal) = relievo_cuda_emulator::test_gpu() else { return };
-    let weights = concat!(env!("CARGO_MANIFEST_DIR"), "/../../assets/weights/faces-synthetic.safetensors");
-    let mut model = Model::from_safetensors(&std::fs::read(weights).unwrap(), weights).unwrap();
+    let weights = std::fs::read(assets().join("weights/faces-synthetic.safetensors")).unwrap();
+    let mut model = Model::from_safetensors(&weights, "faces-synthetic").unwrap();
     let pictures = heads(1, 2);
     let right = model.predict(&pictures).unwrap().normals;
     model.to_device(Device::Cuda(ordinal), DataType::Bf16).unwrap();
