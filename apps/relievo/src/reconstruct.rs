@@ -10,7 +10,6 @@ use clap::Args;
 use rayon::prelude::*;
 use relievo_data::{Picture, Pictures, Source};
 use relievo_detect::{Detector, Face, Place, Which};
-use relievo_export::Claim;
 use relievo_model::{ComputeSettings, Model, ModelError, Predictor, Supervision};
 use relievo_results::{ENDINGS, LEAST_TEXTURE, Making, ResultsError, Subject, reconstruct, sheet};
 
@@ -146,7 +145,6 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
             }
         }
     }
-    let _claim = Claim::on(out)?;
     let (tasks, mut taken) = tasks(&inputs, out)?;
     spare_inputs(&tasks, out)?;
     let detector = (!framed).then(Detector::new).transpose()?;
@@ -155,11 +153,12 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
     let mut predictor =
         Predictor::new(&model, batch).map_err(|error| advised(error.into(), &model, batch))?;
     let stop = train::stop_on_ctrl_c(*console, "finishing the pictures at hand")?;
-    let (mut written, mut rows) = (0, Vec::new());
+    let (mut written, mut rows, mut stopped) = (0, Vec::new(), false);
     let mut progress = console.progress(tasks.len() as u64, "pictures");
     progress.set(0, "");
     for (number, chunk) in tasks.chunks(options.batch_size.into()).enumerate() {
-        if stop.load(Ordering::Relaxed) {
+        stopped = stop.load(Ordering::Relaxed);
+        if stopped {
             break;
         }
         let mut cuts: Vec<(&Task<'_>, Cut)> = Vec::new();
@@ -215,7 +214,7 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
         sheet(&rows).draw().write_png(out.join(SHEET))?;
     }
     let done = format!("{} reconstructed in {}", counted(written, "picture"), out.display());
-    if stop.load(Ordering::Relaxed) {
+    if stopped {
         console.result(format_args!("stopped: {done}"));
         return Err(Interrupted.into());
     }

@@ -122,7 +122,7 @@ pub fn run(options: &Options, matches: &ArgMatches, console: &Console) -> anyhow
         let outcome = reproduction.run(*task, &mut |event: Event<'_>| display.show(&event), &stop)?;
         drop(display);
         write_tables(&reproduction, out)?;
-        if outcome != Outcome::Finished || stop.load(Ordering::Relaxed) {
+        if outcome != Outcome::Finished || (stop.load(Ordering::Relaxed) && number < tasks.len()) {
             console.note("stopped; the same command goes on from here");
             interrupted = true;
             break;
