@@ -246,11 +246,11 @@ fn distinct(stems: Vec<String>) -> Vec<String> {
         })
     };
     let mut taken = HashSet::new();
-    let name = |stem: &String| match is_further_face(stem) {
-        true => reconstruct::unused(&format!("{stem}.picture"), &mut taken),
-        false => reconstruct::unused(stem, &mut taken),
+    let name = |stem: String| {
+        let stem = if is_further_face(&stem) { format!("{stem}.picture") } else { stem };
+        reconstruct::unused(&stem, &mut taken)
     };
-    stems.iter().map(name).collect()
+    stems.into_iter().map(name).collect()
 }
 
 /// Where the records of a finished shard's inputs lie.

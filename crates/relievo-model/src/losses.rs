@@ -185,13 +185,12 @@ impl Model {
         };
         let photometric = photometric_loss(&p.picture, pictures, &p.mask, pixels)?;
         let range = settings.max_depth - settings.min_depth;
-        let smoothness = match settings.smoothness_weight {
-            // To be looked at, without a gradient of zeros.
-            0.0 => smoothness(&p.smooth_depth.detach(), range)?,
-            _ => smoothness(&p.smooth_depth, range)?,
-        };
+        let is_weighed = settings.smoothness_weight > 0.0;
+        // Else to be looked at, without a gradient of zeros.
+        let shape = if is_weighed { p.smooth_depth.clone() } else { p.smooth_depth.detach() };
+        let smoothness = smoothness(&shape, range)?;
         let mut terms = vec![(1.0, dot(&photometric, &[1.0, flip_weight])?)];
-        if settings.smoothness_weight > 0.0 {
+        if is_weighed {
             terms.push((settings.smoothness_weight, smoothness.clone()));
         }
         let perceptual = match (&self.vgg, &p.target) {

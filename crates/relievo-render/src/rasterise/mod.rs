@@ -265,7 +265,7 @@ impl RasteriseDepth {
     fn check(&self, points: &Tensor) -> Result<usize> {
         let (size, per_pixel) = (self.camera.size, self.settings.supersampling);
         let batch = self.camera.pictures_of(self.name(), points, 3)?;
-        if size < 2 || 2 * size * size > MOST_TRIANGLES || per_pixel == 0 {
+        if 2 * size * size > MOST_TRIANGLES || per_pixel == 0 {
             let detail = format!("cannot rasterise {size}x{size} pixels with supersampling {per_pixel}");
             return Err(Error::shape(self.name(), detail));
         }
