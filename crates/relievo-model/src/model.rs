@@ -104,7 +104,8 @@ impl Networks {
         if settings.supervision == Supervision::Depth {
             return (Self { depth, others: None }, infos);
         }
-        let albedo = network(autoencoder("albedo", width, code, 3, size, Activation::Tanh));
+        let [albedo_width, albedo_code] = settings.albedo_channels();
+        let albedo = network(autoencoder("albedo", albedo_width, albedo_code, 3, size, Activation::Tanh));
         let light = network(match settings.light {
             LightModel::Lambert => encoder("light", encoder_width, 4, size),
             LightModel::ShadingMap => autoencoder("shading", width, code, 1, size, Activation::Tanh),

@@ -19,6 +19,14 @@ pub struct ModelSettings {
     /// Channels of the code between encoder and decoder of depth and albedo; the confidence network has half
     #[arg(long, default_value_t = 256)]
     pub code: usize,
+    /// Channels at the first level of the albedo network, a multiple of 4; `width` if not given
+    #[arg(long)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub albedo_width: Option<usize>,
+    /// Channels of the code of the albedo network; `code` if not given. Likeness needs a larger code than shape
+    #[arg(long)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub albedo_code: Option<usize>,
     /// Channels at the first level of the light and view networks, a multiple of 4
     #[arg(long, default_value_t = 32)]
     pub encoder_width: usize,
@@ -138,6 +146,8 @@ impl Preset {
             image_size: 64,
             width: 64,
             code: 256,
+            albedo_width: None,
+            albedo_code: None,
             encoder_width: 32,
             min_depth: 0.9,
             max_depth: 1.1,
@@ -204,16 +214,21 @@ impl ModelSettings {
             size.is_power_of_two() && (64..=1024).contains(&size),
             format!("image-size is {size}; it must be a power of two from 64 to 1024"),
         )?;
-        for (name, channels) in [("width", self.width), ("encoder-width", self.encoder_width)] {
+        let [albedo_width, albedo_code] = self.albedo_channels();
+        for (name, channels) in
+            [("width", self.width), ("albedo-width", albedo_width), ("encoder-width", self.encoder_width)]
+        {
             rule(
                 (4..=512).contains(&channels) && channels.is_multiple_of(4),
                 format!("{name} is {channels}; it must be a multiple of 4 from 4 to 512"),
             )?;
         }
-        rule(
-            (2..=8192).contains(&self.code),
-            format!("code is {}; it must be a number from 2 to 8192", self.code),
-        )?;
+        for (name, channels) in [("code", self.code), ("albedo-code", albedo_code)] {
+            rule(
+                (2..=8192).contains(&channels),
+                format!("{name} is {channels}; it must be a number from 2 to 8192"),
+            )?;
+        }
         let (near, far) = (self.min_depth, self.max_depth);
         rule(
             0.2 < near && near < far && far < 5.0,
@@ -281,6 +296,11 @@ impl ModelSettings {
         ]
     }
 
+    /// Width and code of the albedo network.
+    pub(crate) fn albedo_channels(&self) -> [usize; 2] {
+        [self.albedo_width.unwrap_or(self.width), self.albedo_code.unwrap_or(self.code)]
+    }
+
     /// The range of canonical depth.
     pub fn depth_range(&self) -> DepthRange {
         DepthRange { min: self.min_depth, max: self.max_depth }
@@ -336,6 +356,8 @@ mod tests {
             ModelSettings { width: usize::MAX - 3, ..ModelSettings::default() },
             ModelSettings { encoder_width: 6, ..ModelSettings::default() },
             ModelSettings { code: 1, ..ModelSettings::default() },
+            ModelSettings { albedo_code: Some(1), ..ModelSettings::default() },
+            ModelSettings { albedo_width: Some(6), ..ModelSettings::default() },
             ModelSettings { min_depth: 0.3, border_depth: 0.5, max_depth: 1.0, ..ModelSettings::default() },
         ] {
             assert!(settings.check().is_err());

@@ -229,6 +229,8 @@ impl Settings {
             ("image-size", model.image_size as u64),
             ("width", model.width as u64),
             ("code", model.code as u64),
+            ("albedo-width", model.albedo_width.unwrap_or(0) as u64),
+            ("albedo-code", model.albedo_code.unwrap_or(0) as u64),
             ("encoder-width", model.encoder_width as u64),
             ("seed", train.seed),
             ("epochs", train.epochs),
