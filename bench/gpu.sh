@@ -5,7 +5,7 @@
 #   bench/gpu.sh pack FOLDER                              here: builds, and puts what the other machine needs there
 #   FOLDER/gpu.sh run FOLDER [STAGE|all]                  there: runs it, and prints one table
 #
-# Stages: check (tests), bench, train (synthetic heads in each precision and from each seed, and with narrow networks), pictures
+# Stages: check (tests), bench, train (synthetic heads in each precision and from each seed, and with narrow networks), images
 # (photographs, where there are some), tables (the paper's, some hours).
 #
 # Results lie below FOLDER/out. A call ends within LIMIT seconds and prints what there is; the next one leaves out what is done
@@ -14,7 +14,7 @@
 #   DEVICE (cuda:0)      LIMIT (570): seconds of a call      SECONDS_EACH (5): of a measurement of `relievo bench`
 #   STEPS (20000), SEEDS ("1 2"), PRECISIONS ("bf16 f32"), TRAIN: of the trainings; TRAIN are further options of `relievo train`
 #   NARROW: what makes networks narrow, as those in the program are; empty leaves them out
-#   PICTURES: shards or folders of framed photographs (`relievo crop`); LEARN: options of the training on them, which begins with
+#   IMAGES: shards or folders of framed photographs (`relievo crop`); LEARN: options of the training on them, which begins with
 #     what the first of `train` has learned
 #   TABLE_STEPS (20000), TABLE_SEEDS (0,1,2; the ablation and the perturbation have the first alone), TABLES: of the tables
 #   BENCH: further options of `relievo bench`
@@ -191,21 +191,21 @@ train() {
   # shellcheck disable=SC2086
   for seed in $SEEDS; do
     for precision in $PRECISIONS; do
-      learn "$precision-seed-$seed" "$precision" --seed "$seed" --preview-pictures 0 $TRAIN
+      learn "$precision-seed-$seed" "$precision" --seed "$seed" --preview-images 0 $TRAIN
     done
-    [ -z "$NARROW" ] || learn "narrow-seed-$seed" "$first" --seed "$seed" --preview-pictures 0 $TRAIN $NARROW
+    [ -z "$NARROW" ] || learn "narrow-seed-$seed" "$first" --seed "$seed" --preview-images 0 $TRAIN $NARROW
   done
 }
 
-pictures() {
+images() {
   local begins=$out/train/$first-seed-${SEEDS%% *} run=$out/train/photographs
-  [ -n "${PICTURES:-}" ] || return
-  [ -e "$begins.steps" ] || { echo "pictures: wants $begins, which is not done: train first"; return; }
+  [ -n "${IMAGES:-}" ] || return
+  [ -e "$begins.steps" ] || { echo "images: wants $begins, which is not done: train first"; return; }
   # shellcheck disable=SC2086
-  learn photographs "$first" $PICTURES synthetic --initial-weights "$begins/model.safetensors" $LEARN
+  learn photographs "$first" $IMAGES synthetic --initial-weights "$begins/model.safetensors" $LEARN
   [ -s "$run.json" ] && [ ! -s "$run.held-out.json" ] && [ "$(left)" -gt 0 ] || return
   # shellcheck disable=SC2086
-  limited 300 "$folder/bin/relievo" eval $PICTURES synthetic -m "$run" --held-out --device "$DEVICE" --precision "$first" \
+  limited 300 "$folder/bin/relievo" eval $IMAGES synthetic -m "$run" --held-out --device "$DEVICE" --precision "$first" \
     --json "$run.part" >"$run.held-out.log" 2>&1 && mv "$run.part" "$run.held-out.json" || tail -3 "$run.held-out.log"
 }
 
@@ -253,7 +253,7 @@ table() {
       found=$(number "$file" training-64 seconds)
       line "$name: training step of 64, ms" "${found:+1000 * $found}" '%.2f' "$([ $name != bf16 ] || echo '15, 8')"
       found=$(number "$file" predict-256 seconds)
-      line "$name: pictures/s, 256 at a time" "${found:+$(number "$file" predict-256 pictures) / $found}" '%.0f' "$([ $name != bf16 ] || echo '20000, 60000')"
+      line "$name: images/s, 256 at a time" "${found:+$(number "$file" predict-256 images) / $found}" '%.0f' "$([ $name != bf16 ] || echo '20000, 60000')"
       found=$(number "$file" predict-256-fetched seconds)
       line "$name: the same, results fetched" "${found:+256 / $found}" '%.0f'
       found=$(number "$file" pool-peak-bytes)
@@ -261,9 +261,9 @@ table() {
     done
     file=$out/bench/bf16.json
     found=$(number "$file" feed-rendered-64 seconds)
-    line "pictures/s fed, heads as rendered" "${found:+64 / $found}" '%.0f'
+    line "images/s fed, heads as rendered" "${found:+64 / $found}" '%.0f'
     found=$(number "$file" feed-cached-64 seconds)
-    line "pictures/s fed from memory" "${found:+64 / $found}" '%.0f' '64 / training step'
+    line "images/s fed from memory" "${found:+64 / $found}" '%.0f' '64 / training step'
     for seed in $SEEDS; do
       for precision in $PRECISIONS; do
         name="$precision-seed-$seed" run=$out/train/$precision-seed-$seed.json
@@ -304,7 +304,7 @@ run() {
   packed=$(compgen -G "$folder/bin.tar.*" | head -1)
   [ -n "$packed" ] || fail "$folder was not packed: bench/gpu.sh pack $folder"
   [ "$folder/bin/relievo" -nt "$packed" ] || unpack "$packed" || fail "neither tar nor Python can unpack $packed"
-  case $stage in check | bench | train | pictures | tables | all) ;; *) usage ;; esac
+  case $stage in check | bench | train | images | tables | all) ;; *) usage ;; esac
   : "${DEVICE:=cuda:0}" "${LIMIT:=570}" "${SECONDS_EACH:=5}" "${STEPS:=20000}" "${SEEDS:=1 2}" "${PRECISIONS:=bf16 f32}" "${HEADS:=1000}"
   # As in recipes/heads-on-two-cores.toml, but for the paper's networks and losses: from the paper's beginning it takes longer
   # until noses point outwards than these trainings last.
@@ -334,7 +334,7 @@ run() {
     limited 60 "$folder/bin/relievo" bench --device "$DEVICE" --seconds 0 >/dev/null
     fail "$DEVICE cannot be used"
   fi
-  if [ "$stage" != all ]; then "$stage"; else check; bench; train; pictures; tables; fi
+  if [ "$stage" != all ]; then "$stage"; else check; bench; train; images; tables; fi
 }
 
 case "${1:-}:$#" in

@@ -1,4 +1,4 @@
-"""Runs the network on a picture made by a formula, by other means than relievo: what the test in
+"""Runs the network on an image made by a formula, by other means than relievo: what the test in
 crates/relievo-detect/src/network.rs holds the engine to.
 
     pip install numpy onnx onnxruntime
@@ -89,8 +89,8 @@ def main(path):
     session = onnxruntime.InferenceSession(model.SerializeToString())
     v, u, c = numpy.meshgrid(numpy.arange(HEIGHT), numpy.arange(WIDTH), numpy.arange(3), indexing="ij")
     wave = numpy.sin(0.11 * u + 0.07 * v + 2.1 * c) * numpy.cos(0.05 * u * (c + 1) - 0.03 * v)
-    picture = (127.5 + 127.5 * wave).astype(numpy.float32)
-    y = session.run(None, {"x": picture.transpose(2, 0, 1)[None]})[0][0].transpose(1, 2, 0)
+    image = (127.5 + 127.5 * wave).astype(numpy.float32)
+    y = session.run(None, {"x": image.transpose(2, 0, 1)[None]})[0][0].transpose(1, 2, 0)
     for place in ((0, 0), (7, 11), (15, 23)):
         print(place, *(f"{value:.5f}" for value in y[place]))
     print("means of sizes", *(f"{value:.5f}" for value in numpy.abs(y).mean((0, 1))))

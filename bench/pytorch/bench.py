@@ -2,8 +2,8 @@
 
     python bench.py [--threads 2] [--seconds 8] [--json FILE] [--compile]
 
-- forward: depth, albedo, light and view network on one picture of 64x64, evaluation mode, no gradients.
-- step: all five networks on 16 pictures, forward, backward from sums of squares of the outputs, Adam. No renderer, no VGG.
+- forward: depth, albedo, light and view network on one image of 64x64, evaluation mode, no gradients.
+- step: all five networks on 16 images, forward, backward from sums of squares of the outputs, Adam. No renderer, no VGG.
 - matrix product: 2048x2048x2048, f32.
 
 Two threads that are slower than one mean that other programs use the cores: PyTorch's threads wait for each other
@@ -46,7 +46,7 @@ def measure(work, seconds):
     return statistics.median(times), min(times), len(times)
 
 
-def pictures(count, layout):
+def images(count, layout):
     generator = torch.Generator().manual_seed(0)
     return (torch.rand(count, 3, 64, 64, generator=generator) * 2 - 1).contiguous(memory_format=LAYOUTS[layout])
 
@@ -56,7 +56,7 @@ def forward_work(layout, compiled):
     parts = [networks.depth, networks.albedo, networks.light, networks.view]
     if compiled:
         parts = [torch.compile(part) for part in parts]
-    x = pictures(1, layout)
+    x = images(1, layout)
 
     @torch.no_grad()
     def work():
@@ -72,7 +72,7 @@ def step_work(layout, compiled):
     parts = [networks.depth, networks.albedo, networks.light, networks.view, networks.confidence]
     if compiled:
         parts = [torch.compile(part) for part in parts]
-    x = pictures(16, layout)
+    x = images(16, layout)
 
     def work():
         outputs = []

@@ -67,7 +67,7 @@ def golden_name(name):
     """A parameter's name here to its name in the golden files."""
     net, rest = name.split(".", 1)
     if net == "confidence":
-        rest = rest.replace("trunk.", "network.").replace("picture_head.", "out_net1.").replace("feature_head.", "out_net2.")
+        rest = rest.replace("trunk.", "network.").replace("image_head.", "out_net1.").replace("feature_head.", "out_net2.")
     else:
         rest = f"network.{rest}"
     return f"net{net[0].upper()}.{rest}"

@@ -1,6 +1,6 @@
 """The photo-geometric autoencoder in PyTorch, written from the paper's mathematics: the peer of relievo's own.
 
-Layouts here are PyTorch's: pictures [B,C,S,S], depth [B,S,S], grids of points [B,S,S,3].
+Layouts here are PyTorch's: images [B,C,S,S], depth [B,S,S], grids of points [B,S,S,3].
 """
 
 import dataclasses
@@ -175,13 +175,13 @@ def rasterise(points, offset=0.5):
     pixels, z = project(points).flatten(1, 2), points[..., 2].flatten(1)
     triangles = grid_triangles(size)
     face = visible_triangles(pixels, z, triangles, offset)
-    picture, row, column = (face >= 0).nonzero(as_tuple=True)
-    corners = triangles[face[picture, row, column]]
+    image, row, column = (face >= 0).nonzero(as_tuple=True)
+    corners = triangles[face[image, row, column]]
     weights, _ = barycentric(
-        pixels[picture[:, None], corners], column / 2 + offset - 0.25, row / 2 + offset - 0.25
+        pixels[image[:, None], corners], column / 2 + offset - 0.25, row / 2 + offset - 0.25
     )
-    depth = perspective_depth(weights, z[picture[:, None], corners])
-    fine = torch.full((batch, 2 * size, 2 * size), FAR).index_put((picture, row, column), depth)
+    depth = perspective_depth(weights, z[image[:, None], corners])
+    fine = torch.full((batch, 2 * size, 2 * size), FAR).index_put((image, row, column), depth)
     return F.avg_pool2d(fine[:, None], 2)[:, 0]
 
 
@@ -193,12 +193,12 @@ def warped_depth(config, canonical_depth, view):
 
 
 def sampling_grid(depth, view):
-    """Where in the canonical picture each pixel of the input view looks: [B,S,S,2] in -1..1."""
+    """Where in the canonical image each pixel of the input view looks: [B,S,S,2] in -1..1."""
     return project(move_back(lift(depth), view)) / (depth.shape[-1] - 1) * 2 - 1
 
 
-def sample(picture, grid):
-    return F.grid_sample(picture, grid, mode="bilinear", padding_mode="zeros", align_corners=True)
+def sample(image, grid):
+    return F.grid_sample(image, grid, mode="bilinear", padding_mode="zeros", align_corners=True)
 
 
 def masked_mean(values, mask):
@@ -224,13 +224,13 @@ def smoothness(depth):
     return (depth[:, 1:] - depth[:, :-1]).abs().mean() + (depth[:, :, 1:] - depth[:, :, :-1]).abs().mean()
 
 
-def forward(config, nets, vgg, pictures):
-    """One training step's forward pass on pictures [B,3,S,S] in [0,1]: every intermediate by its golden name."""
+def forward(config, nets, vgg, images):
+    """One training step's forward pass on images [B,3,S,S] in [0,1]: every intermediate by its golden name."""
     out = {}
-    pictures = pictures * 2 - 1
+    images = images * 2 - 1
     twice = lambda x: torch.cat([x, x])  # noqa: E731
 
-    raw = nets.depth(pictures)[:, 0]
+    raw = nets.depth(images)[:, 0]
     depth = rescale(
         (raw - raw.mean((1, 2), keepdim=True)).tanh(), (config.min_depth, config.max_depth)
     )
@@ -240,10 +240,10 @@ def forward(config, nets, vgg, pictures):
     depth = depth * (1 - border) + border * config.border_depth
     out["canon_depth_raw"] = raw
     canon_depth = out["canon_depth"] = torch.cat([depth, depth.flip(2)])
-    albedo = nets.albedo(pictures)
+    albedo = nets.albedo(images)
     albedo = out["canon_albedo"] = torch.cat([albedo, albedo.flip(3)])
 
-    light = twice(nets.light(pictures))
+    light = twice(nets.light(images))
     ambient = out["canon_light_a"] = rescale(light[:, :1], config.ambient)
     diffuse = out["canon_light_b"] = rescale(light[:, 1:2], config.diffuse)
     direction = torch.cat([light[:, 2:], torch.ones_like(ambient)], 1)
@@ -256,30 +256,30 @@ def forward(config, nets, vgg, pictures):
     canon_im = out["canon_im"] = (albedo / 2 + 0.5) * shading * 2 - 1
 
     ranges = [config.rotation_range] * 3 + [config.xy_translation_range] * 2 + [config.z_translation_range]
-    view = out["view"] = twice(nets.view(pictures)) * torch.tensor(ranges)
+    view = out["view"] = twice(nets.view(images)) * torch.tensor(ranges)
     recon_depth = out["recon_depth"] = warped_depth(config, canon_depth, view)
     out["recon_normal"] = normals(recon_depth)
     recon = sample(canon_im, sampling_grid(recon_depth, view))
 
     limit = config.max_depth + (config.max_depth - config.min_depth) / 2
     seen = (recon_depth < limit).to(recon.dtype)[:, None].detach()
-    count = len(pictures)
+    count = len(images)
     mask = seen[:count] * seen[count:]
     recon = out["recon_im"] = recon * twice(mask)
 
-    sigma_picture = sigma_feature = [None, None]
+    sigma_image = sigma_feature = [None, None]
     if nets.confidence is not None:
-        picture_maps, feature_maps = nets.confidence(pictures)
-        sigma_picture, sigma_feature = picture_maps.split(1, 1), feature_maps.split(1, 1)
-        out["conf_sigma_l1"], out["conf_sigma_l1_flip"] = sigma_picture
+        image_maps, feature_maps = nets.confidence(images)
+        sigma_image, sigma_feature = image_maps.split(1, 1), feature_maps.split(1, 1)
+        out["conf_sigma_l1"], out["conf_sigma_l1_flip"] = sigma_image
         out["conf_sigma_percl"], out["conf_sigma_percl_flip"] = sigma_feature
 
-    features = out["perc_feat_input"] = vgg(pictures)
+    features = out["perc_feat_input"] = vgg(images)
     recon_features = vgg(recon)
     losses = {"loss_depth_sm": loss_smooth}
     for half, name in enumerate(["", "_flip"]):
         part = slice(half * count, (half + 1) * count)
-        losses[f"loss_l1_im{name}"] = photometric(recon[part], pictures, mask, sigma_picture[half])
+        losses[f"loss_l1_im{name}"] = photometric(recon[part], images, mask, sigma_image[half])
         losses[f"loss_perc_im{name}"] = perceptual(recon_features[part], features, mask, sigma_feature[half])
     perc = losses["loss_perc_im"] + config.flip_weight * losses["loss_perc_im_flip"]
     losses["loss_total"] = (

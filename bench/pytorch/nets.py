@@ -35,7 +35,7 @@ def encoder(nf, z):
     ]  # fmt: skip
 
 
-def picture_network(outputs, end, nf=64, z=256):
+def image_network(outputs, end, nf=64, z=256):
     """[B,3,64,64] to [B,outputs,64,64]: the depth and the albedo network."""
     layers = encoder(nf, z) + [
         conv(8 * nf, 8 * nf, 3, 1, 1), relu(),
@@ -66,7 +66,7 @@ def number_network(outputs, nf=32):
 
 
 class ConfidenceNetwork(nn.Module):
-    """[B,3,64,64] to two maps for the pictures [B,2,64,64] and two for the features [B,2,16,16], all positive."""
+    """[B,3,64,64] to two maps for the images [B,2,64,64] and two for the features [B,2,16,16], all positive."""
 
     def __init__(self, nf=64, z=128):
         super().__init__()
@@ -75,7 +75,7 @@ class ConfidenceNetwork(nn.Module):
             deconv(8 * nf, 4 * nf, 4, 2, 1), nn.GroupNorm(64, 4 * nf), relu(),
             deconv(4 * nf, 2 * nf, 4, 2, 1), nn.GroupNorm(32, 2 * nf), relu(),
         )  # fmt: skip
-        self.picture_head = nn.Sequential(
+        self.image_head = nn.Sequential(
             deconv(2 * nf, nf, 4, 2, 1), nn.GroupNorm(16, nf), relu(),
             deconv(nf, nf, 4, 2, 1), nn.GroupNorm(16, nf), relu(),
             conv(nf, 2, 5, 1, 2), nn.Softplus(),
@@ -84,7 +84,7 @@ class ConfidenceNetwork(nn.Module):
 
     def forward(self, x):
         x = self.trunk(x)
-        return self.picture_head(x), self.feature_head(x)
+        return self.image_head(x), self.feature_head(x)
 
 
 class Networks(nn.Module):
@@ -92,8 +92,8 @@ class Networks(nn.Module):
 
     def __init__(self, confidence=True):
         super().__init__()
-        self.depth = picture_network(1, [])
-        self.albedo = picture_network(3, [nn.Tanh()])
+        self.depth = image_network(1, [])
+        self.albedo = image_network(3, [nn.Tanh()])
         self.light = number_network(4)
         self.view = number_network(6)
         self.confidence = ConfidenceNetwork() if confidence else None
@@ -105,7 +105,7 @@ class Networks(nn.Module):
 
 
 class VggFeatures(nn.Module):
-    """Pictures [B,3,S,S] in [-1,1], RGB, to relu3_3 of VGG16 [B,256,S/4,S/4], divided by 58.395."""
+    """Images [B,3,S,S] in [-1,1], RGB, to relu3_3 of VGG16 [B,256,S/4,S/4], divided by 58.395."""
 
     NAMES = ["conv1_1", "conv1_2", "pool", "conv2_1", "conv2_2", "pool", "conv3_1", "conv3_2", "conv3_3"]
 
@@ -123,8 +123,8 @@ class VggFeatures(nn.Module):
         self.layers = nn.Sequential(*layers).requires_grad_(False)
         self.register_buffer("mean", torch.tensor([103.939, 116.779, 123.68]).view(1, 3, 1, 1))
 
-    def forward(self, pictures):
-        blue_green_red = ((pictures / 2 + 0.5) * 255).flip(1) - self.mean
+    def forward(self, images):
+        blue_green_red = ((images / 2 + 0.5) * 255).flip(1) - self.mean
         return self.layers(blue_green_red) / 58.395
 
 

@@ -9,8 +9,8 @@ import statistics
 import sys
 
 ROWS = [
-    ("forward-1", "depth, albedo, light, view; one picture"),
-    ("step-16", "all five networks; 16 pictures, forward, backward, Adam"),
+    ("forward-1", "depth, albedo, light, view; one image"),
+    ("step-16", "all five networks; 16 images, forward, backward, Adam"),
 ]
 
 

@@ -10,7 +10,7 @@ use anyhow::{Context, anyhow, ensure};
 use clap::Args;
 use rayon::prelude::*;
 use relievo_data::{
-    CacheBudget, Cached, Loader, LoaderOptions, Picture, Rectangle, Source, Training, WithoutTruth,
+    CacheBudget, Cached, Image, Loader, LoaderOptions, Rectangle, Source, Training, WithoutTruth,
 };
 use relievo_detect::Detector;
 use relievo_model::{ComputeSettings, Model, ModelSettings, Outputs, Predictor, Supervision};
@@ -32,13 +32,13 @@ const WARM_UP: usize = 2;
 /// Fewer say nothing about the spread.
 const LEAST_REPETITIONS: usize = 5;
 
-/// Pictures of a training step.
+/// Images of a training step.
 const STEP: usize = 16;
-/// Pictures that go through the networks together where throughput counts.
+/// Images that go through the networks together where throughput counts.
 const BATCH: usize = 32;
-/// Pictures of a training step on a GPU: the paper's batch.
+/// Images of a training step on a GPU: the paper's batch.
 const GPU_STEP: usize = 64;
-/// Pictures that a GPU reconstructs together.
+/// Images that a GPU reconstructs together.
 const GPU_BATCH: usize = 256;
 /// Batches queued before the results are waited for: the next one is sent while one is computed.
 const GPU_BATCHES: usize = 4;
@@ -46,7 +46,7 @@ const GPU_BATCHES: usize = 4;
 const CEILING_EXTENT: usize = 2048;
 /// Heads made at a time.
 const HEADS: u64 = 64;
-/// Pictures that learning is fed with at a time.
+/// Images that learning is fed with at a time.
 const FED: usize = 64;
 /// Heads that are fed from memory: few, since they are rendered first.
 const REMEMBERED: u64 = 4 * FED as u64;
@@ -54,7 +54,7 @@ const REMEMBERED: u64 = 4 * FED as u64;
 /// Measure speed and memory on this machine
 ///
 /// Inference, training steps, finding faces, synthetic heads and how fast learning
-/// is fed with pictures: medians, with the quartiles, of as many repetitions as fit
+/// is fed with images: medians, with the quartiles, of as many repetitions as fit
 /// into the time, at least five. The networks are those of the paper for 64x64
 /// pixels, or those of --model. Run it on an idle machine.
 #[derive(Args)]
@@ -108,8 +108,8 @@ struct Row {
     key: &'static str,
     #[serde(skip)]
     name: String,
-    /// Pictures in one repetition.
-    pictures: u64,
+    /// Images in one repetition.
+    images: u64,
     /// The median.
     seconds: f64,
     lower_quartile: f64,
@@ -204,7 +204,7 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
         gpu: None,
         instructions: format!("{:?}", Level::best()),
         threads: rayon::current_num_threads(),
-        parameters: model.parameter_infos().iter().map(|info| info.shape.elements()).sum(),
+        parameters: model.parameter_infos().iter().map(|info| info.shape.numel()).sum(),
         rows,
         operations: None,
         launches: None,
@@ -231,12 +231,12 @@ struct Clock<'a> {
 }
 
 impl Clock<'_> {
-    /// Repeats `work` on so many `pictures` until the time is up.
+    /// Repeats `work` on so many `images` until the time is up.
     fn measure(
         &self,
         key: &'static str,
         name: String,
-        pictures: u64,
+        images: u64,
         mut work: impl FnMut() -> anyhow::Result<()>,
     ) -> anyhow::Result<Row> {
         self.console.note(format_args!("measuring: {name}"));
@@ -254,17 +254,17 @@ impl Clock<'_> {
         times.sort_by(f64::total_cmp);
         let at = |share: f64| times[(share * (times.len() - 1) as f64).round() as usize];
         let [lower_quartile, seconds, upper_quartile] = [0.25, 0.5, 0.75].map(at);
-        Ok(Row { key, name, pictures, seconds, lower_quartile, upper_quartile, repetitions: times.len() })
+        Ok(Row { key, name, images, seconds, lower_quartile, upper_quartile, repetitions: times.len() })
     }
 
-    /// One picture through the networks that inference needs.
+    /// One image through the networks that inference needs.
     fn forward(&self, settings: &ModelSettings) -> anyhow::Result<Row> {
         // Without the perceptual loss no features are loaded; without confidence that network is not run.
         let settings = ModelSettings { confidence: false, perceptual_weight: 0.0, ..settings.clone() };
         let model = Model::new(settings, 0)?;
-        let picture = noise(1, model.settings().image_size)?;
-        self.measure(FORWARD, "1 picture: depth, albedo, light, view".into(), 1, || {
-            model.outputs(&picture, model.parameters())?;
+        let image = noise(1, model.settings().image_size)?;
+        self.measure(FORWARD, "1 image: depth, albedo, light, view".into(), 1, || {
+            model.outputs(&image, model.parameters())?;
             Ok(())
         })
     }
@@ -272,12 +272,12 @@ impl Clock<'_> {
     /// A step of the five networks alone: no renderer, no losses.
     fn networks(&self, settings: &ModelSettings) -> anyhow::Result<Row> {
         let mut model = Model::new(ModelSettings { perceptual_weight: 0.0, ..settings.clone() }, 0)?;
-        let pictures = noise(STEP, settings.image_size)?;
+        let images = noise(STEP, settings.image_size)?;
         let [mut first, mut second] = moments(&model);
         let mut adam = AdamStep { learning_rate: 1e-4, weight_decay: 5e-4, step: 0, ..AdamStep::default() };
         let count = if settings.confidence { 5 } else { 4 };
-        self.measure(NETWORKS, format!("{STEP} pictures: {count} networks, step"), STEP as u64, || {
-            let gradients = network_gradients(&model, &pictures)?;
+        self.measure(NETWORKS, format!("{STEP} images: {count} networks, step"), STEP as u64, || {
+            let gradients = network_gradients(&model, &images)?;
             adam.step += 1;
             adam.apply(model.parameters_mut(), &gradients, &mut first, &mut second)?;
             Ok(())
@@ -287,11 +287,11 @@ impl Clock<'_> {
     /// A whole training step: networks, renderer, VGG, all losses, Adam.
     fn full_step(&self, settings: &ModelSettings) -> anyhow::Result<Row> {
         let mut model = Model::new(settings.clone(), 0)?;
-        let pictures = head_pictures(STEP, settings.image_size)?;
+        let images = head_images(STEP, settings.image_size)?;
         let [mut first, mut second] = moments(&model);
         let mut adam = AdamStep { learning_rate: 1e-4, weight_decay: 5e-4, step: 0, ..AdamStep::default() };
-        self.measure("training-16", format!("{STEP} pictures: full training step"), STEP as u64, || {
-            let (_, gradients) = model.loss_and_gradients(&pictures, settings.flip_weight)?;
+        self.measure("training-16", format!("{STEP} images: full training step"), STEP as u64, || {
+            let (_, gradients) = model.loss_and_gradients(&images, settings.flip_weight)?;
             adam.step += 1;
             adam.apply(model.parameters_mut(), &gradients, &mut first, &mut second)?;
             Ok(())
@@ -308,17 +308,17 @@ impl Clock<'_> {
         let mut model = Model::new(settings.clone(), 0)?;
         let device = compute.place(&mut model)?;
         let train = TrainSettings { batch_size: GPU_STEP, ..TrainSettings::default() };
-        let pictures = head_pictures(GPU_STEP, settings.image_size)?;
+        let images = head_images(GPU_STEP, settings.image_size)?;
         let mut moments = Moments::zeros(&model);
         moments.to_device(device)?;
         let mut captured = CapturedStep::new(&model, &train, 0, GPU_STEP)?;
         // The first step is not captured yet.
-        captured.queue(&mut model, &mut moments, &pictures, settings.flip_weight, 1, &train)?;
+        captured.queue(&mut model, &mut moments, &images, settings.flip_weight, 1, &train)?;
         let mut step = 1;
-        let name = format!("{GPU_STEP} pictures: full training step");
+        let name = format!("{GPU_STEP} images: full training step");
         let mut rows = vec![self.measure("training-64", name, GPU_STEP as u64, || {
             step += 1;
-            captured.queue(&mut model, &mut moments, &pictures, settings.flip_weight, step, &train)?;
+            captured.queue(&mut model, &mut moments, &images, settings.flip_weight, step, &train)?;
             Ok(cuda::synchronize(ordinal)?)
         })?];
         let pool_peak_bytes = cuda::memory_statistics(ordinal)?.bytes_peak;
@@ -326,28 +326,28 @@ impl Clock<'_> {
         drop(captured);
         cuda::set_lanes(false);
         let mut captured = CapturedStep::new(&model, &train, 0, GPU_STEP)?;
-        let name = format!("{GPU_STEP} pictures: the same, one lane");
+        let name = format!("{GPU_STEP} images: the same, one lane");
         rows.push(self.measure("training-64-one-lane", name, GPU_STEP as u64, || {
             step += 1;
-            captured.queue(&mut model, &mut moments, &pictures, settings.flip_weight, step, &train)?;
+            captured.queue(&mut model, &mut moments, &images, settings.flip_weight, step, &train)?;
             Ok(cuda::synchronize(ordinal)?)
         })?);
         cuda::set_lanes(true);
         drop(captured);
-        let operations = self.operations(ordinal, &mut model, &mut moments, &pictures, &train)?;
-        let pictures = head_pictures(GPU_BATCH, settings.image_size)?;
+        let operations = self.operations(ordinal, &mut model, &mut moments, &images, &train)?;
+        let images = head_images(GPU_BATCH, settings.image_size)?;
         let mut predictor = Predictor::new(&model, GPU_BATCH)?;
         let count = GPU_BATCHES * GPU_BATCH;
-        let name = format!("{count} pictures by {GPU_BATCH}: reconstruction");
+        let name = format!("{count} images by {GPU_BATCH}: reconstruction");
         rows.push(self.measure("predict-256", name, count as u64, || {
             for _ in 0..GPU_BATCHES {
-                predictor.predict(&pictures)?;
+                predictor.predict(&images)?;
             }
             Ok(cuda::synchronize(ordinal)?)
         })?);
-        let name = format!("{GPU_BATCH} pictures: the same, fetched");
+        let name = format!("{GPU_BATCH} images: the same, fetched");
         rows.push(self.measure("predict-256-fetched", name, GPU_BATCH as u64, || {
-            predictor.predict(&pictures)?.fetch_all()?;
+            predictor.predict(&images)?.fetch_all()?;
             Ok(())
         })?);
         drop(predictor);
@@ -359,7 +359,7 @@ impl Clock<'_> {
             gpu: Some(format!("{}, {:?}", cuda::name(ordinal)?, compute.precision)),
             instructions: format!("{:?}", Level::best()),
             threads: rayon::current_num_threads(),
-            parameters: model.parameter_infos().iter().map(|info| info.shape.elements()).sum(),
+            parameters: model.parameter_infos().iter().map(|info| info.shape.numel()).sum(),
             rows,
             operations: Some(operations),
             launches,
@@ -374,7 +374,7 @@ impl Clock<'_> {
         ordinal: usize,
         model: &mut Model,
         moments: &mut Moments,
-        pictures: &Tensor,
+        images: &Tensor,
         train: &TrainSettings,
     ) -> anyhow::Result<Operations> {
         self.console.note("measuring: the training step by operation");
@@ -384,31 +384,31 @@ impl Clock<'_> {
         let ceilings = Ceilings::measure(ordinal, data_type, extent, repetitions)?;
         let flip_weight = model.settings().flip_weight;
         let steps = if quick { 1 } else { 20 };
-        let times = profile_steps(model, moments, pictures, flip_weight, train, steps)?;
+        let times = profile_steps(model, moments, images, flip_weight, train, steps)?;
         Ok(Operations::new(ceilings, times))
     }
 
-    /// Reconstruction of many pictures.
+    /// Reconstruction of many images.
     fn predictions(&self, model: &Model) -> anyhow::Result<Row> {
-        let pictures = head_pictures(BATCH, model.settings().image_size)?;
+        let images = head_images(BATCH, model.settings().image_size)?;
         let mut predictor = Predictor::new(model, BATCH)?;
-        self.measure("predict-32", format!("{BATCH} pictures: reconstruction"), BATCH as u64, || {
-            predictor.predict(&pictures)?;
+        self.measure("predict-32", format!("{BATCH} images: reconstruction"), BATCH as u64, || {
+            predictor.predict(&images)?;
             Ok(())
         })
     }
 
-    /// The faces found in a decoded picture: in the scene of the demo, and in it as a photograph of 12 megapixels.
+    /// The faces found in a decoded image: in the scene of the demo, and in it as a photograph of 12 megapixels.
     fn faces(&self) -> anyhow::Result<[Row; 2]> {
         let detector = Detector::new()?;
-        let scene = Picture::decode(SCENE).map_err(|reason| anyhow!("the scene: {reason}"))?;
+        let scene = Image::decode(SCENE).map_err(|reason| anyhow!("the scene: {reason}"))?;
         // Upwards the wall goes on, so that the people keep their proportions.
         let whole = Rectangle { left: 0.0, top: -160.0, width: 1280.0, height: 960.0 };
         let large = scene.resampled(whole, 4000, 3000);
-        let row = |key, picture: &Picture| {
-            let name = format!("1 picture of {}x{}: its faces", picture.width, picture.height);
+        let row = |key, image: &Image| {
+            let name = format!("1 image of {}x{}: its faces", image.width, image.height);
             self.measure(key, name, 1, || {
-                detector.faces(picture)?;
+                detector.faces(image)?;
                 Ok(())
             })
         };
@@ -457,10 +457,10 @@ fn moments(model: &Model) -> [Vec<Tensor>; 2] {
 }
 
 /// Forward and backward through all networks from the sum of squares of what they say.
-fn network_gradients(model: &Model, pictures: &Tensor) -> anyhow::Result<Vec<Tensor>> {
+fn network_gradients(model: &Model, images: &Tensor) -> anyhow::Result<Vec<Tensor>> {
     let tape = Tape::new();
     let watched: Vec<Tensor> = model.parameters().iter().map(|parameter| tape.watch(parameter)).collect();
-    let Outputs { depth, albedo, light, view, confidence, .. } = model.outputs(pictures, &watched)?;
+    let Outputs { depth, albedo, light, view, confidence, .. } = model.outputs(images, &watched)?;
     let confidence = confidence.into_iter().flat_map(|(pixels, features)| [pixels, features]);
     let outputs: Vec<Tensor> = [depth, albedo, light, view].into_iter().chain(confidence).collect();
     let seeds = outputs.iter().map(|output| {
@@ -471,7 +471,7 @@ fn network_gradients(model: &Model, pictures: &Tensor) -> anyhow::Result<Vec<Ten
     watched.iter().map(|p| gradients.take(p).context("a parameter without a gradient")).collect()
 }
 
-/// Pictures without content.
+/// Images without content.
 fn noise(count: usize, size: usize) -> relievo_tensor::Result<Tensor> {
     let random = relievo_tensor::Random::new(0, 0);
     let values: Vec<f32> =
@@ -479,11 +479,11 @@ fn noise(count: usize, size: usize) -> relievo_tensor::Result<Tensor> {
     Tensor::new(&values, [count, size, size, 3])
 }
 
-fn head_pictures(count: usize, size: usize) -> anyhow::Result<Tensor> {
+fn head_images(count: usize, size: usize) -> anyhow::Result<Tensor> {
     let heads = Heads::range(0, 0, count as u64);
     let samples =
         (0..count as u64).map(|index| heads.sample(index, size as u32)).collect::<Result<Vec<_>, _>>()?;
-    let values: Vec<f32> = samples.iter().flat_map(|sample| sample.picture.signed()).collect();
+    let values: Vec<f32> = samples.iter().flat_map(|sample| sample.image.signed()).collect();
     Ok(Tensor::new(&values, [count, size, size, 3])?)
 }
 
@@ -506,13 +506,13 @@ impl Report {
         if let Some(gpu) = &self.gpu {
             let _ = writeln!(text, "{gpu}");
         }
-        let _ = write!(text, "\n{:<38}{:>10}{:>14}{:>11}", "", "median", "quartiles", "pictures/s");
+        let _ = write!(text, "\n{:<38}{:>10}{:>14}{:>11}", "", "median", "quartiles", "images/s");
         text.push('\n');
         for row in &self.rows {
             let [lower, median, upper] = [row.lower_quartile, row.seconds, row.upper_quartile]
                 .map(|seconds| three_digits(1e3 * seconds));
             let quartiles = format!("{lower}-{upper}");
-            let rate = three_digits(row.pictures as f64 / row.seconds);
+            let rate = three_digits(row.images as f64 / row.seconds);
             let _ = writeln!(text, "{:<38}{median:>7} ms{quartiles:>14}{rate:>11}", row.name);
         }
         let mebibytes = |bytes: f64| format!("{:.0} MiB", bytes / f64::from(1 << 20));

@@ -57,7 +57,7 @@ impl Console {
         to_stderr(format_args!("error: {}", whole_story(error)));
     }
 
-    /// Progress through `total` of something (`unit` in the plural: pictures, steps).
+    /// Progress through `total` of something (`unit` in the plural: images, steps).
     pub fn progress(&self, total: u64, unit: &'static str) -> Progress {
         Progress::new(*self, total, unit)
     }
@@ -202,7 +202,7 @@ pub fn three_digits(value: f64) -> String {
     format!("{value:.digits$}")
 }
 
-/// So many of something, by its name in the singular: 1 picture, 2 pictures.
+/// So many of something, by its name in the singular: 1 image, 2 images.
 pub fn counted(number: u64, noun: &str) -> String {
     let ending = if number == 1 { "" } else { "s" };
     format!("{number} {noun}{ending}")

@@ -14,9 +14,9 @@ use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, bail, ensure};
 use clap::Args;
-use relievo_data::{CROPS as PLAN, Pictures, Source};
-use relievo_detect::{Detector, Face, Place, Which};
-use relievo_export::{Canvas, Chart, Claim, Sheet, remove_partial, write_atomic, write_durable};
+use relievo_data::{CROPS as PLAN, Images, Source};
+use relievo_detect::{Detector, Face, FaceLocation, FaceSelection};
+use relievo_export::{Canvas, Chart, FolderLock, Sheet, remove_partial, write_atomic, write_durable};
 use serde::{Deserialize, Serialize};
 
 use crate::console::{Console, Progress, counted};
@@ -63,8 +63,8 @@ pub struct Options {
     #[arg(long, value_name = "PIXELS", default_value_t = 80, value_parser = clap::value_parser!(u32).range(16..=1024))]
     size: u32,
     /// Which faces of a photograph
-    #[arg(long, value_enum, default_value_t = Which::Largest)]
-    faces: Which,
+    #[arg(long, value_enum, default_value_t = FaceSelection::Largest)]
+    faces: FaceSelection,
     /// Least height and width of a crop in the photograph: smaller faces are dropped
     #[arg(long, value_name = "PIXELS", default_value_t = 40)]
     min_side: u32,
@@ -76,7 +76,7 @@ pub struct Options {
 struct Plan {
     version: u32,
     size: u32,
-    faces: Which,
+    faces: FaceSelection,
     min_side: u32,
     inputs: u64,
     /// CRC-32 of the inputs' names.
@@ -103,10 +103,10 @@ struct Outcome {
     file: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     dropped: Option<Reason>,
-    /// In degrees, positive where the face looks to the left of the picture; from the landmarks, so about.
+    /// In degrees, positive where the face looks to the left of the image; from the landmarks, so about.
     yaw: f32,
     #[serde(flatten)]
-    place: Place,
+    place: FaceLocation,
 }
 
 /// Why a face was dropped.
@@ -147,8 +147,8 @@ struct Summary {
 /// The work: what there is to do and where it goes.
 struct Work<'a> {
     options: &'a Options,
-    pictures: Pictures,
-    /// Numbers of the pictures that are inputs: what lies in the output folder is none.
+    images: Images,
+    /// Numbers of the images that are inputs: what lies in the output folder is none.
     inputs: Vec<u64>,
     /// Names of the crops, without endings, by input.
     stems: Vec<String>,
@@ -158,7 +158,7 @@ struct Work<'a> {
 pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
     let out = &options.out;
     fs::create_dir_all(out).with_context(|| format!("cannot make the folder {}", out.display()))?;
-    let _claim = Claim::on(out)?;
+    let _lock = FolderLock::acquire(out)?;
     let work = Work::new(options)?;
     let plan = work.plan();
     let begun = begin(out, &plan)?;
@@ -192,7 +192,7 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
     }
     drop(progress);
     let records = work.records(total)?;
-    let summary = Summary::of(&records);
+    let summary = Summary::from_records(&records);
     let crops = summary.crops;
     histograms(&records).write_png(out.join("histograms.png"))?;
     if crops > 0 {
@@ -247,7 +247,7 @@ fn distinct(stems: Vec<String>) -> Vec<String> {
     };
     let mut taken = HashSet::new();
     let name = |stem: String| {
-        let stem = if is_further_face(&stem) { format!("{stem}.picture") } else { stem };
+        let stem = if is_further_face(&stem) { format!("{stem}.image") } else { stem };
         reconstruct::unused(&stem, &mut taken)
     };
     stems.into_iter().map(name).collect()
@@ -260,7 +260,7 @@ fn report_name(shard: u64) -> PathBuf {
 
 impl<'a> Work<'a> {
     fn new(options: &'a Options) -> anyhow::Result<Self> {
-        let pictures = Pictures::open(&options.inputs)?;
+        let images = Images::open(&options.inputs)?;
         let mut results = Vec::new();
         for path in &options.inputs {
             let Some(inside) = reconstruct::inside(&options.out, path)? else { continue };
@@ -269,18 +269,17 @@ impl<'a> Work<'a> {
             results.push(own.map_or(String::new(), |own| own.to_string_lossy().into_owned() + "/") + &inside);
         }
         let is_result = |name: &str| results.iter().any(|results| name.starts_with(results));
-        let inputs: Vec<u64> =
-            (0..pictures.len()).filter(|index| !is_result(&pictures.name(*index))).collect();
-        let stems = distinct(inputs.iter().map(|index| reconstruct::stem(&pictures.name(*index))).collect());
+        let inputs: Vec<u64> = (0..images.len()).filter(|index| !is_result(&images.name(*index))).collect();
+        let stems = distinct(inputs.iter().map(|index| reconstruct::stem(&images.name(*index))).collect());
         ensure!(!inputs.is_empty(), "no photographs but what lies in {}", options.out.display());
-        Ok(Self { options, pictures, inputs, stems, detector: Detector::new()? })
+        Ok(Self { options, images, inputs, stems, detector: Detector::new()? })
     }
 
     fn plan(&self) -> Plan {
         let &Options { size, faces, min_side, .. } = self.options;
         let mut names = crc32fast::Hasher::new();
         for &index in &self.inputs {
-            names.update(self.pictures.name(index).as_bytes());
+            names.update(self.images.name(index).as_bytes());
             names.update(b"\n");
         }
         Plan { version: 1, size, faces, min_side, inputs: self.inputs.len() as u64, names: names.finalize() }
@@ -349,8 +348,8 @@ impl<'a> Work<'a> {
     /// Crops the faces of an input and notes what became of it.
     fn crop_one(&self, input: u64) -> anyhow::Result<Record> {
         let index = self.inputs[input as usize];
-        let mut record = Record { input: self.pictures.name(index), error: None, faces: Vec::new() };
-        match self.pictures.picture(index) {
+        let mut record = Record { input: self.images.name(index), error: None, faces: Vec::new() };
+        match self.images.image(index) {
             Err(error) => record.error = Some(error.to_string()),
             Ok(photograph) => {
                 for place in self.detector.places(&photograph, self.options.faces, Face::frame)? {
@@ -427,7 +426,7 @@ impl<'a> Work<'a> {
 
     /// Says what came of the inputs.
     fn conclude(&self, records: &[Record], console: &Console) -> anyhow::Result<()> {
-        let (summary, out) = (Summary::of(records), self.options.out.display());
+        let (summary, out) = (Summary::from_records(records), self.options.out.display());
         console.result(summary.words(records));
         ensure!(
             summary.unreadable == 0,
@@ -450,7 +449,7 @@ impl<'a> Work<'a> {
         let total = self.inputs.len() as u64;
         let shards = (0..total.div_ceil(SHARD)).map(|shard| self.options.out.join(shard_name(shard)));
         let shards: Vec<PathBuf> = shards.filter(|path| path.exists()).collect();
-        let set = Pictures::open(&shards)?;
+        let set = Images::open(&shards)?;
         let shown = crops.min(SHEET_CROPS);
         let tile = self.options.size.clamp(64, 128) as usize;
         let mut sheet = Sheet::new(tile).title(format!(
@@ -460,7 +459,7 @@ impl<'a> Work<'a> {
         ));
         let tiles: Vec<Canvas> = (0..shown)
             .map(|number| {
-                let crop = set.picture(number * set.len() / shown)?;
+                let crop = set.image(number * set.len() / shown)?;
                 Ok(Canvas::from_rgb8(&crop.pixels, crop.width as usize))
             })
             .collect::<anyhow::Result<_>>()?;
@@ -478,7 +477,7 @@ fn read_json<T: for<'de> Deserialize<'de>>(path: &Path) -> anyhow::Result<T> {
 }
 
 impl Summary {
-    fn of(records: &[Record]) -> Self {
+    fn from_records(records: &[Record]) -> Self {
         let mut summary = Self { inputs: records.len() as u64, ..Self::default() };
         for record in records {
             summary.unreadable += u64::from(record.error.is_some());
@@ -531,9 +530,8 @@ fn histograms(records: &[Record]) -> Canvas {
     let title = format!("side of {} in the photographs", counted(sides.len() as u64, "crop"));
     let sizes = Chart::new(&title, "pixels", "crops").curve("", outline(&sides, [0.0, widest]));
     let turned = values(records, |face| face.yaw.clamp(-90.0, 90.0));
-    let yaws =
-        Chart::new("yaw, from the landmarks", "degrees; positive: to the left of the picture", "crops")
-            .curve("", outline(&turned, [-90.0, 90.0]));
+    let yaws = Chart::new("yaw, from the landmarks", "degrees; positive: to the left of the image", "crops")
+        .curve("", outline(&turned, [-90.0, 90.0]));
     let (width, height) = (900, 420);
     let mut canvas = Canvas::new(width, 2 * height, [255; 3]);
     canvas.paste(&sizes.draw(width, height), 0, 0);

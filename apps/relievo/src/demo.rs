@@ -1,4 +1,4 @@
-//! `relievo demo`: what the program makes of sample pictures, and how good its model is.
+//! `relievo demo`: what the program makes of sample images, and how good its model is.
 
 use std::collections::HashSet;
 use std::fs;
@@ -7,11 +7,11 @@ use std::sync::Arc;
 
 use anyhow::{Context, anyhow, bail};
 use clap::Args;
-use relievo_data::{Picture, Sample, Source};
-use relievo_detect::{Detector, Which};
+use relievo_data::{Image, Sample, Source};
+use relievo_detect::{Detector, FaceSelection};
 use relievo_export::{Canvas, Range, Sheet, depth_grey};
 use relievo_model::{Model, Predictor};
-use relievo_results::{LEAST_TEXTURE, Making, Part, Subject};
+use relievo_results::{ImageResult, Input, LEAST_TEXTURE, OutputOptions};
 use relievo_synth::Heads;
 use relievo_tensor::Tensor;
 use relievo_train::Comparison;
@@ -23,16 +23,16 @@ use crate::{eval, reconstruct, weights};
 const UNSEEN_SEED: u64 = 1;
 /// How many of them are measured.
 const MEASURED: u64 = 256;
-/// How many of them are on the picture.
+/// How many of them are on the image.
 const SHOWN: u64 = 5;
 
-/// Rows and columns of a picture on the sheet.
+/// Rows and columns of an image on the sheet.
 const TILE: usize = 112;
 
 /// Angles about the vertical axis of the views on the sheet, in degrees.
 const YAWS: [f32; 4] = [-50.0, -25.0, 25.0, 50.0];
 
-/// Four people in one picture of 1280x800 pixels, a JPEG file. See assets/samples/README.md.
+/// Four people in one image of 1280x800 pixels, a JPEG file. See assets/samples/README.md.
 pub const SCENE: &[u8] = include_bytes!("../../../assets/samples/scene.jpg");
 
 /// What is taken apart.
@@ -42,12 +42,12 @@ const SAMPLES: [(&str, &[u8]); 3] = [
     ("sample-8", include_bytes!("../../../assets/samples/000008.png")),
 ];
 
-/// Take sample pictures apart and measure the model that comes with the program
+/// Take sample images apart and measure the model that comes with the program
 ///
-/// Finds the faces in a scene with four people and in two pictures of one face
+/// Finds the faces in a scene with four people and in two images of one face
 /// each (synthetic heads, no real persons) and takes them apart: a panel, maps
 /// and a mesh of each, as `relievo reconstruct --faces all` makes them of your
-/// photographs. The pictures lie beside them. Then measures the depth of heads
+/// photographs. The images lie beside them. Then measures the depth of heads
 /// that the model has never seen against the true one, and draws some of them:
 /// demo.png.
 #[derive(Args)]
@@ -68,33 +68,32 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
     let loaded = weights::load(options.model.as_deref().or(usual))?;
     if let Some(object) = loaded.other_object() {
         bail!(
-            "the demo shows human faces, and {} is a model of {object}: give pictures of {object} to `relievo reconstruct`",
+            "the demo shows human faces, and {} is a model of {object}: give images of {object} to `relievo reconstruct`",
             loaded.origin
         );
     }
     let model = loaded.model;
     fs::create_dir_all(out).with_context(|| format!("cannot make the folder {}", out.display()))?;
-    console.note("looking for the faces in the sample pictures and taking them apart");
+    console.note("looking for the faces in the sample images and taking them apart");
     let detector = Detector::new()?;
     let size = LEAST_TEXTURE.max(model.settings().image_size) as u32;
     let mut taken = HashSet::new();
     let mut cuts = Vec::new();
     for (name, bytes) in SAMPLES {
-        let picture = Picture::decode(bytes).map_err(|reason| anyhow!("{name}: {reason}"))?;
-        Canvas::from_rgb8(&picture.pixels, picture.width as usize)
-            .write_png(out.join(format!("{name}.png")))?;
-        let found = reconstruct::cut(&detector, &picture, Which::All, size, name, &mut taken);
+        let image = Image::decode(bytes).map_err(|reason| anyhow!("{name}: {reason}"))?;
+        Canvas::from_rgb8(&image.pixels, image.width as usize).write_png(out.join(format!("{name}.png")))?;
+        let found = reconstruct::cut(&detector, &image, FaceSelection::All, size, name, &mut taken);
         cuts.extend(found.with_context(|| name)?.into_iter().map(|cut| (name, cut)));
     }
     let subjects: Vec<_> = (cuts.iter())
-        .map(|(name, (stem, picture, place))| Subject { name, stem, picture, place: *place })
+        .map(|(name, (stem, image, place))| Input { name, stem, image, place: *place })
         .collect();
     let mut predictor = Predictor::new(&model, subjects.len())?;
-    relievo_results::reconstruct(&mut predictor, &subjects, &Making::default(), 0, out)?;
+    relievo_results::reconstruct(&mut predictor, &subjects, &OutputOptions::default(), 0, out)?;
     console.note(format_args!(
         "{} in {}",
         counted(subjects.len() as u64, "face"),
-        counted(SAMPLES.len() as u64, "picture")
+        counted(SAMPLES.len() as u64, "image")
     ));
 
     console.note(format_args!("measuring on {MEASURED} heads that it has not learned from"));
@@ -102,10 +101,10 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
     let evaluation = eval::measured(&model, &heads, eval::usual())?;
     console.result(eval::table(&evaluation));
     eval::write_json(&evaluation, &out.join("errors.json"))?;
-    let comparison = evaluation.in_sight.context("synthetic heads without their depth")?;
+    let comparison = evaluation.visible.context("synthetic heads without their depth")?;
     sheet(&model, &title(&comparison))?.write_png(out.join("demo.png"))?;
     console.result(format_args!(
-        "\nlook at {}; panels and meshes of the sample pictures lie beside it",
+        "\nlook at {}; panels and meshes of the sample images lie beside it",
         out.join("demo.png").display()
     ));
     Ok(())
@@ -134,16 +133,16 @@ fn sheet(model: &Model, title: &str) -> anyhow::Result<Canvas> {
     let heads = Heads::range(UNSEEN_SEED, 0, SHOWN);
     let samples: Vec<Sample> =
         (0..SHOWN).map(|index| heads.sample(index, size as u32)).collect::<Result<_, _>>()?;
-    let values: Vec<f32> = samples.iter().flat_map(|sample| sample.picture.signed()).collect();
+    let values: Vec<f32> = samples.iter().flat_map(|sample| sample.image.signed()).collect();
     let prediction = model.predict(&Tensor::new(&values, [samples.len(), size, size, 3])?)?;
 
     let captions = ["input", "reconstruction", "albedo", "depth found", "true depth", "normals"];
     let captions = captions.map(str::to_owned).into_iter().chain(YAWS.map(|yaw| format!("{yaw} degrees")));
     let mut sheet = Sheet::new(TILE).title(title).columns(captions);
     for (number, sample) in samples.iter().enumerate() {
-        let part = Part::new(model, &prediction, number);
+        let part = ImageResult::new(model, &prediction, number);
         let truth = sample.truth.as_ref().context("a synthetic head without its truth")?;
-        let input = heads.sample(number as u64, TILE as u32)?.picture;
+        let input = heads.sample(number as u64, TILE as u32)?.image;
         // In the same greys, but for the factor that depth is found up to.
         let range = Range::robust(&truth.depth, Some(&truth.mask));
         let mask = part.mask();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{bail, ensure};
 use clap::Args;
-use relievo_data::{LoaderOptions, Pictures, Source};
+use relievo_data::{Images, LoaderOptions, Source};
 use relievo_export::write_atomic;
 use relievo_model::{ComputeSettings, Model};
 use relievo_synth::Heads;
@@ -24,7 +24,7 @@ use crate::weights;
 const MEAN_SEED: u64 = u64::MAX;
 const MEAN_HEADS: u64 = 256;
 
-/// Pictures that go through the networks together.
+/// Images that go through the networks together.
 const BATCH: usize = 16;
 
 /// Measure a model and, beside it, the baselines of the paper
@@ -37,7 +37,7 @@ const BATCH: usize = 16;
 /// model sees it too, and over all of them. Then the errors of the viewpoint: what
 /// a model calls frontal is its own choice, so constant differences do not count,
 /// and a slope below 1 means that turns are found smaller than they are. On
-/// pictures without known depth: the losses and the error of the reconstruction.
+/// images without known depth: the losses and the error of the reconstruction.
 ///
 /// Take what the model has not learned from: heads of another seed than that of
 /// its training (0, if nothing else was said), or what its run held out
@@ -45,7 +45,7 @@ const BATCH: usize = 16;
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
 pub struct Options {
-    /// Folders of pictures or .tar files, or the word `synthetic` [default: synthetic]
+    /// Folders of images or .tar files, or the word `synthetic` [default: synthetic]
     #[arg(value_name = "SOURCE")]
     source: Vec<String>,
     /// Weights file, folder of a training run, or weights in the program: faces,
@@ -65,7 +65,7 @@ pub struct Options {
     /// folders and files that the run was given, where they were then
     #[arg(long, conflicts_with_all = ["count", "seed", "start"])]
     held_out: bool,
-    /// First refine what the networks say of each picture in so many steps; the losses stay theirs
+    /// First refine what the networks say of each image in so many steps; the losses stay theirs
     #[arg(long, value_name = "STEPS", default_value_t = 0, value_parser = clap::value_parser!(u16))]
     refine: u16,
     /// Also write all numbers to this file
@@ -92,13 +92,13 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
         let of_heads = [options.count, options.seed, options.start].iter().any(Option::is_some);
         ensure!(
             !of_heads,
-            "--count, --seed and --start are for synthetic heads, not for pictures: leave them out"
+            "--count, --seed and --start are for synthetic heads, not for images: leave them out"
         );
         ensure!(
             !options.source.iter().any(|source| source == SYNTHETIC),
-            "pictures and synthetic heads are measured one after the other: two calls"
+            "images and synthetic heads are measured one after the other: two calls"
         );
-        Arc::new(Pictures::open(&options.source)?)
+        Arc::new(Images::open(&options.source)?)
     };
     let evaluation = measured(&model, &source, how)?;
     console.result(table(&evaluation));
@@ -121,7 +121,7 @@ pub fn measured(
     mut how: EvaluationOptions,
 ) -> anyhow::Result<Evaluation> {
     let size = model.settings().image_size;
-    // Heads come behind pictures.
+    // Heads come behind images.
     let last = source.len().checked_sub(1).and_then(|last| source.sample(last, size as u32).ok());
     if last.is_some_and(|sample| sample.truth.is_some()) {
         let others: Arc<dyn Source> = Arc::new(Heads::range(MEAN_SEED, 0, MEAN_HEADS));
@@ -141,7 +141,7 @@ fn workers() -> usize {
 
 /// What was measured, for a person.
 pub fn table(evaluation: &Evaluation) -> String {
-    let mut text = format!("{}: {}\n", counted(evaluation.pictures, "picture"), evaluation.source);
+    let mut text = format!("{}: {}\n", counted(evaluation.images, "image"), evaluation.source);
     if evaluation.skipped > 0 {
         let _ = writeln!(text, "{} more could not be used", evaluation.skipped);
     }
@@ -163,7 +163,7 @@ pub fn table(evaluation: &Evaluation) -> String {
         let _ = writeln!(text, "reconstruction: mean error {error:.3} of colours from -1 to 1");
     }
     for (place, comparison) in
-        [("where the model sees the head", &evaluation.in_sight), ("the whole head", &evaluation.whole)]
+        [("where the model sees the head", &evaluation.visible), ("the whole head", &evaluation.whole)]
     {
         if let Some(comparison) = comparison {
             let _ = write!(text, "\n{}", errors(place, comparison));
@@ -213,7 +213,7 @@ fn errors(place: &str, comparison: &Comparison) -> String {
     text
 }
 
-/// Mean and standard deviation over the pictures.
+/// Mean and standard deviation over the images.
 fn spread(statistic: Option<&Statistic>, unit: f64, digits: usize) -> String {
     statistic.map_or_else(
         || "-".to_owned(),

@@ -51,7 +51,7 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
         let trained = Duration::try_from_secs_f64(progress.seconds).unwrap_or_default();
         row(
             "trained",
-            &format_args!("{} steps on {} pictures, {}", progress.step, progress.pictures, clock(trained)),
+            &format_args!("{} steps on {} images, {}", progress.step, progress.images, clock(trained)),
         );
         for line in settings.lines().filter(|line| line.starts_with("source = ")) {
             row("on", &line.trim_start_matches("source = "));
@@ -81,8 +81,8 @@ fn networks(model: &Model) -> Vec<(String, usize)> {
     for info in model.parameter_infos() {
         let network = info.name.split('.').next().unwrap_or_default();
         match networks.last_mut() {
-            Some((last, count)) if last == network => *count += info.shape.elements(),
-            _ => networks.push((network.to_owned(), info.shape.elements())),
+            Some((last, count)) if last == network => *count += info.shape.numel(),
+            _ => networks.push((network.to_owned(), info.shape.numel())),
         }
     }
     networks

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use anyhow::{Context, ensure};
 use clap::{ArgMatches, Args, ValueEnum};
-use relievo_export::{Claim, write_atomic};
+use relievo_export::{FolderLock, write_atomic};
 use relievo_train::reproduce::{RESULTS, Reproduction, Row, Table, Task};
 use relievo_train::{Event, Outcome, Settings};
 
@@ -95,7 +95,7 @@ pub fn run(options: &Options, matches: &ArgMatches, console: &Console) -> anyhow
         out.join(TABLES).display()
     );
     fs::create_dir_all(out).with_context(|| format!("cannot make the folder {}", out.display()))?;
-    let _claim = Claim::on(out)?;
+    let _lock = FolderLock::acquire(out)?;
     let mut reproduction = Reproduction::open(out.clone(), recipe, *test_heads, *feature_steps)?;
     let heads = reproduction.heads();
     console.note(format_args!(
@@ -106,7 +106,7 @@ pub fn run(options: &Options, matches: &ArgMatches, console: &Console) -> anyhow
         counted(reproduction.steps(), "step")
     ));
     let stop = train::stop_on_ctrl_c(*console, train::SAVING)?;
-    let tasks = Task::of(&rows, seeds);
+    let tasks = Task::for_rows(&rows, seeds);
     let mut interrupted = false;
     for (number, task) in (1..).zip(&tasks) {
         let name = match task.seed {

@@ -8,7 +8,7 @@ use anyhow::{Context, bail};
 use clap::Args;
 use rayon::prelude::*;
 use relievo_data::{Sample, Source};
-use relievo_export::{Canvas, Claim, DepthScale, Range, Sheet, depth_grey, normals_rgb, write_atomic};
+use relievo_export::{Canvas, DepthScale, FolderLock, Range, Sheet, depth_grey, normals_rgb, write_atomic};
 use relievo_results::{Depth, Light, View};
 use relievo_synth::Heads;
 use serde::Serialize;
@@ -32,14 +32,14 @@ const CHUNK: u64 = 64;
 /// Heads on a contact sheet.
 const SHEET_HEADS: u64 = 96;
 const SHEET_COLUMNS: usize = 12;
-/// Most pixels of a picture on it.
+/// Most pixels of an image on it.
 const SHEET_TILE: usize = 128;
 
 /// Write synthetic heads with their exact depth and albedo
 ///
-/// Head number N of a seed is always the same one. The folder gets pictures/,
+/// Head number N of a seed is always the same one. The folder gets images/,
 /// depth/ (16 bits), normals/, albedo/ and mask/, and truth.jsonl with light,
-/// viewpoint and depth scale of each head. `relievo train FOLDER/pictures`
+/// viewpoint and depth scale of each head. `relievo train FOLDER/images`
 /// learns from them; `relievo train synthetic` makes its own as it goes.
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
@@ -56,10 +56,10 @@ pub struct Options {
     /// Number of the first head
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=MOST))]
     start: u64,
-    /// Height and width of the pictures
+    /// Height and width of the images
     #[arg(long, value_name = "PIXELS", default_value_t = 64, value_parser = clap::value_parser!(u32).range(16..=1024))]
     size: u32,
-    /// Hang a patch of colour before one side of each picture
+    /// Hang a patch of colour before one side of each image
     #[arg(long)]
     perturbed: bool,
     /// Also write sheet.png: the first 96 heads on one sheet
@@ -73,7 +73,7 @@ pub struct Options {
 struct Truth {
     seed: u64,
     number: u64,
-    picture: String,
+    image: String,
     normals: String,
     albedo: String,
     mask: String,
@@ -89,7 +89,7 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
     }
     ensure_empty(out)?;
     fs::create_dir_all(out).with_context(|| format!("cannot make the folder {}", out.display()))?;
-    let _claim = Claim::on(out)?;
+    let _lock = FolderLock::acquire(out)?;
     let stop = train::stop_on_ctrl_c(*console, "finishing the heads at hand")?;
     let heads = Heads::range(seed, start, count);
     let heads = if perturbed { heads.perturbed() } else { heads };
@@ -133,29 +133,29 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Writes the pictures of one head, each as `file` in a folder of its own below `out`.
+/// Writes the images of one head, each as `file` in a folder of its own below `out`.
 fn write_head(out: &Path, file: &str, [seed, number]: [u64; 2], sample: &Sample) -> anyhow::Result<Truth> {
-    let width = sample.picture.width as usize;
+    let width = sample.image.width as usize;
     let truth = sample.truth.as_ref().context("a synthetic head without its truth")?;
     let name = |folder: &str| format!("{folder}/{file}");
-    let (picture, normals, albedo) = (name("pictures"), name("normals"), name("albedo"));
+    let (image, normals, albedo) = (name("images"), name("normals"), name("albedo"));
     let (mask, depth) = (name("mask"), name("depth"));
-    Canvas::from_rgb8(&sample.picture.pixels, width).write_png(out.join(&picture))?;
+    Canvas::from_rgb8(&sample.image.pixels, width).write_png(out.join(&image))?;
     normals_rgb(&truth.normals, width).write_png(out.join(&normals))?;
     Canvas::from_unit(&truth.albedo, width).write_png(out.join(&albedo))?;
-    mask_picture(&truth.mask, width).write_png(out.join(&mask))?;
+    mask_image(&truth.mask, width).write_png(out.join(&mask))?;
     let scale = DepthScale::write_png(out.join(&depth), &truth.depth, width, Some(&truth.mask))?;
     let depth = Depth::new(depth, scale);
     let (light, view) = (truth.light.into(), truth.view.into());
-    Ok(Truth { seed, number, picture, normals, albedo, mask, depth, light, view })
+    Ok(Truth { seed, number, image, normals, albedo, mask, depth, light, view })
 }
 
-fn mask_picture(mask: &[u8], width: usize) -> Canvas {
+fn mask_image(mask: &[u8], width: usize) -> Canvas {
     let white: Vec<f32> = mask.iter().map(|&seen| f32::from(seen)).collect();
     Canvas::from_grey(&white, width)
 }
 
-/// The first heads: four rows (picture, albedo, depth, normals) for every twelve.
+/// The first heads: four rows (image, albedo, depth, normals) for every twelve.
 fn contact_sheet(heads: &Heads, size: u32) -> anyhow::Result<Canvas> {
     let samples: Vec<Sample> = (0..heads.len().min(SHEET_HEADS))
         .into_par_iter()
@@ -167,7 +167,7 @@ fn contact_sheet(heads: &Heads, size: u32) -> anyhow::Result<Canvas> {
         let map = |draw: &dyn Fn(&relievo_data::Truth) -> Canvas| {
             row.iter().map(|sample| sample.truth.as_ref().map(draw)).collect::<Vec<_>>()
         };
-        sheet.row("picture", row.iter().map(|sample| Canvas::from_rgb8(&sample.picture.pixels, width)));
+        sheet.row("image", row.iter().map(|sample| Canvas::from_rgb8(&sample.image.pixels, width)));
         sheet.row("albedo", map(&|truth| Canvas::from_unit(&truth.albedo, width)));
         sheet.row(
             "depth",

@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     fn measured(row: Row, seed: u64, side: f64, mad: f64) -> Measured {
-        let statistic = |mean| Some(Statistic { mean, standard_deviation: 0.1, pictures: 20_000 });
+        let statistic = |mean| Some(Statistic { mean, standard_deviation: 0.1, images: 20_000 });
         let scores = |factor: f64| Scores {
             depth_error: statistic(factor * side),
             normal_error: statistic(factor * mad),
@@ -130,7 +130,7 @@ mod tests {
             date: "2026-12-01".into(),
             heads: HeadCounts { training: 160_000, validation: 20_000, test: 20_000 },
             recipe: "a1b2c3d4".into(),
-            in_sight: scores(1.0),
+            visible: scores(1.0),
             whole: scores(1.25),
         }
     }

@@ -1,4 +1,4 @@
-//! `relievo train`: learns from pictures, in a folder of its own that a later call can go on with.
+//! `relievo train`: learns from images, in a folder of its own that a later call can go on with.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,9 +11,9 @@ use relievo_train::{Event, Outcome, RunFolder, Settings, StepReport, Trainer, Va
 use crate::console::{Console, Progress, counted};
 use crate::{INTERRUPTED, Interrupted, weights};
 
-/// Learn from pictures, without any other supervision
+/// Learn from images, without any other supervision
 ///
-/// SOURCE is a folder of pictures of one kind of object, cropped to it, or a .tar
+/// SOURCE is a folder of images of one kind of object, cropped to it, or a .tar
 /// file, or the word `synthetic`. Settings come from the preset, then from the
 /// file of --config, then from the options here; all of them are written to
 /// settings.toml in the folder of the run, with what they mean. Ctrl-C saves and
@@ -46,7 +46,7 @@ pub fn run(options: &Options, matches: &ArgMatches, console: &Console) -> anyhow
     let line = Some((settings, matches));
     let layered = |file: Option<&Path>| -> anyhow::Result<Settings> {
         let mut settings = Settings::layered(file, line)?;
-        settings.train.known_weights = weights::KNOWN;
+        settings.train.embedded_weights = weights::KNOWN;
         Ok(settings)
     };
     let mut trainer = match resume {
@@ -123,7 +123,7 @@ impl<'a> Display<'a> {
                 });
                 bar.set(*step, format_args!("mean error {loss:.3}"));
             }
-            Event::Began(run) => {
+            Event::Started(run) => {
                 self.console.note(format_args!("learning from {}; {} held out", run.source, run.held_out));
                 self.by_clock = run.steps.is_none();
                 self.bar = None;
@@ -188,7 +188,7 @@ fn validation(report: &ValidationReport) -> String {
     if let Some(losses) = &report.evaluation.losses {
         line = format!("{line} loss {:.3}{}", losses.total, if report.best { " best" } else { "" });
     }
-    let errors = report.evaluation.in_sight.as_ref();
+    let errors = report.evaluation.visible.as_ref();
     if let Some((side, constant)) =
         errors.and_then(|c| Some((c.model.depth_error?, c.constant_depth.depth_error?)))
     {
@@ -221,7 +221,7 @@ mod tests {
             losses,
             learning_rate: 1e-4,
             gradient_norm: 1.0,
-            pictures_per_second: 1.0,
+            images_per_second: 1.0,
             data_wait: 0.25,
             seconds: 1.0,
             seconds_left: 1.0,
@@ -234,11 +234,11 @@ mod tests {
             Comparison { model: errors(0.01, 20.0), constant_depth: errors(0.02, 40.0), mean_depth: None };
         let evaluation = Evaluation {
             source: String::new(),
-            pictures: 1,
+            images: 1,
             skipped: 0,
             losses: Some(losses),
             reconstruction: None,
-            in_sight: Some(comparison),
+            visible: Some(comparison),
             whole: None,
             uncovered: None,
             viewpoint: None,

@@ -7,27 +7,27 @@ use std::path::Path;
 use anyhow::{Context, bail};
 use relievo_model::{ComputeSettings, Model, Preset};
 use relievo_train::checkpoint::Provenance;
-use relievo_train::{KnownWeights, RunFolder};
+use relievo_train::{EmbeddedWeights, RunFolder};
 
 /// The weights that come with the program, by name, the usual ones first; MODEL_CARD.md tells what they are.
 #[cfg(feature = "weights")]
-const COME_WITH_IT: &[(&str, &[u8])] = &[
+const EMBEDDED_WEIGHTS: &[(&str, &[u8])] = &[
     ("faces", include_bytes!("../../../assets/weights/faces.safetensors")),
     (SYNTHETIC, include_bytes!("../../../assets/weights/faces-synthetic.safetensors")),
     ("cats", include_bytes!("../../../assets/weights/cats.safetensors")),
 ];
 /// A program built without the feature `weights` has none.
 #[cfg(not(feature = "weights"))]
-const COME_WITH_IT: &[(&str, &[u8])] = &[];
+const EMBEDDED_WEIGHTS: &[(&str, &[u8])] = &[];
 
 /// For `--initial-weights`.
-pub const KNOWN: KnownWeights = KnownWeights(COME_WITH_IT);
+pub const KNOWN: EmbeddedWeights = EmbeddedWeights(EMBEDDED_WEIGHTS);
 
 /// The name of those that learned from synthetic heads alone.
 pub const SYNTHETIC: &str = "faces-synthetic";
 
 /// Whether any come with it.
-pub const EMBEDDED: bool = !COME_WITH_IT.is_empty();
+pub const EMBEDDED: bool = !EMBEDDED_WEIGHTS.is_empty();
 
 /// A model, and what is known of it.
 pub struct Loaded {
@@ -62,12 +62,12 @@ pub fn load(path: Option<&Path>) -> anyhow::Result<Loaded> {
 
 /// The bytes of weights, and where they were found. A file or a run goes before a name.
 pub fn read(path: Option<&Path>) -> anyhow::Result<(Cow<'static, [u8]>, String)> {
-    let names = || COME_WITH_IT.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
+    let names = || EMBEDDED_WEIGHTS.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
     let named = match path {
-        None => COME_WITH_IT.first(),
-        // A folder of that name may be one of pictures.
+        None => EMBEDDED_WEIGHTS.first(),
+        // A folder of that name may be one of images.
         Some(path) if path.is_file() || RunFolder::open(path).is_ok() => None,
-        Some(path) => COME_WITH_IT.iter().find(|(name, _)| Path::new(name) == path),
+        Some(path) => EMBEDDED_WEIGHTS.iter().find(|(name, _)| Path::new(name) == path),
     };
     if let Some((name, bytes)) = named {
         return Ok(((*bytes).into(), format!("{name} (in the program)")));
@@ -144,11 +144,11 @@ mod tests {
         assert!((share - 0.5 * 2.0 / 3.0).abs() < 0.01, "{share}");
 
         let heads = Heads::range(1, 0, 8);
-        let pictures =
-            (0..8).flat_map(|index| heads.sample(index, 64).unwrap().picture.signed().collect::<Vec<f32>>());
-        let pictures = Tensor::new(&pictures.collect::<Vec<f32>>(), [8, 64, 64, 3]).unwrap();
-        for (name, _) in COME_WITH_IT {
-            let prediction = load(Some(Path::new(name))).unwrap().model.predict(&pictures).unwrap();
+        let images =
+            (0..8).flat_map(|index| heads.sample(index, 64).unwrap().image.signed().collect::<Vec<f32>>());
+        let images = Tensor::new(&images.collect::<Vec<f32>>(), [8, 64, 64, 3]).unwrap();
+        for (name, _) in EMBEDDED_WEIGHTS {
+            let prediction = load(Some(Path::new(name))).unwrap().model.predict(&images).unwrap();
             let share = share_of_alternation(prediction.smooth_depth.data(), 64);
             assert!(share < 1e-4, "{name}: {share}");
         }

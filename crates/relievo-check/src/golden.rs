@@ -79,12 +79,12 @@ impl GoldenTensor {
         Tensor::new(&self.values, self.shape.as_slice()).expect("values fill the shape")
     }
 
-    /// The tensor in our layout. Four axes: the second goes last, which is right for pictures (`[B,C,H,W]` to
+    /// The tensor in our layout. Four axes: the second goes last, which is right for images (`[B,C,H,W]` to
     /// `[B,H,W,C]`), weights (`[out,in,k,k]` to `[out,k,k,in]`) and weights of transposed convolutions (`[in,out,k,k]`
     /// to `[in,k,k,out]`). Anything else stays as it is.
     pub fn channels_last(&self) -> Tensor {
         let &[outer, channels, height, width] = self.shape.as_slice() else { return self.tensor() };
-        let mut last = Tensor::scratch([outer, height, width, channels]);
+        let mut last = Tensor::empty([outer, height, width, channels]);
         let pixels = height * width;
         let blocks = last.data_mut().chunks_exact_mut((channels * pixels).max(1));
         for (last, first) in blocks.zip(self.values.chunks_exact((channels * pixels).max(1))) {
@@ -99,10 +99,10 @@ impl GoldenTensor {
 
     /// The way back: a tensor of ours in PyTorch's layout.
     pub fn channels_first(tensor: &Tensor) -> Self {
-        let Some([outer, height, width, channels]) = tensor.shape().axes() else {
+        let Some([outer, height, width, channels]) = tensor.shape().dims() else {
             return Self { shape: tensor.shape().to_vec(), values: tensor.data().to_vec() };
         };
-        let mut values = Vec::with_capacity(tensor.elements());
+        let mut values = Vec::with_capacity(tensor.numel());
         for block in tensor.data().chunks_exact((height * width * channels).max(1)) {
             for channel in 0..channels {
                 values.extend(block[channel..].iter().step_by(channels));
@@ -487,7 +487,7 @@ mod tests {
         let first = GoldenTensor::new((0..24).map(|x| x as f32).collect(), &[2, 3, 2, 2]);
         let last = first.channels_last();
         assert_eq!(last.shape(), [2, 2, 2, 3].into());
-        // Picture 1, row 0, column 1: channels 0, 1, 2 at 12 + 1 + 4 * channel.
+        // Image 1, row 0, column 1: channels 0, 1, 2 at 12 + 1 + 4 * channel.
         assert_eq!(last.data()[15..18], [13.0, 17.0, 21.0]);
         assert_eq!(GoldenTensor::channels_first(&last), first);
         let flat = GoldenTensor::new(vec![1.0, 2.0], &[2]);

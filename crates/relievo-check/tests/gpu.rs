@@ -40,13 +40,13 @@ fn train_settings(batch_size: usize) -> TrainSettings {
     TrainSettings { batch_size, clip_norm: 1.0, ..TrainSettings::default() }
 }
 
-/// Real pictures `[count,64,64,3]`, other ones for each seed.
+/// Real images `[count,64,64,3]`, other ones for each seed.
 fn heads(seed: u64, count: u64) -> Tensor {
     use relievo_data::Source;
     let heads = Heads::range(seed, 0, count);
     let samples: Vec<_> = (0..count).map(|index| heads.sample(index, 64).unwrap()).collect();
-    let pictures: Vec<f32> = samples.iter().flat_map(|sample| sample.picture.signed()).collect();
-    Tensor::new(&pictures, [count as usize, 64, 64, 3]).unwrap()
+    let images: Vec<f32> = samples.iter().flat_map(|sample| sample.image.signed()).collect();
+    Tensor::new(&images, [count as usize, 64, 64, 3]).unwrap()
 }
 
 /// The relative distance of all tensors together.
@@ -71,12 +71,12 @@ fn cosine(found: &Tensor, right: &Tensor) -> f64 {
 fn refinement_begins_with_what_the_networks_say_on_the_gpu() {
     let Some(ordinal) = relievo_cuda_emulator::test_gpu() else { return };
     let mut model = Model::new(tiny(), 3).unwrap();
-    let pictures = heads(0, 2);
-    let (before, right) = (model.predict(&pictures).unwrap(), model.refine(&pictures, 5).unwrap());
+    let images = heads(0, 2);
+    let (before, right) = (model.predict(&images).unwrap(), model.refine(&images, 5).unwrap());
     model.to_device(Device::Cuda(ordinal), DataType::F32).unwrap();
-    let found = model.refine(&pictures, 5).unwrap();
+    let found = model.refine(&images, 5).unwrap();
     let from_right =
-        |of: Prediction| distance(&[of.picture, of.depth], &[right.picture.clone(), right.depth.clone()]);
+        |of: Prediction| distance(&[of.image, of.depth], &[right.image.clone(), right.depth.clone()]);
     let (off, moved) = (from_right(found), from_right(before));
     // Adam's first steps go by the signs of gradients, those that are nearly zero, too.
     assert!(off < 1e-2 && off < 0.1 * moved, "{off} of {moved}");
@@ -85,10 +85,10 @@ fn refinement_begins_with_what_the_networks_say_on_the_gpu() {
 #[test]
 fn losses_and_gradients_agree_with_the_cpu() {
     let Some(ordinal) = relievo_cuda_emulator::test_gpu() else { return };
-    let pictures = heads(1, 2);
+    let images = heads(1, 2);
     let settings = ModelSettings { perceptual_weight: 1.0, ..tiny() };
     let mut model = Model::new(settings, 5).unwrap();
-    let (right, gradients) = model.loss_and_gradients(&pictures, 0.5).unwrap();
+    let (right, gradients) = model.loss_and_gradients(&images, 0.5).unwrap();
     // In bf16 many values fall on the other side of a ReLU's kink; a network without kinks is held to 2e-2 in the tests
     // of relievo-nets.
     for (precision, loss_limit, gradient_limit, cosine_limit) in
@@ -96,7 +96,7 @@ fn losses_and_gradients_agree_with_the_cpu() {
     {
         model.to_device(Device::Cpu, DataType::F32).unwrap();
         model.to_device(Device::Cuda(ordinal), precision).unwrap();
-        let (found, found_gradients) = model.loss_and_gradients(&pictures, 0.5).unwrap();
+        let (found, found_gradients) = model.loss_and_gradients(&images, 0.5).unwrap();
         let off = (f64::from(found.total - right.total) / f64::from(right.total)).abs();
         assert!(off < loss_limit, "{precision:?}: {found:?} for {right:?}");
         let off = distance(&found_gradients, &gradients);
@@ -118,10 +118,10 @@ fn normals_in_bf16_are_a_third_of_a_degree_from_those_in_f32() {
     let Some(ordinal) = relievo_cuda_emulator::test_gpu() else { return };
     let weights = std::fs::read(assets().join("weights/faces-synthetic.safetensors")).unwrap();
     let mut model = Model::from_safetensors(&weights, "faces-synthetic").unwrap();
-    let pictures = heads(1, 2);
-    let right = model.predict(&pictures).unwrap().normals;
+    let images = heads(1, 2);
+    let right = model.predict(&images).unwrap().normals;
     model.to_device(Device::Cuda(ordinal), DataType::Bf16).unwrap();
-    let found = model.predict(&pictures).unwrap().normals;
+    let found = model.predict(&images).unwrap().normals;
     let everywhere = vec![true; 2 * 64 * 64];
     let off = mean_angle_deviation(found.data(), right.data(), &everywhere).unwrap();
     println!("normals off by {off:.2} degrees");
@@ -155,7 +155,7 @@ fn rows_of_tables_run_on_a_gpu() {
     let mut recipe = run_settings(ordinal, 1, Precision::Bf16);
     (recipe.data.synthetic_count, recipe.data.validation, recipe.data.held_out) = (2, 1.0, HeldOut::Last);
     (recipe.model.perceptual_weight, recipe.train.batch_size) = (1.0, 1);
-    recipe.train.preview_pictures = 0;
+    recipe.train.preview_images = 0;
     let mut reproduction = Reproduction::open(folder.path().to_owned(), recipe, 1, 1).unwrap();
     // The two that take their own ways: steps that the host directs, and features that are learned first.
     for row in [Row::Supervised, Row::SelfSupervisedFeatures] {
@@ -173,7 +173,7 @@ fn rows_of_tables_run_on_a_gpu() {
         assert!(reproduction.is_done(task).unwrap());
     }
     let measured = &reproduction.results().results;
-    assert!(measured.iter().all(|of| of.in_sight.depth_error.is_some() && !of.device.contains("CPU")));
+    assert!(measured.iter().all(|of| of.visible.depth_error.is_some() && !of.device.contains("CPU")));
 }
 
 /// Each costs microseconds in which a large GPU does nothing; the original takes 2,139.
@@ -201,15 +201,15 @@ fn a_step_is_few_launches() {
 #[test]
 fn captured_steps_follow_the_cpu() {
     let Some(ordinal) = relievo_cuda_emulator::test_gpu() else { return };
-    let settings = TrainSettings { average_decay: 0.5, ..train_settings(4) };
+    let settings = TrainSettings { ema_decay: 0.5, ..train_settings(4) };
     let batches: Vec<Tensor> = (0..4).map(|seed| heads(seed, 4)).collect();
     let mut on_cpu = Model::new(tiny(), 5).unwrap();
     let mut on_gpu = Model::new(tiny(), 5).unwrap();
     on_gpu.to_device(Device::Cuda(ordinal), DataType::F32).unwrap();
     let mut moments = Moments::zeros(&on_cpu);
-    moments.keep_average(&on_cpu, true).unwrap();
+    moments.keep_ema(&on_cpu, true).unwrap();
     let mut gpu_moments = Moments::zeros(&on_cpu);
-    gpu_moments.keep_average(&on_cpu, true).unwrap();
+    gpu_moments.keep_ema(&on_cpu, true).unwrap();
     gpu_moments.to_device(Device::Cuda(ordinal)).unwrap();
     // In two pieces, so that gradients are added up.
     let mut captured = CapturedStep::new(&on_gpu, &settings, 0, 3).unwrap();
@@ -221,8 +221,8 @@ fn captured_steps_follow_the_cpu() {
         let mut total = 0.0;
         let mut gradients: Vec<Tensor> = Vec::new();
         for (pixels, weight) in [(0..3, 0.75f32), (3..4, 0.25)] {
-            let picture = 64 * 64 * 3;
-            let piece = &batch.data()[pixels.start * picture..pixels.end * picture];
+            let image = 64 * 64 * 3;
+            let piece = &batch.data()[pixels.start * image..pixels.end * image];
             let piece = Tensor::new(piece, [pixels.len(), 64, 64, 3]).unwrap();
             let (losses, mut of_piece) = on_cpu.loss_and_gradients(&piece, flip_weight).unwrap();
             total += weight * losses.total;
@@ -245,8 +245,9 @@ fn captured_steps_follow_the_cpu() {
             step,
             ..AdamStep::default()
         };
-        adam.apply(on_cpu.parameters_mut(), &gradients, &mut moments.mean, &mut moments.square).unwrap();
-        relievo_tensor::ops::lerp_all(&mut moments.average, on_cpu.parameters(), 0.5).unwrap();
+        adam.apply(on_cpu.parameters_mut(), &gradients, &mut moments.exp_avg, &mut moments.exp_avg_sq)
+            .unwrap();
+        relievo_tensor::ops::ema_update(&mut moments.ema, on_cpu.parameters(), 0.5).unwrap();
 
         let look = captured.look(&on_gpu).unwrap();
         assert_eq!((look.step, &look.stopped), (step, &None));
@@ -259,7 +260,7 @@ fn captured_steps_follow_the_cpu() {
         // Adam moves every number by about the learning rate, also those whose gradient is rounding.
         let off = distance(on_gpu.parameters(), on_cpu.parameters());
         assert!(off < 2e-3, "step {step}: parameters off by {off}");
-        let off = distance(&gpu_moments.average, &moments.average);
+        let off = distance(&gpu_moments.ema, &moments.ema);
         assert!(off < 2e-3, "step {step}: their running mean off by {off}");
     }
 }
@@ -293,7 +294,8 @@ fn working_copies_that_adam_writes_are_those_that_are_made() {
         let (_, gradients) = model.loss_and_gradients(&heads(step, 2), 0.5).unwrap();
         let TrainSettings { learning_rate, weight_decay, .. } = settings;
         let rule = AdamStep { learning_rate, weight_decay, step, ..AdamStep::default() };
-        rule.apply(model.parameters_mut(), &gradients, &mut moments.mean, &mut moments.square).unwrap();
+        rule.apply(model.parameters_mut(), &gradients, &mut moments.exp_avg, &mut moments.exp_avg_sq)
+            .unwrap();
     }
     for (found, right) in found.iter().zip(&parameters(&model)) {
         assert!(found.data() == right.data());
@@ -305,7 +307,7 @@ fn the_times_of_all_operations_are_taken_and_change_nothing() {
     let Some(ordinal) = relievo_cuda_emulator::test_gpu() else { return };
     // Bits are compared.
     set_deterministic(true);
-    let (settings, pictures) = (train_settings(2), heads(1, 2));
+    let (settings, images) = (train_settings(2), heads(1, 2));
     let trained = |profiled: bool| {
         let mut model = Model::new(tiny(), 5).unwrap();
         let mut moments = Moments::zeros(&model);
@@ -313,11 +315,11 @@ fn the_times_of_all_operations_are_taken_and_change_nothing() {
         moments.to_device(Device::Cuda(ordinal)).unwrap();
         let mut times = Vec::new();
         if profiled {
-            times = profile_steps(&mut model, &mut moments, &pictures, 0.5, &settings, 2).unwrap();
+            times = profile_steps(&mut model, &mut moments, &images, 0.5, &settings, 2).unwrap();
         } else {
             let mut captured = CapturedStep::new(&model, &settings, 0, 2).unwrap();
             for step in 1..=3 {
-                captured.queue(&mut model, &mut moments, &pictures, 0.5, step, &settings).unwrap();
+                captured.queue(&mut model, &mut moments, &images, 0.5, step, &settings).unwrap();
             }
         }
         let parameters: Vec<Tensor> =
@@ -332,17 +334,17 @@ fn the_times_of_all_operations_are_taken_and_change_nothing() {
         let found = times.iter().find(|time| (time.operation, time.pass) == (operation, pass));
         found.unwrap_or_else(|| panic!("no {operation}, {pass}")).clone()
     };
-    // Depth and albedo 11 each (that of the enlarged picture is a transposed one), light and view 6 each, confidence 5
+    // Depth and albedo 11 each (that of the enlarged image is a transposed one), light and view 6 each, confidence 5
     // and 2.
     let forward = of("conv2d", "forward");
     assert_eq!(forward.calls, 11 + 11 + 6 + 6 + 5 + 2);
     assert!(forward.flops > 1e6 && forward.bytes > 1e5);
-    // Pictures have no gradient: the first layer of each network has that of the weights alone.
+    // Images have no gradient: the first layer of each network has that of the weights alone.
     let backward = of("conv2d", "backward");
     assert!(backward.flops > 1.5 * forward.flops && backward.flops < 2.0 * forward.flops, "{times:?}");
     assert_eq!(of("adam", "update").calls, 1);
     assert!(of("sum of gradients", "backward").bytes > 0.0);
-    // Outputs of networks and pictures, but no weights.
+    // Outputs of networks and images, but no weights.
     assert!(of("cast", "forward").calls < 12, "{times:?}");
     assert_eq!(of("rasterise_depth", "backward").flops, 0.0);
     assert!(times.iter().all(|time| time.seconds >= 0.0 && time.bytes > 0.0));
@@ -376,7 +378,7 @@ fn a_broken_batch_stops_the_run_where_it_was() {
     }
 }
 
-/// All that is found of the first `count` pictures.
+/// All that is found of the first `count` images.
 fn found(prediction: &Prediction, count: usize) -> Vec<&[f32]> {
     let p = prediction;
     let tensors = [
@@ -386,10 +388,10 @@ fn found(prediction: &Prediction, count: usize) -> Vec<&[f32]> {
         (&p.albedo, 3),
         (&p.normals, 3),
         (&p.diffuse_shading, 1),
-        (&p.canonical_picture, 3),
+        (&p.canonical_image, 3),
         (&p.depth, 1),
         (&p.mask, 1),
-        (&p.picture, 3),
+        (&p.image, 3),
     ];
     let maps = tensors.map(|(tensor, channels)| &tensor.data()[..count * 64 * 64 * channels]);
     let numbers = [&p.light.data()[..count * 5], &p.view.data()[..count * 6]];
@@ -406,15 +408,15 @@ fn captured_predictions_are_the_others_to_the_bit() {
         let mut predictor = Predictor::new(&model, 3).unwrap();
         let seen = heads(1, 3);
         for (seed, count) in [(1, 3), (2, 3), (3, 2), (4, 3), (1, 3)] {
-            let pictures = heads(seed, count as u64);
+            let images = heads(seed, count as u64);
             // A batch of another size may be computed in another way: the short one is filled up here, too.
             let mut whole = seen.clone();
-            whole.data_mut()[..pictures.elements()].copy_from_slice(pictures.data());
+            whole.data_mut()[..images.numel()].copy_from_slice(images.data());
             let right = model.predict(&whole).unwrap();
-            let all = predictor.predict(&pictures).unwrap().fetch_all().unwrap();
-            assert_eq!((all.light.shape()[0], all.picture.shape()[0]), (count, count));
+            let all = predictor.predict(&images).unwrap().fetch_all().unwrap();
+            assert_eq!((all.light.shape()[0], all.image.shape()[0]), (count, count));
             assert!(all.confidence.is_none());
-            let fetched = predictor.predict(&pictures).unwrap().fetch(|p| [&p.mask, &p.view]).unwrap();
+            let fetched = predictor.predict(&images).unwrap().fetch(|p| [&p.mask, &p.view]).unwrap();
             assert!(found(&all, count) == found(&right, count), "{precision:?}, seed {seed}");
             assert!(fetched[0].data() == all.mask.data() && fetched[1].data() == all.view.data());
         }
@@ -430,7 +432,7 @@ fn run_settings(ordinal: usize, steps: u64, precision: Precision) -> Settings {
             steps,
             batch_size: 4,
             log_steps: 3,
-            preview_pictures: 2,
+            preview_images: 2,
             ..TrainSettings::default()
         },
         compute: ComputeSettings {

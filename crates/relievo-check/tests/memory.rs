@@ -10,7 +10,7 @@ use relievo_model::{
 use relievo_tensor::{Device, Tensor, cuda};
 use relievo_train::{DataSettings, Event, Outcome, RunFolder, Settings, TrainError, TrainSettings, Trainer};
 
-/// Enough for a few pictures at a time, beside the 256 MiB with which algorithms are measured.
+/// Enough for a few images at a time, beside the 256 MiB with which algorithms are measured.
 const MEMORY: usize = 268 << 20;
 
 fn settings(micro_batch: usize) -> Settings {
@@ -27,7 +27,7 @@ fn settings(micro_batch: usize) -> Settings {
             steps: 2,
             batch_size: 8,
             micro_batch,
-            preview_pictures: 0,
+            preview_images: 0,
             ..TrainSettings::default()
         },
         compute: ComputeSettings {
@@ -47,7 +47,7 @@ fn train(settings: Settings) -> Result<Outcome, TrainError> {
 }
 
 #[test]
-fn too_little_memory_is_told_with_a_number_of_pictures_that_fit() {
+fn too_little_memory_is_told_with_a_number_of_images_that_fit() {
     if std::env::var_os("RELIEVO_DEVICE").is_some() {
         println!("skipped: for the emulator only");
         return;
@@ -73,7 +73,7 @@ fn too_little_memory_is_told_with_a_number_of_pictures_that_fit() {
     assert!(matches!(train(settings(2 * fits)), Err(TrainError::OutOfMemory { .. })));
     assert_eq!(train(settings(fits)).unwrap(), Outcome::Finished);
 
-    // One network alone, told the depth: steps of another kind, and more pictures that fit.
+    // One network alone, told the depth: steps of another kind, and more images that fit.
     let supervised = |micro_batch| {
         let mut settings = settings(micro_batch);
         settings.model.supervision = Supervision::Depth;
@@ -94,7 +94,7 @@ fn too_little_memory_is_told_with_a_number_of_pictures_that_fit() {
     let error = predict(128).unwrap_err();
     assert!(error.is_out_of_memory(), "{error}");
     let fits = Predictor::batch_that_fits(&model, 128).unwrap();
-    println!("{fits} pictures can be taken apart together");
+    println!("{fits} images can be taken apart together");
     predict(fits).unwrap();
     assert!(predict(2 * fits).is_err_and(|error| error.is_out_of_memory()));
 }

@@ -14,7 +14,7 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 /// The depths of the reference's renderer.
 const RANGE: DepthRange = DepthRange { min: 0.9, max: 1.1 };
 
-/// Depth `[B,S,S]`, view `[B,6]` and picture `[B,S,S,3]`.
+/// Depth `[B,S,S]`, view `[B,6]` and image `[B,S,S,3]`.
 type Inputs = [Tensor; 3];
 const INPUT_NAMES: [&str; 3] = ["depth", "view", "im"];
 
@@ -50,9 +50,9 @@ fn inv_warped_2d_grid([depth, view, _]: &Inputs) -> Result<Tensor> {
 }
 
 fn reprojected_im(inputs: &Inputs) -> Result<Tensor> {
-    let [_, view, picture] = inputs;
+    let [_, view, image] = inputs;
     let [grid, _] = sampling_grid(&warped_depth(inputs)?, view, camera(&inputs[0]), f32::INFINITY, 1)?;
-    grid_sample(picture, &grid, None)
+    grid_sample(image, &grid, None)
 }
 
 /// What an operation is called, how it is computed, and whether it is behind the rasteriser.
@@ -66,10 +66,10 @@ const OPERATIONS: [Row; 6] = [
     ("reprojected_im", reprojected_im, true),
 ];
 
-/// A picture in the reference is channels first; grids and points are last already.
+/// An image in the reference is channels first; grids and points are last already.
 fn ours(name: &str, golden: &GoldenTensor) -> Tensor {
-    let picture = name == "im" || name == "reprojected_im" || name.ends_with(".grad_im");
-    if picture { golden.channels_last() } else { golden.tensor() }
+    let image = name == "im" || name == "reprojected_im" || name.ends_with(".grad_im");
+    if image { golden.channels_last() } else { golden.tensor() }
 }
 
 fn check(set: &GoldenSet, device: Device) -> std::result::Result<Checks, Failure> {
@@ -119,12 +119,12 @@ fn check_yaw(checks: &mut Checks, set: &GoldenSet) -> std::result::Result<(), Fa
     let &[batch, views, channels, height, width] = golden.shape.as_slice() else {
         return Err(format!("render_yaw has the shape {:?}", golden.shape).into());
     };
-    let as_pictures = GoldenTensor::new(golden.values.clone(), &[batch * views, channels, height, width]);
-    let [picture, depth] = [ours("im", set.tensor("im")?), set.tensor("depth")?.tensor()];
+    let as_images = GoldenTensor::new(golden.values.clone(), &[batch * views, channels, height, width]);
+    let [image, depth] = [ours("im", set.tensor("im")?), set.tensor("depth")?.tensor()];
     let yaw = |i: usize| (-60.0 + 120.0 * i as f32 / (views - 1) as f32).to_radians();
     let viewpoints: Vec<[f32; 6]> = (0..views).map(|i| [0.0, yaw(i), 0.0, 0.0, 0.0, 0.0]).collect();
-    let rendered = render_views(&[&picture], &depth, &viewpoints, &ViewSettings::original(camera(&depth)))?;
-    checks.behind_rasteriser("render_yaw", rendered.pictures[0].data(), as_pictures.channels_last().data());
+    let rendered = render_views(&[&image], &depth, &viewpoints, &ViewSettings::original(camera(&depth)))?;
+    checks.behind_rasteriser("render_yaw", rendered.images[0].data(), as_images.channels_last().data());
     Ok(())
 }
 

@@ -12,7 +12,7 @@ use relievo_train::{DataSettings, Event, Outcome, RunFolder, Settings, TrainSett
 use serde_json::Value;
 
 /// Two epochs and a half of three steps, with everything in them that could go differently: a shuffled order, mirrored
-/// pictures, uneven micro-batches, clipping, a warm-up, a running mean of the weights, a change of the flip weight
+/// images, uneven micro-batches, clipping, a warm-up, a running mean of the weights, a change of the flip weight
 /// between epochs.
 fn settings() -> Settings {
     Settings {
@@ -29,13 +29,13 @@ fn settings() -> Settings {
             batch_size: 3,
             micro_batch: 2,
             clip_norm: 1.0,
-            average_decay: 0.5,
+            ema_decay: 0.5,
             warm_up_steps: 5,
             full_flip_epochs: 1,
             checkpoint_minutes: 0.0,
             keep: 10,
             preview_steps: 2,
-            preview_pictures: 1,
+            preview_images: 1,
             ..TrainSettings::default()
         },
         ..Settings::default()
@@ -68,7 +68,7 @@ fn log(folder: &Path) -> Vec<Value> {
     let text = fs::read_to_string(folder.join("metrics.jsonl")).unwrap();
     let line = |line: &str| {
         let mut line: Value = serde_json::from_str(line).unwrap();
-        for key in ["seconds", "pictures-per-second", "data-wait"] {
+        for key in ["seconds", "images-per-second", "data-wait"] {
             line.as_object_mut().unwrap().remove(key);
         }
         line
@@ -79,7 +79,7 @@ fn log(folder: &Path) -> Vec<Value> {
 fn assert_same(a: &(Trainer, &Path), b: &(Trainer, &Path)) {
     let tensors = |trainer: &Trainer| {
         let moments = trainer.moments();
-        [trainer.model().parameters(), &moments.mean, &moments.square, &moments.average].concat()
+        [trainer.model().parameters(), &moments.exp_avg, &moments.exp_avg_sq, &moments.ema].concat()
     };
     for (number, (a, b)) in tensors(&a.0).iter().zip(tensors(&b.0)).enumerate() {
         assert!(

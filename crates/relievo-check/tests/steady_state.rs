@@ -13,8 +13,8 @@ fn a_training_step_takes_its_memory_from_the_last_one() {
     let mut step = |number: u64| {
         let random = Random::new(number, 0);
         let pixels: Vec<f32> = (0..2 * 64 * 64 * 3).map(|at| 2.0 * random.uniform(at) - 1.0).collect();
-        let pictures = Tensor::new(&pixels, [2, 64, 64, 3]).unwrap();
-        let (_, gradients) = model.loss_and_gradients(&pictures, 0.5).unwrap();
+        let images = Tensor::new(&pixels, [2, 64, 64, 3]).unwrap();
+        let (_, gradients) = model.loss_and_gradients(&images, 0.5).unwrap();
         let adam = AdamStep { step: number, ..AdamStep::default() };
         adam.apply(model.parameters_mut(), &gradients, &mut first, &mut second).unwrap();
     };

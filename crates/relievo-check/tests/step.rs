@@ -21,11 +21,11 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 const ADAM: AdamStep =
     AdamStep { learning_rate: 1e-4, betas: [0.9, 0.999], epsilon: 1e-8, weight_decay: 5e-4, step: 1 };
 
-/// A set, its model with the parameters of the formula, and its pictures `[B,S,S,3]` in [-1,1].
+/// A set, its model with the parameters of the formula, and its images `[B,S,S,3]` in [-1,1].
 struct Case {
     set: GoldenSet,
     model: Model,
-    pictures: Tensor,
+    images: Tensor,
     /// The reference's names of the parameters, in the model's order.
     names: Vec<String>,
 }
@@ -52,8 +52,8 @@ impl Case {
             other => return Err(format!("no preset is called {other}").into()),
         };
         let input = set.tensor("input")?.channels_last();
-        let pictures: Vec<f32> = input.data().iter().map(|x| x * 2.0 - 1.0).collect();
-        let pictures = Tensor::new(&pictures, input.shape())?;
+        let images: Vec<f32> = input.data().iter().map(|x| x * 2.0 - 1.0).collect();
+        let images = Tensor::new(&images, input.shape())?;
 
         let mut model = Model::new(preset.model(), 0)?;
         model.set_vgg(Vgg::from_safetensors(&vgg_weights()?)?);
@@ -66,17 +66,17 @@ impl Case {
         if names.len() != infos.len() {
             return Err(format!("{} parameters in the set, {} in the model", names.len(), infos.len()).into());
         }
-        Ok(Self { set, model, pictures, names })
+        Ok(Self { set, model, images, names })
     }
 
     fn loss_and_gradients(&self) -> Result<(Losses, Vec<Tensor>), Failure> {
-        Ok(self.model.loss_and_gradients(&self.pictures, self.model.settings().flip_weight)?)
+        Ok(self.model.loss_and_gradients(&self.images, self.model.settings().flip_weight)?)
     }
 }
 
 /// A parameter of the model by the formula, in PyTorch's layout.
 fn by_formula(k: u32, info: &ParameterInfo) -> GoldenTensor {
-    let (shape, kind) = match info.shape.axes() {
+    let (shape, kind) = match info.shape.dims() {
         Some([outer, height, width, channels]) => {
             (vec![outer, channels, height, width], ParameterKind::Convolution)
         }
@@ -123,10 +123,10 @@ fn intermediates(
     whole("canon_albedo", |p| Some(&p.albedo));
     whole("canon_normal", |p| Some(&p.normals));
     whole("canon_diffuse_shading", |p| Some(&p.diffuse_shading));
-    whole("canon_im", |p| Some(&p.canonical_picture));
+    whole("canon_im", |p| Some(&p.canonical_image));
     whole("view", |p| Some(&p.view));
     whole("recon_depth", |p| Some(&p.depth));
-    whole("recon_im", |p| Some(&p.picture));
+    whole("recon_im", |p| Some(&p.image));
     if let Some(light) = get(|p| Some(&p.light)) {
         for (name, range) in [("a", 0..1), ("b", 1..2), ("d", 2..5)] {
             all.push((format!("canon_light_{name}"), columns(light.data(), 5, range)));
@@ -158,13 +158,13 @@ fn is_shared(name: &str) -> bool {
 }
 
 fn check(case: &Case) -> Result<Checks, Failure> {
-    let Case { set, model, pictures, .. } = case;
+    let Case { set, model, images, .. } = case;
     let mut checks = Checks::new(set.name());
     let mut seen = None;
     let flip_weight = model.settings().flip_weight;
-    let pictures = pictures.to_device(model.device())?;
+    let images = images.to_device(model.device())?;
     let parameters = model.working_parameters().unwrap();
-    let found = model.differentiate(&parameters, &pictures, flip_weight, |prediction, tape| {
+    let found = model.differentiate(&parameters, &images, flip_weight, |prediction, tape| {
         for tensor in tensors(prediction) {
             tape.retain(tensor);
         }
@@ -193,10 +193,10 @@ fn tensors(p: &Prediction) -> Vec<&Tensor> {
         &p.light,
         &p.normals,
         &p.diffuse_shading,
-        &p.canonical_picture,
+        &p.canonical_image,
         &p.view,
         &p.depth,
-        &p.picture,
+        &p.image,
     ];
     if let Some((pixels, features)) = &p.confidence {
         all.extend([pixels, features]);
@@ -228,7 +228,7 @@ fn check_values(checks: &mut Checks, case: &Case, prediction: &Prediction) -> Re
         5e-3,
     );
     if let Some(golden) = case.set.get("perc_feat_input") {
-        let features = Vgg::from_safetensors(&vgg_weights()?)?.features(&case.pictures)?;
+        let features = Vgg::from_safetensors(&vgg_weights()?)?.features(&case.images)?;
         checks.smooth("perc_feat_input", features.data(), golden.channels_last().data());
     }
     Ok(())
@@ -401,7 +401,7 @@ fn curve_on_a_gpu(
     steps: usize,
 ) -> Result<Vec<f32>, Failure> {
     let (start, flip_weight) = (case.model.parameters().to_vec(), case.model.settings().flip_weight);
-    let [batch, ..] = case.pictures.axes::<4>("pictures")?;
+    let [batch, ..] = case.images.dims::<4>("images")?;
     let settings = TrainSettings {
         batch_size: batch,
         learning_rate: ADAM.learning_rate,
@@ -414,7 +414,7 @@ fn curve_on_a_gpu(
     let mut captured = CapturedStep::new(&case.model, &settings, 0, batch)?;
     let mut losses = Vec::with_capacity(steps);
     for step in 1..=steps as u64 {
-        captured.queue(&mut case.model, &mut moments, &case.pictures, flip_weight, step, &settings)?;
+        captured.queue(&mut case.model, &mut moments, &case.images, flip_weight, step, &settings)?;
         losses.push(captured.look(&case.model)?.losses.total);
     }
     drop(captured);

@@ -4,7 +4,7 @@
 // or any strides, filters as KRSC or KCRS, one group, cross-correlation. Float is rounded to TF32 first where the math type lets
 // tensor cores do so, that is, unless it is CUDNN_FMA_MATH.
 //
-// All three directions are one matrix product whose left or right side is gathered from a picture, tap by tap, as its blocks
+// All three directions are one matrix product whose left or right side is gathered from an image, tap by tap, as its blocks
 // are packed: nothing is unrolled, nothing scattered. For an input gradient of stride s the pixels fall into s*s classes, each
 // with taps of its own. Sums are divided by shape alone, so results do not depend on the number of cores.
 //

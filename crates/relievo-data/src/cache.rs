@@ -1,4 +1,4 @@
-//! Pictures kept in memory once they are decoded.
+//! Images kept in memory once they are decoded.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -29,12 +29,12 @@ impl CacheBudget {
 /// A source that remembers what it has decoded or generated, as long as its budget lasts; what no longer fits is made
 /// every time.
 ///
-/// Worth it when one pass over the pictures is short: decoding a small JPEG takes longer than copying it, and rendering
+/// Worth it when one pass over the images is short: decoding a small JPEG takes longer than copying it, and rendering
 /// a head takes six hundred times longer.
 ///
-/// It fills as pictures are asked for, so in training during the first epoch. To fill it before would take longer in
-/// all: the first epoch takes the longer of making the pictures and learning from them, not their sum, and the order of
-/// the pictures is the same. (160,000 heads on 16 cores take 40 s, the 2,500 steps of an epoch on a fast GPU 20 to 40
+/// It fills as images are asked for, so in training during the first epoch. To fill it before would take longer in
+/// all: the first epoch takes the longer of making the images and learning from them, not their sum, and the order of
+/// the images is the same. (160,000 heads on 16 cores take 40 s, the 2,500 steps of an epoch on a fast GPU 20 to 40
 /// s.)
 pub struct Cached {
     source: Arc<dyn Source>,
@@ -86,13 +86,13 @@ fn bytes_of(sample: &Sample) -> u64 {
     let maps = sample.truth.as_ref().map_or(0, |truth| {
         4 * (truth.depth.len() + truth.normals.len() + truth.albedo.len()) + truth.mask.len()
     });
-    (size_of::<Sample>() + sample.name.len() + sample.picture.pixels.len() + maps) as u64
+    (size_of::<Sample>() + sample.name.len() + sample.image.pixels.len() + maps) as u64
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sample::Picture;
+    use crate::sample::Image;
 
     /// Counts how often it is asked.
     struct Counting(AtomicU64);
@@ -107,8 +107,8 @@ mod tests {
         fn sample(&self, index: u64, size: u32) -> Result<Sample, SampleError> {
             self.0.fetch_add(1, Ordering::Relaxed);
             let pixels = vec![index as u8; (size * size * 3) as usize];
-            let picture = Picture { width: size, height: size, pixels };
-            Ok(Sample { name: self.name(index), picture, truth: None })
+            let image = Image { width: size, height: size, pixels };
+            Ok(Sample { name: self.name(index), image, truth: None })
         }
     }
 

@@ -1,16 +1,16 @@
-//! Squares of pictures that are turned.
+//! Squares of images that are turned.
 
 use std::f64::consts::SQRT_2;
 
 use crate::decode::Rectangle;
-use crate::sample::Picture;
+use crate::sample::Image;
 
-impl Picture {
+impl Image {
     /// The square of `side` pixels around a place, turned about it by `angle` radians from right to down, at `size` x
-    /// `size` pixels. Outside the picture the pixels of its edge are repeated.
+    /// `size` pixels. Outside the image the pixels of its edge are repeated.
     ///
     /// # Panics
-    /// If the picture has no pixels.
+    /// If the image has no pixels.
     pub fn turned_square(&self, centre: [f64; 2], side: f64, angle: f32, size: u32) -> Self {
         // An upright square that holds it whatever the angle, with more than two pixels for one of the result along
         // either axis: what is bilinear in between shows no less than the result can.
@@ -22,26 +22,26 @@ impl Picture {
     }
 }
 
-/// A square within a square picture, or partly outside.
+/// A square within a square image, or partly outside.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Crop {
-    /// From the middle of the picture to that of the crop, to the right and down, in sides of the picture.
+    /// From the middle of the image to that of the crop, to the right and down, in sides of the image.
     pub shift: [f32; 2],
-    /// The crop's side, in sides of the picture.
+    /// The crop's side, in sides of the image.
     pub scale: f32,
     /// By how much the crop is turned, from right to down, in radians.
     pub angle: f32,
 }
 
 impl Crop {
-    /// What it shows of a square picture, at as many pixels, bilinear in between. Outside the picture the pixels of its
+    /// What it shows of a square image, at as many pixels, bilinear in between. Outside the image the pixels of its
     /// edge are repeated.
     ///
     /// # Panics
-    /// If the picture has no pixels.
-    pub fn of(&self, picture: &Picture) -> Picture {
-        let size = picture.width.min(picture.height) as usize;
-        let stride = picture.width as usize * 3;
+    /// If the image has no pixels.
+    pub fn of(&self, image: &Image) -> Image {
+        let size = image.width.min(image.height) as usize;
+        let stride = image.width as usize * 3;
         let (sine, cosine) = self.angle.sin_cos();
         let middle = (size as f32 - 1.0) / 2.0;
         let [x_middle, y_middle] = self.shift.map(|shift| middle + shift * size as f32);
@@ -58,7 +58,7 @@ impl Crop {
                 let right = (column as f32 - middle) * self.scale;
                 let (left, next, share) = between(x_middle + right * cosine - down * sine);
                 let (top, below, part) = between(y_middle + right * sine + down * cosine);
-                let pixel = |row: usize, column: usize| &picture.pixels[row * stride + column * 3..][..3];
+                let pixel = |row: usize, column: usize| &image.pixels[row * stride + column * 3..][..3];
                 let corners = [pixel(top, left), pixel(top, next), pixel(below, left), pixel(below, next)];
                 pixels.extend((0..3).map(|channel| {
                     let [a, b, c, d] = corners.map(|corner| f32::from(corner[channel]));
@@ -68,7 +68,7 @@ impl Crop {
                 }));
             }
         }
-        Picture { width: size as u32, height: size as u32, pixels }
+        Image { width: size as u32, height: size as u32, pixels }
     }
 }
 
@@ -79,15 +79,15 @@ mod tests {
     const SIZE: usize = 65;
 
     /// Red grows to the right, green downwards: a pixel tells where it is from.
-    fn gradient() -> Picture {
+    fn gradient() -> Image {
         let pixels = (0..SIZE * SIZE).flat_map(|at| [(at % SIZE) as u8 * 3, (at / SIZE) as u8 * 3, 9]);
-        Picture { width: SIZE as u32, height: SIZE as u32, pixels: pixels.collect() }
+        Image { width: SIZE as u32, height: SIZE as u32, pixels: pixels.collect() }
     }
 
     /// Where the pixel that lies `right` and `down` of the middle is from, from the middle.
-    fn origin(picture: &Picture, right: i32, down: i32) -> [f32; 2] {
+    fn origin(image: &Image, right: i32, down: i32) -> [f32; 2] {
         let at = |offset: i32| (32 + offset) as usize;
-        let pixel = &picture.pixels[(at(down) * SIZE + at(right)) * 3..][..3];
+        let pixel = &image.pixels[(at(down) * SIZE + at(right)) * 3..][..3];
         assert_eq!(pixel[2], 9);
         [f32::from(pixel[0]) / 3.0 - 32.0, f32::from(pixel[1]) / 3.0 - 32.0]
     }
@@ -112,7 +112,7 @@ mod tests {
     fn beyond_the_edge_is_the_edge() {
         let away = Crop { shift: [0.9, 0.0], scale: 1.0, angle: 0.0 }.of(&gradient());
         assert_near(origin(&away, 30, 7), [32.0, 7.0]);
-        let one = Picture { width: 1, height: 1, pixels: vec![1, 2, 3] };
+        let one = Image { width: 1, height: 1, pixels: vec![1, 2, 3] };
         assert_eq!(Crop { shift: [0.3; 2], scale: 1.2, angle: 1.0 }.of(&one), one);
     }
 

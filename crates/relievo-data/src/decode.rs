@@ -1,4 +1,4 @@
-//! From the bytes of a file to an RGB picture, and from any picture to a square of the size the networks want.
+//! From the bytes of a file to an RGB image, and from any image to a square of the size the networks want.
 
 use std::io::Cursor;
 use std::panic::catch_unwind;
@@ -6,23 +6,23 @@ use std::panic::catch_unwind;
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
 use rayon::prelude::*;
 
-use crate::sample::Picture;
+use crate::sample::Image;
 
-/// Memory that the pixels of one picture may take, in bytes: a 12,000 x 12,000 photograph fits, a bomb does not. While
+/// Memory that the pixels of one image may take, in bytes: a 12,000 x 12,000 photograph fits, a bomb does not. While
 /// it is turned upright and made RGB there are up to two copies.
 const MAX_DECODED_BYTES: u64 = 512 << 20;
 
-impl Picture {
+impl Image {
     /// Decodes a JPEG, PNG or WebP file, whatever its name was.
     ///
-    /// Grey, 16-bit, palette and CMYK pictures become 8-bit RGB; what is transparent is laid on white, as viewers
+    /// Grey, 16-bit, palette and CMYK images become 8-bit RGB; what is transparent is laid on white, as viewers
     /// do; the EXIF orientation is applied; of an animation the first frame is taken. Colour profiles are ignored.
     ///
     /// # Errors
     /// A sentence for a person, without the file's name: another format, broken, cut short (also where a decoder
     /// would fill the missing part with grey), or more than 512 MiB when decoded.
     pub fn decode(bytes: &[u8]) -> Result<Self, String> {
-        // A decoder that panics on a strange file must not take a training or a thousand other pictures with it.
+        // A decoder that panics on a strange file must not take a training or a thousand other images with it.
         catch_unwind(|| Self::decode_or_panic(bytes)).unwrap_or_else(|_| Err("its decoder panicked".into()))
     }
 
@@ -30,11 +30,11 @@ impl Picture {
         if bytes.is_empty() {
             return Err("the file is empty".into());
         }
-        let format = image::guess_format(bytes).map_err(|_| "not a JPEG, PNG or WebP picture".to_string())?;
+        let format = image::guess_format(bytes).map_err(|_| "not a JPEG, PNG or WebP image".to_string())?;
         match format {
             ImageFormat::Jpeg if !is_complete_jpeg(bytes) => return Err("the JPEG file is cut short".into()),
             ImageFormat::Jpeg | ImageFormat::Png | ImageFormat::WebP => {}
-            other => return Err(format!("a {other:?} picture; only JPEG, PNG and WebP can be read")),
+            other => return Err(format!("a {other:?} image; only JPEG, PNG and WebP can be read")),
         }
         let mut limits = Limits::no_limits();
         limits.max_alloc = Some(MAX_DECODED_BYTES);
@@ -49,7 +49,7 @@ impl Picture {
                 MAX_DECODED_BYTES >> 20
             ));
         }
-        // A damaged EXIF block is no reason to refuse the picture.
+        // A damaged EXIF block is no reason to refuse the image.
         let orientation = decoder.orientation().unwrap_or(image::metadata::Orientation::NoTransforms);
         let mut decoded = DynamicImage::from_decoder(decoder).map_err(describe)?;
         decoded.apply_orientation(orientation);
@@ -71,10 +71,10 @@ impl Picture {
     /// pixels of the result when it shrinks (so nothing aliases), bilinear when it grows.
     ///
     /// # Panics
-    /// If the picture has no pixels.
+    /// If the image has no pixels.
     pub fn square(&self, size: u32) -> Self {
         let side = self.width.min(self.height) as usize;
-        assert!(side > 0, "a picture without pixels cannot be resampled");
+        assert!(side > 0, "an image without pixels cannot be resampled");
         let left = (self.width as usize - side) / 2;
         let top = (self.height as usize - side) / 2;
         let stride = self.width as usize * 3;
@@ -92,20 +92,20 @@ impl Picture {
         Self { width: size, height: size, pixels }
     }
 
-    /// A rectangle of the picture resampled to `width` x `height`, with the filter of [`Picture::square`]. Outside the
-    /// picture the pixels of its edge are repeated. On all threads.
+    /// A rectangle of the image resampled to `width` x `height`, with the filter of [`Image::square`]. Outside the
+    /// image the pixels of its edge are repeated. On all threads.
     ///
     /// # Panics
-    /// If the picture has no pixels.
+    /// If the image has no pixels.
     pub fn resampled(&self, rectangle: Rectangle, width: u32, height: u32) -> Self {
-        assert!(!self.pixels.is_empty(), "a picture without pixels cannot be resampled");
+        assert!(!self.pixels.is_empty(), "an image without pixels cannot be resampled");
         let Rectangle { left, top, width: from_width, height: from_height } = rectangle;
         let taps = |from: f64, extent: f64, to: u32, pixels: u32| -> Vec<Taps> {
             (0..to).map(|place| Taps::anywhere(place, (from, extent), to, pixels as usize)).collect()
         };
         let across = taps(left, from_width, width, self.width);
         let down = taps(top, from_height, height, self.height);
-        // Columns that are read at all: the rest of a large picture need not be mixed.
+        // Columns that are read at all: the rest of a large image need not be mixed.
         let first = across.iter().map(|taps| taps.first).min().unwrap_or(0);
         let end = across.iter().map(|taps| taps.first + taps.weights.len()).max().unwrap_or(0);
         let stride = self.width as usize * 3;
@@ -119,8 +119,8 @@ impl Picture {
     }
 }
 
-/// A rectangle in pixels of a picture, whose upper left corner is (0, 0): pixels are squares, centres lie at + 1/2. It
-/// may reach out of the picture.
+/// A rectangle in pixels of an image, whose upper left corner is (0, 0): pixels are squares, centres lie at + 1/2. It
+/// may reach out of the image.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rectangle {
     /// Its left edge.
@@ -229,7 +229,7 @@ fn describe(error: ImageError) -> String {
 }
 
 /// Whether the file goes on to its end-of-image marker. The decoder fills what is missing with grey and says
-/// nothing, and such a picture must not be trained on.
+/// nothing, and such an image must not be trained on.
 fn is_complete_jpeg(bytes: &[u8]) -> bool {
     const END: u8 = 0xd9;
     const SCAN: u8 = 0xda;

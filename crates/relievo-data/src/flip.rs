@@ -1,18 +1,18 @@
-//! Mirroring a sample about its vertical middle line: the picture and everything that is known about it.
+//! Mirroring a sample about its vertical middle line: the image and everything that is known about it.
 
-use crate::sample::{Picture, Sample, Truth};
+use crate::sample::{Image, Sample, Truth};
 
 impl Sample {
-    /// Mirrors the picture and its truth.
+    /// Mirrors the image and its truth.
     pub fn flip(&mut self) {
         if let Some(truth) = &mut self.truth {
-            truth.flip(self.picture.width as usize);
+            truth.flip(self.image.width as usize);
         }
-        self.picture.flip();
+        self.image.flip();
     }
 }
 
-impl Picture {
+impl Image {
     /// Mirrors the columns.
     pub fn flip(&mut self) {
         flip_rows::<_, 3>(&mut self.pixels, self.width as usize);
@@ -23,7 +23,7 @@ impl Truth {
     /// Mirrors maps that are `width` pixels wide, the light and the viewpoint.
     ///
     /// Mirroring is x -> -x. With M = diag(-1,1,1), M Rz Ry Rx M turns about y and z the other way and about x the
-    /// same way; the principal point is the middle of the picture, so the maps only change sides.
+    /// same way; the principal point is the middle of the image, so the maps only change sides.
     pub fn flip(&mut self, width: usize) {
         flip_rows::<_, 1>(&mut self.depth, width);
         flip_rows::<_, 3>(&mut self.normals, width);
@@ -54,7 +54,7 @@ mod tests {
         let count = 3 * 3;
         Sample {
             name: "a".into(),
-            picture: Picture { width: 3, height: 3, pixels: (0..27).collect() },
+            image: Image { width: 3, height: 3, pixels: (0..27).collect() },
             truth: Some(Truth {
                 depth: (0..count).map(|n| n as f32).collect(),
                 normals: (0..count * 3).map(|n| n as f32).collect(),
@@ -70,7 +70,7 @@ mod tests {
     fn everything_changes_sides() {
         let mut sample = sample();
         sample.flip();
-        assert_eq!(sample.picture.pixels[..9], [6, 7, 8, 3, 4, 5, 0, 1, 2]);
+        assert_eq!(sample.image.pixels[..9], [6, 7, 8, 3, 4, 5, 0, 1, 2]);
         let truth = sample.truth.unwrap();
         assert_eq!(truth.depth, [2.0, 1.0, 0.0, 5.0, 4.0, 3.0, 8.0, 7.0, 6.0]);
         assert_eq!(truth.mask, [0, 0, 1, 0, 1, 1, 1, 1, 1]);

@@ -1,4 +1,4 @@
-//! Moving the crops of pictures at random, so that few pictures are as good as more.
+//! Moving the crops of images at random, so that few images are as good as more.
 
 use relievo_tensor::Random;
 

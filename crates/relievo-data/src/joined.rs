@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::sample::{Sample, SampleError, Source};
 
-/// The pictures of several sources, one source after the other.
+/// The images of several sources, one source after the other.
 pub struct Joined(Vec<Arc<dyn Source>>);
 
 impl Joined {
@@ -13,10 +13,10 @@ impl Joined {
         Self(sources)
     }
 
-    /// The source that picture `index` is from, and its number there.
+    /// The source that image `index` is from, and its number there.
     ///
     /// # Panics
-    /// If there are not so many pictures.
+    /// If there are not so many images.
     fn place(&self, index: u64) -> (&dyn Source, u64) {
         let mut left = index;
         for source in &self.0 {
@@ -25,14 +25,14 @@ impl Joined {
                 Some(beyond) => left = beyond,
             }
         }
-        panic!("picture {index} of {}", self.len())
+        panic!("image {index} of {}", self.len())
     }
 }
 
 impl Source for Joined {
     fn describe(&self) -> String {
         let each: Vec<String> = self.0.iter().map(|source| source.describe()).collect();
-        format!("{} pictures ({})", self.len(), each.join(", "))
+        format!("{} images ({})", self.len(), each.join(", "))
     }
 
     fn len(&self) -> u64 {
@@ -53,9 +53,9 @@ impl Source for Joined {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sample::Picture;
+    use crate::sample::Image;
 
-    /// So many pictures of one colour.
+    /// So many images of one colour.
     struct Plain(u64, u8);
 
     impl Source for Plain {
@@ -69,21 +69,20 @@ mod tests {
             format!("{}-{index}", self.1)
         }
         fn sample(&self, index: u64, size: u32) -> Result<Sample, SampleError> {
-            let picture =
-                Picture { width: size, height: size, pixels: vec![self.1; (size * size * 3) as usize] };
-            Ok(Sample { name: self.name(index), picture, truth: None })
+            let image = Image { width: size, height: size, pixels: vec![self.1; (size * size * 3) as usize] };
+            Ok(Sample { name: self.name(index), image, truth: None })
         }
     }
 
     #[test]
-    fn every_picture_of_every_source_is_there_once() {
+    fn every_image_of_every_source_is_there_once() {
         let joined = Joined::new(vec![Arc::new(Plain(2, 7)), Arc::new(Plain(0, 8)), Arc::new(Plain(3, 9))]);
-        assert_eq!(joined.describe(), "5 pictures (2 of 7, 0 of 8, 3 of 9)");
+        assert_eq!(joined.describe(), "5 images (2 of 7, 0 of 8, 3 of 9)");
         let names: Vec<String> = (0..5).map(|index| joined.name(index)).collect();
         assert_eq!(names, ["7-0", "7-1", "9-0", "9-1", "9-2"]);
         for (index, name) in (0..).zip(&names) {
             let sample = joined.sample(index, 2).unwrap();
-            assert_eq!((&sample.name, sample.picture.pixels[0]), (name, if index < 2 { 7 } else { 9 }));
+            assert_eq!((&sample.name, sample.image.pixels[0]), (name, if index < 2 { 7 } else { 9 }));
         }
     }
 }

@@ -1,13 +1,13 @@
 //! Batches, made in the background while the last one is being learned from.
 //!
-//! The order of the pictures is cut into batches, and batches into places. Worker threads take the next free place,
-//! decode its picture, and the one that fills the last place of a batch puts the batch together. At most
+//! The order of the images is cut into batches, and batches into places. Worker threads take the next free place,
+//! decode its image, and the one that fills the last place of a batch puts the batch together. At most
 //! [`LoaderOptions::ahead`] batches are open at a time, and that bounds the memory. The workers are threads of the
 //! loader's own and not those of the compute pool: a pool thread that reads a file cannot multiply.
 //!
 //! What stands at a place is a pure function of the source, the seed, the epoch and the place, so batches are the
 //! same for any number of workers, and a run that starts at a position gets what the uninterrupted run got there.
-//! That includes bad pictures: in training the place of a bad one is taken by the next good one in the epoch's order
+//! That includes bad images: in training the place of a bad one is taken by the next good one in the epoch's order
 //! (which thus comes twice in that epoch), and the places after it stay as they are.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -19,24 +19,24 @@ use std::time::{Duration, Instant};
 use relievo_tensor::{Random, Tensor};
 
 use crate::jitter::Jitter;
-use crate::sample::{Picture, Sample, SampleError, Source, Truth};
+use crate::sample::{Image, Sample, SampleError, Source, Truth};
 
-/// The random streams of a training seed: the order of each epoch, which pictures are mirrored, how their crops are
+/// The random streams of a training seed: the order of each epoch, which images are mirrored, how their crops are
 /// moved.
 const ORDER: u64 = 1;
 const MIRRORING: u64 = 2;
 const JITTER: u64 = 3;
 
-/// Pictures that go through the networks together.
+/// Images that go through the networks together.
 #[derive(Clone, Debug)]
 pub struct Batch {
     /// `[B,S,S,3]` in \[-1,1\].
     pub images: Tensor,
-    /// What is known about each picture; mirrored if the picture is. Nothing of one whose crop was moved.
+    /// What is known about each image; mirrored if the image is. Nothing of one whose crop was moved.
     pub truths: Vec<Option<Truth>>,
-    /// The name of each picture.
+    /// The name of each image.
     pub names: Vec<String>,
-    /// The number of each picture in the source.
+    /// The number of each image in the source.
     pub indices: Vec<u64>,
     /// Which batch this is.
     pub position: Position,
@@ -54,9 +54,9 @@ pub struct Position {
 /// How batches are made.
 #[derive(Clone, Debug)]
 pub struct LoaderOptions {
-    /// Pictures in a batch, at least 1.
+    /// Images in a batch, at least 1.
     pub batch_size: usize,
-    /// Side of the pictures in pixels, at least 1.
+    /// Side of the images in pixels, at least 1.
     pub size: u32,
     /// Threads that read and decode, at least 1.
     pub workers: usize,
@@ -65,7 +65,7 @@ pub struct LoaderOptions {
 }
 
 impl LoaderOptions {
-    /// Batches of `batch_size` pictures of `size` x `size`, made by one thread for every two cores (four at most),
+    /// Batches of `batch_size` images of `size` x `size`, made by one thread for every two cores (four at most),
     /// three batches ahead.
     pub fn new(batch_size: usize, size: u32) -> Self {
         let cores = thread::available_parallelism().map_or(1, usize::from);
@@ -83,9 +83,9 @@ impl LoaderOptions {
 /// The order of training.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Training {
-    /// Decides the order of every epoch, which pictures are mirrored and how their crops are moved.
+    /// Decides the order of every epoch, which images are mirrored and how their crops are moved.
     pub seed: u64,
-    /// Mirror one picture in two.
+    /// Mirror one image in two.
     pub mirror: bool,
     /// How far crops are moved at random.
     pub jitter: Jitter,
@@ -98,7 +98,7 @@ pub struct Training {
 pub enum LoadError {
     /// Options that make no batch.
     #[error(
-        "batches of {batch_size} pictures of {size} x {size} pixels by {workers} threads, {ahead} ahead: each must be at least 1"
+        "batches of {batch_size} images of {size} x {size} pixels by {workers} threads, {ahead} ahead: each must be at least 1"
     )]
     Options {
         /// As asked for.
@@ -111,14 +111,14 @@ pub enum LoadError {
         ahead: usize,
     },
     /// Not one whole batch.
-    #[error("{source_is}: too few for a batch of {batch_size}; add pictures or make the batch smaller")]
+    #[error("{source_is}: too few for a batch of {batch_size}; add images or make the batch smaller")]
     TooFew {
         /// What the source says it is.
         source_is: String,
-        /// Pictures in a batch.
+        /// Images in a batch.
         batch_size: usize,
     },
-    /// Every picture is bad.
+    /// Every image is bad.
     #[error("{source_is}: none of them can be used; {first}")]
     NoneGood {
         /// What the source says it is.
@@ -127,16 +127,16 @@ pub enum LoadError {
         first: String,
     },
     /// The system gives no thread.
-    #[error("cannot start a thread to load pictures: {0}")]
+    #[error("cannot start a thread to load images: {0}")]
     Thread(String),
     /// A worker panicked outside of the source: a defect of the loader.
-    #[error("a thread that loads pictures panicked, so no more can be loaded")]
+    #[error("a thread that loads images panicked, so no more can be loaded")]
     Worker,
 }
 
 /// Hands out batches; iterate over it. Training never ends, evaluation ends after one pass.
 ///
-/// Dropping it stops the workers, each after the picture in its hands.
+/// Dropping it stops the workers, each after the image in its hands.
 pub struct Loader {
     shared: Arc<Shared>,
     workers: Vec<JoinHandle<()>>,
@@ -163,7 +163,7 @@ impl Loader {
     }
 
     /// One pass to measure on: in the source's order, nothing mirrored, the last batch as short as it comes out. A
-    /// bad picture is left out and makes its batch smaller, so that no picture counts twice.
+    /// bad image is left out and makes its batch smaller, so that no image counts twice.
     ///
     /// # Errors
     /// If the options make no batch or a thread cannot be started.
@@ -190,20 +190,19 @@ impl Loader {
         let mut loader = Self { shared, workers: Vec::new(), waited: Duration::ZERO, skips_reported: 0 };
         for number in 0..workers {
             let shared = Arc::clone(&loader.shared);
-            let worker =
-                thread::Builder::new().name(format!("pictures {number}")).spawn(move || shared.work());
+            let worker = thread::Builder::new().name(format!("images {number}")).spawn(move || shared.work());
             loader.workers.push(worker.map_err(|error| LoadError::Thread(error.to_string()))?);
         }
         Ok(loader)
     }
 
-    /// Pictures that turned out bad so far, in the order of the source. Workers are ahead of the consumer, so some
+    /// Images that turned out bad so far, in the order of the source. Workers are ahead of the consumer, so some
     /// may belong to batches not yet handed out.
     pub fn skipped(&self) -> Vec<SampleError> {
         self.shared.bad().errors.values().cloned().collect()
     }
 
-    /// Bad pictures not returned by this function before: each comes once, to be logged.
+    /// Bad images not returned by this function before: each comes once, to be logged.
     pub fn newly_skipped(&mut self) -> Vec<SampleError> {
         let bad = self.shared.bad();
         let new = bad.found[self.skips_reported..].iter().map(|index| bad.errors[index].clone()).collect();
@@ -245,11 +244,11 @@ impl Iterator for Loader {
             match self.next_open()? {
                 Finished::Batch(batch) => return Some(Ok(*batch)),
                 Finished::Empty if self.shared.all_bad() => {
-                    // Nothing will ever come: do not try the same pictures again.
+                    // Nothing will ever come: do not try the same images again.
                     self.shared.lock().ended = true;
                     return Some(Err(self.shared.none_good()));
                 }
-                // Evaluation: every picture of this batch is bad, others are not.
+                // Evaluation: every image of this batch is bad, others are not.
                 Finished::Empty => {}
                 Finished::Broken => {
                     self.shared.lock().ended = true;
@@ -306,7 +305,7 @@ struct State {
 struct Open {
     position: Position,
     order: Arc<Vec<u64>>,
-    /// Place of its first picture in the order.
+    /// Place of its first image in the order.
     begin: u64,
     /// Places taken by workers.
     taken: usize,
@@ -317,7 +316,7 @@ struct Open {
 
 enum Finished {
     Batch(Box<Batch>),
-    /// Every picture was bad.
+    /// Every image was bad.
     Empty,
     /// It will never be.
     Broken,
@@ -449,12 +448,12 @@ impl Shared {
             }
         };
         let begin = position.batch * self.options.batch_size as u64;
-        let pictures = (order.len() as u64 - begin).min(self.options.batch_size as u64) as usize;
-        let places = (0..pictures).map(|_| None).collect();
+        let images = (order.len() as u64 - begin).min(self.options.batch_size as u64) as usize;
+        let places = (0..images).map(|_| None).collect();
         Open { position, order, begin, taken: 0, filled: 0, places, finished: None }
     }
 
-    /// The picture for a place; `None` if it is bad and none may take its place.
+    /// The image for a place; `None` if it is bad and none may take its place.
     fn fill(&self, task: &Task) -> Option<Placed> {
         let (candidates, mirror, crop) = match self.plan {
             Plan::Training(Training { seed, mirror, jitter, .. }) => {
@@ -471,14 +470,14 @@ impl Shared {
             placed.sample.flip();
         }
         if let Some(crop) = crop {
-            placed.sample.picture = crop.of(&placed.sample.picture);
-            // What the light, the camera and the maps of a part of a picture are is not known.
+            placed.sample.image = crop.of(&placed.sample.image);
+            // What the light, the camera and the maps of a part of an image are is not known.
             placed.sample.truth = None;
         }
         Some(placed)
     }
 
-    /// Picture `index` of the source, unless it is bad, which is then remembered.
+    /// Image `index` of the source, unless it is bad, which is then remembered.
     fn good(&self, index: u64) -> Option<Placed> {
         if self.bad().errors.contains_key(&index) {
             return None;
@@ -487,10 +486,10 @@ impl Shared {
         // A source that panics must not take the training with it.
         let outcome = catch_unwind(AssertUnwindSafe(|| self.source.sample(index, size)));
         let error = match outcome {
-            Ok(Ok(sample)) if sample.picture.pixels.len() as u64 == u64::from(size).pow(2) * 3 => {
+            Ok(Ok(sample)) if sample.image.pixels.len() as u64 == u64::from(size).pow(2) * 3 => {
                 return Some(Placed { index, sample });
             }
-            Ok(Ok(Sample { name, picture: Picture { width, height, .. }, .. })) => SampleError {
+            Ok(Ok(Sample { name, image: Image { width, height, .. }, .. })) => SampleError {
                 name,
                 reason: format!("{width} x {height} pixels where {size} x {size} were asked for"),
             },
@@ -532,10 +531,10 @@ impl Shared {
             return Finished::Empty;
         }
         let size = self.options.size as usize;
-        let mut images = Tensor::scratch([placed.len(), size, size, 3]);
-        // Picture by picture: a chain over all of them would not be vectorised.
+        let mut images = Tensor::empty([placed.len(), size, size, 3]);
+        // Image by image: a chain over all of them would not be vectorised.
         for (image, placed) in images.data_mut().chunks_exact_mut(size * size * 3).zip(&placed) {
-            for (value, signed) in image.iter_mut().zip(placed.sample.picture.signed()) {
+            for (value, signed) in image.iter_mut().zip(placed.sample.image.signed()) {
                 *value = signed;
             }
         }

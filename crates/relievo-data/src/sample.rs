@@ -1,8 +1,8 @@
-//! What a source of pictures hands out: a picture, what is known about it, or why it cannot be had.
+//! What a source of images hands out: an image, what is known about it, or why it cannot be had.
 
-/// An 8-bit RGB picture (sRGB values, as files hold them).
+/// An 8-bit RGB image (sRGB values, as files hold them).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Picture {
+pub struct Image {
     /// Columns.
     pub width: u32,
     /// Rows.
@@ -11,7 +11,7 @@ pub struct Picture {
     pub pixels: Vec<u8>,
 }
 
-impl Picture {
+impl Image {
     /// The pixels as the networks take them: in \[-1,1\], in the same order.
     pub fn signed(&self) -> impl Iterator<Item = f32> + '_ {
         self.pixels.iter().map(|&byte| f32::from(byte) / 127.5 - 1.0)
@@ -30,7 +30,7 @@ pub struct Light {
     pub direction: [f32; 3],
 }
 
-/// What is known exactly about a synthetic picture; all maps are in the input view and of the sample's size `S`.
+/// What is known exactly about a synthetic image; all maps are in the input view and of the sample's size `S`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Truth {
     /// `[S,S]` camera depth (the z coordinate) in units; where `mask` is 0 it has no meaning but is finite.
@@ -42,25 +42,25 @@ pub struct Truth {
     pub albedo: Vec<f32>,
     /// `[S,S]`: 1 where the object is seen, 0 where the background is.
     pub mask: Vec<u8>,
-    /// The light the picture was made with.
+    /// The light the image was made with.
     pub light: Light,
     /// Viewpoint: rotation about x, y, z in radians, then translation along x, y, z in units; R = Rz Ry Rx about
     /// (0,0,1).
     pub view: [f32; 6],
 }
 
-/// One picture of a source.
+/// One image of a source.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sample {
     /// What a person would call it: a path relative to the folder, a member of a shard, a number of a generator.
     pub name: String,
     /// Square, of the size that was asked for.
-    pub picture: Picture,
-    /// Only synthetic pictures have it.
+    pub image: Image,
+    /// Only synthetic images have it.
     pub truth: Option<Truth>,
 }
 
-/// The pictures of a source without what is known about them: all that learning needs, and with synthetic heads an
+/// The images of a source without what is known about them: all that learning needs, and with synthetic heads an
 /// eleventh of the memory.
 pub struct WithoutTruth<S>(pub S);
 
@@ -82,24 +82,24 @@ impl<S: Source> Source for WithoutTruth<S> {
     }
 }
 
-/// A picture that cannot be had: which one, and why.
+/// An image that cannot be had: which one, and why.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{name}: {reason}")]
 pub struct SampleError {
-    /// The file (with its folder, or the shard it is in) or the number of the picture.
+    /// The file (with its folder, or the shard it is in) or the number of the image.
     pub name: String,
     /// Why it cannot be had, for a person to read.
     pub reason: String,
 }
 
-/// A numbered set of pictures: folder, shards, generator.
+/// A numbered set of images: folder, shards, generator.
 ///
-/// Picture `index` is always the same one: training resumes bit for bit because of that.
+/// Image `index` is always the same one: training resumes bit for bit because of that.
 pub trait Source: Send + Sync {
     /// One line for a person: what this is and how much of it there is.
     fn describe(&self) -> String;
 
-    /// Number of pictures.
+    /// Number of images.
     fn len(&self) -> u64;
 
     /// Whether there is nothing in it.
@@ -107,14 +107,14 @@ pub trait Source: Send + Sync {
         self.len() == 0
     }
 
-    /// Name of picture `index < len()`, cheap (nothing is decoded). It decides on which side of a split the picture
-    /// falls, so it must not change when other pictures come or go.
+    /// Name of image `index < len()`, cheap (nothing is decoded). It decides on which side of a split the image
+    /// falls, so it must not change when other images come or go.
     fn name(&self, index: u64) -> String {
         index.to_string()
     }
 
-    /// Picture `index < len()` as a square of `size` x `size` pixels, with its truth if there is one.
+    /// Image `index < len()` as a square of `size` x `size` pixels, with its truth if there is one.
     ///
-    /// Called from several threads at once. An error means that this one picture cannot be had; the others may.
+    /// Called from several threads at once. An error means that this one image cannot be had; the others may.
     fn sample(&self, index: u64, size: u32) -> Result<Sample, SampleError>;
 }

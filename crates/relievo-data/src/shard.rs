@@ -1,7 +1,7 @@
-//! Tar files as a set of pictures: where each member lies is noted once, and members are read in place.
+//! Tar files as a set of images: where each member lies is noted once, and members are read in place.
 //!
 //! A compressed shard cannot be read in place, so it is unpacked once, when it is opened, into a temporary file
-//! that has no name and goes away with the program. Pictures do not shrink under gzip: plain tar is the better choice.
+//! that has no name and goes away with the program. Images do not shrink under gzip: plain tar is the better choice.
 
 use std::fs::File;
 use std::io::{self, Read, Seek};

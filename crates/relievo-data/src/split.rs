@@ -9,16 +9,16 @@ use crate::sample::{Sample, SampleError, Source};
 /// How much is held out.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Holdout {
-    /// About this share, in \[0,1). A picture stays on its side when others are added or removed, as long as it keeps
-    /// its name: one folder given alone and the same beside another have other names for their pictures.
+    /// About this share, in \[0,1). An image stays on its side when others are added or removed, as long as it keeps
+    /// its name: one folder given alone and the same beside another have other names for their images.
     Fraction(f64),
     /// Exactly this many.
     Count(u64),
-    /// The last ones of the source, this many: where the order is part of what the pictures are.
+    /// The last ones of the source, this many: where the order is part of what the images are.
     Last(u64),
 }
 
-/// A source in two parts that share no picture.
+/// A source in two parts that share no image.
 pub struct Split {
     /// What is learned from.
     pub train: Subset,
@@ -33,21 +33,21 @@ pub enum SplitError {
     #[error("cannot hold out a share of {0}: it must be at least 0 and less than 1")]
     Fraction(f64),
     /// Nothing is left for training.
-    #[error("holding out {held_out} of {all} pictures leaves none to learn from: hold out fewer")]
+    #[error("holding out {held_out} of {all} images leaves none to learn from: hold out fewer")]
     NothingLeft {
-        /// Pictures held out.
+        /// Images held out.
         held_out: u64,
-        /// Pictures there are.
+        /// Images there are.
         all: u64,
     },
 }
 
 impl Split {
-    /// Splits by a hash of each picture's name, but for [`Holdout::Last`]: the order of the files, the seed of the
+    /// Splits by a hash of each image's name, but for [`Holdout::Last`]: the order of the files, the seed of the
     /// training and the machine make no difference. Both parts keep the order of the source.
     ///
     /// # Errors
-    /// If the share is not in \[0,1) or no picture is left for training.
+    /// If the share is not in \[0,1) or no image is left for training.
     pub fn new(source: Arc<dyn Source>, holdout: Holdout) -> Result<Self, SplitError> {
         let all = source.len();
         let hash = |index: &u64| Random::named(0, &source.name(*index)).bits(0);
@@ -80,7 +80,7 @@ impl Split {
     }
 }
 
-/// Some of the pictures of a source.
+/// Some of the images of a source.
 pub struct Subset {
     source: Arc<dyn Source>,
     indices: Vec<u64>,
@@ -110,7 +110,7 @@ mod tests {
 
     use super::*;
 
-    /// Pictures that have names and nothing else.
+    /// Images that have names and nothing else.
     struct Names(Vec<String>);
 
     impl Source for Names {
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_share_is_about_kept_and_survives_new_pictures() {
+    fn a_share_is_about_kept_and_survives_new_images() {
         let few: Vec<String> = (0..5000).map(|n| format!("faces/{n}.jpg")).collect();
         let more: Vec<String> = (0..6000).map(|n| format!("faces/{n}.jpg")).collect();
         let holdout = Holdout::Fraction(0.1);

@@ -1,4 +1,4 @@
-//! Batches: the same for any number of workers and from any start, with bad pictures among them.
+//! Batches: the same for any number of workers and from any start, with bad images among them.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -9,21 +9,21 @@ use std::time::Duration;
 use image::{ImageFormat, Rgb, RgbImage};
 use proptest::prelude::*;
 use relievo_data::{
-    Batch, Jitter, Light, LoadError, Loader, LoaderOptions, Picture, Pictures, Position, Sample, SampleError,
+    Batch, Image, Images, Jitter, Light, LoadError, Loader, LoaderOptions, Position, Sample, SampleError,
     Source, Training, Truth,
 };
 
-/// Pictures whose left column tells their number and whose other columns are white, with a truth to match; some
+/// Images whose left column tells their number and whose other columns are white, with a truth to match; some
 /// are bad, and some take their time.
 struct Numbered {
     len: u64,
     bad: HashSet<u64>,
-    /// Milliseconds for every third picture.
+    /// Milliseconds for every third image.
     slow: u64,
     asked: AtomicU64,
 }
 
-/// The bad picture that does not even give an error.
+/// The bad image that does not even give an error.
 const PANICS: u64 = 107;
 
 impl Numbered {
@@ -34,7 +34,7 @@ impl Numbered {
 
 impl Source for Numbered {
     fn describe(&self) -> String {
-        format!("{} numbered pictures", self.len)
+        format!("{} numbered images", self.len)
     }
 
     fn len(&self) -> u64 {
@@ -61,8 +61,8 @@ impl Source for Numbered {
             light: Light { ambient: 0.5, diffuse: 0.5, direction: [0.0, 0.0, 1.0] },
             view: [0.0, 0.1, 0.0, 0.0, 0.0, 0.0],
         };
-        let picture = Picture { width: size, height: size, pixels };
-        Ok(Sample { name: self.name(index), picture, truth: Some(truth) })
+        let image = Image { width: size, height: size, pixels };
+        Ok(Sample { name: self.name(index), image, truth: Some(truth) })
     }
 }
 
@@ -95,13 +95,13 @@ fn indices(batches: &[Batch]) -> Vec<u64> {
     batches.iter().flat_map(|batch| batch.indices.clone()).collect()
 }
 
-/// Whether each picture of a batch is mirrored: the column with the number is on the other side.
+/// Whether each image of a batch is mirrored: the column with the number is on the other side.
 fn mirrors(batch: &Batch) -> Vec<bool> {
-    batch.images.data().chunks_exact(4 * 4 * 3).map(|picture| picture[0] == 1.0).collect()
+    batch.images.data().chunks_exact(4 * 4 * 3).map(|image| image[0] == 1.0).collect()
 }
 
 #[test]
-fn an_epoch_shows_every_picture_once_and_no_two_epochs_are_alike() {
+fn an_epoch_shows_every_image_once_and_no_two_epochs_are_alike() {
     let mut loader = training(Numbered::new(20, []), 5, 2, mirrored());
     let epochs: Vec<Vec<u64>> = (0..3).map(|_| indices(&take(&mut loader, 4))).collect();
     for epoch in &epochs {
@@ -140,18 +140,18 @@ fn evaluation_shows_everything_once_in_order_and_unmirrored() {
 #[test]
 fn crops_are_moved_in_another_way_in_each_epoch() {
     let run = Training { jitter: Jitter { crop: 0.3, roll: 0.2 }, ..Training::default() };
-    let pictures = |jitter: Jitter| {
+    let images = |jitter: Jitter| {
         let run = Training { jitter, ..run };
         let batches = take(&mut training(Numbered::new(6, []), 6, 2, run), 2);
         batches
             .into_iter()
             .map(|batch| {
-                let pictures = batch.images.data().chunks_exact(4 * 4 * 3).map(<[f32]>::to_vec);
-                batch.indices.iter().copied().zip(pictures).collect::<std::collections::BTreeMap<_, _>>()
+                let images = batch.images.data().chunks_exact(4 * 4 * 3).map(<[f32]>::to_vec);
+                batch.indices.iter().copied().zip(images).collect::<std::collections::BTreeMap<_, _>>()
             })
             .collect::<Vec<_>>()
     };
-    let (moved, still) = (pictures(run.jitter), pictures(Jitter::default()));
+    let (moved, still) = (images(run.jitter), images(Jitter::default()));
     assert_eq!(still[0], still[1]);
     for index in 0..6 {
         assert!(moved[0][&index] != moved[1][&index] && moved[0][&index] != still[0][&index]);
@@ -159,14 +159,14 @@ fn crops_are_moved_in_another_way_in_each_epoch() {
 }
 
 #[test]
-fn nothing_is_known_of_a_picture_whose_crop_was_moved() {
+fn nothing_is_known_of_an_image_whose_crop_was_moved() {
     let run = Training { jitter: Jitter { crop: 0.1, roll: 0.0 }, ..mirrored() };
     let batches = take(&mut training(Numbered::new(20, []), 5, 2, run), 4);
     assert!(batches.iter().flat_map(|batch| &batch.truths).all(Option::is_none));
 }
 
 #[test]
-fn pictures_run_from_minus_one_to_one() {
+fn images_run_from_minus_one_to_one() {
     let mut loader = Loader::evaluation(Numbered::new(1, []), options(1, 1)).unwrap();
     let batch = loader.next().unwrap().unwrap();
     assert_eq!(batch.images.shape()[..], [1, 4, 4, 3]);
@@ -175,7 +175,7 @@ fn pictures_run_from_minus_one_to_one() {
 }
 
 #[test]
-fn one_picture_in_two_is_mirrored_and_its_truth_with_it() {
+fn one_image_in_two_is_mirrored_and_its_truth_with_it() {
     let mut loader = training(Numbered::new(200, []), 50, 2, mirrored());
     let batches = take(&mut loader, 8);
     let all: Vec<bool> = batches.iter().flat_map(mirrors).collect();
@@ -205,7 +205,7 @@ fn one_picture_in_two_is_mirrored_and_its_truth_with_it() {
 }
 
 #[test]
-fn a_bad_picture_is_replaced_by_the_next_of_the_order_and_moves_no_other() {
+fn a_bad_image_is_replaced_by_the_next_of_the_order_and_moves_no_other() {
     let whole = take(&mut training(Numbered::new(130, []), 26, 1, mirrored()), 10);
     let mut loader = training(Numbered::new(130, [7, 8, 107]), 26, 3, mirrored());
     let holed = take(&mut loader, 10);
@@ -226,7 +226,7 @@ fn a_bad_picture_is_replaced_by_the_next_of_the_order_and_moves_no_other() {
 }
 
 #[test]
-fn a_bad_picture_is_left_out_of_evaluation() {
+fn a_bad_image_is_left_out_of_evaluation() {
     let mut loader = Loader::evaluation(Numbered::new(12, [1, 4, 5, 6, 7]), options(4, 2)).unwrap();
     let batches = take(&mut loader, 9);
     // The second batch has nothing left.
@@ -236,14 +236,13 @@ fn a_bad_picture_is_left_out_of_evaluation() {
 }
 
 #[test]
-fn a_source_without_a_good_picture_says_so_and_ends() {
-    let expected =
-        "6 numbered pictures: none of them can be used; 0: is bad; 2: is bad; 4: is bad; and 3 more";
+fn a_source_without_a_good_image_says_so_and_ends() {
+    let expected = "6 numbered images: none of them can be used; 0: is bad; 2: is bad; 4: is bad; and 3 more";
     let bad = || -> Arc<dyn Source> {
         struct Bad;
         impl Source for Bad {
             fn describe(&self) -> String {
-                "6 numbered pictures".into()
+                "6 numbered images".into()
             }
             fn len(&self) -> u64 {
                 6
@@ -272,7 +271,7 @@ fn what_makes_no_batch_is_refused() {
     let error = Loader::training(Numbered::new(10, []), options(64, 1), mirrored()).err().unwrap();
     assert_eq!(
         error.to_string(),
-        "10 numbered pictures: too few for a batch of 64; add pictures or make the batch smaller"
+        "10 numbered images: too few for a batch of 64; add images or make the batch smaller"
     );
     for broken in [
         LoaderOptions { batch_size: 0, ..options(1, 1) },
@@ -292,11 +291,11 @@ fn workers_do_not_run_ahead_without_bound_and_stop_when_dropped() {
     take(&mut loader, 2);
     std::thread::sleep(Duration::from_millis(50));
     let asked = source.asked.load(Ordering::Relaxed);
-    assert!(asked <= (2 + 3) * 10, "{asked} pictures for 2 batches and 3 ahead");
+    assert!(asked <= (2 + 3) * 10, "{asked} images for 2 batches and 3 ahead");
     drop(loader);
     // Nobody holds the source any more: the workers are gone.
     assert_eq!(Arc::strong_count(&source), 1);
-    // Dropped at once, with workers in the middle of a picture.
+    // Dropped at once, with workers in the middle of an image.
     let slow = Arc::new(Numbered { len: 100, bad: HashSet::new(), slow: 5, asked: AtomicU64::new(0) });
     drop(training(slow.clone(), 10, 4, mirrored()));
     assert_eq!(Arc::strong_count(&slow), 1);
@@ -313,7 +312,7 @@ fn waiting_is_measured() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
     /// The batches from a position on are those of a run from the beginning, whatever the number of workers, the
-    /// bad pictures and the time each picture takes.
+    /// bad images and the time each image takes.
     #[test]
     fn a_run_goes_on_as_if_it_had_never_stopped(
         len in 3_u64..30,
@@ -348,29 +347,29 @@ fn a_folder_with_broken_files_trains() {
     for number in 0..12_u8 {
         write(&folder.path().join(format!("{number:02}.png")), number * 20);
     }
-    std::fs::write(folder.path().join("broken.jpg"), b"no picture").unwrap();
+    std::fs::write(folder.path().join("broken.jpg"), b"no image").unwrap();
     let run = |workers: usize| {
-        let pictures = Arc::new(Pictures::open(&[folder.path()]).unwrap());
+        let images = Arc::new(Images::open(&[folder.path()]).unwrap());
         let mut loader =
-            Loader::training(pictures, LoaderOptions { size: 8, ..options(4, workers) }, mirrored()).unwrap();
+            Loader::training(images, LoaderOptions { size: 8, ..options(4, workers) }, mirrored()).unwrap();
         let batches = take(&mut loader, 9);
         (batches, loader.skipped())
     };
     let (batches, skipped) = run(1);
     let shown = folder.path().join("broken.jpg").display().to_string();
-    assert_eq!(skipped, [SampleError { name: shown, reason: "not a JPEG, PNG or WebP picture".into() }]);
+    assert_eq!(skipped, [SampleError { name: shown, reason: "not a JPEG, PNG or WebP image".into() }]);
     assert_same(&batches, &run(4).0);
     for batch in &batches {
-        for (picture, name) in batch.images.data().chunks_exact(8 * 8 * 3).zip(&batch.names) {
+        for (image, name) in batch.images.data().chunks_exact(8 * 8 * 3).zip(&batch.names) {
             let number: f32 = name[..2].parse().unwrap();
-            assert!(picture.iter().all(|&value| value == number * 20.0 / 127.5 - 1.0), "{name}");
+            assert!(image.iter().all(|&value| value == number * 20.0 / 127.5 - 1.0), "{name}");
         }
     }
 }
 
-/// Set `RELIEVO_DATA` to a folder that holds shards of real pictures to see how fast they come.
+/// Set `RELIEVO_DATA` to a folder that holds shards of real images to see how fast they come.
 #[test]
-fn real_shards_load_without_a_bad_picture() {
+fn real_shards_load_without_a_bad_image() {
     let Ok(folder) = std::env::var("RELIEVO_DATA") else {
         eprintln!(
             "skipped: RELIEVO_DATA names no folder with celeba-80px.tar, cats-64px.tar, generated-112px.tar"
@@ -384,21 +383,21 @@ fn real_shards_load_without_a_bad_picture() {
             continue;
         }
         let began = std::time::Instant::now();
-        let pictures = Arc::new(Pictures::open(&[path]).unwrap());
+        let images = Arc::new(Images::open(&[path]).unwrap());
         let indexed = began.elapsed();
         let began = std::time::Instant::now();
         let options = LoaderOptions { batch_size: 64, size: 64, workers: 2, ahead: 3 };
-        let mut loader = Loader::evaluation(pictures.clone(), options).unwrap();
+        let mut loader = Loader::evaluation(images.clone(), options).unwrap();
         let count: usize = loader.by_ref().map(|batch| batch.unwrap().names.len()).sum();
         let rate = count as f64 / began.elapsed().as_secs_f64();
-        println!("{shard}: {count} pictures listed in {indexed:?}, {rate:.0} a second with 2 workers");
-        assert_eq!((count as u64, loader.skipped().len()), (pictures.len(), 0));
+        println!("{shard}: {count} images listed in {indexed:?}, {rate:.0} a second with 2 workers");
+        assert_eq!((count as u64, loader.skipped().len()), (images.len(), 0));
     }
 }
 
 #[test]
 fn a_worker_that_panics_is_not_waited_for() {
-    // An order of so many pictures has no room in memory.
+    // An order of so many images has no room in memory.
     let options = LoaderOptions { workers: 2, ..LoaderOptions::new(4, 8) };
     let mut loader = Loader::evaluation(Numbered::new(u64::MAX / 2, []), options).unwrap();
     assert_eq!(loader.next().unwrap().unwrap_err(), LoadError::Worker);

@@ -8,7 +8,7 @@ use std::io::Cursor;
 use std::time::{Duration, Instant};
 
 use image::{ImageFormat, RgbImage};
-use relievo_data::{Picture, Rectangle, Source};
+use relievo_data::{Image, Rectangle, Source};
 use relievo_detect::Detector;
 use relievo_synth::Heads;
 use relievo_tensor::Random;
@@ -38,9 +38,9 @@ fn row(what: &str, mut run: impl FnMut()) {
 }
 
 /// A photograph of `width` x `height` with a head of half its height.
-fn photograph(width: u32, height: u32) -> Picture {
+fn photograph(width: u32, height: u32) -> Image {
     let side = height / 2;
-    let rendered = Heads::range(11, 0, 1).sample(0, 512).expect("a synthetic head").picture;
+    let rendered = Heads::range(11, 0, 1).sample(0, 512).expect("a synthetic head").image;
     let all = Rectangle { left: 0.0, top: 0.0, width: 512.0, height: 512.0 };
     let head = rendered.resampled(all, side, side);
     // A grain of 31 shades, which makes the JPEG file as large as those of photographs.
@@ -52,7 +52,7 @@ fn photograph(width: u32, height: u32) -> Picture {
         let at = (row + height as usize / 4) * width as usize * 3 + width as usize;
         pixels[at..at + line.len()].copy_from_slice(line);
     }
-    Picture { width, height, pixels }
+    Image { width, height, pixels }
 }
 
 fn main() {
@@ -61,27 +61,27 @@ fn main() {
     for (what, width, height) in
         [("12 megapixels", 4000, 3000), ("1 megapixel", 1152, 864), ("200x200", 200, 200)]
     {
-        let picture = photograph(width, height);
-        let rgb = RgbImage::from_raw(width, height, picture.pixels.clone()).expect("as many bytes as pixels");
+        let image = photograph(width, height);
+        let rgb = RgbImage::from_raw(width, height, image.pixels.clone()).expect("as many bytes as pixels");
         let mut jpeg = Cursor::new(Vec::new());
         rgb.write_to(&mut jpeg, ImageFormat::Jpeg).expect("a JPEG file in memory");
         let jpeg = jpeg.into_inner();
-        let faces = detector.faces(&picture).expect("a picture with pixels");
+        let faces = detector.faces(&image).expect("an image with pixels");
         assert_eq!(faces.len(), 1, "{faces:?}");
         row(&format!("{what}: decoding {:.1} MB of JPEG", jpeg.len() as f64 / 1e6), || {
-            black_box(Picture::decode(&jpeg)).expect("a JPEG file");
+            black_box(Image::decode(&jpeg)).expect("a JPEG file");
         });
         row(&format!("{what}: shrinking to a long side of 2048"), || {
             let [right, bottom] = [width, height].map(f64::from);
             let all = Rectangle { left: 0.0, top: 0.0, width: right, height: bottom };
             let long = width.min(2048);
-            black_box(picture.resampled(all, long, long * height / width));
+            black_box(image.resampled(all, long, long * height / width));
         });
         row(&format!("{what}: faces, shrinking included"), || {
-            black_box(detector.faces(&picture)).expect("a picture with pixels");
+            black_box(detector.faces(&image)).expect("an image with pixels");
         });
         row(&format!("{what}: one crop of 80x80"), || {
-            black_box(faces[0].frame().cut(&picture, 80));
+            black_box(faces[0].frame().cut(&image, 80));
         });
     }
 }

@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use relievo_data::{Picture, Rectangle};
+use relievo_data::{Image, Rectangle};
 use relievo_tensor::{Tensor, pool_release, pool_statistics};
 
 use crate::face::{Area, Face, Landmarks, suppress};
@@ -40,7 +40,7 @@ const LARGE: u32 = 576;
 /// The long side for that look. Larger photographs are shrunk to it.
 const FINE: u32 = 2048;
 
-/// The most of a picture that the network sees at a time, height and width: what is larger is taken in parts, which
+/// The most of an image that the network sees at a time, height and width: what is larger is taken in parts, which
 /// saves memory.
 const PART_SIDE: usize = 1152;
 
@@ -75,8 +75,8 @@ pub enum DetectError {
     /// The embedded weights do not hold what they should: the program was built from a damaged checkout.
     #[error("the weights of the face detector are damaged ({0}); restore assets/centerface and build again")]
     Damaged(String),
-    /// A picture without pixels.
-    #[error("a picture of {width} x {height} pixels has no faces")]
+    /// An image without pixels.
+    #[error("an image of {width} x {height} pixels has no faces")]
     Empty {
         /// Columns.
         width: u32,
@@ -105,9 +105,9 @@ impl Detector {
     /// The faces of an upright photograph, the largest first. The result does not depend on the number of threads.
     ///
     /// # Errors
-    /// If the picture has no pixels.
-    pub fn faces(&self, photograph: &Picture) -> Result<Vec<Face>, DetectError> {
-        let &Picture { width, height, .. } = photograph;
+    /// If the image has no pixels.
+    pub fn faces(&self, photograph: &Image) -> Result<Vec<Face>, DetectError> {
+        let &Image { width, height, .. } = photograph;
         if width == 0 || height == 0 {
             return Err(DetectError::Empty { width, height });
         }
@@ -145,13 +145,13 @@ impl Detector {
         Ok(faces)
     }
 
-    /// What is suspected in a picture, in its pixels.
-    fn look(&self, seen: &Picture) -> Result<Vec<Face>, DetectError> {
+    /// What is suspected in an image, in its pixels.
+    fn look(&self, seen: &Image) -> Result<Vec<Face>, DetectError> {
         let (rows, columns) = (parts(seen.height as usize), parts(seen.width as usize));
         let mut faces = Vec::new();
         for top in &rows.starts {
             for left in &columns.starts {
-                let mut part = Tensor::scratch([1, rows.length, columns.length, 3]);
+                let mut part = Tensor::empty([1, rows.length, columns.length, 3]);
                 for (row, to) in part.data_mut().chunks_exact_mut(columns.length * 3).enumerate() {
                     let from = ((top + row) * seen.width as usize + left) * 3;
                     for (to, &from) in to.iter_mut().zip(&seen.pixels[from..]) {
@@ -169,7 +169,7 @@ impl Detector {
 
     /// Cuts suspects out of the photograph so that they are as large as the network likes best, and tells which are
     /// faces.
-    fn look_closely(&self, photograph: &Picture, suspects: &[Face]) -> Result<Vec<Face>, DetectError> {
+    fn look_closely(&self, photograph: &Image, suspects: &[Face]) -> Result<Vec<Face>, DetectError> {
         let windows: Vec<Rectangle> = suspects.iter().map(|suspect| window(&suspect.area)).collect();
         let output = self.see(windows.iter().map(|window| photograph.resampled(*window, WINDOW, WINDOW)))?;
         let mut faces = Vec::new();
@@ -191,7 +191,7 @@ impl Detector {
     /// in place best there. A face that is not seen then stays as it is.
     fn look_upright(
         &self,
-        photograph: &Picture,
+        photograph: &Image,
         numbers: &[usize],
         faces: &mut [Face],
     ) -> Result<(), DetectError> {
@@ -231,8 +231,8 @@ impl Detector {
         Ok(())
     }
 
-    /// What the network makes of pictures of [`WINDOW`] rows and columns, [`WINDOWS`] at most.
-    fn see(&self, windows: impl ExactSizeIterator<Item = Picture>) -> Result<Tensor, DetectError> {
+    /// What the network makes of images of [`WINDOW`] rows and columns, [`WINDOWS`] at most.
+    fn see(&self, windows: impl ExactSizeIterator<Item = Image>) -> Result<Tensor, DetectError> {
         let side = WINDOW as usize;
         // One, two or four, so that groups need tensors of few sizes.
         let mut values = Tensor::full([windows.len().next_power_of_two(), side, side, 3], 0.0);
@@ -245,17 +245,17 @@ impl Detector {
     }
 }
 
-/// The whole picture with a long side of about `long`, the sides being multiples of what the network wants. They are
-/// rounded up and the picture is stretched, by which the detector's authors feed it, too.
-fn whole(picture: &Picture, long: u32) -> Picture {
-    let scale = f64::from(long) / f64::from(picture.width.max(picture.height));
-    let [width, height] = [picture.width, picture.height].map(|extent| {
+/// The whole image with a long side of about `long`, the sides being multiples of what the network wants. They are
+/// rounded up and the image is stretched, by which the detector's authors feed it, too.
+fn whole(image: &Image, long: u32) -> Image {
+    let scale = f64::from(long) / f64::from(image.width.max(image.height));
+    let [width, height] = [image.width, image.height].map(|extent| {
         let scaled = (f64::from(extent) * scale).round().max(1.0) as u32;
         scaled.next_multiple_of(MULTIPLE as u32)
     });
-    let [right, bottom] = [picture.width, picture.height].map(f64::from);
+    let [right, bottom] = [image.width, image.height].map(f64::from);
     let all = Rectangle { left: 0.0, top: 0.0, width: right, height: bottom };
-    picture.resampled(all, width, height)
+    image.resampled(all, width, height)
 }
 
 /// Where the parts of a line begin, and how long they all are.
@@ -271,7 +271,7 @@ fn parts(extent: usize) -> Parts {
         return Parts { starts: vec![0], length: extent };
     }
     let length = ((extent - PART_OVERLAP).div_ceil(count) + PART_OVERLAP).next_multiple_of(MULTIPLE);
-    // At multiples too, so that every part has its pixels where the whole picture would have them.
+    // At multiples too, so that every part has its pixels where the whole image would have them.
     let starts =
         (0..count).map(|part| part * (extent - length) / (count - 1) / MULTIPLE * MULTIPLE).collect();
     Parts { starts, length }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// A box in pixels of the upright picture, whose upper left corner is (0, 0). It may reach out of the picture.
+/// A box in pixels of the upright image, whose upper left corner is (0, 0). It may reach out of the image.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Area {
@@ -56,8 +56,8 @@ impl Area {
     }
 }
 
-/// Points of a face (x, y) in pixels of the upright picture. Right and left are the person's: the right eye is on the
-/// left in the picture.
+/// Points of a face (x, y) in pixels of the upright image. Right and left are the person's: the right eye is on the
+/// left in the image.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Landmarks {
@@ -85,7 +85,7 @@ impl Landmarks {
     }
 
     /// How far the head is turned about the vertical axis, in degrees, about, with the sign of the model's viewpoint:
-    /// positive where it looks to the left of the picture.
+    /// positive where it looks to the left of the image.
     ///
     /// A nose that stands out by p in front of the middle between eyes 2 e apart is seen p sin(yaw) beside it, and the
     /// eyes 2 e cos(yaw) apart.
@@ -106,7 +106,7 @@ impl Landmarks {
         (middle(self.right_eye, self.left_eye), middle(self.right_mouth, self.left_mouth))
     }
 
-    /// How far the head is turned in the plane of the picture, in degrees from right to down: 0 where it is upright, 90
+    /// How far the head is turned in the plane of the image, in degrees from right to down: 0 where it is upright, 90
     /// where its chin is on the left.
     ///
     /// Both the line from eye to eye and the one down to the mouth tell, each by its length: the former is short in a

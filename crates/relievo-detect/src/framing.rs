@@ -1,6 +1,6 @@
 //! The square a face is cropped to: the same for photographs to learn from and for those to reconstruct.
 
-use relievo_data::{Picture, Rectangle};
+use relievo_data::{Image, Rectangle};
 use serde::{Deserialize, Serialize};
 
 use crate::face::{Face, Landmarks, middle};
@@ -14,7 +14,7 @@ const EYE_TO_EYE: f32 = 0.371;
 /// How far the frame's centre lies above the middle between eyes and mouth, in its sides.
 const ABOVE: f32 = 0.015;
 
-/// A frame of which more than this share lies outside the picture shows too little of the face.
+/// A frame of which more than this share lies outside the image shows too little of the face.
 pub const MOST_OUTSIDE: f32 = 0.12;
 
 /// Heads that lean by more than so many degrees are turned upright. Models know heads that lean somewhat, and find by
@@ -22,7 +22,7 @@ pub const MOST_OUTSIDE: f32 = 0.12;
 /// and more (docs/experiments.md, "Heads that lean").
 const LEANS: f32 = 15.0;
 
-/// A square in pixels of the upright picture, whose upper left corner is (0, 0).
+/// A square in pixels of the upright image, whose upper left corner is (0, 0).
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Frame {
@@ -78,7 +78,7 @@ impl Frame {
         Rectangle { left: x - side / 2.0, top: y - side / 2.0, width: side, height: side }
     }
 
-    /// The share of the frame that lies outside a picture of `width` x `height` pixels, in \[0,1\].
+    /// The share of the frame that lies outside an image of `width` x `height` pixels, in \[0,1\].
     pub fn outside(&self, width: u32, height: u32) -> f32 {
         if self.turned_degrees != 0.0 {
             return self.turned_outside([width, height].map(|extent| extent as f32));
@@ -101,19 +101,19 @@ impl Frame {
         (0..PLACES * PLACES).filter(is_outside).count() as f32 / (PLACES * PLACES) as f32
     }
 
-    /// What the frame shows of the picture, at `size` x `size` pixels. Where it reaches out of the picture, the pixels
+    /// What the frame shows of the image, at `size` x `size` pixels. Where it reaches out of the image, the pixels
     /// of the edge are repeated.
-    pub fn cut(&self, picture: &Picture, size: u32) -> Picture {
+    pub fn cut(&self, image: &Image, size: u32) -> Image {
         if self.turned_degrees != 0.0 {
             let side = f64::from(self.side);
-            return picture.turned_square(
+            return image.turned_square(
                 self.centre.map(f64::from),
                 side,
                 self.turned_degrees.to_radians(),
                 size,
             );
         }
-        picture.resampled(self.rectangle(), size, size)
+        image.resampled(self.rectangle(), size, size)
     }
 }
 
@@ -181,13 +181,13 @@ mod tests {
         let corner = (5.0 * std::f32::consts::SQRT_2 - 6.0) / 10.0;
         assert!((turned(6.0).outside(20, 20) - corner * corner).abs() < 5e-3);
         assert!((turned(0.0).outside(20, 20) - 0.5).abs() < 0.02);
-        // A picture whose columns have a shade each.
+        // An image whose columns have a shade each.
         let pixels = (0..20 * 20).flat_map(|at| [(10 * (at % 20)) as u8; 3]).collect();
-        let picture = Picture { width: 20, height: 20, pixels };
-        let cut = frame(2.0, 10.0).cut(&picture, 10);
+        let image = Image { width: 20, height: 20, pixels };
+        let cut = frame(2.0, 10.0).cut(&image, 10);
         let row: Vec<u8> = cut.pixels.chunks_exact(3).take(10).map(|pixel| pixel[0]).collect();
         assert_eq!(row, [0, 0, 0, 0, 10, 20, 30, 40, 50, 60]);
-        let far = frame(-500.0, 900.0).cut(&picture, 4);
+        let far = frame(-500.0, 900.0).cut(&image, 4);
         assert!(far.pixels.iter().all(|value| *value == 0));
     }
 }

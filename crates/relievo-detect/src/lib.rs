@@ -7,7 +7,7 @@
 //! # How faces of all sizes are found
 //! The network finds faces between a dozen and some hundred pixels. It looks at the whole photograph twice: with a long
 //! side of 384 pixels, for faces that fill it, and with one of 2,048, for those down to a hundredth of it (small
-//! pictures are looked at once). At either look only faces of a middling size count at once. Others are only suspected:
+//! images are looked at once). At either look only faces of a middling size count at once. Others are only suspected:
 //! they are cut out of the photograph, brought to the size the network knows best, and looked at once more. That tells
 //! faces from what looks like one, and puts their landmarks in place. Where two looks found a face, the more certain
 //! one counts. Heads that lean far are turned upright and looked at once more, for their landmarks.
@@ -15,10 +15,10 @@
 mod detector;
 mod face;
 mod framing;
+mod location;
 mod network;
-mod place;
 
 pub use detector::{DetectError, Detector};
 pub use face::{Area, Face, Landmarks};
 pub use framing::{Frame, MOST_OUTSIDE};
-pub use place::{Place, Which};
+pub use location::{FaceLocation, FaceSelection};

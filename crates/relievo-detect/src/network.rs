@@ -151,9 +151,9 @@ impl CenterFace {
         })
     }
 
-    /// The output `[B, H/4, W/4, 15]` for pictures `[B,H,W,3]`, RGB in 0..255, H and W multiples of 32.
-    pub fn forward(&self, pictures: &Tensor) -> Result<Tensor> {
-        let mut x = self.stem.convolve(pictures, 2, 1, Activation::Relu)?;
+    /// The output `[B, H/4, W/4, 15]` for images `[B,H,W,3]`, RGB in 0..255, H and W multiples of 32.
+    pub fn forward(&self, images: &Tensor) -> Result<Tensor> {
+        let mut x = self.stem.convolve(images, 2, 1, Activation::Relu)?;
         let mut kept = Vec::with_capacity(LATERALS.len());
         for (number, block) in self.blocks.iter().enumerate() {
             x = block.forward(&x)?;
@@ -179,7 +179,7 @@ mod tests {
     const HEIGHT: usize = 64;
     const WIDTH: usize = 96;
 
-    fn picture() -> Tensor {
+    fn image() -> Tensor {
         let value = |at: usize| {
             let (c, u, v) = ((at % 3) as f64, (at / 3 % WIDTH) as f64, (at / 3 / WIDTH) as f64);
             let wave = (0.11 * u + 0.07 * v + 2.1 * c).sin() * (0.05 * u * (c + 1.0) - 0.03 * v).cos();
@@ -189,7 +189,7 @@ mod tests {
         Tensor::new(&values, [1, HEIGHT, WIDTH, 3]).unwrap()
     }
 
-    /// What `assets/centerface/reference.py` prints for the picture: the network as an ONNX graph of its own over the
+    /// What `assets/centerface/reference.py` prints for the image: the network as an ONNX graph of its own over the
     /// same weights, run by onnxruntime 1.32.0 in f32.
     const PLACES: [(usize, usize, [f32; OUTPUTS]); 3] = [
         (
@@ -227,7 +227,7 @@ mod tests {
     #[test]
     fn agrees_with_another_implementation() {
         let weights = include_bytes!("../../../assets/centerface/centerface-f16.safetensors");
-        let output = CenterFace::from_safetensors(weights).unwrap().forward(&picture()).unwrap();
+        let output = CenterFace::from_safetensors(weights).unwrap().forward(&image()).unwrap();
         let (rows, columns) = (HEIGHT / STRIDE, WIDTH / STRIDE);
         assert_eq!(*output.shape(), [1, rows, columns, OUTPUTS]);
         let (places, _) = output.data().as_chunks::<OUTPUTS>();

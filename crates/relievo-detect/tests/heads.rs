@@ -3,36 +3,36 @@
 use std::io::Cursor;
 
 use image::{ImageFormat, RgbImage};
-use relievo_data::{Picture, Rectangle, Source};
+use relievo_data::{Image, Rectangle, Source};
 use relievo_detect::{Detector, Face, MOST_OUTSIDE};
 use relievo_synth::Heads;
 
 /// A photograph without faces: a slope of colour with a fine grain.
-fn canvas(width: u32, height: u32) -> Picture {
+fn canvas(width: u32, height: u32) -> Image {
     let shade = |at: u32| {
         let (c, u, v) = (at % 3, at / 3 % width, at / 3 / width);
         let grain = (u.wrapping_mul(73) ^ v.wrapping_mul(151) ^ c.wrapping_mul(37)) % 17;
         (70 + 60 * u / width + 40 * v / height + 15 * c + grain) as u8
     };
-    Picture { width, height, pixels: (0..width * height * 3).map(shade).collect() }
+    Image { width, height, pixels: (0..width * height * 3).map(shade).collect() }
 }
 
-/// The whole of a picture at another size.
-fn resized(picture: &Picture, width: u32, height: u32) -> Picture {
-    let [right, bottom] = [picture.width, picture.height].map(f64::from);
-    picture.resampled(Rectangle { left: 0.0, top: 0.0, width: right, height: bottom }, width, height)
+/// The whole of an image at another size.
+fn resized(image: &Image, width: u32, height: u32) -> Image {
+    let [right, bottom] = [image.width, image.height].map(f64::from);
+    image.resampled(Rectangle { left: 0.0, top: 0.0, width: right, height: bottom }, width, height)
 }
 
-fn paste(onto: &mut Picture, picture: &Picture, left: u32, top: u32) {
-    for (row, line) in picture.pixels.chunks_exact(picture.width as usize * 3).enumerate() {
+fn paste(onto: &mut Image, image: &Image, left: u32, top: u32) {
+    for (row, line) in image.pixels.chunks_exact(image.width as usize * 3).enumerate() {
         let at = ((top as usize + row) * onto.width as usize + left as usize) * 3;
         onto.pixels[at..at + line.len()].copy_from_slice(line);
     }
 }
 
 /// Head `number` in a frame of `side` pixels.
-fn head(number: u64, side: u32) -> Picture {
-    let rendered = Heads::range(11, 0, 1000).sample(number, side.min(512)).unwrap().picture;
+fn head(number: u64, side: u32) -> Image {
+    let rendered = Heads::range(11, 0, 1000).sample(number, side.min(512)).unwrap().image;
     if side == rendered.width { rendered } else { resized(&rendered, side, side) }
 }
 
@@ -95,7 +95,7 @@ fn of_many_heads_most_are_found_and_their_yaw_is_about_right() {
     for number in 0..40 {
         let sample = Heads::range(5, 0, 40).sample(number, 64).unwrap();
         let mut photograph = canvas(100, 90);
-        paste(&mut photograph, &sample.picture, 18, 13);
+        paste(&mut photograph, &sample.image, 18, 13);
         let faces = detector.faces(&photograph).unwrap();
         let Some(face) = faces.first().filter(|face| frames(face, 18, 13, 64)) else { continue };
         found += 1;
@@ -129,8 +129,8 @@ fn heads_that_lean_are_framed_upright() {
 }
 
 /// A JPEG file whose EXIF block holds nothing but the orientation.
-fn jpeg(picture: &Picture, orientation: u8) -> Vec<u8> {
-    let rgb = RgbImage::from_raw(picture.width, picture.height, picture.pixels.clone()).unwrap();
+fn jpeg(image: &Image, orientation: u8) -> Vec<u8> {
+    let rgb = RgbImage::from_raw(image.width, image.height, image.pixels.clone()).unwrap();
     let mut plain = Cursor::new(Vec::new());
     rgb.write_to(&mut plain, ImageFormat::Jpeg).unwrap();
     let plain = plain.into_inner();
@@ -145,7 +145,7 @@ fn photographs_that_lie_on_their_side_are_turned_first() {
     let mut upright = canvas(300, 200);
     paste(&mut upright, &head(3, 120), 140, 40);
     // Stored so that turning by 90 degrees to the right gives the upright one: its rows are our columns from below.
-    let mut stored = Picture { width: 200, height: 300, pixels: Vec::new() };
+    let mut stored = Image { width: 200, height: 300, pixels: Vec::new() };
     for column in (0..300).rev() {
         for row in 0..200 {
             let at = (row * 300 + column) * 3;
@@ -153,7 +153,7 @@ fn photographs_that_lie_on_their_side_are_turned_first() {
         }
     }
     let detector = Detector::new().unwrap();
-    let faces = |bytes: &[u8]| detector.faces(&Picture::decode(bytes).unwrap()).unwrap();
+    let faces = |bytes: &[u8]| detector.faces(&Image::decode(bytes).unwrap()).unwrap();
     let (plain, turned) = (faces(&jpeg(&upright, 1)), faces(&jpeg(&stored, 6)));
     assert_eq!((plain.len(), turned.len()), (1, 1));
     assert!(frames(&turned[0], 140, 40, 120), "{turned:?}");
@@ -165,22 +165,22 @@ fn where_there_is_no_face_none_is_found() {
     let detector = Detector::new().unwrap();
     let noise = |width: u32, height: u32| {
         let pixels = (0..width * height * 3).map(|at| (at.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
-        Picture { width, height, pixels }
+        Image { width, height, pixels }
     };
-    let stripes = Picture {
+    let stripes = Image {
         width: 400,
         height: 300,
         pixels: (0..400 * 300 * 3).map(|at| (at / 30 % 2 * 255) as u8).collect(),
     };
     for (width, height) in [(1, 1), (2, 700), (900, 3), (31, 33), (200, 200), (1000, 700)] {
-        for picture in [canvas(width, height), noise(width, height)] {
-            assert_eq!(detector.faces(&picture).unwrap(), [], "{width} x {height}");
+        for image in [canvas(width, height), noise(width, height)] {
+            assert_eq!(detector.faces(&image).unwrap(), [], "{width} x {height}");
         }
     }
     assert_eq!(detector.faces(&stripes).unwrap(), []);
-    let nothing = Picture { width: 0, height: 5, pixels: Vec::new() };
+    let nothing = Image { width: 0, height: 5, pixels: Vec::new() };
     let error = detector.faces(&nothing).unwrap_err().to_string();
-    assert_eq!(error, "a picture of 0 x 5 pixels has no faces");
+    assert_eq!(error, "an image of 0 x 5 pixels has no faces");
 }
 
 #[test]

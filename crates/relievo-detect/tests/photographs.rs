@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use relievo_data::{Pictures, Source};
+use relievo_data::{Images, Source};
 use relievo_detect::{Area, Detector};
 
 /// A row of detections.csv.
@@ -54,15 +54,15 @@ fn boxes_agree_with_the_list() {
     };
     let list = member(&std::fs::read(&archive).unwrap(), "detections.csv").expect("detections.csv is there");
     let rows = rows(&list);
-    let pictures = Pictures::open(&[&archive]).unwrap();
+    let images = Images::open(&[&archive]).unwrap();
     let detector = Detector::new().unwrap();
     let (mut overlaps, mut missed, mut extra) = (Vec::new(), 0, 0);
     let (mut landmark_errors, mut frame_errors, mut outside_errors) = (Vec::new(), Vec::new(), Vec::new());
-    for index in 0..pictures.len() {
-        let name = pictures.name(index);
+    for index in 0..images.len() {
+        let name = images.name(index);
         let Some(row) = rows.iter().find(|row| name.ends_with(&row.file)) else { continue };
-        let picture = pictures.picture(index).unwrap();
-        let faces = detector.faces(&picture).unwrap();
+        let image = images.image(index).unwrap();
+        let faces = detector.faces(&image).unwrap();
         let best =
             faces.iter().max_by(|a, b| a.area.overlap(&row.area).total_cmp(&b.area.overlap(&row.area)));
         extra += faces.len().saturating_sub(1);
@@ -82,7 +82,7 @@ fn boxes_agree_with_the_list() {
         let (frame, [x, y, side]) = (face.frame(), row.crop);
         let apart = (frame.centre[0] - x).hypot(frame.centre[1] - y).max((frame.side - side).abs());
         frame_errors.push(apart / side);
-        outside_errors.push((frame.outside(picture.width, picture.height) - row.outside).abs());
+        outside_errors.push((frame.outside(image.width, image.height) - row.outside).abs());
     }
     assert_eq!(overlaps.len(), rows.len(), "every photograph of the list is there");
     let at = |values: &mut Vec<f32>, share: f32| {
@@ -106,6 +106,6 @@ fn boxes_agree_with_the_list() {
         );
     }
     assert!(good >= 0.98 && missed == 0, "{good} {missed}");
-    // The list was made from pictures stretched a little otherwise.
+    // The list was made from images stretched a little otherwise.
     assert!(at(&mut landmark_errors, 0.98) < 0.03 && at(&mut frame_errors, 0.5) < 0.01);
 }

@@ -1,9 +1,9 @@
-//! An RGB picture in memory, and what can be drawn on it.
+//! An RGB image in memory, and what can be drawn on it.
 
 /// Red, green and blue as files hold them (sRGB).
 pub type Colour = [u8; 3];
 
-/// An 8-bit RGB picture that can be drawn on; everything outside it is cut off.
+/// An 8-bit RGB image that can be drawn on; everything outside it is cut off.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Canvas {
     width: usize,
@@ -117,7 +117,7 @@ impl Canvas {
         }
     }
 
-    /// The picture at `width` x `height` pixels: cubic (Catmull-Rom) where it grows, averaged where it shrinks.
+    /// The image at `width` x `height` pixels: cubic (Catmull-Rom) where it grows, averaged where it shrinks.
     pub fn resized(&self, width: usize, height: usize) -> Self {
         if (width, height) == (self.width, self.height) {
             return self.clone();
@@ -262,7 +262,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_flat_picture_stays_flat_at_any_size(
+        fn a_flat_image_stays_flat_at_any_size(
             from in (1_usize..20, 1_usize..20), to in (1_usize..40, 1_usize..40), shade in any::<u8>(),
         ) {
             let resized = Canvas::new(from.0, from.1, [shade; 3]).resized(to.0, to.1);

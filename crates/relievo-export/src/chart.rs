@@ -85,7 +85,7 @@ impl Chart {
         for (x, number) in x_axis.ticks() {
             let at = place([x, y_axis.low])[0];
             canvas.fill(at as usize, bottom, 1, 5, FAINT);
-            // The last number may not leave the picture.
+            // The last number may not leave the image.
             let most = (width as i64 - small.width(&number) as i64 - 2).max(0);
             let x = (at as i64 - small.width(&number) as i64 / 2).min(most);
             small.draw(&mut canvas, &number, x, (bottom + GAP) as i64, FAINT);

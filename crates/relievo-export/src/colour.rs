@@ -1,4 +1,4 @@
-//! Colour maps: depth, normals and scalar maps as pictures.
+//! Colour maps: depth, normals and scalar maps as images.
 
 use crate::canvas::{Canvas, byte};
 
@@ -51,7 +51,7 @@ pub fn depth_grey(depth: &[f32], width: usize, mask: Option<&[u8]>, range: Range
 ///
 /// The model's normals are `t_u x t_v` in a camera frame with x right, y down and z away from the camera: a plane
 /// that faces the camera has (0,0,1), which is the inward side. The outward normal is the opposite; turned into
-/// the frame of the picture (y up, z towards the viewer) it is (-x, y, z).
+/// the frame of the image (y up, z towards the viewer) it is (-x, y, z).
 pub fn normals_rgb(normals: &[f32], width: usize) -> Canvas {
     let turned: Vec<f32> = normals.as_chunks::<3>().0.iter().flat_map(|&[x, y, z]| [-x, y, z]).collect();
     Canvas::from_signed(&turned, width)

@@ -27,7 +27,7 @@ impl Canvas {
     }
 }
 
-/// How the numbers of a 16-bit depth picture are to be read: 0 is "no depth", and v in 1..=65535 stands for
+/// How the numbers of a 16-bit depth image are to be read: 0 is "no depth", and v in 1..=65535 stands for
 /// `min + (v - 1) / 65534 * (max - min)`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct DepthScale {

@@ -1,25 +1,25 @@
-//! Sheets: pictures on a grid, with a caption over every column and beside every row.
+//! Sheets: images on a grid, with a caption over every column and beside every row.
 
 use crate::canvas::{Canvas, Colour};
 use crate::text::Text;
 
 const PAPER: Colour = [255, 255, 255];
 const INK: Colour = [40, 44, 52];
-/// Stands where a picture is missing.
+/// Stands where an image is missing.
 const MISSING: Colour = [238, 239, 242];
-/// A line around pictures, which may be as white as the paper.
+/// A line around images, which may be as white as the paper.
 const EDGE: Colour = [222, 223, 226];
 
-/// Between two pictures, in pixels.
+/// Between two images, in pixels.
 const GAP: usize = 6;
 /// Around everything, in pixels.
 const MARGIN: usize = 16;
-/// Between a caption and the picture, in pixels.
+/// Between a caption and the image, in pixels.
 const CAPTION_GAP: usize = 6;
 /// Longest caption of a row, in pixels.
 const ROW_CAPTION: usize = 200;
 
-/// A grid of pictures with captions. Pictures of any size are brought to squares of the same size.
+/// A grid of images with captions. Images of any size are brought to squares of the same size.
 #[derive(Clone, Debug)]
 pub struct Sheet {
     tile: usize,
@@ -29,8 +29,8 @@ pub struct Sheet {
 }
 
 impl Sheet {
-    /// An empty sheet whose pictures will be squares of `tile` pixels. A multiple of the pictures' own size looks
-    /// best: 128 or 192 for pictures of 64.
+    /// An empty sheet whose images will be squares of `tile` pixels. A multiple of the images' own size looks
+    /// best: 128 or 192 for images of 64.
     pub fn new(tile: usize) -> Self {
         Self { tile, title: String::new(), columns: Vec::new(), rows: Vec::new() }
     }
@@ -42,7 +42,7 @@ impl Sheet {
         self
     }
 
-    /// What stands over the columns, from left to right; what is wider than a picture is cut.
+    /// What stands over the columns, from left to right; what is wider than an image is cut.
     #[must_use]
     pub fn columns<S: Into<String>>(mut self, captions: impl IntoIterator<Item = S>) -> Self {
         self.columns = captions.into_iter().map(Into::into).collect();
@@ -53,15 +53,15 @@ impl Sheet {
     pub fn row(
         &mut self,
         caption: impl Into<String>,
-        pictures: impl IntoIterator<Item = impl Into<Option<Canvas>>>,
+        images: impl IntoIterator<Item = impl Into<Option<Canvas>>>,
     ) {
-        self.rows.push((caption.into(), pictures.into_iter().map(Into::into).collect()));
+        self.rows.push((caption.into(), images.into_iter().map(Into::into).collect()));
     }
 
     /// Draws the sheet. It has as many columns as its longest row or the captions.
     pub fn draw(&self) -> Canvas {
         let text = Text::Small;
-        let columns = self.rows.iter().map(|(_, pictures)| pictures.len()).chain([self.columns.len()]).max();
+        let columns = self.rows.iter().map(|(_, images)| images.len()).chain([self.columns.len()]).max();
         let columns = columns.unwrap_or(0);
         let captions: Vec<String> =
             self.rows.iter().map(|(caption, _)| text.fitted(caption, ROW_CAPTION)).collect();
@@ -81,16 +81,16 @@ impl Sheet {
             let x = centre - text.width(&caption) as i64 / 2;
             text.draw(&mut sheet, &caption, x, (MARGIN + title) as i64, INK);
         }
-        for (number, ((_, pictures), caption)) in self.rows.iter().zip(&captions).enumerate() {
+        for (number, ((_, images), caption)) in self.rows.iter().zip(&captions).enumerate() {
             let y = top + number * (self.tile + GAP);
             let x = left as i64 - 2 * CAPTION_GAP as i64 - text.width(caption) as i64;
             text.draw(&mut sheet, caption, x, (y + self.tile / 2) as i64 - text.height() as i64 / 2, INK);
             for column in 0..columns {
                 let x = left + column * (self.tile + GAP);
-                match pictures.get(column) {
-                    Some(Some(picture)) => {
+                match images.get(column) {
+                    Some(Some(image)) => {
                         sheet.fill(x - 1, y - 1, self.tile + 2, self.tile + 2, EDGE);
-                        sheet.paste(&picture.resized(self.tile, self.tile), x, y);
+                        sheet.paste(&image.resized(self.tile, self.tile), x, y);
                     }
                     _ => sheet.fill(x, y, self.tile, self.tile, MISSING),
                 }
@@ -105,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pictures_stand_where_they_should() {
+    fn images_stand_where_they_should() {
         let mut sheet = Sheet::new(32);
         sheet.row("", [Canvas::new(8, 8, [200, 0, 0]), Canvas::new(32, 32, [0, 200, 0])]);
         sheet.row("", [None, Some(Canvas::new(64, 64, [0, 0, 200]))]);
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn captions_make_room_for_themselves_and_touch_no_picture() {
+    fn captions_make_room_for_themselves_and_touch_no_image() {
         let with = |title: &str, column: &str, row: &str| {
             let mut sheet = Sheet::new(64).title(title);
             if !column.is_empty() {

@@ -1,8 +1,8 @@
 //! The photo-geometric autoencoder of Wu et al. 2020: predict, reconstruct, losses, presets, weights.
 //!
-//! [`Model`] holds the settings and the parameters of the five networks. [`Model::predict`] takes pictures apart into
+//! [`Model`] holds the settings and the parameters of the five networks. [`Model::predict`] takes images apart into
 //! depth, albedo, light and viewpoint and puts them together again; [`Model::losses`] does so twice, the second time
-//! from the mirrored depth and albedo, and compares both with the picture.
+//! from the mirrored depth and albedo, and compares both with the image.
 
 mod compute;
 mod losses;
@@ -22,5 +22,5 @@ pub use object::{FRAME, object_level};
 pub use prediction::Prediction;
 pub use predictor::{Predicted, Predictor};
 pub use settings::{LightModel, ModelSettings, Preset, Supervision};
-pub use texture::{FinePicture, TextureParts, picture_texture};
+pub use texture::{FineImage, TextureParts, image_texture};
 pub use weights::{SETTINGS_KEY, WeightsError};

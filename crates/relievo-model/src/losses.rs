@@ -27,15 +27,15 @@ pub struct Losses {
     /// Mean absolute slope of the canonical depth, per pixel, in ranges of depth.
     pub smoothness: f32,
     /// Mean absolute error of the depth where the object truly is, in ranges of depth; 0 for a model that learns from
-    /// pictures alone. One that learns from depth has no other terms but smoothness.
+    /// images alone. One that learns from depth has no other terms but smoothness.
     #[serde(default)]
     pub depth: f32,
 }
 
-/// The true depth of B pictures of SxS pixels, for a model that learns from it.
+/// The true depth of B images of SxS pixels, for a model that learns from it.
 #[derive(Debug, Clone)]
 pub struct DepthTruth {
-    /// In the view of the picture, `[B,S,S]`.
+    /// In the view of the image, `[B,S,S]`.
     pub depth: Tensor,
     /// 1 where the object is, 0 elsewhere, `[B,S,S]`.
     pub mask: Tensor,
@@ -109,48 +109,48 @@ pub struct Differentiated {
 }
 
 impl Model {
-    /// The losses of `pictures [B,S,S,3]` in [-1,1], the mirrored reconstruction weighted by `flip_weight`.
+    /// The losses of `images [B,S,S,3]` in [-1,1], the mirrored reconstruction weighted by `flip_weight`.
     ///
     /// # Errors
-    /// If the pictures have another size than the model's, or the device fails.
-    pub fn losses(&self, pictures: &Tensor, flip_weight: f32) -> Result<Losses, ModelError> {
-        self.check_pictures(pictures)?;
-        let pictures = pictures.to_device(self.device())?;
-        let prediction = self.run(&pictures, &self.working_parameters()?, true)?;
-        Ok(self.weigh(&pictures, &prediction, flip_weight)?.read()?)
+    /// If the images have another size than the model's, or the device fails.
+    pub fn losses(&self, images: &Tensor, flip_weight: f32) -> Result<Losses, ModelError> {
+        self.check_images(images)?;
+        let images = images.to_device(self.device())?;
+        let prediction = self.run(&images, &self.working_parameters()?, true)?;
+        Ok(self.weigh(&images, &prediction, flip_weight)?.read()?)
     }
 
     /// The losses and the gradient of their total with respect to each parameter.
     ///
     /// # Errors
-    /// If the pictures have another size than the model's, or the device fails.
+    /// If the images have another size than the model's, or the device fails.
     pub fn loss_and_gradients(
         &self,
-        pictures: &Tensor,
+        images: &Tensor,
         flip_weight: f32,
     ) -> Result<(Losses, Vec<Tensor>), ModelError> {
-        let pictures = pictures.to_device(self.device())?;
-        let found = self.differentiate(&self.working_parameters()?, &pictures, flip_weight, |_, _| ())?;
+        let images = images.to_device(self.device())?;
+        let found = self.differentiate(&self.working_parameters()?, &images, flip_weight, |_, _| ())?;
         Ok((found.terms.read()?, found.of_parameters))
     }
 
-    /// As [`Model::loss_and_gradients`], for pictures on the model's device, without waiting for the losses' values;
+    /// As [`Model::loss_and_gradients`], for images on the model's device, without waiting for the losses' values;
     /// `parameters` are the [working ones](Model::working_parameters).
     /// `look` sees the prediction and its tape before the tape is played, and may ask it to retain gradients.
     ///
     /// # Errors
-    /// If the pictures have another size than the model's, or the device fails.
+    /// If the images have another size than the model's, or the device fails.
     pub fn differentiate(
         &self,
         parameters: &[Tensor],
-        pictures: &Tensor,
+        images: &Tensor,
         flip_weight: f32,
         look: impl FnOnce(&Prediction, &Tape),
     ) -> Result<Differentiated, ModelError> {
-        self.check_pictures(pictures)?;
-        self.record(parameters, pictures, true, |prediction, tape| {
+        self.check_images(images)?;
+        self.record(parameters, images, true, |prediction, tape| {
             look(prediction, tape);
-            self.weigh(pictures, prediction, flip_weight)
+            self.weigh(images, prediction, flip_weight)
         })
     }
 
@@ -158,13 +158,13 @@ impl Model {
     fn record(
         &self,
         parameters: &[Tensor],
-        pictures: &Tensor,
+        images: &Tensor,
         mirrored: bool,
         weigh: impl FnOnce(&Prediction, &Tape) -> Result<LossTerms, Error>,
     ) -> Result<Differentiated, ModelError> {
         let tape = Tape::new();
         let parameters: Vec<Tensor> = parameters.iter().map(|parameter| tape.watch(parameter)).collect();
-        let prediction = self.run(pictures, &parameters, mirrored)?;
+        let prediction = self.run(images, &parameters, mirrored)?;
         let terms = weigh(&prediction, &tape)?;
         // What only the prediction still holds is freed as the tape is played.
         drop(prediction);
@@ -177,13 +177,13 @@ impl Model {
     }
 
     /// All terms, and their total.
-    fn weigh(&self, pictures: &Tensor, p: &Prediction, flip_weight: f32) -> Result<LossTerms, Error> {
+    fn weigh(&self, images: &Tensor, p: &Prediction, flip_weight: f32) -> Result<LossTerms, Error> {
         let settings = self.settings();
         let (pixels, features) = match &p.confidence {
             Some((pixels, features)) => (Some(pixels), Some(features)),
             None => (None, None),
         };
-        let photometric = photometric_loss(&p.picture, pictures, &p.mask, pixels)?;
+        let photometric = photometric_loss(&p.image, images, &p.mask, pixels)?;
         let range = settings.max_depth - settings.min_depth;
         let is_weighed = settings.smoothness_weight > 0.0;
         // Else to be looked at, without a gradient of zeros.
@@ -195,7 +195,7 @@ impl Model {
         }
         let perceptual = match (&self.vgg, &p.target) {
             (Some(vgg), Some(target)) => {
-                let perceptual = perceptual_loss(&vgg.features(&p.picture)?, target, &p.mask, features)?;
+                let perceptual = perceptual_loss(&vgg.features(&p.image)?, target, &p.mask, features)?;
                 terms.push((settings.perceptual_weight, dot(&perceptual, &[1.0, flip_weight])?));
                 Some(perceptual)
             }
@@ -211,14 +211,14 @@ impl Model {
 
 /// Learning depth from true depth: the upper bound that the paper compares with.
 impl Model {
-    /// The losses of `pictures [B,S,S,3]` in [-1,1] whose depth is known.
+    /// The losses of `images [B,S,S,3]` in [-1,1] whose depth is known.
     ///
     /// # Errors
-    /// If pictures or truth have another size than the model's, or the device fails.
-    pub fn depth_losses(&self, pictures: &Tensor, truth: &DepthTruth) -> Result<Losses, ModelError> {
-        self.check_pictures(pictures)?;
-        let pictures = pictures.to_device(self.device())?;
-        let prediction = self.run(&pictures, &self.working_parameters()?, false)?;
+    /// If images or truth have another size than the model's, or the device fails.
+    pub fn depth_losses(&self, images: &Tensor, truth: &DepthTruth) -> Result<Losses, ModelError> {
+        self.check_images(images)?;
+        let images = images.to_device(self.device())?;
+        let prediction = self.run(&images, &self.working_parameters()?, false)?;
         Ok(self.weigh_depth(&truth.to_device(self.device())?, &prediction)?.read()?)
     }
 
@@ -228,14 +228,14 @@ impl Model {
     /// As [`Model::depth_losses`].
     pub fn depth_loss_and_gradients(
         &self,
-        pictures: &Tensor,
+        images: &Tensor,
         truth: &DepthTruth,
     ) -> Result<(Losses, Vec<Tensor>), ModelError> {
-        self.check_pictures(pictures)?;
-        let (pictures, truth) = (pictures.to_device(self.device())?, truth.to_device(self.device())?);
+        self.check_images(images)?;
+        let (images, truth) = (images.to_device(self.device())?, truth.to_device(self.device())?);
         let parameters = self.working_parameters()?;
         let found =
-            self.record(&parameters, &pictures, false, |prediction, _| self.weigh_depth(&truth, prediction))?;
+            self.record(&parameters, &images, false, |prediction, _| self.weigh_depth(&truth, prediction))?;
         Ok((found.terms.read()?, found.of_parameters))
     }
 
@@ -244,9 +244,9 @@ impl Model {
         let settings = self.settings();
         let range = settings.max_depth - settings.min_depth;
         let smoothness = smoothness(&p.smooth_depth, range)?;
-        let [batch, height, width] = p.depth.axes("depth loss")?;
-        let as_picture = |map: &Tensor| reshape(map, [batch, height, width, 1]);
-        let error = absolute_error(&as_picture(&p.depth)?, &as_picture(&truth.depth)?, &truth.mask)?;
+        let [batch, height, width] = p.depth.dims("depth loss")?;
+        let as_image = |map: &Tensor| reshape(map, [batch, height, width, 1]);
+        let error = absolute_error(&as_image(&p.depth)?, &as_image(&truth.depth)?, &truth.mask)?;
         let depth = weighted_sum(&[(1.0 / range, &error)])?;
         let total = weighted_sum(&[(1.0, &depth), (settings.smoothness_weight, &smoothness)])?;
         let photometric = Tensor::full_on(self.device(), [2], 0.0)?;
@@ -272,7 +272,7 @@ mod tests {
         Model::new(settings, 3).unwrap()
     }
 
-    /// Two pictures of noise; a slope, known in an oblong part of them.
+    /// Two images of noise; a slope, known in an oblong part of them.
     fn example() -> (Tensor, DepthTruth) {
         let inside = |at: usize| (10..50).contains(&(at / 64 % 64)) && (20..40).contains(&(at % 64));
         let depth: Vec<f32> = (0..2 * 64 * 64).map(|at| 0.93 + 0.002 * (at % 64) as f32).collect();
@@ -283,9 +283,9 @@ mod tests {
 
     #[test]
     fn the_depth_loss_is_the_mean_error_where_the_truth_is_known_in_ranges() {
-        let (model, (pictures, truth)) = (supervised(), example());
-        let losses = model.depth_losses(&pictures, &truth).unwrap();
-        let found = model.predict(&pictures).unwrap().depth;
+        let (model, (images, truth)) = (supervised(), example());
+        let losses = model.depth_losses(&images, &truth).unwrap();
+        let found = model.predict(&images).unwrap().depth;
         let triples = || found.data().iter().zip(truth.depth.data()).zip(truth.mask.data());
         let error: f64 =
             triples().map(|((found, depth), mask)| f64::from((found - depth).abs() * mask)).sum();
@@ -297,8 +297,8 @@ mod tests {
 
     #[test]
     fn the_gradient_of_the_depth_loss_agrees_with_finite_differences() {
-        let (mut model, (pictures, truth)) = (supervised(), example());
-        let (_, gradients) = model.depth_loss_and_gradients(&pictures, &truth).unwrap();
+        let (mut model, (images, truth)) = (supervised(), example());
+        let (_, gradients) = model.depth_loss_and_gradients(&images, &truth).unwrap();
         assert_eq!(gradients.len(), model.parameter_infos().len());
         // Along the gradient of all parameters together, the loss rises by the gradient's norm: one difference over so
         // many numbers is far above rounding.
@@ -309,7 +309,7 @@ mod tests {
             for (parameter, gradient) in model.parameters_mut().iter_mut().zip(&gradients) {
                 parameter.data_mut().iter_mut().zip(gradient.data()).for_each(|(p, g)| *p += step * g);
             }
-            let loss = model.depth_losses(&pictures, &truth).unwrap().total;
+            let loss = model.depth_losses(&images, &truth).unwrap().total;
             for (parameter, gradient) in model.parameters_mut().iter_mut().zip(&gradients) {
                 parameter.data_mut().iter_mut().zip(gradient.data()).for_each(|(p, g)| *p -= step * g);
             }
@@ -325,13 +325,13 @@ mod tests {
     fn a_model_that_learns_from_depth_has_one_network_and_survives_its_file() {
         let model = supervised();
         assert!(model.parameter_infos().iter().all(|info| info.name.starts_with("depth.")));
-        let (pictures, _) = example();
-        assert!(model.outputs(&pictures, model.parameters()).is_err());
-        let found = model.predict(&pictures).unwrap();
-        assert_eq!(found.picture.data(), pictures.data());
+        let (images, _) = example();
+        assert!(model.outputs(&images, model.parameters()).is_err());
+        let found = model.predict(&images).unwrap();
+        assert_eq!(found.image.data(), images.data());
         assert!(found.mask.data().iter().all(|seen| *seen == 1.0));
         assert!(found.depth.data().iter().all(|depth| (0.9..=1.1).contains(depth)));
         let again = Model::from_safetensors(&model.to_safetensors().unwrap(), "memory").unwrap();
-        assert_eq!(again.predict(&pictures).unwrap().depth.data(), found.depth.data());
+        assert_eq!(again.predict(&images).unwrap().depth.data(), found.depth.data());
     }
 }

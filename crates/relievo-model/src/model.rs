@@ -20,9 +20,9 @@ pub enum ModelError {
     /// The perceptual features cannot be had.
     #[error(transparent)]
     Vgg(#[from] VggError),
-    /// Pictures of another shape than the model's.
-    #[error("the model takes pictures of shape [B,{size},{size},3], not {shape}")]
-    Pictures {
+    /// Images of another shape than the model's.
+    #[error("the model takes images of shape [B,{size},{size},3], not {shape}")]
+    Images {
         /// Height and width the model was made for.
         size: usize,
         /// What it was given.
@@ -39,8 +39,8 @@ impl ModelError {
         matches!(self, Self::Engine(Error::OutOfMemory { .. }))
     }
 
-    /// The first of `too_many` / 2, / 4, ..., 1 pictures that `work` finds enough memory for; `None` if even one is too
-    /// many, or something else is wrong. Halves only: on a GPU each number of pictures begins with measuring
+    /// The first of `too_many` / 2, / 4, ..., 1 images that `work` finds enough memory for; `None` if even one is too
+    /// many, or something else is wrong. Halves only: on a GPU each number of images begins with measuring
     /// algorithms.
     pub fn largest_that_fits(too_many: usize, work: impl Fn(usize) -> Result<(), Self>) -> Option<usize> {
         let halves = std::iter::successors(Some(too_many / 2), |count| Some(count / 2));
@@ -55,7 +55,7 @@ impl ModelError {
     }
 }
 
-/// The five networks, the ranges of their outputs and the camera: everything that turns a picture into its parts
+/// The five networks, the ranges of their outputs and the camera: everything that turns an image into its parts
 /// and back.
 pub struct Model {
     settings: ModelSettings,
@@ -65,7 +65,7 @@ pub struct Model {
     device: Device,
     /// What activations and the working copies of weights are stored as.
     precision: DataType,
-    /// Tensors that are the same in every step, by name, number of pictures and device.
+    /// Tensors that are the same in every step, by name, number of images and device.
     constants: Mutex<HashMap<(&'static str, usize, Device), Tensor>>,
     /// There only when the perceptual loss has a weight.
     pub(crate) vgg: Option<Vgg>,
@@ -121,7 +121,7 @@ impl Networks {
     }
 }
 
-/// What the networks say of B pictures of SxS pixels, before any meaning is put on it.
+/// What the networks say of B images of SxS pixels, before any meaning is put on it.
 #[derive(Debug, Clone)]
 pub struct Outputs {
     /// Raw depth `[B,S,S,1]`, unbounded.
@@ -134,40 +134,40 @@ pub struct Outputs {
     pub view: Tensor,
     /// Confidence as [`ConfidenceNetwork::forward`] gives it, where there is such a network.
     pub confidence: Option<(Tensor, Tensor)>,
-    /// What VGG16 says of the pictures, `[B,S/4,S/4,256]`, where it was asked.
+    /// What VGG16 says of the images, `[B,S/4,S/4,256]`, where it was asked.
     pub target: Option<Tensor>,
 }
 
 impl Networks {
-    /// Runs the networks on `pictures [B,S,S,3]`, that of confidence only if asked to, side by side: most layers are
-    /// too small to be shared out among all of a GPU or, for a single picture, among all cores, but the networks do not
+    /// Runs the networks on `images [B,S,S,3]`, that of confidence only if asked to, side by side: most layers are
+    /// too small to be shared out among all of a GPU or, for a single image, among all cores, but the networks do not
     /// wait for each other. On a CPU's tape one after the other, so that a step is always recorded in the same order.
     /// The features of the perceptual loss do not wait for the networks either.
     pub fn forward(
         &self,
-        pictures: &Tensor,
+        images: &Tensor,
         parameters: &[Tensor],
         with_confidence: bool,
         vgg: Option<&Vgg>,
     ) -> Result<Outputs, Error> {
-        let target = || vgg.map(|vgg| vgg.features(pictures)).transpose();
+        let target = || vgg.map(|vgg| vgg.features(images)).transpose();
         // Once for all networks.
-        let pictures = &match parameters.first() {
-            Some(weight) => cast(pictures, weight.data_type())?,
-            None => pictures.clone(),
+        let images = &match parameters.first() {
+            Some(weight) => cast(images, weight.data_type())?,
+            None => images.clone(),
         };
-        let run = |part: &(Network, Range<usize>)| part.0.forward(pictures, &parameters[part.1.clone()]);
+        let run = |part: &(Network, Range<usize>)| part.0.forward(images, &parameters[part.1.clone()]);
         let Some(OtherNetworks { albedo, light, view, confidence }) = &self.others else {
             return Err(Error::shape("model", "it has learned depth from true depth and knows nothing else"));
         };
         let confidence = || {
             let run = |(network, range): &(ConfidenceNetwork, Range<usize>)| {
-                network.forward(pictures, &parameters[range.clone()])
+                network.forward(images, &parameters[range.clone()])
             };
             confidence.as_ref().filter(|_| with_confidence).map(run).transpose()
         };
-        if parameters.iter().any(Tensor::is_recorded) || pictures.device() != Device::Cpu {
-            let mut lanes = Lanes::on(pictures.device())?;
+        if parameters.iter().any(Tensor::is_recorded) || images.device() != Device::Cpu {
+            let mut lanes = Lanes::on(images.device())?;
             let depth = lanes.run(1, || run(&self.depth))?;
             let albedo = lanes.run(2, || run(albedo))?;
             let confidence = lanes.run(3, confidence)?;
@@ -186,10 +186,10 @@ impl Networks {
         Ok(Outputs { depth, albedo, light, view, confidence, target })
     }
 
-    /// What the depth network says of `pictures [B,S,S,3]`: `[B,S,S,1]`.
-    pub fn depth(&self, pictures: &Tensor, parameters: &[Tensor]) -> Result<Tensor, Error> {
+    /// What the depth network says of `images [B,S,S,3]`: `[B,S,S,1]`.
+    pub fn depth(&self, images: &Tensor, parameters: &[Tensor]) -> Result<Tensor, Error> {
         let (network, range) = &self.depth;
-        network.forward(pictures, &parameters[range.clone()])
+        network.forward(images, &parameters[range.clone()])
     }
 }
 
@@ -276,7 +276,7 @@ impl Model {
         Ok(self.parameters.iter().enumerate().map(copy).collect::<Result<_, Error>>()?)
     }
 
-    /// A tensor that depends on nothing but the settings and the number of pictures, made once for each device.
+    /// A tensor that depends on nothing but the settings and the number of images, made once for each device.
     pub(crate) fn constant(
         &self,
         name: &'static str,
@@ -313,28 +313,28 @@ impl Model {
         &mut self.parameters
     }
 
-    /// Compares pictures by other features than those of the embedded weights, which have half precision. They must be
+    /// Compares images by other features than those of the embedded weights, which have half precision. They must be
     /// on the model's device.
     pub fn set_vgg(&mut self, vgg: Vgg) {
         self.vgg = Some(vgg);
     }
 
-    /// What the networks say of `pictures [B,S,S,3]`, from `parameters` in the order of
+    /// What the networks say of `images [B,S,S,3]`, from `parameters` in the order of
     /// [`Model::parameter_infos`]: the model's own, or the same as variables of a tape.
     ///
     /// # Errors
-    /// If the pictures have another size than the model's, or the model has a depth network only.
-    pub fn outputs(&self, pictures: &Tensor, parameters: &[Tensor]) -> Result<Outputs, ModelError> {
-        self.check_pictures(pictures)?;
-        Ok(self.networks.forward(pictures, parameters, true, None)?)
+    /// If the images have another size than the model's, or the model has a depth network only.
+    pub fn outputs(&self, images: &Tensor, parameters: &[Tensor]) -> Result<Outputs, ModelError> {
+        self.check_images(images)?;
+        Ok(self.networks.forward(images, parameters, true, None)?)
     }
 
-    /// Refuses pictures of another shape than `[B,size,size,3]`.
-    pub(crate) fn check_pictures(&self, pictures: &Tensor) -> Result<usize, ModelError> {
+    /// Refuses images of another shape than `[B,size,size,3]`.
+    pub(crate) fn check_images(&self, images: &Tensor) -> Result<usize, ModelError> {
         let size = self.settings.image_size;
-        match pictures.shape().axes() {
+        match images.shape().dims() {
             Some([batch, height, width, 3]) if batch > 0 && height == size && width == size => Ok(batch),
-            _ => Err(ModelError::Pictures { size, shape: pictures.shape().to_string() }),
+            _ => Err(ModelError::Images { size, shape: images.shape().to_string() }),
         }
     }
 }
@@ -346,27 +346,27 @@ mod tests {
     #[test]
     fn depth_can_begin_as_a_plane() {
         let settings = ModelSettings { initial_depth_scale: 0.0, ..ModelSettings::tiny() };
-        let pictures = Tensor::full([1, 64, 64, 3], 0.25);
-        let depth = Model::new(settings, 0).unwrap().predict(&pictures).unwrap().raw_depth;
+        let images = Tensor::full([1, 64, 64, 3], 0.25);
+        let depth = Model::new(settings, 0).unwrap().predict(&images).unwrap().raw_depth;
         assert!(depth.data().iter().all(|&raw| raw == 0.0));
     }
 
     #[test]
     fn a_dome_is_nearest_in_the_middle() {
         let settings = ModelSettings { initial_depth_scale: 0.0, dome: 0.7, ..ModelSettings::tiny() };
-        let pictures = Tensor::full([1, 64, 64, 3], 0.25);
-        let depth = Model::new(settings, 0).unwrap().predict(&pictures).unwrap().smooth_depth;
+        let images = Tensor::full([1, 64, 64, 3], 0.25);
+        let depth = Model::new(settings, 0).unwrap().predict(&images).unwrap().smooth_depth;
         let at = |row: usize, column: usize| depth.data()[row * 64 + column];
         assert!(at(32, 32) < at(32, 16) && at(32, 16) < at(32, 4) && at(32, 4) < at(2, 4));
         assert!((at(31, 31) - at(32, 32)).abs() < 1e-6);
     }
 
     #[test]
-    fn pictures_of_another_size_are_refused() {
+    fn images_of_another_size_are_refused() {
         let error = Model::new(ModelSettings::tiny(), 0)
             .unwrap()
             .predict(&Tensor::zeros([1, 32, 64, 3]))
             .unwrap_err();
-        assert_eq!(error.to_string(), "the model takes pictures of shape [B,64,64,3], not [1, 32, 64, 3]");
+        assert_eq!(error.to_string(), "the model takes images of shape [B,64,64,3], not [1, 32, 64, 3]");
     }
 }

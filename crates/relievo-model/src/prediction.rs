@@ -1,15 +1,15 @@
-//! A picture taken apart and put together again: section 3 of Wu et al. 2020.
+//! An image taken apart and put together again: section 3 of Wu et al. 2020.
 
 use relievo_render::{
     DepthSettings, Doubling, RasterSettings, Scene, canonical_depth, diffuse_shading, light_from_raw, shade,
 };
-use relievo_tensor::ops::{double_batch, reshape, scale_columns, weighted_sum};
+use relievo_tensor::ops::{concat_flipped, mul_columns, reshape, weighted_sum};
 use relievo_tensor::{Device, Error, Tensor};
 
 use crate::model::{Model, ModelError, Outputs};
 use crate::settings::{LightModel, Supervision};
 
-/// Everything the model sees in a batch of B pictures of SxS pixels. In training, depth, albedo and what is made of
+/// Everything the model sees in a batch of B images of SxS pixels. In training, depth, albedo and what is made of
 /// them have 2B entries: B as seen, then B mirrored; both halves share light, viewpoint and mask.
 #[derive(Debug, Clone)]
 pub struct Prediction {
@@ -29,19 +29,19 @@ pub struct Prediction {
     /// `max(0, normal . direction)`, `[B,S,S]`; with a shading map: that map, in [0,2].
     pub diffuse_shading: Tensor,
     /// The lit object in the canonical view, `[B,S,S,3]`.
-    pub canonical_picture: Tensor,
+    pub canonical_image: Tensor,
     /// Viewpoint `[B,6]`: radians about x, y, z, translation along x, y, z.
     pub view: Tensor,
-    /// Depth in the view of the picture, `[B,S,S]`, clamped to half a range beyond the settings' range.
+    /// Depth in the view of the image, `[B,S,S]`, clamped to half a range beyond the settings' range.
     pub depth: Tensor,
-    /// Where the object is in the view of the picture, `[B,S,S]`: 1 there, 0 elsewhere. No gradient.
+    /// Where the object is in the view of the image, `[B,S,S]`: 1 there, 0 elsewhere. No gradient.
     pub mask: Tensor,
-    /// The picture reconstructed, `[B,S,S,3]`; 0 (grey) where the object is not.
-    pub picture: Tensor,
+    /// The image reconstructed, `[B,S,S,3]`; 0 (grey) where the object is not.
+    pub image: Tensor,
     /// Scales of the error, above 0: of the photometric loss `[B,S,S,2]` and of the perceptual loss
     /// `[B,S/4,S/4,2]`; channel 0 as seen, 1 for the mirrored half. Where there is such a network and it was asked.
     pub confidence: Option<(Tensor, Tensor)>,
-    /// VGG16's features of the pictures, `[B,S/4,S/4,256]`, which the perceptual loss compares with; never doubled. In
+    /// VGG16's features of the images, `[B,S/4,S/4,256]`, which the perceptual loss compares with; never doubled. In
     /// training with that loss.
     pub target: Option<Tensor>,
 }
@@ -68,11 +68,11 @@ impl Prediction {
             light: change(&self.light)?,
             normals: change(&self.normals)?,
             diffuse_shading: change(&self.diffuse_shading)?,
-            canonical_picture: change(&self.canonical_picture)?,
+            canonical_image: change(&self.canonical_image)?,
             view: change(&self.view)?,
             depth: change(&self.depth)?,
             mask: change(&self.mask)?,
-            picture: change(&self.picture)?,
+            image: change(&self.image)?,
             confidence: match &self.confidence {
                 Some((pixels, features)) => Some((change(pixels)?, change(features)?)),
                 None => None,
@@ -83,61 +83,61 @@ impl Prediction {
 }
 
 impl Model {
-    /// Takes `pictures [B,S,S,3]` in [-1,1] apart and puts them together again, on the model's device; what is found is
+    /// Takes `images [B,S,S,3]` in [-1,1] apart and puts them together again, on the model's device; what is found is
     /// on the CPU. The confidence network, a fifth of the arithmetic, is left out. For many batches [`Predictor`] is
     /// faster.
     ///
     /// [`Predictor`]: crate::Predictor
     ///
     /// # Errors
-    /// If the pictures have another size than the model's, or the device fails.
-    pub fn predict(&self, pictures: &Tensor) -> Result<Prediction, ModelError> {
-        self.check_pictures(pictures)?;
-        let pictures = pictures.to_device(self.device())?;
-        Ok(self.take_apart(&pictures, &self.working_parameters()?)?.to_device(Device::Cpu)?)
+    /// If the images have another size than the model's, or the device fails.
+    pub fn predict(&self, images: &Tensor) -> Result<Prediction, ModelError> {
+        self.check_images(images)?;
+        let images = images.to_device(self.device())?;
+        Ok(self.take_apart(&images, &self.working_parameters()?)?.to_device(Device::Cpu)?)
     }
 
     /// As [`Model::predict`], with the confidence.
     ///
     /// # Errors
-    /// If the pictures have another size than the model's, or the device fails.
-    pub fn predict_with_confidence(&self, pictures: &Tensor) -> Result<Prediction, ModelError> {
-        self.check_pictures(pictures)?;
-        let pictures = pictures.to_device(self.device())?;
-        Ok(self.run(&pictures, &self.working_parameters()?, false)?.to_device(Device::Cpu)?)
+    /// If the images have another size than the model's, or the device fails.
+    pub fn predict_with_confidence(&self, images: &Tensor) -> Result<Prediction, ModelError> {
+        self.check_images(images)?;
+        let images = images.to_device(self.device())?;
+        Ok(self.run(&images, &self.working_parameters()?, false)?.to_device(Device::Cpu)?)
     }
 
     /// The forward pass from `parameters` without confidence, not mirrored.
-    pub(crate) fn take_apart(&self, pictures: &Tensor, parameters: &[Tensor]) -> Result<Prediction, Error> {
+    pub(crate) fn take_apart(&self, images: &Tensor, parameters: &[Tensor]) -> Result<Prediction, Error> {
         if self.settings().supervision == Supervision::Depth {
-            return self.depth_alone(pictures, parameters);
+            return self.depth_alone(images, parameters);
         }
-        self.put_together(self.networks.forward(pictures, parameters, false, None)?, false)
+        self.put_together(self.networks.forward(images, parameters, false, None)?, false)
     }
 
     /// The whole forward pass from `parameters`; with `mirrored`, the second half of the doubled batch too, which a
     /// model that learns depth from true depth does not have.
     pub(crate) fn run(
         &self,
-        pictures: &Tensor,
+        images: &Tensor,
         parameters: &[Tensor],
         mirrored: bool,
     ) -> Result<Prediction, Error> {
         if self.settings().supervision == Supervision::Depth {
-            return self.depth_alone(pictures, parameters);
+            return self.depth_alone(images, parameters);
         }
         // The mirrored half is there to be compared.
         let vgg = self.vgg.as_ref().filter(|_| mirrored);
-        self.put_together(self.networks.forward(pictures, parameters, true, vgg)?, mirrored)
+        self.put_together(self.networks.forward(images, parameters, true, vgg)?, mirrored)
     }
 
-    /// From what the networks say to the picture they mean.
+    /// From what the networks say to the image they mean.
     pub(crate) fn put_together(&self, outputs: Outputs, mirrored: bool) -> Result<Prediction, Error> {
         let settings = self.settings();
-        let [batch, size, _, _] = outputs.depth.axes("model")?;
+        let [batch, size, _, _] = outputs.depth.dims("model")?;
         let device = outputs.depth.device();
         let double =
-            |x: &Tensor, mirror: bool| if mirrored { double_batch(x, mirror) } else { Ok(x.clone()) };
+            |x: &Tensor, mirror: bool| if mirrored { concat_flipped(x, mirror) } else { Ok(x.clone()) };
 
         let doubling = match (mirrored, settings.flip_depth) {
             (false, _) => Doubling::Single,
@@ -161,24 +161,24 @@ impl Model {
                 // The map alone: no ambient light, and a diffuse light of strength one from the front.
                 let frontal = [0.0, 1.0, 0.0, 0.0, 1.0].repeat(batch);
                 let light = self.constant("frontal light", batch, device, || {
-                    Tensor::new(&frontal, [batch, 5]).expect("five numbers for each picture")
+                    Tensor::new(&frontal, [batch, 5]).expect("five numbers for each image")
                 })?;
                 // The normals have no part in it; they are there to be looked at.
                 let [normals, _] = diffuse_shading(&canonical_depth.detach(), &light, camera)?;
                 (light, [normals, double(&shading, false)?])
             }
         };
-        let canonical_picture = shade(&albedo, &diffuse_shading, &light)?;
+        let canonical_image = shade(&albedo, &diffuse_shading, &light)?;
 
         let raw_view = reshape(&outputs.view, [batch, 6])?;
-        let view = scale_columns(&raw_view, &settings.view_ranges())?;
+        let view = mul_columns(&raw_view, &settings.view_ranges())?;
         let scene = Scene {
             camera,
             depth_range: settings.depth_range(),
             raster: RasterSettings { pixel_centre: settings.pixel_centre, ..RasterSettings::default() },
         };
         let parts = if mirrored { 2 } else { 1 };
-        let reconstruction = scene.reconstruct(&canonical_picture, &canonical_depth, &view, parts)?;
+        let reconstruction = scene.reconstruct(&canonical_image, &canonical_depth, &view, parts)?;
 
         Ok(Prediction {
             raw_depth,
@@ -188,11 +188,11 @@ impl Model {
             light,
             normals,
             diffuse_shading,
-            canonical_picture,
+            canonical_image,
             view,
             depth: reconstruction.depth,
             mask: reconstruction.mask,
-            picture: reconstruction.picture,
+            image: reconstruction.image,
             confidence: outputs.confidence,
             target: outputs.target,
         })
@@ -201,7 +201,7 @@ impl Model {
     /// Raw depth `[B,S,S]` and what [`canonical_depth`] makes of it, from what the depth network says, `[B,S,S,1]`.
     fn shape(&self, output: &Tensor, doubling: Doubling) -> Result<(Tensor, [Tensor; 2]), Error> {
         let settings = self.settings();
-        let [batch, size, _, _] = output.axes("depth")?;
+        let [batch, size, _, _] = output.dims("depth")?;
         let raw_depth = reshape(output, [batch, size, size])?;
         let depths = canonical_depth(
             &raw_depth,
@@ -215,33 +215,33 @@ impl Model {
         Ok((raw_depth, depths))
     }
 
-    /// What a model sees that learned depth from true depth: the depth in the picture's own view, without a border.
-    /// Everything else says that there is nothing more to it: the picture itself for albedo, lit everywhere alike, seen
+    /// What a model sees that learned depth from true depth: the depth in the image's own view, without a border.
+    /// Everything else says that there is nothing more to it: the image itself for albedo, lit everywhere alike, seen
     /// from the front, the object everywhere.
-    fn depth_alone(&self, pictures: &Tensor, parameters: &[Tensor]) -> Result<Prediction, Error> {
+    fn depth_alone(&self, images: &Tensor, parameters: &[Tensor]) -> Result<Prediction, Error> {
         let settings = self.settings();
-        let [batch, size, _, _] = pictures.axes("model")?;
-        let device = pictures.device();
-        let said = self.networks.depth(pictures, parameters)?;
+        let [batch, size, _, _] = images.dims("model")?;
+        let device = images.device();
+        let said = self.networks.depth(images, parameters)?;
         let (raw_depth, [depth, _]) = self.shape(&said, Doubling::Single)?;
         let even = [1.0, 0.0, 0.0, 0.0, 1.0].repeat(batch);
         let light = self.constant("even light", batch, device, || {
-            Tensor::new(&even, [batch, 5]).expect("five numbers for each picture")
+            Tensor::new(&even, [batch, 5]).expect("five numbers for each image")
         })?;
         let [normals, diffuse_shading] = diffuse_shading(&depth, &light, settings.camera())?;
         Ok(Prediction {
             raw_depth,
             smooth_depth: depth.clone(),
             canonical_depth: depth.clone(),
-            albedo: pictures.clone(),
+            albedo: images.clone(),
             diffuse_shading,
             light,
             normals,
-            canonical_picture: pictures.clone(),
+            canonical_image: images.clone(),
             view: self.constant("frontal view", batch, device, || Tensor::zeros([batch, 6]))?,
             depth,
             mask: self.constant("everywhere", batch, device, || Tensor::full([batch, size, size], 1.0))?,
-            picture: pictures.clone(),
+            image: images.clone(),
             confidence: None,
             target: None,
         })

@@ -1,23 +1,23 @@
 //! Predictions of many batches, as fast as the device can.
 
-use relievo_tensor::cuda::{Feed, Fetch, Graph};
+use relievo_tensor::cuda::{Download, Graph, UploadQueue};
 use relievo_tensor::{Device, Error, Tensor};
 
 use crate::model::{Model, ModelError};
 use crate::prediction::Prediction;
 
-/// Takes batch after batch of pictures apart, with the weights the model has now and without confidence.
+/// Takes batch after batch of images apart, with the weights the model has now and without confidence.
 ///
 /// On a GPU the first batch compiles kernels and measures algorithms; then the work is captured, and every batch is a
 /// replay of it. Weights are brought to the working precision once.
 pub struct Predictor<'m> {
     model: &'m Model,
-    /// Pictures that go through the networks together.
+    /// Images that go through the networks together.
     batch: usize,
-    place: Place,
+    backend: Backend,
 }
 
-enum Place {
+enum Backend {
     Cpu(Option<Box<Prediction>>),
     Gpu(Box<Captured>),
 }
@@ -26,10 +26,10 @@ enum Place {
 struct Captured {
     ordinal: usize,
     graph: Option<Graph<Prediction>>,
-    feed: Feed,
-    pictures: Tensor,
+    feed: UploadQueue,
+    images: Tensor,
     parameters: Vec<Tensor>,
-    fetch: Fetch,
+    fetch: Download,
 }
 
 /// What was found in a batch, where it was found: on a GPU it is still being computed, and the next batch overwrites
@@ -37,34 +37,34 @@ struct Captured {
 pub struct Predicted<'p> {
     prediction: &'p Prediction,
     count: usize,
-    fetch: Option<&'p mut Fetch>,
+    fetch: Option<&'p mut Download>,
 }
 
 impl<'m> Predictor<'m> {
-    /// For batches of up to `batch` pictures.
+    /// For batches of up to `batch` images.
     ///
     /// # Errors
     /// If the device is out of memory.
     pub fn new(model: &'m Model, batch: usize) -> Result<Self, ModelError> {
-        let place = match model.device() {
-            Device::Cpu => Place::Cpu(None),
+        let backend = match model.device() {
+            Device::Cpu => Backend::Cpu(None),
             device @ Device::Cuda(ordinal) => {
                 let size = model.settings().image_size;
                 let shape = [batch, size, size, 3];
-                Place::Gpu(Box::new(Captured {
+                Backend::Gpu(Box::new(Captured {
                     ordinal,
                     graph: None,
-                    feed: Feed::new(ordinal, shape)?,
-                    pictures: Tensor::full_on(device, shape, 0.0)?,
+                    feed: UploadQueue::new(ordinal, shape)?,
+                    images: Tensor::full_on(device, shape, 0.0)?,
                     parameters: model.working_parameters()?,
-                    fetch: Fetch::new(ordinal)?,
+                    fetch: Download::new(ordinal)?,
                 }))
             }
         };
-        Ok(Self { model, batch, place })
+        Ok(Self { model, batch, backend })
     }
 
-    /// The first of `too_many` / 2, / 4, ... pictures that there is memory to take apart together, tried out.
+    /// The first of `too_many` / 2, / 4, ... images that there is memory to take apart together, tried out.
     pub fn batch_that_fits(model: &Model, too_many: usize) -> Option<usize> {
         let size = model.settings().image_size;
         ModelError::largest_that_fits(too_many, |count| {
@@ -77,25 +77,25 @@ impl<'m> Predictor<'m> {
         self.model
     }
 
-    /// Takes `pictures [B,S,S,3]` in [-1,1] (on the CPU) apart and puts them together again. On a GPU this is only
+    /// Takes `images [B,S,S,3]` in [-1,1] (on the CPU) apart and puts them together again. On a GPU this is only
     /// queued, and a batch that is not full takes as long as a full one.
     ///
     /// # Errors
-    /// If the pictures have another size than the model's or are too many, or the device fails.
-    pub fn predict(&mut self, pictures: &Tensor) -> Result<Predicted<'_>, ModelError> {
-        let count = self.model.check_pictures(pictures)?;
+    /// If the images have another size than the model's or are too many, or the device fails.
+    pub fn predict(&mut self, images: &Tensor) -> Result<Predicted<'_>, ModelError> {
+        let count = self.model.check_images(images)?;
         if count > self.batch {
-            let detail = format!("{count} pictures where at most {} go together", self.batch);
+            let detail = format!("{count} images where at most {} go together", self.batch);
             return Err(Error::shape("prediction", detail).into());
         }
-        match &mut self.place {
-            Place::Cpu(last) => {
+        match &mut self.backend {
+            Backend::Cpu(last) => {
                 // What is of no use any more gives its memory back first.
                 *last = None;
-                let prediction = self.model.take_apart(pictures, self.model.parameters())?;
+                let prediction = self.model.take_apart(images, self.model.parameters())?;
                 Ok(Predicted { prediction: last.insert(Box::new(prediction)), count, fetch: None })
             }
-            Place::Gpu(captured) => captured.predict(self.model, pictures, count, self.batch),
+            Backend::Gpu(captured) => captured.predict(self.model, images, count, self.batch),
         }
     }
 }
@@ -104,20 +104,20 @@ impl Captured {
     fn predict(
         &mut self,
         model: &Model,
-        pictures: &Tensor,
+        images: &Tensor,
         count: usize,
         batch: usize,
     ) -> Result<Predicted<'_>, ModelError> {
         if count == batch {
-            self.feed.put(pictures)?;
+            self.feed.put(images)?;
         } else {
-            // Pictures do not meet in any operation, so the others are as good as any.
-            let mut padded = Tensor::zeros(self.pictures.shape());
-            padded.data_mut()[..pictures.elements()].copy_from_slice(pictures.data());
+            // Images do not meet in any operation, so the others are as good as any.
+            let mut padded = Tensor::zeros(self.images.shape());
+            padded.data_mut()[..images.numel()].copy_from_slice(images.data());
             self.feed.put(&padded)?;
         }
-        self.feed.take(&mut self.pictures)?;
-        let work = || model.take_apart(&self.pictures, &self.parameters);
+        self.feed.take(&mut self.images)?;
+        let work = || model.take_apart(&self.images, &self.parameters);
         let graph = match self.graph.take() {
             Some(graph) => graph,
             None => {

@@ -1,9 +1,9 @@
-//! Refinement: what the networks say of one picture, changed until it fits that picture better.
+//! Refinement: what the networks say of one image, changed until it fits that image better.
 //!
-//! The networks answer at once, with what pictures of this kind usually are; the answer is then the beginning of a
+//! The networks answer at once, with what images of this kind usually are; the answer is then the beginning of a
 //! search by gradients in which they take no part. Albedo and light move freely. Depth moves by a smooth field of few
-//! cells, and is held where it was: a picture can be matched exactly by painting it on any shape, and more freedom than
-//! this makes pictures match better and depth worse (docs/experiments.md). So is the viewpoint.
+//! cells, and is held where it was: an image can be matched exactly by painting it on any shape, and more freedom than
+//! this makes images match better and depth worse (docs/experiments.md). So is the viewpoint.
 
 use rayon::prelude::*;
 use relievo_tensor::ops::{
@@ -22,7 +22,7 @@ const CELLS: usize = 7;
 const POINTS: usize = CELLS + 3;
 /// Adam's learning rate at the beginning; it falls along half a cosine.
 const LEARNING_RATE: f64 = 0.02;
-/// The weight of the photometric loss of the mirrored reconstruction. Smaller than in training: a single picture is not
+/// The weight of the photometric loss of the mirrored reconstruction. Smaller than in training: a single image is not
 /// symmetric, and here there is no confidence to say where.
 const FLIP_WEIGHT: f32 = 0.2;
 /// The weight of the mean squared change of depth, in ranges of depth.
@@ -30,25 +30,25 @@ const DEPTH_WEIGHT: f32 = 30.0;
 /// The weight of the mean absolute change of albedo.
 const ALBEDO_WEIGHT: f32 = 0.3;
 /// The weight of the mean squared change of the viewpoint, in ranges of its numbers. Pixels that no surface covers
-/// count for nothing, so without it the surface is moved out of the picture where it fits badly.
+/// count for nothing, so without it the surface is moved out of the image where it fits badly.
 const VIEW_WEIGHT: f32 = 300.0;
 
 impl Model {
-    /// As [`Model::predict`], after `steps` steps of refinement of each picture. Of all that is met on the way, the
+    /// As [`Model::predict`], after `steps` steps of refinement of each image. Of all that is met on the way, the
     /// beginning included, what is kept has the smallest loss: photometric, mirrored, smoothness, and the distances
     /// from the beginning. The networks run on the model's device, refinement on all cores of the CPU.
     ///
     /// # Errors
-    /// If the pictures have another size than the model's, the model has a depth network only, or the device fails.
-    pub fn refine(&self, pictures: &Tensor, steps: usize) -> Result<Prediction, ModelError> {
-        let count = self.check_pictures(pictures)?;
-        let there = pictures.to_device(self.device())?;
+    /// If the images have another size than the model's, the model has a depth network only, or the device fails.
+    pub fn refine(&self, images: &Tensor, steps: usize) -> Result<Prediction, ModelError> {
+        let count = self.check_images(images)?;
+        let there = images.to_device(self.device())?;
         let outputs = self.networks.forward(&there, &self.working_parameters()?, false, None)?;
-        let beginnings = Variables::of(&outputs)?;
+        let beginnings = Variables::from_outputs(&outputs)?;
         let spline = spline(self.settings().image_size)?;
         let refined = (0..count).into_par_iter().map(|number| {
-            let beginning = beginnings.map(|tensor| tensor.entries(number, 1))?;
-            self.refine_one(&pictures.entries(number, 1)?, beginning, &spline, steps)
+            let beginning = beginnings.map(|tensor| tensor.narrow(number, 1))?;
+            self.refine_one(&images.narrow(number, 1)?, beginning, &spline, steps)
         });
         let refined: Vec<Variables> = refined.collect::<Result<_, Error>>()?;
         let join = |pick: fn(&Variables) -> &Tensor| joined(&refined.iter().map(pick).collect::<Vec<_>>());
@@ -61,15 +61,15 @@ impl Model {
         Ok(self.put_together(all.outputs(), false)?)
     }
 
-    /// The best of what `steps` steps come by, beginning with what the networks said of `picture [1,S,S,3]`.
+    /// The best of what `steps` steps come by, beginning with what the networks said of `image [1,S,S,3]`.
     fn refine_one(
         &self,
-        picture: &Tensor,
+        image: &Tensor,
         beginning: Variables,
         spline: &Tensor,
         steps: usize,
     ) -> Result<Variables, Error> {
-        let [_, size, _, _] = picture.axes("refinement")?;
+        let [_, size, _, _] = image.dims("refinement")?;
         let everywhere = Tensor::full([1, size, size], 1.0);
         let depth = self.put_together(beginning.clone().outputs(), false)?.smooth_depth;
         let mut parameters = [
@@ -94,10 +94,9 @@ impl Model {
             };
             let prediction = self.put_together(found.clone().outputs(), true)?;
             let range = self.settings().max_depth - self.settings().min_depth;
-            let as_picture = |map: &Tensor| reshape(map, [1, size, size, 1]);
-            let reconstruction = photometric_loss(&prediction.picture, picture, &prediction.mask, None)?;
-            let moved =
-                squared_error(&as_picture(&prediction.smooth_depth)?, &as_picture(&depth)?, &everywhere)?;
+            let as_image = |map: &Tensor| reshape(map, [1, size, size, 1]);
+            let reconstruction = photometric_loss(&prediction.image, image, &prediction.mask, None)?;
+            let moved = squared_error(&as_image(&prediction.smooth_depth)?, &as_image(&depth)?, &everywhere)?;
             let turned = squared_error(&found.view, &beginning.view, &Tensor::full([1, 1, 1], 1.0))?;
             let loss = weighted_sum(&[
                 (1.0, &dot(&reconstruction, &[1.0, FLIP_WEIGHT])?),
@@ -145,7 +144,7 @@ struct Variables {
 
 impl Variables {
     /// What networks said, on the CPU.
-    fn of(outputs: &Outputs) -> Result<Self, Error> {
+    fn from_outputs(outputs: &Outputs) -> Result<Self, Error> {
         Ok(Self {
             depth: outputs.depth.to_device(Device::Cpu)?,
             albedo: outputs.albedo.to_device(Device::Cpu)?,
@@ -190,7 +189,7 @@ fn joined(entries: &[&Tensor]) -> Result<Tensor, Error> {
 const PRODUCT: ConvParams = ConvParams { stride: 1, padding: 0, activation: Activation::Identity };
 
 /// What the control points of a field make of it, `[size*size,1,1,POINTS*POINTS]`: how much of each (rows, then
-/// columns) is in each pixel. The corners of the field are those of the picture.
+/// columns) is in each pixel. The corners of the field are those of the image.
 fn spline(size: usize) -> Result<Tensor, Error> {
     // The four points around, and their shares.
     let along = |index: usize| {
@@ -224,41 +223,41 @@ mod tests {
     use super::*;
     use crate::{LightModel, ModelSettings, Supervision};
 
-    /// A model that sees domes, and pictures of waves of colour.
+    /// A model that sees domes, and images of waves of colour.
     fn example(settings: ModelSettings) -> (Model, Tensor) {
         let settings = ModelSettings { initial_depth_scale: 0.02, dome: 0.5, ..settings };
         let wave = |at: usize| 0.5 * ((at % 192) as f32 / 20.0 + (at / 192) as f32 / 9.0).sin();
-        let pictures: Vec<f32> = (0..2 * 64 * 64 * 3).map(wave).collect();
-        (Model::new(settings, 5).unwrap(), Tensor::new(&pictures, [2, 64, 64, 3]).unwrap())
+        let images: Vec<f32> = (0..2 * 64 * 64 * 3).map(wave).collect();
+        (Model::new(settings, 5).unwrap(), Tensor::new(&images, [2, 64, 64, 3]).unwrap())
     }
 
-    fn error(pictures: &Tensor, prediction: &Prediction) -> f32 {
-        absolute_error(&prediction.picture, pictures, &prediction.mask).unwrap().item().unwrap()
+    fn error(images: &Tensor, prediction: &Prediction) -> f32 {
+        absolute_error(&prediction.image, images, &prediction.mask).unwrap().item().unwrap()
     }
 
     fn values(prediction: &Prediction) -> Vec<Vec<f32>> {
-        let Prediction { depth, albedo, light, view, picture, .. } = prediction;
-        [depth, albedo, light, view, picture].map(|tensor| tensor.data().to_vec()).to_vec()
+        let Prediction { depth, albedo, light, view, image, .. } = prediction;
+        [depth, albedo, light, view, image].map(|tensor| tensor.data().to_vec()).to_vec()
     }
 
     #[test]
-    fn each_step_more_brings_the_picture_nearer_and_none_leaves_what_the_networks_say() {
+    fn each_step_more_brings_the_image_nearer_and_none_leaves_what_the_networks_say() {
         for light in [LightModel::Lambert, LightModel::ShadingMap] {
-            let (model, pictures) = example(ModelSettings { light, ..ModelSettings::tiny() });
-            let networks = model.predict(&pictures).unwrap();
-            assert_eq!(values(&model.refine(&pictures, 0).unwrap()), values(&networks));
-            let errors = [0, 5, 40].map(|steps| error(&pictures, &model.refine(&pictures, steps).unwrap()));
+            let (model, images) = example(ModelSettings { light, ..ModelSettings::tiny() });
+            let networks = model.predict(&images).unwrap();
+            assert_eq!(values(&model.refine(&images, 0).unwrap()), values(&networks));
+            let errors = [0, 5, 40].map(|steps| error(&images, &model.refine(&images, steps).unwrap()));
             assert!(errors[1] < 0.9 * errors[0] && errors[2] < 0.5 * errors[0], "{errors:?}");
-            let refined = model.refine(&pictures, 40).unwrap();
+            let refined = model.refine(&images, 40).unwrap();
             assert!(refined.raw_depth.data() != networks.raw_depth.data());
             assert!(refined.albedo.data().iter().all(|colour| colour.abs() <= 1.0));
         }
     }
 
     #[test]
-    fn the_surface_stays_in_the_picture() {
-        let (model, pictures) = example(ModelSettings::tiny());
-        let (before, after) = (model.predict(&pictures).unwrap(), model.refine(&pictures, 40).unwrap());
+    fn the_surface_stays_in_the_image() {
+        let (model, images) = example(ModelSettings::tiny());
+        let (before, after) = (model.predict(&images).unwrap(), model.refine(&images, 40).unwrap());
         let covered = |prediction: &Prediction| prediction.mask.data().iter().sum::<f32>();
         // Without the weight of the viewpoint 0.94.
         assert!(covered(&after) > 0.97 * covered(&before), "{} of {}", covered(&after), covered(&before));
@@ -271,13 +270,13 @@ mod tests {
     }
 
     #[test]
-    fn what_pictures_go_together_makes_no_difference() {
-        let (model, pictures) = example(ModelSettings::tiny());
-        let together = model.refine(&pictures, 3).unwrap();
+    fn what_images_go_together_makes_no_difference() {
+        let (model, images) = example(ModelSettings::tiny());
+        let together = model.refine(&images, 3).unwrap();
         for number in 0..2 {
-            let alone = model.refine(&pictures.entries(number, 1).unwrap(), 3).unwrap();
-            let found = together.picture.entries(number, 1).unwrap();
-            let off = alone.picture.data().iter().zip(found.data()).map(|(a, b)| (a - b).abs());
+            let alone = model.refine(&images.narrow(number, 1).unwrap(), 3).unwrap();
+            let found = together.image.narrow(number, 1).unwrap();
+            let off = alone.image.data().iter().zip(found.data()).map(|(a, b)| (a - b).abs());
             assert!(off.fold(0.0, f32::max) < 1e-3);
         }
     }
@@ -312,8 +311,8 @@ mod tests {
     #[test]
     fn a_model_of_depth_alone_has_nothing_to_refine() {
         let settings = ModelSettings { supervision: Supervision::Depth, ..ModelSettings::tiny() };
-        let (model, pictures) = example(settings);
-        let error = model.refine(&pictures, 1).err().unwrap().to_string();
+        let (model, images) = example(settings);
+        let error = model.refine(&images, 1).err().unwrap().to_string();
         assert!(error.contains("learned depth from true depth"), "{error}");
     }
 }

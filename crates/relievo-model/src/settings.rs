@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct ModelSettings {
-    /// Height and width of the pictures in pixels, a power of two from 64 to 1024
+    /// Height and width of the images in pixels, a power of two from 64 to 1024
     #[arg(long, default_value_t = 64)]
     pub image_size: usize,
     /// Channels at the first level of the depth, albedo and confidence networks, a multiple of 4
@@ -84,7 +84,7 @@ pub struct ModelSettings {
     /// Where the shading comes from
     #[arg(long, value_enum, default_value_t = LightModel::Lambert)]
     pub light: LightModel,
-    /// Learn where the picture cannot be explained by a symmetric object
+    /// Learn where the image cannot be explained by a symmetric object
     #[arg(long, action = ArgAction::Set, default_value_t = true)]
     pub confidence: bool,
     /// Weight of the mirrored reconstruction in the loss
@@ -98,7 +98,7 @@ pub struct ModelSettings {
     pub smoothness_weight: f32,
 }
 
-/// Where the shading of the canonical picture comes from.
+/// Where the shading of the canonical image comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LightModel {
@@ -112,10 +112,10 @@ pub enum LightModel {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Supervision {
-    /// Nothing but having to reproduce the picture
+    /// Nothing but having to reproduce the image
     #[default]
     None,
-    /// The true depth of synthetic pictures: only the depth network, which says the depth in the picture's own view
+    /// The true depth of synthetic images: only the depth network, which says the depth in the image's own view
     Depth,
 }
 
@@ -234,7 +234,7 @@ impl ModelSettings {
             0.2 < near && near < far && far < 5.0,
             format!("min-depth {near} and max-depth {far} must satisfy 0.2 < min-depth < max-depth < 5"),
         )?;
-        // In the view of the picture depth may lie half a range nearer, which is still in front of the camera.
+        // In the view of the image depth may lie half a range nearer, which is still in front of the camera.
         rule(
             far < 3.0 * near,
             format!("max-depth is {far}; it must be less than three times min-depth, {near}"),

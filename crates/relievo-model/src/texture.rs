@@ -1,4 +1,4 @@
-//! The picture's own pixels on the surface: sharper than the albedo, which has as few pixels as the network.
+//! The image's own pixels on the surface: sharper than the albedo, which has as few pixels as the network.
 
 use relievo_render::Motion;
 
@@ -15,7 +15,7 @@ const TOLERANCE: f32 = 0.015;
 /// pixel is stretched over much surface.
 const GRAZING: [f32; 2] = [0.15, 0.5];
 
-/// What a model says of one picture, as in [`crate::Prediction`]: maps of SxS, row by row.
+/// What a model says of one image, as in [`crate::Prediction`]: maps of SxS, row by row.
 #[derive(Debug, Clone, Copy)]
 pub struct TextureParts<'a> {
     /// Depth in the canonical view.
@@ -30,15 +30,15 @@ pub struct TextureParts<'a> {
     pub light: [f32; 5],
     /// Viewpoint.
     pub view: [f32; 6],
-    /// Depth in the view of the picture.
+    /// Depth in the view of the image.
     pub depth: &'a [f32],
     /// Where the object is there.
     pub mask: &'a [f32],
 }
 
-/// A picture of `side` x `side` pixels in [-1,1], row by row: the one the model saw, perhaps finer.
+/// An image of `side` x `side` pixels in [-1,1], row by row: the one the model saw, perhaps finer.
 #[derive(Debug, Clone, Copy)]
-pub struct FinePicture<'a> {
+pub struct FineImage<'a> {
     /// Three numbers for each pixel.
     pub values: &'a [f32],
     /// Rows and columns.
@@ -46,15 +46,15 @@ pub struct FinePicture<'a> {
 }
 
 /// The lit surface in the canonical view, three numbers in [-1,1] for each pair of a row and a column among `places`
-/// (in pixels of the canonical view, from 0 to S-1): with the picture's pixels where it shows the surface; with those
+/// (in pixels of the canonical view, from 0 to S-1): with the image's pixels where it shows the surface; with those
 /// of the mirrored place, in the light that falls here, where it shows only that; else with the albedo, in that light.
 ///
 /// # Panics
 /// If a map is not of the settings' size.
-pub fn picture_texture(
+pub fn image_texture(
     settings: &ModelSettings,
     parts: &TextureParts<'_>,
-    picture: FinePicture<'_>,
+    image: FineImage<'_>,
     places: &[f32],
 ) -> Vec<f32> {
     let (size, camera) = (settings.image_size, settings.camera());
@@ -65,7 +65,7 @@ pub fn picture_texture(
     let [ambient, diffuse, ..] = parts.light;
     let shading = |u: f32, v: f32| ambient + diffuse * sample(parts.diffuse_shading, size, [u, v], 0, 1);
     let last = size as f32 - 1.0;
-    let scale = picture.side as f32 / size as f32;
+    let scale = image.side as f32 / size as f32;
 
     // The colour under the light and how much it is to be trusted, from the pixel that shows the place.
     let seen = |u: f32, v: f32| -> ([f32; 3], f32) {
@@ -84,7 +84,7 @@ pub fn picture_texture(
         let weight = if hidden { 0.0 } else { inside * smooth_step(facing, GRAZING) };
         let fine = at.map(|place| (place + 0.5) * scale - 0.5);
         let colour =
-            std::array::from_fn(|i| (sample(picture.values, picture.side, fine, i, 3) / 2.0 + 0.5) / light);
+            std::array::from_fn(|i| (sample(image.values, image.side, fine, i, 3) / 2.0 + 0.5) / light);
         (colour, weight)
     };
 
@@ -161,7 +161,7 @@ mod tests {
             }
         }
 
-        fn texture(&self, picture: FinePicture<'_>, places: &[f32]) -> Vec<f32> {
+        fn texture(&self, image: FineImage<'_>, places: &[f32]) -> Vec<f32> {
             let parts = TextureParts {
                 canonical_depth: &self.depth,
                 normals: &self.normals,
@@ -172,7 +172,7 @@ mod tests {
                 depth: &self.depth,
                 mask: &self.mask,
             };
-            picture_texture(&ModelSettings::default(), &parts, picture, places)
+            image_texture(&ModelSettings::default(), &parts, image, places)
         }
     }
 
@@ -187,10 +187,10 @@ mod tests {
     }
 
     #[test]
-    fn seen_from_the_front_it_is_the_picture() {
+    fn seen_from_the_front_it_is_the_image() {
         let values = slope();
-        let picture = FinePicture { values: &values, side: 128 };
-        let texture = Flat::new([0.0; 6]).texture(picture, &every_place());
+        let image = FineImage { values: &values, side: 128 };
+        let texture = Flat::new([0.0; 6]).texture(image, &every_place());
         for (at, colour) in texture.chunks_exact(3).enumerate() {
             let right = [at % SIZE, at / SIZE].map(|place| (place as f32 * 2.0 + 0.5) / 127.0);
             assert!((colour[0] - right[0]).abs() < 1e-4 && (colour[1] - right[1]).abs() < 1e-4, "{at}");
@@ -200,11 +200,11 @@ mod tests {
     #[test]
     fn a_moved_object_is_found_where_it_is() {
         let values = slope();
-        let picture = FinePicture { values: &values, side: 128 };
+        let image = FineImage { values: &values, side: 128 };
         // Ten pixels to the right at distance 1.
         let shift = 10.0 / ModelSettings::default().camera().focal();
         let flat = Flat::new([0.0, 0.0, 0.0, shift, 0.0, 0.0]);
-        let texture = flat.texture(picture, &every_place());
+        let texture = flat.texture(image, &every_place());
         let at = |row: usize, column: usize| texture[3 * (row * SIZE + column)];
         assert!((at(30, 20) - (30.0 * 2.0 + 0.5) / 127.0).abs() < 1e-3);
         // What would lie outside comes from the mirrored place.
@@ -214,14 +214,14 @@ mod tests {
     #[test]
     fn what_is_hidden_here_and_there_has_the_albedo() {
         let values = slope();
-        let picture = FinePicture { values: &values, side: 128 };
+        let image = FineImage { values: &values, side: 128 };
         let mut flat = Flat::new([0.0; 6]);
         flat.mask.fill(0.0);
-        let texture = flat.texture(picture, &every_place());
+        let texture = flat.texture(image, &every_place());
         assert!(texture.iter().all(|value| (value + 0.5).abs() < 1e-4));
         let mut turned = Flat::new([0.0, 0.0, 0.0, 0.0, 0.0, 0.05]);
         turned.mask.fill(1.0);
-        let texture = turned.texture(picture, &every_place());
+        let texture = turned.texture(image, &every_place());
         assert!(texture.iter().all(|value| (value + 0.5).abs() < 1e-4), "behind what is seen there");
     }
 }

@@ -1,4 +1,4 @@
-//! The networks of Wu et al. 2020 (supplementary material, tables 5 to 7) for pictures of 64x64, and of larger
+//! The networks of Wu et al. 2020 (supplementary material, tables 5 to 7) for images of 64x64, and of larger
 //! powers of two: each doubling of the size adds one level at the small end, as wide as the widest.
 //!
 //! Every normalisation has groups of four channels.
@@ -20,9 +20,9 @@ const THREE: [usize; 3] = [3, 1, 1];
 /// A 5x5 convolution that keeps the size.
 const FIVE: [usize; 3] = [5, 1, 2];
 
-/// Levels beyond those of a 64x64 picture.
+/// Levels beyond those of a 64x64 image.
 fn extra_levels(size: usize) -> usize {
-    assert!(size.is_power_of_two() && size >= 64, "picture sizes are powers of two from 64, not {size}");
+    assert!(size.is_power_of_two() && size >= 64, "image sizes are powers of two from 64, not {size}");
     (size / 64).ilog2() as usize
 }
 
@@ -30,7 +30,7 @@ fn normed(layer: Layer, channels: usize, activation: Activation) -> Layer {
     layer.norm(channels / GROUP_CHANNELS).then(activation)
 }
 
-/// From the picture to a code of `code` channels at 1x1: the first half of [`autoencoder`] and of the confidence
+/// From the image to a code of `code` channels at 1x1: the first half of [`autoencoder`] and of the confidence
 /// network.
 fn compress(width: usize, code: usize, size: usize) -> Vec<Layer> {
     let w = width;
@@ -138,7 +138,7 @@ impl ConfidenceNetwork {
     }
 
     /// Confidence (the scale of the error, above 0) of the photometric loss `[B,S,S,2]` and of the perceptual loss
-    /// `[B,S/4,S/4,2]`; channel 0 for the picture as seen, 1 for its reconstruction by symmetry.
+    /// `[B,S/4,S/4,2]`; channel 0 for the image as seen, 1 for its reconstruction by symmetry.
     ///
     /// # Errors
     /// As [`Network::forward`].
@@ -155,7 +155,7 @@ mod tests {
     use super::*;
 
     fn count(parameters: &[ParameterInfo]) -> usize {
-        parameters.iter().map(|parameter| parameter.shape.elements()).sum()
+        parameters.iter().map(|parameter| parameter.shape.numel()).sum()
     }
 
     #[test]
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn outputs_have_the_size_of_the_picture() {
+    fn outputs_have_the_size_of_the_image() {
         for size in [64, 128] {
             let depth = forward(&autoencoder("depth", 16, 32, 1, size, Activation::Identity), size);
             assert_eq!(depth.shape(), [1, size, size, 1].into());

@@ -96,7 +96,7 @@ pub struct ParameterInfo {
 impl ParameterInfo {
     /// The parameter as it begins: a function of the seed and the parameter's name alone.
     pub fn initialise(&self, seed: u64) -> Tensor {
-        let mut tensor = Tensor::scratch(self.shape);
+        let mut tensor = Tensor::empty(self.shape);
         match self.initialisation {
             Initialisation::Constant(value) => tensor.data_mut().fill(value),
             Initialisation::Uniform { fan_in } => {

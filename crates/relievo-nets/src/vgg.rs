@@ -1,7 +1,7 @@
 //! VGG16 up to relu3_3: the features of the perceptual loss (Simonyan and Zisserman 2015).
 //!
-//! The weights are those of the original, in the repository at half precision. They were trained on pictures in
-//! BGR order, 0..255, minus the mean colour. The pictures here are RGB in [-1,1], so `CaffeInput` converts them: it
+//! The weights are those of the original, in the repository at half precision. They were trained on images in
+//! BGR order, 0..255, minus the mean colour. The images here are RGB in [-1,1], so `CaffeInput` converts them: it
 //! cannot be folded into the first convolution, whose zero padding means "the mean colour". The division of the
 //! features by 58.395 is folded into the last layer: a ReLU passes a positive factor through.
 
@@ -80,7 +80,7 @@ impl Vgg {
                 return Err(damaged(format!("{name}.weight has the shape {shape:?}")));
             };
             let scale = if name == "conv3_3" { FEATURE_SCALE.recip() } else { 1.0 };
-            let mut last = Tensor::scratch([outputs, 3, 3, inputs]);
+            let mut last = Tensor::empty([outputs, 3, 3, inputs]);
             for (o, filter) in last.data_mut().chunks_exact_mut(9 * inputs).enumerate() {
                 for tap in 0..9 {
                     for i in 0..inputs {
@@ -96,7 +96,7 @@ impl Vgg {
     }
 
     /// A network of the same layers that has learned nothing: weights uniform so that the size of what goes through
-    /// stays (He et al. 2015) from pictures of one unit on, biases of zero.
+    /// stays (He et al. 2015) from images of one unit on, biases of zero.
     pub fn untrained(seed: u64) -> Self {
         const CHANNELS: [usize; 8] = [3, 64, 64, 128, 128, 256, 256, 256];
         let convolution = |(name, channels): (&str, &[usize])| {
@@ -105,7 +105,7 @@ impl Vgg {
             // The first layer sees numbers of up to 127 or so where others see numbers about one.
             let unit = if inputs == 3 { 127.5 } else { 1.0 };
             let bound = (6.0 / (9 * inputs) as f32).sqrt() / unit;
-            let mut weight = Tensor::scratch([outputs, 3, 3, inputs]);
+            let mut weight = Tensor::empty([outputs, 3, 3, inputs]);
             for (index, element) in weight.data_mut().iter_mut().enumerate() {
                 *element = (2.0 * random.uniform(index as u64) - 1.0) * bound;
             }
@@ -125,7 +125,7 @@ impl Vgg {
     ///
     /// # Errors
     /// If there are too few or too many.
-    pub fn of_parameters(parameters: &[Tensor]) -> Result<Self> {
+    pub fn from_parameters(parameters: &[Tensor]) -> Result<Self> {
         let (pairs, rest) = parameters.as_chunks::<2>();
         if pairs.len() != LAYERS.iter().flatten().count() || !rest.is_empty() {
             return Err(Error::shape("vgg", format!("{} parameters", parameters.len())));
@@ -157,7 +157,7 @@ impl Vgg {
         for (name, (weight, bias)) in LAYERS.into_iter().flatten().zip(&self.convolutions) {
             let scale = if name == "conv3_3" { FEATURE_SCALE } else { 1.0 };
             let (weight, bias) = (weight.to_device(Device::Cpu)?, bias.to_device(Device::Cpu)?);
-            let [outputs, _, _, inputs] = weight.axes("vgg")?;
+            let [outputs, _, _, inputs] = weight.dims("vgg")?;
             let from = weight.data();
             let places = (0..outputs * inputs * 9).map(|at| {
                 let (o, i, tap) = (at / (9 * inputs), at / 9 % inputs, at % 9);
@@ -189,14 +189,14 @@ impl Vgg {
         Ok(Self { convolutions: self.convolutions.iter().map(moved).collect::<Result<_>>()? })
     }
 
-    /// relu3_3 / 58.395 of `pictures [B,H,W,3]` (f32) in [-1,1], H and W divisible by 4: `[B,H/4,W/4,256]`, of the
+    /// relu3_3 / 58.395 of `images [B,H,W,3]` (f32) in [-1,1], H and W divisible by 4: `[B,H/4,W/4,256]`, of the
     /// weights' type.
     ///
     /// # Errors
     /// If the shape or type does not fit.
-    pub fn features(&self, pictures: &Tensor) -> Result<Tensor> {
+    pub fn features(&self, images: &Tensor) -> Result<Tensor> {
         let data_type = self.convolutions.first().map_or(DataType::F32, |(weight, _)| weight.data_type());
-        let mut x = apply_one(CaffeInput { data_type }, &[pictures])?;
+        let mut x = apply_one(CaffeInput { data_type }, &[images])?;
         let mut convolutions = self.convolutions.iter();
         for layer in LAYERS {
             x = match (layer, layer.and_then(|_| convolutions.next())) {
@@ -224,20 +224,17 @@ impl CaffeInput {
     /// What is added to the channels of the output.
     const OFFSET: [f32; 3] = [127.5 - MEAN_BGR[0], 127.5 - MEAN_BGR[1], 127.5 - MEAN_BGR[2]];
 
-    fn check(&self, pictures: &Tensor) -> Result<()> {
-        let [_, _, _, channels] = pictures.axes(self.name())?;
-        if channels == 3 && pictures.data_type() == DataType::F32 {
+    fn check(&self, images: &Tensor) -> Result<()> {
+        let [_, _, _, channels] = images.dims(self.name())?;
+        if channels == 3 && images.data_type() == DataType::F32 {
             return Ok(());
         }
-        let (shape, data_type) = (pictures.shape(), pictures.data_type());
-        Err(Error::shape(
-            self.name(),
-            format!("needs pictures [B,H,W,3] of F32, got {shape} of {data_type:?}"),
-        ))
+        let (shape, data_type) = (images.shape(), images.data_type());
+        Err(Error::shape(self.name(), format!("needs images [B,H,W,3] of F32, got {shape} of {data_type:?}")))
     }
 
     fn reverse(x: &Tensor, offset: [f32; 3]) -> Tensor {
-        let mut y = Tensor::scratch(x.shape());
+        let mut y = Tensor::empty(x.shape());
         for (y, x) in y.data_mut().chunks_exact_mut(3).zip(x.data().chunks_exact(3)) {
             for channel in 0..3 {
                 y[channel] = 127.5 * x[2 - channel] + offset[channel];
@@ -280,8 +277,8 @@ mod tests {
         let vgg = Vgg::untrained(3).scaled(2.5).unwrap();
         let bytes = vgg.to_safetensors([("note".to_owned(), "text".to_owned())]).unwrap();
         let again = Vgg::from_safetensors(&bytes).unwrap();
-        let pictures = relievo_tensor::differences::random_tensor(1, [1, 16, 16, 3]);
-        let of = |vgg: &Vgg| vgg.features(&pictures).unwrap();
+        let images = relievo_tensor::differences::random_tensor(1, [1, 16, 16, 3]);
+        let of = |vgg: &Vgg| vgg.features(&images).unwrap();
         let [one, other, plain] = [of(&vgg), of(&again), of(&Vgg::untrained(3))];
         assert_eq!(one.shape(), [1, 4, 4, 256].into());
         // Rounding of the last layer's weights, which are stored multiplied by a number that is no power of two.
@@ -290,7 +287,7 @@ mod tests {
             assert!(near(*b) && near(2.5 * c), "{a}, {b}, {c}");
         }
         // What goes through keeps its size within an order of magnitude.
-        let square = plain.data().iter().map(|x| x * x).sum::<f32>() / plain.elements() as f32;
+        let square = plain.data().iter().map(|x| x * x).sum::<f32>() / plain.numel() as f32;
         assert!((0.01..10.0).contains(&square), "{square}");
         let metadata = safetensors::SafeTensors::read_metadata(&bytes).unwrap().1;
         assert_eq!(metadata.metadata().as_ref().unwrap()["note"], "text");
@@ -300,10 +297,10 @@ mod tests {
     fn gradients_reach_weights_that_are_on_a_tape() {
         let tape = relievo_tensor::Tape::new();
         let watched: Vec<Tensor> = Vgg::untrained(1).parameters().iter().map(|p| tape.watch(p)).collect();
-        let pictures = relievo_tensor::differences::random_tensor(1, [1, 8, 8, 3]);
-        let features = Vgg::of_parameters(&watched).unwrap().features(&pictures).unwrap();
+        let images = relievo_tensor::differences::random_tensor(1, [1, 8, 8, 3]);
+        let features = Vgg::from_parameters(&watched).unwrap().features(&images).unwrap();
         let gradients = tape.backward_from(&[(&features, Tensor::full(features.shape(), 1.0))]).unwrap();
         assert!(watched.iter().all(|p| gradients.get(p).unwrap().data().iter().any(|g| *g != 0.0)));
-        assert!(Vgg::of_parameters(&watched[1..]).is_err());
+        assert!(Vgg::from_parameters(&watched[1..]).is_err());
     }
 }

@@ -21,7 +21,7 @@ fn run(device: Device, inputs: &[Tensor], function: impl Fn(&[Tensor]) -> Result
     let outputs = function(&variables).unwrap_or_else(|error| panic!("{error}"));
     let seeds: Vec<(&Tensor, Tensor)> = (outputs.iter().zip(90..))
         .map(|(output, seed)| {
-            let shape: [usize; 4] = output.shape().axes().unwrap();
+            let shape: [usize; 4] = output.shape().dims().unwrap();
             let seed = random_tensor(seed, shape).to_device(device).unwrap();
             (output, cast(&seed, output.data_type()).unwrap())
         })
@@ -72,12 +72,12 @@ fn assert_agree(
     }
 }
 
-/// Pictures, then the parameters as they begin, but normalisations that do something.
+/// Images, then the parameters as they begin, but normalisations that do something.
 fn inputs(parameters: &[ParameterInfo]) -> Vec<Tensor> {
     let begin = |info: &ParameterInfo| {
         let mut tensor = info.initialise(1);
         if info.name.contains(".norm.") {
-            let noise = random_tensor(7, [tensor.elements()]);
+            let noise = random_tensor(7, [tensor.numel()]);
             tensor.data_mut().iter_mut().zip(noise.data()).for_each(|(x, noise)| *x += 0.3 * noise);
         }
         tensor
@@ -143,15 +143,15 @@ fn confidence_networks() {
 #[test]
 fn features() {
     let vgg = Vgg::new().unwrap();
-    let pictures = [random_tensor(1, [2, 16, 16, 3])];
-    assert_agree("VGG", &pictures, WITH_KINKS, |inputs, device, data_type| {
+    let images = [random_tensor(1, [2, 16, 16, 3])];
+    assert_agree("VGG", &images, WITH_KINKS, |inputs, device, data_type| {
         let features = vgg.to_device(device, data_type)?.features(&inputs[0])?;
         assert_eq!(features.data_type(), data_type);
         Ok(vec![features])
     });
     assert!(vgg.to_device(Device::Cpu, DataType::Bf16).is_err());
     let error = vgg.features(&random_tensor(1, [1, 8, 8, 4])).unwrap_err().to_string();
-    assert_eq!(error, "vgg_input: needs pictures [B,H,W,3] of F32, got [1, 8, 8, 4] of F32");
+    assert_eq!(error, "vgg_input: needs images [B,H,W,3] of F32, got [1, 8, 8, 4] of F32");
 }
 
 #[test]

@@ -64,7 +64,7 @@ fn rows(batch: usize, size: usize) -> Result<Vec<Row>> {
         row("sampling_grid", &[&depth, &views], move |x| {
             Ok(sampling_grid(&x[0], &x[1], camera, far, 1)?[0].clone())
         }),
-        row("canonical picture", &[&depth, &raw, &albedo], move |x| {
+        row("canonical image", &[&depth, &raw, &albedo], move |x| {
             let [_, canonical] = canonical_depth(&x[0], shape)?;
             let light = light_from_raw(&x[1], LightRange::default())?;
             let [_, diffuse] = diffuse_shading(&canonical, &light, camera)?;
@@ -72,7 +72,7 @@ fn rows(batch: usize, size: usize) -> Result<Vec<Row>> {
         }),
         row("reconstruction", &[&albedo, &depth, &views], move |x| {
             let scene = Scene { camera, depth_range: RANGE, raster: settings };
-            Ok(scene.reconstruct(&x[0], &x[1], &x[2], 1)?.picture)
+            Ok(scene.reconstruct(&x[0], &x[1], &x[2], 1)?.image)
         }),
     ])
 }

@@ -1,28 +1,28 @@
-//! The camera: a pinhole that looks along +z, x to the right and y down, one for all pictures.
+//! The camera: a pinhole that looks along +z, x to the right and y down, one for all images.
 
 use relievo_tensor::{Error, Result, Tensor};
 
 use crate::check_type;
 
-/// A pinhole camera at the origin for square pictures. Pixel coordinates are u = column and v = row, `0..size`, with
+/// A pinhole camera at the origin for square images. Pixel coordinates are u = column and v = row, `0..size`, with
 /// the optical axis through their middle `(size - 1) / 2`; the field of view spans from the first to the last of them.
 ///
 /// Source: Wu et al. 2020, section 3.3, equation 4.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Camera {
-    /// Rows and columns of the picture, at least 2.
+    /// Rows and columns of the image, at least 2.
     pub size: usize,
     /// Angle between the rays of the first and of the last column (or row), in degrees, in (0, 180).
     pub field_of_view_degrees: f32,
 }
 
 impl Camera {
-    /// The camera of the method: 10 degrees, so that the surface at distance 1 nearly fills the picture.
+    /// The camera of the method: 10 degrees, so that the surface at distance 1 nearly fills the image.
     pub fn new(size: usize) -> Self {
         Self { size, field_of_view_degrees: 10.0 }
     }
 
-    /// Tangent of half the field of view: `x / z` at the edge of the picture.
+    /// Tangent of half the field of view: `x / z` at the edge of the image.
     pub fn half_width(&self) -> f32 {
         (f64::from(self.field_of_view_degrees).to_radians() / 2.0).tan() as f32
     }
@@ -53,7 +53,7 @@ impl Camera {
         (1e-7 * finer.min(1.0).powi(2)) as f32
     }
 
-    /// The point at depth `depth` (distance along z, not along the ray) behind the place (u, v) of the picture.
+    /// The point at depth `depth` (distance along z, not along the ray) behind the place (u, v) of the image.
     pub fn lift(&self, u: f32, v: f32, depth: f32) -> [f32; 3] {
         let (focal, centre) = (self.focal(), self.centre());
         [depth * ((u - centre) / focal), depth * ((v - centre) / focal), depth]
@@ -65,24 +65,19 @@ impl Camera {
         [focal * point[0] / point[2] + centre, focal * point[1] / point[2] + centre]
     }
 
-    /// Number of pictures in a tensor `[B, size, size]` of f32.
-    pub(crate) fn pictures(&self, operation: &'static str, maps: &Tensor) -> Result<usize> {
+    /// Number of images in a tensor `[B, size, size]` of f32.
+    pub(crate) fn images(&self, operation: &'static str, maps: &Tensor) -> Result<usize> {
         check_type(operation, &[maps])?;
-        match maps.axes::<3>(operation)? {
+        match maps.dims::<3>(operation)? {
             [batch, rows, columns] if self.size > 1 && rows == self.size && columns == self.size => Ok(batch),
             _ => Err(self.misfit(operation, maps)),
         }
     }
 
-    /// Number of pictures in a tensor `[B, size, size, channels]` of f32.
-    pub(crate) fn pictures_of(
-        &self,
-        operation: &'static str,
-        maps: &Tensor,
-        channels: usize,
-    ) -> Result<usize> {
+    /// Number of images in a tensor `[B, size, size, channels]` of f32.
+    pub(crate) fn images_of(&self, operation: &'static str, maps: &Tensor, channels: usize) -> Result<usize> {
         check_type(operation, &[maps])?;
-        match maps.axes::<4>(operation)? {
+        match maps.dims::<4>(operation)? {
             [batch, rows, columns, c]
                 if self.size > 1 && rows == self.size && columns == self.size && c == channels =>
             {

@@ -45,8 +45,8 @@ __device__ __forceinline__ float3 scaled(float3 v, float factor) {
     return make_float3(__fmul_rn(v.x, factor), __fmul_rn(v.y, factor), __fmul_rn(v.z, factor));
 }
 
-// Sums over the pixels of pictures that share a light or a viewpoint take two launches: blocks sum parts of a picture
-// (block_parts), then one warp for each light or viewpoint the parts of all its pictures (group_sum). Both in a fixed
+// Sums over the pixels of images that share a light or a viewpoint take two launches: blocks sum parts of an image
+// (block_parts), then one warp for each light or viewpoint the parts of all its images (group_sum). Both in a fixed
 // order.
 
 // parts[k] = the sum of x[k] over the block (a multiple of 32 threads). All threads must call, once.
@@ -66,15 +66,15 @@ __device__ __forceinline__ void block_parts(float* parts, const float (&x)[N]) {
     }
 }
 
-// The sum of element k of parts [pictures][count][elements] over the pictures group, group + groups and so on, in
+// The sum of element k of parts [images][count][elements] over the images group, group + groups and so on, in
 // every lane. The block is one warp.
-__device__ __forceinline__ double group_sum(const float* parts, int elements, int k, int count, int pictures, int groups,
+__device__ __forceinline__ double group_sum(const float* parts, int elements, int k, int count, int images, int groups,
                                             int group) {
     double sum = 0.0;
-    int entries = pictures / groups * count;
+    int entries = images / groups * count;
     for (int entry = threadIdx.x; entry < entries; entry += 32) {
-        int picture = group + groups * (entry / count);
-        sum += parts[((long long)picture * count + entry % count) * elements + k];
+        int image = group + groups * (entry / count);
+        sum += parts[((long long)image * count + entry % count) * elements + k];
     }
     return warp_sum(sum);
 }

@@ -1,4 +1,4 @@
-//! What the operations share on a GPU. Blocks lie within pictures: x counts those of a picture, y the pictures.
+//! What the operations share on a GPU. Blocks lie within images: x counts those of an image, y the images.
 
 use relievo_tensor::cuda::{Kernels, Launch};
 use relievo_tensor::{DataType, Device, Result, Tensor};
@@ -8,7 +8,7 @@ use crate::Camera;
 /// Threads of a block.
 pub(crate) const THREADS: usize = 256;
 
-/// Blocks that share a picture where its pixels are summed, at most.
+/// Blocks that share an image where its pixels are summed, at most.
 const MOST_PARTS: usize = 16;
 
 /// The source of an operation's kernels: what they share, then `kernel.cu` of the calling file's folder.
@@ -49,16 +49,16 @@ pub(crate) fn launch(tensor: &Tensor, kernels: &'static Kernels, name: &'static 
 }
 
 /// An f32 tensor on a GPU, to be written whole.
-pub(crate) fn scratch<const N: usize>(device: Device, shape: [usize; N]) -> Result<Tensor> {
-    Tensor::scratch_on(device, DataType::F32, shape)
+pub(crate) fn empty<const N: usize>(device: Device, shape: [usize; N]) -> Result<Tensor> {
+    Tensor::empty_on(device, DataType::F32, shape)
 }
 
-/// Blocks with a thread for each of `count` things (pixels, triangles) of every picture.
-pub(crate) fn blocks(count: usize, pictures: usize) -> [usize; 3] {
-    [count.div_ceil(THREADS), pictures, 1]
+/// Blocks with a thread for each of `count` things (pixels, triangles) of every image.
+pub(crate) fn blocks(count: usize, images: usize) -> [usize; 3] {
+    [count.div_ceil(THREADS), images, 1]
 }
 
-/// Into how many parts a picture's pixels are summed before the parts are: the blocks of a picture.
+/// Into how many parts an image's pixels are summed before the parts are: the blocks of an image.
 pub(crate) fn parts(pixels: usize) -> usize {
     pixels.div_ceil(THREADS).min(MOST_PARTS)
 }

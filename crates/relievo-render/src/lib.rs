@@ -1,17 +1,17 @@
-//! From depth to picture: camera, surface grid, normals, shading, rasteriser, warp.
+//! From depth to image: camera, surface grid, normals, shading, rasteriser, warp.
 //!
-//! A picture is explained as a surface (a depth per pixel, seen by one fixed [`Camera`]), its albedo, a light and a
-//! viewpoint. The canonical picture is the albedo under the light ([`light_from_raw`], [`diffuse_shading`], [`shade`]);
-//! the reconstruction is the canonical picture seen from the viewpoint ([`move_surface`], [`rasterise_depth`],
+//! An image is explained as a surface (a depth per pixel, seen by one fixed [`Camera`]), its albedo, a light and a
+//! viewpoint. The canonical image is the albedo under the light ([`light_from_raw`], [`diffuse_shading`], [`shade`]);
+//! the reconstruction is the canonical image seen from the viewpoint ([`move_surface`], [`rasterise_depth`],
 //! [`sampling_grid`], put together in [`Scene::reconstruct`]). All of it is differentiable in depth, albedo, light and
 //! viewpoint. [`render_views`] shows the surface from elsewhere, without gradients.
 //!
 //! Every operation is a kernel (a pure function on slices) wrapped in a [`relievo_tensor::Operation`]. Work is shared
-//! out by pictures and rows, and no sum depends on who computed which part: results are the same on any number of
+//! out by images and rows, and no sum depends on who computed which part: results are the same on any number of
 //! threads. An operation's folder has its contract and the CPU's side in `mod.rs`, the launches for GPUs in `cuda.rs`,
 //! the kernels in `kernel.cu`; what those share is in `cuda.rs` and `common.cuh` here. On a GPU, too, sums have a fixed
 //! order, and of the same points the rasteriser makes the same depths to the bit. [`render_views`] is for the CPU.
-//! Where a batch of pictures meets fewer lights or viewpoints, picture `i` takes number `i % n`: both halves of a batch
+//! Where a batch of images meets fewer lights or viewpoints, image `i` takes number `i % n`: both halves of a batch
 //! doubled by mirroring share theirs, and the gradients of the halves add up.
 //!
 //! Source: Wu, Rupprecht and Vedaldi, *Unsupervised Learning of Probably Symmetric Deformable 3D Objects from Images in
@@ -57,10 +57,10 @@ pub fn kernels() -> Vec<&'static Kernels> {
     ]
 }
 
-/// Checks that `pictures` can be shared out over `few` lights or viewpoints.
-fn check_shared(operation: &'static str, pictures: usize, few: usize, what: &str) -> Result<()> {
-    if few == 0 || !pictures.is_multiple_of(few) {
-        let detail = format!("{pictures} pictures cannot be shared out over {few} {what}");
+/// Checks that `images` can be shared out over `few` lights or viewpoints.
+fn check_shared(operation: &'static str, images: usize, few: usize, what: &str) -> Result<()> {
+    if few == 0 || !images.is_multiple_of(few) {
+        let detail = format!("{images} images cannot be shared out over {few} {what}");
         return Err(Error::shape(operation, detail));
     }
     Ok(())
@@ -90,12 +90,12 @@ mod testing {
         Camera { size, field_of_view_degrees: 50.0 }
     }
 
-    /// Rolling depths around `middle`, another surface for every picture.
+    /// Rolling depths around `middle`, another surface for every image.
     pub fn relief(batch: usize, size: usize, middle: f32, height: f32) -> Tensor {
         let of_pixel = |i: usize| {
             let place = |i: usize| 4.0 * i as f32 / size as f32;
-            let (x, y, picture) = (place(i % size), place(i / size % size), (i / size / size) as f32);
-            middle + height * (1.3 * x + picture).sin() * (0.9 * y + 0.4 * x - 2.0 * picture).cos()
+            let (x, y, image) = (place(i % size), place(i / size % size), (i / size / size) as f32);
+            middle + height * (1.3 * x + image).sin() * (0.9 * y + 0.4 * x - 2.0 * image).cos()
         };
         let depths: Vec<f32> = (0..batch * size * size).map(of_pixel).collect();
         Tensor::new(&depths, [batch, size, size]).unwrap()

@@ -8,7 +8,7 @@ use relievo_tensor::{Buffer, Device, Error, Result, Tensor};
 
 use crate::Camera;
 
-/// What the normals of a camera's pictures need to know of it.
+/// What the normals of a camera's images need to know of it.
 pub(crate) struct Rays {
     /// See [`Camera::slopes`].
     slopes: Vec<f32>,
@@ -33,13 +33,13 @@ impl From<Camera> for Rays {
 /// # Errors
 /// If `depth` has not the camera's size or is on a GPU.
 pub fn normals(depth: &Tensor, camera: Camera) -> Result<Tensor> {
-    let batch = camera.pictures("normals", depth)?;
+    let batch = camera.images("normals", depth)?;
     if depth.device() != Device::Cpu {
         let detail = "normals alone are not there for this device".to_owned();
         return Err(Error::Device { device: depth.device(), detail });
     }
     let (size, rays) = (camera.size, Rays::from(camera));
-    let mut normals = Tensor::scratch([batch, size, size, 3]);
+    let mut normals = Tensor::empty([batch, size, size, 3]);
     normals.data_mut().par_chunks_mut(size * 3).enumerate().for_each(|(line, normals)| {
         row_of_normals(map_of_line(depth, size, line), &rays, line % size, normals.as_chunks_mut().0);
     });
@@ -74,7 +74,7 @@ pub(crate) fn depth_gradient<T: Send>(
 ) -> (Tensor, Vec<T>) {
     let (size, rays) = (camera.size, Rays::from(camera));
     let slopes = &rays.slopes;
-    let mut of_tangents = Buffer::scratch(depth.elements() * 6);
+    let mut of_tangents = Buffer::empty(depth.numel() * 6);
     let lines = of_tangents.par_chunks_mut(size * 6).enumerate();
     let results = lines.map_init(
         || vec![[0.0; 3]; size],
@@ -93,10 +93,10 @@ pub(crate) fn depth_gradient<T: Send>(
         },
     );
     let results = results.collect();
-    let mut ddepth = Tensor::scratch(depth.shape());
+    let mut ddepth = Tensor::empty(depth.shape());
     ddepth.data_mut().par_chunks_mut(size).enumerate().for_each(|(line, ddepth)| {
-        let (picture, row) = (line / size, line % size);
-        let gradients = &of_tangents.as_chunks::<6>().0[picture * size * size..][..size * size];
+        let (image, row) = (line / size, line % size);
+        let gradients = &of_tangents.as_chunks::<6>().0[image * size * size..][..size * size];
         let along = |g: &[f32], x: f32, y: f32| g[0] * x + g[1] * y + g[2];
         for (column, ddepth) in ddepth.iter_mut().enumerate() {
             let (x, y, at) = (slopes[column], slopes[row], row * size + column);
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn normals_are_as_long_in_fine_pictures_as_in_those_of_the_method() {
+    fn normals_are_as_long_in_fine_images_as_in_those_of_the_method() {
         for (size, field_of_view_degrees) in [(64, 10.0), (128, 10.0), (512, 10.0), (1024, 10.0), (64, 1.0)] {
             let camera = Camera { size, field_of_view_degrees };
             let normals = normals(&Tensor::full([1, size, size], 1.0), camera).unwrap();

@@ -6,7 +6,7 @@
 //! caller keeps a z-buffer, or a list, or sums.
 //!
 //! A sample on an edge belongs to the triangles on both sides of it. The edge functions are evaluated in f64, where
-//! differences and products of f32 coordinates of one picture's range are exact, so their signs are exact too: two
+//! differences and products of f32 coordinates of one image's range are exact, so their signs are exact too: two
 //! triangles that share an edge leave no gap between them.
 //!
 //! All of it is marked to be inlined: a triangle of the surface grid covers a handful of samples, and with calls in

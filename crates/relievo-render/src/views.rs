@@ -1,7 +1,7 @@
-//! Pictures of a textured surface from elsewhere, for people: sheets and panels. Without gradients.
+//! Images of a textured surface from elsewhere, for people: sheets and panels. Without gradients.
 //!
 //! The surface grid is moved, projected and rasterised in bands as in [`crate::rasterise_depth`]. First every sample
-//! finds the nearest triangle, then it takes the colours at its place in that triangle's cell: so several pictures on
+//! finds the nearest triangle, then it takes the colours at its place in that triangle's cell: so several images on
 //! one surface cost little more than one, and what is hidden costs no colours.
 
 use std::ops::Range;
@@ -16,12 +16,12 @@ use crate::{Camera, RasterSettings};
 /// How a sample's colour follows from those of the four corners of its cell.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Texture {
-    /// Bilinear interpolation of the picture, which may have more or fewer pixels than the grid has points.
+    /// Bilinear interpolation of the image, which may have more or fewer pixels than the grid has points.
     #[default]
     Bilinear,
     /// Linear interpolation over the triangle, with two of its corners' colours exchanged: the colours at (v+1,u) and
     /// (v,u+1) both end up at the other's place. That is what the authors' program does, and why edges look frayed
-    /// in its views. For comparison with it, and for pictures of the grid's size.
+    /// in its views. For comparison with it, and for images of the grid's size.
     Original,
 }
 
@@ -45,8 +45,8 @@ pub struct ViewSettings {
 }
 
 impl ViewSettings {
-    /// Every triangle on white, at the size of the picture and in register with it: the view that moves nothing is
-    /// the picture.
+    /// Every triangle on white, at the size of the image and in register with it: the view that moves nothing is
+    /// the image.
     pub fn new(camera: Camera) -> Self {
         Self {
             camera,
@@ -59,7 +59,7 @@ impl ViewSettings {
         }
     }
 
-    /// As [`ViewSettings::new`], with a field of view that has room for turned objects: what fills the picture is
+    /// As [`ViewSettings::new`], with a field of view that has room for turned objects: what fills the image is
     /// wider, and nearer at one side, when it is turned.
     pub fn with_room(camera: Camera) -> Self {
         Self { field_of_view_degrees: 1.1 * camera.field_of_view_degrees, ..Self::new(camera) }
@@ -74,23 +74,23 @@ impl ViewSettings {
 /// Views of a batch of surfaces.
 #[derive(Clone, Debug)]
 pub struct Views {
-    /// For each picture `[B, V, size, size, 3]` in the picture's range, on the background.
-    pub pictures: Vec<Tensor>,
+    /// For each image `[B, V, size, size, 3]` in the image's range, on the background.
+    pub images: Vec<Tensor>,
     /// How much of each pixel the surface covers, `[B, V, size, size]` in [0, 1].
     pub coverage: Tensor,
 }
 
-/// Renders every surface from every viewpoint, with each of `pictures` on it.
+/// Renders every surface from every viewpoint, with each of `images` on it.
 ///
-/// `depth` `[B, S, S]` canonical, S the camera's size; `pictures` `[B, T, T, 3]`, each with a T of its own: the first
+/// `depth` `[B, S, S]` canonical, S the camera's size; `images` `[B, T, T, 3]`, each with a T of its own: the first
 /// and the last pixel of a row lie on the first and the last point of the grid. `views` as everywhere: the surface is
 /// moved by `P' = R (P - c) + c + t`, angles about x, y, z in radians, then a translation; a positive angle about y
 /// turns what faces the camera to the left. Views are clamped to [-1, 1].
 ///
 /// # Errors
-/// If the depth has not the camera's size, a picture does not fit or is on a GPU, or a size or the supersampling is 0.
+/// If the depth has not the camera's size, an image does not fit or is on a GPU, or a size or the supersampling is 0.
 pub fn render_views(
-    pictures: &[&Tensor],
+    images: &[&Tensor],
     depth: &Tensor,
     views: &[[f32; 6]],
     settings: &ViewSettings,
@@ -98,29 +98,29 @@ pub fn render_views(
     const NAME: &str = "render_views";
     let (from, to) = (settings.camera.size, settings.size);
     let per_pixel = settings.raster.supersampling;
-    let batch = settings.camera.pictures(NAME, depth)?;
-    if let Some(there) = pictures.iter().chain([&depth]).find(|tensor| tensor.device() != Device::Cpu) {
+    let batch = settings.camera.images(NAME, depth)?;
+    if let Some(there) = images.iter().chain([&depth]).find(|tensor| tensor.device() != Device::Cpu) {
         return Err(Error::Device {
             device: there.device(),
             detail: "views are drawn by the CPU".to_owned(),
         });
     }
     let mut layers = Vec::new();
-    for picture in pictures {
-        let camera = Camera { size: picture.axes::<4>(NAME)?[1], ..settings.camera };
+    for image in images {
+        let camera = Camera { size: image.dims::<4>(NAME)?[1], ..settings.camera };
         let fits = settings.texture == Texture::Bilinear || camera.size == from;
-        if camera.pictures_of(NAME, picture, 3)? != batch || !fits {
-            let detail = format!("pictures {} and depths {} do not fit", picture.shape(), depth.shape());
+        if camera.images_of(NAME, image, 3)? != batch || !fits {
+            let detail = format!("images {} and depths {} do not fit", image.shape(), depth.shape());
             return Err(Error::shape(NAME, detail));
         }
-        layers.push(Tensor::scratch([batch, views.len(), to, to, 3]));
+        layers.push(Tensor::empty([batch, views.len(), to, to, 3]));
     }
     if to == 0 || per_pixel == 0 {
         let detail =
             format!("cannot render {from}x{from} points as {to}x{to} pixels of {per_pixel}^2 samples");
         return Err(Error::shape(NAME, detail));
     }
-    let mut coverage = Tensor::scratch([batch, views.len(), to, to]);
+    let mut coverage = Tensor::empty([batch, views.len(), to, to]);
     // The rows of each layer, view after view and band after band.
     let mut rows: Vec<_> = layers.iter_mut().map(|layer| layer.data_mut().chunks_mut(to * to * 3)).collect();
     let parts: Vec<(Vec<&mut [f32]>, &mut [f32])> = coverage
@@ -132,11 +132,11 @@ pub fn render_views(
     parts.into_par_iter().enumerate().for_each(|(number, (layers, coverage))| {
         let (surface_number, view) = (number / views.len(), number % views.len());
         let depth = &depth.data()[surface_number * from * from..][..from * from];
-        let colours: Vec<&[[f32; 3]]> = pictures
+        let colours: Vec<&[[f32; 3]]> = images
             .iter()
-            .map(|picture| {
-                let pixels = picture.elements() / batch / 3;
-                &picture.data().as_chunks::<3>().0[surface_number * pixels..][..pixels]
+            .map(|image| {
+                let pixels = image.numel() / batch / 3;
+                &image.data().as_chunks::<3>().0[surface_number * pixels..][..pixels]
             })
             .collect();
         let screen = moved_screen(depth, &Motion::new(views[view]), settings);
@@ -155,7 +155,7 @@ pub fn render_views(
             cover(&hits, settings, coverage);
         });
     });
-    Ok(Views { pictures: layers, coverage })
+    Ok(Views { images: layers, coverage })
 }
 
 /// The moved surface grid on the views' screen.
@@ -223,7 +223,7 @@ fn nearest(surface: &Surface<'_>, shown: &[bool], settings: &ViewSettings, rows:
     hits
 }
 
-/// The colour that a sample sees, of a picture of as many pixels as the grid has points.
+/// The colour that a sample sees, of an image of as many pixels as the grid has points.
 fn colour_of_cell(hit: &Hit, colours: &[[f32; 3]], size: usize, texture: Texture) -> [f32; 3] {
     let w = hit.weights;
     let shares = match (texture, hit.second) {
@@ -239,7 +239,7 @@ fn colour_of_cell(hit: &Hit, colours: &[[f32; 3]], size: usize, texture: Texture
     mix(colours, [corner, corner + 1, corner + size, corner + size + 1], shares)
 }
 
-/// The same of a picture of `pixels` rows and columns.
+/// The same of an image of `pixels` rows and columns.
 fn colour_at(hit: &Hit, colours: &[[f32; 3]], size: usize, pixels: usize) -> [f32; 3] {
     let scale = (pixels - 1) as f32 / (size - 1) as f32;
     let [right, down] = hit.place_in_cell();
@@ -324,14 +324,14 @@ mod tests {
     }
 
     #[test]
-    fn the_view_that_moves_nothing_is_the_picture_at_any_size() {
-        let (picture, depth) = (ramps(2), relief(2, SIZE, 1.0, 0.08));
+    fn the_view_that_moves_nothing_is_the_image_at_any_size() {
+        let (image, depth) = (ramps(2), relief(2, SIZE, 1.0, 0.08));
         for size in [SIZE, 58] {
             let settings = ViewSettings { size, ..settings() };
-            let views = render_views(&[&picture], &depth, &[[0.0; 6]], &settings).unwrap();
-            assert_eq!(&views.pictures[0].shape()[..], [2, 1, size, size, 3]);
+            let views = render_views(&[&image], &depth, &[[0.0; 6]], &settings).unwrap();
+            assert_eq!(&views.images[0].shape()[..], [2, 1, size, size, 3]);
             let along = |i: usize| i as f32 / (size as f32 - 1.0) * 1.6 - 0.8;
-            for (i, pixel) in views.pictures[0].data().as_chunks::<3>().0.iter().enumerate() {
+            for (i, pixel) in views.images[0].data().as_chunks::<3>().0.iter().enumerate() {
                 let (row, column) = (i / size % size, i % size);
                 if (1..size - 1).contains(&row) && (1..size - 1).contains(&column) {
                     let is = [along(column), along(row), 0.3];
@@ -349,17 +349,17 @@ mod tests {
     fn a_positive_angle_about_y_turns_the_front_to_the_left() {
         // A dark spot on a bump towards the camera in the middle.
         let middle = SIZE / 2;
-        let (mut picture, mut depth) =
+        let (mut image, mut depth) =
             (Tensor::full([1, SIZE, SIZE, 3], 0.5), Tensor::full([1, SIZE, SIZE], 1.0));
         for row in middle - 2..middle + 2 {
             for column in middle - 2..middle + 2 {
                 depth.data_mut()[row * SIZE + column] = 0.95;
-                picture.data_mut()[(row * SIZE + column) * 3] = -1.0;
+                image.data_mut()[(row * SIZE + column) * 3] = -1.0;
             }
         }
         let angles = [-0.4, 0.0, 0.4].map(|angle| [0.0, angle, 0.0, 0.0, 0.0, 0.0]);
-        let views = render_views(&[&picture], &depth, &angles, &settings()).unwrap();
-        let places: Vec<f32> = views.pictures[0]
+        let views = render_views(&[&image], &depth, &angles, &settings()).unwrap();
+        let places: Vec<f32> = views.images[0]
             .data()
             .chunks(SIZE * SIZE * 3)
             .map(|view| {
@@ -378,7 +378,7 @@ mod tests {
         let views = render_views(&[&ramps(1)], &depth, &[[0.0; 6]], &settings).unwrap();
         let at = |row: usize, column: usize| {
             let place = row * SIZE + column;
-            (views.pictures[0].data().as_chunks::<3>().0[place], views.coverage.data()[place])
+            (views.images[0].data().as_chunks::<3>().0[place], views.coverage.data()[place])
         };
         let close = |a: [f32; 3], b: [f32; 3]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-5);
         for (row, column) in [(0, 0), (10, 3), (10, 16), (19, 10)] {
@@ -391,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn pictures_of_any_size_lie_on_one_surface() {
+    fn images_of_any_size_lie_on_one_surface() {
         let depth = relief(1, SIZE, 1.0, 0.05);
         // The same ramps, of three times as many pixels.
         const FINE: usize = 3 * SIZE - 2;
@@ -402,9 +402,9 @@ mod tests {
         let settings = ViewSettings { size: 50, ..settings() };
         let views = render_views(&[&ramps(1), &fine], &depth, &[view], &settings).unwrap();
         let alone = render_views(&[&ramps(1)], &depth, &[view], &settings).unwrap();
-        assert_eq!(views.pictures[0].data(), alone.pictures[0].data());
+        assert_eq!(views.images[0].data(), alone.images[0].data());
         assert_eq!(views.coverage.data(), alone.coverage.data());
-        for (fine, coarse) in views.pictures[1].data().iter().zip(alone.pictures[0].data()) {
+        for (fine, coarse) in views.images[1].data().iter().zip(alone.images[0].data()) {
             assert!((fine - coarse).abs() < 1e-4, "{fine} {coarse}");
         }
         let original = ViewSettings { texture: Texture::Original, ..settings };
@@ -413,13 +413,13 @@ mod tests {
 
     #[test]
     fn a_wider_view_shows_the_same_smaller_with_room_around() {
-        let (picture, depth) = (ramps(1), Tensor::full([1, SIZE, SIZE], 1.0));
+        let (image, depth) = (ramps(1), Tensor::full([1, SIZE, SIZE], 1.0));
         let half = |degrees: f32| (degrees.to_radians() / 2.0).tan();
         let settings = settings();
         // Half as large.
         let wide = 2.0 * (2.0 * half(settings.field_of_view_degrees)).atan().to_degrees();
         let settings = ViewSettings { size: 2 * SIZE, field_of_view_degrees: wide, ..settings };
-        let views = render_views(&[&picture], &depth, &[[0.0; 6]], &settings).unwrap();
+        let views = render_views(&[&image], &depth, &[[0.0; 6]], &settings).unwrap();
         let covered: f32 = views.coverage.data().iter().sum();
         assert!((covered - (SIZE * SIZE) as f32).abs() < 0.5 * SIZE as f32, "{covered}");
         assert_eq!(views.coverage.data()[SIZE * 2 * SIZE + SIZE], 1.0);
@@ -428,22 +428,22 @@ mod tests {
 
     #[test]
     fn results_do_not_depend_on_the_number_of_threads() {
-        let (picture, depth) = (random_tensor(30, [2, SIZE, SIZE, 3]), relief(2, SIZE, 1.0, 0.05));
+        let (image, depth) = (random_tensor(30, [2, SIZE, SIZE, 3]), relief(2, SIZE, 1.0, 0.05));
         let views = [[0.1, 0.7, 0.0, 0.0, 0.01, 0.0], [0.0, -0.3, 0.2, 0.0, 0.0, 0.05]];
         for settings in [ViewSettings { size: 50, ..settings() }, ViewSettings::original(Camera::new(SIZE))] {
             assert_independent_of_threads(|| {
-                let views = render_views(&[&picture], &depth, &views, &settings).unwrap();
-                [views.pictures, vec![views.coverage]].concat()
+                let views = render_views(&[&image], &depth, &views, &settings).unwrap();
+                [views.images, vec![views.coverage]].concat()
             });
         }
     }
 
     #[test]
-    fn pictures_and_depths_must_fit() {
+    fn images_and_depths_must_fit() {
         let error = render_views(&[&ramps(2)], &relief(1, SIZE, 1.0, 0.1), &[], &settings()).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "render_views: pictures [2, 20, 20, 3] and depths [1, 20, 20] do not fit"
+            "render_views: images [2, 20, 20, 3] and depths [1, 20, 20] do not fit"
         );
     }
 }

@@ -7,7 +7,7 @@ use relievo_render::{
 };
 use relievo_tensor::cuda::Graph;
 use relievo_tensor::differences::{assert_devices_agree, random_tensor};
-use relievo_tensor::ops::{double_batch, weighted_sum};
+use relievo_tensor::ops::{concat_flipped, weighted_sum};
 use relievo_tensor::{DataType, Device, Result, Tape, Tensor};
 
 const RANGE: DepthRange = DepthRange { min: 0.9, max: 1.1 };
@@ -36,12 +36,12 @@ fn agree_within(tolerance: f64, inputs: &[Tensor], operation: impl Fn(&[Tensor])
     assert_devices_agree(device, DataType::F32, tolerance, inputs, |x, _| operation(x));
 }
 
-/// Rolling depths around 1, another surface for every picture.
+/// Rolling depths around 1, another surface for every image.
 fn relief(batch: usize, size: usize, height: f32) -> Tensor {
     let of_pixel = |i: usize| {
         let place = |i: usize| 4.0 * i as f32 / size as f32;
-        let (x, y, picture) = (place(i % size), place(i / size % size), (i / size / size) as f32);
-        1.0 + height * (1.3 * x + picture).sin() * (0.9 * y + 0.4 * x - 2.0 * picture).cos()
+        let (x, y, image) = (place(i % size), place(i / size % size), (i / size / size) as f32);
+        1.0 + height * (1.3 * x + image).sin() * (0.9 * y + 0.4 * x - 2.0 * image).cos()
     };
     let depths: Vec<f32> = (0..batch * size * size).map(of_pixel).collect();
     Tensor::new(&depths, [batch, size, size]).unwrap()
@@ -87,7 +87,7 @@ fn depths() {
             agree(std::slice::from_ref(&raw), |x| {
                 let [depth, canonical] = canonical_depth(&x[0], settings)?;
                 let single = doubling == Doubling::Single;
-                let depths = if single { depth } else { double_batch(&depth, false)? };
+                let depths = if single { depth } else { concat_flipped(&depth, false)? };
                 weighted_sum(&[(1.0, &depths), (-0.7, &canonical)])
             });
         }
@@ -96,7 +96,7 @@ fn depths() {
 
 #[test]
 fn moved_surfaces() {
-    // Two views for four pictures; more pixels than a block has threads.
+    // Two views for four images; more pixels than a block has threads.
     let (size, inputs) = (23, [relief(4, 23, 0.05), views(2, 60.0)]);
     let camera = Camera::new(size);
     agree(&inputs, |x| move_surface(&x[0], &x[1], camera));
@@ -202,7 +202,7 @@ fn rasterised_depths_are_the_same_to_the_bit_even_from_the_canonical_view_on() {
     let [right, found] = [Device::Cpu, device].map(|device| on(device).unwrap());
     assert!(right.data().contains(&settings.far) && right.data().iter().any(|d| *d < 1.1));
     let off = right.data().iter().zip(found.data()).filter(|(a, b)| a.to_bits() != b.to_bits()).count();
-    assert_eq!(off, 0, "of {} pixels", right.elements());
+    assert_eq!(off, 0, "of {} pixels", right.numel());
 }
 
 #[test]
@@ -234,7 +234,7 @@ fn triangles_that_cover_nothing_or_everything() {
         changed(12, 2, f32::INFINITY),
         changed(35, 2, 0.0),
         changed(35, 2, -1.0),
-        // Nearly at the camera: it projects far outside of the picture.
+        // Nearly at the camera: it projects far outside of the image.
         changed(35, 2, 1e-6),
         changed(35, 0, 1e9),
     ] {
@@ -254,7 +254,7 @@ fn triangles_that_cover_nothing_or_everything() {
     }
 }
 
-/// A scene whose surface leaves a part of the picture free.
+/// A scene whose surface leaves a part of the image free.
 fn scene(size: usize) -> Scene {
     Scene { camera: Camera::new(size), depth_range: RANGE, raster: RasterSettings::default() }
 }
@@ -266,14 +266,14 @@ fn a_whole_reconstruction() {
         for part in 0..3 {
             agree(&inputs, |x| {
                 let found = scene(size).reconstruct(&x[0], &x[1], &x[2], 2)?;
-                Ok([found.depth, found.grid, found.picture][part].clone())
+                Ok([found.depth, found.grid, found.image][part].clone())
             });
         }
     }
 }
 
 #[test]
-fn a_whole_picture() {
+fn a_whole_image() {
     let size = 20;
     let inputs = [
         random_tensor(1, [2, size, size]),
@@ -287,12 +287,12 @@ fn a_whole_picture() {
         let light = light_from_raw(&x[1], LightRange::default())?;
         let [_, diffuse] = diffuse_shading(&depth, &light, Camera::new(size))?;
         let canonical = shade(&x[2], &diffuse, &light)?;
-        Ok(scene(size).reconstruct(&canonical, &depth, &x[3], 2)?.picture)
+        Ok(scene(size).reconstruct(&canonical, &depth, &x[3], 2)?.image)
     });
 }
 
-/// The sampling grid of a moved surface, and the canonical picture of it.
-fn grid_and_picture([depth, raw, albedo, views]: [&Tensor; 4], size: usize) -> Result<[Tensor; 2]> {
+/// The sampling grid of a moved surface, and the canonical image of it.
+fn grid_and_image([depth, raw, albedo, views]: [&Tensor; 4], size: usize) -> Result<[Tensor; 2]> {
     let camera = Camera::new(size);
     let moved = move_surface(depth, views, camera)?;
     let seen = rasterise_depth(&moved, camera, RasterSettings::default(), RANGE.widened())?;
@@ -319,7 +319,7 @@ fn results_are_the_same_every_time_and_from_a_graph() {
     let work = || -> Result<Vec<Tensor>> {
         let tape = Tape::new();
         let x = inputs.each_ref().map(|input| tape.watch(input));
-        let outputs = grid_and_picture(x.each_ref(), size)?;
+        let outputs = grid_and_image(x.each_ref(), size)?;
         let mut gradients =
             tape.backward_from(&[(&outputs[0], seeds[0].clone()), (&outputs[1], seeds[1].clone())])?;
         let gradients = x.each_ref().map(|x| gradients.take(x).unwrap());

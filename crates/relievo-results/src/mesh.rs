@@ -1,15 +1,15 @@
-//! The surface of a picture as a mesh: its files and how they are recorded.
+//! The surface of an image as a mesh: its files and how they are recorded.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
-use relievo_data::Picture;
+use relievo_data::Image;
 use relievo_export::{Canvas, Lighting, SurfaceMesh};
 use relievo_model::{FRAME, object_level};
 use serde::Serialize;
 
-use crate::{Part, ResultsError};
+use crate::{ImageResult, ResultsError};
 
 /// Least rows and columns of a texture. Viewers interpolate linearly between its pixels, which shows as a grid of
 /// diamonds when those are the network's 64x64; enlarged by cubic interpolation it looks smooth.
@@ -22,10 +22,11 @@ pub enum Texture {
     /// Colour without light: viewers light it
     #[default]
     Albedo,
-    /// Colour in the light of the picture: viewers show it as it is
+    /// Colour in the light of the image: viewers show it as it is
     Shaded,
-    /// The picture's own pixels, mirrored where it does not show the surface: viewers show them as they are
-    Picture,
+    /// The image's own pixels, mirrored where it does not show the surface: viewers show them as they are
+    #[value(alias = "picture")]
+    Photograph,
 }
 
 /// The files of a mesh, relative to the file this stands in; x right, y up, z towards the viewer, in units of the
@@ -41,11 +42,11 @@ pub struct Mesh {
 }
 
 /// Writes `NAME.glb`, `NAME.obj`, `NAME.mtl` and `NAME.texture.png`, `path` giving the path of an ending; `seen` is the
-/// square picture that the model saw, of any size. `None` if the depth makes no surface.
+/// square image that the model saw, of any size. `None` if the depth makes no surface.
 pub(crate) fn write(
-    part: &Part<'_>,
+    part: &ImageResult<'_>,
     texture: Texture,
-    seen: &Picture,
+    seen: &Image,
     path: impl Fn(&str) -> PathBuf,
 ) -> Result<Option<Mesh>, ResultsError> {
     let settings = part.settings();
@@ -61,10 +62,10 @@ pub(crate) fn write(
         }
         return Ok(None);
     };
-    let (picture, lighting) = match texture {
+    let (image, lighting) = match texture {
         Texture::Albedo => (enlarged(&part.albedo()), Lighting::Viewer),
-        Texture::Shaded => (enlarged(&part.canonical_picture()), Lighting::InTexture),
-        Texture::Picture => {
+        Texture::Shaded => (enlarged(&part.canonical_image()), Lighting::InTexture),
+        Texture::Photograph => {
             // A texture is laid over the pixels of the maps, from edge to edge.
             let side = LEAST_TEXTURE.max(size);
             let places: Vec<f32> =
@@ -75,8 +76,8 @@ pub(crate) fn write(
     let [glb, obj] = ["glb", "obj"].map(&path);
     let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let title = glb.file_stem().unwrap_or_default().to_string_lossy();
-    mesh.write_glb(&glb, &title, &picture, lighting)?;
-    mesh.write_obj(&obj, &picture)?;
+    mesh.write_glb(&glb, &title, &image, lighting)?;
+    mesh.write_obj(&obj, &image)?;
     Ok(Some(Mesh {
         gltf: name(&glb),
         obj: name(&obj),
@@ -87,7 +88,7 @@ pub(crate) fn write(
 }
 
 /// By a whole factor to at least [`LEAST_TEXTURE`] rows.
-fn enlarged(picture: &Canvas) -> Canvas {
-    let size = picture.width() * LEAST_TEXTURE.div_ceil(picture.width());
-    picture.resized(size, size)
+fn enlarged(image: &Canvas) -> Canvas {
+    let size = image.width() * LEAST_TEXTURE.div_ceil(image.width());
+    image.resized(size, size)
 }

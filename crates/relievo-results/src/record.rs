@@ -1,4 +1,4 @@
-//! What stands beside the pictures as JSON: light, viewpoint, and how to read a 16-bit depth picture.
+//! What stands beside the images as JSON: light, viewpoint, and how to read a 16-bit depth image.
 //!
 //! Camera frame: x right, y down, z away from the camera; the unit is the distance from the camera to the object.
 
@@ -44,18 +44,18 @@ impl From<[f32; 6]> for View {
     }
 }
 
-/// A 16-bit depth picture: 0 is no surface, v from 1 to 65535 is the depth `min + (v - 1) / 65534 * (max - min)`.
+/// A 16-bit depth image: 0 is no surface, v from 1 to 65535 is the depth `min + (v - 1) / 65534 * (max - min)`.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Depth {
-    /// The picture, relative to the file this stands in.
+    /// The image, relative to the file this stands in.
     file: String,
     min: f32,
     max: f32,
 }
 
 impl Depth {
-    /// A picture `file` whose numbers are to be read so.
+    /// An image `file` whose numbers are to be read so.
     pub fn new(file: String, DepthScale { min, max }: DepthScale) -> Self {
         Self { file, min, max }
     }

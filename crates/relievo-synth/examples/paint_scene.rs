@@ -2,9 +2,9 @@
 //!
 //!     cargo run --release -p relievo-synth --example paint_scene -- assets/samples/scene.jpg
 //!
-//! Everything in it comes from seed [`SEED`], so every run paints the same picture. The heads were chosen because their
+//! Everything in it comes from seed [`SEED`], so every run paints the same image. The heads were chosen because their
 //! own lights come from about the same side. The model's heads end below the shoulders: the backs of the seats before
-//! them, or the lower edge of the picture, hide where. Painted at twice its size and reduced, which leaves outlines
+//! them, or the lower edge of the image, hide where. Painted at twice its size and reduced, which leaves outlines
 //! smoother than the four samples of a pixel do.
 
 use std::env;
@@ -13,7 +13,7 @@ use std::io::BufWriter;
 
 use anyhow::{Context, Result};
 use image::codecs::jpeg::JpegEncoder;
-use relievo_data::{Picture, Rectangle};
+use relievo_data::{Image, Rectangle};
 use relievo_synth::{CutOut, Heads};
 
 /// No weights that come with the program have learned from heads of this seed.
@@ -24,7 +24,7 @@ const SIZE: [u32; 2] = [1280, 800];
 const SCALE: u32 = 2;
 /// Quality of the JPEG file: below it blocks show in the smooth parts.
 const QUALITY: u8 = 85;
-/// The wall at the back of the hall, and the backs of its seats: numbers of pictures whose backgrounds they are.
+/// The wall at the back of the hall, and the backs of its seats: numbers of images whose backgrounds they are.
 const WALL: u64 = 43;
 const SEATS: u64 = 77;
 
@@ -68,7 +68,7 @@ fn main() -> Result<()> {
 }
 
 /// The scene at `scale` times its size.
-fn scene(scale: u32) -> Result<Picture> {
+fn scene(scale: u32) -> Result<Image> {
     let numbers = ROWS.iter().map(|row| row.head).chain([WALL, SEATS]);
     let heads = Heads::range(SEED, 0, 1 + numbers.max().unwrap_or_default());
     let [width, height] = SIZE.map(|extent| extent * scale);
@@ -93,9 +93,9 @@ fn scene(scale: u32) -> Result<Picture> {
     Ok(scene)
 }
 
-/// Lays a head on a picture, its middle at `middle`.
-fn blend(picture: &mut Picture, head: &CutOut, [x, y]: [u32; 2]) {
-    let [width, height] = [picture.width, picture.height].map(|extent| extent as usize);
+/// Lays a head on an image, its middle at `middle`.
+fn blend(image: &mut Image, head: &CutOut, [x, y]: [u32; 2]) {
+    let [width, height] = [image.width, image.height].map(|extent| extent as usize);
     for (at, (colour, cover)) in head.colours.iter().zip(&head.cover).enumerate() {
         let column = (x as usize + at % head.side).checked_sub(head.side / 2);
         let row = (y as usize + at / head.side).checked_sub(head.side / 2);
@@ -103,7 +103,7 @@ fn blend(picture: &mut Picture, head: &CutOut, [x, y]: [u32; 2]) {
         if column >= width || row >= height {
             continue;
         }
-        let pixel = &mut picture.pixels[(row * width + column) * 3..][..3];
+        let pixel = &mut image.pixels[(row * width + column) * 3..][..3];
         for (value, above) in pixel.iter_mut().zip(colour) {
             let below = f32::from(*value) / 255.0;
             *value = ((below + (above - below) * cover) * 255.0).round() as u8;

@@ -106,7 +106,7 @@ impl Hair {
 
     /// Signed distance inside the hairline, decimetres, roughly.
     pub fn line(&self, [x, y, z]: [f32; 3], [around, down]: [f32; 2]) -> f32 {
-        // Most of what a picture shows is the face: far in front of the edge.
+        // Most of what an image shows is the face: far in front of the edge.
         if z > 1.0 && y + self.low < 7.72 {
             return -1.0;
         }

@@ -1,6 +1,6 @@
 //! The source: head number N of seed S.
 
-use relievo_data::{Picture, Sample, SampleError, Source};
+use relievo_data::{Image, Sample, SampleError, Source};
 use relievo_tensor::Random;
 
 use crate::appearance::Appearance;
@@ -9,9 +9,9 @@ use crate::background::Background;
 use crate::identity::Identity;
 use crate::light;
 use crate::patch::Patch;
-use crate::picture::{CutOut, Scene};
 use crate::pose::{self, Landmarks, View};
 use crate::random::Draws;
+use crate::rendering::{CutOut, Scene};
 
 /// Fewer pixels than this have no use, and one pixel has no focal length.
 const MINIMAL_SIZE: u32 = 2;
@@ -32,14 +32,14 @@ impl Heads {
         Self { seed, start, count, landmarks: Landmarks::find(HeadModel::get()), perturbed: false }
     }
 
-    /// The same heads with a patch of colour before one side of each picture, which no symmetric object explains (Wu et
-    /// al. 2020, section 4.2): a rectangle of 20 to 50 % of the picture's height and width in its left or right half,
+    /// The same heads with a patch of colour before one side of each image, which no symmetric object explains (Wu et
+    /// al. 2020, section 4.2): a rectangle of 20 to 50 % of the image's height and width in its left or right half,
     /// with an opacity of 0.5 to 1. The truth is that of the head without it.
     pub fn perturbed(self) -> Self {
         Self { perturbed: true, ..self }
     }
 
-    /// The head of picture `index` without its background, for a picture of one's own making: its frame at `size`
+    /// The head of image `index` without its background, for an image of one's own making: its frame at `size`
     /// pixels, with `margin` pixels more on each side, where the rest of the head is, down to the neck, at which the
     /// model ends.
     ///
@@ -50,12 +50,12 @@ impl Heads {
         Ok(self.scene(self.start + index).cut_out(size as usize, margin as usize, f32::INFINITY))
     }
 
-    /// The background of picture `index` at any size: the frame in the middle, as high as the picture, and what the
+    /// The background of image `index` at any size: the frame in the middle, as high as the image, and what the
     /// background would show beside it.
     ///
     /// # Errors
     /// As for a sample.
-    pub fn background(&self, index: u64, width: u32, height: u32) -> Result<Picture, SampleError> {
+    pub fn background(&self, index: u64, width: u32, height: u32) -> Result<Image, SampleError> {
         self.check(index, height)?;
         let background = self.scene(self.start + index).background;
         let across = (height - 1) as f32;
@@ -66,7 +66,7 @@ impl Heads {
                 .at([place(column, width), place(row, height)])
                 .map(|value| (value * 255.0).round() as u8)
         });
-        Ok(Picture { width, height, pixels: colours.collect() })
+        Ok(Image { width, height, pixels: colours.collect() })
     }
 
     fn check(&self, index: u64, size: u32) -> Result<(), SampleError> {
@@ -74,7 +74,7 @@ impl Heads {
             return Ok(());
         }
         let reason = format!(
-            "there are {} heads here, and pictures of at least {MINIMAL_SIZE} pixels: asked for number {index} of {size} pixels",
+            "there are {} heads here, and images of at least {MINIMAL_SIZE} pixels: asked for number {index} of {size} pixels",
             self.count
         );
         Err(SampleError { name: self.name(index), reason })
@@ -84,7 +84,7 @@ impl Heads {
         Random::new(self.seed, number)
     }
 
-    /// Everything in picture `number` of the seed.
+    /// Everything in image `number` of the seed.
     pub(crate) fn scene(&self, number: u64) -> Scene<'static> {
         let model = HeadModel::get();
         let stream = self.stream(number);
@@ -118,12 +118,12 @@ impl Source for Heads {
     fn sample(&self, index: u64, size: u32) -> Result<Sample, SampleError> {
         self.check(index, size)?;
         let number = self.start + index;
-        let (mut picture, truth) = self.scene(number).render(size as usize);
+        let (mut image, truth) = self.scene(number).render(size as usize);
         if self.perturbed {
             // Part 6, after those of the scene: the head does not depend on it.
-            Patch::draw(&mut Draws::new(self.stream(number).fork(6))).blend(&mut picture);
+            Patch::draw(&mut Draws::new(self.stream(number).fork(6))).blend(&mut image);
         }
-        Ok(Sample { name: self.name(index), picture, truth: Some(truth) })
+        Ok(Sample { name: self.name(index), image, truth: Some(truth) })
     }
 }
 
@@ -133,7 +133,7 @@ mod tests {
     use relievo_data::Truth;
 
     use super::*;
-    use crate::picture::FAR;
+    use crate::rendering::FAR;
 
     fn truth(sample: Sample) -> Truth {
         sample.truth.unwrap()
@@ -155,15 +155,15 @@ mod tests {
     #[test]
     fn numbers_and_seeds_make_different_heads() {
         let heads = Heads::range(9, 0, 60);
-        let pictures: Vec<_> = (0..60).map(|n| heads.sample(n, 32).unwrap().picture).collect();
-        for (n, picture) in pictures.iter().enumerate() {
-            assert!(pictures[..n].iter().all(|other| other != picture), "head {n}");
+        let images: Vec<_> = (0..60).map(|n| heads.sample(n, 32).unwrap().image).collect();
+        for (n, image) in images.iter().enumerate() {
+            assert!(images[..n].iter().all(|other| other != image), "head {n}");
         }
-        assert_ne!(Heads::range(10, 0, 1).sample(0, 32).unwrap().picture, pictures[0]);
+        assert_ne!(Heads::range(10, 0, 1).sample(0, 32).unwrap().image, images[0]);
     }
 
     #[test]
-    fn a_patch_lies_before_one_side_of_the_picture_and_changes_nothing_else() {
+    fn a_patch_lies_before_one_side_of_the_image_and_changes_nothing_else() {
         const SIZE: u32 = 64;
         let (plain, perturbed) = (Heads::range(9, 0, 200), Heads::range(9, 0, 200).perturbed());
         let alone = Heads::range(9, 7, 1).perturbed();
@@ -175,7 +175,7 @@ mod tests {
             let changed: Vec<(u32, u32)> = (0..SIZE * SIZE)
                 .filter(|pixel| {
                     let at = 3 * *pixel as usize;
-                    before.picture.pixels[at..at + 3] != after.picture.pixels[at..at + 3]
+                    before.image.pixels[at..at + 3] != after.image.pixels[at..at + 3]
                 })
                 .map(|pixel| (pixel % SIZE, pixel / SIZE))
                 .collect();
@@ -186,7 +186,7 @@ mod tests {
             assert!(columns.1 < SIZE / 2 || columns.0 >= SIZE / 2, "head {number}: columns {columns:?}");
             sides[usize::from(columns.0 >= SIZE / 2)] += 1;
             let [width, height] = [columns, rows].map(|(first, last)| last - first + 1);
-            // 20 to 50 % of 64 pixels; where patch and picture happen to be alike, it seems smaller.
+            // 20 to 50 % of 64 pixels; where patch and image happen to be alike, it seems smaller.
             assert!(width <= 32 && height <= 32, "head {number}: {width} x {height}");
             areas.push(width * height);
         }
@@ -199,13 +199,13 @@ mod tests {
     }
 
     #[test]
-    fn a_head_cut_out_and_its_background_make_its_picture() {
+    fn a_head_cut_out_and_its_background_make_its_image() {
         const SIZE: usize = 48;
         const MARGIN: usize = 40;
         let heads = Heads::range(9, 3, 20);
         for index in 0..20 {
-            let picture = heads.sample(index, SIZE as u32).unwrap().picture;
-            // What lies further away than a picture shows is cut off here, too; shoulders and hair, mostly.
+            let image = heads.sample(index, SIZE as u32).unwrap().image;
+            // What lies further away than an image shows is cut off here, too; shoulders and hair, mostly.
             let near = heads.scene(3 + index).cut_out(SIZE, MARGIN, FAR);
             let behind = heads.background(index, 2 * SIZE as u32, SIZE as u32).unwrap();
             assert_eq!((behind.width, near.side), (2 * SIZE as u32, SIZE + 2 * MARGIN));
@@ -217,7 +217,7 @@ mod tests {
                 alike += usize::from((0..3).all(|channel| {
                     let below = f32::from(behind.pixels[(row * 2 * SIZE + column + SIZE / 2) * 3 + channel]);
                     let expected = 255.0 * cover * above[channel] + (1.0 - cover) * below;
-                    (expected - f32::from(picture.pixels[pixel * 3 + channel])).abs() < 2.0
+                    (expected - f32::from(image.pixels[pixel * 3 + channel])).abs() < 2.0
                 }));
             }
             // Light beyond white is cut off before the mixing or after it.
@@ -272,7 +272,7 @@ mod tests {
 
     #[test]
     fn the_middle_of_the_face_is_near_and_its_sides_far() {
-        // Over many heads, the picture's middle (nose) is nearer than its left and right.
+        // Over many heads, the image's middle (nose) is nearer than its left and right.
         let heads = Heads::range(2, 0, 60);
         let mut nearer = 0;
         for n in 0..60 {

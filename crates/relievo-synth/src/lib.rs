@@ -1,6 +1,6 @@
-//! Pictures made: parametric heads with exact depth, a source like any other.
+//! Images made: parametric heads with exact depth, a source like any other.
 //!
-//! [`Heads`] is picture number N of seed S: an identity drawn from the bases of MakeHuman's head, an expression, skin,
+//! [`Heads`] is image number N of seed S: an identity drawn from the bases of MakeHuman's head, an expression, skin,
 //! hair and eyes, a light, a viewpoint and a background, all from integer random numbers that depend on S and N alone.
 //! A part of a head (its light, say) has a stream of its own, so it stays when what another part draws is changed.
 //!
@@ -12,16 +12,16 @@
 //!   surface's smooth ones, interpolated between vertices as in the shading, with the sign of t_u x t_v.
 //! * `light.direction` is given in the canonical frame, as the model has it: shading = ambient + diffuse *
 //!   max(0, R^T normal . direction). It turns with the head.
-//! * `picture` = albedo * shading, clipped at 1, no tone curve, the mean of four samples a pixel; `albedo` is the mean
+//! * `image` = albedo * shading, clipped at 1, no tone curve, the mean of four samples a pixel; `albedo` is the mean
 //!   of the same samples' albedo. At the head's outline they mix with the background, the albedo does not.
-//! * [`Heads::perturbed`] hangs a patch of colour before one side of each picture; all the rest stays as it is.
+//! * [`Heads::perturbed`] hangs a patch of colour before one side of each image; all the rest stays as it is.
 //! * [`Heads::cut_out`] and [`Heads::background`] give its two layers, whole heads and wide backgrounds, for scenes of
 //!   several heads: `examples/paint_scene.rs` paints one.
-//! * Where no head is: mask 0, depth 1.1 (nothing further away is seen), normal (0, 0, 1), albedo = picture.
+//! * Where no head is: mask 0, depth 1.1 (nothing further away is seen), normal (0, 0, 1), albedo = image.
 //!
 //! # How a head comes about
 //! `identity` draws the shape (decimetres, y up), `teeth` and `hair` complete it, `pose` places it in the canonical
-//! frame and draws the view, `appearance` colours places of the base mesh, `picture` rasterises. `asset` holds the
+//! frame and draws the view, `appearance` colours places of the base mesh, `image` rasterises. `asset` holds the
 //! embedded model, `random` the draws and the noise.
 
 mod appearance;
@@ -32,10 +32,10 @@ mod heads;
 mod identity;
 mod light;
 mod patch;
-mod picture;
 mod pose;
 mod random;
+mod rendering;
 mod teeth;
 
 pub use heads::Heads;
-pub use picture::CutOut;
+pub use rendering::CutOut;

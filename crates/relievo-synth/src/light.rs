@@ -1,12 +1,12 @@
-//! Light of a picture, within the model's ranges.
+//! Light of an image, within the model's ranges.
 
 use relievo_data::Light;
 
 use crate::random::Draws;
 
 /// Draws a light. The direction is (x, y, 1) / norm in the canonical frame, with |x| and |y| at most 1, as the model
-/// can say it: y > 0 comes from above, x > 0 from the picture's left. A photographer exposes for the skin:
-/// `skin_brightness` is its albedo's greatest channel, and its picture stays below white.
+/// can say it: y > 0 comes from above, x > 0 from the image's left. A photographer exposes for the skin:
+/// `skin_brightness` is its albedo's greatest channel, and its image stays below white.
 pub(crate) fn draw(skin_brightness: f32, draws: &mut Draws) -> Light {
     let x = if draws.chance(0.55) { draws.between(-1.0, 1.0) } else { 0.35 * draws.bell() };
     let y = 0.2 + 0.35 * draws.bell();

@@ -1,20 +1,20 @@
-//! A patch of colour before one side of a picture: what no symmetric object explains.
+//! A patch of colour before one side of an image: what no symmetric object explains.
 //!
 //! The perturbation of Wu et al. 2020, section 4.2, that shows what confidence is for: a rectangle of 20 to 50 % of the
-//! picture's height and width, of any colour, blended with an opacity of 0.5 to 1. Here it lies wholly in the picture's
-//! left or right half. It hangs before the picture, and the head behind it stays what it is.
+//! image's height and width, of any colour, blended with an opacity of 0.5 to 1. Here it lies wholly in the image's
+//! left or right half. It hangs before the image, and the head behind it stays what it is.
 
-use relievo_data::Picture;
+use relievo_data::Image;
 
 use crate::random::Draws;
 
-/// Height and width in parts of the picture's side.
+/// Height and width in parts of the image's side.
 const EXTENT: [f32; 2] = [0.2, 0.5];
 /// Share of the patch's colour where it is.
 const OPACITY: [f32; 2] = [0.5, 1.0];
 
 pub(crate) struct Patch {
-    /// Left, top, right and bottom in parts of the picture's side.
+    /// Left, top, right and bottom in parts of the image's side.
     edges: [f32; 4],
     colour: [f32; 3],
     opacity: f32,
@@ -31,10 +31,10 @@ impl Patch {
         Self { edges: [left, top, left + width, top + height], colour, opacity }
     }
 
-    /// Blends the patch over the picture. A pixel is in it if its centre is.
-    pub fn blend(&self, picture: &mut Picture) {
+    /// Blends the patch over the image. A pixel is in it if its centre is.
+    pub fn blend(&self, image: &mut Image) {
         let [left, top, right, bottom] = self.edges;
-        let (columns, rows) = (picture.width as usize, picture.height as usize);
+        let (columns, rows) = (image.width as usize, image.height as usize);
         // The pixels whose centres lie between two edges.
         let between = |from: f32, to: f32, pixels: usize| {
             let first = |edge: f32| (edge * pixels as f32 - 0.5).ceil() as usize;
@@ -42,7 +42,7 @@ impl Patch {
         };
         for row in between(top, bottom, rows) {
             for column in between(left, right, columns) {
-                let pixel = &mut picture.pixels[(row * columns + column) * 3..][..3];
+                let pixel = &mut image.pixels[(row * columns + column) * 3..][..3];
                 for (byte, colour) in pixel.iter_mut().zip(self.colour) {
                     let blended = f32::from(*byte) * (1.0 - self.opacity) + 255.0 * colour * self.opacity;
                     *byte = blended.round() as u8;

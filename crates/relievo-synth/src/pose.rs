@@ -1,7 +1,7 @@
 //! Where the head is: scaled and placed as a face crop frames it, turned, and placed again.
 //!
-//! Frame coordinates are those of the picture plane: (-0.5, -0.5) is the centre of the first pixel of the picture and
-//! (0.5, 0.5) that of the last, so nothing here depends on the picture's size. The crop is the one that real pictures
+//! Frame coordinates are those of the image plane: (-0.5, -0.5) is the centre of the first pixel of the image and
+//! (0.5, 0.5) that of the last, so nothing here depends on the image's size. The crop is the one that real images
 //! get: with E the middle between the eyes and M the middle between the mouth's corners, its side is
 //! max(|EM| / 0.365, |eye - eye| / 0.371) and its centre lies at (E + M) / 2, 0.015 sides further up.
 //!

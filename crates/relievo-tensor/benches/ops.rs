@@ -46,7 +46,7 @@ fn both(
     row(what, elements[0], forward);
     let tape = Tape::new();
     let variables: Vec<Tensor> = inputs.iter().map(|input| tape.watch(input)).collect();
-    let dy = random_tensor(9, [operation(inputs).expect("the inputs fit").elements()]);
+    let dy = random_tensor(9, [operation(inputs).expect("the inputs fit").numel()]);
     let mut times = Vec::new();
     let begin = Instant::now();
     while times.len() < 5 || begin.elapsed() < Duration::from_millis(400) {
@@ -72,7 +72,7 @@ fn main() {
         [[1, 64, 64, 16], [1, 16, 256, 64], [16, 64, 64, 16], [16, 32, 128, 32], [32, 64, 64, 16]]
     {
         let inputs = [random_tensor(1, [b, h, h, c]), random_tensor(2, [c]), random_tensor(3, [c])];
-        let n = inputs[0].elements();
+        let n = inputs[0].numel();
         both(&format!("group_norm + ReLU [{b},{h},{h},{c}]"), &inputs, [2 * n, 3 * n], |x| {
             group_norm(&x[0], &x[1], &x[2], groups, 1e-5, Activation::Relu)
         });
@@ -85,10 +85,10 @@ fn main() {
         });
     }
     let x = [random_tensor(1, [16, 64, 64, 64])];
-    let n = x[0].elements();
+    let n = x[0].numel();
     both("max_pool 2 [16,64,64,64]", &x, [n + n / 4, 2 * n + n / 2], |x| max_pool(&x[0], 2));
     let x = [random_tensor(1, [16, 64, 64, 3])];
-    let n = x[0].elements();
+    let n = x[0].numel();
     for activation in [Activation::Tanh, Activation::Softplus] {
         both(&format!("{activation:?} [16,64,64,3]"), &x, [2 * n, 3 * n], |x| activate(&x[0], activation));
     }

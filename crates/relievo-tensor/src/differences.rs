@@ -1,7 +1,7 @@
 //! What tests of operations share: finite differences of gradients, random tensors, pools of threads. Public for
 //! the tests of the crates that define operations of their own.
 
-use crate::cuda::{Form, Gpu, Kernels, Product, Relu, compile_check};
+use crate::cuda::{Gpu, Kernels, Lowering, Product, Relu, compile_check};
 use crate::ops::{Conv2dGeometry, cast};
 use crate::{DataType, Device, Random, Result, Tape, Tensor};
 
@@ -43,7 +43,7 @@ pub fn gradient_errors(
     let tape = Tape::new();
     let variables: Vec<Tensor> = inputs.iter().map(|input| tape.watch(input)).collect();
     let output = operation(&variables)?;
-    let factors = random_tensor(0x5eed, [output.elements()]).with_shape(output.shape());
+    let factors = random_tensor(0x5eed, [output.numel()]).with_shape(output.shape());
     let gradients = tape.backward_from(&[(&output, factors.clone())])?;
     let objective = |inputs: &[Tensor]| -> Result<f64> {
         let output = operation(inputs)?;
@@ -52,8 +52,8 @@ pub fn gradient_errors(
     let mut moved = inputs.to_vec();
     let mut errors = Vec::with_capacity(inputs.len());
     for (index, variable) in variables.iter().enumerate() {
-        let mut differences = Vec::with_capacity(variable.elements());
-        for element in 0..variable.elements() {
+        let mut differences = Vec::with_capacity(variable.numel());
+        for element in 0..variable.numel() {
             let middle = inputs[index].data()[element];
             let mut at = |value: f32| {
                 moved[index].data_mut()[element] = value;
@@ -93,7 +93,7 @@ pub fn assert_operation_independent_of_threads(
         let tape = Tape::new();
         let variables: Vec<Tensor> = inputs.iter().map(|input| tape.watch(input)).collect();
         let output = operation(&variables).expect("the inputs fit");
-        let factors = random_tensor(0x5eed, [output.elements()]).with_shape(output.shape());
+        let factors = random_tensor(0x5eed, [output.numel()]).with_shape(output.shape());
         let mut gradients = tape.backward_from(&[(&output, factors)]).expect("the output is on the tape");
         let gradients = variables.iter().filter_map(|variable| gradients.take(variable));
         std::iter::once(output.detach()).chain(gradients).collect()
@@ -119,8 +119,7 @@ pub fn assert_devices_agree(
             .map(|input| Ok(tape.watch(&input.to_device(device)?)))
             .collect::<Result<Vec<Tensor>>>()?;
         let output = cast(&operation(&variables, data_type)?, DataType::F32)?;
-        let factors =
-            random_tensor(0x5eed, [output.elements()]).with_shape(output.shape()).to_device(device)?;
+        let factors = random_tensor(0x5eed, [output.numel()]).with_shape(output.shape()).to_device(device)?;
         let mut gradients = tape.backward_from(&[(&output, factors)])?;
         let mut all = vec![output.to_device(Device::Cpu)?];
         for variable in &variables {
@@ -144,8 +143,8 @@ pub fn assert_devices_agree(
     }
 }
 
-/// Computes the three products of convolutions on GPU `ordinal` in every form there is for them, and asserts that the
-/// results are those of the plain form. Gives back how many of 15 convolutions took a ReLU with them.
+/// Computes the three products of convolutions on GPU `ordinal` in every lowering there is for them, and asserts that the
+/// results are those of the plain lowering. Gives back how many of 15 convolutions took a ReLU with them.
 pub fn assert_forms_agree(ordinal: usize) -> usize {
     let check = || -> Result<usize> {
         let gpu = Gpu::get(ordinal)?;
@@ -166,50 +165,52 @@ pub fn assert_forms_agree(ordinal: usize) -> usize {
                     .into_iter()
                     .enumerate()
                 {
-                    let result =
-                        |form: Form, relu: bool, types: (DataType, bool)| -> Result<Option<Vec<f32>>> {
-                            let mut operands = Vec::new();
-                            for (index, shape) in [x, w, geometry.y_shape()].into_iter().enumerate() {
-                                let mut operand = random_tensor(index as u64, shape);
-                                if index == written {
-                                    operand.data_mut().fill(f32::NAN);
-                                }
-                                let rounded = cast(&operand.to_device(gpu.device())?, data_type)?;
-                                operands.push(cast(&rounded, types.0)?);
+                    let result = |lowering: Lowering,
+                                  relu: bool,
+                                  types: (DataType, bool)|
+                     -> Result<Option<Vec<f32>>> {
+                        let mut operands = Vec::new();
+                        for (index, shape) in [x, w, geometry.y_shape()].into_iter().enumerate() {
+                            let mut operand = random_tensor(index as u64, shape);
+                            if index == written {
+                                operand.data_mut().fill(f32::NAN);
                             }
-                            let pointers =
-                                [0, 1, 2].map(|index: usize| operands[index].gpu_pointer().unwrap_or(0));
-                            let bias = random_tensor(3, [geometry.out_c]);
-                            let bias = cast(&cast(&bias.to_device(gpu.device())?, data_type)?, types.0)?;
-                            let relu = relu.then(|| Relu { bias: bias.gpu_pointer() });
-                            let computed =
-                                gpu.convolve_in_form(form, product, &geometry, types, pointers, relu)?;
-                            let result = operands[written].to_device(Device::Cpu)?;
-                            Ok(computed.then(|| result.data().to_vec()))
-                        };
-                    // In f32, of the rounded numbers: cuDNN need not have a plain form of all of these in all types.
+                            let rounded = cast(&operand.to_device(gpu.device())?, data_type)?;
+                            operands.push(cast(&rounded, types.0)?);
+                        }
+                        let pointers =
+                            [0, 1, 2].map(|index: usize| operands[index].gpu_pointer().unwrap_or(0));
+                        let bias = random_tensor(3, [geometry.out_c]);
+                        let bias = cast(&cast(&bias.to_device(gpu.device())?, data_type)?, types.0)?;
+                        let relu = relu.then(|| Relu { bias: bias.gpu_pointer() });
+                        let computed =
+                            gpu.convolve_in_form(lowering, product, &geometry, types, pointers, relu)?;
+                        let result = operands[written].to_device(Device::Cpu)?;
+                        Ok(computed.then(|| result.data().to_vec()))
+                    };
+                    // In f32, of the rounded numbers: cuDNN need not have a plain lowering of all of these in all types.
                     let right = |relu: bool| -> Result<Vec<f64>> {
-                        let right = result(Form::Plain, relu, (DataType::F32, false))?
-                            .expect("every product has the plain form in f32");
+                        let right = result(Lowering::Plain, relu, (DataType::F32, false))?
+                            .expect("every product has the plain lowering in f32");
                         Ok(right.into_iter().map(f64::from).collect())
                     };
-                    for (form, relu) in [
-                        (Form::Flat, false),
-                        (Form::Padded, false),
-                        (Form::Fused, true),
+                    for (lowering, relu) in [
+                        (Lowering::Flat, false),
+                        (Lowering::Padded, false),
+                        (Lowering::Fused, true),
                         // A pass after other extents.
-                        (Form::Padded, true),
+                        (Lowering::Padded, true),
                     ] {
                         if relu && product != Product::Forward {
                             continue;
                         }
-                        let Some(found) = result(form, relu, (data_type, tf32))? else { continue };
+                        let Some(found) = result(lowering, relu, (data_type, tf32))? else { continue };
                         let right = right(relu)?;
                         let off = distance(&found, &right);
                         // Written so that NaN fails.
                         assert!(
                             off <= tolerance,
-                            "{product:?} of {geometry:?}, {form:?}, in {data_type:?}: off by {off}"
+                            "{product:?} of {geometry:?}, {lowering:?}, in {data_type:?}: off by {off}"
                         );
                         compared += 1;
                     }

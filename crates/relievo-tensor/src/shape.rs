@@ -26,12 +26,12 @@ impl Shape {
     }
 
     /// The number of elements: the product of the extents.
-    pub fn elements(&self) -> usize {
+    pub fn numel(&self) -> usize {
         self.iter().product()
     }
 
     /// The extents as a fixed array, or `None` when the tensor has another number of axes.
-    pub fn axes<const N: usize>(&self) -> Option<[usize; N]> {
+    pub fn dims<const N: usize>(&self) -> Option<[usize; N]> {
         self.extents[..self.rank].try_into().ok()
     }
 }

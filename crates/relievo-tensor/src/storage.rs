@@ -74,7 +74,7 @@ fn layout(capacity: usize) -> Layout {
 
 impl Buffer {
     /// A buffer of `len` elements that hold whatever their last owner left there.
-    pub fn scratch(len: usize) -> Self {
+    pub fn empty(len: usize) -> Self {
         let line = ALIGNMENT / size_of::<f32>();
         let capacity = len.max(1).next_multiple_of(line);
         let mut pool = pool();
@@ -94,7 +94,7 @@ impl Buffer {
 
     /// A buffer of `len` zeros.
     pub fn zeros(len: usize) -> Self {
-        let mut buffer = Self::scratch(len);
+        let mut buffer = Self::empty(len);
         buffer.fill(0.0);
         buffer
     }
@@ -130,10 +130,10 @@ mod tests {
     fn a_dropped_buffer_is_used_again() {
         // A size no other test uses, so that tests running beside this one cannot take the block.
         let len = 1_234_567;
-        let first = Buffer::scratch(len);
+        let first = Buffer::empty(len);
         let address = first.as_ptr();
         drop(first);
-        let second = Buffer::scratch(len);
+        let second = Buffer::empty(len);
         assert_eq!(second.as_ptr(), address);
         assert_eq!(second.as_ptr() as usize % ALIGNMENT, 0);
         assert_eq!(second.len(), len);
@@ -142,7 +142,7 @@ mod tests {
     #[test]
     fn zeros_are_zero_after_use() {
         let len = 765_432;
-        Buffer::scratch(len).fill(3.0);
+        Buffer::empty(len).fill(3.0);
         assert!(Buffer::zeros(len).iter().all(|&x| x == 0.0));
     }
 }

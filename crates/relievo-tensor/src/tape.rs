@@ -151,8 +151,8 @@ impl Record {
                 let flops = self.flops * wanted.iter().take(2).filter(|wanted| **wanted).count() as f64;
                 marked(device, self.operation.name(), Pass::Backward, run, |found| {
                     let found = found.iter().flatten();
-                    let given = Cost::of_tensors(self.saved.iter().chain(gradients.iter().flatten()));
-                    Cost { flops, bytes: given.bytes + Cost::of_tensors(found).bytes }
+                    let given = Cost::from_tensors(self.saved.iter().chain(gradients.iter().flatten()));
+                    Cost { flops, bytes: given.bytes + Cost::from_tensors(found).bytes }
                 })?
             }
         };
@@ -290,7 +290,7 @@ impl Gradients {
             std::collections::hash_map::Entry::Occupied(mut sum) => {
                 let run = || add_into(sum.get_mut(), &gradient);
                 // The sum is read and written.
-                let cost = |(): &()| Cost::of_tensors([&gradient; 3]);
+                let cost = |(): &()| Cost::from_tensors([&gradient; 3]);
                 marked(gradient.device(), "sum of gradients", Pass::Backward, run, cost)?;
             }
             std::collections::hash_map::Entry::Vacant(place) => {
@@ -327,7 +327,7 @@ pub fn apply(operation: impl Operation, inputs: &[&Tensor]) -> Result<Vec<Tensor
             let run = || operation.forward_cuda(inputs, &mut context);
             marked(device, operation.name(), Pass::Forward, run, |outputs| Cost {
                 flops,
-                ..Cost::of_tensors(inputs.iter().copied().chain(outputs))
+                ..Cost::from_tensors(inputs.iter().copied().chain(outputs))
             })?
         }
     };

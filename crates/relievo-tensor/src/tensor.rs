@@ -97,11 +97,11 @@ impl Tensor {
     /// If their number is not that of the shape.
     pub fn new(elements: &[f32], shape: impl Into<Shape>) -> Result<Self> {
         let shape = shape.into();
-        if elements.len() != shape.elements() {
+        if elements.len() != shape.numel() {
             let detail = format!("{} elements do not fill the shape {shape}", elements.len());
             return Err(Error::shape("tensor", detail));
         }
-        let mut buffer = Buffer::scratch(elements.len());
+        let mut buffer = Buffer::empty(elements.len());
         buffer.copy_from_slice(elements);
         Ok(Self::from_buffer(buffer, shape))
     }
@@ -109,41 +109,41 @@ impl Tensor {
     /// A tensor on the CPU, on top of a buffer of exactly as many elements as the shape has.
     pub fn from_buffer(buffer: Buffer, shape: impl Into<Shape>) -> Self {
         let shape = shape.into();
-        assert_eq!(buffer.len(), shape.elements(), "buffer and shape {shape} differ in size");
+        assert_eq!(buffer.len(), shape.numel(), "buffer and shape {shape} differ in size");
         let storage = Arc::new(Storage::Cpu(buffer));
         Self { shape, data_type: DataType::F32, storage, node: None }
     }
 
     /// A tensor on the CPU whose elements are whatever the pool's buffer held: for outputs that are written whole.
-    pub fn scratch(shape: impl Into<Shape>) -> Self {
+    pub fn empty(shape: impl Into<Shape>) -> Self {
         let shape = shape.into();
-        Self::from_buffer(Buffer::scratch(shape.elements()), shape)
+        Self::from_buffer(Buffer::empty(shape.numel()), shape)
     }
 
-    /// As [`Tensor::scratch`], on any device.
+    /// As [`Tensor::empty`], on any device.
     ///
     /// # Errors
     /// If the device is not there or out of memory.
-    pub fn scratch_on(device: Device, data_type: DataType, shape: impl Into<Shape>) -> Result<Self> {
+    pub fn empty_on(device: Device, data_type: DataType, shape: impl Into<Shape>) -> Result<Self> {
         let shape = shape.into();
         match device {
-            Device::Cpu if data_type == DataType::F32 => Ok(Self::scratch(shape)),
+            Device::Cpu if data_type == DataType::F32 => Ok(Self::empty(shape)),
             Device::Cpu => {
                 Err(Error::Device { device, detail: format!("tensors of {data_type:?} are for GPUs") })
             }
             Device::Cuda(ordinal) => {
-                let memory = Memory::scratch(Gpu::get(ordinal)?, shape.elements() * data_type.bytes())?;
+                let memory = Memory::empty(Gpu::get(ordinal)?, shape.numel() * data_type.bytes())?;
                 Ok(Self { shape, data_type, storage: Arc::new(Storage::Cuda(memory)), node: None })
             }
         }
     }
 
-    /// As [`Tensor::scratch_on`], on this tensor's device and of its type.
+    /// As [`Tensor::empty_on`], on this tensor's device and of its type.
     ///
     /// # Errors
     /// If the device is out of memory.
-    pub fn scratch_like(&self, shape: impl Into<Shape>) -> Result<Self> {
-        Self::scratch_on(self.device(), self.data_type, shape)
+    pub fn empty_like(&self, shape: impl Into<Shape>) -> Result<Self> {
+        Self::empty_on(self.device(), self.data_type, shape)
     }
 
     /// Zeros of this tensor's shape and type, on its device.
@@ -151,7 +151,7 @@ impl Tensor {
     /// # Errors
     /// If the device is out of memory.
     pub fn zeros_like(&self) -> Result<Self> {
-        let mut zeros = self.scratch_like(self.shape)?;
+        let mut zeros = self.empty_like(self.shape)?;
         zeros.clear()?;
         Ok(zeros)
     }
@@ -161,7 +161,7 @@ impl Tensor {
     /// # Errors
     /// If the device is out of memory or fails.
     pub fn clear(&mut self) -> Result<()> {
-        let bytes = self.elements() * self.data_type.bytes();
+        let bytes = self.numel() * self.data_type.bytes();
         match self.storage_mut()? {
             Storage::Cpu(buffer) => buffer.fill(0.0),
             Storage::Cuda(memory) => memory.clear(bytes)?,
@@ -176,7 +176,7 @@ impl Tensor {
 
     /// Every element `value`, on the CPU.
     pub fn full(shape: impl Into<Shape>, value: f32) -> Self {
-        let mut tensor = Self::scratch(shape);
+        let mut tensor = Self::empty(shape);
         tensor.data_mut().fill(value);
         tensor
     }
@@ -186,8 +186,8 @@ impl Tensor {
     /// # Errors
     /// If the device is not there, out of memory, or fails.
     pub fn full_on(device: Device, shape: impl Into<Shape>, value: f32) -> Result<Self> {
-        let mut tensor = Self::scratch_on(device, DataType::F32, shape)?;
-        let count = tensor.elements();
+        let mut tensor = Self::empty_on(device, DataType::F32, shape)?;
+        let count = tensor.numel();
         match tensor.storage_mut()? {
             Storage::Cpu(buffer) => buffer.fill(value),
             Storage::Cuda(memory) => memory.fill(value, count)?,
@@ -209,15 +209,15 @@ impl Tensor {
     ///
     /// # Errors
     /// If the tensor has not `N` axes.
-    pub fn axes<const N: usize>(&self, operation: &'static str) -> Result<[usize; N]> {
-        self.shape.axes().ok_or_else(|| {
+    pub fn dims<const N: usize>(&self, operation: &'static str) -> Result<[usize; N]> {
+        self.shape.dims().ok_or_else(|| {
             Error::shape(operation, format!("needs a tensor of {N} axes, got the shape {}", self.shape))
         })
     }
 
     /// The number of elements.
-    pub fn elements(&self) -> usize {
-        self.shape.elements()
+    pub fn numel(&self) -> usize {
+        self.shape.numel()
     }
 
     /// Where the tensor lives.
@@ -265,13 +265,13 @@ impl Tensor {
         if Arc::get_mut(&mut self.storage).is_none() {
             let own = match &*self.storage {
                 Storage::Cpu(buffer) => {
-                    let mut own = Buffer::scratch(buffer.len());
+                    let mut own = Buffer::empty(buffer.len());
                     own.copy_from_slice(buffer);
                     Storage::Cpu(own)
                 }
                 Storage::Cuda(memory) => {
-                    let bytes = self.elements() * self.data_type.bytes();
-                    let mut own = Memory::scratch(memory.gpu(), bytes)?;
+                    let bytes = self.numel() * self.data_type.bytes();
+                    let mut own = Memory::empty(memory.gpu(), bytes)?;
                     own.copy_from(memory, bytes)?;
                     Storage::Cuda(own)
                 }
@@ -324,14 +324,14 @@ impl Tensor {
         }
         match &*self.storage {
             Storage::Cpu(buffer) => {
-                let mut there = Self::scratch_on(device, DataType::F32, self.shape)?;
+                let mut there = Self::empty_on(device, DataType::F32, self.shape)?;
                 if let Storage::Cuda(memory) = there.storage_mut()? {
                     memory.write(buffer)?;
                 }
                 Ok(there)
             }
             Storage::Cuda(memory) if self.data_type == DataType::F32 => {
-                let mut here = Self::scratch(self.shape);
+                let mut here = Self::empty(self.shape);
                 memory.read(here.data_mut())?;
                 here.to_device(device)
             }
@@ -345,7 +345,7 @@ impl Tensor {
     /// If the shapes or types differ, or the device fails.
     pub fn copy_from(&mut self, source: &Self) -> Result<()> {
         let fits = source.shape == self.shape && source.data_type == self.data_type;
-        let bytes = self.elements() * self.data_type.bytes();
+        let bytes = self.numel() * self.data_type.bytes();
         let device = self.device();
         match (self.storage_mut()?, &*source.storage) {
             (Storage::Cpu(target), Storage::Cpu(source)) if fits => target.copy_from_slice(source),
@@ -383,9 +383,9 @@ impl Tensor {
     ///
     /// # Errors
     /// If it does not have them, or is on a GPU that fails.
-    pub fn entries(&self, first: usize, count: usize) -> Result<Self> {
+    pub fn narrow(&self, first: usize, count: usize) -> Result<Self> {
         let here = self.to_device(Device::Cpu)?;
-        let refused = || Error::shape("entries", format!("{count} from {first} of the shape {}", self.shape));
+        let refused = || Error::shape("narrow", format!("{count} from {first} of the shape {}", self.shape));
         let [all, rest @ ..] = &*self.shape else { return Err(refused()) };
         if first.checked_add(count).is_none_or(|end| end > *all) {
             return Err(refused());
@@ -401,7 +401,7 @@ impl Tensor {
 
     /// The same elements in another shape, off the tape (the recorded form is [`crate::ops::reshape()`]).
     pub(crate) fn with_shape(&self, shape: Shape) -> Self {
-        debug_assert_eq!(shape.elements(), self.elements());
+        debug_assert_eq!(shape.numel(), self.numel());
         Self { shape, node: None, ..self.clone() }
     }
 
@@ -416,9 +416,9 @@ impl fmt::Debug for Tensor {
         if self.device() != Device::Cpu {
             return write!(f, "Tensor{} of {:?} on {}", self.shape, self.data_type, self.device());
         }
-        let head = &self.data()[..self.elements().min(4)];
+        let head = &self.data()[..self.numel().min(4)];
         write!(f, "Tensor{} {head:?}", self.shape)?;
-        if self.elements() > head.len() { write!(f, "..") } else { Ok(()) }
+        if self.numel() > head.len() { write!(f, "..") } else { Ok(()) }
     }
 }
 
@@ -435,13 +435,13 @@ mod tests {
     }
 
     #[test]
-    fn entries_are_taken_along_the_first_axis() {
+    fn narrow_takes_a_range_of_the_first_axis() {
         let x = Tensor::new(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], [3, 2]).unwrap();
-        let last = x.entries(1, 2).unwrap();
+        let last = x.narrow(1, 2).unwrap();
         assert_eq!((last.data(), &last.shape()[..]), (&[3.0, 4.0, 5.0, 6.0][..], &[2, 2][..]));
-        assert_eq!(x.entries(3, 0).unwrap().elements(), 0);
-        assert!(x.entries(2, 2).is_err() && x.entries(usize::MAX, 2).is_err());
-        assert!(Tensor::new(&[1.0], []).unwrap().entries(0, 1).is_err());
+        assert_eq!(x.narrow(3, 0).unwrap().numel(), 0);
+        assert!(x.narrow(2, 2).is_err() && x.narrow(usize::MAX, 2).is_err());
+        assert!(Tensor::new(&[1.0], []).unwrap().narrow(0, 1).is_err());
     }
 
     #[test]

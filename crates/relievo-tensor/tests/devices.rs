@@ -1,14 +1,15 @@
 //! Every operation on a GPU against the same on the CPU: outputs and gradients, in f32 and bf16. On the GPU named by
 //! RELIEVO_DEVICE if there is one, else on the emulator.
 
-use relievo_tensor::cuda::{Feed, Fetch, Graph, Lanes, set_deterministic};
+use relievo_tensor::cuda::{Download, Graph, Lanes, UploadQueue, set_deterministic};
 use relievo_tensor::differences::{
     assert_devices_agree, assert_forms_agree, distance, random_multiples, random_tensor,
 };
 use relievo_tensor::ops::{
-    Activation, AdamStep, ConvParams, Culprit, DeviceAdam, activate, cast, conv_transpose2d, conv2d, dot,
-    double_batch, grid_sample, group_norm, lerp_all, max_pool, perceptual_loss, photometric_loss, reshape,
-    scale_all, scale_columns, smoothness, squared_norm, upsample_conv2d, weighted_sum,
+    Activation, AdamStep, ConvParams, DeviceAdam, NonFinite, activate, cast, concat_flipped,
+    conv_transpose2d, conv2d, dot, ema_update, grid_sample, group_norm, max_pool, mul_columns,
+    perceptual_loss, photometric_loss, reshape, scale_all, smoothness, squared_norm, upsample_conv2d,
+    weighted_sum,
 };
 use relievo_tensor::{DataType, Device, Error, Result, Tape, Tensor};
 
@@ -78,7 +79,7 @@ fn convolutions() {
         agree(&inputs, |x, real| {
             conv2d(&cast(&x[0], real)?, &cast(&x[1], real)?, Some(&cast(&x[2], real)?), params)
         });
-        // Weights of f32 whatever the pictures are.
+        // Weights of f32 whatever the images are.
         agree(&inputs, |x, real| conv2d(&cast(&x[0], real)?, &x[1], Some(&x[2]), params));
         let inputs =
             [random_tensor(1, [2, 4, 4, 6]), random_tensor(2, [6, kernel, kernel, 5]), random_tensor(3, [5])];
@@ -143,13 +144,13 @@ fn tensors_are_fetched_together() {
     let here = [random_tensor(1, [4, 3, 5]), random_tensor(2, [3, 7])];
     let there = here.each_ref().map(|x| x.to_device(Device::Cuda(ordinal)).unwrap());
     let half = cast(&there[0], DataType::Bf16).unwrap();
-    let mut fetch = Fetch::new(ordinal).unwrap();
+    let mut fetch = Download::new(ordinal).unwrap();
     for count in [2, 3, 1, 0] {
         let fetched = fetch.first(&[&there[0], &half, &there[1]], count).unwrap();
         assert!(fetched.iter().all(|x| x.device() == Device::Cpu && x.shape()[0] == count));
         let rounded = half.to_device(Device::Cpu).unwrap();
         for (fetched, whole) in fetched.iter().zip([&here[0], &rounded, &here[1]]) {
-            assert_eq!(fetched.data(), &whole.data()[..fetched.elements()]);
+            assert_eq!(fetched.data(), &whole.data()[..fetched.numel()]);
         }
     }
     assert!(fetch.first(&[&there[0], &there[1]], 4).is_err(), "the second has three entries");
@@ -157,41 +158,41 @@ fn tensors_are_fetched_together() {
 }
 
 #[test]
-fn a_graph_is_replayed_on_new_pictures() {
+fn a_graph_is_replayed_on_new_images() {
     let Some(ordinal) = relievo_cuda_emulator::test_gpu() else { return };
     let device = Device::Cuda(ordinal);
     let batches: Vec<Tensor> = (0..5).map(|seed| random_tensor(seed, [2, 3, 4])).collect();
-    let mut feed = Feed::new(ordinal, [2, 3, 4]).unwrap();
-    let mut pictures = batches[0].to_device(device).unwrap();
+    let mut feed = UploadQueue::new(ordinal, [2, 3, 4]).unwrap();
+    let mut images = batches[0].to_device(device).unwrap();
     let work = |x: &Tensor| weighted_sum(&[(2.0, &activate(x, Activation::Relu)?), (-1.0, x)]);
     // Once before, so that kernels are compiled.
-    work(&pictures).unwrap();
-    let mut graph = Graph::capture(ordinal, || work(&pictures)).unwrap();
+    work(&images).unwrap();
+    let mut graph = Graph::capture(ordinal, || work(&images)).unwrap();
     feed.put(&batches[0]).unwrap();
     for batch in 0..batches.len() {
         if let Some(next) = batches.get(batch + 1) {
             feed.put(next).unwrap();
             assert!(feed.put(next).is_err(), "only two slots");
         }
-        feed.take(&mut pictures).unwrap();
+        feed.take(&mut images).unwrap();
         graph.replay().unwrap();
         let found = graph.outputs().to_device(Device::Cpu).unwrap();
         assert_eq!(found.data(), work(&batches[batch]).unwrap().data(), "batch {batch}");
     }
-    assert!(feed.take(&mut pictures).is_err());
+    assert!(feed.take(&mut images).is_err());
 }
 
-/// Three chains of convolutions that look at the same picture, in three lanes or one after the other: their outputs,
-/// and the gradients of weights and picture. The inputs are the picture and three weights for each chain.
+/// Three chains of convolutions that look at the same image, in three lanes or one after the other: their outputs,
+/// and the gradients of weights and image. The inputs are the image and three weights for each chain.
 fn chains(inputs: &[Tensor], side_by_side: bool) -> Result<Vec<Tensor>> {
     let params = ConvParams { stride: 1, padding: 1, activation: Activation::Relu };
     let tape = Tape::new();
     let watched: Vec<Tensor> = inputs.iter().map(|input| tape.watch(input)).collect();
-    let (picture, weights) = (&watched[0], &watched[1..]);
-    let mut lanes = Lanes::on(picture.device())?;
+    let (image, weights) = (&watched[0], &watched[1..]);
+    let mut lanes = Lanes::on(image.device())?;
     let outputs = (1..).zip(weights.chunks(3)).map(|(lane, weights)| {
         lanes.run(if side_by_side { lane } else { 0 }, || {
-            weights.iter().try_fold(picture.clone(), |x, weight| conv2d(&x, weight, None, params))
+            weights.iter().try_fold(image.clone(), |x, weight| conv2d(&x, weight, None, params))
         })
     });
     let outputs: Vec<Tensor> = outputs.collect::<Result<_>>()?;
@@ -257,7 +258,7 @@ fn moved(x: &Tensor, scale: f32, offset: f32) -> Tensor {
 #[test]
 fn group_normalisations() {
     // Odd sizes, one group, groups of one channel, channels that are no multiple of four, more columns than a block has
-    // threads, several blocks for a picture; as many pixels as a block does by itself, and one more row. Elements are
+    // threads, several blocks for an image; as many pixels as a block does by itself, and one more row. Elements are
     // exact in bf16, so that kinks lie in the same places.
     for (shape, groups) in [
         ([3, 8, 8, 16], 4),
@@ -303,13 +304,11 @@ fn small_operations() {
     }
     for columns in [1, 6, 300] {
         let factors = random_tensor(2, [columns]);
-        agree(&[random_tensor(1, [9, columns])], |x, real| {
-            scale_columns(&cast(&x[0], real)?, factors.data())
-        });
+        agree(&[random_tensor(1, [9, columns])], |x, real| mul_columns(&cast(&x[0], real)?, factors.data()));
     }
     let Some(ordinal) = relievo_cuda_emulator::test_gpu() else { return };
     let there = random_tensor(1, [2, 3]).to_device(Device::Cuda(ordinal)).unwrap();
-    for refused in [reshape(&there, [5]), dot(&there, &[1.0]), scale_columns(&there, &[1.0, 2.0])] {
+    for refused in [reshape(&there, [5]), dot(&there, &[1.0]), mul_columns(&there, &[1.0, 2.0])] {
         assert!(matches!(refused, Err(Error::Shape { .. })));
     }
 }
@@ -398,12 +397,12 @@ fn running_means() {
     let mut here = parameters(0);
     let mut there = sent(&here, device);
     for step in 1..=3 {
-        lerp_all(&mut here, &parameters(step), 0.1).unwrap();
-        lerp_all(&mut there, &sent(&parameters(step), device), 0.1).unwrap();
+        ema_update(&mut here, &parameters(step), 0.1).unwrap();
+        ema_update(&mut there, &sent(&parameters(step), device), 0.1).unwrap();
     }
     assert_same_bits(&there, &here);
     let shared = there[66].clone();
-    let error = lerp_all(&mut there, &sent(&parameters(4), device), 0.1).unwrap_err().to_string();
+    let error = ema_update(&mut there, &sent(&parameters(4), device), 0.1).unwrap_err().to_string();
     assert_eq!(error, "lerp: tensor 66 shares its memory with another tensor");
     drop(shared);
     assert_same_bits(&there, &here);
@@ -486,7 +485,7 @@ fn adam_by_itself_in_a_graph() {
         graph.replay().unwrap();
         gradients[66].copy_from(&parameters(6)[66]).unwrap();
         let state = adam.state().unwrap();
-        assert_eq!((state.taken, state.stopped), (5, Some(Culprit::Gradient(66))));
+        assert_eq!((state.taken, state.stopped), (5, Some(NonFinite::Gradient(66))));
         assert!(state.gradient_norm.is_nan());
     }
     assert_same_bits(&p, &here[0]);
@@ -499,7 +498,7 @@ fn adam_by_itself_in_a_graph() {
     loss.copy_from(&Tensor::scalar(f32::INFINITY)).unwrap();
     adam.step(&mut p, &gradients, &mut m, &mut v, &mut [], &loss).unwrap();
     let state = adam.state().unwrap();
-    assert_eq!((state.taken, state.stopped), (0, Some(Culprit::Loss)));
+    assert_eq!((state.taken, state.stopped), (0, Some(NonFinite::Loss)));
     assert!(state.gradient_norm.is_finite());
     assert_same_bits(&p, &here[0]);
 }
@@ -515,7 +514,7 @@ fn max_pools() {
 }
 
 #[test]
-fn convolutions_of_enlarged_pictures() {
+fn convolutions_of_enlarged_images() {
     for [batch, h, w, inputs, outputs] in [[2, 3, 5, 4, 7], [1, 8, 8, 16, 16], [2, 4, 2, 3, 1]] {
         let inputs = [random_tensor(1, [batch, h, w, inputs]), random_tensor(2, [outputs, 3, 3, inputs])];
         agree(&inputs, |x, real| {
@@ -530,12 +529,12 @@ fn doubled_batches() {
     for shape in [[2, 3, 5, 4], [1, 4, 6, 3], [3, 2, 1, 8]] {
         for mirror in [true, false] {
             let x = [random_tensor(1, shape)];
-            agree(&x, |x, real| double_batch(&cast(&x[0], real)?, mirror));
+            agree(&x, |x, real| concat_flipped(&cast(&x[0], real)?, mirror));
         }
     }
-    agree(&[random_tensor(1, [2, 5, 7])], |x, real| double_batch(&cast(&x[0], real)?, true));
-    agree(&[random_tensor(1, [3, 6])], |x, real| double_batch(&cast(&x[0], real)?, false));
-    agree(&[random_tensor(1, [5])], |x, real| double_batch(&cast(&x[0], real)?, false));
+    agree(&[random_tensor(1, [2, 5, 7])], |x, real| concat_flipped(&cast(&x[0], real)?, true));
+    agree(&[random_tensor(1, [3, 6])], |x, real| concat_flipped(&cast(&x[0], real)?, false));
+    agree(&[random_tensor(1, [5])], |x, real| concat_flipped(&cast(&x[0], real)?, false));
 }
 
 #[test]
@@ -543,7 +542,7 @@ fn sampling() {
     for ([batch, height, width, channels], [rows, columns]) in
         [([2, 5, 7, 3], [6, 4]), ([1, 8, 8, 1], [8, 8]), ([3, 2, 9, 5], [1, 40])]
     {
-        // Beyond the picture on all sides, and many places to a pixel. f32 only: that is all it is used for.
+        // Beyond the image on all sides, and many places to a pixel. f32 only: that is all it is used for.
         let inputs = [
             random_tensor(1, [batch, height, width, channels]),
             moved(&random_tensor(2, [batch, rows, columns, 2]), 1.4, 0.0),
@@ -557,9 +556,9 @@ fn sampling() {
         agree(&inputs[1..], |x, _| grid_sample(&inputs[0].to_device(x[0].device())?, &x[0], None));
     }
     let Some(ordinal) = relievo_cuda_emulator::test_gpu() else { return };
-    let picture = random_tensor(1, [1, 4, 4, 3]).to_device(Device::Cuda(ordinal)).unwrap();
+    let image = random_tensor(1, [1, 4, 4, 3]).to_device(Device::Cuda(ordinal)).unwrap();
     let nowhere = Tensor::new(&[f32::NAN, 0.0, 9.0, 1e30], [1, 1, 2, 2]).unwrap();
-    let sampled = grid_sample(&picture, &nowhere.to_device(Device::Cuda(ordinal)).unwrap(), None).unwrap();
+    let sampled = grid_sample(&image, &nowhere.to_device(Device::Cuda(ordinal)).unwrap(), None).unwrap();
     let sampled = sampled.to_device(Device::Cpu).unwrap();
     assert!(sampled.data()[..3].iter().all(|x| x.is_nan()) && sampled.data()[3..] == [0.0; 3]);
 }
@@ -606,18 +605,18 @@ fn every_run_gives_the_same_bits() {
         let device = Device::Cuda(ordinal);
         let tape = Tape::new();
         let watch = |x: &Tensor| Ok(tape.watch(&x.to_device(device)?));
-        let picture = watch(&random_tensor(1, [3, 20, 21, 8]))?;
+        let image = watch(&random_tensor(1, [3, 20, 21, 8]))?;
         let weight = watch(&random_tensor(2, [8]))?;
         let grid = watch(&random_tensor(3, [3, 40, 41, 2]))?;
         let target = random_tensor(4, [3, 20, 21, 8]).to_device(device)?;
         let mask = Tensor::full([3, 20, 21], 0.5).to_device(device)?;
-        let normal = group_norm(&picture, &weight, &weight, 2, 1e-5, Activation::LeakyRelu)?;
+        let normal = group_norm(&image, &weight, &weight, 2, 1e-5, Activation::LeakyRelu)?;
         let sampled = grid_sample(&normal, &grid, None)?;
-        let loss = photometric_loss(&double_batch(&normal, true)?, &target, &mask, None)?;
+        let loss = photometric_loss(&concat_flipped(&normal, true)?, &target, &mask, None)?;
         let factors = random_tensor(5, [3, 40, 41, 8]).to_device(device)?;
         let ones = Tensor::full([2], 1.0).to_device(device)?;
         let mut gradients = tape.backward_from(&[(&sampled, factors), (&loss, ones)])?;
-        let gradients = [&picture, &weight, &grid].map(|x| gradients.take(x).expect("all were used"));
+        let gradients = [&image, &weight, &grid].map(|x| gradients.take(x).expect("all were used"));
         [loss].iter().chain(&gradients).map(|x| x.to_device(Device::Cpu)).collect::<Result<Vec<Tensor>>>()
     };
     let first = run().unwrap();

@@ -1,8 +1,8 @@
-//! How many pictures a second one core gives to learn from: read, mirrored, put together in batches, and copied to
+//! How many images a second one core gives to learn from: read, mirrored, put together in batches, and copied to
 //! where a GPU would fetch them.
 //!
 //! `cargo bench -p relievo-train --bench feed [-- SECONDS]` prints a line for each kind of source, synthetic heads and,
-//! if `RELIEVO_DATA` names a folder of tar files of pictures, those. On Linux the rate is by processor time over all
+//! if `RELIEVO_DATA` names a folder of tar files of images, those. On Linux the rate is by processor time over all
 //! threads, so other programs disturb it little; elsewhere it is by the clock.
 
 use std::fs;
@@ -10,13 +10,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use relievo_data::{
-    CacheBudget, Cached, Jitter, Loader, LoaderOptions, Pictures, Source, Training, WithoutTruth,
+    CacheBudget, Cached, Images, Jitter, Loader, LoaderOptions, Source, Training, WithoutTruth,
 };
 use relievo_synth::Heads;
 
 const BATCH: usize = 64;
 const SIZE: u32 = 64;
-/// Heads and pictures that the caches hold: few, so that the first pass is short.
+/// Heads and images that the caches hold: few, so that the first pass is short.
 const CACHED: u64 = 2048;
 
 type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
@@ -26,13 +26,13 @@ fn main() -> Outcome {
     let cached = |source: Arc<dyn Source>| -> Arc<dyn Source> {
         Arc::new(Cached::new(source, SIZE, CacheBudget::new(u64::MAX)))
     };
-    println!("{:<40}{:>12}", "", "pictures/s");
+    println!("{:<40}{:>12}", "", "images/s");
     let still = Jitter::default();
     if let Some(folder) = std::env::var_os("RELIEVO_DATA") {
-        let pictures = || -> Outcome<Arc<dyn Source>> { Ok(Arc::new(Pictures::open(&[&folder])?)) };
-        measure("pictures of tar files, decoded", pictures()?, seconds, 0, still)?;
-        let first = pictures()?.len().div_ceil(BATCH as u64);
-        measure("the same from the cache", cached(pictures()?), seconds, first, still)?;
+        let images = || -> Outcome<Arc<dyn Source>> { Ok(Arc::new(Images::open(&[&folder])?)) };
+        measure("images of tar files, decoded", images()?, seconds, 0, still)?;
+        let first = images()?.len().div_ceil(BATCH as u64);
+        measure("the same from the cache", cached(images()?), seconds, first, still)?;
     }
     let heads = || -> Arc<dyn Source> { Arc::new(WithoutTruth(Heads::range(0, 0, CACHED))) };
     measure("synthetic heads, rendered", heads(), seconds, 0, still)?;

@@ -2,8 +2,8 @@
 //! that waits for the GPU.
 
 use relievo_model::{LossTerms, Losses, Model, ModelError};
-use relievo_tensor::cuda::{Feed, Graph};
-use relievo_tensor::ops::{Culprit, DeviceAdam, add_into, scale_all, weighted_sum};
+use relievo_tensor::cuda::{Graph, UploadQueue};
+use relievo_tensor::ops::{DeviceAdam, NonFinite, add_into, scale_all, weighted_sum};
 use relievo_tensor::{Device, Error, Tensor};
 
 use crate::checkpoint::Moments;
@@ -19,7 +19,7 @@ pub struct CapturedStep {
     ordinal: usize,
     pieces: Vec<Piece>,
     adam: DeviceAdam,
-    average_decay: f64,
+    ema_decay: f64,
     /// The networks' working copies of parameters. Adam writes them with those.
     copies: Vec<Option<Tensor>>,
     /// The steps done before the first of these.
@@ -30,10 +30,10 @@ pub struct CapturedStep {
     uncaptured: Option<Weighted>,
 }
 
-/// Pictures that go through the networks together.
+/// Images that go through the networks together.
 struct Piece {
-    feed: Feed,
-    pictures: Tensor,
+    feed: UploadQueue,
+    images: Tensor,
     /// Their share of the batch.
     weight: f32,
 }
@@ -43,7 +43,7 @@ type Weighted = Vec<(f32, LossTerms)>;
 
 /// What a look at the GPU shows.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Look {
+pub struct StepStatus {
     /// The losses of the last step queued.
     pub losses: Losses,
     /// The norm of the gradient before clipping: that of the last step, or of the one that was not taken.
@@ -55,7 +55,7 @@ pub struct Look {
 }
 
 impl CapturedStep {
-    /// Steps after step number `before`, on batches `[batch,size,size,3]` for a model on a GPU; `micro_batch` pictures
+    /// Steps after step number `before`, on batches `[batch,size,size,3]` for a model on a GPU; `micro_batch` images
     /// go through the networks together.
     ///
     /// # Errors
@@ -75,16 +75,16 @@ impl CapturedStep {
         for first in (0..batch).step_by(micro_batch.max(1)) {
             let count = micro_batch.min(batch - first);
             let shape = [count, size, size, 3];
-            let pictures = Tensor::full_on(device, shape, 0.0)?;
+            let images = Tensor::full_on(device, shape, 0.0)?;
             let weight = count as f32 / batch as f32;
-            pieces.push(Piece { feed: Feed::new(ordinal, shape)?, pictures, weight });
+            pieces.push(Piece { feed: UploadQueue::new(ordinal, shape)?, images, weight });
         }
         let adam = DeviceAdam::new(device, settings.clip_norm)?;
         Ok(Self {
             ordinal,
             pieces,
             adam,
-            average_decay: settings.average_decay,
+            ema_decay: settings.ema_decay,
             copies: Vec::new(),
             before,
             graph: None,
@@ -92,20 +92,20 @@ impl CapturedStep {
         })
     }
 
-    /// Queues step number `step` on `pictures [batch,size,size,3]` (on the CPU).
+    /// Queues step number `step` on `images [batch,size,size,3]` (on the CPU).
     ///
     /// # Errors
-    /// If the pictures do not fit, or the GPU fails.
+    /// If the images do not fit, or the GPU fails.
     pub fn queue(
         &mut self,
         model: &mut Model,
         moments: &mut Moments,
-        pictures: &Tensor,
+        images: &Tensor,
         flip_weight: f32,
         step: u64,
         settings: &TrainSettings,
     ) -> Result<(), ModelError> {
-        self.send(pictures)?;
+        self.send(images)?;
         self.adam.prepare(&adam_step(settings, step))?;
         if self.uncaptured.is_none() && self.graph.is_none() {
             self.copies = model.working_copies()?;
@@ -129,18 +129,18 @@ impl CapturedStep {
     }
 
     /// Sends the batch on its way, piece by piece.
-    fn send(&mut self, pictures: &Tensor) -> Result<(), ModelError> {
-        let mut rest = pictures.data();
-        for Piece { feed, pictures: there, .. } in &mut self.pieces {
-            let Some((piece, after)) = rest.split_at_checked(there.elements()) else {
-                return Err(Error::shape("training step", "too few pictures for a batch").into());
+    fn send(&mut self, images: &Tensor) -> Result<(), ModelError> {
+        let mut rest = images.data();
+        for Piece { feed, images: there, .. } in &mut self.pieces {
+            let Some((piece, after)) = rest.split_at_checked(there.numel()) else {
+                return Err(Error::shape("training step", "too few images for a batch").into());
             };
             feed.put(&Tensor::new(piece, there.shape())?)?;
             feed.take(there)?;
             rest = after;
         }
         if !rest.is_empty() {
-            return Err(Error::shape("training step", "too many pictures for a batch").into());
+            return Err(Error::shape("training step", "too many images for a batch").into());
         }
         Ok(())
     }
@@ -156,8 +156,8 @@ impl CapturedStep {
         let mut gradients: Vec<Tensor> = Vec::new();
         let copied = model.parameters().iter().zip(&self.copies);
         let working: Vec<Tensor> = copied.map(|(own, copy)| copy.as_ref().unwrap_or(own).clone()).collect();
-        for Piece { pictures, weight, .. } in &self.pieces {
-            let mut found = model.differentiate(&working, pictures, flip_weight, |_, _| ())?;
+        for Piece { images, weight, .. } in &self.pieces {
+            let mut found = model.differentiate(&working, images, flip_weight, |_, _| ())?;
             if self.pieces.len() > 1 {
                 found.of_parameters = as_f32(&found.of_parameters)?;
                 scale_all(&mut found.of_parameters, *weight)?;
@@ -174,11 +174,11 @@ impl CapturedStep {
         let totals: Vec<(f32, &Tensor)> =
             losses.iter().map(|(weight, terms)| (*weight, &terms.total)).collect();
         let total = weighted_sum(&totals)?;
-        let Moments { mean, square, .. } = &mut *moments;
+        let Moments { exp_avg, exp_avg_sq, .. } = &mut *moments;
         // Adam refuses to write to what others hold.
         drop(working);
-        self.adam.step(model.parameters_mut(), &gradients, mean, square, &mut self.copies, &total)?;
-        average(model, moments, self.average_decay)?;
+        self.adam.step(model.parameters_mut(), &gradients, exp_avg, exp_avg_sq, &mut self.copies, &total)?;
+        average(model, moments, self.ema_decay)?;
         Ok(losses)
     }
 
@@ -191,7 +191,7 @@ impl CapturedStep {
     ///
     /// # Errors
     /// If the GPU fails.
-    pub fn look(&self, model: &Model) -> Result<Look, ModelError> {
+    pub fn look(&self, model: &Model) -> Result<StepStatus, ModelError> {
         let state = self.adam.state()?;
         let mut losses = Losses::default();
         let last = self.graph.as_ref().map(|(_, graph)| graph.outputs()).or(self.uncaptured.as_ref());
@@ -200,14 +200,19 @@ impl CapturedStep {
         }
         let stopped = state.stopped.map(|culprit| match culprit {
             // Later batches may have finite losses, and theirs are what is to be seen now.
-            Culprit::Loss => {
+            NonFinite::Loss => {
                 name_of_first_not_finite(&losses).unwrap_or_else(|| "the loss is not finite".into())
             }
-            Culprit::Gradient(index) => {
+            NonFinite::Gradient(index) => {
                 let name = model.parameter_infos().get(index).map_or("a parameter", |info| &info.name);
                 format!("the gradient of {name} is not finite")
             }
         });
-        Ok(Look { losses, gradient_norm: state.gradient_norm, step: self.before + state.taken, stopped })
+        Ok(StepStatus {
+            losses,
+            gradient_norm: state.gradient_norm,
+            step: self.before + state.taken,
+            stopped,
+        })
     }
 }

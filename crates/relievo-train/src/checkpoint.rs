@@ -25,7 +25,7 @@ const PROGRESS_KEY: &str = "relievo.progress";
 const CHECKSUM_KEY: &str = "relievo.checksum";
 
 /// How names of running means of parameters begin.
-const AVERAGE: &str = "average.";
+const EMA: &str = "average.";
 
 /// How far a run has come.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
@@ -41,9 +41,10 @@ pub struct Progress {
     pub previewed: u64,
     /// The best validation so far.
     pub best: Option<Best>,
-    /// Number of pictures learned from, and a checksum over their names: another set would not continue this run.
-    pub pictures: u64,
-    /// See `pictures`.
+    /// Number of images learned from, and a checksum over their names: another set would not continue this run.
+    #[serde(alias = "pictures")]
+    pub images: u64,
+    /// See `images`.
     pub names_checksum: u32,
 }
 
@@ -53,7 +54,7 @@ pub struct Progress {
 pub struct Best {
     /// The step after which it was reached.
     pub step: u64,
-    /// The mean total loss on the pictures held out.
+    /// The mean total loss on the images held out.
     pub loss: f32,
 }
 
@@ -61,18 +62,18 @@ pub struct Best {
 #[derive(Debug, Clone)]
 pub struct Moments {
     /// Adam's running mean of the gradients.
-    pub mean: Vec<Tensor>,
+    pub exp_avg: Vec<Tensor>,
     /// Adam's running mean of the squared gradients.
-    pub square: Vec<Tensor>,
+    pub exp_avg_sq: Vec<Tensor>,
     /// The running mean of the parameters themselves; empty if none is kept.
-    pub average: Vec<Tensor>,
+    pub ema: Vec<Tensor>,
 }
 
 impl Moments {
     /// Those of a model that has not learned yet, on the CPU.
     pub fn zeros(model: &Model) -> Self {
         let zeros = || model.parameters().iter().map(|parameter| Tensor::zeros(parameter.shape())).collect();
-        Self { mean: zeros(), square: zeros(), average: Vec::new() }
+        Self { exp_avg: zeros(), exp_avg_sq: zeros(), ema: Vec::new() }
     }
 
     /// Begins the running mean of the parameters with what they are now, unless it has begun; drops it if none is to be
@@ -80,13 +81,13 @@ impl Moments {
     ///
     /// # Errors
     /// Those of [`Tensor::new`].
-    pub fn keep_average(&mut self, model: &Model, keep: bool) -> Result<(), relievo_tensor::Error> {
+    pub fn keep_ema(&mut self, model: &Model, keep: bool) -> Result<(), relievo_tensor::Error> {
         if !keep {
-            self.average = Vec::new();
-        } else if self.average.is_empty() {
+            self.ema = Vec::new();
+        } else if self.ema.is_empty() {
             // Not a clone, which would share the memory: both are changed in place.
             let copy = |parameter: &Tensor| Tensor::new(parameter.data(), parameter.shape());
-            self.average = model.parameters().iter().map(copy).collect::<Result<_, _>>()?;
+            self.ema = model.parameters().iter().map(copy).collect::<Result<_, _>>()?;
         }
         Ok(())
     }
@@ -96,7 +97,7 @@ impl Moments {
     /// # Errors
     /// If the device is not there or out of memory.
     pub fn to_device(&mut self, device: Device) -> Result<(), relievo_tensor::Error> {
-        for moments in [&mut self.mean, &mut self.square, &mut self.average] {
+        for moments in [&mut self.exp_avg, &mut self.exp_avg_sq, &mut self.ema] {
             *moments = moments.iter().map(|moment| moment.to_device(device)).collect::<Result<_, _>>()?;
         }
         Ok(())
@@ -156,9 +157,9 @@ pub fn write(
     settings: &str,
 ) -> io::Result<()> {
     let infos = model.parameter_infos();
-    let Moments { mean, square, average } = moments;
+    let Moments { exp_avg, exp_avg_sq, ema } = moments;
     let groups =
-        [("", model.parameters()), ("adam.mean.", mean), ("adam.square.", square), (AVERAGE, average)];
+        [("", model.parameters()), ("adam.mean.", exp_avg), ("adam.square.", exp_avg_sq), (EMA, ema)];
     let tensors = || groups.iter().flat_map(|(_, tensors)| tensors.iter());
 
     let mut hasher = crc32fast::Hasher::new();
@@ -178,7 +179,7 @@ pub fn write(
     let mut begin = 0;
     for (prefix, tensors) in groups {
         for (info, tensor) in infos.iter().zip(tensors) {
-            let end = begin + tensor.elements() * size_of::<f32>();
+            let end = begin + tensor.numel() * size_of::<f32>();
             let entry = json!({"dtype": "F32", "shape": &tensor.shape()[..], "data_offsets": [begin, end]});
             header.insert(format!("{prefix}{}", info.name), entry);
             begin = end;
@@ -230,7 +231,7 @@ impl Provenance {
         Some(Self { progress, settings: notes.get(RUN_KEY)?.clone() })
     }
 
-    /// The recipe of the run, and with it the kind of object that its pictures show. The other settings need not be
+    /// The recipe of the run, and with it the kind of object that its images show. The other settings need not be
     /// ones that this version knows; `None` if there is no such preset.
     pub fn preset(&self) -> Option<Preset> {
         let settings: toml::Table = self.settings.parse().ok()?;
@@ -240,7 +241,7 @@ impl Provenance {
     /// What the run held out, so did not learn from: of its own sources or, if any are named, of those in their place.
     ///
     /// # Errors
-    /// If that is not known, the pictures cannot be read, or they are not those of the run.
+    /// If that is not known, the images cannot be read, or they are not those of the run.
     pub fn held_out(&self, sources: &[String]) -> Result<Arc<dyn Source>, HeldOutError> {
         let unknown = |error: toml::de::Error| HeldOutError::Unknown(error.message().to_owned());
         let mut settings: toml::Table = self.settings.parse().map_err(unknown)?;
@@ -249,9 +250,9 @@ impl Provenance {
         if !sources.is_empty() {
             data.source = sources.to_vec();
         }
-        let Progress { pictures: then, names_checksum: checksum, .. } = self.progress;
-        let others = |now| HeldOutError::OtherPictures { then, now };
-        // Of too few pictures all would be held out.
+        let Progress { images: then, names_checksum: checksum, .. } = self.progress;
+        let others = |now| HeldOutError::OtherImages { then, now };
+        // Of too few images all would be held out.
         let split = Split::new(data.open()?, data.holdout()).map_err(|_| others(0))?;
         let Split { train, validation } = split;
         if (train.len(), names_checksum(&train)) != (then, checksum) {
@@ -270,18 +271,18 @@ pub enum HeldOutError {
     /// Settings of another version.
     #[error("the settings of the run cannot be read: {0}")]
     Unknown(String),
-    /// The pictures cannot be read.
+    /// The images cannot be read.
     #[error(transparent)]
     Open(#[from] OpenError),
     /// They are others.
     #[error(
-        "these are not the pictures of the run: it learned from {then}, and of these it would have from {now}, or from others; \
+        "these are not the images of the run: it learned from {then}, and of these it would have from {now}, or from others; \
          give it the sources it had, in their order"
     )]
-    OtherPictures {
-        /// Number of pictures it learned from.
+    OtherImages {
+        /// Number of images it learned from.
         then: u64,
-        /// Number of pictures it would learn from.
+        /// Number of images it would learn from.
         now: u64,
     },
     /// It learned from all.
@@ -289,11 +290,11 @@ pub enum HeldOutError {
     Nothing,
 }
 
-/// A checksum over the names of pictures, in their order.
-pub(crate) fn names_checksum(pictures: &dyn Source) -> u32 {
+/// A checksum over the names of images, in their order.
+pub(crate) fn names_checksum(images: &dyn Source) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
-    for index in 0..pictures.len() {
-        hasher.update(pictures.name(index).as_bytes());
+    for index in 0..images.len() {
+        hasher.update(images.name(index).as_bytes());
         hasher.update(&[0]);
     }
     hasher.finalize()
@@ -336,9 +337,9 @@ impl Checkpoint {
             };
             model.parameter_infos().iter().map(|info| tensor(info).map_err(damaged)).collect()
         };
-        let has_average = file.names().iter().any(|name| name.starts_with(AVERAGE));
-        let average = if has_average { group(AVERAGE)? } else { Vec::new() };
-        let moments = Moments { mean: group("adam.mean.")?, square: group("adam.square.")?, average };
+        let has_ema = file.names().iter().any(|name| name.starts_with(EMA));
+        let ema = if has_ema { group(EMA)? } else { Vec::new() };
+        let moments = Moments { exp_avg: group("adam.mean.")?, exp_avg_sq: group("adam.square.")?, ema };
         Ok(Self { model, moments, progress, settings })
     }
 }
@@ -351,13 +352,13 @@ mod tests {
     fn small() -> (Model, Moments, Progress) {
         let model = Model::new(tiny(), 5).unwrap();
         let mut moments = Moments::zeros(&model);
-        moments.keep_average(&model, true).unwrap();
-        let Moments { mean, square, average } = &mut moments;
-        for (number, tensor) in mean.iter_mut().chain(square).chain(average).enumerate() {
+        moments.keep_ema(&model, true).unwrap();
+        let Moments { exp_avg, exp_avg_sq, ema } = &mut moments;
+        for (number, tensor) in exp_avg.iter_mut().chain(exp_avg_sq).chain(ema).enumerate() {
             tensor.data_mut().fill(number as f32);
         }
         let best = Some(Best { step: 5, loss: -0.1 });
-        let progress = Progress { step: 7, seconds: 0.1, best, pictures: 9, ..Progress::default() };
+        let progress = Progress { step: 7, seconds: 0.1, best, images: 9, ..Progress::default() };
         (model, moments, progress)
     }
 
@@ -384,9 +385,9 @@ mod tests {
             a.iter().zip(b).for_each(|(a, b)| assert_eq!((a.shape(), a.data()), (b.shape(), b.data())));
         };
         same(again.model.parameters(), model.parameters());
-        same(&again.moments.mean, &moments.mean);
-        same(&again.moments.square, &moments.square);
-        same(&again.moments.average, &moments.average);
+        same(&again.moments.exp_avg, &moments.exp_avg);
+        same(&again.moments.exp_avg_sq, &moments.exp_avg_sq);
+        same(&again.moments.ema, &moments.ema);
         assert_eq!((again.progress, again.settings.as_str()), (progress, "settings"));
     }
 

@@ -10,7 +10,7 @@ const WIDTH: usize = 900;
 const CHART_HEIGHT: usize = 380;
 
 /// The charts of the log at `metrics`, one below the other: the training loss and the loss held out; then, if the
-/// pictures held out have true depth, SIDE and MAD of the model and of a constant depth, with the prediction in the
+/// images held out have true depth, SIDE and MAD of the model and of a constant depth, with the prediction in the
 /// mask. A log without a validation gives the losses alone. Lines that are no JSON are passed over.
 ///
 /// # Errors

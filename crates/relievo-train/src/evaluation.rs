@@ -1,7 +1,7 @@
-//! How good a model is on pictures it does not learn from: its losses, and where the truth is known its errors in
+//! How good a model is on images it does not learn from: its losses, and where the truth is known its errors in
 //! depth and normals beside the baselines of the paper.
 //!
-//! Everything is compared in the view of the picture, and the normals of prediction and truth come out of depth by
+//! Everything is compared in the view of the image, and the normals of prediction and truth come out of depth by
 //! the same function. The mask is the truth's foreground, eroded by 3x3; "in sight" it is cut down to the pixels
 //! where the model sees the object too (eroded likewise), as the paper does. The baselines are scored on the same
 //! pixels as the model.
@@ -22,16 +22,16 @@ use crate::metrics::{
 /// What to measure, and how.
 #[derive(Debug, Clone)]
 pub struct EvaluationOptions {
-    /// Pictures that go through the networks together.
+    /// Images that go through the networks together.
     pub batch_size: usize,
-    /// Threads that read or generate pictures.
+    /// Threads that read or generate images.
     pub workers: usize,
     /// Whether to compute the losses, which costs about twice as much as the errors. They are those of the networks,
     /// refined or not.
     pub losses: bool,
     /// Whether to measure the reconstruction.
     pub reconstruction: bool,
-    /// Steps of refinement of each picture ([`Model::refine`]) before it is measured; 0 for what the networks say.
+    /// Steps of refinement of each image ([`Model::refine`]) before it is measured; 0 for what the networks say.
     pub refine: usize,
     /// The depth map `[S,S]` of the second baseline, from [`mean_depth`].
     pub mean_depth: Option<Vec<f32>>,
@@ -48,13 +48,14 @@ impl EvaluationOptions {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Evaluation {
-    /// What the pictures are.
+    /// What the images are.
     pub source: String,
     /// How many could be used.
-    pub pictures: u64,
+    #[serde(alias = "pictures")]
+    pub images: u64,
     /// How many could not.
     pub skipped: u64,
-    /// Mean losses over the pictures.
+    /// Mean losses over the images.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub losses: Option<Losses>,
     /// Mean absolute error of the reconstruction where the object is, over colours from -1 to 1; where it was asked
@@ -63,11 +64,12 @@ pub struct Evaluation {
     pub reconstruction: Option<f64>,
     /// Errors where the model sees the object; only with a truth.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub in_sight: Option<Comparison>,
+    #[serde(alias = "in-sight")]
+    pub visible: Option<Comparison>,
     /// Errors over the whole foreground of the truth; only with a truth.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub whole: Option<Comparison>,
-    /// Share of that foreground where the model sees no surface at all, mostly at the picture's edges, out of which it
+    /// Share of that foreground where the model sees no surface at all, mostly at the image's edges, out of which it
     /// turned its own. Depth is far behind there, so a percent of such pixels is most of the depth error over the whole
     /// foreground.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -90,7 +92,7 @@ pub struct Viewpoint {
     pub roll: AngleErrors,
 }
 
-/// Errors of an angle over pictures.
+/// Errors of an angle over images.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct AngleErrors {
@@ -115,7 +117,7 @@ pub struct Comparison {
     pub mean_depth: Option<Scores>,
 }
 
-/// Errors of depth maps, over pictures.
+/// Errors of depth maps, over images.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Scores {
@@ -128,7 +130,7 @@ pub struct Scores {
     /// Correlation of depth; a constant has none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub correlation: Option<Statistic>,
-    /// Share of the pictures whose depth correlates positively: the nose is nearer than the cheeks, not inverted.
+    /// Share of the images whose depth correlates positively: the nose is nearer than the cheeks, not inverted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub right_way_round: Option<f64>,
 }
@@ -136,7 +138,7 @@ pub struct Scores {
 /// An evaluation that failed.
 #[derive(Debug, thiserror::Error)]
 pub enum EvaluationError {
-    /// No pictures.
+    /// No images.
     #[error(transparent)]
     Load(#[from] LoadError),
     /// The model refused them.
@@ -149,14 +151,14 @@ pub enum EvaluationError {
     #[error("what the model says of {0} is not finite")]
     NotFinite(String),
     /// A true depth is needed and there is none.
-    #[error("{0}: has no true depth; only synthetic pictures have one")]
+    #[error("{0}: has no true depth; only synthetic images have one")]
     NoTruth(String),
 }
 
-/// Measures a model on all pictures of a source.
+/// Measures a model on all images of a source.
 ///
 /// # Errors
-/// If no picture can be loaded or the mean depth has another size than the model's.
+/// If no image can be loaded or the mean depth has another size than the model's.
 pub fn evaluate(
     model: &Model,
     source: &Arc<dyn Source>,
@@ -170,8 +172,8 @@ pub fn evaluate(
     // A model that learned depth from true depth reconstructs nothing.
     let reconstructs = options.reconstruction && model.settings().supervision == Supervision::None;
     let mut predictor = Predictor::new(model, options.batch_size)?;
-    let (mut pictures, mut losses, mut reconstruction) = (0, Losses::default(), Mean::default());
-    let (mut in_sight, mut whole, mut uncovered) =
+    let (mut images, mut losses, mut reconstruction) = (0, Losses::default(), Mean::default());
+    let (mut visible, mut whole, mut uncovered) =
         (Collected::default(), Collected::default(), Mean::default());
     let mut views: Vec<[[f32; 3]; 2]> = Vec::new();
     while let Some(batch) = loader.next().transpose()? {
@@ -184,26 +186,26 @@ pub fn evaluate(
             };
             add_losses(&mut losses, &of_batch, batch.names.len() as f32);
         }
-        pictures += batch.names.len() as u64;
+        images += batch.names.len() as u64;
         let has_truth = batch.truths.iter().any(Option::is_some);
         if !has_truth && !reconstructs {
             continue;
         }
-        let [depth, mask, picture, view] = if options.refine > 0 {
+        let [depth, mask, image, view] = if options.refine > 0 {
             let refined = model.refine(&batch.images, options.refine)?;
-            [refined.depth, refined.mask, refined.picture, refined.view]
+            [refined.depth, refined.mask, refined.image, refined.view]
         } else {
-            predictor.predict(&batch.images)?.fetch(|p| [&p.depth, &p.mask, &p.picture, &p.view])?
+            predictor.predict(&batch.images)?.fetch(|p| [&p.depth, &p.mask, &p.image, &p.view])?
         };
-        let per_picture = depth.elements() / batch.names.len();
-        let maps = depth.data().chunks(per_picture).zip(view.data().chunks(6)).zip(&batch.names);
+        let per_image = depth.numel() / batch.names.len();
+        let maps = depth.data().chunks(per_image).zip(view.data().chunks(6)).zip(&batch.names);
         let strange =
             maps.into_iter().find(|((depth, view), _)| !depth.iter().chain(*view).all(|x| x.is_finite()));
         if let Some((_, name)) = strange {
             return Err(EvaluationError::NotFinite(name.clone()));
         }
         if reconstructs {
-            add_differences(&mut reconstruction, &picture, &batch.images, &mask);
+            add_differences(&mut reconstruction, &image, &batch.images, &mask);
         }
         if has_truth {
             let found_and_true = view.data().as_chunks::<6>().0.iter().zip(&batch.truths);
@@ -212,19 +214,19 @@ pub fn evaluate(
                 Some([rotation(*view), rotation(truth.as_ref()?.view)])
             }));
             let found = [depth, mask];
-            let collected = [&mut in_sight, &mut whole];
+            let collected = [&mut visible, &mut whole];
             score_batch(&batch, &found, camera, &constant, mean.as_ref(), collected, &mut uncovered)?;
         }
     }
     let mut mean_losses = Losses::default();
-    add_losses(&mut mean_losses, &losses, 1.0 / pictures.max(1) as f32);
+    add_losses(&mut mean_losses, &losses, 1.0 / images.max(1) as f32);
     Ok(Evaluation {
         source: source.describe(),
-        pictures,
+        images,
         skipped: loader.skipped().len() as u64,
-        losses: (options.losses && pictures > 0).then_some(mean_losses),
+        losses: (options.losses && images > 0).then_some(mean_losses),
         reconstruction: reconstruction.value(),
-        in_sight: in_sight.comparison(mean.is_some()),
+        visible: visible.comparison(mean.is_some()),
         whole: whole.comparison(mean.is_some()),
         uncovered: uncovered.value(),
         viewpoint: viewpoint(&views).filter(|_| model.settings().supervision == Supervision::None),
@@ -240,12 +242,13 @@ fn viewpoint(views: &[[[f32; 3]; 2]]) -> Option<Viewpoint> {
             truth.push(f64::from(t[axis]).to_degrees());
         }
         let differences: Vec<f64> = found.iter().zip(&truth).map(|(f, t)| f - t).collect();
-        let (found_mean, true_mean) = (Statistic::of(&found)?.mean, Statistic::of(&truth)?);
+        let (found_mean, true_mean) =
+            (Statistic::from_numbers(&found)?.mean, Statistic::from_numbers(&truth)?);
         let products: f64 =
             found.iter().zip(&truth).map(|(f, t)| (f - found_mean) * (t - true_mean.mean)).sum();
         let spread = true_mean.standard_deviation;
         (spread > 0.0).then_some(AngleErrors {
-            error: Statistic::of(&differences)?.standard_deviation,
+            error: Statistic::from_numbers(&differences)?.standard_deviation,
             spread,
             slope: products / (views.len() as f64 * spread * spread),
         })
@@ -263,10 +266,10 @@ pub struct Baselines {
     pub mean_depth: Scores,
 }
 
-/// Measures the baselines on all pictures of a source, without a model. `mean_depth` is that of [`mean_depth`].
+/// Measures the baselines on all images of a source, without a model. `mean_depth` is that of [`mean_depth`].
 ///
 /// # Errors
-/// If no picture can be loaded, one has no truth, or the mean depth has another size than the camera's pictures.
+/// If no image can be loaded, one has no truth, or the mean depth has another size than the camera's images.
 pub fn baselines(
     source: &Arc<dyn Source>,
     camera: Camera,
@@ -281,9 +284,9 @@ pub fn baselines(
             let truth = truth.ok_or_else(|| EvaluationError::NoTruth(source.describe()))?;
             let (surface, foreground) =
                 (Surface::new(&truth.depth, camera)?, foreground(&truth, camera.size));
-            let truth = surface.picture(0, pixels);
+            let truth = surface.image(0, pixels);
             for (errors, surface) in [(&mut of_constant, &constant), (&mut of_mean, &mean)] {
-                errors.collect(Some(PictureErrors::new(surface.picture(0, pixels), truth, &foreground)));
+                errors.collect(Some(ImageErrors::new(surface.image(0, pixels), truth, &foreground)));
             }
         }
     }
@@ -293,7 +296,7 @@ pub fn baselines(
 /// The true depth of a batch and where it counts, for a model that learns from it.
 ///
 /// # Errors
-/// If a picture has no truth.
+/// If an image has no truth.
 pub(crate) fn depth_truth(batch: &Batch, size: usize) -> Result<DepthTruth, EvaluationError> {
     let (mut depth, mut mask) = (Vec::new(), Vec::new());
     for (truth, name) in batch.truths.iter().zip(&batch.names) {
@@ -311,11 +314,11 @@ fn foreground(truth: &Truth, size: usize) -> Vec<bool> {
     erode(&foreground, size)
 }
 
-/// The mean true depth over the pictures of a source, `[size,size]` in the view of the pictures: at each pixel the
-/// mean over the pictures that have foreground there, and the mean of all foreground where none has.
+/// The mean true depth over the images of a source, `[size,size]` in the view of the images: at each pixel the
+/// mean over the images that have foreground there, and the mean of all foreground where none has.
 ///
 /// # Errors
-/// If no picture can be loaded or one has no truth.
+/// If no image can be loaded or one has no truth.
 pub fn mean_depth(
     source: &Arc<dyn Source>,
     size: usize,
@@ -380,14 +383,14 @@ impl Surface {
         Self::new(&vec![1.0; camera.size * camera.size], camera)
     }
 
-    /// Depth and normals of one picture.
-    fn picture(&self, number: usize, pixels: usize) -> (&[f32], &[f32]) {
+    /// Depth and normals of one image.
+    fn image(&self, number: usize, pixels: usize) -> (&[f32], &[f32]) {
         let at = number * pixels;
         (&self.depth.data()[at..at + pixels], &self.normals.data()[3 * at..3 * (at + pixels)])
     }
 }
 
-/// The errors of single pictures for one mask.
+/// The errors of single images for one mask.
 #[derive(Default)]
 struct Collected {
     model: Errors,
@@ -413,13 +416,13 @@ impl Collected {
 }
 
 /// The errors of one depth map; none where the mask is empty.
-struct PictureErrors {
+struct ImageErrors {
     depth: Option<f64>,
     normal: Option<f64>,
     correlation: Option<f64>,
 }
 
-impl PictureErrors {
+impl ImageErrors {
     fn new((depth, normals): (&[f32], &[f32]), truth: (&[f32], &[f32]), mask: &[bool]) -> Self {
         Self {
             depth: scale_invariant_error(depth, truth.0, mask),
@@ -430,8 +433,8 @@ impl PictureErrors {
 }
 
 impl Errors {
-    fn collect(&mut self, errors: Option<PictureErrors>) {
-        if let Some(PictureErrors { depth, normal, correlation }) = errors {
+    fn collect(&mut self, errors: Option<ImageErrors>) {
+        if let Some(ImageErrors { depth, normal, correlation }) = errors {
             self.depth.extend(depth);
             self.normal.extend(normal);
             self.correlation.extend(correlation);
@@ -442,9 +445,9 @@ impl Errors {
         let right = self.correlation.iter().filter(|correlation| **correlation > 0.0).count();
         let right_way_round = right as f64 / self.correlation.len().max(1) as f64;
         Scores {
-            depth_error: Statistic::of(&self.depth),
-            normal_error: Statistic::of(&self.normal),
-            correlation: Statistic::of(&self.correlation),
+            depth_error: Statistic::from_numbers(&self.depth),
+            normal_error: Statistic::from_numbers(&self.normal),
+            correlation: Statistic::from_numbers(&self.correlation),
             right_way_round: (!self.correlation.is_empty()).then_some(right_way_round),
         }
     }
@@ -474,10 +477,10 @@ fn add_differences(mean: &mut Mean, found: &Tensor, truth: &Tensor, mask: &Tenso
     }
 }
 
-/// The errors of one picture: of the model, of a constant depth, of the mean depth if there is one.
-type OfPicture = [Option<PictureErrors>; 3];
+/// The errors of one image: of the model, of a constant depth, of the mean depth if there is one.
+type OfImage = [Option<ImageErrors>; 3];
 
-/// Scores depth `[B,S,S]` and mask `[B,S,S]` as predicted: pictures side by side, put together in their order.
+/// Scores depth `[B,S,S]` and mask `[B,S,S]` as predicted: images side by side, put together in their order.
 fn score_batch(
     batch: &Batch,
     [depth, mask]: &[Tensor; 2],
@@ -494,24 +497,24 @@ fn score_batch(
     let scored = known.map(|(number, truth)| {
         let foreground = foreground(truth, camera.size);
         let truth = Surface::new(&truth.depth, camera)?;
-        let truth = truth.picture(0, pixels);
+        let truth = truth.image(0, pixels);
         let seen = &mask.data()[number * pixels..(number + 1) * pixels];
         let seen: Vec<bool> = seen.iter().map(|covered| *covered > 0.5).collect();
         let missed = foreground.iter().zip(&seen).filter(|(is_there, seen)| **is_there && !**seen).count();
         let there = foreground.iter().filter(|is_there| **is_there).count();
         let visible = both(&foreground, &erode(&seen, camera.size));
-        let errors = [&visible, &foreground].map(|mask| -> OfPicture {
-            let of = |surface: (&[f32], &[f32])| Some(PictureErrors::new(surface, truth, mask));
-            let mean = mean.and_then(|mean| of(mean.picture(0, pixels)));
-            [of(predicted.picture(number, pixels)), of(constant.picture(0, pixels)), mean]
+        let errors = [&visible, &foreground].map(|mask| -> OfImage {
+            let of = |surface: (&[f32], &[f32])| Some(ImageErrors::new(surface, truth, mask));
+            let mean = mean.and_then(|mean| of(mean.image(0, pixels)));
+            [of(predicted.image(number, pixels)), of(constant.image(0, pixels)), mean]
         });
         Ok((errors, [missed, there]))
     });
-    let [in_sight, whole] = collected;
+    let [visible, whole] = collected;
     for (errors, [missed, there]) in scored.collect::<Result<Vec<_>, EvaluationError>>()? {
         uncovered.sum += missed as f64;
         uncovered.weight += there as f64;
-        for (collected, errors) in [&mut *in_sight, &mut *whole].into_iter().zip(errors) {
+        for (collected, errors) in [&mut *visible, &mut *whole].into_iter().zip(errors) {
             let [model, constant, mean] = errors;
             collected.model.collect(model);
             collected.constant.collect(constant);
@@ -546,9 +549,9 @@ mod tests {
 
     /// The scores of a depth that is seen everywhere.
     fn scores_of(depth: impl Fn(f32) -> f32) -> (Comparison, Comparison) {
-        let (in_sight, whole, uncovered) = scored(depth, &Tensor::full([3, 64, 64], 1.0));
+        let (visible, whole, uncovered) = scored(depth, &Tensor::full([3, 64, 64], 1.0));
         assert_eq!(uncovered, 0.0);
-        (in_sight, whole)
+        (visible, whole)
     }
 
     /// Scores as if the model had predicted `depth(truth)` and had seen the object where the mask is.
@@ -559,12 +562,12 @@ mod tests {
         let depths: Vec<f32> = truths.map(|truth| depth(*truth)).collect();
         let found = [Tensor::new(&depths, [3, 64, 64]).unwrap(), mask.clone()];
         let constant = Surface::constant(camera).unwrap();
-        let (mut in_sight, mut whole, mut uncovered) =
+        let (mut visible, mut whole, mut uncovered) =
             (Collected::default(), Collected::default(), Mean::default());
-        let collected = [&mut in_sight, &mut whole];
+        let collected = [&mut visible, &mut whole];
         score_batch(&batch, &found, camera, &constant, None, collected, &mut uncovered).unwrap();
         let comparison = |of: Collected| of.comparison(false).unwrap();
-        (comparison(in_sight), comparison(whole), uncovered.value().unwrap())
+        (comparison(visible), comparison(whole), uncovered.value().unwrap())
     }
 
     #[test]
@@ -578,15 +581,15 @@ mod tests {
 
     #[test]
     fn the_truth_is_without_error_and_its_mirror_image_in_depth_is_inside_out() {
-        let (in_sight, whole) = scores_of(|truth| 1.3 * truth);
-        for scores in [&in_sight.model, &whole.model] {
+        let (visible, whole) = scores_of(|truth| 1.3 * truth);
+        for scores in [&visible.model, &whole.model] {
             assert!(scores.depth_error.unwrap().mean < 1e-6);
             // A factor moves all points away along their rays: the normals stay.
             assert!(scores.normal_error.unwrap().mean < 0.05, "{scores:?}");
             assert_eq!(scores.right_way_round, Some(1.0));
         }
         // Seen everywhere: the mask of the prediction takes away nothing but what the truth's had not.
-        assert_eq!(in_sight, whole);
+        assert_eq!(visible, whole);
         let (inverted, _) = scores_of(|truth| 2.0 - truth);
         assert_eq!(inverted.model.right_way_round, Some(0.0));
         assert!(inverted.model.depth_error.unwrap().mean > inverted.constant_depth.depth_error.unwrap().mean);
@@ -633,13 +636,13 @@ mod tests {
     }
 
     #[test]
-    fn losses_are_means_over_pictures_however_they_are_batched() {
+    fn losses_are_means_over_images_however_they_are_batched() {
         let measure = |batch_size| {
             let options = EvaluationOptions { losses: true, ..EvaluationOptions::new(batch_size, 1) };
             evaluate(&model(), &heads(5), &options).unwrap()
         };
         let [pairs, singles] = [2, 1].map(measure);
-        assert_eq!((pairs.pictures, pairs.skipped), (5, 0));
+        assert_eq!((pairs.images, pairs.skipped), (5, 0));
         // The engine may add up in another order in batches of another size.
         let error =
             |evaluation: &Evaluation| evaluation.whole.as_ref().unwrap().model.depth_error.unwrap().mean;
@@ -655,7 +658,7 @@ mod tests {
         let text = serde_json::to_string(&evaluation).unwrap();
         assert!(text.contains("\"depth-error\":{\"mean\":"), "{text}");
         let again: Evaluation = serde_json::from_str(&text).unwrap();
-        assert_eq!(again.pictures, 2);
+        assert_eq!(again.images, 2);
         assert!(again.whole.unwrap().mean_depth.is_none());
     }
 }

@@ -28,11 +28,11 @@ pub enum Event<'a> {
         step: u64,
         /// Steps to take.
         steps: u64,
-        /// Mean absolute error of the picture put right, in [-1,1].
+        /// Mean absolute error of the image put right, in [-1,1].
         loss: f32,
     },
     /// Training begins or goes on.
-    Began(Beginning<'a>),
+    Started(TrainingStarted<'a>),
     /// An optimiser step was taken.
     Stepped(&'a StepReport),
     /// The model was validated.
@@ -41,19 +41,19 @@ pub enum Event<'a> {
     Previewed(&'a Path),
     /// A checkpoint was saved.
     Saved(&'a Path),
-    /// Something went wrong that training can live with: a picture that cannot be read, a checkpoint that could not be
+    /// Something went wrong that training can live with: an image that cannot be read, a checkpoint that could not be
     /// saved and will be tried again, a damaged checkpoint that was passed over.
     Warned(&'a str),
 }
 
 /// What a run is about to do.
 #[derive(Debug, Clone, Copy)]
-pub struct Beginning<'a> {
-    /// The pictures learned from, in words.
+pub struct TrainingStarted<'a> {
+    /// The images learned from, in words.
     pub source: &'a str,
     /// Their number.
-    pub pictures: u64,
-    /// The number of pictures held out.
+    pub images: u64,
+    /// The number of images held out.
     pub held_out: u64,
     /// Optimiser steps in an epoch.
     pub steps_per_epoch: u64,
@@ -78,9 +78,9 @@ pub struct StepReport {
     pub learning_rate: f64,
     /// Norm of the gradient of all parameters together, before it was clipped.
     pub gradient_norm: f64,
-    /// Pictures per second in this step.
-    pub pictures_per_second: f64,
-    /// Share of the step's time spent waiting for pictures.
+    /// Images per second in this step.
+    pub images_per_second: f64,
+    /// Share of the step's time spent waiting for images.
     pub data_wait: f64,
     /// Seconds of training so far, over all sessions.
     pub seconds: f64,

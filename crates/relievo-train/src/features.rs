@@ -1,9 +1,9 @@
-//! Perceptual features that nobody has labelled anything for: VGG16's layers, learned from the pictures alone.
+//! Perceptual features that nobody has labelled anything for: VGG16's layers, learned from the images alone.
 //!
-//! The network that is to give features, and a decoder behind it, put damaged pictures right: half of the squares of
+//! The network that is to give features, and a decoder behind it, put damaged images right: half of the squares of
 //! 8x8 pixels are grey, and the others have noise on them. To say what is missing, features must know what heads look
 //! like. The decoder is thrown away. It stands in for the self-supervised features of Wu et al. 2020, table 3, which
-//! learned from other pictures by another task. Denoising: Vincent et al. 2008; filling in: Pathak et al. 2016.
+//! learned from other images by another task. Denoising: Vincent et al. 2008; filling in: Pathak et al. 2016.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,9 +16,9 @@ use relievo_tensor::{DataType, Device, Error, Random, Tape, Tensor};
 
 /// Sides of the squares that are grey, in pixels.
 const SQUARE: usize = 8;
-/// Noise is uniform between minus and plus this, pictures being in [-1,1].
+/// Noise is uniform between minus and plus this, images being in [-1,1].
 const NOISE: f32 = 0.2;
-/// Pictures that decide how large the features are.
+/// Images that decide how large the features are.
 const MEASURED: usize = 64;
 
 /// How features are learned.
@@ -34,7 +34,7 @@ pub(crate) struct FeatureSettings {
 /// Why features cannot be learned.
 #[derive(Debug, thiserror::Error)]
 pub enum FeatureError {
-    /// The pictures.
+    /// The images.
     #[error(transparent)]
     Load(#[from] LoadError),
     /// The embedded features, which say how large the new ones are to be.
@@ -56,10 +56,10 @@ pub enum FeatureError {
     },
 }
 
-/// Learns features from pictures of `size` x `size`; `None` if it is told to stop. `told` hears each step and its loss,
-/// the mean absolute error of the picture put right.
+/// Learns features from images of `size` x `size`; `None` if it is told to stop. `told` hears each step and its loss,
+/// the mean absolute error of the image put right.
 pub(crate) fn learn(
-    pictures: &Arc<dyn Source>,
+    images: &Arc<dyn Source>,
     size: usize,
     settings: &FeatureSettings,
     device: Device,
@@ -71,7 +71,7 @@ pub(crate) fn learn(
         ..LoaderOptions::new(batch_size, size as u32)
     };
     let order = Training { seed: settings.seed, mirror: true, ..Training::default() };
-    let mut loader = Loader::training(Arc::clone(pictures), options(settings.batch_size), order)?;
+    let mut loader = Loader::training(Arc::clone(images), options(settings.batch_size), order)?;
     let decoder = decoder();
     let mut parameters = Vgg::untrained(settings.seed).parameters();
     let of_features = parameters.len();
@@ -87,17 +87,17 @@ pub(crate) fn learn(
             return Ok(None);
         }
         let Some(batch) = loader.next() else { break };
-        let pictures = batch?.images;
-        let damaged = damaged(&pictures, settings.seed, step)?.to_device(device)?;
-        let pictures = pictures.to_device(device)?;
+        let images = batch?.images;
+        let damaged = damaged(&images, settings.seed, step)?.to_device(device)?;
+        let images = images.to_device(device)?;
         let tape = Tape::new();
         let watched: Vec<Tensor> = parameters.iter().map(|parameter| tape.watch(parameter)).collect();
         let (of_vgg, of_decoder) = watched.split_at(of_features);
-        let features = Vgg::of_parameters(of_vgg)?.features(&damaged)?;
+        let features = Vgg::from_parameters(of_vgg)?.features(&damaged)?;
         let found = decoder.forward(&features, of_decoder)?;
-        let [count, height, width, _] = pictures.axes("features")?;
+        let [count, height, width, _] = images.dims("features")?;
         let everywhere = Tensor::full_on(device, [count, height, width], 1.0)?;
-        let error = absolute_error(&found, &pictures, &everywhere)?;
+        let error = absolute_error(&found, &images, &everywhere)?;
         let mut gradients = tape.backward(&error)?;
         let gradients = watched
             .iter()
@@ -110,15 +110,15 @@ pub(crate) fn learn(
         told(step, loss);
     }
     drop(loader);
-    let learned = Vgg::of_parameters(&parameters[..of_features])?;
+    let learned = Vgg::from_parameters(&parameters[..of_features])?;
     // As large as VGG16's, so that the weight of the perceptual loss means the same.
-    let Some(batch) = Loader::evaluation(Arc::clone(pictures), options(MEASURED))?.next() else {
+    let Some(batch) = Loader::evaluation(Arc::clone(images), options(MEASURED))?.next() else {
         return Ok(Some(learned));
     };
-    let pictures = batch?.images.to_device(device)?;
+    let images = batch?.images.to_device(device)?;
     let mean_square = |vgg: &Vgg| -> Result<f64, Error> {
-        let features = vgg.to_device(device, DataType::F32)?.features(&pictures)?;
-        Ok(relievo_tensor::ops::squared_norm(&[features.detach()])? / features.elements() as f64)
+        let features = vgg.to_device(device, DataType::F32)?.features(&images)?;
+        Ok(relievo_tensor::ops::squared_norm(&[features.detach()])? / features.numel() as f64)
     };
     let (of_vgg, of_learned) = (mean_square(&Vgg::new()?)?, mean_square(&learned)?);
     let factor = (of_vgg / of_learned).sqrt() as f32;
@@ -128,7 +128,7 @@ pub(crate) fn learn(
     Ok(Some(learned.scaled(factor)?))
 }
 
-/// From features `[B,S/4,S/4,256]` to pictures `[B,S,S,3]` in (-1, 1).
+/// From features `[B,S/4,S/4,256]` to images `[B,S,S,3]` in (-1, 1).
 fn decoder() -> Network {
     let layers = vec![
         Layer::deconv(256, 128, [4, 2, 1]).norm(32).then(Activation::Relu),
@@ -138,12 +138,12 @@ fn decoder() -> Network {
     Network::new("decoder", layers)
 }
 
-/// The pictures `[B,S,S,3]` of a step, damaged: a function of seed and step.
-fn damaged(pictures: &Tensor, seed: u64, step: u64) -> Result<Tensor, Error> {
-    let [batch, height, width, channels] = pictures.axes("damaged pictures")?;
+/// The images `[B,S,S,3]` of a step, damaged: a function of seed and step.
+fn damaged(images: &Tensor, seed: u64, step: u64) -> Result<Tensor, Error> {
+    let [batch, height, width, channels] = images.dims("damaged images")?;
     let random = Random::named(seed, "damage").fork(step);
     let (squares, noise) = (random.fork(0), random.fork(1));
-    let mut damaged = Tensor::new(pictures.data(), [batch, height, width, channels])?;
+    let mut damaged = Tensor::new(images.data(), [batch, height, width, channels])?;
     let across = width.div_ceil(SQUARE);
     for (at, value) in damaged.data_mut().iter_mut().enumerate() {
         let (row, column) = (at / (width * channels), at / channels % width);
@@ -162,22 +162,22 @@ mod tests {
 
     #[test]
     fn half_of_the_squares_are_grey_and_the_rest_is_near_what_it_was() {
-        let pictures = Tensor::full([2, 64, 64, 3], 0.5);
-        let damage = damaged(&pictures, 1, 7).unwrap();
+        let images = Tensor::full([2, 64, 64, 3], 0.5);
+        let damage = damaged(&images, 1, 7).unwrap();
         let grey = |value: &&f32| **value == 0.0;
-        let share = damage.data().iter().filter(grey).count() as f32 / damage.elements() as f32;
+        let share = damage.data().iter().filter(grey).count() as f32 / damage.numel() as f32;
         assert!((0.4..0.6).contains(&share), "{share}");
         assert!(damage.data().iter().all(|value| *value == 0.0 || (value - 0.5).abs() <= NOISE));
         // The first square is of one kind, in all channels.
         let first: Vec<bool> =
             (0..8 * 8 * 3).map(|i| damage.data()[i / 24 * 64 * 3 + i % 24] == 0.0).collect();
         assert!(first.iter().all(|grey| *grey == first[0]));
-        assert_eq!(damaged(&pictures, 1, 7).unwrap().data(), damage.data());
-        assert_ne!(damaged(&pictures, 1, 8).unwrap().data(), damage.data());
+        assert_eq!(damaged(&images, 1, 7).unwrap().data(), damage.data());
+        assert_ne!(damaged(&images, 1, 8).unwrap().data(), damage.data());
     }
 
     #[test]
-    fn features_learn_to_put_pictures_right_and_are_as_large_as_vggs() {
+    fn features_learn_to_put_images_right_and_are_as_large_as_vggs() {
         let heads: Arc<dyn Source> = Arc::new(Heads::range(1, 0, 8));
         let settings = FeatureSettings { steps: 40, batch_size: 4, learning_rate: 5e-4, seed: 2, workers: 1 };
         let mut losses = Vec::new();
@@ -189,11 +189,10 @@ mod tests {
         let (first, last) = (mean(&losses[..10]), mean(&losses[30..]));
         assert!(last < 0.8 * first, "{losses:?}");
         let samples: Vec<f32> = (0..8)
-            .flat_map(|index| heads.sample(index, 32).unwrap().picture.signed().collect::<Vec<_>>())
+            .flat_map(|index| heads.sample(index, 32).unwrap().image.signed().collect::<Vec<_>>())
             .collect();
-        let pictures = Tensor::new(&samples, [8, 32, 32, 3]).unwrap();
-        let norm =
-            |vgg: &Vgg| relievo_tensor::ops::squared_norm(&[vgg.features(&pictures).unwrap()]).unwrap();
+        let images = Tensor::new(&samples, [8, 32, 32, 3]).unwrap();
+        let norm = |vgg: &Vgg| relievo_tensor::ops::squared_norm(&[vgg.features(&images).unwrap()]).unwrap();
         let ratio = norm(&learned) / norm(&Vgg::new().unwrap());
         assert!((ratio - 1.0).abs() < 1e-3, "{ratio}");
         let at_once = learn(&heads, 32, &settings, Device::Cpu, &mut |_, _| (), &AtomicBool::new(true));

@@ -6,7 +6,7 @@
 //! curves.png                               the log drawn, as of the last validation
 //! model.safetensors                        the weights of the best validation, or the last without validation
 //! checkpoints/step-0001234.safetensors     everything needed to go on: the last ones and the best
-//! preview/epoch-003.png                    what the model makes of a few pictures it does not learn from
+//! preview/epoch-003.png                    what the model makes of a few images it does not learn from
 //! ```
 
 use std::fs;

@@ -1,7 +1,7 @@
 //! Optimiser steps, schedule, checkpoints, metrics, logs.
 //!
 //! [`Settings`] say everything about a run. A [`Trainer`] begins a run in a [`RunFolder`] or goes on with one, and
-//! tells an [`Observer`] what happens. [`evaluate`] measures a model on pictures it did not learn from, and
+//! tells an [`Observer`] what happens. [`evaluate`] measures a model on images it did not learn from, and
 //! [`reproduce`] does all that for the tables of the paper.
 
 mod captured;
@@ -20,16 +20,18 @@ mod settings;
 mod step;
 mod trainer;
 
-pub use captured::{CapturedStep, Look};
+pub use captured::{CapturedStep, StepStatus};
 pub use evaluation::{
     AngleErrors, Comparison, Evaluation, EvaluationError, EvaluationOptions, Scores, Viewpoint, evaluate,
     mean_depth,
 };
-pub use events::{Beginning, Event, Observer, StepReport, ValidationReport};
+pub use events::{Event, Observer, StepReport, TrainingStarted, ValidationReport};
 pub use features::FeatureError;
 pub use folder::{FolderError, RunFolder};
 pub use profile::{OperationTime, profile_steps};
-pub use settings::{DataSettings, HeldOut, KnownWeights, SYNTHETIC, Settings, SettingsError, TrainSettings};
+pub use settings::{
+    DataSettings, EmbeddedWeights, HeldOut, SYNTHETIC, Settings, SettingsError, TrainSettings,
+};
 pub use trainer::{LastSaved, Outcome, TrainError, Trainer};
 
 /// A model for tests that is quick to run.

@@ -1,4 +1,4 @@
-//! How far a depth map is from the truth: pure functions on single pictures.
+//! How far a depth map is from the truth: pure functions on single images.
 //!
 //! Maps are `[S,S]` row-major, masks hold `true` where a pixel counts. Sums run in f64 in the order of the pixels.
 //! Source: Wu et al. 2020, section 4.1 (the measures) and its published code (the erosion).
@@ -45,7 +45,7 @@ pub fn depth_correlation(prediction: &[f32], truth: &[f32], mask: &[bool]) -> Op
     (scale > 0.0).then(|| (covariance / scale).clamp(-1.0, 1.0))
 }
 
-/// Keeps the pixels whose whole 3x3 neighbourhood is in the mask; outside the picture nothing is.
+/// Keeps the pixels whose whole 3x3 neighbourhood is in the mask; outside the image nothing is.
 pub fn erode(mask: &[bool], size: usize) -> Vec<bool> {
     let holds = |row: usize, column: usize| {
         (row - 1..=row + 1)
@@ -84,23 +84,24 @@ fn mean_and_variance(numbers: impl Iterator<Item = f64>) -> Option<(f64, f64)> {
     (count > 0.0).then(|| (mean, squares / count))
 }
 
-/// A mean over pictures and how far single pictures are from it.
+/// A mean over images and how far single images are from it.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Statistic {
     /// The mean.
     pub mean: f64,
-    /// The standard deviation over the pictures.
+    /// The standard deviation over the images.
     pub standard_deviation: f64,
-    /// The number of pictures.
-    pub pictures: u64,
+    /// The number of images.
+    #[serde(alias = "pictures")]
+    pub images: u64,
 }
 
 impl Statistic {
-    /// The statistic of one number per picture; `None` if there is none.
-    pub fn of(numbers: &[f64]) -> Option<Self> {
+    /// The statistic of one number per image; `None` if there is none.
+    pub fn from_numbers(numbers: &[f64]) -> Option<Self> {
         let (mean, variance) = mean_and_variance(numbers.iter().copied())?;
-        Some(Self { mean, standard_deviation: variance.sqrt(), pictures: numbers.len() as u64 })
+        Some(Self { mean, standard_deviation: variance.sqrt(), images: numbers.len() as u64 })
     }
 }
 
@@ -173,7 +174,7 @@ mod tests {
         let eroded = erode(&mask, SIZE);
         for (at, kept) in eroded.iter().enumerate() {
             let (row, column) = (at / SIZE, at % SIZE);
-            // The first row goes too: outside the picture is outside the mask.
+            // The first row goes too: outside the image is outside the mask.
             assert_eq!(*kept, (1..5).contains(&row) && (4..8).contains(&column), "{row} {column}");
         }
     }
@@ -189,8 +190,8 @@ mod tests {
 
     #[test]
     fn statistics_are_those_of_the_book() {
-        let statistic = Statistic::of(&[2.0, 4.0, 4.0, 4.0, 5.0, 5.0, 7.0, 9.0]).unwrap();
-        assert_eq!(statistic, Statistic { mean: 5.0, standard_deviation: 2.0, pictures: 8 });
-        assert_eq!(Statistic::of(&[]), None);
+        let statistic = Statistic::from_numbers(&[2.0, 4.0, 4.0, 4.0, 5.0, 5.0, 7.0, 9.0]).unwrap();
+        assert_eq!(statistic, Statistic { mean: 5.0, standard_deviation: 2.0, images: 8 });
+        assert_eq!(Statistic::from_numbers(&[]), None);
     }
 }

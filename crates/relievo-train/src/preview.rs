@@ -1,25 +1,25 @@
-//! The preview sheet: what the model makes of a few pictures, a row for each.
+//! The preview sheet: what the model makes of a few images, a row for each.
 
 use relievo_export::{Canvas, Range, Sheet, depth_grey, normals_rgb, shading_grey, viridis};
 use relievo_model::{FRAME, Model, ModelError};
 use relievo_render::{ViewSettings, render_views};
 use relievo_tensor::Tensor;
 
-/// Pixels of a picture on the sheet.
+/// Pixels of an image on the sheet.
 const TILE: usize = 128;
 
 /// Turns about the vertical axis of the last three columns, in degrees.
 const TURNS: [i16; 3] = [-45, 30, 60];
 
-/// Draws a sheet for `pictures [B,S,S,3]` in [-1,1]: input, reconstruction, canonical picture, albedo, depth, normals,
+/// Draws a sheet for `images [B,S,S,3]` in [-1,1]: input, reconstruction, canonical image, albedo, depth, normals,
 /// shading, confidence, and the canonical object turned to three sides.
 ///
 /// # Errors
-/// If the pictures have another size than the model's.
-pub fn sheet(model: &Model, pictures: &Tensor, title: &str) -> Result<Canvas, ModelError> {
-    let prediction = model.predict_with_confidence(pictures)?;
+/// If the images have another size than the model's.
+pub fn sheet(model: &Model, images: &Tensor, title: &str) -> Result<Canvas, ModelError> {
+    let prediction = model.predict_with_confidence(images)?;
     let size = model.settings().image_size;
-    let [batch, _, _, _] = pictures.axes("preview")?;
+    let [batch, _, _, _] = images.dims("preview")?;
     let mut columns = vec!["input", "reconstruction", "canonical", "albedo", "depth", "normals", "shading"];
     if prediction.confidence.is_some() {
         columns.push("confidence");
@@ -30,7 +30,7 @@ pub fn sheet(model: &Model, pictures: &Tensor, title: &str) -> Result<Canvas, Mo
     let settings =
         ViewSettings { crop: FRAME, size: TILE, ..ViewSettings::with_room(model.settings().camera()) };
     let views =
-        render_views(&[&prediction.canonical_picture], &prediction.canonical_depth, &viewpoints, &settings)?;
+        render_views(&[&prediction.canonical_image], &prediction.canonical_depth, &viewpoints, &settings)?;
     // The border's depth is set, not seen: it says nothing about the range to show.
     let inside: Vec<u8> =
         (0..size * size).map(|at| u8::from((FRAME..size - FRAME).contains(&(at % size)))).collect();
@@ -44,9 +44,9 @@ pub fn sheet(model: &Model, pictures: &Tensor, title: &str) -> Result<Canvas, Mo
         let depth = part(&prediction.canonical_depth, 1);
         let light = &prediction.light.data()[number * 5..];
         let mut row = vec![
-            colours(pictures),
-            colours(&prediction.picture),
-            colours(&prediction.canonical_picture),
+            colours(images),
+            colours(&prediction.image),
+            colours(&prediction.canonical_image),
             colours(&prediction.albedo),
             depth_grey(&depth, size, None, Range::robust(&depth, Some(&inside))),
             normals_rgb(&part(&prediction.normals, 3), size),
@@ -56,11 +56,8 @@ pub fn sheet(model: &Model, pictures: &Tensor, title: &str) -> Result<Canvas, Mo
             let seen: Vec<f32> = part(pixels, 2).as_chunks::<2>().0.iter().map(|[seen, _]| *seen).collect();
             row.push(viridis(&seen, size, Range::robust(&seen, None)));
         }
-        let views = views.pictures[0]
-            .data()
-            .chunks_exact(TILE * TILE * 3)
-            .skip(number * TURNS.len())
-            .take(TURNS.len());
+        let views =
+            views.images[0].data().chunks_exact(TILE * TILE * 3).skip(number * TURNS.len()).take(TURNS.len());
         row.extend(views.map(|view| Canvas::from_signed(view, TILE)));
         sheet.row("", row);
     }

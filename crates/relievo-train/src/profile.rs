@@ -29,7 +29,7 @@ pub struct OperationTime {
     pub flops: f64,
 }
 
-/// Takes the times of all operations in `steps` replays of a captured step on `pictures [B,S,S,3]`, the longest first.
+/// Takes the times of all operations in `steps` replays of a captured step on `images [B,S,S,3]`, the longest first.
 /// One network after the other, not in lanes: side by side, each would seem to take longer. The model learns meanwhile.
 ///
 /// # Errors
@@ -37,7 +37,7 @@ pub struct OperationTime {
 pub fn profile_steps(
     model: &mut Model,
     moments: &mut Moments,
-    pictures: &Tensor,
+    images: &Tensor,
     flip_weight: f32,
     settings: &TrainSettings,
     steps: u64,
@@ -61,7 +61,7 @@ pub fn profile_steps(
     let mut found: BTreeMap<(&'static str, Pass), (usize, Cost, Vec<f64>)> = BTreeMap::new();
     // The first step is not captured.
     for step in 1..=steps.max(1) + 1 {
-        captured.queue(model, moments, pictures, flip_weight, step, settings)?;
+        captured.queue(model, moments, images, flip_weight, step, settings)?;
         if step == 1 {
             continue;
         }

@@ -1,7 +1,7 @@
 //! One optimiser step: gradients of a batch, in pieces if need be, checked, clipped, and handed to Adam.
 
 use relievo_model::{DepthTruth, Losses, Model, ModelError};
-use relievo_tensor::ops::{AdamStep, add_into, cast, lerp_all, scale_all, squared_norm};
+use relievo_tensor::ops::{AdamStep, add_into, cast, ema_update, scale_all, squared_norm};
 use relievo_tensor::{DataType, Tensor};
 
 use crate::checkpoint::Moments;
@@ -37,23 +37,23 @@ impl From<relievo_tensor::Error> for StepError {
 /// What a step compares with.
 #[derive(Clone, Copy)]
 pub(crate) enum Target<'a> {
-    /// The pictures themselves; the mirrored reconstruction with this weight.
-    Pictures(f32),
+    /// The images themselves; the mirrored reconstruction with this weight.
+    Images(f32),
     /// The true depth, where a model learns from it.
     Depth(&'a DepthTruth),
 }
 
-/// Takes step number `step` (the first is 1) on `pictures [B,S,S,3]`.
+/// Takes step number `step` (the first is 1) on `images [B,S,S,3]`.
 pub(crate) fn take(
     model: &mut Model,
     moments: &mut Moments,
-    pictures: &Tensor,
+    images: &Tensor,
     target: Target<'_>,
     step: u64,
     settings: &TrainSettings,
 ) -> Result<Step, StepError> {
     let micro_batch = settings.micro_batch_on(model.device());
-    let (losses, mut gradients) = accumulate(model, pictures, target, micro_batch)?;
+    let (losses, mut gradients) = accumulate(model, images, target, micro_batch)?;
     if let Some(what) = name_of_first_not_finite(&losses) {
         return Err(StepError::NonFinite(what));
     }
@@ -72,44 +72,44 @@ pub(crate) fn take(
         scale_all(&mut gradients, (settings.clip_norm / gradient_norm) as f32)?;
     }
     let adam = adam_step(settings, step);
-    adam.apply(model.parameters_mut(), &gradients, &mut moments.mean, &mut moments.square)?;
-    average(model, moments, settings.average_decay)?;
+    adam.apply(model.parameters_mut(), &gradients, &mut moments.exp_avg, &mut moments.exp_avg_sq)?;
+    average(model, moments, settings.ema_decay)?;
     Ok(Step { losses, gradient_norm })
 }
 
 /// Takes the parameters into their running mean, if one is kept.
 pub(crate) fn average(model: &Model, moments: &mut Moments, decay: f64) -> Result<(), relievo_tensor::Error> {
-    if moments.average.is_empty() {
+    if moments.ema.is_empty() {
         return Ok(());
     }
-    lerp_all(&mut moments.average, model.parameters(), (1.0 - decay) as f32)
+    ema_update(&mut moments.ema, model.parameters(), (1.0 - decay) as f32)
 }
 
-/// Losses and gradients of a batch as the mean over its micro-batches, weighted by their numbers of pictures.
+/// Losses and gradients of a batch as the mean over its micro-batches, weighted by their numbers of images.
 ///
-/// Within a micro-batch a loss is the mean over all pixels that the masks leave, so a picture with more of them weighs
-/// more than another. Micro-batches are weighed by their numbers of pictures alone. That is the difference to the whole
+/// Within a micro-batch a loss is the mean over all pixels that the masks leave, so an image with more of them weighs
+/// more than another. Micro-batches are weighed by their numbers of images alone. That is the difference to the whole
 /// batch at once.
 fn accumulate(
     model: &Model,
-    pictures: &Tensor,
+    images: &Tensor,
     target: Target<'_>,
     micro_batch: usize,
 ) -> Result<(Losses, Vec<Tensor>), StepError> {
-    let [batch, _, _, _] = pictures.axes("training step")?;
+    let [batch, _, _, _] = images.dims("training step")?;
     if micro_batch == 0 || micro_batch >= batch {
-        return Ok(differentiate(model, pictures, target)?);
+        return Ok(differentiate(model, images, target)?);
     }
     let mut sum: Option<(Losses, Vec<Tensor>)> = None;
     for first in (0..batch).step_by(micro_batch) {
         let count = micro_batch.min(batch - first);
-        let piece = |tensor: &Tensor| tensor.entries(first, count);
-        let pictures = piece(pictures)?;
+        let piece = |tensor: &Tensor| tensor.narrow(first, count);
+        let images = piece(images)?;
         let (losses, mut gradients) = match target {
-            Target::Pictures(_) => differentiate(model, &pictures, target)?,
+            Target::Images(_) => differentiate(model, &images, target)?,
             Target::Depth(DepthTruth { depth, mask }) => {
                 let truth = DepthTruth { depth: piece(depth)?, mask: piece(mask)? };
-                differentiate(model, &pictures, Target::Depth(&truth))?
+                differentiate(model, &images, Target::Depth(&truth))?
             }
         };
         let weight = count as f32 / batch as f32;
@@ -133,15 +133,15 @@ pub(crate) fn as_f32(gradients: &[Tensor]) -> Result<Vec<Tensor>, relievo_tensor
     gradients.iter().map(|gradient| cast(gradient, DataType::F32)).collect()
 }
 
-/// Losses and gradients of pictures that go through the networks together.
+/// Losses and gradients of images that go through the networks together.
 pub(crate) fn differentiate(
     model: &Model,
-    pictures: &Tensor,
+    images: &Tensor,
     target: Target<'_>,
 ) -> Result<(Losses, Vec<Tensor>), ModelError> {
     match target {
-        Target::Pictures(flip_weight) => model.loss_and_gradients(pictures, flip_weight),
-        Target::Depth(truth) => model.depth_loss_and_gradients(pictures, truth),
+        Target::Images(flip_weight) => model.loss_and_gradients(images, flip_weight),
+        Target::Depth(truth) => model.depth_loss_and_gradients(images, truth),
     }
 }
 
@@ -200,11 +200,11 @@ mod tests {
         Model::new(tiny(), 1).unwrap()
     }
 
-    /// `count` times the same picture.
-    fn pictures(count: usize) -> Tensor {
+    /// `count` times the same image.
+    fn images(count: usize) -> Tensor {
         let random = Random::new(3, 0);
-        let picture: Vec<f32> = (0..64 * 64 * 3).map(|i| 2.0 * random.uniform(i) - 1.0).collect();
-        Tensor::new(&picture.repeat(count), [count, 64, 64, 3]).unwrap()
+        let image: Vec<f32> = (0..64 * 64 * 3).map(|i| 2.0 * random.uniform(i) - 1.0).collect();
+        Tensor::new(&image.repeat(count), [count, 64, 64, 3]).unwrap()
     }
 
     fn relative_distance(a: &[Tensor], b: &[Tensor]) -> f64 {
@@ -214,11 +214,11 @@ mod tests {
     }
 
     #[test]
-    fn micro_batches_of_like_pictures_add_up_to_the_whole_batch() {
-        let (model, pictures) = (model(), pictures(3));
-        let (whole_losses, whole) = accumulate(&model, &pictures, Target::Pictures(0.5), 0).unwrap();
+    fn micro_batches_of_like_images_add_up_to_the_whole_batch() {
+        let (model, images) = (model(), images(3));
+        let (whole_losses, whole) = accumulate(&model, &images, Target::Images(0.5), 0).unwrap();
         for micro_batch in [1, 2] {
-            let (losses, pieces) = accumulate(&model, &pictures, Target::Pictures(0.5), micro_batch).unwrap();
+            let (losses, pieces) = accumulate(&model, &images, Target::Images(0.5), micro_batch).unwrap();
             assert!((losses.total - whole_losses.total).abs() < 1e-4 * whole_losses.total.abs());
             let distance = relative_distance(&pieces, &whole);
             assert!(distance < 1e-3, "{micro_batch}: {distance}");
@@ -236,12 +236,12 @@ mod tests {
             let numbers: Vec<f32> = (0..count).map(|at| 0.9 + 0.2 * random.uniform(from + at)).collect();
             Tensor::new(&numbers, shape).unwrap()
         };
-        let pictures = Tensor::new(noise(0, [3, 64, 64 * 3]).data(), [3, 64, 64, 3]).unwrap();
-        // As many pixels count in each picture: then the mean over pieces is the mean over the batch.
+        let images = Tensor::new(noise(0, [3, 64, 64 * 3]).data(), [3, 64, 64, 3]).unwrap();
+        // As many pixels count in each image: then the mean over pieces is the mean over the batch.
         let truth = DepthTruth { depth: noise(1 << 20, [3, 64, 64]), mask: Tensor::full([3, 64, 64], 1.0) };
-        let (whole_losses, whole) = accumulate(&model, &pictures, Target::Depth(&truth), 0).unwrap();
+        let (whole_losses, whole) = accumulate(&model, &images, Target::Depth(&truth), 0).unwrap();
         for micro_batch in [1, 2] {
-            let (losses, pieces) = accumulate(&model, &pictures, Target::Depth(&truth), micro_batch).unwrap();
+            let (losses, pieces) = accumulate(&model, &images, Target::Depth(&truth), micro_batch).unwrap();
             assert!((losses.depth - whole_losses.depth).abs() < 1e-5 * whole_losses.depth);
             let distance = relative_distance(&pieces, &whole);
             assert!(distance < 1e-3, "{micro_batch}: {distance}");
@@ -255,9 +255,8 @@ mod tests {
             let (mut model, settings) =
                 (model(), TrainSettings { clip_norm, weight_decay: 0.0, ..TrainSettings::default() });
             let mut moments = Moments::zeros(&model);
-            let step =
-                take(&mut model, &mut moments, &pictures(1), Target::Pictures(0.5), 1, &settings).unwrap();
-            (step.gradient_norm, squared_norm(&moments.mean).unwrap().sqrt() / 0.1)
+            let step = take(&mut model, &mut moments, &images(1), Target::Images(0.5), 1, &settings).unwrap();
+            (step.gradient_norm, squared_norm(&moments.exp_avg).unwrap().sqrt() / 0.1)
         };
         let (norm, seen) = norm_seen(0.0);
         assert!((seen / norm - 1.0).abs() < 1e-4);
@@ -291,15 +290,14 @@ mod tests {
     fn a_step_that_is_not_finite_changes_nothing() {
         let mut model = model();
         let mut moments = Moments::zeros(&model);
-        let mut broken = pictures(1);
+        let mut broken = images(1);
         broken.data_mut()[100] = f32::NAN;
         let before: Vec<Tensor> = model.parameters().to_vec();
-        let step =
-            take(&mut model, &mut moments, &broken, Target::Pictures(0.5), 1, &TrainSettings::default());
+        let step = take(&mut model, &mut moments, &broken, Target::Images(0.5), 1, &TrainSettings::default());
         assert!(matches!(step, Err(StepError::NonFinite(what)) if what.contains("loss is NaN")));
         for (after, before) in model.parameters().iter().zip(&before) {
             assert_eq!(after.data(), before.data());
         }
-        assert_eq!(squared_norm(&moments.mean).unwrap(), 0.0);
+        assert_eq!(squared_norm(&moments.exp_avg).unwrap(), 0.0);
     }
 }

@@ -1,6 +1,6 @@
 //! A run: how it begins, goes on, and what it keeps; the loop itself is in `session.rs`.
 //!
-//! A run is a sequence of states; state n+1 is a function of state n, the settings and the pictures. All that is done
+//! A run is a sequence of states; state n+1 is a function of state n, the settings and the images. All that is done
 //! between two steps (validating, drawing, saving) leaves no trace in that sequence, so a run that goes on from a
 //! checkpoint is the run that never stopped, bit for bit.
 
@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use relievo_data::{CacheBudget, Cached, LoadError, Source, Split, SplitError, WithoutTruth};
-use relievo_export::{Claim, Claimed, WriteError, write_durable};
+use relievo_export::{FolderLock, FolderLocked, WriteError, write_durable};
 use relievo_model::{DepthTruth, Model, ModelError, Supervision};
 use relievo_nets::{Vgg, VggError};
 use relievo_tensor::{Device, Tensor};
@@ -24,7 +24,7 @@ use crate::evaluation::EvaluationError;
 use crate::events::Observer;
 use crate::folder::{FolderError, RunFolder};
 use crate::log::Log;
-use crate::settings::{KnownWeights, Settings, SettingsError, TrainSettings};
+use crate::settings::{EmbeddedWeights, Settings, SettingsError, TrainSettings};
 use crate::step;
 use session::Session;
 
@@ -39,11 +39,11 @@ pub enum TrainError {
     Folder(#[from] FolderError),
     /// Another program is at work in it.
     #[error(transparent)]
-    Claimed(#[from] Claimed),
+    FolderLocked(#[from] FolderLocked),
     /// The model.
     #[error(transparent)]
     Model(#[from] ModelError),
-    /// The pictures.
+    /// The images.
     #[error(transparent)]
     Load(#[from] LoadError),
     /// The part held out.
@@ -110,23 +110,23 @@ pub enum TrainError {
         /// What it was.
         then: String,
     },
-    /// Other pictures than the run began with.
+    /// Other images than the run began with.
     #[error(
-        "the run was begun with {then} pictures to learn from and now there are {now}, or others: put back the pictures \
+        "the run was begun with {then} images to learn from and now there are {now}, or others: put back the images \
          that were there, or begin a new run"
     )]
-    OtherPictures {
-        /// Number of pictures at the beginning.
+    OtherImages {
+        /// Number of images at the beginning.
         then: u64,
-        /// Number of pictures now.
+        /// Number of images now.
         now: u64,
     },
-    /// A GPU's memory is too small for so many pictures at a time.
+    /// A GPU's memory is too small for so many images at a time.
     #[error("{source}. {}", advice(*.fits, *.micro_batch))]
     OutOfMemory {
         /// What there was no room for.
         source: ModelError,
-        /// Pictures that went through the networks together.
+        /// Images that went through the networks together.
         micro_batch: usize,
         /// As many as there is room for, tried out; none if there is not even room for one.
         fits: Option<usize>,
@@ -134,15 +134,15 @@ pub enum TrainError {
     /// Numbers that are not finite.
     #[error(
         "stopped before step {step}: {what}{}; the model of before is kept: {saved}. A lower learning-rate or a \
-         clip-norm (5, say) may help, or fewer pictures of that kind", on_pictures(.pictures)
+         clip-norm (5, say) may help, or fewer images of that kind", on_images(.images)
     )]
     NonFinite {
         /// The step that was not taken.
         step: u64,
         /// What is not finite.
         what: String,
-        /// The pictures of the batch; none if it is not about pictures.
-        pictures: Vec<String>,
+        /// The images of the batch; none if it is not about images.
+        images: Vec<String>,
         /// What there is to go on from.
         saved: LastSaved,
     },
@@ -164,22 +164,22 @@ impl std::fmt::Display for LastSaved {
 fn advice(fits: Option<usize>, micro_batch: usize) -> String {
     match fits {
         Some(fits) => format!(
-            "There is room for {fits} pictures at a time, not for {micro_batch}: --micro-batch {fits} learns from the same \
+            "There is room for {fits} images at a time, not for {micro_batch}: --micro-batch {fits} learns from the same \
              batches in smaller pieces"
         ),
         None => {
-            "There is not even room for one picture at a time: take a smaller --width, or --device cpu".into()
+            "There is not even room for one image at a time: take a smaller --width, or --device cpu".into()
         }
     }
 }
 
-fn on_pictures(names: &[String]) -> String {
+fn on_images(names: &[String]) -> String {
     const SHOWN: usize = 16;
     let (shown, more) = names.split_at(names.len().min(SHOWN));
     match (shown.join(", "), more.len()) {
         (shown, _) if shown.is_empty() => String::new(),
-        (shown, 0) => format!(" on the pictures {shown}"),
-        (shown, more) => format!(" on the pictures {shown} and {more} more"),
+        (shown, 0) => format!(" on the images {shown}"),
+        (shown, more) => format!(" on the images {shown} and {more} more"),
     }
 }
 
@@ -204,7 +204,7 @@ pub struct Trainer {
     /// The steps, where they are taken on a GPU.
     captured: Option<CapturedStep>,
     progress: Progress,
-    pictures: Arc<dyn Source>,
+    images: Arc<dyn Source>,
     held_out: Arc<dyn Source>,
     log: Log,
     /// What the newest checkpoint on the disk holds.
@@ -212,7 +212,7 @@ pub struct Trainer {
     /// To be told when the run starts.
     warnings: Vec<String>,
     /// The folder is this run's alone.
-    _claim: Claim,
+    _lock: FolderLock,
 }
 
 impl Trainer {
@@ -220,13 +220,13 @@ impl Trainer {
     /// else can go wrong: so the new one may begin with its weights.
     ///
     /// # Errors
-    /// If the settings make no sense, too few pictures are left to learn from, or the folder cannot be written to.
+    /// If the settings make no sense, too few images are left to learn from, or the folder cannot be written to.
     pub fn begin(settings: Settings, source: Arc<dyn Source>, folder: RunFolder) -> Result<Self, TrainError> {
         settings.check()?;
         let mut model = Model::new(settings.model.clone(), settings.train.seed)?;
         let mut warnings = Vec::new();
         if let Some(path) = settings.train.initial_weights.clone() {
-            let bytes = initial_weights(&path, settings.train.known_weights);
+            let bytes = initial_weights(&path, settings.train.embedded_weights);
             match bytes.and_then(|bytes| model.take_over(&bytes)) {
                 Ok(otherwise) if otherwise.is_empty() => {}
                 Ok(otherwise) => warnings.push(format!(
@@ -248,7 +248,7 @@ impl Trainer {
     /// with other numbers where that makes sense within a run: how long, how often, how fast.
     ///
     /// # Errors
-    /// If no checkpoint can be read though there are some, or were, if a setting or the pictures changed that must not,
+    /// If no checkpoint can be read though there are some, or were, if a setting or the images changed that must not,
     /// or the folder cannot be written to.
     pub fn resume(
         mut settings: Settings,
@@ -297,21 +297,21 @@ impl Trainer {
         let cached = |source: Arc<dyn Source>| -> Arc<dyn Source> {
             Arc::new(Cached::new(source, settings.model.image_size as u32, budget.clone()))
         };
-        let pictures = match settings.model.supervision {
+        let images = match settings.model.supervision {
             Supervision::None => cached(Arc::new(WithoutTruth(train))),
             Supervision::Depth => cached(Arc::new(train)),
         };
         let held_out = cached(Arc::new(validation));
         let batch_size = settings.train.batch_size;
-        if pictures.len() < batch_size as u64 {
-            return Err(LoadError::TooFew { source_is: pictures.describe(), batch_size }.into());
+        if images.len() < batch_size as u64 {
+            return Err(LoadError::TooFew { source_is: images.describe(), batch_size }.into());
         }
-        let found = (pictures.len(), checkpoint::names_checksum(&*pictures));
+        let found = (images.len(), checkpoint::names_checksum(&*images));
         let saved = progress;
         let progress =
-            saved.unwrap_or(Progress { pictures: found.0, names_checksum: found.1, ..Progress::default() });
-        if (progress.pictures, progress.names_checksum) != found {
-            return Err(TrainError::OtherPictures { then: progress.pictures, now: found.0 });
+            saved.unwrap_or(Progress { images: found.0, names_checksum: found.1, ..Progress::default() });
+        if (progress.images, progress.names_checksum) != found {
+            return Err(TrainError::OtherImages { then: progress.images, now: found.0 });
         }
         if let Some(path) = settings.train.perceptual_features.as_deref()
             && settings.model.perceptual_weight > 0.0
@@ -319,12 +319,12 @@ impl Trainer {
         {
             model.set_vgg(read_features(path)?);
         }
-        moments.keep_average(&model, settings.train.average_decay > 0.0).map_err(ModelError::from)?;
+        moments.keep_ema(&model, settings.train.ema_decay > 0.0).map_err(ModelError::from)?;
         let device = settings.compute.place(&mut model)?;
         moments.to_device(device).map_err(ModelError::from)?;
         let captured = match device {
             Device::Cpu => None,
-            // One network, and no picture to make of it: steps that the host directs are quick enough.
+            // One network, and no image to make of it: steps that the host directs are quick enough.
             Device::Cuda(_) if settings.model.supervision == Supervision::Depth => None,
             Device::Cuda(_) => {
                 let train = &settings.train;
@@ -334,7 +334,7 @@ impl Trainer {
         };
         settings.make_absolute();
         let settings_text = settings.to_toml()?;
-        let claim = Claim::on(folder.path())?;
+        let claim = FolderLock::acquire(folder.path())?;
         folder.make_way()?;
         let write = write_durable(folder.settings(), |out| out.write_all(settings_text.as_bytes()));
         let last = LastSaved(saved.map(|saved| folder.checkpoint(saved.step)));
@@ -350,12 +350,12 @@ impl Trainer {
             moments,
             captured,
             progress,
-            pictures,
+            images,
             held_out,
             log,
             saved,
             warnings,
-            _claim: claim,
+            _lock: claim,
         })
     }
 
@@ -374,7 +374,7 @@ impl Trainer {
         &self.progress
     }
 
-    /// The pictures held out for validation.
+    /// The images held out for validation.
     pub fn held_out(&self) -> &Arc<dyn Source> {
         &self.held_out
     }
@@ -382,14 +382,14 @@ impl Trainer {
     /// Trains until the end of the run, or until `stop` is set: then the step in progress is finished and saved.
     ///
     /// # Errors
-    /// If a loss or a gradient is not finite, no picture can be read, or the last state cannot be saved. A state that
+    /// If a loss or a gradient is not finite, no image can be read, or the last state cannot be saved. A state that
     /// cannot be saved on the way is a warning, and tried again.
     pub fn run(&mut self, observer: &mut dyn Observer, stop: &AtomicBool) -> Result<Outcome, TrainError> {
         Session::new(self, observer)?.run(stop)
     }
 
     fn steps_per_epoch(&self) -> u64 {
-        self.pictures.len() / self.settings.train.batch_size as u64
+        self.images.len() / self.settings.train.batch_size as u64
     }
 
     /// The step at which the run ends, if steps or epochs say so.
@@ -427,14 +427,14 @@ impl Trainer {
     /// Looks at the model with its weights to use: the running mean of those that learn, if one is kept.
     fn looking_at_weights_to_use<T>(&mut self, look: impl FnOnce(&Model) -> T) -> T {
         let Self { model, moments, .. } = self;
-        let has_average = !moments.average.is_empty();
+        let has_average = !moments.ema.is_empty();
         // What is captured knows the tensors by their memory, which stays where it is.
         if has_average {
-            model.parameters_mut().swap_with_slice(&mut moments.average);
+            model.parameters_mut().swap_with_slice(&mut moments.ema);
         }
         let seen = look(model);
         if has_average {
-            model.parameters_mut().swap_with_slice(&mut moments.average);
+            model.parameters_mut().swap_with_slice(&mut moments.ema);
         }
         seen
     }
@@ -456,7 +456,7 @@ impl Trainer {
 
 /// The bytes of weights to begin with: of a file, of the run in a folder, or of those that are known by a name. A file
 /// or a run goes before a name.
-fn initial_weights(path: &Path, known: KnownWeights) -> Result<Cow<'static, [u8]>, String> {
+fn initial_weights(path: &Path, known: EmbeddedWeights) -> Result<Cow<'static, [u8]>, String> {
     let run = RunFolder::open(path).ok();
     match known.find(path).filter(|_| !path.is_file() && run.is_none()) {
         Some(known) => Ok(known.into()),
@@ -481,16 +481,16 @@ fn advised(error: ModelError, model: &Model, settings: &TrainSettings) -> TrainE
     }
     let (size, micro_batch) = (model.settings().image_size, settings.micro_batch_on(model.device()));
     let fits = ModelError::largest_that_fits(micro_batch, |count| {
-        let pictures = Tensor::full_on(model.device(), [count, size, size, 3], 0.0)?;
+        let images = Tensor::full_on(model.device(), [count, size, size, 3], 0.0)?;
         let map = Tensor::full_on(model.device(), [count, size, size], 1.0)?;
         let truth = DepthTruth { depth: map.clone(), mask: map };
         let target = match model.settings().supervision {
-            Supervision::None => step::Target::Pictures(1.0),
+            Supervision::None => step::Target::Images(1.0),
             Supervision::Depth => step::Target::Depth(&truth),
         };
         // The gradients of one piece of the batch are kept while those of the next are found.
-        let _kept = step::differentiate(model, &pictures, target)?;
-        step::differentiate(model, &pictures, target).map(|_| ())
+        let _kept = step::differentiate(model, &images, target)?;
+        step::differentiate(model, &images, target).map(|_| ())
     });
     TrainError::OutOfMemory { source: error, micro_batch, fits }
 }
@@ -498,7 +498,7 @@ fn advised(error: ModelError, model: &Model, settings: &TrainSettings) -> TrainE
 /// Refuses settings that would make another run of this one.
 fn check_unchanged(now: &Settings, then: &str) -> Result<(), TrainError> {
     let now = now.to_toml()?;
-    let unreadable = |error: toml::de::Error| SettingsError::Senseless {
+    let unreadable = |error: toml::de::Error| SettingsError::Invalid {
         place: "the settings in the checkpoint: ".into(),
         reason: error.message().to_owned(),
     };

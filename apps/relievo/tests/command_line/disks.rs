@@ -30,7 +30,7 @@ impl Drop for SmallDisk {
 
 #[test]
 fn a_full_disk_is_said_and_leaves_no_half_file() {
-    let place = Place::new();
+    let place = FaceLocation::new();
     let Some(disk) = SmallDisk::mount(Path::new(&place.at("disk")), 64) else { return };
     let out = place.at("disk/heads");
     let ended = fail(&["synth", "-o", &out, "--count=20"]);
@@ -39,16 +39,16 @@ fn a_full_disk_is_said_and_leaves_no_half_file() {
         assert!(!file.contains("partial"), "{file}");
         image::open(Path::new(&out).join(&file)).unwrap();
     }
-    let picture = place.write("a.png", &encode(photo(64, 64), ImageFormat::Png));
+    let image = place.write("a.png", &encode(photo(64, 64), ImageFormat::Png));
     let ended =
-        fail(&["reconstruct", &picture, "--framed", "-m", &place.model(), "-o", &place.at("disk/results")]);
+        fail(&["reconstruct", &image, "--framed", "-m", &place.model(), "-o", &place.at("disk/results")]);
     assert!(ended.err.contains("the disk is full"), "{}", ended.err);
     drop(disk);
 }
 
 #[test]
 fn a_disk_that_fills_up_while_training_loses_nothing() {
-    let place = Place::new();
+    let place = FaceLocation::new();
     // The first checkpoint (8 MiB) and the weights (3 MiB) fit, the second checkpoint does not.
     let Some(disk) = SmallDisk::mount(Path::new(&place.at("disk")), 14 << 10) else { return };
     let run = place.at("disk/run");

@@ -2,7 +2,7 @@
 
 #[cfg(target_os = "linux")]
 mod disks;
-mod pictures;
+mod images;
 mod training;
 
 use std::fs;
@@ -48,9 +48,9 @@ fn fail(arguments: &[&str]) -> Ended {
 }
 
 /// A folder that goes away, and paths in it as text.
-struct Place(TempDir);
+struct FaceLocation(TempDir);
 
-impl Place {
+impl FaceLocation {
     fn new() -> Self {
         Self(tempfile::tempdir().unwrap())
     }
@@ -94,7 +94,7 @@ const TINY: [&str; 15] = [
     "--encoder-width=8",
     "--perceptual-weight=0",
     "--validation=0",
-    "--preview-pictures=0",
+    "--preview-images=0",
     "--checkpoint-minutes=0",
     "--checkpoint-steps=1",
     "--steps=2",
@@ -102,9 +102,9 @@ const TINY: [&str; 15] = [
     "-o",
 ];
 
-fn encode(picture: impl Into<DynamicImage>, format: ImageFormat) -> Vec<u8> {
+fn encode(image: impl Into<DynamicImage>, format: ImageFormat) -> Vec<u8> {
     let mut bytes = Cursor::new(Vec::new());
-    picture.into().write_to(&mut bytes, format).unwrap();
+    image.into().write_to(&mut bytes, format).unwrap();
     bytes.into_inner()
 }
 
@@ -192,7 +192,7 @@ fn a_senseless_command_line_ends_with_2() {
 
 #[test]
 fn heads_are_the_same_however_they_are_made() {
-    let place = Place::new();
+    let place = FaceLocation::new();
     let make = |name: &str, more: &[&str]| {
         let folder = place.at(name);
         succeed(&[&["synth", "--size=32", "--seed=3", "-o", &folder], more].concat());
@@ -221,13 +221,13 @@ fn heads_are_the_same_however_they_are_made() {
     assert!(taken.err.contains("already holds heads"), "{}", taken.err);
     let other = place.at("other");
     succeed(&["synth", "--size=32", "--seed=4", "--count=1", "-o", &other]);
-    let picture = |folder: &str| fs::read(format!("{folder}/pictures/000000.png")).unwrap();
-    assert!(picture(&all) != picture(&other), "another seed has other heads");
+    let image = |folder: &str| fs::read(format!("{folder}/images/000000.png")).unwrap();
+    assert!(image(&all) != image(&other), "another seed has other heads");
 }
 
 #[test]
 fn quiet_is_quiet_and_a_closed_pipe_is_no_error() {
-    let place = Place::new();
+    let place = FaceLocation::new();
     let quiet = succeed(&["synth", "-q", "--count=2", "--size=16", "-o", &place.at("heads")]);
     assert_eq!((quiet.out.as_str(), quiet.err.as_str()), ("", ""));
     let mut child = Command::new(env!("CARGO_BIN_EXE_relievo"))
@@ -251,17 +251,17 @@ fn a_benchmark_says_the_same_in_a_table_and_in_numbers() {
     assert!(table.starts_with(&format!("relievo {} on ", env!("CARGO_PKG_VERSION"))), "{table}");
     assert_eq!((&numbers["threads"], &numbers["parameters"]), (&1.into(), &37_119_744.into()));
     // The keys are those that bench/pytorch compares.
-    for (key, pictures, name) in [
-        ("forward-1", 1, "1 picture: depth, albedo, light, view"),
-        ("step-16", 16, "16 pictures: 5 networks, step"),
-        ("training-16", 16, "16 pictures: full training step"),
-        ("predict-32", 32, "32 pictures: reconstruction"),
+    for (key, images, name) in [
+        ("forward-1", 1, "1 image: depth, albedo, light, view"),
+        ("step-16", 16, "16 images: 5 networks, step"),
+        ("training-16", 16, "16 images: full training step"),
+        ("predict-32", 32, "32 images: reconstruction"),
         ("synth-64", 64, "64 synthetic heads of 64x64"),
-        ("faces-1280x800", 1, "1 picture of 1280x800: its faces"),
-        ("faces-4000x3000", 1, "1 picture of 4000x3000: its faces"),
+        ("faces-1280x800", 1, "1 image of 1280x800: its faces"),
+        ("faces-4000x3000", 1, "1 image of 4000x3000: its faces"),
     ] {
         let row = &numbers[key];
-        assert_eq!((&row["pictures"], &row["repetitions"]), (&pictures.into(), &1.into()), "{key}");
+        assert_eq!((&row["images"], &row["repetitions"]), (&images.into(), &1.into()), "{key}");
         assert!(row["seconds"].as_f64().unwrap() > 0.0, "{key}");
         let words = table.lines().find_map(|line| line.strip_prefix(name));
         let words: Vec<&str> =
@@ -270,10 +270,10 @@ fn a_benchmark_says_the_same_in_a_table_and_in_numbers() {
         // One repetition is the median and both quartiles.
         assert_eq!(quartiles, format!("{median}-{median}"));
         let (median, rate): (f64, f64) = (median.parse().unwrap(), rate.parse().unwrap());
-        assert!((median * rate / 1e3 / f64::from(pictures) - 1.0).abs() < 0.1, "{words:?}");
+        assert!((median * rate / 1e3 / f64::from(images) - 1.0).abs() < 0.1, "{words:?}");
     }
     for key in ["feed-rendered-64", "feed-cached-64"] {
-        assert_eq!(numbers[key]["pictures"], 64, "{key}");
+        assert_eq!(numbers[key]["images"], 64, "{key}");
     }
     assert!(numbers["pool-peak-bytes"].as_u64().unwrap() > 100 << 20);
     assert!(table.contains("most memory: tensors "), "{table}");

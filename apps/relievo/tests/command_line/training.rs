@@ -5,8 +5,8 @@ use super::*;
 /// Refinement as docs/experiments.md tells of it, on fewer heads.
 #[test]
 #[cfg(feature = "weights")]
-fn refined_pictures_are_nearer_to_the_picture_and_shapes_no_worse() {
-    let place = Place::new();
+fn refined_images_are_nearer_to_the_image_and_shapes_no_worse() {
+    let place = FaceLocation::new();
     let measure = |steps: &str| {
         let file = place.at(&format!("{steps}.json"));
         let arguments =
@@ -27,9 +27,9 @@ fn refined_pictures_are_nearer_to_the_picture_and_shapes_no_worse() {
     }
 
     let (heads, out) = (place.at("heads"), place.at("out"));
-    let pictures = format!("{heads}/pictures");
+    let images = format!("{heads}/images");
     succeed(&["synth", "--count", "1", "-o", &heads]);
-    succeed(&["reconstruct", &pictures, "--framed", "--refine", "3", "-o", &out]);
+    succeed(&["reconstruct", &images, "--framed", "--refine", "3", "-o", &out]);
     let records = std::fs::read_dir(&out).unwrap().map(|entry| entry.unwrap().path());
     let records: Vec<_> = records.filter(|path| path.extension() == Some("json".as_ref())).collect();
     assert_eq!(records.len(), 1, "{records:?}");
@@ -40,7 +40,7 @@ fn refined_pictures_are_nearer_to_the_picture_and_shapes_no_worse() {
 #[test]
 #[cfg(feature = "weights")]
 fn the_demo_shows_what_the_weights_in_the_program_can_do() {
-    let place = Place::new();
+    let place = FaceLocation::new();
     let out = place.at("demo");
     let ended = succeed(&["demo", "-o", &out]);
     assert!(ended.out.contains("100 % of the depths the right way round"), "{}", ended.out);
@@ -54,7 +54,7 @@ fn the_demo_shows_what_the_weights_in_the_program_can_do() {
     for file in ["demo.png", "scene.png", "scene.panel.png", "scene.face-4.glb", "sample-8.depth.png"] {
         assert!(Path::new(&out).join(file).exists(), "{file}");
     }
-    assert!(ended.err.contains("6 faces in 3 pictures"), "{}", ended.err);
+    assert!(ended.err.contains("6 faces in 3 images"), "{}", ended.err);
     let side = |name: &str| json(&format!("{out}/{name}.json"))["place"]["crop"]["side"].as_f64().unwrap();
     // Where crates/relievo-synth/examples/paint_scene.rs put the heads, the largest first.
     for (name, wanted) in
@@ -62,7 +62,7 @@ fn the_demo_shows_what_the_weights_in_the_program_can_do() {
     {
         assert!((0.75..1.3).contains(&(side(name) / wanted)), "{name}: {}", side(name));
     }
-    // The other sample pictures show one face each, and it fills them.
+    // The other sample images show one face each, and it fills them.
     assert!((200.0..320.0).contains(&side("sample-7")), "{}", side("sample-7"));
     assert!(succeed(&["info"]).out.contains("faces (in the program)"));
     assert!(succeed(&["info", "faces-synthetic"]).out.contains("faces-synthetic (in the program)"));
@@ -76,11 +76,11 @@ fn the_demo_shows_what_the_weights_in_the_program_can_do() {
 
 #[test]
 fn an_evaluation_says_the_same_in_words_and_numbers() {
-    let place = Place::new();
+    let place = FaceLocation::new();
     let (model, file) = (place.model(), place.at("errors.json"));
     let ended = succeed(&["eval", "-m", &model, "--count=20", "--json", &file, "--threads=1"]);
     let numbers = json(&file);
-    assert_eq!(numbers["pictures"], 20);
+    assert_eq!(numbers["images"], 20);
     for place in ["in-sight", "whole"] {
         for who in ["model", "constant-depth", "mean-depth"] {
             let scores = &numbers[place][who];
@@ -100,16 +100,16 @@ fn an_evaluation_says_the_same_in_words_and_numbers() {
     let again = succeed(&["eval", "-m", &model, "--count=20", "--threads=2"]);
     assert_eq!(again.out, ended.out, "results depend on the number of threads");
 
-    // Pictures whose depth nobody knows have losses and no errors.
+    // Images whose depth nobody knows have losses and no errors.
     place.write("in/a.png", &encode(photo(64, 64), ImageFormat::Png));
     let losses = succeed(&["eval", &place.at("in"), "-m", &model]).out;
-    assert!(losses.starts_with("1 picture: ") && losses.contains("photometric"), "{losses}");
+    assert!(losses.starts_with("1 image: ") && losses.contains("photometric"), "{losses}");
     assert!(!losses.contains("SIDE"), "{losses}");
 }
 
 #[test]
 fn a_model_is_measured_on_what_its_run_held_out() {
-    let place = Place::new();
+    let place = FaceLocation::new();
     let run = place.at("run");
     for index in 0..8 {
         place.write(&format!("in/{index}.png"), &encode(photo(64, 64 + index), ImageFormat::Png));
@@ -120,7 +120,7 @@ fn a_model_is_measured_on_what_its_run_held_out() {
     let changed = ["--validation=9", "--synthetic-count=20", "--steps=1", "-o", &run];
     succeed(&[&["train", &sources[0], &sources[1]], &options[..], &changed].concat());
     let named = succeed(&["eval", "-m", &run, "--held-out", &sources[0], &sources[1]]);
-    assert!(named.out.starts_with("9 pictures: 9 of 28 pictures ("), "{}", named.out);
+    assert!(named.out.starts_with("9 images: 9 of 28 images ("), "{}", named.out);
     assert!(
         named.out.contains("mean depth of heads") && named.out.contains("reconstruction"),
         "{}",
@@ -128,18 +128,14 @@ fn a_model_is_measured_on_what_its_run_held_out() {
     );
     assert_eq!(succeed(&["eval", "-m", &run, "--held-out"]).out, named.out, "not the sources of the run");
     let others = fail(&["eval", "-m", &run, "--held-out", &sources[0]]);
-    assert!(
-        others.err.contains("these are not the pictures of the run: it learned from 19"),
-        "{}",
-        others.err
-    );
+    assert!(others.err.contains("these are not the images of the run: it learned from 19"), "{}", others.err);
     let bare = fail(&["eval", "-m", &place.model(), "--held-out"]);
     assert!(bare.err.contains("does not say in which run it was trained"), "{}", bare.err);
 }
 
 #[test]
 fn a_run_is_trained_gone_on_with_and_looked_at() {
-    let place = Place::new();
+    let place = FaceLocation::new();
     let run = place.at("run");
     succeed(&[&TINY[..], &[&run]].concat());
     let again = fail(&[&TINY[..], &[&run]].concat());
@@ -149,33 +145,32 @@ fn a_run_is_trained_gone_on_with_and_looked_at() {
     for file in [run.clone(), format!("{run}/checkpoints/step-0000003.safetensors")] {
         let page = succeed(&["info", &file]).out;
         assert!(page.contains("width               8\n"), "{page}");
-        assert!(page.contains("trained             3 steps on 40 pictures"), "{page}");
+        assert!(page.contains("trained             3 steps on 40 images"), "{page}");
         assert!(page.lines().all(|line| line.chars().count() <= 80), "{page}");
     }
-    let picture = place.write("a.png", &encode(photo(64, 64), ImageFormat::Png));
-    succeed(&["reconstruct", &picture, "--framed", "-m", &run, "-o", &place.at("out")]);
+    let image = place.write("a.png", &encode(photo(64, 64), ImageFormat::Png));
+    succeed(&["reconstruct", &image, "--framed", "-m", &run, "-o", &place.at("out")]);
 }
 
 #[test]
 fn photographs_and_heads_are_learned_from_together_moved_and_turned() {
-    let place = Place::new();
+    let place = FaceLocation::new();
     for number in 0..6 {
         place.write(&format!("in/{number}.png"), &encode(photo(70 + number, 64), ImageFormat::Png));
     }
-    let (pictures, run) = (place.at("in"), place.at("run"));
-    let settings =
-        ["--jitter=0.1", "--roll=20", "--average-decay=0.9", "--synthetic-count=6", "--validation=3"];
-    let sources = ["train", &pictures, "synthetic", "-o", &run];
+    let (images, run) = (place.at("in"), place.at("run"));
+    let settings = ["--jitter=0.1", "--roll=20", "--ema-decay=0.9", "--synthetic-count=6", "--validation=3"];
+    let sources = ["train", &images, "synthetic", "-o", &run];
     let ended = succeed(&[&sources[..], &TINY[3..8], &settings[..], &["--steps=2"]].concat());
-    assert!(ended.err.contains("learning from 9 of 12 pictures (6 pictures in "), "{}", ended.err);
+    assert!(ended.err.contains("learning from 9 of 12 images (6 images in "), "{}", ended.err);
     assert!(ended.err.contains(", synthetic heads 0 to 5 of seed 0); 3 held out"), "{}", ended.err);
     let info = succeed(&["info", &run]).out;
-    assert!(info.contains("trained             2 steps on 9 pictures"), "{info}");
+    assert!(info.contains("trained             2 steps on 9 images"), "{info}");
 }
 
 #[test]
 fn a_table_is_measured_row_by_row_and_not_twice() {
-    let place = Place::new();
+    let place = FaceLocation::new();
     let out = place.at("tables");
     let tiny = [
         "--synthetic-count=10",
@@ -186,7 +181,7 @@ fn a_table_is_measured_row_by_row_and_not_twice() {
         "--code=16",
         "--encoder-width=8",
         "--perceptual-weight=0",
-        "--preview-pictures=0",
+        "--preview-images=0",
         "--workers=1",
         "--steps=2",
         "-o",
@@ -216,7 +211,7 @@ fn a_table_is_measured_row_by_row_and_not_twice() {
     }
     // Each row and seed is an ordinary run.
     let run = format!("{out}/ours/seed-1");
-    assert!(succeed(&["info", &run]).out.contains("trained             2 steps on 8 pictures"));
+    assert!(succeed(&["info", &run]).out.contains("trained             2 steps on 8 images"));
     succeed(&["eval", "--count=2", "-m", &format!("{out}/supervised/seed-0")]);
 
     let stranger = fail(&with(&["ablation", "--row=supervised"]));
@@ -232,7 +227,7 @@ fn a_table_is_measured_row_by_row_and_not_twice() {
 #[cfg(unix)]
 #[test]
 fn a_run_that_is_stopped_says_so_and_has_its_folder_for_itself() {
-    let place = Place::new();
+    let place = FaceLocation::new();
     let run = place.at("run");
     let mut child = Command::new(env!("CARGO_BIN_EXE_relievo"))
         .args([&TINY[..12], &["--steps=1000000", "-o", &run]].concat())

@@ -202,7 +202,7 @@ mod tests {
         let material = document.materials().next().unwrap();
         let texture_info = material.pbr_metallic_roughness().base_color_texture().unwrap();
         let gltf::image::Source::View { view, mime_type } = texture_info.texture().source().source() else {
-            panic!("the picture must be in the file")
+            panic!("the image must be in the file")
         };
         assert_eq!((mime_type, texture_info.tex_coord(), material.double_sided()), ("image/png", 0, true));
         let png = &document.blob.as_deref().unwrap()[view.offset()..][..view.length()];

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 /// A textured triangle mesh, open at its rim.
 ///
 /// In the frame of glTF: x right, y up, z towards the viewer, in metres. One unit of the camera's frame, the distance
-/// from the camera to the object, is a metre: with a field of view of 10 degrees the picture spans 17.5 cm at that
+/// from the camera to the object, is a metre: with a field of view of 10 degrees the image spans 17.5 cm at that
 /// distance, so a face that fills it has about its natural size. The origin is the point that viewpoints turn about,
 /// (0, 0, 1) in the camera's frame. Depth keeps its proportion to width and height.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,7 +31,7 @@ impl SurfaceMesh {
     /// The part of a surface grid in which `level` is above 0.
     ///
     /// `points` `[rows, columns]` lie in the camera's frame (x right, y down, z away from the camera) and are shown by
-    /// the pixels of a picture of that many rows and columns, whatever the texture's resolution. `level` `[rows,
+    /// the pixels of an image of that many rows and columns, whatever the texture's resolution. `level` `[rows,
     /// columns]` is taken as linear between neighbours, so that the rim runs smoothly between the points instead of in
     /// steps along them. Cells along the frame, as many as `inset`, are left out. Cells are divided as the renderer
     /// divides them.

@@ -1,4 +1,4 @@
-//! Wavefront OBJ, for programs that do not read glTF: a mesh, its material, and the picture on it, in three files.
+//! Wavefront OBJ, for programs that do not read glTF: a mesh, its material, and the image on it, in three files.
 
 use std::path::Path;
 
@@ -14,11 +14,11 @@ impl SurfaceMesh {
     /// See [`write_atomic`].
     pub fn write_obj(&self, path: impl AsRef<Path>, texture: &Canvas) -> Result<(), WriteError> {
         let path = path.as_ref();
-        let (material, picture) = (path.with_extension("mtl"), path.with_extension("texture.png"));
+        let (material, image) = (path.with_extension("mtl"), path.with_extension("texture.png"));
         let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        texture.write_png(&picture)?;
+        texture.write_png(&image)?;
         write_atomic(&material, |file| {
-            writeln!(file, "newmtl surface\nKa 1 1 1\nKd 1 1 1\nKs 0 0 0\nillum 1\nmap_Kd {}", name(&picture))
+            writeln!(file, "newmtl surface\nKa 1 1 1\nKd 1 1 1\nKs 0 0 0\nillum 1\nmap_Kd {}", name(&image))
         })?;
         write_atomic(path, |file| {
             writeln!(file, "# metres: x right, y up, z towards the viewer")?;
@@ -62,8 +62,8 @@ mod tests {
         assert!(text.contains("\nmtllib some face.mtl\n"));
         let material = std::fs::read_to_string(at("some face.mtl")).unwrap();
         assert!(material.ends_with("\nmap_Kd some face.texture.png\n"));
-        let picture = image::open(at("some face.texture.png")).unwrap().into_rgb8();
-        assert_eq!(picture.into_raw(), texture().bytes());
+        let image = image::open(at("some face.texture.png")).unwrap().into_rgb8();
+        assert_eq!(image.into_raw(), texture().bytes());
 
         let mesh = mesh();
         let close = |found: &[f32], expected: &[f32], error: f32| {

@@ -4,12 +4,12 @@ use relievo_tensor::cuda::Kernels;
 use relievo_tensor::{Backward, Result, Tensor};
 
 use super::{BORDER, CanonicalDepth, Doubling};
-use crate::cuda::{kernels, launch, scratch};
+use crate::cuda::{empty, kernels, launch};
 
 /// `kernel.cu`, compiled.
 pub(crate) static KERNELS: Kernels = kernels!("canonical_depth");
 
-/// Threads that share a picture.
+/// Threads that share an image.
 const THREADS: usize = 1024;
 
 /// The settings as `kernel.cu` has them.
@@ -57,9 +57,9 @@ pub(super) fn forward(
     extents: [usize; 3],
     is_recording: bool,
 ) -> Result<([Tensor; 2], Option<Tensor>)> {
-    let mut depth = raw.scratch_like(raw.shape())?;
-    let mut canonical = scratch(raw.device(), operation.doubled(extents))?;
-    let mut squashed = is_recording.then(|| raw.scratch_like(raw.shape())).transpose()?;
+    let mut depth = raw.empty_like(raw.shape())?;
+    let mut canonical = empty(raw.device(), operation.doubled(extents))?;
+    let mut squashed = is_recording.then(|| raw.empty_like(raw.shape())).transpose()?;
     launch(raw, &KERNELS, "forward")?
         .output(&mut depth)
         .output(&mut canonical)
@@ -76,7 +76,7 @@ pub(super) fn backward(
     extents: [usize; 3],
 ) -> Result<Tensor> {
     let squashed = &backward.saved[0];
-    let mut draw = squashed.scratch_like(squashed.shape())?;
+    let mut draw = squashed.empty_like(squashed.shape())?;
     launch(squashed, &KERNELS, "backward")?
         .output(&mut draw)
         .input(squashed)

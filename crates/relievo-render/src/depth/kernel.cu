@@ -1,4 +1,4 @@
-// A block for each picture, which it reads several times (from the cache).
+// A block for each image, which it reads several times (from the cache).
 
 // What is made of the depths beside themselves: as in mod.rs.
 enum Doubling { SINGLE = 0, REPEATED = 1, MIRRORED = 2 };
@@ -22,7 +22,7 @@ __device__ __forceinline__ bool is_inside(const Canonical& c, int column) {
     return column >= c.border && column < c.columns - c.border;
 }
 
-// Where pixel i of a picture is found in the second half.
+// Where pixel i of an image is found in the second half.
 __device__ __forceinline__ int mirrored(const Canonical& c, int i) {
     int column = i % c.columns;
     return c.doubling == MIRRORED ? i + c.columns - 1 - 2 * column : i;
@@ -39,8 +39,8 @@ __device__ __forceinline__ float block_mean(int count, Element x) {
 // squashed = tanh(raw + dome - mean), depth = middle + half * squashed, and the canonical depths. `squashed` may be null.
 extern "C" __global__ void forward(float* depth, float* canonical, float* squashed, const float* raw, Canonical c) {
     int pixels = c.rows * c.columns;
-    long long picture = (long long)blockIdx.x * pixels;
-    raw += picture;
+    long long image = (long long)blockIdx.x * pixels;
+    raw += image;
     auto shaped = [&](int i) {
         float bowl = __fadd_rn(squared_place(i % c.columns, c.columns), squared_place(i / c.columns, c.rows));
         return __fadd_rn(raw[i], __fmul_rn(c.dome, bowl));
@@ -49,11 +49,11 @@ extern "C" __global__ void forward(float* depth, float* canonical, float* squash
     for (int i = threadIdx.x; i < pixels; i += blockDim.x) {
         float t = tanhf(shaped(i) - mean);
         float d = c.middle + c.half * t;
-        depth[picture + i] = d;
-        if (squashed) squashed[picture + i] = t;
+        depth[image + i] = d;
+        if (squashed) squashed[image + i] = t;
         float seen = is_inside(c, i % c.columns) ? d : c.border_depth;
-        canonical[picture + i] = seen;
-        if (c.doubling != SINGLE) canonical[picture + (long long)c.batch * pixels + mirrored(c, i)] = seen;
+        canonical[image + i] = seen;
+        if (c.doubling != SINGLE) canonical[image + (long long)c.batch * pixels + mirrored(c, i)] = seen;
     }
 }
 
@@ -61,15 +61,15 @@ extern "C" __global__ void forward(float* depth, float* canonical, float* squash
 extern "C" __global__ void backward(float* draw, const float* squashed, const float* ddepth, const float* dcanonical,
                                     Canonical c) {
     int pixels = c.rows * c.columns;
-    long long picture = (long long)blockIdx.x * pixels;
+    long long image = (long long)blockIdx.x * pixels;
     auto h = [&](int i) {
-        float dy = ddepth ? ddepth[picture + i] : 0.0f, t = squashed[picture + i];
+        float dy = ddepth ? ddepth[image + i] : 0.0f, t = squashed[image + i];
         if (dcanonical && is_inside(c, i % c.columns)) {
-            dy += dcanonical[picture + i];
-            if (c.doubling != SINGLE) dy += dcanonical[picture + (long long)c.batch * pixels + mirrored(c, i)];
+            dy += dcanonical[image + i];
+            if (c.doubling != SINGLE) dy += dcanonical[image + (long long)c.batch * pixels + mirrored(c, i)];
         }
         return dy * c.half * (1.0f - t * t);
     };
     float mean = block_mean(pixels, h);
-    for (int i = threadIdx.x; i < pixels; i += blockDim.x) draw[picture + i] = h(i) - mean;
+    for (int i = threadIdx.x; i < pixels; i += blockDim.x) draw[image + i] = h(i) - mean;
 }

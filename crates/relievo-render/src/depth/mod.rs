@@ -50,7 +50,7 @@ pub enum Doubling {
 }
 
 impl Doubling {
-    /// Canonical depths for each picture.
+    /// Canonical depths for each image.
     fn halves(self) -> usize {
         if self == Self::Single { 1 } else { 2 }
     }
@@ -65,8 +65,8 @@ pub struct DepthSettings {
     /// the square of the distance: a bowl of raw depth, so a dome to the viewer. 0 in the method.
     ///
     /// Seen from one side and lit from the other, a hollow shape shows the same shading as a raised one, and early in
-    /// training, before viewpoints tell them apart, the depth network is free to answer with either, picture by
-    /// picture. A dome to begin with settles it (Pan et al. 2021 begin with an ellipsoid for the same reason); the
+    /// training, before viewpoints tell them apart, the depth network is free to answer with either, image by
+    /// image. A dome to begin with settles it (Pan et al. 2021 begin with an ellipsoid for the same reason); the
     /// network can still say anything.
     pub dome: f32,
     /// The depth of the two leftmost and the two rightmost columns of the canonical depth, so that the surface ends
@@ -76,14 +76,14 @@ pub struct DepthSettings {
     pub doubling: Doubling,
 }
 
-/// Depths from the depth net's output: the dome is added, the mean over the picture taken off, tanh brings it to (-1,
+/// Depths from the depth net's output: the dome is added, the mean over the image taken off, tanh brings it to (-1,
 /// 1), and `(1 + t) / 2 * max + (1 - t) / 2 * min` into the range.
 ///
 /// `raw` `[B, rows, columns]`, any values, at least four columns. Results: that depth, of the same shape, in `(min,
 /// max)`, and the canonical depth, the same with its border set, doubled as asked, `[B or 2B, rows, columns]`.
 /// Gradient: the outputs' gradients are added up, those of the canonical depth's second half mirrored back, those of
-/// its border left out; with their sum dy and `h = dy (1 - t^2) (max - min) / 2`, `h - mean(h)` over the picture.
-/// Source: Wu et al. 2020, section 3.1 (the mean removed so that the distance, which a single picture does not show,
+/// its border left out; with their sum dy and `h = dy (1 - t^2) (max - min) / 2`, `h - mean(h)` over the image.
+/// Source: Wu et al. 2020, section 3.1 (the mean removed so that the distance, which a single image does not show,
 /// cannot drift) and supplementary material (border depth 0.7 max + 0.3 min).
 ///
 /// # Errors
@@ -103,17 +103,17 @@ fn squares(count: usize) -> Vec<f32> {
     (0..count).map(of).collect()
 }
 
-/// The mean of one picture, summed in order.
-fn mean(picture: &[f32]) -> f32 {
-    let sum: f64 = picture.iter().map(|&x| f64::from(x)).sum();
-    (sum / picture.len().max(1) as f64) as f32
+/// The mean of one image, summed in order.
+fn mean(image: &[f32]) -> f32 {
+    let sum: f64 = image.iter().map(|&x| f64::from(x)).sum();
+    (sum / image.len().max(1) as f64) as f32
 }
 
 impl CanonicalDepth {
     /// Batch, rows and columns.
     fn check(&self, maps: &Tensor) -> Result<[usize; 3]> {
         check_type(self.name(), &[maps])?;
-        let extents @ [_, _, columns] = maps.axes(self.name())?;
+        let extents @ [_, _, columns] = maps.dims(self.name())?;
         if columns < 2 * BORDER {
             let detail = format!("needs at least {} columns, got the shape {}", 2 * BORDER, maps.shape());
             return Err(Error::shape(self.name(), detail));
@@ -140,14 +140,13 @@ impl Operation for CanonicalDepth {
     fn forward(&self, inputs: &[&Tensor], context: &mut Context) -> Result<Vec<Tensor>> {
         let extents @ [batch, rows, columns] = self.check(inputs[0])?;
         let DepthSettings { range, dome, border_depth, .. } = self.settings;
-        let picture = (rows * columns).max(1);
-        let mut squashed = Tensor::scratch(inputs[0].shape());
-        let mut depth = Tensor::scratch(inputs[0].shape());
+        let image = (rows * columns).max(1);
+        let mut squashed = Tensor::empty(inputs[0].shape());
+        let mut depth = Tensor::empty(inputs[0].shape());
         let (middle, half) = ((range.max + range.min) / 2.0, range.margin());
         let (down, across) = (squares(rows), squares(columns));
-        let pictures =
-            squashed.data_mut().par_chunks_mut(picture).zip(depth.data_mut().par_chunks_mut(picture));
-        pictures.zip(inputs[0].data().par_chunks(picture)).for_each(|((squashed, depth), raw)| {
+        let images = squashed.data_mut().par_chunks_mut(image).zip(depth.data_mut().par_chunks_mut(image));
+        images.zip(inputs[0].data().par_chunks(image)).for_each(|((squashed, depth), raw)| {
             let lines = squashed.chunks_exact_mut(columns).zip(raw.chunks_exact(columns)).zip(&down);
             for ((squashed, raw), y) in lines {
                 for ((squashed, raw), x) in squashed.iter_mut().zip(raw).zip(&across) {
@@ -160,10 +159,10 @@ impl Operation for CanonicalDepth {
                 *depth = middle + half * *t;
             }
         });
-        let mut canonical = Tensor::scratch(self.doubled(extents));
-        let halves = canonical.data_mut().par_chunks_mut(picture).enumerate();
+        let mut canonical = Tensor::empty(self.doubled(extents));
+        let halves = canonical.data_mut().par_chunks_mut(image).enumerate();
         halves.for_each(|(index, canonical)| {
-            canonical.copy_from_slice(&depth.data()[index % batch * picture..][..picture]);
+            canonical.copy_from_slice(&depth.data()[index % batch * image..][..image]);
             for row in canonical.chunks_exact_mut(columns) {
                 if self.is_mirrored(index, batch) {
                     row.reverse();
@@ -179,19 +178,19 @@ impl Operation for CanonicalDepth {
     fn backward(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
         let squashed = &backward.saved[0];
         let [batch, rows, columns] = self.check(squashed)?;
-        let picture = (rows * columns).max(1);
+        let image = (rows * columns).max(1);
         let half = self.settings.range.margin();
         let [of_depth, of_canonical] = [0, 1].map(|output| backward.gradients[output].as_ref());
-        let mut draw = Tensor::scratch(squashed.shape());
-        let pictures = draw.data_mut().par_chunks_mut(picture).zip(squashed.data().par_chunks(picture));
-        pictures.enumerate().for_each(|(index, (draw, squashed))| {
+        let mut draw = Tensor::empty(squashed.shape());
+        let images = draw.data_mut().par_chunks_mut(image).zip(squashed.data().par_chunks(image));
+        images.enumerate().for_each(|(index, (draw, squashed))| {
             match of_depth {
-                Some(dy) => draw.copy_from_slice(&dy.data()[index * picture..][..picture]),
+                Some(dy) => draw.copy_from_slice(&dy.data()[index * image..][..image]),
                 None => draw.fill(0.0),
             }
             if let Some(dy) = of_canonical {
                 for index in (index..self.settings.doubling.halves() * batch).step_by(batch) {
-                    let dy = &dy.data()[index * picture..][..picture];
+                    let dy = &dy.data()[index * image..][..image];
                     for (draw, dy) in draw.chunks_exact_mut(columns).zip(dy.chunks_exact(columns)) {
                         let inner = BORDER..columns - BORDER;
                         let pairs = draw[inner.clone()].iter_mut();

@@ -4,7 +4,7 @@ use relievo_tensor::cuda::{Kernels, Launch};
 use relievo_tensor::{Backward, Result, Tensor};
 
 use super::SamplingGrid;
-use crate::cuda::{CameraArgument, THREADS, blocks, kernels, launch, parts, scratch};
+use crate::cuda::{CameraArgument, THREADS, blocks, empty, kernels, launch, parts};
 use crate::motion::{VIEW, view_gradient, view_sums};
 
 /// `kernel.cu`, compiled.
@@ -16,7 +16,7 @@ impl SamplingGrid {
         launch
             .structure(CameraArgument::from(self.camera))
             .float(1.0 / self.camera.half_width())
-            .int(views.elements() / VIEW)
+            .int(views.numel() / VIEW)
     }
 }
 
@@ -26,8 +26,8 @@ pub(super) fn forward(
     batch: usize,
 ) -> Result<[Tensor; 2]> {
     let size = operation.camera.size;
-    let mut grid = scratch(depth.device(), [batch, size, size, 2])?;
-    let mut mask = scratch(depth.device(), [batch / operation.parts, size, size])?;
+    let mut grid = empty(depth.device(), [batch, size, size, 2])?;
+    let mut mask = empty(depth.device(), [batch / operation.parts, size, size])?;
     let launch =
         launch(depth, &KERNELS, "forward")?.output(&mut grid).output(&mut mask).input(depth).input(views);
     operation
@@ -41,9 +41,9 @@ pub(super) fn forward(
 
 pub(super) fn backward(operation: &SamplingGrid, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
     let (depth, views) = (&backward.saved[0], &backward.saved[1]);
-    let [batch, rows, columns] = depth.axes("sampling_grid")?;
+    let [batch, rows, columns] = depth.dims("sampling_grid")?;
     let pixels = rows * columns;
-    let mut ddepth = backward.wants(0).then(|| depth.scratch_like(depth.shape())).transpose()?;
+    let mut ddepth = backward.wants(0).then(|| depth.empty_like(depth.shape())).transpose()?;
     let mut sums = backward.wants(1).then(|| view_sums(depth, batch, pixels)).transpose()?;
     let launch = launch(depth, &KERNELS, "backward")?
         .optional_output(ddepth.as_mut())

@@ -1,6 +1,6 @@
-// A thread for each pixel; y of the grid counts pictures. `scale` is 1 / tan(field of view / 2).
+// A thread for each pixel; y of the grid counts images. `scale` is 1 / tan(field of view / 2).
 
-// The grid, and the mask of the first `masks` pictures, each seen in `parts` of them.
+// The grid, and the mask of the first `masks` images, each seen in `parts` of them.
 extern "C" __global__ void forward(float2* grid, float* mask, const float* depth, const float* views, Camera camera,
                                    float scale, int view_count, float far, int masks, int parts) {
     const Motion& motion = block_motion(views + 6 * (blockIdx.y % view_count));
@@ -21,18 +21,18 @@ extern "C" __global__ void backward(float* ddepth, float* parts, const float* de
                                     Camera camera, float scale, int view_count) {
     const Motion& motion = block_motion(views + 6 * (blockIdx.y % view_count));
     int pixels = camera.size * camera.size;
-    long long picture = (long long)blockIdx.y * pixels;
+    long long image = (long long)blockIdx.y * pixels;
     MotionSums sums = {};
     for (int p = thread_number(); p < pixels; p += gridDim.x * blockDim.x) {
-        float x = slope(camera, p % camera.size), y = slope(camera, p / camera.size), d = depth[picture + p];
+        float x = slope(camera, p % camera.size), y = slope(camera, p / camera.size), d = depth[image + p];
         float3 point = lift(camera, p, d);
         float3 moved = move_back(motion, point);
         float factor = scale / moved.z;
-        float2 g = dy[picture + p];
+        float2 g = dy[image + p];
         float gx = g.x * factor, gy = g.y * factor;
         float3 dmoved = make_float3(gx, gy, -(gx * moved.x + gy * moved.y) / moved.z);
         float3 dpoint = turn(motion, dmoved);
-        if (ddepth) ddepth[picture + p] = dpoint.x * x + dpoint.y * y + dpoint.z;
+        if (ddepth) ddepth[image + p] = dpoint.x * x + dpoint.y * y + dpoint.z;
         if (parts) add_back(sums, motion, point, dmoved, dpoint);
     }
     if (parts) block_parts(parts + 12 * (blockIdx.y * gridDim.x + blockIdx.x), sums);

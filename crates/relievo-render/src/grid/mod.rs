@@ -1,4 +1,4 @@
-//! Where every pixel of the input view is found in the canonical picture, and where there is a surface at all.
+//! Where every pixel of the input view is found in the canonical image, and where there is a surface at all.
 
 mod cuda;
 
@@ -10,17 +10,17 @@ use relievo_tensor::{Backward, Context, Error, Operation, Result, Tensor, apply}
 use crate::Camera;
 use crate::motion::{Motion, MotionGradient, check_views};
 
-/// Where a depth map in the input view lies in the canonical picture, and where it shows the surface at all.
+/// Where a depth map in the input view lies in the canonical image, and where it shows the surface at all.
 ///
 /// The sampling grid: every pixel is lifted to its point, moved by the inverse of the viewpoint, and projected: there
-/// the canonical picture shows the same point of the surface. The mask: 1 where the depth is less than `far`, which is
+/// the canonical image shows the same point of the surface. The mask: 1 where the depth is less than `far`, which is
 /// where [`crate::rasterise_depth`] clamped the background to, in all `parts` of the batch at once; else 0. With a
 /// batch doubled by mirroring `parts` is 2, else 1.
 ///
 /// `depth` `[B, S, S]`, B = parts times M; `view` `[B', 6]`, B' a divisor of B; results `[B, S, S, 2]`: x and y, -1 at
 /// the centre of the first and 1 at the centre of the last pixel (for sampling with corners aligned); because the
 /// optical axis is in the middle, that is `x / z / tan(field of view / 2)` of the moved point; and `[M, S, S]`, the
-/// product over the pictures `i, i + M, ...`. Gradient: exact in depth and view, summed over the picture in f64; none
+/// product over the images `i, i + M, ...`. Gradient: exact in depth and view, summed over the image in f64; none
 /// flows through the mask. Source: Wu et al. 2020, section 3.3, equation 5, and section 3.4.
 ///
 /// # Errors
@@ -44,9 +44,9 @@ struct SamplingGrid {
 }
 
 impl SamplingGrid {
-    /// The number of pictures.
+    /// The number of images.
     fn check(&self, inputs: &[&Tensor]) -> Result<usize> {
-        let batch = self.camera.pictures(self.name(), inputs[0])?;
+        let batch = self.camera.images(self.name(), inputs[0])?;
         check_views(self.name(), batch, inputs[1])?;
         if self.parts == 0 || !batch.is_multiple_of(self.parts) {
             let detail = format!("a batch of {batch} cannot be divided into {} parts", self.parts);
@@ -59,7 +59,7 @@ impl SamplingGrid {
     fn mask(&self, depth: &Tensor, batch: usize) -> Tensor {
         let size = self.camera.size;
         let mut mask = Tensor::full([batch / self.parts, size, size], 1.0);
-        let masks = mask.elements();
+        let masks = mask.numel();
         if masks > 0 {
             let mask = mask.data_mut();
             for part in depth.data().chunks_exact(masks) {
@@ -81,8 +81,8 @@ impl Operation for SamplingGrid {
         context.save(inputs[1]);
         let (size, slopes) = (self.camera.size, self.camera.slopes());
         let scale = 1.0 / self.camera.half_width();
-        let motions = Motion::of_views(inputs[1]);
-        let mut grid = Tensor::scratch([batch, size, size, 2]);
+        let motions = Motion::from_views(inputs[1]);
+        let mut grid = Tensor::empty([batch, size, size, 2]);
         let lines = grid.data_mut().par_chunks_mut(size * 2).zip(inputs[0].data().par_chunks(size));
         lines.enumerate().for_each(|(line, (grid, depth))| {
             let motion = &motions[line / size % motions.len()];
@@ -100,8 +100,8 @@ impl Operation for SamplingGrid {
         let (depth, views) = (&backward.saved[0], &backward.saved[1]);
         let (size, slopes) = (self.camera.size, self.camera.slopes());
         let scale = 1.0 / self.camera.half_width();
-        let motions = Motion::of_views(views);
-        let mut ddepth = Tensor::scratch(depth.shape());
+        let motions = Motion::from_views(views);
+        let mut ddepth = Tensor::empty(depth.shape());
         let lines = depth.data().par_chunks(size).zip(backward.gradient().data().par_chunks(size * 2));
         let lines = ddepth.data_mut().par_chunks_mut(size).zip(lines).enumerate();
         let sums: Vec<MotionGradient> = lines
@@ -125,7 +125,7 @@ impl Operation for SamplingGrid {
                 sum
             })
             .collect();
-        let dviews = backward.wants(1).then(|| MotionGradient::of_views(&sums, size, views));
+        let dviews = backward.wants(1).then(|| MotionGradient::view_gradients(&sums, size, views));
         Ok(vec![backward.wants(0).then_some(ddepth), dviews])
     }
 
@@ -166,7 +166,7 @@ mod tests {
         let (camera, view) = (wide_camera(5), views(1, 0.6));
         let depth = relief(1, 5, 1.0, 0.1);
         let grid = grid_of(&depth, &view, camera).unwrap();
-        let motion = &Motion::of_views(&view)[0];
+        let motion = &Motion::from_views(&view)[0];
         for (i, (place, depth)) in grid.data().as_chunks::<2>().0.iter().zip(depth.data()).enumerate() {
             let point = camera.lift((i % 5) as f32, (i / 5) as f32, *depth);
             let pixel = camera.project(motion.apply_inverse(point));

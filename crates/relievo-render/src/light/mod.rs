@@ -44,7 +44,7 @@ pub fn light_from_raw(raw: &Tensor, range: LightRange) -> Result<Tensor> {
 /// Number of lights in a tensor `[B, 5]` of f32.
 pub(crate) fn lights(operation: &'static str, light: &Tensor) -> Result<usize> {
     check_type(operation, &[light])?;
-    match light.axes::<2>(operation)? {
+    match light.dims::<2>(operation)? {
         [batch, LIGHT] => Ok(batch),
         _ => Err(Error::shape(operation, format!("needs lights [B, 5], got the shape {}", light.shape()))),
     }
@@ -64,7 +64,7 @@ impl LightFromRaw {
     /// The number of lights.
     fn check(&self, raw: &Tensor) -> Result<usize> {
         check_type(self.name(), &[raw])?;
-        match raw.axes::<2>(self.name())? {
+        match raw.dims::<2>(self.name())? {
             [batch, RAW] => Ok(batch),
             _ => Err(Error::shape(self.name(), format!("needs [B, {RAW}], got the shape {}", raw.shape()))),
         }
@@ -79,7 +79,7 @@ impl Operation for LightFromRaw {
     fn forward(&self, inputs: &[&Tensor], context: &mut Context) -> Result<Vec<Tensor>> {
         let batch = self.check(inputs[0])?;
         context.save(inputs[0]);
-        let mut light = Tensor::scratch([batch, LIGHT]);
+        let mut light = Tensor::empty([batch, LIGHT]);
         let into = |x: f32, [least, greatest]: [f32; 2]| least + (1.0 + x) / 2.0 * (greatest - least);
         for (light, raw) in light.data_mut().chunks_exact_mut(LIGHT).zip(inputs[0].data().chunks_exact(RAW)) {
             light[0] = into(raw[0], self.range.ambient);
@@ -91,7 +91,7 @@ impl Operation for LightFromRaw {
 
     fn backward(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
         let raw = &backward.saved[0];
-        let mut draw = Tensor::scratch(raw.shape());
+        let mut draw = Tensor::empty(raw.shape());
         let pairs = raw.data().chunks_exact(RAW).zip(backward.gradient().data().chunks_exact(LIGHT));
         for (draw, (raw, dy)) in draw.data_mut().chunks_exact_mut(RAW).zip(pairs) {
             let (l, norm) = direction(raw[2], raw[3]);

@@ -65,7 +65,7 @@ impl Motion {
     }
 
     /// The motions of a tensor `[B, 6]`.
-    pub(crate) fn of_views(views: &Tensor) -> Vec<Self> {
+    pub(crate) fn from_views(views: &Tensor) -> Vec<Self> {
         let six = |view: &[f32]| std::array::from_fn(|i| view[i]);
         views.data().chunks_exact(VIEW).map(|view| Self::new(six(view))).collect()
     }
@@ -149,7 +149,7 @@ impl MotionGradient {
     }
 
     /// The gradient in the viewpoint's six numbers.
-    fn of_view(&self, view: &[f32]) -> [f32; VIEW] {
+    fn view_gradient(&self, view: &[f32]) -> [f32; VIEW] {
         let ([x, y, z], [dx, dy, dz]) = axis_rotations([view[0], view[1], view[2]]);
         let along = |derivative: Matrix| -> f32 {
             let terms = self.rotation.iter().flatten().zip(derivative.iter().flatten());
@@ -166,40 +166,40 @@ impl MotionGradient {
         ]
     }
 
-    /// The gradient `[B, 6]` of the views, from the sums of every row of every picture, in their order.
-    pub(crate) fn of_views(rows: &[Self], rows_per_picture: usize, views: &Tensor) -> Tensor {
-        let count = views.elements() / VIEW;
+    /// The gradient `[B, 6]` of the views, from the sums of every row of every image, in their order.
+    pub(crate) fn view_gradients(rows: &[Self], rows_per_image: usize, views: &Tensor) -> Tensor {
+        let count = views.numel() / VIEW;
         let mut sums = vec![Self::default(); count];
-        for (picture, rows) in rows.chunks(rows_per_picture).enumerate() {
-            rows.iter().for_each(|row| sums[picture % count].merge(row));
+        for (image, rows) in rows.chunks(rows_per_image).enumerate() {
+            rows.iter().for_each(|row| sums[image % count].merge(row));
         }
-        let mut gradient = Tensor::scratch(views.shape());
+        let mut gradient = Tensor::empty(views.shape());
         let pairs = gradient.data_mut().chunks_exact_mut(VIEW).zip(views.data().chunks_exact(VIEW));
         for ((gradient, view), sum) in pairs.zip(&sums) {
-            gradient.copy_from_slice(&sum.of_view(view));
+            gradient.copy_from_slice(&sum.view_gradient(view));
         }
         gradient
     }
 }
 
-/// Checks that `views` is `[B, 6]` of f32 with a B that divides the number of pictures.
-pub(crate) fn check_views(operation: &'static str, pictures: usize, views: &Tensor) -> Result<()> {
+/// Checks that `views` is `[B, 6]` of f32 with a B that divides the number of images.
+pub(crate) fn check_views(operation: &'static str, images: usize, views: &Tensor) -> Result<()> {
     check_type(operation, &[views])?;
-    match views.axes::<2>(operation)? {
-        [count, VIEW] => check_shared(operation, pictures, count, "viewpoints"),
+    match views.dims::<2>(operation)? {
+        [count, VIEW] => check_shared(operation, images, count, "viewpoints"),
         _ => {
             Err(Error::shape(operation, format!("needs viewpoints [B, 6], got the shape {}", views.shape())))
         }
     }
 }
 
-/// The surface grid of a depth map, moved by the picture's viewpoint: pixel (u, v) of depth d is the point `P = d ((u -
+/// The surface grid of a depth map, moved by the image's viewpoint: pixel (u, v) of depth d is the point `P = d ((u -
 /// c) / f, (v - c) / f, 1)` of the canonical view, and `P' = R (P - p) + p + t` with p the [`PIVOT`] and R =
 /// [`rotation`] where it is seen.
 ///
-/// `depth` `[B, S, S]`, S the camera's size; `view` `[B', 6]`, radians and lengths, B' a divisor of B (picture i takes
+/// `depth` `[B, S, S]`, S the camera's size; `view` `[B', 6]`, radians and lengths, B' a divisor of B (image i takes
 /// view `i % B'`); result `[B, S, S, 3]`. Gradient in the depth: the output's gradient turned by R^T, times the pixel's
-/// ray; in the view: exact, summed over the picture in f64. Source: Wu et al. 2020, section 3.3.
+/// ray; in the view: exact, summed over the image in f64. Source: Wu et al. 2020, section 3.3.
 ///
 /// # Errors
 /// If the shapes do not fit each other or the camera.
@@ -212,9 +212,9 @@ struct MoveSurface {
 }
 
 impl MoveSurface {
-    /// The number of pictures.
+    /// The number of images.
     fn check(&self, inputs: &[&Tensor]) -> Result<usize> {
-        let batch = self.camera.pictures(self.name(), inputs[0])?;
+        let batch = self.camera.images(self.name(), inputs[0])?;
         check_views(self.name(), batch, inputs[1])?;
         Ok(batch)
     }
@@ -229,8 +229,8 @@ impl Operation for MoveSurface {
         let batch = self.check(inputs)?;
         inputs.iter().for_each(|input| context.save(input));
         let (size, slopes) = (self.camera.size, self.camera.slopes());
-        let motions = Motion::of_views(inputs[1]);
-        let mut moved = Tensor::scratch([batch, size, size, 3]);
+        let motions = Motion::from_views(inputs[1]);
+        let mut moved = Tensor::empty([batch, size, size, 3]);
         let lines = moved.data_mut().par_chunks_mut(size * 3).zip(inputs[0].data().par_chunks(size));
         lines.enumerate().for_each(|(line, (moved, depth))| {
             let motion = &motions[line / size % motions.len()];
@@ -245,8 +245,8 @@ impl Operation for MoveSurface {
     fn backward(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
         let (depth, views) = (&backward.saved[0], &backward.saved[1]);
         let (size, slopes) = (self.camera.size, self.camera.slopes());
-        let motions = Motion::of_views(views);
-        let mut ddepth = Tensor::scratch(depth.shape());
+        let motions = Motion::from_views(views);
+        let mut ddepth = Tensor::empty(depth.shape());
         let lines = depth.data().par_chunks(size).zip(backward.gradient().data().par_chunks(size * 3));
         let lines = ddepth.data_mut().par_chunks_mut(size).zip(lines).enumerate();
         let sums: Vec<MotionGradient> = lines
@@ -265,7 +265,7 @@ impl Operation for MoveSurface {
                 sum
             })
             .collect();
-        let dviews = backward.wants(1).then(|| MotionGradient::of_views(&sums, size, views));
+        let dviews = backward.wants(1).then(|| MotionGradient::view_gradients(&sums, size, views));
         Ok(vec![backward.wants(0).then_some(ddepth), dviews])
     }
 
@@ -329,8 +329,8 @@ mod tests {
         let moved = move_surface(&depth, &views, camera).unwrap();
         for (i, (moved, depth)) in moved.data().as_chunks::<3>().0.iter().zip(depth.data()).enumerate() {
             let point = camera.lift((i % 6) as f32, (i / 6 % 6) as f32, *depth);
-            // Pictures 0 and 2 share view 0.
-            let motion = &Motion::of_views(&views)[i / 36 % 2];
+            // Images 0 and 2 share view 0.
+            let motion = &Motion::from_views(&views)[i / 36 % 2];
             assert!(moved.iter().zip(point).any(|(a, b)| (a - b).abs() > 0.01));
             assert!(motion.apply_inverse(*moved).iter().zip(point).all(|(a, b)| (a - b).abs() < 1e-6));
         }
@@ -338,7 +338,7 @@ mod tests {
 
     #[test]
     fn gradients_are_those_of_differences() {
-        // Two views for four pictures: gradients of those that share a view add up.
+        // Two views for four images: gradients of those that share a view add up.
         let (camera, inputs) = (wide_camera(5), [relief(4, 5, 1.0, 0.2), views(2, 1.0)]);
         let run = |x: &[Tensor]| move_surface(&x[0], &x[1], camera);
         let errors = gradient_errors(&inputs, 1.0 / 64.0, run).unwrap();
@@ -361,7 +361,7 @@ mod tests {
                 .unwrap_err()
                 .to_string()
         };
-        assert_eq!(refusal([3, 4, 4], 2), "move_surface: 3 pictures cannot be shared out over 2 viewpoints");
+        assert_eq!(refusal([3, 4, 4], 2), "move_surface: 3 images cannot be shared out over 2 viewpoints");
         assert_eq!(
             refusal([1, 5, 5], 1),
             "move_surface: a camera of 4x4 pixels and a tensor of shape [1, 5, 5]"

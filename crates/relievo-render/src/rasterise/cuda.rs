@@ -4,7 +4,7 @@ use relievo_tensor::cuda::Kernels;
 use relievo_tensor::{Backward, Result, Tensor};
 
 use super::{RasteriseDepth, in_samples};
-use crate::cuda::{THREADS, blocks, kernels, launch, scratch};
+use crate::cuda::{THREADS, blocks, empty, kernels, launch};
 
 /// `kernel.cu`, compiled.
 pub(crate) static KERNELS: Kernels = kernels!("rasterise_depth");
@@ -41,7 +41,7 @@ impl RasteriseDepth {
         }
     }
 
-    /// Triangles of a picture.
+    /// Triangles of an image.
     fn triangles(&self) -> usize {
         2 * (self.camera.size - 1) * (self.camera.size - 1)
     }
@@ -57,15 +57,15 @@ pub(super) fn forward(
     let (device, size) = (points.device(), operation.camera.size);
     let samples = size * operation.settings.supersampling;
     // Of 64 bits each.
-    let mut offers = scratch(device, [batch, samples, samples, 2])?;
+    let mut offers = empty(device, [batch, samples, samples, 2])?;
     offers.clear()?;
     launch(points, &KERNELS, "cover")?
         .output(&mut offers)
         .input(points)
         .structure(operation.argument())
         .blocks(blocks(operation.triangles(), batch), THREADS)?;
-    let mut depth = scratch(device, [batch, size, size])?;
-    let mut winners = is_recording.then(|| scratch(device, [batch, samples, samples])).transpose()?;
+    let mut depth = empty(device, [batch, size, size])?;
+    let mut winners = is_recording.then(|| empty(device, [batch, samples, samples])).transpose()?;
     launch(points, &KERNELS, "resolve")?
         .output(&mut depth)
         .optional_output(winners.as_mut())
@@ -77,8 +77,8 @@ pub(super) fn forward(
 
 pub(super) fn backward(operation: &RasteriseDepth, backward: &Backward<'_>) -> Result<Tensor> {
     let (points, winners) = (&backward.saved[0], &backward.saved[1]);
-    let [batch, rows, columns, _] = points.axes("rasterise_depth")?;
-    let mut gradients = scratch(points.device(), [batch, 9, operation.triangles()])?;
+    let [batch, rows, columns, _] = points.dims("rasterise_depth")?;
+    let mut gradients = empty(points.device(), [batch, 9, operation.triangles()])?;
     launch(points, &KERNELS, "triangle_gradients")?
         .output(&mut gradients)
         .input(points)
@@ -86,7 +86,7 @@ pub(super) fn backward(operation: &RasteriseDepth, backward: &Backward<'_>) -> R
         .input(backward.gradient())
         .structure(operation.argument())
         .blocks(blocks(operation.triangles(), batch), THREADS)?;
-    let mut dpoints = points.scratch_like(points.shape())?;
+    let mut dpoints = points.empty_like(points.shape())?;
     launch(points, &KERNELS, "corner_gradients")?
         .output(&mut dpoints)
         .input(points)

@@ -2,13 +2,13 @@
 // its bounding box; a sample keeps the best offer it ever got, so the order of the threads does not matter. `resolve` has
 // a thread for each pixel.
 // Backward: `triangle_gradients` lets each triangle collect from the samples it won, `corner_gradients` lets each corner
-// collect from its triangles. y of the grid counts pictures.
+// collect from its triangles. y of the grid counts images.
 //
 // What decides about samples is worked out exactly as in triangle.rs, in the same order and unfused, so that the same
 // points give the same depths to the bit.
 
 struct Raster {
-    int size;             // corners of the grid, and pixels of the picture, along each axis
+    int size;             // corners of the grid, and pixels of the image, along each axis
     int per_pixel;        // samples of a pixel along each axis
     float focal, centre;  // of the camera, in samples
     float offset;         // coordinate of the first sample
@@ -240,7 +240,7 @@ __device__ __forceinline__ Collected of_warp(Collected collected) {
     return collected;
 }
 
-// The gradients of every triangle's corners on the screen, [pictures][9][triangles]: of its first corner x, y and z, of its
+// The gradients of every triangle's corners on the screen, [images][9][triangles]: of its first corner x, y and z, of its
 // second and of its third.
 extern "C" __global__ void triangle_gradients(float* gradients, const float* points, const float* winners, const float* dy,
                                               Raster raster) {
@@ -288,7 +288,7 @@ extern "C" __global__ void triangle_gradients(float* gradients, const float* poi
 extern "C" __global__ void corner_gradients(float* dpoints, const float* points, const float* gradients, Raster raster) {
     int p = thread_number(), size = raster.size, pixels = size * size, count = 2 * (size - 1) * (size - 1);
     if (p >= pixels) return;
-    long long picture = 3ll * blockIdx.y * pixels;
+    long long image = 3ll * blockIdx.y * pixels;
     gradients += 9ll * blockIdx.y * count;
     int row = p / size, column = p % size;
     float3 g = make_float3(0.0f, 0.0f, 0.0f);
@@ -308,12 +308,12 @@ extern "C" __global__ void corner_gradients(float* dpoints, const float* points,
         if (left) add(row, column - 1, 0, 2), add(row, column - 1, 1, 0);
         if (right) add(row, column, 0, 0);
     }
-    float3 point = load3(points + picture, p);
+    float3 point = load3(points + image, p);
     float slope = raster.focal / point.z;
     // Of a point nearly at the camera the terms cancel.
     float along = __fadd_rn(__fmul_rn(g.x, point.x), __fmul_rn(g.y, point.y)) / point.z;
     float3 moved = make_float3(g.x * slope, g.y * slope, __fsub_rn(g.z, __fmul_rn(along, slope)));
     // Corners of unseen triangles only get none; their own numbers may not be finite.
     bool is_seen = g.x != 0.0f || g.y != 0.0f || g.z != 0.0f;
-    store3(dpoints + picture, p, is_seen ? moved : g);
+    store3(dpoints + image, p, is_seen ? moved : g);
 }

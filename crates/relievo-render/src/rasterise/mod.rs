@@ -1,16 +1,16 @@
 //! The depth of a moved surface grid in the input view: a z-buffer over the grid's triangles, with a gradient.
 //!
-//! The grid's corners are projected once per picture. Then the picture is worked off in bands of rows, each by itself:
+//! The grid's corners are projected once per image. Then the image is worked off in bands of rows, each by itself:
 //! the band takes the cells whose rows can reach it, in order, and every triangle visits the samples within its
-//! bounding box only, a handful. The nearest triangle wins a sample, the first of several equally near. So a picture
-//! costs O(S^2), a single picture keeps several cores busy, and the result does not depend on the bands.
+//! bounding box only, a handful. The nearest triangle wins a sample, the first of several equally near. So an image
+//! costs O(S^2), a single image keeps several cores busy, and the result does not depend on the bands.
 //!
 //! Backward lets every sample give its part to the triangle that won it. Under perspective 1/depth is an affine
 //! function q of the place on the screen; with the barycentric weights w and the gradient G of a sample's depth D, the
 //! triangle's sums `A_k = sum G D^2 w_k` give its corners' gradients: `A_k grad q` on the screen and `A_k / z_k^2` in
 //! depth. Forward saved for each sample who won it and `D^2 w_k`, so that no triangle is asked again. The original
 //! clamps the weights to [0, 1] and renormalises them; within the triangle that does nothing but remove rounding, so it
-//! has no part in the gradient. Each picture is summed up in a fixed order.
+//! has no part in the gradient. Each image is summed up in a fixed order.
 
 mod cuda;
 
@@ -46,7 +46,7 @@ impl Default for RasterSettings {
 }
 
 impl RasterSettings {
-    /// The raster of samples of a picture; its unit is the distance between two samples.
+    /// The raster of samples of an image; its unit is the distance between two samples.
     pub(crate) fn raster(&self, size: usize) -> Raster {
         let samples = size * self.supersampling;
         let offset = 0.5 + self.supersampling as f32 * (self.pixel_centre - 0.5);
@@ -67,7 +67,7 @@ impl RasterSettings {
 /// [`DepthRange::widened`]: crate::DepthRange::widened
 ///
 /// # Errors
-/// If `points` has not the camera's size, the supersampling is 0 or the picture too large to number its triangles.
+/// If `points` has not the camera's size, the supersampling is 0 or the image too large to number its triangles.
 pub fn rasterise_depth(
     points: &Tensor,
     camera: Camera,
@@ -135,7 +135,7 @@ pub(crate) fn cell_row_extents(screen: &[[f32; 3]], size: usize) -> Vec<[f32; 2]
     rows.windows(2).map(|pair| [pair[0][0].min(pair[1][0]), pair[0][1].max(pair[1][1])]).collect()
 }
 
-/// One picture's grid on the screen.
+/// One image's grid on the screen.
 pub(crate) struct Surface<'a> {
     /// Corners as [`project`] gives them, `size` in a row.
     pub screen: &'a [[f32; 3]],
@@ -172,7 +172,7 @@ impl Surface<'_> {
     }
 }
 
-/// Fills the z-buffer of the sample rows `rows` of one picture, and what its samples save.
+/// Fills the z-buffer of the sample rows `rows` of one image, and what its samples save.
 fn fill_band(
     surface: &Surface<'_>,
     settings: &RasterSettings,
@@ -230,7 +230,7 @@ fn corner_gradients(corners: &[[f32; 3]; 3], sums: [f64; 3]) -> [[f32; 3]; 3] {
     })
 }
 
-/// One picture's gradient: what its samples saved and their gradients, to its corners on the screen. `sums` is for as
+/// One image's gradient: what its samples saved and their gradients, to its corners on the screen. `sums` is for as
 /// many numbers as there are triangles.
 fn screen_gradients(
     screen: &[[f32; 3]],
@@ -261,10 +261,10 @@ fn screen_gradients(
 }
 
 impl RasteriseDepth {
-    /// The number of pictures.
+    /// The number of images.
     fn check(&self, points: &Tensor) -> Result<usize> {
         let (size, per_pixel) = (self.camera.size, self.settings.supersampling);
-        let batch = self.camera.pictures_of(self.name(), points, 3)?;
+        let batch = self.camera.images_of(self.name(), points, 3)?;
         if 2 * size * size > MOST_TRIANGLES || per_pixel == 0 {
             let detail = format!("cannot rasterise {size}x{size} pixels with supersampling {per_pixel}");
             return Err(Error::shape(self.name(), detail));
@@ -272,10 +272,10 @@ impl RasteriseDepth {
         Ok(batch)
     }
 
-    /// The projected corners of all pictures.
+    /// The projected corners of all images.
     fn screen(&self, points: &Tensor) -> Buffer {
         let row = self.camera.size * 3;
-        let mut screen = Buffer::scratch(points.elements());
+        let mut screen = Buffer::empty(points.numel());
         screen.par_chunks_mut(row).zip(points.data().par_chunks(row)).for_each(|(screen, points)| {
             let screen = screen.as_chunks_mut().0;
             project(points.as_chunks().0, &self.camera, self.settings.supersampling, screen);
@@ -294,12 +294,12 @@ impl Operation for RasteriseDepth {
         let (size, per_pixel) = (self.camera.size, self.settings.supersampling);
         let screen = self.screen(inputs[0]);
         let raster = self.settings.raster(size);
-        let mut depth = Tensor::scratch([batch, size, size]);
-        let mut won = Tensor::scratch([batch, raster.rows, raster.columns, 4]);
-        let pictures = depth.data_mut().par_chunks_mut(size * size);
-        let pictures =
-            pictures.zip(won.data_mut().as_chunks_mut().0.par_chunks_mut(raster.rows * raster.columns));
-        pictures.zip(screen.par_chunks(size * size * 3)).for_each(|((depth, won), screen)| {
+        let mut depth = Tensor::empty([batch, size, size]);
+        let mut won = Tensor::empty([batch, raster.rows, raster.columns, 4]);
+        let images = depth.data_mut().par_chunks_mut(size * size);
+        let images =
+            images.zip(won.data_mut().as_chunks_mut().0.par_chunks_mut(raster.rows * raster.columns));
+        images.zip(screen.par_chunks(size * size * 3)).for_each(|((depth, won), screen)| {
             let screen = screen.as_chunks::<3>().0;
             let surface = Surface { screen, extents: &cell_row_extents(screen, size), size };
             let bands = depth.par_chunks_mut(BAND * size);
@@ -307,7 +307,7 @@ impl Operation for RasteriseDepth {
             bands.for_each(|(band, (depth, won))| {
                 let first = band * BAND * per_pixel;
                 let rows = first..first + won.len() / raster.columns;
-                let mut buffer = Buffer::scratch(won.len());
+                let mut buffer = Buffer::empty(won.len());
                 fill_band(&surface, &self.settings, rows, &mut buffer, won);
                 let row = per_pixel * raster.columns;
                 let samples = buffer.chunks_exact(row).zip(won.chunks_exact_mut(row));
@@ -330,13 +330,12 @@ impl Operation for RasteriseDepth {
         let screen = self.screen(points);
         let [focal, _] = in_samples(&self.camera, per_pixel);
         let pixels = size * size;
-        let mut dpoints = Tensor::scratch(points.shape());
-        let pictures =
-            dpoints.data_mut().par_chunks_mut(pixels * 3).zip(points.data().par_chunks(pixels * 3));
-        let pictures = pictures.zip(screen.par_chunks(pixels * 3)).zip(dy.par_chunks(pixels));
-        let pictures = pictures.zip(won.as_chunks().0.par_chunks(raster.rows * raster.columns));
+        let mut dpoints = Tensor::empty(points.shape());
+        let images = dpoints.data_mut().par_chunks_mut(pixels * 3).zip(points.data().par_chunks(pixels * 3));
+        let images = images.zip(screen.par_chunks(pixels * 3)).zip(dy.par_chunks(pixels));
+        let images = images.zip(won.as_chunks().0.par_chunks(raster.rows * raster.columns));
         let sums = || vec![[0.0; 3]; 2 * (size - 1) * (size - 1)];
-        pictures.for_each_init(sums, |sums, ((((dpoints, points), screen), dy), won)| {
+        images.for_each_init(sums, |sums, ((((dpoints, points), screen), dy), won)| {
             let of_sample = |sample: usize| {
                 let [row, column] = [sample / raster.columns, sample % raster.columns];
                 dy[row / per_pixel * size + column / per_pixel] * share
@@ -473,7 +472,7 @@ mod tests {
         assert!(gradients.get(&points).unwrap().data().iter().all(|g| g.is_finite()));
     }
 
-    /// A plane has a 1/depth that is linear over the picture. Here it changes per column and row by `slopes` and is 1
+    /// A plane has a 1/depth that is linear over the image. Here it changes per column and row by `slopes` and is 1
     /// in the middle.
     fn inverse_depth(camera: Camera, slopes: [f32; 2], [u, v]: [f32; 2]) -> f32 {
         1.0 + slopes[0] * (u - camera.centre()) + slopes[1] * (v - camera.centre())
@@ -512,7 +511,7 @@ mod tests {
         let (camera, slopes) = (Camera::new(33), [0.004, -0.002]);
         let view = Tensor::new(&[0.1, 0.5, -0.1, 0.0, 0.0, 0.0], [1, 6]).unwrap();
         let moved = move_surface(&plane(camera, slopes), &view, camera).unwrap();
-        let motion = &Motion::of_views(&view)[0];
+        let motion = &Motion::from_views(&view)[0];
         let off_by = |pixel_centre: f32| {
             let settings = RasterSettings { pixel_centre, ..SETTINGS };
             let depth = rasterise_depth(&moved, camera, settings, UNLIMITED).unwrap();
@@ -530,7 +529,7 @@ mod tests {
 
     #[test]
     fn gradients_of_one_cell_are_those_of_differences() {
-        // Two triangles much larger than the picture: no sample changes hands.
+        // Two triangles much larger than the image: no sample changes hands.
         let camera = wide_camera(2);
         let corners = [-3.0, -2.6, 1.3, 2.9, -3.2, 1.1, -2.8, 3.1, 0.9, 3.3, 2.7, 1.2];
         let points = Tensor::new(&corners, [1, 2, 2, 3]).unwrap();
@@ -541,7 +540,7 @@ mod tests {
 
     #[test]
     fn gradients_of_a_surface_are_those_of_differences() {
-        // Larger than the picture, so that no silhouette is in it: the depth is continuous in the points, and where
+        // Larger than the image, so that no silhouette is in it: the depth is continuous in the points, and where
         // an edge within the surface passes a sample during a step, only its slope changes.
         let camera = wide_camera(7);
         let mut points = unmoved(&relief(2, 7, 1.0, 0.05), camera);

@@ -4,7 +4,7 @@ use relievo_tensor::cuda::Kernels;
 use relievo_tensor::{Backward, Result, Tensor};
 
 use crate::Camera;
-use crate::cuda::{CameraArgument, THREADS, blocks, kernels, launch, parts, scratch};
+use crate::cuda::{CameraArgument, THREADS, blocks, empty, kernels, launch, parts};
 use crate::light::LIGHT;
 
 /// `kernel.cu`, compiled.
@@ -13,26 +13,26 @@ pub(crate) static KERNELS: Kernels = kernels!("shading", "normals.cuh");
 /// Normals and shading.
 pub(super) fn diffuse(camera: Camera, [depth, lights]: [&Tensor; 2], batch: usize) -> Result<[Tensor; 2]> {
     let size = camera.size;
-    let mut normals = scratch(depth.device(), [batch, size, size, 3])?;
-    let mut shading = scratch(depth.device(), [batch, size, size])?;
+    let mut normals = empty(depth.device(), [batch, size, size, 3])?;
+    let mut shading = empty(depth.device(), [batch, size, size])?;
     launch(depth, &KERNELS, "diffuse")?
         .output(&mut normals)
         .output(&mut shading)
         .input(depth)
         .input(lights)
         .structure(CameraArgument::from(camera))
-        .int(lights.elements() / LIGHT)
+        .int(lights.numel() / LIGHT)
         .blocks(blocks(size * size, batch), THREADS)?;
     Ok([normals, shading])
 }
 
 pub(super) fn diffuse_backward(camera: Camera, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
     let [depth, lights, normals] = [0, 1, 2].map(|saved| &backward.saved[saved]);
-    let [batch, rows, columns] = depth.axes("diffuse_shading")?;
+    let [batch, rows, columns] = depth.dims("diffuse_shading")?;
     let pixels = rows * columns;
-    let mut ddepth = backward.wants(0).then(|| depth.scratch_like(depth.shape())).transpose()?;
+    let mut ddepth = backward.wants(0).then(|| depth.empty_like(depth.shape())).transpose()?;
     let mut sums =
-        backward.wants(1).then(|| scratch(lights.device(), [batch, parts(pixels), 3])).transpose()?;
+        backward.wants(1).then(|| empty(lights.device(), [batch, parts(pixels), 3])).transpose()?;
     launch(depth, &KERNELS, "diffuse_backward")?
         .optional_output(ddepth.as_mut())
         .optional_output(sums.as_mut())
@@ -42,7 +42,7 @@ pub(super) fn diffuse_backward(camera: Camera, backward: &Backward<'_>) -> Resul
         .optional_input(backward.gradients[0].as_ref())
         .optional_input(backward.gradients[1].as_ref())
         .structure(CameraArgument::from(camera))
-        .int(lights.elements() / LIGHT)
+        .int(lights.numel() / LIGHT)
         .blocks([parts(pixels), batch, 1], THREADS)?;
     // The direction is a light's last three numbers.
     Ok(vec![ddepth, sums.map(|sums| light_gradient(&sums, 2, lights)).transpose()?])
@@ -52,16 +52,16 @@ pub(super) fn shade(
     [albedo, shading, lights]: [&Tensor; 3],
     [batch, rows, columns]: [usize; 3],
 ) -> Result<Tensor> {
-    let mut picture = albedo.scratch_like(albedo.shape())?;
+    let mut image = albedo.empty_like(albedo.shape())?;
     launch(albedo, &KERNELS, "shade")?
-        .output(&mut picture)
+        .output(&mut image)
         .input(albedo)
         .input(shading)
         .input(lights)
         .int(rows * columns)
-        .int(lights.elements() / LIGHT)
+        .int(lights.numel() / LIGHT)
         .blocks(blocks(rows * columns, batch), THREADS)?;
-    Ok(picture)
+    Ok(image)
 }
 
 pub(super) fn shade_backward(
@@ -71,11 +71,11 @@ pub(super) fn shade_backward(
     let [albedo, shading, lights] = [&backward.saved[0], &backward.saved[1], &backward.saved[2]];
     let pixels = rows * columns;
     let gradient_of = |index: usize, input: &Tensor| {
-        backward.wants(index).then(|| input.scratch_like(input.shape())).transpose()
+        backward.wants(index).then(|| input.empty_like(input.shape())).transpose()
     };
     let (mut dalbedo, mut dshading) = (gradient_of(0, albedo)?, gradient_of(1, shading)?);
     let mut sums =
-        backward.wants(2).then(|| scratch(lights.device(), [batch, parts(pixels), 2])).transpose()?;
+        backward.wants(2).then(|| empty(lights.device(), [batch, parts(pixels), 2])).transpose()?;
     launch(albedo, &KERNELS, "shade_backward")?
         .optional_output(dalbedo.as_mut())
         .optional_output(dshading.as_mut())
@@ -85,25 +85,25 @@ pub(super) fn shade_backward(
         .input(lights)
         .input(backward.gradient())
         .int(pixels)
-        .int(lights.elements() / LIGHT)
+        .int(lights.numel() / LIGHT)
         .blocks([parts(pixels), batch, 1], THREADS)?;
     // The strengths are a light's first two numbers.
     Ok(vec![dalbedo, dshading, sums.map(|sums| light_gradient(&sums, 0, lights)).transpose()?])
 }
 
-/// The gradient `[B', 5]` from parts `[pictures, parts, n]` of the sums for the light's numbers `first..first + n`;
+/// The gradient `[B', 5]` from parts `[images, parts, n]` of the sums for the light's numbers `first..first + n`;
 /// zero for the others.
 fn light_gradient(sums: &Tensor, first: usize, lights: &Tensor) -> Result<Tensor> {
-    let [pictures, parts, elements] = sums.axes("light_gradient")?;
-    let count = lights.elements() / LIGHT;
-    let mut gradient = lights.scratch_like(lights.shape())?;
+    let [images, parts, elements] = sums.dims("light_gradient")?;
+    let count = lights.numel() / LIGHT;
+    let mut gradient = lights.empty_like(lights.shape())?;
     launch(lights, &KERNELS, "light_gradient")?
         .output(&mut gradient)
         .input(sums)
         .int(elements)
         .int(first)
         .int(parts)
-        .int(pictures)
+        .int(images)
         .int(count)
         .blocks([count, 1, 1], 32)?;
     Ok(gradient)

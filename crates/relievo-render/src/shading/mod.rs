@@ -1,4 +1,4 @@
-//! Lambertian shading: which way a surface faces, how bright the light makes it, and the canonical picture.
+//! Lambertian shading: which way a surface faces, how bright the light makes it, and the canonical image.
 
 mod cuda;
 
@@ -11,12 +11,12 @@ use crate::light::{LIGHT, lights};
 use crate::normals::{Rays, depth_gradient, row_of_normals};
 use crate::{Camera, check_shared, check_type};
 
-/// The surface's normals n, as [`crate::normals`] has them, and `max(0, n.l)` of every pixel, l its picture's light
+/// The surface's normals n, as [`crate::normals`] has them, and `max(0, n.l)` of every pixel, l its image's light
 /// direction.
 ///
 /// `depth` `[B, S, S]`, S the camera's size; `light` `[B', 5]` as [`crate::light_from_raw`] gives it, B' a divisor of
 /// B; results `[B, S, S, 3]` and `[B, S, S]`. Gradient, exact: that of the normals, and where n.l > 0 dy l besides,
-/// through the central differences into the depth; `dy n` summed over the picture in the direction. Source: Wu et al.
+/// through the central differences into the depth; `dy n` summed over the image in the direction. Source: Wu et al.
 /// 2020, section 3.3.
 ///
 /// # Errors
@@ -33,7 +33,7 @@ struct DiffuseShading {
 /// Batch, rows and columns of `[B, rows, columns, 3]` in f32.
 fn extents(operation: &'static str, maps: &Tensor) -> Result<[usize; 3]> {
     check_type(operation, &[maps])?;
-    match maps.axes::<4>(operation)? {
+    match maps.dims::<4>(operation)? {
         [batch, rows, columns, 3] => Ok([batch, rows, columns]),
         _ => Err(Error::shape(
             operation,
@@ -42,9 +42,9 @@ fn extents(operation: &'static str, maps: &Tensor) -> Result<[usize; 3]> {
     }
 }
 
-/// Checks that the lights `[B', 5]` can be shared out over the pictures.
-fn check_lights(operation: &'static str, pictures: usize, light: &Tensor) -> Result<()> {
-    check_shared(operation, pictures, lights(operation, light)?, "lights")
+/// Checks that the lights `[B', 5]` can be shared out over the images.
+fn check_lights(operation: &'static str, images: usize, light: &Tensor) -> Result<()> {
+    check_shared(operation, images, lights(operation, light)?, "lights")
 }
 
 /// The lights of a tensor `[B', 5]`.
@@ -52,18 +52,18 @@ fn each_light(light: &Tensor) -> &[[f32; LIGHT]] {
     light.data().as_chunks().0
 }
 
-/// The gradient `[B', 5]` from the sums of every row of every picture, in their order.
-fn light_gradient(rows: &[[f64; LIGHT]], rows_per_picture: usize, light: &Tensor) -> Tensor {
-    let count = light.elements() / LIGHT;
+/// The gradient `[B', 5]` from the sums of every row of every image, in their order.
+fn light_gradient(rows: &[[f64; LIGHT]], rows_per_image: usize, light: &Tensor) -> Tensor {
+    let count = light.numel() / LIGHT;
     let mut sums = vec![[0.0; LIGHT]; count];
-    for (picture, rows) in rows.chunks(rows_per_picture).enumerate() {
+    for (image, rows) in rows.chunks(rows_per_image).enumerate() {
         for row in rows {
-            for (sum, row) in sums[picture % count].iter_mut().zip(row) {
+            for (sum, row) in sums[image % count].iter_mut().zip(row) {
                 *sum += row;
             }
         }
     }
-    let mut gradient = Tensor::scratch(light.shape());
+    let mut gradient = Tensor::empty(light.shape());
     for (gradient, sum) in gradient.data_mut().iter_mut().zip(sums.as_flattened()) {
         *gradient = *sum as f32;
     }
@@ -75,9 +75,9 @@ fn incidence(normal: &[f32; 3], light: &[f32; LIGHT]) -> f32 {
 }
 
 impl DiffuseShading {
-    /// The number of pictures.
+    /// The number of images.
     fn check(&self, inputs: &[&Tensor]) -> Result<usize> {
-        let batch = self.camera.pictures(self.name(), inputs[0])?;
+        let batch = self.camera.images(self.name(), inputs[0])?;
         check_lights(self.name(), batch, inputs[1])?;
         Ok(batch)
     }
@@ -92,13 +92,13 @@ impl Operation for DiffuseShading {
         let batch = self.check(inputs)?;
         let (depth, lights) = (inputs[0], each_light(inputs[1]));
         let (size, rays) = (self.camera.size, Rays::from(self.camera));
-        let mut normals = Tensor::scratch([batch, size, size, 3]);
-        let mut shading = Tensor::scratch(depth.shape());
+        let mut normals = Tensor::empty([batch, size, size, 3]);
+        let mut shading = Tensor::empty(depth.shape());
         let lines = normals.data_mut().par_chunks_mut(size * 3).zip(shading.data_mut().par_chunks_mut(size));
         lines.enumerate().for_each(|(line, (normals, shading))| {
-            let (picture, normals) = (line / size, normals.as_chunks_mut().0);
-            row_of_normals(&depth.data()[picture * size * size..], &rays, line % size, normals);
-            let light = &lights[picture % lights.len()];
+            let (image, normals) = (line / size, normals.as_chunks_mut().0);
+            row_of_normals(&depth.data()[image * size * size..], &rays, line % size, normals);
+            let light = &lights[image % lights.len()];
             for (shading, normal) in shading.iter_mut().zip(normals) {
                 *shading = incidence(normal, light).max(0.0);
             }
@@ -152,12 +152,12 @@ impl Operation for DiffuseShading {
     }
 }
 
-/// The canonical picture: `(albedo / 2 + 0.5) (a + b diffuse) 2 - 1`, a and b the light's strengths.
+/// The canonical image: `(albedo / 2 + 0.5) (a + b diffuse) 2 - 1`, a and b the light's strengths.
 ///
 /// `albedo` `[B, rows, columns, 3]` in [-1, 1]; `diffuse` `[B, rows, columns]` from [`diffuse_shading`]; `light`
 /// `[B', 5]`, B' a divisor of B; result as albedo, above 1 where the light is too strong. Gradient:
 /// `dy (a + b diffuse)` in the albedo; with `h = sum over channels of dy (albedo + 1)`: `b h` in the shading, the
-/// picture's sum of h in a and of `h diffuse` in b. Source: Wu et al. 2020, section 3.3, equation 3.
+/// image's sum of h in a and of `h diffuse` in b. Source: Wu et al. 2020, section 3.3, equation 3.
 ///
 /// # Errors
 /// If the shapes are others.
@@ -173,7 +173,7 @@ impl Shade {
         let [albedo, diffuse, light] = [inputs[0], inputs[1], inputs[2]];
         let [batch, rows, columns] = extents(self.name(), albedo)?;
         check_type(self.name(), &[diffuse])?;
-        if diffuse.axes(self.name())? != [batch, rows, columns] {
+        if diffuse.dims(self.name())? != [batch, rows, columns] {
             let detail = format!("albedo {} and shading {} do not fit", albedo.shape(), diffuse.shape());
             return Err(Error::shape(self.name(), detail));
         }
@@ -192,19 +192,19 @@ impl Operation for Shade {
         let [_, rows, columns] = self.check(inputs)?;
         let lights = each_light(light);
         inputs.iter().for_each(|input| context.save(input));
-        let mut picture = Tensor::scratch(albedo.shape());
+        let mut image = Tensor::empty(albedo.shape());
         let row = columns.max(1);
         let lines = albedo.data().par_chunks(row * 3).zip(diffuse.data().par_chunks(row));
-        let lines = picture.data_mut().par_chunks_mut(row * 3).zip(lines);
-        lines.enumerate().for_each(|(line, (picture, (albedo, diffuse)))| {
+        let lines = image.data_mut().par_chunks_mut(row * 3).zip(lines);
+        lines.enumerate().for_each(|(line, (image, (albedo, diffuse)))| {
             let [a, b, ..] = lights[line / rows % lights.len()];
             let pairs = albedo.as_chunks::<3>().0.iter().zip(diffuse);
-            for (colour, (albedo, diffuse)) in picture.as_chunks_mut::<3>().0.iter_mut().zip(pairs) {
+            for (colour, (albedo, diffuse)) in image.as_chunks_mut::<3>().0.iter_mut().zip(pairs) {
                 let shading = a + b * diffuse;
                 *colour = albedo.map(|albedo| (albedo / 2.0 + 0.5) * shading * 2.0 - 1.0);
             }
         });
-        Ok(vec![picture])
+        Ok(vec![image])
     }
 
     fn backward(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
@@ -212,8 +212,8 @@ impl Operation for Shade {
         let [_, rows, columns] = self.check(&[albedo, diffuse, light])?;
         let lights = each_light(light);
         let row = columns.max(1);
-        let mut dalbedo = Tensor::scratch(albedo.shape());
-        let mut ddiffuse = Tensor::scratch(diffuse.shape());
+        let mut dalbedo = Tensor::empty(albedo.shape());
+        let mut ddiffuse = Tensor::empty(diffuse.shape());
         let inputs = albedo.data().par_chunks(row * 3).zip(diffuse.data().par_chunks(row));
         let inputs = inputs.zip(backward.gradient().data().par_chunks(row * 3));
         let outputs = dalbedo.data_mut().par_chunks_mut(row * 3).zip(ddiffuse.data_mut().par_chunks_mut(row));
@@ -284,16 +284,16 @@ mod tests {
         }
         let diffuse = Tensor::new(&[1.0, 0.0], [1, 1, 2]).unwrap();
         let albedo = Tensor::new(&[[1.0, 0.0, -1.0]; 2].concat(), [1, 1, 2, 3]).unwrap();
-        let picture = shade(&albedo, &diffuse, &light).unwrap();
+        let image = shade(&albedo, &diffuse, &light).unwrap();
         // (albedo / 2 + 0.5) * (0.2 + 0.7 * diffuse) * 2 - 1
         let is = [0.8, -0.1, -1.0, -0.6, -0.8, -1.0];
-        assert!(picture.data().iter().zip(is).all(|(a, b)| (a - b).abs() < 1e-6), "{picture:?}");
+        assert!(image.data().iter().zip(is).all(|(a, b)| (a - b).abs() < 1e-6), "{image:?}");
     }
 
     #[test]
     fn gradients_are_those_of_differences() {
         let camera = wide_camera(6);
-        // Four pictures, two lights; the second leaves a part dark, and no normal within 0.03 of where that begins.
+        // Four images, two lights; the second leaves a part dark, and no normal within 0.03 of where that begins.
         let light =
             Tensor::new(&[0.3, 0.5, 0.21, -0.37, 0.903, 0.1, 0.9, 0.866, 0.494, 0.07], [2, 5]).unwrap();
         let inputs = [relief(4, 6, 1.0, 0.1), light.clone()];

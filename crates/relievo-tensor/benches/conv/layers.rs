@@ -1,4 +1,4 @@
-//! Every distinct convolution of the five networks and of VGG16 up to conv3_3, for 64x64 pictures.
+//! Every distinct convolution of the five networks and of VGG16 up to conv3_3, for 64x64 images.
 
 /// A layer, by the convolution that it is or is the adjoint of.
 #[derive(Debug, Clone, Copy)]
@@ -7,7 +7,7 @@ pub struct Layer {
     pub name: &'static str,
     /// Whether the layer is the transposed convolution.
     pub transposed: bool,
-    /// Height and width of the convolution's input (the larger picture).
+    /// Height and width of the convolution's input (the larger image).
     pub size: usize,
     /// Channels of the convolution's input.
     pub in_c: usize,

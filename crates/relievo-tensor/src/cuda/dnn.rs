@@ -1,6 +1,6 @@
 //! cuDNN's convolutions: the three products of a convolution, each by the algorithm that was fastest when measured.
 //!
-//! The extents may be put to cuDNN in several forms (`forms.rs`), and the fastest of those is chosen as well, the ReLU
+//! The extents may be put to cuDNN in several lowerings (`lowerings.rs`), and the fastest of those is chosen as well, the ReLU
 //! that may follow included.
 //!
 //! Measuring takes seconds, so what was chosen is kept on disk, by GPU, version of cuDNN, and extents.
@@ -18,8 +18,8 @@ use cudarc::cudnn::{result, sys};
 use cudarc::driver::result as driver;
 use cudarc::driver::sys::CUdeviceptr;
 
-use super::forms::Form;
 use super::lanes::{self, LANES};
+use super::lowering::Lowering;
 use super::memory::Memory;
 use super::{Gpu, error, kernels, libraries, time};
 use crate::ops::Conv2dGeometry;
@@ -106,8 +106,8 @@ impl Key {
         }
     }
 
-    /// The extents that cuDNN sees in a form; `None` where that is not to be had.
-    fn extents(&self, form: Form) -> Option<Conv2dGeometry> {
+    /// The extents that cuDNN sees in a lowering; `None` where that is not to be had.
+    fn extents(&self, lowering: Lowering) -> Option<Conv2dGeometry> {
         // 16 bytes of bf16, and of f32 as tf32; without rounding, f32 has no use for matrix units.
         let granule = match self.data_type {
             DataType::Bf16 => 8,
@@ -115,7 +115,7 @@ impl Key {
             DataType::F32 => 1,
         };
         let fits = self.relu && self.geometry.out_c * self.data_type.bytes() <= ZEROS;
-        form.extents(&self.geometry, granule).filter(|_| form != Form::Fused || fits)
+        lowering.extents(&self.geometry, granule).filter(|_| lowering != Lowering::Fused || fits)
     }
 }
 
@@ -133,7 +133,7 @@ struct Places {
 /// How a product is computed. cuDNN numbers the algorithms of each product from 0.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Choice {
-    form: Form,
+    lowering: Lowering,
     algorithm: u32,
     math: u32,
 }
@@ -184,15 +184,15 @@ impl Gpu {
             dnn.plans.insert(key, plan);
         }
         let plan = &dnn.plans[&key];
-        let workspace = Memory::scratch(self, plan.workspace)?;
+        let workspace = Memory::empty(self, plan.workspace)?;
         plan.compute(self, handle, places, workspace.pointer())
     }
 
-    /// As [`Gpu::convolve`], in this form and no other, and with f32 rounded to tf32 or not; `false` where the form is
+    /// As [`Gpu::convolve`], in this lowering and no other, and with f32 rounded to tf32 or not; `false` where the lowering is
     /// not to be had.
     pub(crate) fn convolve_in_form(
         &'static self,
-        form: Form,
+        lowering: Lowering,
         product: Product,
         geometry: &Conv2dGeometry,
         (data_type, tf32): (DataType, bool),
@@ -204,8 +204,8 @@ impl Gpu {
         let mut dnn = self.dnn()?;
         let places = dnn.places(operands, relu);
         let handle = dnn.handle(self, lanes::current(self.device()))?;
-        let workspace = Memory::scratch(self, WORKSPACE_LIMIT)?;
-        match fastest_in_form(self, handle, &key, form, places, workspace.pointer(), &mut Vec::new())? {
+        let workspace = Memory::empty(self, WORKSPACE_LIMIT)?;
+        match fastest_in_form(self, handle, &key, lowering, places, workspace.pointer(), &mut Vec::new())? {
             Some((_, plan)) => plan.compute(self, handle, places, workspace.pointer()).map(|()| true),
             None => Ok(false),
         }
@@ -303,8 +303,8 @@ impl Dnn {
         places: Places,
     ) -> Result<Plan> {
         let text = format!("{key:?}");
-        if let Some(Choice { form, algorithm, math }) = self.choices.get(&text).copied()
-            && let Some(mut plan) = Plan::describe(gpu, key, form)?
+        if let Some(Choice { lowering, algorithm, math }) = self.choices.get(&text).copied()
+            && let Some(mut plan) = Plan::describe(gpu, key, lowering)?
             // Another driver may refuse what this one's predecessor took.
             && plan.choose(handle, algorithm, math).is_ok()
         {
@@ -321,8 +321,8 @@ impl Dnn {
         lines.sort_by_key(|(key, _)| key.as_str());
         let mut text = String::new();
         for (key, choice) in lines {
-            let Choice { form, algorithm, math } = choice;
-            let _ = writeln!(text, "{} {algorithm} {math} {key}", form.name());
+            let Choice { lowering, algorithm, math } = choice;
+            let _ = writeln!(text, "{} {algorithm} {math} {key}", lowering.name());
         }
         // Only saves measuring again; a disk that is full or read-only is no reason to stop.
         if let Some(file) = &self.file {
@@ -331,7 +331,7 @@ impl Dnn {
     }
 }
 
-/// The fastest form and algorithm that fit.
+/// The fastest lowering and algorithm that fit.
 fn measure(
     gpu: &'static Gpu,
     handle: sys::cudnnHandle_t,
@@ -345,7 +345,7 @@ fn measure(
     let workspace = unsafe { driver::malloc_sync(WORKSPACE_LIMIT) }.ok();
     // Where so little is left, from the pool after all: it gives back what is free, or says what is missing. A choice
     // made with less would stay.
-    let pooled = workspace.is_none().then(|| Memory::scratch(gpu, WORKSPACE_LIMIT)).transpose()?;
+    let pooled = workspace.is_none().then(|| Memory::empty(gpu, WORKSPACE_LIMIT)).transpose()?;
     let pointer = workspace.or(pooled.as_ref().map(Memory::pointer)).unwrap_or(0);
     let found = fastest(gpu, handle, key, places, pointer);
     if let Some(workspace) = workspace {
@@ -367,10 +367,10 @@ fn fastest(
     workspace: CUdeviceptr,
 ) -> Result<(Choice, Plan)> {
     let (mut found, mut refusals) = (Vec::new(), Vec::new());
-    for form in Form::ALL {
-        found.extend(fastest_in_form(gpu, handle, key, form, places, workspace, &mut refusals)?);
+    for lowering in Lowering::ALL {
+        found.extend(fastest_in_form(gpu, handle, key, lowering, places, workspace, &mut refusals)?);
     }
-    // cuDNN compares its algorithms, but not what else a form takes.
+    // cuDNN compares its algorithms, but not what else a lowering takes.
     let mut fastest: Option<(f64, Choice, Plan)> = None;
     let several = found.len() > 1 && !key.deterministic;
     if key.deterministic {
@@ -397,18 +397,18 @@ fn fastest(
     Ok((choice, plan))
 }
 
-/// The fastest algorithm that fits, in one form; `None` if there is none or the form is not to be had. That cuDNN does
-/// not even measure a form, as with too few channels for a type, is a reason to try the next one.
+/// The fastest algorithm that fits, in one lowering; `None` if there is none or the lowering is not to be had. That cuDNN does
+/// not even measure a lowering, as with too few channels for a type, is a reason to try the next one.
 fn fastest_in_form(
     gpu: &'static Gpu,
     handle: sys::cudnnHandle_t,
     key: &Key,
-    form: Form,
+    lowering: Lowering,
     places: Places,
     workspace: CUdeviceptr,
     refusals: &mut Vec<Refusal>,
 ) -> Result<Option<(Choice, Plan)>> {
-    let Some(mut plan) = Plan::describe(gpu, key, form)? else { return Ok(None) };
+    let Some(mut plan) = Plan::describe(gpu, key, lowering)? else { return Ok(None) };
     let formed = plan.operands(gpu, places.operands)?;
     let candidates = match plan.find(handle, formed.pointers, workspace as *mut c_void, WORKSPACE_LIMIT) {
         Ok(candidates) => candidates,
@@ -443,27 +443,27 @@ fn fastest_in_form(
             refusals.push(refusal);
             continue;
         }
-        return Ok(Some((Choice { form, algorithm, math }, plan)));
+        return Ok(Some((Choice { lowering, algorithm, math }, plan)));
     }
     Ok(None)
 }
 
 impl Choice {
     /// A choice with numbers that the library knows.
-    fn checked(form: Form, algorithm: u32, math: u32) -> Option<Self> {
+    fn checked(lowering: Lowering, algorithm: u32, math: u32) -> Option<Self> {
         // The smallest of the three enumerations has six algorithms; plans check theirs again.
-        (algorithm < 8 && math < 4).then_some(Self { form, algorithm, math })
+        (algorithm < 8 && math < 4).then_some(Self { lowering, algorithm, math })
     }
 }
 
-/// Lines of `form algorithm math key`; others are ignored.
+/// Lines of `lowering algorithm math key`; others are ignored.
 fn parse_choices(text: &str) -> HashMap<String, Choice> {
     let parse = |line: &str| {
-        let (form, rest) = line.split_once(' ')?;
+        let (lowering, rest) = line.split_once(' ')?;
         let (algorithm, rest) = rest.split_once(' ')?;
         let (math, key) = rest.split_once(' ')?;
-        let form = Form::ALL.into_iter().find(|known| known.name() == form)?;
-        Some((key.to_owned(), Choice::checked(form, algorithm.parse().ok()?, math.parse().ok()?)?))
+        let lowering = Lowering::ALL.into_iter().find(|known| known.name() == lowering)?;
+        Some((key.to_owned(), Choice::checked(lowering, algorithm.parse().ok()?, math.parse().ok()?)?))
     };
     text.lines().filter_map(parse).collect()
 }
@@ -474,7 +474,7 @@ mod tests {
 
     #[test]
     fn choices_are_read_back_and_damage_is_ignored() {
-        // The second is of the time before there were forms.
+        // The second is of the time before there were lowerings.
         let lines = [
             "plain 1 3 Key { a }",
             "1 3 Key { d }",
@@ -488,7 +488,7 @@ mod tests {
         let mut keys: Vec<_> = choices.keys().map(String::as_str).collect();
         keys.sort_unstable();
         assert_eq!(keys, ["Key { a }", "Key { c: 2 }"]);
-        assert_eq!(choices["Key { a }"], Choice { form: Form::Plain, algorithm: 1, math: 3 });
-        assert_eq!(choices["Key { c: 2 }"], Choice { form: Form::Flat, algorithm: 0, math: 1 });
+        assert_eq!(choices["Key { a }"], Choice { lowering: Lowering::Plain, algorithm: 1, math: 3 });
+        assert_eq!(choices["Key { c: 2 }"], Choice { lowering: Lowering::Flat, algorithm: 0, math: 1 });
     }
 }

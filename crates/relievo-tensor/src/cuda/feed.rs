@@ -1,4 +1,4 @@
-//! Pictures on their way to a GPU: copied while it computes.
+//! Images on their way to a GPU: copied while it computes.
 
 use cudarc::driver::{result, sys};
 
@@ -11,9 +11,9 @@ const SLOTS: usize = 2;
 
 /// A queue of batches of one shape from main memory to a GPU, on a stream of its own.
 ///
-/// [`Feed::put`] copies a batch to pinned memory and starts its journey; [`Feed::take`] queues what hands the oldest
+/// [`UploadQueue::put`] copies a batch to pinned memory and starts its journey; [`UploadQueue::take`] queues what hands the oldest
 /// one over. Neither waits for the GPU, unless [`SLOTS`] batches are under way.
-pub struct Feed {
+pub struct UploadQueue {
     gpu: &'static Gpu,
     stream: sys::CUstream,
     shape: Shape,
@@ -24,7 +24,7 @@ pub struct Feed {
 }
 
 // SAFETY: handles and pinned memory may be used from any thread; all use needs exclusive access.
-unsafe impl Send for Feed {}
+unsafe impl Send for UploadQueue {}
 
 struct Slot {
     pinned: *mut f32,
@@ -35,17 +35,17 @@ struct Slot {
     used: sys::CUevent,
 }
 
-impl Feed {
+impl UploadQueue {
     /// A feed of batches of `shape` for GPU `ordinal`.
     ///
     /// # Errors
     /// If there is no such GPU or not enough memory.
     pub fn new(ordinal: usize, shape: impl Into<Shape>) -> Result<Self> {
         let (gpu, shape) = (Gpu::get(ordinal)?, shape.into());
-        let failed = |cause| gpu.failed("a queue of pictures cannot be made", cause);
-        let bytes = (shape.elements() * size_of::<f32>()).max(1);
+        let failed = |cause| gpu.failed("a queue of images cannot be made", cause);
+        let bytes = (shape.numel() * size_of::<f32>()).max(1);
         let slot = || -> Result<Slot> {
-            let there = Memory::scratch(gpu, bytes)?;
+            let there = Memory::empty(gpu, bytes)?;
             let flags = sys::CUevent_flags::CU_EVENT_DISABLE_TIMING;
             // SAFETY: the pinned memory is freed once, when the feed is dropped.
             let pinned = unsafe { result::malloc_host(bytes, 0) }.map_err(failed)?.cast::<f32>();
@@ -76,7 +76,7 @@ impl Feed {
         self.gpu.bind()?;
         let slot = &self.slots[self.put % SLOTS];
         let source = batch.data();
-        let failed = |cause| self.gpu.failed("pictures cannot be sent to the GPU", cause);
+        let failed = |cause| self.gpu.failed("images cannot be sent to the GPU", cause);
         // SAFETY: pinned memory and block have room for the batch. An event that was never recorded is not waited for.
         unsafe {
             result::event::synchronize(slot.copied).map_err(failed)?;
@@ -105,10 +105,10 @@ impl Feed {
         }
         self.gpu.bind()?;
         let slot = &self.slots[self.taken % SLOTS];
-        let bytes = self.shape.elements() * size_of::<f32>();
+        let bytes = self.shape.numel() * size_of::<f32>();
         let pointer = target.gpu_pointer_mut()?;
         let _queue = self.gpu.enter();
-        let failed = |cause| self.gpu.failed("pictures cannot be handed over", cause);
+        let failed = |cause| self.gpu.failed("images cannot be handed over", cause);
         // SAFETY: both blocks hold a batch.
         unsafe {
             let flags = sys::CUevent_wait_flags::CU_EVENT_WAIT_DEFAULT;
@@ -122,7 +122,7 @@ impl Feed {
     }
 }
 
-impl Drop for Feed {
+impl Drop for UploadQueue {
     fn drop(&mut self) {
         // SAFETY: the handles are the feed's own, and nothing that uses them runs after the waits.
         unsafe {

@@ -11,7 +11,7 @@ use crate::{DataType, Error, Result, Shape, Tensor};
 ///
 /// [`Tensor::to_device`] waits for each tensor, and the driver copies it piece by piece through pinned memory of its
 /// own.
-pub struct Fetch {
+pub struct Download {
     gpu: &'static Gpu,
     pinned: *mut f32,
     /// Elements that there is pinned memory for.
@@ -19,9 +19,9 @@ pub struct Fetch {
 }
 
 // SAFETY: pinned memory may be used from any thread; all use needs exclusive access.
-unsafe impl Send for Fetch {}
+unsafe impl Send for Download {}
 
-impl Fetch {
+impl Download {
     /// From GPU `ordinal`.
     ///
     /// # Errors
@@ -41,7 +41,7 @@ impl Fetch {
         let there = tensors.iter().map(|tensor| cast(&tensor.detach(), DataType::F32));
         let there = there.collect::<Result<Vec<Tensor>>>()?;
         let shapes = there.iter().map(|tensor| cut(tensor, count)).collect::<Result<Vec<Shape>>>()?;
-        self.make_room(shapes.iter().map(Shape::elements).sum())?;
+        self.make_room(shapes.iter().map(Shape::numel).sum())?;
         let failed = |cause| gpu.failed("results cannot be fetched", cause);
         let pointers = there.iter().map(|tensor| self.pointer(tensor)).collect::<Result<Vec<u64>>>()?;
         let mut end = 0;
@@ -50,19 +50,19 @@ impl Fetch {
             for (pointer, shape) in pointers.into_iter().zip(&shapes) {
                 // SAFETY: there is room for all of them, and nobody looks before the wait is over.
                 unsafe {
-                    let pinned = std::slice::from_raw_parts_mut(self.pinned.add(end), shape.elements());
+                    let pinned = std::slice::from_raw_parts_mut(self.pinned.add(end), shape.numel());
                     result::memcpy_dtoh_async(pinned, pointer, gpu.stream()).map_err(failed)?;
                 }
-                end += shape.elements();
+                end += shape.numel();
             }
         }
         gpu.synchronize()?;
-        let mut here: Vec<Tensor> = shapes.iter().map(|shape| Tensor::scratch(*shape)).collect();
+        let mut here: Vec<Tensor> = shapes.iter().map(|shape| Tensor::empty(*shape)).collect();
         // SAFETY: the copies have written these elements.
         let mut rest = unsafe { std::slice::from_raw_parts(self.pinned, end) };
         let mut copies = Vec::with_capacity(here.len());
         for tensor in &mut here {
-            let (elements, after) = rest.split_at(tensor.elements());
+            let (elements, after) = rest.split_at(tensor.numel());
             copies.push((tensor, elements));
             rest = after;
         }
@@ -102,7 +102,7 @@ impl Fetch {
     }
 }
 
-impl Drop for Fetch {
+impl Drop for Download {
     fn drop(&mut self) {
         if self.gpu.bind().is_ok() {
             self.free();

@@ -1,6 +1,6 @@
 //! Lanes: independent work side by side on a GPU.
 //!
-//! The deep layers of a network are too small to fill a large GPU, and five networks look at the same pictures. Work of
+//! The deep layers of a network are too small to fill a large GPU, and five networks look at the same images. Work of
 //! different lanes runs on different streams, so the GPU may do several at once; captured in a graph, lanes become
 //! branches of it.
 //!

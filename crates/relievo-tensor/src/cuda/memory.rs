@@ -204,7 +204,7 @@ pub(crate) struct Memory {
 
 impl Memory {
     /// A block of at least `bytes` bytes that holds whatever its last owner left there.
-    pub fn scratch(gpu: &'static Gpu, bytes: usize) -> Result<Self> {
+    pub fn empty(gpu: &'static Gpu, bytes: usize) -> Result<Self> {
         let capacity = bytes.max(1).next_multiple_of(GRANULE);
         Ok(Self { gpu, pointer: gpu.block(capacity)?, capacity, lane: lanes::current(gpu.device()) })
     }

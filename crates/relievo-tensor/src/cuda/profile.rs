@@ -35,8 +35,8 @@ pub struct Cost {
 
 impl Cost {
     /// Reading or writing these tensors once.
-    pub(crate) fn of_tensors<'a>(tensors: impl IntoIterator<Item = &'a Tensor>) -> Self {
-        let bytes = |tensor: &Tensor| (tensor.elements() * tensor.data_type().bytes()) as f64;
+    pub(crate) fn from_tensors<'a>(tensors: impl IntoIterator<Item = &'a Tensor>) -> Self {
+        let bytes = |tensor: &Tensor| (tensor.numel() * tensor.data_type().bytes()) as f64;
         Self { bytes: tensors.into_iter().map(bytes).sum(), flops: 0.0 }
     }
 }
@@ -172,8 +172,8 @@ impl Ceilings {
         let params = ConvParams { stride: 1, padding: 0, activation: Activation::Identity };
         let product = seconds(&mut || conv2d(&x, &w, None, params).map(|_| ()))?;
         Ok(Self {
-            bytes_per_second: Cost::of_tensors([&x, &y]).bytes / copy,
-            flops_per_second: 2.0 * (x.elements() * extent) as f64 / product,
+            bytes_per_second: Cost::from_tensors([&x, &y]).bytes / copy,
+            flops_per_second: 2.0 * (x.numel() * extent) as f64 / product,
         })
     }
 

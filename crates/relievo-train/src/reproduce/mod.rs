@@ -36,7 +36,7 @@ pub enum Table {
     Comparison,
     /// What each part of the method is good for
     Ablation,
-    /// Pictures that are not symmetric, with and without confidence
+    /// Images that are not symmetric, with and without confidence
     Perturbation,
 }
 
@@ -74,7 +74,7 @@ impl Table {
 pub enum Row {
     /// The recipe as it is
     Ours,
-    /// The depth network alone, learning the true depth in the picture's own view: an upper bound
+    /// The depth network alone, learning the true depth in the image's own view: an upper bound
     Supervised,
     /// A plane that faces the camera
     ConstantDepth,
@@ -92,9 +92,9 @@ pub enum Row {
     SelfSupervisedFeatures,
     /// Without confidence
     NoConfidence,
-    /// A patch of colour before one side of each picture
+    /// A patch of colour before one side of each image
     Perturbed,
-    /// A patch of colour before one side of each picture, without confidence
+    /// A patch of colour before one side of each image, without confidence
     PerturbedNoConfidence,
 }
 

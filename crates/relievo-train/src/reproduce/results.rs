@@ -47,7 +47,8 @@ pub struct Measured {
     /// A checksum over all settings that the numbers depend on, but for the number of steps.
     pub recipe: String,
     /// Errors by the paper's mask: the true foreground where the prediction is there too. A baseline is everywhere.
-    pub in_sight: Scores,
+    #[serde(alias = "in-sight")]
+    pub visible: Scores,
     /// Errors over the whole true foreground.
     pub whole: Scores,
 }
@@ -98,7 +99,7 @@ impl Results {
                 };
                 let (group, others) = rest.into_iter().partition(alike);
                 rest = others;
-                summaries.push(Summary::of(&group));
+                summaries.push(Summary::from_group(&group));
             }
         }
         summaries
@@ -116,8 +117,8 @@ pub struct Spread {
 
 impl Spread {
     /// That of some numbers; `None` without any.
-    fn of(numbers: &[f64]) -> Option<Self> {
-        let Statistic { mean, standard_deviation, pictures: count } = Statistic::of(numbers)?;
+    fn from_numbers(numbers: &[f64]) -> Option<Self> {
+        let Statistic { mean, standard_deviation, images: count } = Statistic::from_numbers(numbers)?;
         let count = count as f64;
         let deviation = (count > 1.0).then(|| standard_deviation * (count / (count - 1.0)).sqrt());
         Some(Self { mean, deviation })
@@ -153,12 +154,12 @@ pub struct Summary {
 
 impl Summary {
     /// That of what was measured of one row; `group` is not empty.
-    fn of(group: &[&Measured]) -> Self {
+    fn from_group(group: &[&Measured]) -> Self {
         let first = group[0];
         let spread = |number: &dyn Fn(&Measured) -> Option<Statistic>| {
             let means: Vec<f64> =
                 group.iter().filter_map(|of| number(of)).map(|number| number.mean).collect();
-            Spread::of(&means)
+            Spread::from_numbers(&means)
         };
         let mut devices: Vec<String> = group.iter().map(|of| of.device.clone()).collect();
         devices.sort();
@@ -171,8 +172,8 @@ impl Summary {
             devices,
             date: group.iter().map(|of| of.date.clone()).max().unwrap_or_default(),
             heads: first.heads,
-            side: spread(&|of| of.in_sight.depth_error),
-            mad: spread(&|of| of.in_sight.normal_error),
+            side: spread(&|of| of.visible.depth_error),
+            mad: spread(&|of| of.visible.normal_error),
             whole_side: spread(&|of| of.whole.depth_error),
             whole_mad: spread(&|of| of.whole.normal_error),
         }
@@ -229,7 +230,7 @@ mod tests {
     }
 
     fn measured(row: Row, seed: u64, steps: u64, side: f64) -> Measured {
-        let statistic = |mean| Some(Statistic { mean, standard_deviation: 0.1, pictures: 9 });
+        let statistic = |mean| Some(Statistic { mean, standard_deviation: 0.1, images: 9 });
         let scores = |side| Scores {
             depth_error: statistic(side),
             normal_error: statistic(20.0),
@@ -244,7 +245,7 @@ mod tests {
             date: format!("2026-11-{:02}", 10 + seed),
             heads: HeadCounts { training: 100, validation: 10, test: 9 },
             recipe: "a".into(),
-            in_sight: scores(side),
+            visible: scores(side),
             whole: scores(2.0 * side),
         }
     }

@@ -35,7 +35,7 @@ const FEATURES: &str = "features.safetensors";
 const FEATURES_KEY: &str = "relievo.features";
 
 /// Settings that a row's numbers do not depend on, or that may grow within a run: steps.
-const OF_NO_CONSEQUENCE: [&str; 15] = [
+const IGNORED_IN_COMPARISON: [&str; 15] = [
     "device",
     "deterministic",
     // Where they are; what they are is in the checksum.
@@ -51,7 +51,7 @@ const OF_NO_CONSEQUENCE: [&str; 15] = [
     "checkpoint-steps",
     "keep",
     "preview-steps",
-    "preview-pictures",
+    "preview-images",
 ];
 
 /// Why a table cannot be made.
@@ -154,7 +154,7 @@ pub struct Task {
 
 impl Task {
     /// The tasks of some rows: all rows of the first seed, then of the next, so that a table is whole early.
-    pub fn of(rows: &[Row], seeds: &[u64]) -> Vec<Self> {
+    pub fn for_rows(rows: &[Row], seeds: &[u64]) -> Vec<Self> {
         let baselines = rows.iter().filter(|row| !row.learns()).map(|row| Self { row: *row, seed: None });
         let learning = |seed: u64| {
             rows.iter().filter(|row| row.learns()).map(move |row| Self { row: *row, seed: Some(seed) })
@@ -349,11 +349,11 @@ impl Reproduction {
         };
         let budget = CacheBudget::new(settings.data.cache.saturating_mul(1 << 20));
         let size = settings.model.image_size;
-        let pictures: Arc<dyn Source> =
+        let images: Arc<dyn Source> =
             Arc::new(Cached::new(Arc::new(WithoutTruth(train)), size as u32, budget));
         let steps = self.feature_steps;
         let mut told = |step, loss| observer.observe(Event::Features { step, steps, loss });
-        let learned = features::learn(&pictures, size, &of_features, device, &mut told, stop)?;
+        let learned = features::learn(&images, size, &of_features, device, &mut told, stop)?;
         let Some(learned) = learned else { return Ok(false) };
         let bytes = learned.to_safetensors([(FEATURES_KEY.to_owned(), note)]).map_err(ModelError::from)?;
         write_durable(path, |file| file.write_all(&bytes))?;
@@ -395,7 +395,7 @@ impl Reproduction {
         let options = EvaluationOptions::new(settings.train.micro_batch_on(device), workers);
         let evaluation = evaluate(&model, &self.test(settings), &options)?;
         let no_truth = || EvaluationError::NoTruth(evaluation.source.clone());
-        let in_sight = evaluation.in_sight.clone().ok_or_else(no_truth)?.model;
+        let visible = evaluation.visible.clone().ok_or_else(no_truth)?.model;
         let whole = evaluation.whole.clone().ok_or_else(no_truth)?.model;
         Ok(Measured {
             row: task.row,
@@ -406,7 +406,7 @@ impl Reproduction {
             date: today(),
             heads: self.heads,
             recipe: self.checksum(task)?,
-            in_sight,
+            visible,
             whole,
         })
     }
@@ -427,7 +427,7 @@ impl Reproduction {
             date: today(),
             heads: self.heads,
             recipe: recipe.clone(),
-            in_sight: scores.clone(),
+            visible: scores.clone(),
             whole: scores,
         };
         Ok([(Row::ConstantDepth, found.constant_depth), (Row::MeanDepth, found.mean_depth)].map(measured))
@@ -453,11 +453,11 @@ fn name(device: Device) -> String {
 /// The settings that a row's numbers depend on.
 fn table(settings: &Settings) -> Result<Toml, ReproduceError> {
     let text = settings.to_toml()?;
-    let all: Toml = text.parse().map_err(|error: toml::de::Error| SettingsError::Senseless {
+    let all: Toml = text.parse().map_err(|error: toml::de::Error| SettingsError::Invalid {
         place: String::new(),
         reason: error.message().to_owned(),
     })?;
-    let counts = |key: &String| !OF_NO_CONSEQUENCE.contains(&key.as_str());
+    let counts = |key: &String| !IGNORED_IN_COMPARISON.contains(&key.as_str());
     let of_section = |value: Value| match value {
         Value::Table(section) => Value::Table(section.into_iter().filter(|(key, _)| counts(key)).collect()),
         value => value,
@@ -481,7 +481,7 @@ mod tests {
     use crate::reproduce::Table;
     use crate::tiny;
 
-    /// Everything small: 8 heads to learn from, 2 to validate on; steps of 4 pictures.
+    /// Everything small: 8 heads to learn from, 2 to validate on; steps of 4 images.
     fn recipe() -> Settings {
         let mut settings = Settings { model: tiny(), ..Settings::default() };
         settings.data.synthetic_count = 10;
@@ -489,7 +489,7 @@ mod tests {
         settings.data.held_out = HeldOut::Last;
         settings.data.workers = 1;
         let train = &mut settings.train;
-        (train.batch_size, train.steps, train.keep, train.preview_pictures) = (4, 3, 1, 0);
+        (train.batch_size, train.steps, train.keep, train.preview_images) = (4, 3, 1, 0);
         settings
     }
 
@@ -510,7 +510,7 @@ mod tests {
             table.rows().iter().copied().filter(|row| !of_vgg.contains(row)).collect::<Vec<_>>()
         };
         for table in [Table::Comparison, Table::Ablation, Table::Perturbation] {
-            for task in Task::of(&without_vgg(table), &[0]) {
+            for task in Task::for_rows(&without_vgg(table), &[0]) {
                 if !reproduction.is_done(task).unwrap() {
                     assert_eq!(run(&mut reproduction, task), Outcome::Finished);
                 }
@@ -529,7 +529,9 @@ mod tests {
         let again = open(&folder, recipe());
         assert_eq!(again.results().results.len(), reproduction.results().results.len());
         assert!(
-            Task::of(&without_vgg(Table::Ablation), &[0]).iter().all(|task| again.is_done(*task).unwrap())
+            Task::for_rows(&without_vgg(Table::Ablation), &[0])
+                .iter()
+                .all(|task| again.is_done(*task).unwrap())
         );
         assert!(!again.is_done(Task { row: Row::Ours, seed: Some(1) }).unwrap());
         // In this recipe there is no perceptual loss, so leaving it out would change nothing but the name.
@@ -540,7 +542,7 @@ mod tests {
             let expected = format!("the row {} changes nothing of this recipe", row.name());
             assert!(refusal.to_string().starts_with(&expected), "{refusal}");
         }
-        // The perturbed rows have learned from perturbed pictures.
+        // The perturbed rows have learned from perturbed images.
         let settings = folder.path().join("perturbed/seed-0/settings.toml");
         assert!(fs::read_to_string(settings).unwrap().contains("perturbed = true"));
     }
@@ -598,7 +600,7 @@ mod tests {
         let mut again = open(&parts, recipe());
         run(&mut again, task);
         let [one, other] = [&straight, &again].map(|of| &of.results().results[0]);
-        assert_eq!((&one.in_sight, &one.whole, one.seed), (&other.in_sight, &other.whole, Some(1)));
+        assert_eq!((&one.visible, &one.whole, one.seed), (&other.visible, &other.whole, Some(1)));
     }
 
     #[test]
@@ -648,7 +650,7 @@ mod tests {
 
     #[test]
     fn seeds_come_one_after_the_other() {
-        let tasks = Task::of(Table::Comparison.rows(), &[3, 5]);
+        let tasks = Task::for_rows(Table::Comparison.rows(), &[3, 5]);
         let named: Vec<_> = tasks.iter().map(|task| (task.row, task.seed)).collect();
         let expected = [
             (Row::ConstantDepth, None),

@@ -1,9 +1,9 @@
-//! The section `[data]`: where the pictures come from.
+//! The section `[data]`: where the images come from.
 
 use std::sync::Arc;
 
 use clap::{ArgAction, Args, ValueEnum};
-use relievo_data::{Holdout, Jitter, Joined, LoaderOptions, OpenError, Pictures, Source};
+use relievo_data::{Holdout, Images, Jitter, Joined, LoaderOptions, OpenError, Source};
 use relievo_synth::Heads;
 use relievo_tensor::Device;
 use serde::{Deserialize, Serialize};
@@ -17,11 +17,11 @@ const MOST_HEADS: u64 = 10_000_000;
 /// More threads than any machine has cores for.
 const MOST_WORKERS: usize = 1024;
 
-/// Where the pictures come from.
+/// Where the images come from.
 #[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct DataSettings {
-    /// Folders of pictures or .tar files, and the word `synthetic` for generated heads
+    /// Folders of images or .tar files, and the word `synthetic` for generated heads
     #[arg(value_name = "SOURCE", help_heading = "Arguments", default_values_t = [SYNTHETIC.to_owned()])]
     pub source: Vec<String>,
     /// Seed of the synthetic heads
@@ -33,37 +33,37 @@ pub struct DataSettings {
     /// Hang a patch of colour before one side of each synthetic head, which no symmetric object explains
     #[arg(long, action = ArgAction::Set, default_value_t = false)]
     pub perturbed: bool,
-    /// Held out for validation: below 1 a share of the pictures, from 1 a number of them; 0 holds out none
+    /// Held out for validation: below 1 a share of the images, from 1 a number of them; 0 holds out none
     #[arg(long, default_value_t = 0.02)]
     pub validation: f64,
     /// Which of them are held out; of the last ones, a number
     #[arg(long, value_enum, default_value_t = HeldOut::ByName)]
     pub held_out: HeldOut,
-    /// Mirror one picture in two
+    /// Mirror one image in two
     #[arg(long, action = ArgAction::Set, default_value_t = true)]
     pub mirror: bool,
-    /// Move the crops of the pictures learned from at random, each way by up to this share of their side, and make them
-    /// larger or smaller by up to this share: 0.05, say, where pictures are few
+    /// Move the crops of the images learned from at random, each way by up to this share of their side, and make them
+    /// larger or smaller by up to this share: 0.05, say, where images are few
     #[arg(long, default_value_t = 0.0)]
     pub jitter: f32,
-    /// Turn the pictures learned from in their plane at random, by up to so many degrees either way
+    /// Turn the images learned from in their plane at random, by up to so many degrees either way
     #[arg(long, default_value_t = 0.0)]
     pub roll: f32,
-    /// Threads that read and decode pictures, or generate them; 0 takes one for every two cores, four at most, and
+    /// Threads that read and decode images, or generate them; 0 takes one for every two cores, four at most, and
     /// beside a GPU one for every core but one
     #[arg(long, default_value_t = 0)]
     pub workers: usize,
-    /// Memory for decoded and generated pictures, in MiB; what does not fit is made again in every epoch. 200,000
-    /// pictures of 64x64 fit into the default
+    /// Memory for decoded and generated images, in MiB; what does not fit is made again in every epoch. 200,000
+    /// images of 64x64 fit into the default
     #[arg(long, default_value_t = 2560)]
     pub cache: u64,
 }
 
-/// Which pictures are held out.
+/// Which images are held out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum HeldOut {
-    /// Those that a hash of their names chooses: stays as it is when pictures come or go
+    /// Those that a hash of their names chooses: stays as it is when images come or go
     #[default]
     ByName,
     /// The last ones, in the order of the source
@@ -89,22 +89,22 @@ impl Default for DataSettings {
 }
 
 impl DataSettings {
-    /// Whether all pictures are generated.
+    /// Whether all images are generated.
     pub fn is_synthetic(&self) -> bool {
         self.source.iter().all(|source| source == SYNTHETIC)
     }
 
-    /// How far the crops of the pictures learned from are moved at random.
+    /// How far the crops of the images learned from are moved at random.
     pub(crate) fn jitter_of_crops(&self) -> Jitter {
         Jitter { crop: self.jitter, roll: self.roll.to_radians() }
     }
 
-    /// Whether some pictures are generated.
+    /// Whether some images are generated.
     fn has_heads(&self) -> bool {
         self.source.iter().any(|source| source == SYNTHETIC)
     }
 
-    /// Opens the pictures.
+    /// Opens the images.
     ///
     /// # Errors
     /// If there are none or they cannot be read.
@@ -114,8 +114,8 @@ impl DataSettings {
             return Ok(heads());
         }
         let paths: Vec<&String> = self.source.iter().filter(|source| *source != SYNTHETIC).collect();
-        let pictures = Arc::new(Pictures::open(&paths)?);
-        Ok(if self.has_heads() { Arc::new(Joined::new(vec![pictures, heads()])) } else { pictures })
+        let images = Arc::new(Images::open(&paths)?);
+        Ok(if self.has_heads() { Arc::new(Joined::new(vec![images, heads()])) } else { images })
     }
 
     /// Synthetic heads as these settings have them, but numbers `start..start + count`.
@@ -124,7 +124,7 @@ impl DataSettings {
         if self.perturbed { heads.perturbed() } else { heads }
     }
 
-    /// Threads that read or generate pictures for a device.
+    /// Threads that read or generate images for a device.
     pub(crate) fn workers_beside(&self, device: Device) -> usize {
         match (self.workers, device) {
             (0, Device::Cpu) => LoaderOptions::new(1, 1).workers,
@@ -158,11 +158,11 @@ impl DataSettings {
         let share = self.validation;
         if !(share.is_finite() && share >= 0.0 && (share < 1.0 || share.fract() == 0.0)) {
             return Err(format!(
-                "validation is {share}; it must be a share from 0 to below 1, or a whole number of pictures"
+                "validation is {share}; it must be a share from 0 to below 1, or a whole number of images"
             ));
         }
         if self.held_out == HeldOut::Last && share.fract() != 0.0 {
-            return Err(format!("validation is {share}; of the last pictures it must be a whole number"));
+            return Err(format!("validation is {share}; of the last images it must be a whole number"));
         }
         if self.perturbed && !self.has_heads() {
             return Err("perturbed is true; only synthetic heads can be perturbed".into());

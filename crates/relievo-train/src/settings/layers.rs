@@ -19,7 +19,7 @@ pub(super) fn given_options(settings: &Settings, matches: &ArgMatches) -> Result
     let mut layer = Table::new();
     settings
         .check_integers()
-        .map_err(|reason| SettingsError::Senseless { place: ON_THE_COMMAND_LINE.into(), reason })?;
+        .map_err(|reason| SettingsError::Invalid { place: ON_THE_COMMAND_LINE.into(), reason })?;
     for (key, value) in settings.table()? {
         match value {
             Value::Table(section) => {
@@ -52,6 +52,20 @@ pub(super) fn has_key(table: &Table, key: &str) -> bool {
         || table.values().filter_map(Value::as_table).any(|section| section.contains_key(key))
 }
 
+/// Settings that had another name in version 0.1, each with its old one: files with the old names are still read.
+const RENAMED: [(&str, &str); 2] = [("average-decay", "ema-decay"), ("preview-pictures", "preview-images")];
+
+/// Gives the settings of an older file the names of today, so that the layers agree on their keys.
+fn rename_old_keys(table: &mut Table) {
+    for section in table.iter_mut().filter_map(|(_, value)| value.as_table_mut()) {
+        for (old, new) in RENAMED {
+            if let Some(value) = section.remove(old) {
+                section.insert(new.to_owned(), value);
+            }
+        }
+    }
+}
+
 /// A settings file as a layer.
 pub(super) struct FileLayer {
     pub path: PathBuf,
@@ -75,7 +89,8 @@ impl FileLayer {
         let parsed =
             toml::from_str::<Settings>(&text).and_then(|settings| Ok((settings, text.parse::<Table>()?)));
         match parsed {
-            Ok((settings, table)) => {
+            Ok((settings, mut table)) => {
+                rename_old_keys(&mut table);
                 let preset = table.contains_key("preset").then_some(settings.preset);
                 Ok(Self { path, text, table, preset })
             }

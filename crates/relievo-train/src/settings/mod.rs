@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
 pub use data::{DataSettings, HeldOut, SYNTHETIC};
-pub use train::{KnownWeights, TrainSettings};
+pub use train::{EmbeddedWeights, TrainSettings};
 
 use layers::{FileLayer, given_options, has_key, merge};
 
@@ -31,7 +31,7 @@ pub struct Settings {
     /// The recipe everything starts from; other settings change single points of it
     #[arg(long, value_enum, default_value_t = Preset::Face)]
     pub preset: Preset,
-    /// The pictures.
+    /// The images.
     #[command(flatten, next_help_heading = "Data")]
     pub data: DataSettings,
     /// The model.
@@ -47,7 +47,7 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self::of_preset(Preset::Face)
+        Self::from_preset(Preset::Face)
     }
 }
 
@@ -85,7 +85,7 @@ pub enum SettingsError {
     },
     /// A value that makes no sense.
     #[error("{place}{reason}")]
-    Senseless {
+    Invalid {
         /// Where it was set, with a colon behind; empty if nowhere in particular.
         place: String,
         /// The setting, its value and what it must be.
@@ -103,14 +103,14 @@ impl Settings {
             *source = path.unwrap_or_else(|| source.clone());
         }
         let files = [&mut self.train.initial_weights, &mut self.train.perceptual_features];
-        let known = self.train.known_weights;
+        let known = self.train.embedded_weights;
         for file in files.into_iter().flatten().filter(|file| file.is_file() || known.find(file).is_none()) {
             *file = absolute(file).unwrap_or_else(|| file.clone());
         }
     }
 
     /// The recipe of a preset.
-    pub fn of_preset(preset: Preset) -> Self {
+    pub fn from_preset(preset: Preset) -> Self {
         let train = TrainSettings {
             epochs: preset.epochs(),
             full_flip_epochs: preset.full_flip_epochs(),
@@ -135,7 +135,7 @@ impl Settings {
         file: Option<&Path>,
         command_line: Option<(&Self, &ArgMatches)>,
     ) -> Result<Self, SettingsError> {
-        Self::of_layers(file.map(FileLayer::read).transpose()?, command_line)
+        Self::from_layers(file.map(FileLayer::read).transpose()?, command_line)
     }
 
     /// As [`Settings::layered`] with the text of a TOML file; `path` is what messages call it.
@@ -147,10 +147,10 @@ impl Settings {
         text: &str,
         command_line: Option<(&Self, &ArgMatches)>,
     ) -> Result<Self, SettingsError> {
-        Self::of_layers(Some(FileLayer::parse(path, text.to_owned())?), command_line)
+        Self::from_layers(Some(FileLayer::parse(path, text.to_owned())?), command_line)
     }
 
-    fn of_layers(
+    fn from_layers(
         file: Option<FileLayer>,
         command_line: Option<(&Self, &ArgMatches)>,
     ) -> Result<Self, SettingsError> {
@@ -168,22 +168,23 @@ impl Settings {
             (_, Some(file)) => file.preset.unwrap_or(Preset::Face),
             _ => Preset::Face,
         };
-        let mut merged = Self::of_preset(preset).table()?;
+        let mut merged = Self::from_preset(preset).table()?;
         for layer in [file.as_ref().map(|file| &file.table), given.as_ref()].into_iter().flatten() {
             merge(&mut merged, layer);
         }
-        let settings: Self = merged.try_into().map_err(|error: toml::de::Error| {
-            SettingsError::Senseless { place: String::new(), reason: error.message().to_owned() }
+        let settings: Self = merged.try_into().map_err(|error: toml::de::Error| SettingsError::Invalid {
+            place: String::new(),
+            reason: error.message().to_owned(),
         })?;
         settings.check().map_err(|error| match error {
-            SettingsError::Senseless { reason, .. } => {
+            SettingsError::Invalid { reason, .. } => {
                 let key = reason.split(' ').next().unwrap_or_default();
                 let place = if given.as_ref().is_some_and(|given| has_key(given, key)) {
                     ON_THE_COMMAND_LINE.to_owned()
                 } else {
                     file.as_ref().map_or_else(String::new, |file| file.place(key))
                 };
-                SettingsError::Senseless { place, reason }
+                SettingsError::Invalid { place, reason }
             }
             other => other,
         })?;
@@ -203,8 +204,7 @@ impl Settings {
             }
             if !self.data.is_synthetic() {
                 return Err(
-                    "supervision is depth; it needs pictures whose depth is known: the source synthetic"
-                        .into(),
+                    "supervision is depth; it needs images whose depth is known: the source synthetic".into(),
                 );
             }
             if self.data.jitter_of_crops().is_on() {
@@ -215,7 +215,7 @@ impl Settings {
             }
             Ok(())
         });
-        problem.map_err(|reason| SettingsError::Senseless { place: String::new(), reason })
+        problem.map_err(|reason| SettingsError::Invalid { place: String::new(), reason })
     }
 
     /// TOML has no integers above 2^63 - 1.
@@ -244,7 +244,7 @@ impl Settings {
             ("keep", train.keep as u64),
             ("validate-steps", train.validate_steps),
             ("preview-steps", train.preview_steps),
-            ("preview-pictures", train.preview_pictures as u64),
+            ("preview-images", train.preview_images as u64),
         ] {
             if i64::try_from(number).is_err() {
                 return Err(format!("{name} is {number}; it must be at most {}", i64::MAX));
@@ -259,7 +259,7 @@ impl Settings {
     /// If a number is beyond what TOML can say; [`Settings::check`] refuses those too.
     pub fn to_toml(&self) -> Result<String, SettingsError> {
         let plain = toml::to_string(self)
-            .map_err(|error| SettingsError::Senseless { place: String::new(), reason: error.to_string() })?;
+            .map_err(|error| SettingsError::Invalid { place: String::new(), reason: error.to_string() })?;
         let command = command();
         let help = |key: &str| {
             let id = key.replace('-', "_");
@@ -280,7 +280,7 @@ impl Settings {
 
     fn table(&self) -> Result<Table, SettingsError> {
         Table::try_from(self)
-            .map_err(|error| SettingsError::Senseless { place: String::new(), reason: error.to_string() })
+            .map_err(|error| SettingsError::Invalid { place: String::new(), reason: error.to_string() })
     }
 }
 
@@ -329,7 +329,7 @@ mod tests {
     #[test]
     fn a_preset_lies_below_the_file_and_the_file_below_the_command_line() {
         let cat = layered(None, &["--preset", "cat"]).unwrap();
-        assert_eq!(cat, Settings::of_preset(Preset::Cat));
+        assert_eq!(cat, Settings::from_preset(Preset::Cat));
         assert_eq!((cat.train.epochs, cat.train.full_flip_epochs), (200, 10));
 
         let file =
@@ -346,7 +346,7 @@ mod tests {
     #[test]
     fn settings_survive_the_file_and_are_explained_in_it() {
         for preset in [Preset::Face, Preset::Cat, Preset::Car] {
-            let mut settings = Settings::of_preset(preset);
+            let mut settings = Settings::from_preset(preset);
             settings.train.learning_rate = 0.1;
             settings.data.source = vec!["a \"b\"".into(), "c\\d".into()];
             let text = settings.to_toml().unwrap();
@@ -380,7 +380,15 @@ mod tests {
     }
 
     #[test]
-    fn heads_may_stand_beside_pictures() {
+    fn old_names_of_settings_are_still_read() {
+        let file = "[train]\naverage-decay = 0.5\npreview-pictures = 3\n";
+        let settings = layered(Some(file), &["--average-decay", "0.25"]).unwrap();
+        assert_eq!((settings.train.ema_decay, settings.train.preview_images), (0.25, 3));
+        assert!(settings.to_toml().unwrap().contains("\nema-decay = 0.25\n"));
+    }
+
+    #[test]
+    fn heads_may_stand_beside_images() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("a.png"), [1]).unwrap();
         let path = folder.path().to_str().unwrap();
@@ -403,7 +411,7 @@ mod tests {
             ["--validation", "1.5"],
             ["--learning-rate", "NaN"],
             ["--beta2", "1"],
-            ["--average-decay", "1"],
+            ["--ema-decay", "1"],
             ["--jitter", "1"],
             ["--roll", "181"],
             ["--jitter", "NaN"],

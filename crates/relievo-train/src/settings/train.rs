@@ -9,16 +9,16 @@ use serde::{Deserialize, Serialize};
 
 /// Weights files that a program has in itself, with their names.
 #[derive(Clone, Copy, Default, PartialEq)]
-pub struct KnownWeights(pub &'static [(&'static str, &'static [u8])]);
+pub struct EmbeddedWeights(pub &'static [(&'static str, &'static [u8])]);
 
-impl KnownWeights {
+impl EmbeddedWeights {
     /// The file of that name.
     pub fn find(&self, name: &Path) -> Option<&'static [u8]> {
         self.0.iter().find(|(known, _)| Path::new(known) == name).map(|(_, bytes)| *bytes)
     }
 }
 
-impl fmt::Debug for KnownWeights {
+impl fmt::Debug for EmbeddedWeights {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.0.iter().map(|(name, _)| name)).finish()
     }
@@ -28,10 +28,10 @@ impl fmt::Debug for KnownWeights {
 #[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct TrainSettings {
-    /// Seed of the parameters, the order of the pictures, the mirroring and the moving of crops
+    /// Seed of the parameters, the order of the images, the mirroring and the moving of crops
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
-    /// Passes over the pictures; by preset: face 30, cat 200, car 100
+    /// Passes over the images; by preset: face 30, cat 200, car 100
     #[arg(long, default_value_t = 30)]
     pub epochs: u64,
     /// Stop after this many optimiser steps; 0 leaves the end to the epochs
@@ -40,11 +40,11 @@ pub struct TrainSettings {
     /// Stop after this many minutes of training; 0 sets no limit
     #[arg(long, default_value_t = 0.0)]
     pub minutes: f64,
-    /// Pictures in an optimiser step
+    /// Images in an optimiser step
     #[arg(long, default_value_t = 64)]
     pub batch_size: usize,
-    /// Pictures that go through the networks together; 0 takes 16 on a CPU and the whole batch on a GPU. A smaller
-    /// number needs less memory. The losses are means over the mask within each micro-batch, then over the pictures of
+    /// Images that go through the networks together; 0 takes 16 on a CPU and the whole batch on a GPU. A smaller
+    /// number needs less memory. The losses are means over the mask within each micro-batch, then over the images of
     /// the batch, so the result differs slightly from that of the whole batch
     #[arg(long, default_value_t = 0)]
     pub micro_batch: usize,
@@ -78,13 +78,14 @@ pub struct TrainSettings {
     pub clip_norm: f64,
     /// Decay of a running mean of the weights (EMA), which is then what is validated, drawn and written as the model; 0
     /// keeps none, 0.999 is a mean over about 1000 steps
-    #[arg(long, default_value_t = 0.0)]
-    pub average_decay: f64,
+    #[arg(long, alias = "average-decay", default_value_t = 0.0)]
+    #[serde(alias = "average-decay")]
+    pub ema_decay: f64,
     /// Epochs at the beginning in which the mirrored reconstruction has weight 1; by preset: cat 10, others 0
     #[arg(long, default_value_t = 0)]
     pub full_flip_epochs: u64,
     /// Weights to begin with instead of random ones, of a model with the same networks: a run then goes on from what
-    /// another has learned, on other pictures, say. A file, the folder of a run, or a name of weights in the program. A
+    /// another has learned, on other images, say. A file, the folder of a run, or a name of weights in the program. A
     /// network that is not there begins at random
     #[arg(long, value_name = "FILE")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -92,7 +93,7 @@ pub struct TrainSettings {
     /// What `initial_weights` may name where there is no such file.
     #[arg(skip)]
     #[serde(skip)]
-    pub known_weights: KnownWeights,
+    pub embedded_weights: EmbeddedWeights,
     /// Weights of the features that the perceptual loss compares, in VGG16's layers; without it VGG16's own
     #[arg(long, value_name = "FILE")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -115,9 +116,10 @@ pub struct TrainSettings {
     /// Draw a preview sheet every so many steps; 0 after every epoch
     #[arg(long, default_value_t = 0)]
     pub preview_steps: u64,
-    /// Pictures on a preview sheet; 0 draws none
-    #[arg(long, default_value_t = 8)]
-    pub preview_pictures: usize,
+    /// Images on a preview sheet; 0 draws none
+    #[arg(long, alias = "preview-pictures", default_value_t = 8)]
+    #[serde(alias = "preview-pictures")]
+    pub preview_images: usize,
 }
 
 impl Default for TrainSettings {
@@ -138,10 +140,10 @@ impl Default for TrainSettings {
             epsilon: 1e-8,
             weight_decay: 5e-4,
             clip_norm: 0.0,
-            average_decay: 0.0,
+            ema_decay: 0.0,
             full_flip_epochs: 0,
             initial_weights: None,
-            known_weights: KnownWeights::default(),
+            embedded_weights: EmbeddedWeights::default(),
             perceptual_features: None,
             log_steps: 0,
             checkpoint_minutes: 10.0,
@@ -149,13 +151,13 @@ impl Default for TrainSettings {
             keep: 2,
             validate_steps: 0,
             preview_steps: 0,
-            preview_pictures: 8,
+            preview_images: 8,
         }
     }
 }
 
 impl TrainSettings {
-    /// Pictures that go through the networks together on a device.
+    /// Images that go through the networks together on a device.
     pub(crate) fn micro_batch_on(&self, device: Device) -> usize {
         match (self.micro_batch, device) {
             (0, Device::Cpu) => self.batch_size.min(16),
@@ -186,7 +188,7 @@ impl TrainSettings {
                 return Err(format!("{name} is {number}; it must be a number from 0"));
             }
         }
-        let decays = [("beta1", self.beta1), ("beta2", self.beta2), ("average-decay", self.average_decay)];
+        let decays = [("beta1", self.beta1), ("beta2", self.beta2), ("ema-decay", self.ema_decay)];
         for (name, decay) in decays {
             if !(0.0..1.0).contains(&decay) {
                 return Err(format!("{name} is {decay}; it must be at least 0 and less than 1"));

@@ -14,7 +14,7 @@ use super::{Outcome, TrainError, Trainer, advised};
 use crate::checkpoint::{self, Best, Progress};
 use crate::curves::curves;
 use crate::evaluation::{EvaluationError, EvaluationOptions, depth_truth, evaluate};
-use crate::events::{Beginning, Event, Observer, StepReport, ValidationReport};
+use crate::events::{Event, Observer, StepReport, TrainingStarted, ValidationReport};
 use crate::settings::Settings;
 use crate::step::{self, StepError};
 
@@ -27,7 +27,7 @@ pub(super) struct Session<'a> {
     /// Progress when the session began.
     before: Progress,
     last_save: Instant,
-    /// The pictures of the preview sheets, once loaded.
+    /// The images of the preview sheets, once loaded.
     shown: Option<Tensor>,
     /// What is not yet reported: steps taken since the last report, or only queued on a GPU.
     unreported: Unreported,
@@ -35,11 +35,11 @@ pub(super) struct Session<'a> {
 
 /// Steps that no report tells of yet.
 struct Unreported {
-    /// The names of each step's pictures.
+    /// The names of each step's images.
     batches: Vec<Vec<String>>,
     /// When the first of them began.
     began: Instant,
-    /// How long they waited for pictures.
+    /// How long they waited for images.
     waited: Duration,
 }
 
@@ -59,7 +59,7 @@ impl<'a> Session<'a> {
         // The loader carries a number of batches over into epochs.
         let start = Position { epoch: 0, batch: trainer.progress.step };
         let order = Training { seed: train.seed, mirror: data.mirror, jitter: data.jitter_of_crops(), start };
-        let loader = Loader::training(Arc::clone(&trainer.pictures), options, order)?;
+        let loader = Loader::training(Arc::clone(&trainer.images), options, order)?;
         let (before, now) = (trainer.progress, Instant::now());
         Ok(Self {
             trainer,
@@ -74,9 +74,9 @@ impl<'a> Session<'a> {
     }
 
     pub fn run(mut self, stop: &AtomicBool) -> Result<Outcome, TrainError> {
-        self.observer.observe(Event::Began(Beginning {
-            source: &self.trainer.pictures.describe(),
-            pictures: self.trainer.pictures.len(),
+        self.observer.observe(Event::Started(TrainingStarted {
+            source: &self.trainer.images.describe(),
+            images: self.trainer.images.len(),
             held_out: self.trainer.held_out.len(),
             steps_per_epoch: self.trainer.steps_per_epoch(),
             step: self.trainer.progress.step,
@@ -134,7 +134,7 @@ impl<'a> Session<'a> {
         let batch = match batch {
             Ok(batch) => batch,
             Err(error) => {
-                // A disk that went away takes the pictures with it, not what was learned.
+                // A disk that went away takes the images with it, not what was learned.
                 self.try_to_save()?;
                 return Err(error.into());
             }
@@ -152,7 +152,7 @@ impl<'a> Session<'a> {
             Supervision::None => None,
             Supervision::Depth => Some(depth_truth(&batch, settings.model.image_size)?),
         };
-        let target = truth.as_ref().map_or(step::Target::Pictures(flip_weight), step::Target::Depth);
+        let target = truth.as_ref().map_or(step::Target::Images(flip_weight), step::Target::Depth);
         let Batch { images, names, .. } = batch;
         self.unreported.batches.push(names);
         match captured {
@@ -195,10 +195,10 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// The end of a run before step number `step`, on the newest pictures there are names of.
+    /// The end of a run before step number `step`, on the newest images there are names of.
     fn stopped_before(&mut self, step: u64, what: String) -> TrainError {
-        let pictures = self.unreported.batches.pop().unwrap_or_default();
-        TrainError::NonFinite { step, what, pictures, saved: self.trainer.last_saved() }
+        let images = self.unreported.batches.pop().unwrap_or_default();
+        TrainError::NonFinite { step, what, images, saved: self.trainer.last_saved() }
     }
 
     /// Tells of the steps since the last report.
@@ -213,7 +213,7 @@ impl<'a> Session<'a> {
             losses,
             learning_rate: step::learning_rate(&trainer.settings.train, step),
             gradient_norm,
-            pictures_per_second: batches.iter().map(Vec::len).sum::<usize>() as f64 / duration,
+            images_per_second: batches.iter().map(Vec::len).sum::<usize>() as f64 / duration,
             data_wait: waited.as_secs_f64() / duration,
             seconds: self.seconds(),
             seconds_left: self.seconds_left(),
@@ -248,7 +248,7 @@ impl<'a> Session<'a> {
     fn validate_and_draw(&mut self, is_last: bool) -> Result<(), TrainError> {
         let (train, progress) = (&self.trainer.settings.train, self.trainer.progress);
         let validates = is_last || self.trainer.is_due(train.validate_steps);
-        let draws = train.preview_pictures > 0 && (is_last || self.trainer.is_due(train.preview_steps));
+        let draws = train.preview_images > 0 && (is_last || self.trainer.is_due(train.preview_steps));
         if draws || validates {
             self.catch_up()?;
         }
@@ -284,8 +284,8 @@ impl<'a> Session<'a> {
         let loss = evaluation.losses.map_or(f32::NAN, |losses| losses.total);
         if !loss.is_finite() {
             let what = format!("the total loss is {loss}");
-            let (pictures, saved) = (vec!["held out for validation".into()], trainer.last_saved());
-            return Err(TrainError::NonFinite { step: step + 1, what, pictures, saved });
+            let (images, saved) = (vec!["held out for validation".into()], trainer.last_saved());
+            return Err(TrainError::NonFinite { step: step + 1, what, images, saved });
         }
         let before = trainer.progress;
         let best = before.best.is_none_or(|best| loss < best.loss);
@@ -312,12 +312,12 @@ impl<'a> Session<'a> {
     fn draw(&mut self) -> Result<(), TrainError> {
         if self.shown.is_none() {
             let trainer = &self.trainer;
-            let source = if trainer.held_out.is_empty() { &trainer.pictures } else { &trainer.held_out };
+            let source = if trainer.held_out.is_empty() { &trainer.images } else { &trainer.held_out };
             let options = LoaderOptions {
                 workers: 1,
                 ahead: 1,
                 ..LoaderOptions::new(
-                    trainer.settings.train.preview_pictures,
+                    trainer.settings.train.preview_images,
                     trainer.settings.model.image_size as u32,
                 )
             };
@@ -328,7 +328,7 @@ impl<'a> Session<'a> {
             }
         }
         let trainer = &mut *self.trainer;
-        let Some(pictures) = &self.shown else { return Ok(()) };
+        let Some(images) = &self.shown else { return Ok(()) };
         let step = trainer.progress.step;
         let name = if trainer.settings.train.preview_steps == 0 {
             format!("epoch-{:03}", step.div_ceil(trainer.steps_per_epoch()))
@@ -339,7 +339,7 @@ impl<'a> Session<'a> {
         let path = trainer.folder.preview(&name);
         let title = format!("step {step}");
         let sheet =
-            trainer.looking_at_weights_to_use(|model| crate::preview::sheet(model, pictures, &title))?;
+            trainer.looking_at_weights_to_use(|model| crate::preview::sheet(model, images, &title))?;
         match sheet.write_png(&path) {
             Ok(()) => self.observer.observe(Event::Previewed(&path)),
             Err(error) => self.warn(&error.to_string()),
@@ -381,7 +381,7 @@ impl<'a> Session<'a> {
         let failed = |source| TrainError::Write { source, saved: saved.clone() };
         if !squared_norm(trainer.model.parameters()).map_err(ModelError::from)?.is_finite() {
             let what = "a parameter is not finite after the last step".to_owned();
-            return Err(TrainError::NonFinite { step: step + 1, what, pictures: Vec::new(), saved });
+            return Err(TrainError::NonFinite { step: step + 1, what, images: Vec::new(), saved });
         }
         // The checkpoint counts on the lines before it.
         if let Err(error) = trainer.log.sync() {

@@ -3,22 +3,22 @@
 use std::fs;
 use std::sync::atomic::Ordering;
 
-use relievo_data::{Picture, Sample, SampleError};
+use relievo_data::{Image, Sample, SampleError};
 use relievo_tensor::Random;
 use relievo_tensor::ops::squared_norm;
 
 use super::*;
 use crate::evaluation::{EvaluationOptions, evaluate};
 use crate::events::{Event, StepReport};
-use crate::settings::{DataSettings, HeldOut, KnownWeights, TrainSettings};
+use crate::settings::{DataSettings, EmbeddedWeights, HeldOut, TrainSettings};
 use crate::tiny;
 
-/// So many pictures of noise, with names; the one of the second number cannot be read.
+/// So many images of noise, with names; the one of the second number cannot be read.
 struct Noise(u64, u64);
 
 impl Source for Noise {
     fn describe(&self) -> String {
-        format!("{} pictures of noise", self.0)
+        format!("{} images of noise", self.0)
     }
     fn len(&self) -> u64 {
         self.0
@@ -32,8 +32,8 @@ impl Source for Noise {
         }
         let random = Random::new(index, 0);
         let pixels = (0..u64::from(size * size * 3)).map(|i| random.bits(i) as u8).collect();
-        let picture = Picture { width: size, height: size, pixels };
-        Ok(Sample { name: self.name(index), picture, truth: None })
+        let image = Image { width: size, height: size, pixels };
+        Ok(Sample { name: self.name(index), image, truth: None })
     }
 }
 
@@ -46,7 +46,7 @@ fn settings() -> Settings {
             epochs: 2,
             batch_size: 2,
             checkpoint_minutes: 0.0,
-            preview_pictures: 0,
+            preview_images: 0,
             ..TrainSettings::default()
         },
         ..Settings::default()
@@ -150,7 +150,7 @@ fn a_run_begins_with_the_weights_of_another() {
     let bytes: &'static [u8] = fs::read(&weights).unwrap().leak();
     let by_name = Run::new(|settings| {
         settings.train.initial_weights = Some("heads".into());
-        settings.train.known_weights = KnownWeights(Vec::leak(vec![("heads", bytes)]));
+        settings.train.embedded_weights = EmbeddedWeights(Vec::leak(vec![("heads", bytes)]));
     });
     for (found, right) in by_name.begin().model().parameters().iter().zip(known.parameters()) {
         assert_eq!(found.data(), right.data());
@@ -222,7 +222,7 @@ fn weights_of_another_geometry_are_taken_with_a_warning() {
 fn the_running_mean_of_the_weights_is_what_is_validated_and_written() {
     let run_of = Run::new(|settings| {
         settings.train.steps = 3;
-        settings.train.average_decay = 0.75;
+        settings.train.ema_decay = 0.75;
         settings.train.keep = 9;
         settings.train.checkpoint_steps = 1;
     });
@@ -237,9 +237,9 @@ fn the_running_mean_of_the_weights_is_what_is_validated_and_written() {
     trainer.run(&mut observer, &AtomicBool::new(false)).unwrap();
     for step in 1..=3 {
         let Checkpoint { model, moments, .. } = Checkpoint::read(&run_of.folder().checkpoint(step)).unwrap();
-        for ((mean, p), average) in mean.iter_mut().zip(model.parameters()).zip(&moments.average) {
+        for ((mean, p), average) in mean.iter_mut().zip(model.parameters()).zip(&moments.ema) {
             mean.iter_mut().zip(p.data()).for_each(|(mean, p)| *mean += 0.25 * (p - *mean));
-            assert!(mean == average.data() && (step == 3 || p.elements() < 100 || mean != p.data()));
+            assert!(mean == average.data() && (step == 3 || p.numel() < 100 || mean != p.data()));
         }
     }
     let written = fs::read(run_of.folder().model()).unwrap();
@@ -256,14 +256,14 @@ fn the_running_mean_of_the_weights_is_what_is_validated_and_written() {
     // Without a running mean from here on, and with one from there on.
     let changed = |decay: f64, steps: u64| {
         let mut settings = run_of.settings.clone();
-        (settings.train.average_decay, settings.train.steps) = (decay, steps);
+        (settings.train.ema_decay, settings.train.steps) = (decay, steps);
         let mut trainer = Trainer::resume(settings, Arc::new(Noise(10, 3)), run_of.folder()).unwrap();
         run(&mut trainer, u64::MAX).0.unwrap();
         trainer
     };
-    assert!(changed(0.0, 4).moments().average.is_empty());
+    assert!(changed(0.0, 4).moments().ema.is_empty());
     let again = changed(0.5, 5);
-    assert_eq!(again.moments().average.len(), again.model().parameters().len());
+    assert_eq!(again.moments().ema.len(), again.model().parameters().len());
 }
 
 #[test]
@@ -280,7 +280,7 @@ fn an_interrupted_run_is_saved_and_ends_where_it_should() {
     let log = fs::read_to_string(run_of.folder().metrics()).unwrap();
     assert_eq!(log.lines().filter(|line| line.contains("validation")).count(), 2);
     // Nobody else writes there meanwhile.
-    assert!(matches!(run_of.resume(Noise(10, 3)), Err(TrainError::Claimed(_))));
+    assert!(matches!(run_of.resume(Noise(10, 3)), Err(TrainError::FolderLocked(_))));
     drop(trainer);
     // Going on after the end does nothing.
     let (outcome, _) = run(&mut run_of.resume(Noise(10, 3)).unwrap(), u64::MAX);
@@ -295,7 +295,7 @@ fn numbers_that_are_not_finite_stop_the_run_and_are_not_saved() {
     trainer.model.parameters_mut()[0].data_mut()[0] = f32::NAN;
     let error = run(&mut trainer, u64::MAX).0.unwrap_err().to_string();
     assert!(error.starts_with("stopped before step 3: the "), "{error}");
-    assert!(error.contains(" loss is NaN on the pictures noise "), "{error}");
+    assert!(error.contains(" loss is NaN on the images noise "), "{error}");
     assert!(error.contains("the last good checkpoint is") && error.contains("step-0000002"), "{error}");
     assert_eq!(run_of.folder().checkpoints().unwrap(), [2]);
     // Nor is a state saved that breaks in the step before saving.
@@ -335,10 +335,10 @@ fn a_checkpoint_that_cannot_be_saved_is_a_warning_until_the_end() {
 }
 
 #[test]
-fn pictures_held_out_that_cannot_be_read_are_no_reason_to_stop() {
+fn images_held_out_that_cannot_be_read_are_no_reason_to_stop() {
     let change = |settings: &mut Settings| {
         settings.data.validation = 1.0;
-        settings.train.preview_pictures = 1;
+        settings.train.preview_images = 1;
         settings.train.steps = 1;
     };
     let held_out = Run::new(change).begin().held_out().name(0);
@@ -425,7 +425,7 @@ impl Source for Unplugged {
 }
 
 #[test]
-fn what_was_learned_is_saved_when_the_pictures_go_away() {
+fn what_was_learned_is_saved_when_the_images_go_away() {
     // What is in memory would stay.
     let run_of = Run::new(|settings| settings.data.cache = 0);
     let gone = Arc::new(AtomicBool::new(false));
@@ -449,7 +449,7 @@ fn a_run_goes_on_only_as_itself() {
     let mut run_of = Run::new(|_| ());
     run(&mut run_of.begin(), 1).0.unwrap();
     let error = run_of.resume(Noise(11, 3)).err().unwrap().to_string();
-    assert!(error.contains("begun with 8 pictures to learn from and now there are 9"), "{error}");
+    assert!(error.contains("begun with 8 images to learn from and now there are 9"), "{error}");
     run_of.settings.train.epochs = 1;
     run_of.settings.train.learning_rate = 5e-5;
     assert!(run_of.resume(Noise(10, 3)).is_ok());
@@ -497,7 +497,7 @@ fn the_clock_ends_a_run_too() {
 }
 
 #[test]
-fn too_few_pictures_are_refused_at_once() {
+fn too_few_images_are_refused_at_once() {
     let run_of = Run::new(|settings| settings.train.batch_size = 9);
     let folder = RunFolder::create(run_of.root.path(), false).unwrap();
     let error = Trainer::begin(run_of.settings.clone(), Arc::new(Noise(10, 3)), folder).err().unwrap();
@@ -539,7 +539,7 @@ fn a_model_learns_depth_from_true_depth_and_goes_on_with_it() {
 }
 
 #[test]
-fn who_learns_from_depth_needs_pictures_whose_depth_is_known() {
+fn who_learns_from_depth_needs_images_whose_depth_is_known() {
     let mut settings = settings();
     settings.model.supervision = Supervision::Depth;
     settings.check().unwrap();
@@ -547,7 +547,7 @@ fn who_learns_from_depth_needs_pictures_whose_depth_is_known() {
     let folder = RunFolder::create(folder.path(), false).unwrap();
     let mut trainer = Trainer::begin(settings.clone(), Arc::new(Noise(10, 3)), folder).unwrap();
     let error = run(&mut trainer, u64::MAX).0.unwrap_err().to_string();
-    assert!(error.contains("has no true depth; only synthetic pictures have one"), "{error}");
+    assert!(error.contains("has no true depth; only synthetic images have one"), "{error}");
     settings.data.source = vec!["faces".into()];
     assert!(settings.check().unwrap_err().to_string().starts_with("supervision is depth"));
 }

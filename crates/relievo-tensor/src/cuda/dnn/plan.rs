@@ -8,15 +8,15 @@ use cudarc::driver::sys::CUdeviceptr;
 
 use super::{Key, Places, Product, Refusal, failed};
 use crate::cuda::Gpu;
-use crate::cuda::forms::{Form, Operands};
+use crate::cuda::lowering::{Lowering, Operands};
 use crate::ops::{Activation, Conv2dGeometry};
 use crate::{DataType, Result};
 
 /// A product with everything set up. The descriptors live as long as the process, like the GPU.
 pub(super) struct Plan {
     key: Key,
-    form: Form,
-    /// The form's extents.
+    lowering: Lowering,
+    /// The lowering's extents.
     extents: Conv2dGeometry,
     x: sys::cudnnTensorDescriptor_t,
     w: sys::cudnnFilterDescriptor_t,
@@ -25,7 +25,7 @@ pub(super) struct Plan {
     algorithm: u32,
     /// Bytes that the algorithm wants beside the operands.
     pub workspace: usize,
-    /// Of [`Form::Fused`].
+    /// Of [`Lowering::Fused`].
     fused: Option<(sys::cudnnTensorDescriptor_t, sys::cudnnActivationDescriptor_t)>,
 }
 
@@ -88,17 +88,17 @@ macro_rules! measured {
 }
 
 impl Plan {
-    /// Descriptors of the operands and of the convolution in a form; no algorithm yet. `None` if the form is not to be
+    /// Descriptors of the operands and of the convolution in a lowering; no algorithm yet. `None` if the lowering is not to be
     /// had.
-    pub fn describe(gpu: &'static Gpu, key: &Key, form: Form) -> Result<Option<Self>> {
-        let Some(extents) = key.extents(form) else { return Ok(None) };
-        let plan = Self::of_extents(key, form, extents).map_err(Refusal::from);
+    pub fn describe(gpu: &'static Gpu, key: &Key, lowering: Lowering) -> Result<Option<Self>> {
+        let Some(extents) = key.extents(lowering) else { return Ok(None) };
+        let plan = Self::from_extents(key, lowering, extents).map_err(Refusal::from);
         plan.map(Some).map_err(failed(gpu, "the extents of a convolution"))
     }
 
-    fn of_extents(
+    fn from_extents(
         key: &Key,
-        form: Form,
+        lowering: Lowering,
         extents: Conv2dGeometry,
     ) -> std::result::Result<Self, result::CudnnError> {
         let g = &extents;
@@ -135,7 +135,7 @@ impl Plan {
                 sys::cudnnDataType_t::CUDNN_DATA_FLOAT,
             )?;
             result::set_convolution_math_type(convolution, math)?;
-            let fused = if form == Form::Fused {
+            let fused = if lowering == Lowering::Fused {
                 let bias = result::create_tensor_descriptor()?;
                 result::set_tensor4d_descriptor(bias, format, data_type, of([1, 1, 1, g.out_c]))?;
                 let activation = result::create_activation_descriptor()?;
@@ -148,7 +148,7 @@ impl Plan {
             } else {
                 None
             };
-            Ok(Self { key: *key, form, extents, x, w, y, convolution, algorithm: 0, workspace: 0, fused })
+            Ok(Self { key: *key, lowering, extents, x, w, y, convolution, algorithm: 0, workspace: 0, fused })
         }
     }
 
@@ -170,10 +170,10 @@ impl Plan {
         Ok(())
     }
 
-    /// The operands in the plan's form.
+    /// The operands in the plan's lowering.
     pub fn operands(&self, gpu: &'static Gpu, given: [CUdeviceptr; 3]) -> Result<Operands> {
         let Key { product, geometry, data_type, .. } = &self.key;
-        Operands::new(gpu, self.form, [geometry, &self.extents], *data_type, product.written(), given)
+        Operands::new(gpu, self.lowering, [geometry, &self.extents], *data_type, product.written(), given)
     }
 
     /// Queues the product, and the ReLU if the key has one. The workspace has as many bytes as the plan says.
@@ -290,7 +290,7 @@ impl Plan {
         unsafe { transmute::<u32, Algorithm>(known) }
     }
 
-    /// The convolution and the ReLU in one call; `None` if the plan is of another form.
+    /// The convolution and the ReLU in one call; `None` if the plan is of another lowering.
     pub fn run_fused(
         &self,
         handle: sys::cudnnHandle_t,

@@ -23,9 +23,9 @@ impl Activation {
 
     /// The activation of each element of `x`.
     pub(super) fn apply_cuda(self, x: &Tensor) -> Result<Tensor> {
-        let mut y = x.scratch_like(x.shape())?;
+        let mut y = x.empty_like(x.shape())?;
         let launch = Launch::new(x.device(), &KERNELS, "forward", x.data_type())?.output(&mut y).input(x);
-        self.finish(launch.optional_input(None), 1, x.elements())?;
+        self.finish(launch.optional_input(None), 1, x.numel())?;
         Ok(y)
     }
 
@@ -33,7 +33,7 @@ impl Activation {
     /// axis.
     pub(crate) fn replace_cuda(self, x: &mut Tensor, bias: Option<&Tensor>) -> Result<()> {
         let launch = Launch::new(x.device(), &KERNELS, "forward", x.data_type())?.output(x).input(x);
-        let (channels, count) = (bias.map_or(1, Tensor::elements), x.elements());
+        let (channels, count) = (bias.map_or(1, Tensor::numel), x.numel());
         self.finish(launch.optional_input(bias), channels, count)
     }
 
@@ -59,8 +59,8 @@ impl Activation {
         if self == Self::Identity {
             return Ok(dy.detach());
         }
-        let mut dx = dy.scratch_like(dy.shape())?;
-        let count = dy.elements();
+        let mut dx = dy.empty_like(dy.shape())?;
+        let count = dy.numel();
         Launch::new(dy.device(), &KERNELS, "backward", dy.data_type())?
             .output(&mut dx)
             .input(y)

@@ -67,7 +67,7 @@ impl Activation {
         if self == Activation::Identity {
             return dy.detach();
         }
-        let mut dx = Tensor::scratch(dy.shape());
+        let mut dx = Tensor::empty(dy.shape());
         let blocks = y.data().par_chunks(BLOCK).zip(dy.data().par_chunks(BLOCK));
         dx.data_mut().par_chunks_mut(BLOCK).zip(blocks).for_each(|(dx, (y, dy))| self.pull_back(y, dy, dx));
         dx
@@ -89,7 +89,7 @@ impl Operation for Activation {
 
     fn forward(&self, inputs: &[&Tensor], context: &mut Context) -> Result<Vec<Tensor>> {
         let x = inputs[0];
-        let mut y = Tensor::scratch(x.shape());
+        let mut y = Tensor::empty(x.shape());
         y.data_mut().par_chunks_mut(BLOCK).zip(x.data().par_chunks(BLOCK)).for_each(|(y, x)| {
             y.copy_from_slice(x);
             self.apply(y);
@@ -187,7 +187,7 @@ mod tests {
         }
         let tape = Tape::new();
         let x = tape.watch(&Tensor::full([0, 3], 1.0));
-        assert_eq!(activate(&x, Activation::Tanh).unwrap().elements(), 0);
+        assert_eq!(activate(&x, Activation::Tanh).unwrap().numel(), 0);
     }
 
     #[test]

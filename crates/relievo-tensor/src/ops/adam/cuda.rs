@@ -62,10 +62,10 @@ impl Group {
 
     /// Adds a tensor of which only the gradient is there.
     fn push(&mut self, gradient: &Tensor, pointer: u64) -> Result<()> {
-        let refused = |_| Error::shape("adam", format!("{} are too many elements", gradient.elements()));
+        let refused = |_| Error::shape("adam", format!("{} are too many elements", gradient.numel()));
         let index = self.count as usize;
         self.gradients[index] = pointer;
-        self.lengths[index] = i32::try_from(gradient.elements()).map_err(refused)?;
+        self.lengths[index] = i32::try_from(gradient.numel()).map_err(refused)?;
         self.starts[index] = self.blocks;
         if gradient.data_type() == DataType::Bf16 {
             self.halves |= 1 << index;
@@ -78,7 +78,7 @@ impl Group {
 
 /// Blocks that a tensor is shared among.
 fn blocks_of(tensor: &Tensor) -> usize {
-    tensor.elements().div_ceil(CHUNK)
+    tensor.numel().div_ceil(CHUNK)
 }
 
 /// Groups of gradients, each with the number of blocks before it, and the number of all.
@@ -184,7 +184,7 @@ fn check_copies(device: Device, parameters: &[Tensor], copies: &[Option<Tensor>]
 
 /// A state in which nothing has happened.
 fn fresh_state(device: Device) -> Result<Tensor> {
-    let mut state = Tensor::scratch_on(device, DataType::F32, [STATE])?;
+    let mut state = Tensor::empty_on(device, DataType::F32, [STATE])?;
     state.clear()?;
     Ok(state)
 }
@@ -211,7 +211,7 @@ fn judge(
 ) -> Result<()> {
     let (groups, blocks) = gradient_groups(gradients)?;
     // Each part is an f64.
-    let mut parts = Tensor::scratch_on(device, DataType::F32, [blocks, 2])?;
+    let mut parts = Tensor::empty_on(device, DataType::F32, [blocks, 2])?;
     for (before, group) in groups {
         Launch::new(device, &KERNELS, "sums_of_squares", DataType::F32)?
             .output(&mut parts)
@@ -261,8 +261,13 @@ pub(super) fn scale_all(device: Device, tensors: &mut [Tensor], factor: f32) -> 
     Ok(())
 }
 
-/// [`lerp_all`](super::lerp_all) of lists that fit.
-pub(super) fn lerp_all(device: Device, tensors: &mut [Tensor], targets: &[Tensor], share: f32) -> Result<()> {
+/// [`ema_update`](super::ema_update) of lists that fit.
+pub(super) fn ema_update(
+    device: Device,
+    tensors: &mut [Tensor],
+    targets: &[Tensor],
+    share: f32,
+) -> Result<()> {
     let (groups, _) = gradient_groups(targets)?;
     let mut groups: Vec<Group> = groups.into_iter().map(|(_, group)| group).collect();
     for (index, tensor) in tensors.iter_mut().enumerate() {
@@ -279,7 +284,7 @@ pub(super) fn lerp_all(device: Device, tensors: &mut [Tensor], targets: &[Tensor
     };
     // The tensors are read and written, the targets read.
     marked(device, "lerp", Pass::Update, run, |()| {
-        Cost::of_tensors(tensors.iter().chain(targets).chain(tensors.iter()))
+        Cost::from_tensors(tensors.iter().chain(targets).chain(tensors.iter()))
     })
 }
 
@@ -320,7 +325,7 @@ pub struct DeviceAdam {
 
 /// What is not finite.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Culprit {
+pub enum NonFinite {
     /// The loss.
     Loss,
     /// The gradient of the parameter of this index, the first of those.
@@ -335,7 +340,7 @@ pub struct DeviceAdamState {
     /// The norm of the last step's gradient before clipping; that at which it stopped.
     pub gradient_norm: f64,
     /// Why it stopped. Parameters and moments are as the steps before left them, however many came after.
-    pub stopped: Option<Culprit>,
+    pub stopped: Option<NonFinite>,
 }
 
 impl DeviceAdam {
@@ -348,7 +353,7 @@ impl DeviceAdam {
             let detail = "an optimiser for GPUs was asked for".to_owned();
             return Err(Error::Device { device, detail });
         }
-        let scalars = Tensor::scratch_on(device, DataType::F32, [SCALARS])?;
+        let scalars = Tensor::empty_on(device, DataType::F32, [SCALARS])?;
         let state = fresh_state(device)?;
         Ok(Self { device, clip_norm, scalars, prepared: false, state, ends: Vec::new() })
     }
@@ -396,7 +401,7 @@ impl DeviceAdam {
             let detail = format!("parameters on {device}, the loss on {}", loss.device());
             return Err(Error::Device { device: self.device, detail });
         }
-        if loss.elements() != 1 || loss.data_type() != DataType::F32 {
+        if loss.numel() != 1 || loss.data_type() != DataType::F32 {
             let detail = format!("a loss of shape {} and type {:?}", loss.shape(), loss.data_type());
             return Err(Error::shape("adam", detail));
         }
@@ -415,7 +420,7 @@ impl DeviceAdam {
         // Parameters and moments are read and written, copies written, gradients read for the norm and for the step.
         let twice = || parameters.iter().chain(gradients).chain(first.iter()).chain(second.iter());
         marked(device, "adam", Pass::Update, run, |()| {
-            Cost::of_tensors(twice().chain(twice()).chain(copies.iter().flatten()))
+            Cost::from_tensors(twice().chain(twice()).chain(copies.iter().flatten()))
         })
     }
 
@@ -427,8 +432,8 @@ impl DeviceAdam {
         let RawState { squared_norm, stopped, culprit, taken } = RawState::read(&self.state)?;
         let stopped = match stopped {
             0 => None,
-            1 => Some(Culprit::Loss),
-            _ => Some(Culprit::Gradient(self.ends.partition_point(|end| *end <= culprit as usize))),
+            1 => Some(NonFinite::Loss),
+            _ => Some(NonFinite::Gradient(self.ends.partition_point(|end| *end <= culprit as usize))),
         };
         Ok(DeviceAdamState { taken: u64::from(taken), gradient_norm: squared_norm.sqrt(), stopped })
     }

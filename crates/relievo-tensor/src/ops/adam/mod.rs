@@ -10,7 +10,7 @@ mod cpu;
 mod cuda;
 
 pub(crate) use cuda::KERNELS;
-pub use cuda::{Culprit, DeviceAdam, DeviceAdamState};
+pub use cuda::{DeviceAdam, DeviceAdamState, NonFinite};
 
 use rayon::prelude::*;
 
@@ -181,7 +181,7 @@ pub fn scale_all(tensors: &mut [Tensor], factor: f32) -> Result<()> {
 /// # Errors
 /// If the lists do not fit, are not on one device or not f32; if a GPU fails. On a GPU also if a tensor shares its
 /// memory with another one: a graph would change a copy.
-pub fn lerp_all(tensors: &mut [Tensor], targets: &[Tensor], share: f32) -> Result<()> {
+pub fn ema_update(tensors: &mut [Tensor], targets: &[Tensor], share: f32) -> Result<()> {
     if tensors.len() != targets.len() {
         return Err(Error::shape("lerp", format!("{} tensors, {} targets", tensors.len(), targets.len())));
     }
@@ -197,7 +197,7 @@ pub fn lerp_all(tensors: &mut [Tensor], targets: &[Tensor], share: f32) -> Resul
             pairs.for_each(|(tensor, target)| cpu::lerp(tensor.data_mut(), target.data(), share));
             Ok(())
         }
-        device => cuda::lerp_all(device, tensors, targets, share),
+        device => cuda::ema_update(device, tensors, targets, share),
     }
 }
 
@@ -214,9 +214,8 @@ mod tests {
         let mut first: Vec<Tensor> = shapes.map(Tensor::zeros).to_vec();
         let mut second = first.clone();
         let wide = |tensor: &Tensor| tensor.data().iter().map(|x| f64::from(*x)).collect::<Vec<f64>>();
-        let mut exact: Vec<[Vec<f64>; 3]> = (parameters.iter())
-            .map(|p| [wide(p), vec![0.0; p.elements()], vec![0.0; p.elements()]])
-            .collect();
+        let mut exact: Vec<[Vec<f64>; 3]> =
+            (parameters.iter()).map(|p| [wide(p), vec![0.0; p.numel()], vec![0.0; p.numel()]]).collect();
         for step in 1..=3 {
             let rule = AdamStep { learning_rate: 1e-2, weight_decay: 5e-4, step, ..AdamStep::default() };
             let gradients: Vec<Tensor> =
@@ -290,9 +289,9 @@ mod tests {
         let values: Vec<[Tensor; 2]> =
             (0..5).map(|step| [random_tensor(step, [40_001]), random_tensor(9 + step, [3, 7])]).collect();
         let mut mean = values[0].clone();
-        values[1..].iter().for_each(|values| lerp_all(&mut mean, values, 0.25).unwrap());
+        values[1..].iter().for_each(|values| ema_update(&mut mean, values, 0.25).unwrap());
         for (tensor, mean) in mean.iter().enumerate() {
-            let exact: Vec<f64> = (0..mean.elements())
+            let exact: Vec<f64> = (0..mean.numel())
                 .map(|at| {
                     let values = values.iter().map(|values| f64::from(values[tensor].data()[at]));
                     values.reduce(|mean, value| 0.75 * mean + 0.25 * value).unwrap()
@@ -300,9 +299,9 @@ mod tests {
                 .collect();
             assert!(distance(mean.data(), &exact) < 2e-7);
         }
-        let error = lerp_all(&mut mean, &[values[0][0].clone(), Tensor::zeros([21])], 0.5).unwrap_err();
+        let error = ema_update(&mut mean, &[values[0][0].clone(), Tensor::zeros([21])], 0.5).unwrap_err();
         assert_eq!(error.to_string(), "lerp: tensor 1 is ([3, 7], F32), its target ([21], F32)");
-        assert!(lerp_all(&mut mean, &values[0][..1], 0.5).is_err());
+        assert!(ema_update(&mut mean, &values[0][..1], 0.5).is_err());
     }
 
     #[test]

@@ -8,8 +8,8 @@ pub(crate) static KERNELS: Kernels = Kernels { name: "average_pool", source: inc
 
 /// The means, of the given shape.
 pub(super) fn average_pool(maps: &Tensor, factor: usize, shape: [usize; 3]) -> Result<Tensor> {
-    let mut means = maps.scratch_like(shape)?;
-    let count = means.elements();
+    let mut means = maps.empty_like(shape)?;
+    let count = means.numel();
     Launch::new(maps.device(), &KERNELS, "average_pool", DataType::F32)?
         .output(&mut means)
         .input(maps)

@@ -12,7 +12,7 @@ use crate::{Device, Error, Result, Tensor};
 /// # Errors
 /// If there are not three axes or the factor does not divide height and width.
 pub(crate) fn average_pool(maps: &Tensor, factor: usize) -> Result<Tensor> {
-    let [batch, height, width] = maps.axes("average_pool")?;
+    let [batch, height, width] = maps.dims("average_pool")?;
     if factor == 0 || height % factor != 0 || width % factor != 0 {
         let detail = format!("the factor {factor} does not divide the maps of {}", maps.shape());
         return Err(Error::shape("average_pool", detail));
@@ -21,7 +21,7 @@ pub(crate) fn average_pool(maps: &Tensor, factor: usize) -> Result<Tensor> {
     if maps.device() != Device::Cpu {
         return cuda::average_pool(maps, factor, shape);
     }
-    let mut means = Tensor::scratch(shape);
+    let mut means = Tensor::empty(shape);
     let share = 1.0 / (factor * factor) as f32;
     for (index, mean) in means.data_mut().iter_mut().enumerate() {
         let (row, column) = (index / shape[2], index % shape[2]);

@@ -8,8 +8,8 @@ pub(crate) static KERNELS: Kernels = Kernels { name: "cast", source: include_str
 
 /// `x` as the other type.
 pub(crate) fn cast(x: &Tensor, data_type: DataType) -> Result<Tensor> {
-    let count = x.elements();
-    let mut y = Tensor::scratch_on(x.device(), data_type, x.shape())?;
+    let count = x.numel();
+    let mut y = Tensor::empty_on(x.device(), data_type, x.shape())?;
     let kernel = if data_type == DataType::Bf16 { "float_to_bf16" } else { "bf16_to_float" };
     Launch::new(x.device(), &KERNELS, kernel, DataType::F32)?
         .output(&mut y)

@@ -28,7 +28,7 @@ impl Operation for Cast {
 
     fn forward(&self, inputs: &[&Tensor], _: &mut Context) -> Result<Vec<Tensor>> {
         // Fails: the CPU has f32 only, which `cast` has dealt with.
-        Ok(vec![Tensor::scratch_on(inputs[0].device(), self.0, inputs[0].shape())?])
+        Ok(vec![Tensor::empty_on(inputs[0].device(), self.0, inputs[0].shape())?])
     }
 
     fn backward(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {

@@ -40,7 +40,7 @@ impl Convolution {
         let (x, w, bias) = (inputs[0], inputs[1], inputs.get(2));
         let widened = widened(x, w)?;
         let (tf32, x) = (widened.is_some(), widened.as_ref().unwrap_or(x));
-        let mut y = x.scratch_like(output)?;
+        let mut y = x.empty_like(output)?;
         let [product, _] = self.products();
         if bias.is_some_and(|bias| bias.data_type() != x.data_type() || bias.belongs_to_another_lane()) {
             let detail = format!("a bias that is not {:?} as x is, or of another lane", x.data_type());
@@ -52,7 +52,7 @@ impl Convolution {
             convolve(product, geometry, &mut y, [x, w], Some(relu), tf32)?;
             return Ok(y);
         }
-        // The convolution goes from the larger picture to the smaller; a transposed one's input is the smaller.
+        // The convolution goes from the larger image to the smaller; a transposed one's input is the smaller.
         let operands = if self.transposed { [w, x] } else { [x, w] };
         convolve(product, geometry, &mut y, operands, None, tf32)?;
         if bias.is_some() || activation != Activation::Identity {
@@ -73,14 +73,14 @@ impl Convolution {
         let widened = widened(x, w)?;
         let tf32 = widened.is_some();
         if backward.wants(0) {
-            let mut dx = w.scratch_like(x.shape())?;
+            let mut dx = w.empty_like(x.shape())?;
             let [_, product] = self.products();
             let operands = if self.transposed { [&dz, w] } else { [w, &dz] };
             convolve(product, &geometry, &mut dx, operands, None, tf32)?;
             gradients[0] = Some(if tf32 { cast(&dx, x.data_type())? } else { dx });
         }
         if backward.wants(1) {
-            let mut dw = w.scratch_like(w.shape())?;
+            let mut dw = w.empty_like(w.shape())?;
             let x = widened.as_ref().unwrap_or(x);
             let operands = if self.transposed { [&dz, x] } else { [x, &dz] };
             convolve(Product::WeightGradient, &geometry, &mut dw, operands, None, tf32)?;
@@ -131,13 +131,13 @@ fn convolve(
 
 /// The sum of `dz [B,H,W,C]` over all pixels, `[C]`.
 fn bias_gradient(dz: &Tensor) -> Result<Tensor> {
-    let [batch, height, width, channels] = dz.axes("conv2d")?;
+    let [batch, height, width, channels] = dz.dims("conv2d")?;
     let pixels = batch * height * width;
     let span = LEAST_PIXELS.max(pixels.div_ceil(MOST_PARTS));
     let parts = pixels.div_ceil(span);
     // f32 whatever the gradient is.
-    let mut sums = Tensor::scratch_on(dz.device(), DataType::F32, [parts, channels])?;
-    let mut db = dz.scratch_like([channels])?;
+    let mut sums = Tensor::empty_on(dz.device(), DataType::F32, [parts, channels])?;
+    let mut db = dz.empty_like([channels])?;
     let launch = |name| Launch::new(dz.device(), &KERNELS, name, dz.data_type());
     let columns = channels.div_ceil(CHANNELS);
     launch("sum_pixels")?

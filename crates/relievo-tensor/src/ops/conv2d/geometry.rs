@@ -8,7 +8,7 @@ use crate::{Error, Result};
 /// where x is zero outside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Conv2dGeometry {
-    /// Pictures.
+    /// Images.
     pub batch: usize,
     /// Rows of x.
     pub in_h: usize,

@@ -25,7 +25,7 @@ use crate::{Backward, Context, Error, Operation, Result, Tensor, apply_one};
 /// Parameters of [`conv2d`], [`conv_transpose2d`] and [`depthwise_conv2d`](crate::ops::depthwise_conv2d).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ConvParams {
-    /// Pixels of the larger picture (the input of a convolution, the output of a transposed one) between neighbours
+    /// Pixels of the larger image (the input of a convolution, the output of a transposed one) between neighbours
     /// of the smaller, the same along both axes; at least 1.
     pub stride: usize,
     /// Zeros around a convolution's input; rows and columns cut off a transposed convolution's output. The same on
@@ -86,7 +86,7 @@ struct Convolution {
 impl Convolution {
     /// The convolution that this operation is, or is the adjoint of.
     fn geometry(&self, x: &Tensor, w: &Tensor) -> Result<Conv2dGeometry> {
-        let (x, w) = (x.axes(self.name())?, w.axes(self.name())?);
+        let (x, w) = (x.dims(self.name())?, w.dims(self.name())?);
         let ConvParams { stride, padding, .. } = self.params;
         if self.transposed {
             Conv2dGeometry::adjoint(x, w, stride, padding)
@@ -119,7 +119,7 @@ impl Operation for Convolution {
     fn forward(&self, inputs: &[&Tensor], context: &mut Context) -> Result<Vec<Tensor>> {
         let (x, w, bias) = (inputs[0], inputs[1], inputs.get(2));
         let (g, output) = self.check(inputs)?;
-        let mut y = Tensor::scratch(output);
+        let mut y = Tensor::empty(output);
         let epilogue = Epilogue { bias: bias.map(|bias| bias.data()), activation: self.params.activation };
         if self.transposed {
             cpu::input_gradient(&g, x.data(), w.data(), y.data_mut(), epilogue);
@@ -143,7 +143,7 @@ impl Operation for Convolution {
             Some(y) => self.params.activation.gradient(y, dy),
         };
         let dx = backward.wants(0).then(|| {
-            let mut dx = Tensor::scratch(x.shape());
+            let mut dx = Tensor::empty(x.shape());
             if self.transposed {
                 cpu::forward(&g, dz.data(), w.data(), dx.data_mut(), Epilogue::NONE);
             } else {
@@ -152,7 +152,7 @@ impl Operation for Convolution {
             dx
         });
         let dw = backward.wants(1).then(|| {
-            let mut dw = Tensor::scratch(w.shape());
+            let mut dw = Tensor::empty(w.shape());
             let (large, small) = if self.transposed { (&dz, x) } else { (x, &dz) };
             cpu::weight_gradient(&g, large.data(), small.data(), dw.data_mut());
             dw
@@ -160,7 +160,7 @@ impl Operation for Convolution {
         let mut gradients = vec![dx, dw];
         if self.has_bias {
             gradients.push(backward.wants(2).then(|| {
-                let mut db = Tensor::scratch([dz.shape()[3]]);
+                let mut db = Tensor::empty([dz.shape()[3]]);
                 bias_gradient(dz.data(), db.data_mut());
                 db
             }));
@@ -208,7 +208,7 @@ mod tests {
         for (stride, padding) in [(1, 1), (2, 1), (1, 0), (2, 0)] {
             let (x, w) = (random(1, [2, 8, 6, 5]), random(2, [7, 4, 4, 5]));
             let conv = conv2d(&x, &w, None, linear(stride, padding)).unwrap();
-            let y = random(3, conv.shape().axes().unwrap());
+            let y = random(3, conv.shape().dims().unwrap());
             let back = conv_transpose2d(&y, &w, None, linear(stride, padding)).unwrap();
             let (forth, back) = (dot(&conv, &y), dot(&back, &x));
             assert!((forth - back).abs() < 1e-4 * forth.abs().max(1.0), "{forth} and {back}");
@@ -229,7 +229,7 @@ mod tests {
                 ];
                 let forward =
                     |inputs: &[Tensor; 3]| run(&inputs[0], &inputs[1], Some(&inputs[2]), params).unwrap();
-                let seed = random(4, forward(&inputs).shape().axes().unwrap());
+                let seed = random(4, forward(&inputs).shape().dims().unwrap());
                 let tape = Tape::new();
                 let watched = [0, 1, 2].map(|i| tape.watch(&inputs[i]));
                 let gradients = tape.backward_from(&[(&forward(&watched), seed.clone())]).unwrap();

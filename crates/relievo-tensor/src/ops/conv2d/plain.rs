@@ -46,7 +46,7 @@ fn product(
 /// Unrolls x: row = output pixel, columns = (tap row, tap column, channel).
 fn im2col(g: &Conv2dGeometry, x: &[f32]) -> Buffer {
     let row = g.taps() * g.in_c;
-    let mut columns = Buffer::scratch(g.batch * g.out_h * g.out_w * row);
+    let mut columns = Buffer::empty(g.batch * g.out_h * g.out_w * row);
     columns.par_chunks_mut(g.out_w * row).enumerate().for_each(|(line, columns)| {
         let (b, oy) = (line / g.out_h, line % g.out_h);
         for (place, to) in columns.chunks_exact_mut(g.in_c).enumerate() {
@@ -74,11 +74,11 @@ pub fn forward(g: &Conv2dGeometry, x: &[f32], w: &[f32], y: &mut [f32]) {
 /// `dx` = the gradient of `sum(conv(x, w) * dy)` in x: the transposed convolution of dy.
 pub fn input_gradient(g: &Conv2dGeometry, dy: &[f32], w: &[f32], dx: &mut [f32]) {
     let (pixels, k) = (g.batch * g.out_h * g.out_w, g.taps() * g.in_c);
-    let mut columns = Buffer::scratch(pixels * k);
+    let mut columns = Buffer::empty(pixels * k);
     product([pixels, k, g.out_c], &mut columns, (dy, [g.out_c, 1]), (w, [k, 1]));
-    let picture = g.out_h * g.out_w * k;
+    let image = g.out_h * g.out_w * k;
     let dx = dx.par_chunks_mut(g.in_h * g.in_w * g.in_c);
-    dx.zip(columns.par_chunks(picture)).for_each(|(dx, columns)| {
+    dx.zip(columns.par_chunks(image)).for_each(|(dx, columns)| {
         dx.fill(0.0);
         for (place, from) in columns.chunks_exact(g.in_c).enumerate() {
             let (pixel, tap) = (place / g.taps(), place % g.taps());

@@ -71,7 +71,7 @@ fn correlate_block<const N: usize>(
 }
 
 vectorised! {
-    /// Adds to row `row` of a picture's result the products with all taps.
+    /// Adds to row `row` of an image's result the products with all taps.
     fn correlate_row(g: &Conv2dGeometry, x: &[f32], w: &[f32], row: usize, y: &mut [f32]) {
         let channels = g.in_c;
         let strides = [g.in_w * channels, g.kernel_w * channels, channels];

@@ -19,9 +19,9 @@ pub fn depthwise_conv2d(x: &Tensor, w: &Tensor, bias: Option<&Tensor>, params: C
     if [x, w].into_iter().chain(bias).any(|tensor| tensor.device() != Device::Cpu) {
         return Err(Error::shape(NAME, "a tensor that is not on the CPU"));
     }
-    let [kernel_h, kernel_w, channels] = w.axes(NAME)?;
+    let [kernel_h, kernel_w, channels] = w.dims(NAME)?;
     let g = Conv2dGeometry::new(
-        x.axes(NAME)?,
+        x.dims(NAME)?,
         [channels, kernel_h, kernel_w, channels],
         params.stride,
         params.padding,
@@ -29,7 +29,7 @@ pub fn depthwise_conv2d(x: &Tensor, w: &Tensor, bias: Option<&Tensor>, params: C
     if let Some(bias) = bias.filter(|bias| *bias.shape() != [channels]) {
         return Err(Error::shape(NAME, format!("a bias of shape {} for {channels} channels", bias.shape())));
     }
-    let mut y = Tensor::scratch(g.y_shape());
+    let mut y = Tensor::empty(g.y_shape());
     let bias = bias.map(|bias| bias.data());
     cpu::forward(&g, x.data(), w.data(), bias, params.activation, y.data_mut());
     Ok(y)

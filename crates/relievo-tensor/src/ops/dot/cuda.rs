@@ -27,7 +27,7 @@ fn pieces(weights: &[f32]) -> impl Iterator<Item = (usize, usize, Weights)> {
 
 /// The sum, f32.
 pub(super) fn forward(weights: &[f32], x: &Tensor) -> Result<Tensor> {
-    let mut y = Tensor::scratch_on(x.device(), DataType::F32, [])?;
+    let mut y = Tensor::empty_on(x.device(), DataType::F32, [])?;
     y.clear()?;
     for (first, count, piece) in pieces(weights) {
         Launch::new(x.device(), &KERNELS, "forward", x.data_type())?
@@ -43,7 +43,7 @@ pub(super) fn forward(weights: &[f32], x: &Tensor) -> Result<Tensor> {
 
 /// The gradient of `x`, given that of the sum.
 pub(super) fn backward(weights: &[f32], x: &Tensor, dy: &Tensor) -> Result<Tensor> {
-    let mut dx = x.scratch_like(x.shape())?;
+    let mut dx = x.empty_like(x.shape())?;
     for (first, count, piece) in pieces(weights) {
         Launch::new(x.device(), &KERNELS, "backward", x.data_type())?
             .output(&mut dx)

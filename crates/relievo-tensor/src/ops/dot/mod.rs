@@ -21,7 +21,7 @@ pub fn dot(x: &Tensor, weights: &[f32]) -> Result<Tensor> {
 
 impl Dot {
     fn check(&self, x: &Tensor) -> Result<()> {
-        if x.elements() == self.weights.len() {
+        if x.numel() == self.weights.len() {
             return Ok(());
         }
         let detail = format!("{} weights for the shape {}", self.weights.len(), x.shape());

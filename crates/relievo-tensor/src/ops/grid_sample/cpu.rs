@@ -1,18 +1,18 @@
-//! Values and the gradient of the grid: one task per row of the grid. The gradient of the pictures is scattered, one
-//! task per picture, so that what falls on one pixel is always added in the same order.
+//! Values and the gradient of the grid: one task per row of the grid. The gradient of the images is scattered, one
+//! task per image, so that what falls on one pixel is always added in the same order.
 
 use rayon::prelude::*;
 
 use crate::ops::vectorised::vectorised;
 
-/// Extents of pictures and grids.
+/// Extents of images and grids.
 #[derive(Clone, Copy)]
 pub struct Layout {
-    /// Rows of the pictures.
+    /// Rows of the images.
     pub height: usize,
-    /// Columns of the pictures.
+    /// Columns of the images.
     pub width: usize,
-    /// Channels of the pictures.
+    /// Channels of the images.
     pub channels: usize,
     /// Rows of the grids.
     pub rows: usize,
@@ -21,7 +21,7 @@ pub struct Layout {
 }
 
 impl Layout {
-    fn picture(self) -> usize {
+    fn image(self) -> usize {
         self.height * self.width * self.channels
     }
 
@@ -36,7 +36,7 @@ impl Layout {
 
 /// The four pixels around a place.
 struct Cell {
-    /// Where the top left pixel starts in the picture; may lie outside of it.
+    /// Where the top left pixel starts in the image; may lie outside of it.
     corner: isize,
     /// Which of the top left, top right, bottom left and bottom right pixels lie inside.
     inside: [bool; 4],
@@ -75,7 +75,7 @@ impl Cell {
         [left * top, self.along * top, left * self.down, self.along * self.down].map(|weight| mask * weight)
     }
 
-    /// Of the four pixels, those inside: which it is and where it starts in the picture.
+    /// Of the four pixels, those inside: which it is and where it starts in the image.
     #[inline(always)]
     fn pixels(&self, layout: Layout) -> impl Iterator<Item = (usize, usize)> {
         let (channels, line) = (layout.channels as isize, (layout.width * layout.channels) as isize);
@@ -85,85 +85,85 @@ impl Cell {
     }
 }
 
-/// What a mask has for `picture`: a number for each place of its grid.
-fn of_picture(layout: Layout, mask: Option<&[f32]>, picture: usize) -> Option<&[f32]> {
+/// What a mask has for `image`: a number for each place of its grid.
+fn mask_of_image(layout: Layout, mask: Option<&[f32]>, image: usize) -> Option<&[f32]> {
     let places = layout.rows * layout.columns;
-    mask.map(|mask| &mask[picture * places % mask.len()..][..places])
+    mask.map(|mask| &mask[image * places % mask.len()..][..places])
 }
 
 /// What that has for `row`.
-fn of_row(layout: Layout, mask: Option<&[f32]>, row: usize) -> Option<&[f32]> {
+fn mask_of_row(layout: Layout, mask: Option<&[f32]>, row: usize) -> Option<&[f32]> {
     mask.map(|mask| &mask[row * layout.columns..][..layout.columns])
 }
 
-/// y from pictures and grids.
-pub fn forward(layout: Layout, [picture, grid]: [&[f32]; 2], mask: Option<&[f32]>, y: &mut [f32]) {
-    let pictures = picture.par_chunks(layout.picture());
+/// y from images and grids.
+pub fn forward(layout: Layout, [image, grid]: [&[f32]; 2], mask: Option<&[f32]>, y: &mut [f32]) {
+    let images = image.par_chunks(layout.image());
     let outputs = grid.par_chunks(layout.grid()).zip(y.par_chunks_mut(layout.output()));
-    pictures.zip(outputs).enumerate().for_each(|(index, (picture, (grid, y)))| {
-        let mask = of_picture(layout, mask, index);
+    images.zip(outputs).enumerate().for_each(|(index, (image, (grid, y)))| {
+        let mask = mask_of_image(layout, mask, index);
         let rows =
             grid.par_chunks(layout.columns * 2).zip(y.par_chunks_mut(layout.columns * layout.channels));
         rows.enumerate().for_each(|(row, (grid, y))| {
-            sample_row(layout, picture, grid, of_row(layout, mask, row), y);
+            sample_row(layout, image, grid, mask_of_row(layout, mask, row), y);
         });
     });
 }
 
-/// The gradient of the pictures from grids and dy.
-pub fn picture_gradient(layout: Layout, [grid, dy]: [&[f32]; 2], mask: Option<&[f32]>, dpicture: &mut [f32]) {
+/// The gradient of the images from grids and dy.
+pub fn image_gradient(layout: Layout, [grid, dy]: [&[f32]; 2], mask: Option<&[f32]>, dimage: &mut [f32]) {
     let gradients = grid.par_chunks(layout.grid()).zip(dy.par_chunks(layout.output()));
-    let pictures = dpicture.par_chunks_mut(layout.picture()).zip(gradients);
-    pictures.enumerate().for_each(|(index, (dpicture, (grid, dy)))| {
-        scatter(layout, grid, dy, of_picture(layout, mask, index), dpicture);
+    let images = dimage.par_chunks_mut(layout.image()).zip(gradients);
+    images.enumerate().for_each(|(index, (dimage, (grid, dy)))| {
+        scatter(layout, grid, dy, mask_of_image(layout, mask, index), dimage);
     });
 }
 
-/// The gradient of the grids from pictures, grids and dy.
+/// The gradient of the grids from images, grids and dy.
 pub fn grid_gradient(
     layout: Layout,
-    [picture, grid, dy]: [&[f32]; 3],
+    [image, grid, dy]: [&[f32]; 3],
     mask: Option<&[f32]>,
     dgrid: &mut [f32],
 ) {
-    let inputs = picture.par_chunks(layout.picture()).zip(grid.par_chunks(layout.grid()));
+    let inputs = image.par_chunks(layout.image()).zip(grid.par_chunks(layout.grid()));
     let outputs = dy.par_chunks(layout.output()).zip(dgrid.par_chunks_mut(layout.grid()));
     let scale = [layout.width, layout.height].map(|extent| 0.5 * (extent as f32 - 1.0));
-    inputs.zip(outputs).enumerate().for_each(|(index, ((picture, grid), (dy, dgrid)))| {
-        let mask = of_picture(layout, mask, index);
+    inputs.zip(outputs).enumerate().for_each(|(index, ((image, grid), (dy, dgrid)))| {
+        let mask = mask_of_image(layout, mask, index);
         let places = grid.par_chunks(layout.columns * 2).zip(dgrid.par_chunks_mut(layout.columns * 2));
         let rows = places.zip(dy.par_chunks(layout.columns * layout.channels));
         rows.enumerate().for_each(|(row, ((grid, dgrid), dy))| {
-            slopes_of_row(layout, scale, [picture, grid, dy], of_row(layout, mask, row), dgrid);
+            slopes_of_row(layout, scale, [image, grid, dy], mask_of_row(layout, mask, row), dgrid);
         });
     });
 }
 
 vectorised! {
     /// y of a row of places.
-    fn sample_row(layout: Layout, picture: &[f32], grid: &[f32], mask: Option<&[f32]>, y: &mut [f32]) {
+    fn sample_row(layout: Layout, image: &[f32], grid: &[f32], mask: Option<&[f32]>, y: &mut [f32]) {
         let places = grid.chunks_exact(2).zip(y.chunks_exact_mut(layout.channels));
         for (index, (place, y)) in places.enumerate() {
             let cell = Cell::at(layout, place);
             let weights = cell.weights(mask.map_or(1.0, |mask| mask[index]));
             y.fill(0.0);
             for (i, start) in cell.pixels(layout) {
-                for (y, value) in y.iter_mut().zip(&picture[start..start + layout.channels]) {
+                for (y, value) in y.iter_mut().zip(&image[start..start + layout.channels]) {
                     *y += weights[i] * value;
                 }
             }
         }
     }
 
-    /// The gradient of a picture.
-    fn scatter(layout: Layout, grid: &[f32], dy: &[f32], mask: Option<&[f32]>, dpicture: &mut [f32]) {
-        dpicture.fill(0.0);
+    /// The gradient of an image.
+    fn scatter(layout: Layout, grid: &[f32], dy: &[f32], mask: Option<&[f32]>, dimage: &mut [f32]) {
+        dimage.fill(0.0);
         let places = grid.chunks_exact(2).zip(dy.chunks_exact(layout.channels));
         for (index, (place, dy)) in places.enumerate() {
             let cell = Cell::at(layout, place);
             let weights = cell.weights(mask.map_or(1.0, |mask| mask[index]));
             for (i, start) in cell.pixels(layout) {
-                for (sum, dy) in dpicture[start..start + layout.channels].iter_mut().zip(dy) {
+                for (sum, dy) in dimage[start..start + layout.channels].iter_mut().zip(dy) {
                     *sum += weights[i] * dy;
                 }
             }
@@ -172,7 +172,7 @@ vectorised! {
 
     /// The gradient of a row of places.
     fn slopes_of_row(layout: Layout, scale: [f32; 2], inputs: [&[f32]; 3], mask: Option<&[f32]>, dgrid: &mut [f32]) {
-        let [picture, grid, dy] = inputs;
+        let [image, grid, dy] = inputs;
         let places = grid.chunks_exact(2).zip(dgrid.chunks_exact_mut(2));
         for (index, ((place, dplace), dy)) in places.zip(dy.chunks_exact(layout.channels)).enumerate() {
             let cell = Cell::at(layout, place);
@@ -180,7 +180,7 @@ vectorised! {
             // dy times the value of each of the four pixels.
             let mut products = [0.0f32; 4];
             for (i, start) in cell.pixels(layout) {
-                for (value, dy) in picture[start..start + layout.channels].iter().zip(dy) {
+                for (value, dy) in image[start..start + layout.channels].iter().zip(dy) {
                     products[i] += value * dy;
                 }
             }

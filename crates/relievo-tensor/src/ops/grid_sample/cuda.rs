@@ -23,7 +23,7 @@ fn over_places(
     let threads = batch * places * each;
     launch
         .optional_input(mask)
-        .int(mask.map_or(1, Tensor::elements))
+        .int(mask.map_or(1, Tensor::numel))
         .int(layout.height)
         .int(layout.width)
         .int(layout.channels)
@@ -32,39 +32,34 @@ fn over_places(
         .elements(threads)
 }
 
-pub(super) fn forward(
-    layout: Layout,
-    [picture, grid]: [&Tensor; 2],
-    mask: Option<&Tensor>,
-) -> Result<Tensor> {
+pub(super) fn forward(layout: Layout, [image, grid]: [&Tensor; 2], mask: Option<&Tensor>) -> Result<Tensor> {
     if let Some(other) =
-        [picture, grid].into_iter().chain(mask).find(|tensor| tensor.data_type() != DataType::F32)
+        [image, grid].into_iter().chain(mask).find(|tensor| tensor.data_type() != DataType::F32)
     {
         let detail = format!("{:?} of shape {}, not f32", other.data_type(), other.shape());
         return Err(Error::shape("grid_sample", detail));
     }
-    let batch = picture.shape()[0];
-    let mut y = picture.scratch_like([batch, layout.rows, layout.columns, layout.channels])?;
-    let launch = launch("forward", picture)?.output(&mut y).input(picture).input(grid);
+    let batch = image.shape()[0];
+    let mut y = image.empty_like([batch, layout.rows, layout.columns, layout.channels])?;
+    let launch = launch("forward", image)?.output(&mut y).input(image).input(grid);
     over_places(launch, layout, mask, batch, 1)?;
     Ok(y)
 }
 
-/// The gradients of picture and grid.
+/// The gradients of image and grid.
 pub(super) fn backward(
     layout: Layout,
     backward: &Backward<'_>,
     mask: Option<&Tensor>,
 ) -> Result<Vec<Option<Tensor>>> {
-    let (picture, grid, dy) = (&backward.saved[0], &backward.saved[1], backward.gradient());
+    let (image, grid, dy) = (&backward.saved[0], &backward.saved[1], backward.gradient());
     // Bits of fixed point for one term, so that there is room for as many as there are places.
     let room = 62 - (layout.rows * layout.columns).next_power_of_two().ilog2() as usize;
-    let batch = picture.shape()[0];
-    let mut dgrid = backward.wants(1).then(|| grid.scratch_like(grid.shape())).transpose()?;
+    let batch = image.shape()[0];
+    let mut dgrid = backward.wants(1).then(|| grid.empty_like(grid.shape())).transpose()?;
     // Numbers of 64 bits, in twice as many of 32; the largest |dy|.
-    let sums_and_largest = || -> Result<[Tensor; 2]> {
-        Ok([picture.scratch_like([picture.elements(), 2])?, picture.scratch_like([1])?])
-    };
+    let sums_and_largest =
+        || -> Result<[Tensor; 2]> { Ok([image.empty_like([image.numel(), 2])?, image.empty_like([1])?]) };
     let mut sums = backward.wants(0).then(sums_and_largest).transpose()?;
     for cleared in sums.iter_mut().flatten() {
         cleared.clear()?;
@@ -72,22 +67,22 @@ pub(super) fn backward(
     let look = launch("look", dy)?
         .optional_output(dgrid.as_mut())
         .optional_output(sums.as_mut().map(|[_, largest]| largest))
-        .input(picture)
+        .input(image)
         .input(grid)
         .input(dy);
     over_places(look, layout, mask, batch, 1)?;
-    let dpicture = sums.map(|[mut sums, mut largest]| {
+    let dimage = sums.map(|[mut sums, mut largest]| {
         let scatter = launch("scatter", dy)?.output(&mut sums).output(&mut largest).input(grid).input(dy);
         over_places(scatter.int(room), layout, mask, batch, layout.channels)?;
-        let (mut dpicture, count) = (picture.scratch_like(picture.shape())?, picture.elements());
+        let (mut dimage, count) = (image.empty_like(image.shape())?, image.numel());
         launch("from_fixed", dy)?
-            .output(&mut dpicture)
+            .output(&mut dimage)
             .input(&sums)
             .input(&largest)
             .int(room)
             .int(count)
             .elements(count)?;
-        Ok::<_, Error>(dpicture)
+        Ok::<_, Error>(dimage)
     });
-    Ok(vec![dpicture.transpose()?, dgrid])
+    Ok(vec![dimage.transpose()?, dgrid])
 }

@@ -1,4 +1,4 @@
-// One thread for each place of the grid, but where it says otherwise. The gradient of the pictures is a scatter: it is added up in fixed point, where
+// One thread for each place of the grid, but where it says otherwise. The gradient of the images is a scatter: it is added up in fixed point, where
 // the order does not matter, so that every run gives the same bits.
 
 // The four pixels around a place, as on the CPU.
@@ -35,13 +35,13 @@ __device__ __forceinline__ float counts_for(const float* mask, int place, int ma
     return mask ? mask[place % masked] : 1.0f;
 }
 
-extern "C" __global__ void forward(float* y, const float* picture, const float* grid, const float* mask, int masked,
+extern "C" __global__ void forward(float* y, const float* image, const float* grid, const float* mask, int masked,
                                    int height, int width, int channels, int places, int count) {
     int place = thread_number();
     if (place >= count) return;
     Cell cell = cell_at(grid, place, height, width);
     float share = counts_for(mask, place, masked);
-    const float* mine = picture + (long long)(place / places) * height * width * channels;
+    const float* mine = image + (long long)(place / places) * height * width * channels;
     for (int c = 0; c < channels; c++) {
         float sum = 0.0f;
         for (int i = 0; i < 4; i++) {
@@ -54,14 +54,14 @@ extern "C" __global__ void forward(float* y, const float* picture, const float* 
 }
 
 // The gradient of a place.
-__device__ __forceinline__ float2 slopes(Cell cell, const float* picture, const float* dy, int height, int width,
+__device__ __forceinline__ float2 slopes(Cell cell, const float* image, const float* dy, int height, int width,
                                          int channels) {
     float products[4] = {0.0f, 0.0f, 0.0f, 0.0f};
     for (int i = 0; i < 4; i++) {
         int pixel;
         float weight;
         if (!pixel_of(cell, i, height, width, &pixel, &weight)) continue;
-        for (int c = 0; c < channels; c++) products[i] += picture[pixel * channels + c] * dy[c];
+        for (int c = 0; c < channels; c++) products[i] += image[pixel * channels + c] * dy[c];
     }
     float left = 1.0f - cell.along, top = 1.0f - cell.down;
     return make_float2(0.5f * ((float)width - 1.0f) *
@@ -72,7 +72,7 @@ __device__ __forceinline__ float2 slopes(Cell cell, const float* picture, const 
 
 // The gradient of the grid, and the bits of the largest |dy|, which `scatter` needs; those of a NaN are above all others.
 // Each may be null.
-extern "C" __global__ void look(float2* dgrid, unsigned* largest, const float* picture, const float* grid,
+extern "C" __global__ void look(float2* dgrid, unsigned* largest, const float* image, const float* grid,
                                 const float* dy, const float* mask, int masked, int height, int width, int channels,
                                 int places, int count) {
     __shared__ unsigned of_block;
@@ -84,7 +84,7 @@ extern "C" __global__ void look(float2* dgrid, unsigned* largest, const float* p
         if (dgrid) {
             float share = counts_for(mask, place, masked);
             float2 g = slopes(cell_at(grid, place, height, width),
-                              picture + (long long)(place / places) * height * width * channels, mine, height, width,
+                              image + (long long)(place / places) * height * width * channels, mine, height, width,
                               channels);
             dgrid[place] = make_float2(share * g.x, share * g.y);
         }
@@ -126,11 +126,11 @@ extern "C" __global__ void scatter(unsigned long long* sums, unsigned* bits, con
 }
 
 // From fixed point; all NaN if anything was not finite.
-extern "C" __global__ void from_fixed(float* dpicture, const unsigned long long* sums, const unsigned* bits, int room,
+extern "C" __global__ void from_fixed(float* dimage, const unsigned long long* sums, const unsigned* bits, int room,
                                       int count) {
     int i = thread_number();
     if (i >= count) return;
     bool finite = *bits < 0x7f800000u;
-    dpicture[i] = finite ? (float)ldexp((double)(long long)sums[i], unit_exponent(*bits, room))
+    dimage[i] = finite ? (float)ldexp((double)(long long)sums[i], unit_exponent(*bits, room))
                          : __uint_as_float(0x7fc00000u);
 }

@@ -1,5 +1,5 @@
-//! Each picture is gone through twice: once for sums, once for values. Pictures are shared among the threads, and
-//! within a picture its chunks of pixels; a thread that has a picture to itself finds it in its cache the second
+//! Each image is gone through twice: once for sums, once for values. Images are shared among the threads, and
+//! within an image its chunks of pixels; a thread that has an image to itself finds it in its cache the second
 //! time. A chunk is a fixed number of pixels, and the sums of the chunks are added in order, in f64, so that the
 //! result does not depend on the threads.
 
@@ -9,10 +9,10 @@ use crate::ops::Activation;
 use crate::ops::activation::{Curve, with_curve};
 use crate::ops::vectorised::vectorised;
 
-/// How a picture's elements are divided.
+/// How an image's elements are divided.
 #[derive(Clone, Copy)]
 pub struct Layout {
-    /// Pixels per picture.
+    /// Pixels per image.
     pub positions: usize,
     /// Channels per pixel.
     pub channels: usize,
@@ -21,8 +21,8 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// Elements of a picture.
-    fn picture(self) -> usize {
+    /// Elements of an image.
+    fn image(self) -> usize {
         self.positions * self.channels
     }
 
@@ -32,14 +32,14 @@ impl Layout {
     }
 
     fn chunks(self) -> usize {
-        self.picture().div_ceil(self.chunk())
+        self.image().div_ceil(self.chunk())
     }
 
     fn group_of(self, channel: usize) -> usize {
         channel / (self.channels / self.groups)
     }
 
-    /// Elements of a group in a picture.
+    /// Elements of a group in an image.
     fn group_elements(self) -> f64 {
         (self.positions * (self.channels / self.groups)) as f64
     }
@@ -54,8 +54,8 @@ pub fn forward(
     y: &mut [f32],
     statistics: &mut [f32],
 ) {
-    let pictures = x.par_chunks(layout.picture()).zip(y.par_chunks_mut(layout.picture()));
-    pictures.zip(statistics.par_chunks_mut(2 * layout.groups)).for_each(|((x, y), statistics)| {
+    let images = x.par_chunks(layout.image()).zip(y.par_chunks_mut(layout.image()));
+    images.zip(statistics.par_chunks_mut(2 * layout.groups)).for_each(|((x, y), statistics)| {
         let [sums, squares] = sum_chunks(layout, |chunk, sums, squares| {
             let range = chunk * layout.chunk()..((chunk + 1) * layout.chunk()).min(x.len());
             moments(&x[range], sums, squares);
@@ -84,10 +84,10 @@ pub fn backward(
     dx: Option<&mut [f32]>,
     [dweight, dbias]: [&mut [f32]; 2],
 ) {
-    let pictures = x.par_chunks(layout.picture()).zip(dy.par_chunks(layout.picture()));
-    let pictures = pictures.zip(statistics.par_chunks(2 * layout.groups));
-    // Per picture: the sums of g and of g n for every channel.
-    let picture = |((x, dy), statistics): ((&[f32], &[f32]), &[f32]), dx: Option<&mut [f32]>| {
+    let images = x.par_chunks(layout.image()).zip(dy.par_chunks(layout.image()));
+    let images = images.zip(statistics.par_chunks(2 * layout.groups));
+    // Per image: the sums of g and of g n for every channel.
+    let image = |((x, dy), statistics): ((&[f32], &[f32]), &[f32]), dx: Option<&mut [f32]>| {
         let line = Line::new(layout, statistics, weight);
         let [g_sums, mut gn_sums] = sum_chunks(layout, |chunk, g_sums, gd_sums| {
             let range = chunk * layout.chunk()..((chunk + 1) * layout.chunk()).min(x.len());
@@ -120,10 +120,10 @@ pub fn backward(
     };
     let sums: Vec<[Vec<f64>; 2]> = match dx {
         Some(dx) => {
-            let dx = dx.par_chunks_mut(layout.picture());
-            pictures.zip(dx).map(|(inputs, dx)| picture(inputs, Some(dx))).collect()
+            let dx = dx.par_chunks_mut(layout.image());
+            images.zip(dx).map(|(inputs, dx)| image(inputs, Some(dx))).collect()
         }
-        None => pictures.map(|inputs| picture(inputs, None)).collect(),
+        None => images.map(|inputs| image(inputs, None)).collect(),
     };
     for (which, gradient) in [dbias, dweight].into_iter().enumerate() {
         for (channel, gradient) in gradient.iter_mut().enumerate() {
@@ -132,7 +132,7 @@ pub fn backward(
     }
 }
 
-/// Two sums per channel over a picture: each chunk's, then the chunks' in order.
+/// Two sums per channel over an image: each chunk's, then the chunks' in order.
 fn sum_chunks(layout: Layout, sum: impl Fn(usize, &mut [f64], &mut [f64]) + Sync) -> [Vec<f64>; 2] {
     let channels = layout.channels;
     let mut partial = vec![0.0f64; layout.chunks() * 2 * channels];
@@ -149,7 +149,7 @@ fn sum_chunks(layout: Layout, sum: impl Fn(usize, &mut [f64], &mut [f64]) + Sync
     totals
 }
 
-/// The normalisation of a picture, per channel: `(x - mean) * scale + bias`.
+/// The normalisation of an image, per channel: `(x - mean) * scale + bias`.
 struct Line {
     mean: Vec<f32>,
     scale: Vec<f32>,

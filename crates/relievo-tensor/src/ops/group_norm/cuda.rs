@@ -13,7 +13,7 @@ const BLOCK: usize = 256;
 /// Blocks that keep a large GPU busy; more only make more sums to add up.
 const BLOCKS: usize = 1024;
 
-/// The most pixels of a picture that one block does by itself. With more, too few blocks would take too many turns.
+/// The most pixels of an image that one block does by itself. With more, too few blocks would take too many turns.
 const WHOLE: usize = 1024;
 
 /// Bytes that memory gives at once.
@@ -22,13 +22,13 @@ const SECTOR: usize = 32;
 /// How x is divided among blocks.
 #[derive(Clone, Copy)]
 struct Division {
-    pictures: usize,
+    images: usize,
     pixels: usize,
     channels: usize,
     groups: usize,
     /// Pixels of a block.
     span: usize,
-    /// Blocks of a picture, along x.
+    /// Blocks of an image, along x.
     spans: usize,
     /// Columns of a block.
     tile: usize,
@@ -42,7 +42,7 @@ struct Division {
 #[repr(C)]
 #[derive(Clone, Copy)]
 struct Layout {
-    pictures: i32,
+    images: i32,
     pixels: i32,
     channels: i32,
     groups: i32,
@@ -54,45 +54,36 @@ struct Layout {
 impl Division {
     fn new(layout: cpu::Layout, x: &Tensor) -> Self {
         let cpu::Layout { positions: pixels, channels, groups } = layout;
-        let pictures = x.shape()[0];
+        let images = x.shape()[0];
         let columns = if channels % 4 == 0 { channels / 4 } else { channels };
         let tiles = columns.div_ceil(BLOCK);
-        let many = Self {
-            pictures,
-            pixels,
-            channels,
-            groups,
-            span: 0,
-            spans: 0,
-            tile: BLOCK,
-            tiles,
-            is_whole: false,
-        };
+        let many =
+            Self { images, pixels, channels, groups, span: 0, spans: 0, tile: BLOCK, tiles, is_whole: false };
         if let Some(tile) = whole_tile(layout, x.data_type()) {
             return Self { span: pixels, spans: 1, tile, tiles: columns / tile, is_whole: true, ..many };
         }
         let rows = BLOCK / columns.min(BLOCK);
         // Every thread should have some pixels to read at once, and a block enough of them to be worth its sums.
-        let turns = (pictures * tiles * pixels.div_ceil(rows)).div_ceil(BLOCKS).clamp(4, 64);
+        let turns = (images * tiles * pixels.div_ceil(rows)).div_ceil(BLOCKS).clamp(4, 64);
         let span = turns * rows;
         Self { span, spans: pixels.div_ceil(span), ..many }
     }
 
     fn layout(self) -> Layout {
-        // Each is at most a picture's number of elements; no picture has 2^31.
-        let [pictures, pixels, channels] = [self.pictures, self.pixels, self.channels].map(|n| n as i32);
+        // Each is at most an image's number of elements; no image has 2^31.
+        let [images, pixels, channels] = [self.images, self.pixels, self.channels].map(|n| n as i32);
         let [groups, span, spans, tile] = [self.groups, self.span, self.spans, self.tile].map(|n| n as i32);
-        Layout { pictures, pixels, channels, groups, span, spans, tile }
+        Layout { images, pixels, channels, groups, span, spans, tile }
     }
 
     fn blocks(self) -> [usize; 3] {
-        [self.pictures * self.spans, self.tiles, 1]
+        [self.images * self.spans, self.tiles, 1]
     }
 
     /// Room for two f64 for each span and channel.
     fn pairs(self, x: &Tensor) -> Result<Tensor> {
-        let doubles = self.pictures * self.spans * 2 * self.channels;
-        Tensor::scratch_on(x.device(), DataType::F32, [2 * doubles])
+        let doubles = self.images * self.spans * 2 * self.channels;
+        Tensor::empty_on(x.device(), DataType::F32, [2 * doubles])
     }
 
     /// A kernel for elements as those of `x`.
@@ -126,10 +117,9 @@ pub(super) fn forward(
         return Err(Error::shape("group_norm", detail));
     }
     let division = Division::new(layout, x);
-    let groups = division.pictures * division.groups;
-    let mut statistics =
-        Tensor::scratch_on(x.device(), DataType::F32, [division.pictures, division.groups, 2])?;
-    let mut y = x.scratch_like(x.shape())?;
+    let groups = division.images * division.groups;
+    let mut statistics = Tensor::empty_on(x.device(), DataType::F32, [division.images, division.groups, 2])?;
+    let mut y = x.empty_like(x.shape())?;
     let launch = |kernel| division.launch(x, kernel);
     if division.is_whole {
         launch("whole")?
@@ -177,17 +167,17 @@ pub(super) fn backward(
     let dy = backward.gradient();
     let division = Division::new(layout, x);
     let mut pairs = division.pairs(x)?;
-    let mut dx = backward.wants(0).then(|| x.scratch_like(x.shape())).transpose()?;
-    let [mut dweight, mut dbias] = [weight.scratch_like(weight.shape())?, bias.scratch_like(bias.shape())?];
+    let mut dx = backward.wants(0).then(|| x.empty_like(x.shape())).transpose()?;
+    let [mut dweight, mut dbias] = [weight.empty_like(weight.shape())?, bias.empty_like(bias.shape())?];
     let launch = |kernel| division.launch(x, kernel);
     let kind = operation.activation.number();
     // What `input_gradient` needs; `whole_gradient` finds it by itself.
-    let groups = division.pictures * division.groups;
+    let groups = division.images * division.groups;
     let mut corrections = None;
     match &mut dx {
         Some(dx) if division.is_whole => launch("whole_gradient")?.output(dx),
         _ => {
-            corrections = Some(statistics.scratch_like(statistics.shape())?);
+            corrections = Some(statistics.empty_like(statistics.shape())?);
             launch("gradient_sums")?
         }
     }

@@ -3,13 +3,13 @@
 // How work is split: a column is four neighbouring channels, or one where four do not divide the channels. A block of 256
 // threads has `tile` columns at most (the others go to blocks further along y) and takes as many pixels at a time as they
 // leave room for, so that neighbouring threads touch neighbouring memory, and a thread keeps to one column: what belongs to
-// its channels stays in registers. `span` pixels of one picture make a block.
+// its channels stays in registers. `span` pixels of one image make a block.
 //
-// Few pixels: a block has all pixels of a picture and whole groups of its channels, and does everything. `whole` reads x
+// Few pixels: a block has all pixels of an image and whole groups of its channels, and does everything. `whole` reads x
 // and writes y; `whole_gradient` reads x and dy and writes dx, and `finish_gradients` adds up the parameters' gradients. What
 // is read for the second time lies in a cache of the block's own.
 //
-// Many pixels: the host chooses the span so that there are about a thousand blocks. Sums over a picture go through memory
+// Many pixels: the host chooses the span so that there are about a thousand blocks. Sums over an image go through memory
 // in f64, one pair for each block and channel, and are added in a fixed order by small kernels in between. Forward:
 // `moments` reads x, `statistics` reads the pairs, `normalise` reads x and writes y: x is read twice, y written once.
 // Backward: `gradient_sums` reads x and dy, `finish_gradients` reads the pairs, `input_gradient` reads x and dy and writes
@@ -20,9 +20,9 @@ enum { BLOCK = 256 };
 
 // As in cuda.rs.
 struct Layout {
-    int pictures, pixels, channels, groups;
+    int images, pixels, channels, groups;
     int span;   // pixels of a block
-    int spans;  // blocks of a picture along x
+    int spans;  // blocks of an image along x
     int tile;   // columns of a block
 };
 
@@ -61,7 +61,7 @@ template <int V> struct Place {
     int width, rows;  // columns and pixels a block takes at a time
     int row;          // which of them is this thread's; of no pixel if it is not below `rows`
     int channel;      // the first of the column
-    int picture;
+    int image;
     int pixel, end;   // pixels from, and before
 
     __device__ __forceinline__ Place(const Layout& layout) {
@@ -70,7 +70,7 @@ template <int V> struct Place {
         rows = BLOCK / width;
         row = threadIdx.x / width;
         channel = (first + threadIdx.x % width) * V;
-        picture = blockIdx.x / layout.spans;
+        image = blockIdx.x / layout.spans;
         int start = blockIdx.x % layout.spans * layout.span;
         pixel = start + row;
         end = row < rows ? min(start + layout.span, layout.pixels) : 0;
@@ -78,14 +78,14 @@ template <int V> struct Place {
 
     // Of an element of pixel 0, from the start of the tensor.
     __device__ __forceinline__ long long offset(const Layout& layout) const {
-        return (long long)picture * layout.pixels * layout.channels + channel;
+        return (long long)image * layout.pixels * layout.channels + channel;
     }
 };
 
 // Two sums for each channel of a block: those of channel i of column c are in [2 i][c] and [2 i + 1][c].
 typedef double Sums[2 * 4][BLOCK];
 
-// Adds two numbers for each channel over the rows of a block, and writes the sums to pairs[picture][span][2][channel] if
+// Adds two numbers for each channel over the rows of a block, and writes the sums to pairs[image][span][2][channel] if
 // that is not null. They are in `shared` after the next barrier.
 template <int V> __device__ __forceinline__ void add_rows(double* pairs, const double (&first)[V], const double (&second)[V],
                                                           const Place<V>& at, const Layout& layout, Sums& shared) {
@@ -154,15 +154,15 @@ extern "C" __global__ void moments(double* pairs, const real* x, Layout layout) 
     }
 }
 
-// The two sums of a group of a picture over spans and channels, each channel's times its weight if there are weights; by
+// The two sums of a group of an image over spans and channels, each channel's times its weight if there are weights; by
 // a warp, in every lane.
-__device__ __forceinline__ void group_sums(const double* pairs, const float* weight, const Layout& layout, int picture,
+__device__ __forceinline__ void group_sums(const double* pairs, const float* weight, const Layout& layout, int image,
                                            int group, double& first, double& second) {
     int width = layout.channels / layout.groups;
     first = second = 0.0;
     for (int i = threadIdx.x % 32; i < layout.spans * width; i += 32) {
         int span = i / width, channel = group * width + i % width;
-        const double* pair = pairs + ((long long)picture * layout.spans + span) * 2 * layout.channels + channel;
+        const double* pair = pairs + ((long long)image * layout.spans + span) * 2 * layout.channels + channel;
         double factor = weight ? weight[channel] : 1.0;
         first += factor * pair[0];
         second += factor * pair[layout.channels];
@@ -182,10 +182,10 @@ __device__ __forceinline__ void store_statistics(float* of_group, double sum, do
     of_group[1] = (float)(1.0 / sqrt(variance + eps));
 }
 
-// Those of every group, [picture][group][2]. A warp for each.
+// Those of every group, [image][group][2]. A warp for each.
 extern "C" __global__ void statistics(float* statistics, const double* pairs, float eps, Layout layout) {
     int task = thread_number() / 32;
-    if (task >= layout.pictures * layout.groups) return;
+    if (task >= layout.images * layout.groups) return;
     double sum, square;
     group_sums(pairs, nullptr, layout, task / layout.groups, task % layout.groups, sum, square);
     if (threadIdx.x % 32 == 0) store_statistics(statistics + 2 * task, sum, square, eps, layout);
@@ -199,7 +199,7 @@ template <int V> struct Line {
                                     const float* bias_of) {
         for (int i = 0; i < V; i++) {
             int channel = at.channel + i, group = channel / (layout.channels / layout.groups);
-            const float* of_group = statistics + 2 * (at.picture * layout.groups + group);
+            const float* of_group = statistics + 2 * (at.image * layout.groups + group);
             mean[i] = of_group[0];
             scale[i] = of_group[1] * weight[channel];
             bias[i] = bias_of[channel];
@@ -274,7 +274,7 @@ __device__ __forceinline__ void whole(real* y, float* statistics, const real* x,
         if (at.row != 0 || channel % width != 0) continue;
         double sum, square;
         group_sums<4>(shared, nullptr, at, layout, channel, sum, square);
-        store_statistics(statistics + 2 * (at.picture * layout.groups + channel / width), sum, square, eps, layout);
+        store_statistics(statistics + 2 * (at.image * layout.groups + channel / width), sum, square, eps, layout);
     }
     // The block reads the statistics that it wrote.
     __syncthreads();
@@ -352,13 +352,13 @@ __device__ __forceinline__ float2 correction(double g, double gd, double deviati
 }
 
 // From the pairs of `gradient_sums` or `whole_gradient`. The first blocks, if there are corrections to be found, a warp for
-// each group of a picture: those, [picture][group][2], for `input_gradient`. The others, a block for each channel: dweight and
+// each group of an image: those, [image][group][2], for `input_gradient`. The others, a block for each channel: dweight and
 // dbias.
 extern "C" __global__ void finish_gradients(float* corrections, float* dweight, float* dbias, const double* pairs,
                                             const float* weight, const float* statistics, Layout layout) {
     __shared__ double of_warps[2][BLOCK / 32];
     int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = BLOCK / 32;
-    int tasks = layout.pictures * layout.groups, group_blocks = corrections ? (tasks + warps - 1) / warps : 0;
+    int tasks = layout.images * layout.groups, group_blocks = corrections ? (tasks + warps - 1) / warps : 0;
     if (blockIdx.x < group_blocks) {
         int task = blockIdx.x * warps + warp;
         if (task >= tasks) return;
@@ -373,7 +373,7 @@ extern "C" __global__ void finish_gradients(float* corrections, float* dweight, 
     }
     int channel = blockIdx.x - group_blocks, group = channel / (layout.channels / layout.groups);
     double g = 0.0, gn = 0.0;
-    for (int i = threadIdx.x; i < layout.pictures * layout.spans; i += BLOCK) {
+    for (int i = threadIdx.x; i < layout.images * layout.spans; i += BLOCK) {
         const double* pair = pairs + (long long)i * 2 * layout.channels + channel;
         g += pair[0];
         gn += pair[layout.channels] * statistics[2 * (i / layout.spans * layout.groups + group) + 1];
@@ -423,7 +423,7 @@ __device__ __forceinline__ void input_gradient(real* dx, const real* x, const re
     float2 of_channels[V];
     for (int i = 0; i < V; i++) {
         int group = (at.channel + i) / (layout.channels / layout.groups);
-        const float* of_group = corrections + 2 * (at.picture * layout.groups + group);
+        const float* of_group = corrections + 2 * (at.image * layout.groups + group);
         of_channels[i] = make_float2(of_group[0], of_group[1]);
     }
     long long first = at.offset(layout);
@@ -439,12 +439,12 @@ __device__ __forceinline__ void whole_gradient(real* dx, double* pairs, const re
     long long first = at.offset(layout);
     add_gradients<4, KIND>(pairs, x + first, dy + first, line, kind, at, layout, shared);
     __syncthreads();
-    // Each channel's once: where pictures are small, this is most of the work.
+    // Each channel's once: where images are small, this is most of the work.
     int width = layout.channels / layout.groups, origin = at.channel - threadIdx.x % at.width * 4;
     for (int c = threadIdx.x; c < 4 * at.width; c += BLOCK) {
         double g, gd;
         group_sums<4>(shared, weight, at, layout, origin + c, g, gd);
-        double deviation = statistics[2 * (at.picture * layout.groups + (origin + c) / width) + 1];
+        double deviation = statistics[2 * (at.image * layout.groups + (origin + c) / width) + 1];
         of_channels[c] = correction(g, gd, deviation, layout);
     }
     __syncthreads();

@@ -19,7 +19,7 @@ struct GroupNorm {
 }
 
 /// `y = activation((x - mean) / sqrt(variance + eps) * weight + bias)`, mean and (biased) variance over the pixels
-/// and channels of each picture's group.
+/// and channels of each image's group.
 ///
 /// x `[B,H,W,C]`, weight and bias `[C]`, y `[B,H,W,C]`. With n = (x - mean) / sqrt(variance + eps),
 /// g = dy * activation', means over the group: dbias = sum g, dweight = sum g n,
@@ -41,8 +41,8 @@ pub fn group_norm(
 
 impl GroupNorm {
     fn layout(&self, x: &Tensor) -> Result<cpu::Layout> {
-        let [_, h, w, channels] = x.axes("group_norm")?;
-        if self.groups == 0 || channels % self.groups != 0 || x.elements() == 0 {
+        let [_, h, w, channels] = x.dims("group_norm")?;
+        if self.groups == 0 || channels % self.groups != 0 || x.numel() == 0 {
             let detail =
                 format!("{} groups do not divide the channels of the shape {}", self.groups, x.shape());
             return Err(Error::shape("group_norm", detail));
@@ -54,7 +54,7 @@ impl GroupNorm {
     fn check(&self, [x, weight, bias]: [&Tensor; 3]) -> Result<cpu::Layout> {
         let layout = self.layout(x)?;
         for parameter in [weight, bias] {
-            if parameter.axes("group_norm")? != [layout.channels] {
+            if parameter.dims("group_norm")? != [layout.channels] {
                 let detail = format!("a weight or bias of shape {} for x {}", parameter.shape(), x.shape());
                 return Err(Error::shape("group_norm", detail));
             }
@@ -71,8 +71,8 @@ impl Operation for GroupNorm {
     fn forward(&self, inputs: &[&Tensor], context: &mut Context) -> Result<Vec<Tensor>> {
         let &[x, weight, bias] = inputs else { unreachable!("group_norm passes three inputs") };
         let layout = self.check([x, weight, bias])?;
-        let mut y = Tensor::scratch(x.shape());
-        let mut statistics = Tensor::scratch([x.shape()[0], self.groups, 2]);
+        let mut y = Tensor::empty(x.shape());
+        let mut statistics = Tensor::empty([x.shape()[0], self.groups, 2]);
         cpu::forward(
             layout,
             self.activation,
@@ -89,9 +89,9 @@ impl Operation for GroupNorm {
 
     fn backward(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
         let [x, weight, bias, statistics] = backward.saved else { unreachable!("four tensors were saved") };
-        let mut dx = backward.wants(0).then(|| Tensor::scratch(x.shape()));
-        let mut dweight = Tensor::scratch(weight.shape());
-        let mut dbias = Tensor::scratch(bias.shape());
+        let mut dx = backward.wants(0).then(|| Tensor::empty(x.shape()));
+        let mut dweight = Tensor::empty(weight.shape());
+        let mut dbias = Tensor::empty(bias.shape());
         cpu::backward(
             self.layout(x)?,
             self.activation,
@@ -131,16 +131,16 @@ mod tests {
         eps: f64,
         activation: Activation,
     ) -> [Vec<f64>; 4] {
-        let [batch, h, w, c] = x.axes("").unwrap();
+        let [batch, h, w, c] = x.dims("").unwrap();
         let per_group = c / groups;
-        let [mut y, mut dx] = [vec![0.0; x.elements()], vec![0.0; x.elements()]];
+        let [mut y, mut dx] = [vec![0.0; x.numel()], vec![0.0; x.numel()]];
         let [mut dweight, mut dbias] = [vec![0.0; c], vec![0.0; c]];
         let wide = |tensor: &Tensor, i: usize| f64::from(tensor.data()[i]);
-        for picture in 0..batch {
+        for image in 0..batch {
             for group in 0..groups {
                 let places: Vec<(usize, usize)> = (0..h * w)
                     .flat_map(|p| (group * per_group..(group + 1) * per_group).map(move |c| (p, c)))
-                    .map(|(p, channel)| ((picture * h * w + p) * c + channel, channel))
+                    .map(|(p, channel)| ((image * h * w + p) * c + channel, channel))
                     .collect();
                 let n = places.len() as f64;
                 let mean = places.iter().map(|(i, _)| wide(x, *i)).sum::<f64>() / n;
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn a_constant_picture_gives_the_bias() {
+    fn a_constant_image_gives_the_bias() {
         let tape = Tape::new();
         let x = tape.watch(&Tensor::full([1, 4, 4, 2], 3.3));
         let (weight, bias) = (Tensor::full([2], 1.0), Tensor::new(&[0.5, -0.5], [2]).unwrap());

@@ -60,7 +60,7 @@ impl Likelihood {
 /// The extents of the target.
 #[derive(Clone, Copy)]
 pub struct Layout {
-    /// Rows in all its pictures together.
+    /// Rows in all its images together.
     pub rows: usize,
     /// Pixels in a row.
     pub width: usize,

@@ -59,7 +59,7 @@ pub(super) fn forward(
     check_types(loss.name, prediction, target)?;
     let (device, shape) = (prediction.device(), Shape::new(loss.likelihood, layout));
     // Numbers of 64 bits, in twice as many of 32.
-    let mut sums = Tensor::scratch_on(device, DataType::F32, [3, shape.blocks(), 2])?;
+    let mut sums = Tensor::empty_on(device, DataType::F32, [3, shape.blocks(), 2])?;
     Launch::new(device, &KERNELS, "sums", prediction.data_type())?
         .output(&mut sums)
         .input(prediction)
@@ -71,8 +71,8 @@ pub(super) fn forward(
         .int(shape.channels)
         .int(shape.lanes)
         .blocks([shape.blocks(), 2, 1], THREADS)?;
-    let mut losses = Tensor::scratch_on(device, DataType::F32, [2])?;
-    let mut share = Tensor::scratch_on(device, DataType::F32, [])?;
+    let mut losses = Tensor::empty_on(device, DataType::F32, [2])?;
+    let mut share = Tensor::empty_on(device, DataType::F32, [])?;
     Launch::new(device, &KERNELS, "means", prediction.data_type())?
         .output(&mut losses)
         .output(&mut share)
@@ -91,7 +91,7 @@ pub(super) fn prediction_gradient(
     [dy, share]: [&Tensor; 2],
 ) -> Result<Tensor> {
     let shape = Shape::new(loss.likelihood, layout);
-    let mut gradient = prediction.scratch_like(prediction.shape())?;
+    let mut gradient = prediction.empty_like(prediction.shape())?;
     let each = if shape.channels.is_multiple_of(4) { 4 } else { 1 };
     Launch::new(prediction.device(), &KERNELS, "prediction_gradient", prediction.data_type())?
         .output(&mut gradient)
@@ -104,7 +104,7 @@ pub(super) fn prediction_gradient(
         .int(shape.laplace)
         .int(shape.pixels)
         .int(shape.channels)
-        .elements(prediction.elements() / each)?;
+        .elements(prediction.numel() / each)?;
     Ok(gradient)
 }
 
@@ -116,7 +116,7 @@ pub(super) fn confidence_gradient(
     [dy, share]: [&Tensor; 2],
 ) -> Result<Tensor> {
     let shape = Shape::new(loss.likelihood, layout);
-    let mut gradient = confidence.scratch_like(confidence.shape())?;
+    let mut gradient = confidence.empty_like(confidence.shape())?;
     Launch::new(prediction.device(), &KERNELS, "confidence_gradient", prediction.data_type())?
         .output(&mut gradient)
         .input(prediction)

@@ -9,7 +9,7 @@ mod cuda;
 pub(crate) use cuda::KERNELS;
 
 use super::average_pool::average_pool;
-use super::{dot, double_batch};
+use super::{concat_flipped, dot};
 use crate::{Backward, Context, Error, Operation, Result, Tensor, apply_one};
 use cpu::Likelihood;
 
@@ -56,7 +56,7 @@ pub fn perceptual_loss(
 ) -> Result<Tensor> {
     let loss = LikelihoodLoss { name: "perceptual_loss", likelihood: Likelihood::Gauss };
     let [_, height, ..] = *mask.shape() else { return Err(loss.misfit(features, target_features, mask)) };
-    let [_, rows, _, _] = target_features.axes(loss.name)?;
+    let [_, rows, _, _] = target_features.dims(loss.name)?;
     let mask = average_pool(mask, height.checked_div(rows).unwrap_or(0))?;
     loss.apply(features, target_features, &mask, confidence)
 }
@@ -68,7 +68,7 @@ pub fn perceptual_loss(
 /// If the shapes do not fit.
 pub fn absolute_error(prediction: &Tensor, target: &Tensor, mask: &Tensor) -> Result<Tensor> {
     // Two halves that are alike: what is computed twice is nothing beside the networks.
-    dot(&photometric_loss(&double_batch(prediction, false)?, target, mask, None)?, &[1.0, 0.0])
+    dot(&photometric_loss(&concat_flipped(prediction, false)?, target, mask, None)?, &[1.0, 0.0])
 }
 
 /// The mean squared error, otherwise as [`absolute_error`].
@@ -76,7 +76,7 @@ pub fn absolute_error(prediction: &Tensor, target: &Tensor, mask: &Tensor) -> Re
 /// # Errors
 /// If the shapes do not fit.
 pub fn squared_error(prediction: &Tensor, target: &Tensor, mask: &Tensor) -> Result<Tensor> {
-    dot(&perceptual_loss(&double_batch(prediction, false)?, target, mask, None)?, &[1.0, 0.0])
+    dot(&perceptual_loss(&concat_flipped(prediction, false)?, target, mask, None)?, &[1.0, 0.0])
 }
 
 struct LikelihoodLoss {
@@ -106,10 +106,10 @@ impl LikelihoodLoss {
     }
 
     fn layout(&self, prediction: &Tensor, target: &Tensor, mask: &Tensor) -> Result<cpu::Layout> {
-        let [batch, height, width, channels] = target.axes(self.name)?;
+        let [batch, height, width, channels] = target.dims(self.name)?;
         let fits = *prediction.shape() == [2 * batch, height, width, channels]
             && *mask.shape() == [batch, height, width]
-            && target.elements() > 0;
+            && target.numel() > 0;
         if !fits {
             return Err(self.misfit(prediction, target, mask));
         }
@@ -119,7 +119,7 @@ impl LikelihoodLoss {
     /// The layout of the inputs in the order of [`LikelihoodLoss::apply`], if they all fit.
     fn check(&self, inputs: &[&Tensor]) -> Result<cpu::Layout> {
         let layout = self.layout(inputs[0], inputs[1], inputs[2])?;
-        let [batch, height, width] = inputs[2].axes(self.name)?;
+        let [batch, height, width] = inputs[2].dims(self.name)?;
         match inputs.get(3).filter(|confidence| *confidence.shape() != [batch, height, width, 2]) {
             Some(confidence) => {
                 let (confidence, mask) = (confidence.shape(), inputs[2].shape());
@@ -156,7 +156,7 @@ impl Operation for LikelihoodLoss {
         let scale = [dy[0], dy[1]].map(|dy| dy * share.data()[0]);
         let data = [prediction, target, mask].map(Tensor::data);
         let dprediction = backward.wants(0).then(|| {
-            let mut gradient = Tensor::scratch(prediction.shape());
+            let mut gradient = Tensor::empty(prediction.shape());
             let confidence = confidence.map(Tensor::data);
             cpu::prediction_gradient(self.likelihood, layout, scale, data, confidence, gradient.data_mut());
             gradient
@@ -164,7 +164,7 @@ impl Operation for LikelihoodLoss {
         let mut gradients = vec![dprediction, None, None];
         if let Some(confidence) = confidence {
             gradients.push(backward.wants(3).then(|| {
-                let mut gradient = Tensor::scratch(confidence.shape());
+                let mut gradient = Tensor::empty(confidence.shape());
                 let ds = gradient.data_mut();
                 cpu::confidence_gradient(self.likelihood, layout, scale, data, confidence.data(), ds);
                 gradient

@@ -18,7 +18,7 @@ pub struct Layout {
 }
 
 impl Layout {
-    fn picture(self) -> usize {
+    fn image(self) -> usize {
         self.height * self.width * self.channels
     }
 
@@ -32,7 +32,7 @@ impl Layout {
         self.width / self.size * self.channels
     }
 
-    /// Elements of a picture of y.
+    /// Elements of an image of y.
     fn output(self) -> usize {
         self.height / self.size * self.row()
     }
@@ -49,8 +49,8 @@ impl Layout {
 
 /// y from x.
 pub fn forward(layout: Layout, x: &[f32], y: &mut [f32]) {
-    let pictures = x.par_chunks(layout.picture()).zip(y.par_chunks_mut(layout.output()));
-    pictures.for_each(|(x, y)| {
+    let images = x.par_chunks(layout.image()).zip(y.par_chunks_mut(layout.output()));
+    images.for_each(|(x, y)| {
         let rows = x.par_chunks(layout.band()).zip(y.par_chunks_mut(layout.row()));
         rows.for_each(|(band, row)| {
             for (window, largest) in row.chunks_exact_mut(layout.channels).enumerate() {
@@ -65,9 +65,9 @@ pub fn forward(layout: Layout, x: &[f32], y: &mut [f32]) {
 
 /// dx from x, y and dy.
 pub fn backward(layout: Layout, [x, y, dy]: [&[f32]; 3], dx: &mut [f32]) {
-    let pictures = x.par_chunks(layout.picture()).zip(dx.par_chunks_mut(layout.picture()));
+    let images = x.par_chunks(layout.image()).zip(dx.par_chunks_mut(layout.image()));
     let outputs = y.par_chunks(layout.output()).zip(dy.par_chunks(layout.output()));
-    pictures.zip(outputs).for_each(|((x, dx), (y, dy))| {
+    images.zip(outputs).for_each(|((x, dx), (y, dy))| {
         let covered = layout.height / layout.size * layout.band();
         dx[covered..].fill(0.0);
         let bands = x.par_chunks(layout.band()).zip(dx[..covered].par_chunks_mut(layout.band()));

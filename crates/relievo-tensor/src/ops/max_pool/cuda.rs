@@ -15,7 +15,7 @@ struct Layout {
     width: i32,
     channels: i32,
     size: i32,
-    /// Windows of a picture that threads are started for.
+    /// Windows of an image that threads are started for.
     rows: i32,
     columns: i32,
 }
@@ -25,7 +25,7 @@ fn divide(layout: cpu::Layout, batch: usize, windows: impl Fn(usize) -> usize) -
     let cpu::Layout { height, width, channels, size } = layout;
     let [rows, columns] = [windows(height), windows(width)];
     let count = batch * rows * columns * channels;
-    // Extents of a picture; none has 2^31 pixels.
+    // Extents of an image; none has 2^31 pixels.
     let [height, width, channels] = [height, width, channels].map(|n| n as i32);
     let [size, rows, columns] = [size, rows, columns].map(|n| n as i32);
     let threads = if channels % 4 == 0 { count / 4 } else { count };
@@ -37,7 +37,7 @@ pub(super) fn forward(layout: cpu::Layout, x: &Tensor) -> Result<Tensor> {
     let batch = x.shape()[0];
     let (narrow, count, threads) = divide(layout, batch, |extent| extent / layout.size);
     let [height, width] = [layout.height, layout.width].map(|extent| extent / layout.size);
-    let mut y = x.scratch_like([batch, height, width, layout.channels])?;
+    let mut y = x.empty_like([batch, height, width, layout.channels])?;
     Launch::new(x.device(), &KERNELS, "forward", x.data_type())?
         .output(&mut y)
         .input(x)
@@ -50,7 +50,7 @@ pub(super) fn forward(layout: cpu::Layout, x: &Tensor) -> Result<Tensor> {
 /// dx from x and dy.
 pub(super) fn backward(layout: cpu::Layout, x: &Tensor, dy: &Tensor) -> Result<Tensor> {
     let (narrow, count, threads) = divide(layout, x.shape()[0], |extent| extent.div_ceil(layout.size));
-    let mut dx = x.scratch_like(x.shape())?;
+    let mut dx = x.empty_like(x.shape())?;
     Launch::new(x.device(), &KERNELS, "backward", x.data_type())?
         .output(&mut dx)
         .input(x)

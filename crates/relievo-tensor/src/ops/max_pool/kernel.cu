@@ -6,13 +6,13 @@
 struct Layout {
     int height, width, channels;
     int size;           // height, width and distance of windows
-    int rows, columns;  // windows of a picture, with the incomplete ones if there are threads for them
+    int rows, columns;  // windows of an image, with the incomplete ones if there are threads for them
 };
 
 // Where a thread's column begins.
 struct Place {
     bool four;
-    int channel, picture, row, column;
+    int channel, image, row, column;
 
     __device__ __forceinline__ Place(const Layout& layout) {
         four = layout.channels % 4 == 0;
@@ -21,12 +21,12 @@ struct Place {
         int window = first / layout.channels;
         column = window % layout.columns;
         row = window / layout.columns % layout.rows;
-        picture = window / layout.columns / layout.rows;
+        image = window / layout.columns / layout.rows;
     }
 
     // In x, of pixel (down, along) of the window.
     __device__ __forceinline__ long long pixel(const Layout& layout, int down, int along) const {
-        long long line = (long long)picture * layout.height + row * layout.size + down;
+        long long line = (long long)image * layout.height + row * layout.size + down;
         return (line * layout.width + column * layout.size + along) * layout.channels + channel;
     }
 };
@@ -86,7 +86,7 @@ extern "C" __global__ void backward(real* dx, const real* x, const real* dy, Lay
     int which[4] = {-1, -1, -1, -1};
     if (at.row < rows && at.column < columns) {
         find_largest(x, at, layout, largest, which);
-        long long window = ((long long)at.picture * rows + at.row) * columns + at.column;
+        long long window = ((long long)at.image * rows + at.row) * columns + at.column;
         load_column(dy + window * layout.channels + at.channel, at.four, gradient);
     }
     for (int down = 0; down < min(size, layout.height - at.row * size); down++) {

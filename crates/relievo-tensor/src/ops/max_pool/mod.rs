@@ -24,8 +24,8 @@ pub fn max_pool(x: &Tensor, size: usize) -> Result<Tensor> {
 
 impl MaxPool {
     fn layout(&self, x: &Tensor) -> Result<cpu::Layout> {
-        let [_, height, width, channels] = x.axes(self.name())?;
-        if self.size == 0 || height < self.size || width < self.size || x.elements() == 0 {
+        let [_, height, width, channels] = x.dims(self.name())?;
+        if self.size == 0 || height < self.size || width < self.size || x.numel() == 0 {
             let detail = format!("windows of {0} x {0} do not fit into the shape {1}", self.size, x.shape());
             return Err(Error::shape(self.name(), detail));
         }
@@ -41,8 +41,8 @@ impl Operation for MaxPool {
     fn forward(&self, inputs: &[&Tensor], context: &mut Context) -> Result<Vec<Tensor>> {
         let x = inputs[0];
         let layout = self.layout(x)?;
-        let [batch, height, width, channels] = x.axes(self.name())?;
-        let mut y = Tensor::scratch([batch, height / self.size, width / self.size, channels]);
+        let [batch, height, width, channels] = x.dims(self.name())?;
+        let mut y = Tensor::empty([batch, height / self.size, width / self.size, channels]);
         cpu::forward(layout, x.data(), y.data_mut());
         context.save(x);
         context.save(&y);
@@ -51,7 +51,7 @@ impl Operation for MaxPool {
 
     fn backward(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
         let [x, y] = backward.saved else { unreachable!("two tensors were saved") };
-        let mut dx = Tensor::scratch(x.shape());
+        let mut dx = Tensor::empty(x.shape());
         cpu::backward(self.layout(x)?, [x.data(), y.data(), backward.gradient().data()], dx.data_mut());
         Ok(vec![Some(dx)])
     }
@@ -85,11 +85,11 @@ mod tests {
             for (i, y) in y.data().iter().enumerate() {
                 let (pixel, channel) = (i / c, i % c);
                 let (row, column) = (pixel / (w / size), pixel % (w / size));
-                let (picture, row) = (row / (h / size), row % (h / size));
+                let (image, row) = (row / (h / size), row % (h / size));
                 let mut largest = f32::MIN;
                 for v in row * size..(row + 1) * size {
                     for u in column * size..(column + 1) * size {
-                        largest = largest.max(x.data()[((picture * h + v) * w + u) * c + channel]);
+                        largest = largest.max(x.data()[((image * h + v) * w + u) * c + channel]);
                     }
                 }
                 assert_eq!(*y, largest);
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn nan_is_not_lost_and_small_pictures_are_refused() {
+    fn nan_is_not_lost_and_small_images_are_refused() {
         let x = Tensor::new(&[0.0, f32::NAN, 1.0, 2.0], [1, 2, 2, 1]).unwrap();
         assert!(max_pool(&x, 2).unwrap().data()[0].is_nan());
         let error = max_pool(&x, 3).unwrap_err().to_string();

@@ -21,7 +21,7 @@ impl Operation for Reshape {
     }
 
     fn forward(&self, inputs: &[&Tensor], _: &mut Context) -> Result<Vec<Tensor>> {
-        if self.from.elements() != self.to.elements() {
+        if self.from.numel() != self.to.numel() {
             return Err(Error::shape(self.name(), format!("{} does not fit into {}", self.from, self.to)));
         }
         Ok(vec![inputs[0].with_shape(self.to)])

@@ -26,10 +26,10 @@ pub(super) fn forward(
     [down, along]: [f64; 2],
     depth: &Tensor,
 ) -> Result<Tensor> {
-    let parts = depth.elements().div_ceil(PART);
+    let parts = depth.numel().div_ceil(PART);
     // Each part is an f64.
-    let mut sums = Tensor::scratch_on(depth.device(), DataType::F32, [parts, 2])?;
-    let mut y = Tensor::scratch_on(depth.device(), DataType::F32, [])?;
+    let mut sums = Tensor::empty_on(depth.device(), DataType::F32, [parts, 2])?;
+    let mut y = Tensor::empty_on(depth.device(), DataType::F32, [])?;
     Launch::new(depth.device(), &KERNELS, "parts", depth.data_type())?
         .output(&mut sums)
         .input(depth)
@@ -37,7 +37,7 @@ pub(super) fn forward(
         .int(height)
         .int(width)
         .int(PART)
-        .int(depth.elements())
+        .int(depth.numel())
         .blocks([parts, 1, 1], THREADS)?;
     Launch::new(depth.device(), &KERNELS, "total", depth.data_type())?
         .output(&mut y)
@@ -54,7 +54,7 @@ pub(super) fn backward(
     depth: &Tensor,
     dy: &Tensor,
 ) -> Result<Tensor> {
-    let mut gradient = depth.scratch_like(depth.shape())?;
+    let mut gradient = depth.empty_like(depth.shape())?;
     Launch::new(depth.device(), &KERNELS, "backward", depth.data_type())?
         .output(&mut gradient)
         .input(depth)
@@ -62,7 +62,7 @@ pub(super) fn backward(
         .structure(Weights { down, along })
         .int(height)
         .int(width)
-        .int(depth.elements())
-        .elements(depth.elements())?;
+        .int(depth.numel())
+        .elements(depth.numel())?;
     Ok(gradient)
 }

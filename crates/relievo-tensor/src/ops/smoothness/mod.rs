@@ -40,7 +40,7 @@ impl Operation for Smoothness {
 
     fn forward(&self, inputs: &[&Tensor], context: &mut Context) -> Result<Vec<Tensor>> {
         let depth = inputs[0];
-        let extents = depth.axes(self.name())?;
+        let extents = depth.dims(self.name())?;
         let [down, along] = self.weights(extents);
         let [down_sum, along_sum] = cpu::absolute_differences(extents, depth.data());
         context.save(depth);
@@ -49,23 +49,23 @@ impl Operation for Smoothness {
 
     fn backward(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
         let depth = &backward.saved[0];
-        let extents = depth.axes(self.name())?;
+        let extents = depth.dims(self.name())?;
         let dy = f64::from(backward.gradient().item()?);
         let weights = self.weights(extents).map(|weight| (dy * weight) as f32);
-        let mut gradient = Tensor::scratch(depth.shape());
+        let mut gradient = Tensor::empty(depth.shape());
         cpu::gradient(extents, weights, depth.data(), gradient.data_mut());
         Ok(vec![Some(gradient)])
     }
 
     fn forward_cuda(&self, inputs: &[&Tensor], context: &mut Context) -> Result<Vec<Tensor>> {
-        let extents = inputs[0].axes(self.name())?;
+        let extents = inputs[0].dims(self.name())?;
         context.save(inputs[0]);
         Ok(vec![cuda::forward(extents, self.weights(extents), inputs[0])?])
     }
 
     fn backward_cuda(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
         let depth = &backward.saved[0];
-        let extents = depth.axes(self.name())?;
+        let extents = depth.dims(self.name())?;
         Ok(vec![Some(cuda::backward(extents, self.weights(extents), depth, backward.gradient())?)])
     }
 }

@@ -13,7 +13,7 @@ pub(super) fn add_into(sum: &mut Tensor, addend: &Tensor) -> Result<()> {
 
 /// `sum = keep * sum + factor * addend`.
 fn scale_add(sum: &mut Tensor, factor: f32, addend: &Tensor, keep: f32) -> Result<()> {
-    let (device, data_type, count) = (sum.device(), sum.data_type(), sum.elements());
+    let (device, data_type, count) = (sum.device(), sum.data_type(), sum.numel());
     Launch::new(device, &KERNELS, "scale_add", data_type)?
         .output(sum)
         .input(addend)
@@ -25,7 +25,7 @@ fn scale_add(sum: &mut Tensor, factor: f32, addend: &Tensor, keep: f32) -> Resul
 
 /// Term after term: there are few, and mostly of one element.
 pub(super) fn forward(operation: &WeightedSum, inputs: &[&Tensor], first: &Tensor) -> Result<Tensor> {
-    let mut sum = first.scratch_like(first.shape())?;
+    let mut sum = first.empty_like(first.shape())?;
     for (index, (weight, input)) in operation.weights.iter().zip(inputs).enumerate() {
         scale_add(&mut sum, *weight, input, if index == 0 { 0.0 } else { 1.0 })?;
     }
@@ -38,7 +38,7 @@ pub(super) fn backward(operation: &WeightedSum, backward: &Backward<'_>) -> Resu
         if weight == 1.0 {
             return Ok(dy.clone());
         }
-        let mut dx = dy.scratch_like(dy.shape())?;
+        let mut dx = dy.empty_like(dy.shape())?;
         scale_add(&mut dx, weight, dy, 0.0)?;
         Ok(dx)
     };

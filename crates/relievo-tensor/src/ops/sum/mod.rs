@@ -25,7 +25,7 @@ pub fn weighted_sum(terms: &[(f32, &Tensor)]) -> Result<Tensor> {
 /// # Errors
 /// If numbers of elements or types differ, or a GPU fails.
 pub fn add_into(sum: &mut Tensor, addend: &Tensor) -> Result<()> {
-    if sum.elements() != addend.elements() || sum.data_type() != addend.data_type() {
+    if sum.numel() != addend.numel() || sum.data_type() != addend.data_type() {
         let [a, b] = [&*sum, addend].map(|tensor| format!("{} of {:?}", tensor.shape(), tensor.data_type()));
         return Err(Error::shape("add", format!("{a} and {b} cannot be added")));
     }
@@ -59,7 +59,7 @@ impl Operation for WeightedSum {
 
     fn forward(&self, inputs: &[&Tensor], _: &mut Context) -> Result<Vec<Tensor>> {
         let first = self.check(inputs)?;
-        let mut sum = Tensor::scratch(first.shape());
+        let mut sum = Tensor::empty(first.shape());
         cpu::scale(sum.data_mut(), self.weights[0], first.data());
         for (weight, input) in self.weights.iter().zip(inputs).skip(1) {
             cpu::scale_add(sum.data_mut(), *weight, input.data());
@@ -73,7 +73,7 @@ impl Operation for WeightedSum {
             if weight == 1.0 {
                 return dy.clone();
             }
-            let mut dx = Tensor::scratch(dy.shape());
+            let mut dx = Tensor::empty(dy.shape());
             cpu::scale(dx.data_mut(), weight, dy.data());
             dx
         };

@@ -13,8 +13,8 @@ pub(super) fn run(
     [outputs, inputs]: [usize; 2],
     shape: [usize; 4],
 ) -> Result<Tensor> {
-    let mut to = from.scratch_like(shape)?;
-    let count = to.elements();
+    let mut to = from.empty_like(shape)?;
+    let count = to.numel();
     Launch::new(from.device(), &KERNELS, kernel, from.data_type())?
         .output(&mut to)
         .input(from)

@@ -1,9 +1,9 @@
-//! The 3x3 convolution of a picture enlarged twice, without ever enlarging it.
+//! The 3x3 convolution of an image enlarged twice, without ever enlarging it.
 //!
 //! Of the nine pixels under the kernel some are copies of one another, so each output depends on 2x2 pixels of the
-//! small picture, by sums of weights. Which sums depends on whether its row and its column are even or odd, and so does
+//! small image, by sums of weights. Which sums depends on whether its row and its column are even or odd, and so does
 //! a transposed convolution of stride 2: with a kernel of 4x4 and one row and column cut off, it is the whole
-//! operation, in 4/9 of the multiplications and without a picture of four times the size to be written and read.
+//! operation, in 4/9 of the multiplications and without an image of four times the size to be written and read.
 
 mod cpu;
 mod cuda;
@@ -37,7 +37,7 @@ struct FoldKernel;
 impl FoldKernel {
     /// Channels out and in.
     fn check(&self, w: &Tensor) -> Result<[usize; 2]> {
-        match w.axes(self.name())? {
+        match w.dims(self.name())? {
             [outputs, 3, 3, inputs] => Ok([outputs, inputs]),
             _ => Err(Error::shape(self.name(), format!("needs [out,3,3,in], got the shape {}", w.shape()))),
         }
@@ -51,14 +51,14 @@ impl Operation for FoldKernel {
 
     fn forward(&self, inputs: &[&Tensor], _: &mut Context) -> Result<Vec<Tensor>> {
         let [outputs, channels] = self.check(inputs[0])?;
-        let mut folded = Tensor::scratch([channels, 4, 4, outputs]);
+        let mut folded = Tensor::empty([channels, 4, 4, outputs]);
         cpu::fold([outputs, channels], inputs[0].data(), folded.data_mut());
         Ok(vec![folded])
     }
 
     fn backward(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
-        let [channels, _, _, outputs] = backward.gradient().axes(self.name())?;
-        let mut dw = Tensor::scratch([outputs, 3, 3, channels]);
+        let [channels, _, _, outputs] = backward.gradient().dims(self.name())?;
+        let mut dw = Tensor::empty([outputs, 3, 3, channels]);
         cpu::unfold([outputs, channels], backward.gradient().data(), dw.data_mut());
         Ok(vec![Some(dw)])
     }
@@ -69,7 +69,7 @@ impl Operation for FoldKernel {
     }
 
     fn backward_cuda(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
-        let [channels, _, _, outputs] = backward.gradient().axes(self.name())?;
+        let [channels, _, _, outputs] = backward.gradient().dims(self.name())?;
         let of_weights = [outputs, 3, 3, channels];
         Ok(vec![Some(cuda::run("unfold", backward.gradient(), [outputs, channels], of_weights)?)])
     }
@@ -88,8 +88,8 @@ mod tests {
 
     /// Every pixel of x repeated to 2x2.
     fn enlarged(x: &Tensor) -> Tensor {
-        let [batch, h, w, c] = x.axes("").unwrap();
-        let mut y = Tensor::scratch([batch, 2 * h, 2 * w, c]);
+        let [batch, h, w, c] = x.dims("").unwrap();
+        let mut y = Tensor::empty([batch, 2 * h, 2 * w, c]);
         for (i, pixel) in y.data_mut().chunks_exact_mut(c).enumerate() {
             let (row, column) = (i / (2 * w) % (2 * h) / 2, i % (2 * w) / 2);
             let from = (i / (4 * h * w) * h + row) * w + column;
@@ -100,7 +100,7 @@ mod tests {
 
     /// The sum over the copies of every pixel.
     fn reduced(dy: &Tensor) -> Vec<f64> {
-        let [batch, h, w, c] = dy.axes("").unwrap();
+        let [batch, h, w, c] = dy.dims("").unwrap();
         let mut dx = vec![0.0; batch * h / 2 * w / 2 * c];
         for (i, pixel) in dy.data().chunks_exact(c).enumerate() {
             let to = (i / w / 2) * (w / 2) + i % w / 2;
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_the_convolution_of_the_enlarged_picture_and_so_are_its_gradients() {
+    fn it_is_the_convolution_of_the_enlarged_image_and_so_are_its_gradients() {
         for activation in [Activation::Identity, Activation::LeakyRelu] {
             let params = ConvParams { activation, ..PARAMS };
             for [batch, h, w, inputs, outputs] in [[2, 3, 5, 4, 7], [1, 8, 8, 16, 16], [2, 1, 2, 3, 1]] {

@@ -7,7 +7,7 @@
 
 use rayon::prelude::*;
 
-use super::kernels::{Dots, Ending, Kernels, Tile};
+use super::kernels::{DotTile, GemmTile, Kernels, RawEpilogue};
 use crate::Buffer;
 use crate::ops::conv2d::{Conv2dGeometry, Epilogue};
 
@@ -54,7 +54,7 @@ struct Tap {
     weight: usize,
 }
 
-/// The correlation of a picture with some taps, for a grid of output pixels.
+/// The correlation of an image with some taps, for a grid of output pixels.
 struct Correlation<'a> {
     source: &'a [f32],
     batch: usize,
@@ -69,7 +69,7 @@ struct Correlation<'a> {
     step: usize,
     rows: usize,
     columns: usize,
-    /// Elements between grid neighbours in the output: picture, row, column; and the first element.
+    /// Elements between grid neighbours in the output: image, row, column; and the first element.
     out_strides: [usize; 3],
     out_start: usize,
 }
@@ -121,22 +121,21 @@ impl Correlation<'_> {
         let mut places = [(0, 0, 0); 16];
         for (place, pixel) in places.iter_mut().zip(from..to) {
             let grid = self.rows * self.columns;
-            let (picture, at) = if batch_first {
+            let (image, at) = if batch_first {
                 (pixel % self.batch, pixel / self.batch)
             } else {
                 (pixel / grid, pixel % grid)
             };
             let (row, column) = (at / self.columns, at % self.columns);
-            *place = (picture * self.source_h, (row * self.step) as isize, (column * self.step) as isize);
-            let out =
-                picture * self.out_strides[0] + row * self.out_strides[1] + column * self.out_strides[2];
+            *place = (image * self.source_h, (row * self.step) as isize, (column * self.step) as isize);
+            let out = image * self.out_strides[0] + row * self.out_strides[1] + column * self.out_strides[2];
             // SAFETY: the strides and extents of the output keep every pixel of the grid inside y.
             table.y.push(unsafe { y.add(self.out_start + out) });
         }
         for tap in &self.taps {
             let start = table.a.len();
             let mut any = false;
-            for &(picture, row, column) in &places[..block.rows] {
+            for &(image, row, column) in &places[..block.rows] {
                 let (row, column) = (row + tap.row, column + tap.column);
                 let inside = row >= 0
                     && column >= 0
@@ -144,8 +143,7 @@ impl Correlation<'_> {
                     && (column as usize) < self.source_w;
                 any |= inside;
                 table.a.push(if inside {
-                    self.source
-                        [((picture + row as usize) * self.source_w + column as usize) * self.source_c..]
+                    self.source[((image + row as usize) * self.source_w + column as usize) * self.source_c..]
                         .as_ptr()
                 } else {
                     zeros.as_ptr()
@@ -192,7 +190,7 @@ fn correlate(
     let panels = channels.div_ceil(width);
     let y_start = Shared(y.as_mut_ptr());
 
-    // Pictures that are small beside the padding: blocks of the same pixel of several pictures, so that taps in the
+    // Images that are small beside the padding: blocks of the same pixel of several images, so that taps in the
     // padding can be left out.
     let plans: Vec<_> = correlations
         .iter()
@@ -231,12 +229,12 @@ fn correlate(
         for panel in panels {
             let first = panel * width;
             let columns = (channels - first).min(width);
-            let ending = Ending::of(epilogue, first);
+            let raw_epilogue = RawEpilogue::new(epilogue, first);
             for block in &table.blocks {
                 let (a, b, y) = (&table.a[block.a..], &table.b[block.b..], &table.y[block.y..]);
                 match weights {
                     Weights::ByDepth { panel: size, .. } => {
-                        let tile = Tile {
+                        let tile = GemmTile {
                             rows: block.rows,
                             columns,
                             taps: block.taps,
@@ -248,14 +246,14 @@ fn correlate(
                             b_stride: stride,
                             y: y.as_ptr(),
                             y_offset: first,
-                            ending,
+                            raw_epilogue,
                         };
                         // SAFETY: the table points at pixels of the source or at zeros, all `depth` long; weights and
                         // output rows hold `columns` from `first`; other jobs write other pixels or columns.
                         unsafe { (kernels.tile)(&tile) }
                     }
                     Weights::ByChannel { .. } => {
-                        let dots = Dots {
+                        let dots = DotTile {
                             rows: block.rows,
                             columns,
                             taps: block.taps,
@@ -266,7 +264,7 @@ fn correlate(
                             b_stride: stride,
                             y: y.as_ptr(),
                             y_offset: first,
-                            ending,
+                            raw_epilogue,
                         };
                         // SAFETY: as above.
                         unsafe { (kernels.dots)(&dots) }
@@ -280,7 +278,7 @@ fn correlate(
 /// A copy of x with its padding around it.
 pub fn padded(x: &[f32], [batch, h, w, c]: [usize; 4], padding: usize) -> Buffer {
     let (rows, row) = (h + 2 * padding, (w + 2 * padding) * c);
-    let mut copy = Buffer::scratch(batch * rows * row);
+    let mut copy = Buffer::empty(batch * rows * row);
     copy.par_chunks_mut(row).enumerate().for_each(|(line, to)| {
         match (line % rows).checked_sub(padding).filter(|&y| y < h) {
             None => to.fill(0.0),
@@ -299,7 +297,7 @@ pub fn padded(x: &[f32], [batch, h, w, c]: [usize; 4], padding: usize) -> Buffer
 
 /// The weights `w[channel][k]` as panels `[channels / width][k][width]`.
 fn pack_by_channel(w: &[f32], channels: usize, depth: usize, width: usize) -> Buffer {
-    let mut packed = Buffer::scratch(channels.div_ceil(width) * depth * width);
+    let mut packed = Buffer::empty(channels.div_ceil(width) * depth * width);
     packed.par_chunks_mut(depth * width).enumerate().for_each(|(panel, to)| {
         let columns = (channels - panel * width).min(width);
         pack_panel(&w[panel * width * depth..][..columns * depth], depth, width, to);
@@ -323,7 +321,7 @@ pub fn pack_panel(w: &[f32], depth: usize, width: usize, to: &mut [f32]) {
 /// The weights `w[k][channel]` as panels `[channels / width][k][width]`, where k counts (depth, tap) and the panels
 /// (tap, depth).
 fn pack_by_depth(w: &[f32], channels: usize, taps: usize, depth: usize, width: usize) -> Buffer {
-    let mut packed = Buffer::scratch(channels.div_ceil(width) * taps * depth * width);
+    let mut packed = Buffer::empty(channels.div_ceil(width) * taps * depth * width);
     packed.par_chunks_mut(taps * depth * width).enumerate().for_each(|(panel, to)| {
         let first = panel * width;
         let columns = (channels - first).min(width);
@@ -399,7 +397,7 @@ pub fn forward(
 
 /// A stride-1 convolution with few output channels, the other way round: first what each input pixel contributes to
 /// each tap and output (a matrix product with `taps * out_c` columns), then the sum over taps of shifted
-/// contributions. The input is read once instead of once for each tap. Each job makes some rows of one picture,
+/// contributions. The input is read once instead of once for each tap. Each job makes some rows of one image,
 /// through scratch that stays in the second-level cache.
 fn forward_by_contributions(
     kernels: &Kernels,
@@ -421,13 +419,13 @@ fn forward_by_contributions(
     }
     let (row_in, row_out) = (g.in_w * g.in_c, g.out_w * g.out_c);
     let stride = panels * width;
-    y.par_chunks_mut(g.out_h * row_out).enumerate().for_each(|(picture, y)| {
-        let x = &x[picture * g.in_h * row_in..][..g.in_h * row_in];
+    y.par_chunks_mut(g.out_h * row_out).enumerate().for_each(|(image, y)| {
+        let x = &x[image * g.in_h * row_in..][..g.in_h * row_in];
         y.par_chunks_mut(BAND * row_out).enumerate().for_each(|(band, y)| {
             let first = (band * BAND).saturating_sub(g.padding).min(g.in_h);
             let last = (band * BAND + y.len() / row_out - 1 + g.kernel_h - 1).saturating_sub(g.padding);
             let (x, rows) = (&x[first * row_in..], (last + 1).min(g.in_h).saturating_sub(first));
-            let mut sums = Buffer::scratch(rows * g.in_w * stride);
+            let mut sums = Buffer::empty(rows * g.in_w * stride);
             let pixels = rows * g.in_w;
             let mut a = [std::ptr::null(); 16];
             let mut to = [std::ptr::null_mut(); 16];
@@ -440,7 +438,7 @@ fn forward_by_contributions(
                 }
                 for panel in 0..panels {
                     let b = [packed[panel * g.in_c * width..].as_ptr()];
-                    let tile = Tile {
+                    let tile = GemmTile {
                         rows: block.len(),
                         columns: width,
                         taps: 1,
@@ -452,7 +450,7 @@ fn forward_by_contributions(
                         b_stride: width,
                         y: to.as_ptr(),
                         y_offset: panel * width,
-                        ending: Ending::PLAIN,
+                        raw_epilogue: RawEpilogue::PLAIN,
                     };
                     // SAFETY: pixels of x with `in_c` channels, a whole panel of weights, rows of `sums`.
                     unsafe { (kernels.tile)(&tile) }
@@ -480,7 +478,7 @@ fn forward_by_contributions(
                     }
                 }
             }
-            if Ending::of(epilogue, 0).slope.is_some() {
+            if RawEpilogue::new(epilogue, 0).slope.is_some() {
                 epilogue.activation.apply(y);
             }
         });
@@ -500,7 +498,7 @@ fn forward_by_pixels(
     let (pixels, k, width) = (g.batch * g.out_h * g.out_w, g.taps() * g.in_c, kernels.columns);
     let panels = pixels.div_ceil(width);
     // [panel][tap][in_c][width]
-    let mut packed = Buffer::scratch(panels * k * width);
+    let mut packed = Buffer::empty(panels * k * width);
     packed.par_chunks_mut(g.in_c * width).enumerate().for_each(|(at, to)| {
         let (panel, tap) = (at / g.taps(), at % g.taps());
         for (lane, pixel) in (panel * width..pixels.min(panel * width + width)).enumerate() {
@@ -517,7 +515,7 @@ fn forward_by_pixels(
         }
     });
     // [out_c][pixels]
-    let mut sums = Buffer::scratch(g.out_c * pixels);
+    let mut sums = Buffer::empty(g.out_c * pixels);
     let to = Shared(sums.as_mut_ptr());
     let blocks = g.out_c.div_ceil(kernels.rows);
     (0..blocks).into_par_iter().for_each(|block| {
@@ -531,7 +529,7 @@ fn forward_by_pixels(
         }
         for panel in 0..panels {
             let b = [packed[panel * k * width..].as_ptr()];
-            let tile = Tile {
+            let tile = GemmTile {
                 rows: outputs.len(),
                 columns: (pixels - panel * width).min(width),
                 taps: 1,
@@ -543,13 +541,13 @@ fn forward_by_pixels(
                 b_stride: width,
                 y: y.as_ptr(),
                 y_offset: panel * width,
-                ending: Ending::PLAIN,
+                raw_epilogue: RawEpilogue::PLAIN,
             };
             // SAFETY: rows of weights of `k`, a panel of k rows, rows of `sums` of `pixels`.
             unsafe { (kernels.tile)(&tile) }
         }
     });
-    let fused = Ending::of(epilogue, 0).slope.is_some();
+    let fused = RawEpilogue::new(epilogue, 0).slope.is_some();
     y.par_chunks_mut(8 * g.out_c).enumerate().for_each(|(at, y)| {
         for (pixel, y) in y.chunks_exact_mut(g.out_c).enumerate() {
             for (output, y) in y.iter_mut().enumerate() {
@@ -574,9 +572,9 @@ pub fn input_gradient(
 ) {
     let few = g.in_c <= FEW_OUTPUTS || g.out_c <= FEW_CHANNELS;
     if few && g.can_flip() {
-        let mut turned = Buffer::scratch(w.len());
-        flip(g, w, &mut turned);
-        return forward(kernels, &g.flipped(), dy, &turned, dx, epilogue);
+        let mut rotated_180 = Buffer::empty(w.len());
+        flip(g, w, &mut rotated_180);
+        return forward(kernels, &g.flipped(), dy, &rotated_180, dx, epilogue);
     }
     let (s, width) = (g.stride, kernels.columns);
     let packed = (g.batch * g.out_h * g.out_w > FEW_PIXELS)
@@ -623,9 +621,9 @@ pub fn input_gradient(
 
 /// Turns the weights of `g` by half a turn and puts input and output channels in each other's place: what the forward
 /// convolution of dy by [`Conv2dGeometry::flipped`] needs.
-pub fn flip(g: &Conv2dGeometry, w: &[f32], turned: &mut [f32]) {
+pub fn flip(g: &Conv2dGeometry, w: &[f32], rotated_180: &mut [f32]) {
     let taps = g.taps();
-    for (at, to) in turned.iter_mut().enumerate() {
+    for (at, to) in rotated_180.iter_mut().enumerate() {
         let (c, tap, o) = (at / (taps * g.out_c), at / g.out_c % taps, at % g.out_c);
         *to = w[(o * taps + (taps - 1 - tap)) * g.in_c + c];
     }

@@ -1,10 +1,10 @@
 //! The inner loops: small matrix products whose accumulators stay in registers.
 //!
-//! * [`Tile`]: rows of A are broadcast element by element and multiply two vectors of B's columns. A is read in
+//! * [`GemmTile`]: rows of A are broadcast element by element and multiply two vectors of B's columns. A is read in
 //!   place through a table of row pointers, so that a convolution needs no unrolled copy of its input.
-//! * [`Dots`]: dot products of rows of A with rows of B, both read along the depth as they lie: no packing, so the
+//! * [`DotTile`]: dot products of rows of A with rows of B, both read along the depth as they lie: no packing, so the
 //!   choice where weights are used for few pixels, and where there are few output channels.
-//! * [`Outer`]: the sum over pixels of outer products, for weight gradients.
+//! * [`OuterProductTile`]: the sum over pixels of outer products, for weight gradients.
 //!
 //! Each element of a result is computed by the same operations in the same order, whatever tile it falls in: that
 //! is why results do not depend on how the work is split.
@@ -16,31 +16,31 @@ use crate::ops::conv2d::Epilogue;
 
 /// What happens to a finished sum.
 #[derive(Debug, Clone, Copy)]
-pub struct Ending {
+pub struct RawEpilogue {
     /// One number for each column, or null.
     pub bias: *const f32,
     /// The factor below zero, if there is an activation.
     pub slope: Option<f32>,
 }
 
-impl Ending {
+impl RawEpilogue {
     /// Stores the sum as it is.
-    pub const PLAIN: Self = Ending { bias: std::ptr::null(), slope: None };
+    pub const PLAIN: Self = RawEpilogue { bias: std::ptr::null(), slope: None };
 
     /// What the kernels do of an epilogue, for columns from `first`. Activations that are not two straight lines
     /// are left to [`Epilogue::apply`].
-    pub fn of(epilogue: Epilogue<'_>, first: usize) -> Self {
+    pub fn new(epilogue: Epilogue<'_>, first: usize) -> Self {
         let slope = match epilogue.activation {
             Activation::Relu | Activation::LeakyRelu => Some(epilogue.activation.slope(-1.0)),
             Activation::Identity | Activation::Tanh | Activation::Softplus => None,
         };
-        Ending { bias: epilogue.bias.map_or(std::ptr::null(), |bias| bias[first..].as_ptr()), slope }
+        RawEpilogue { bias: epilogue.bias.map_or(std::ptr::null(), |bias| bias[first..].as_ptr()), slope }
     }
 }
 
-/// `y[i][j] = ending(sum over taps t and depths c of a[t][i][c] * b[t][c][j])`.
+/// `y[i][j] = raw_epilogue(sum over taps t and depths c of a[t][i][c] * b[t][c][j])`.
 #[derive(Debug, Clone, Copy)]
-pub struct Tile {
+pub struct GemmTile {
     /// Rows i: 1 to [`Kernels::rows`].
     pub rows: usize,
     /// Columns j: 1 to [`Kernels::columns`].
@@ -64,12 +64,12 @@ pub struct Tile {
     /// Added to every pointer of `y`.
     pub y_offset: usize,
     /// What happens to each sum.
-    pub ending: Ending,
+    pub raw_epilogue: RawEpilogue,
 }
 
-/// `y[i][j] = ending(sum over taps t and depths c of a[t][i][c] * b[j][taps_b[t] + c])`.
+/// `y[i][j] = raw_epilogue(sum over taps t and depths c of a[t][i][c] * b[j][taps_b[t] + c])`.
 #[derive(Debug, Clone, Copy)]
-pub struct Dots {
+pub struct DotTile {
     /// Rows i: 1 to [`Kernels::dot`].
     pub rows: usize,
     /// Columns j: 1 to [`Kernels::dot`].
@@ -91,12 +91,12 @@ pub struct Dots {
     /// Added to every pointer of `y`.
     pub y_offset: usize,
     /// What happens to each sum.
-    pub ending: Ending,
+    pub raw_epilogue: RawEpilogue,
 }
 
 /// `y[i][j] (+)= sum over pixels p of a[p][i] * b[p][j]`.
 #[derive(Debug, Clone, Copy)]
-pub struct Outer {
+pub struct OuterProductTile {
     /// Rows i: 1 to [`Kernels::rows`].
     pub rows: usize,
     /// Columns j: 1 to [`Kernels::columns`].
@@ -123,22 +123,22 @@ pub struct Outer {
 pub struct Kernels {
     /// Lanes of a vector.
     pub lanes: usize,
-    /// The most rows of [`Tile`] and [`Outer`].
+    /// The most rows of [`GemmTile`] and [`OuterProductTile`].
     pub rows: usize,
-    /// The most columns of [`Tile`] and [`Outer`]: two vectors.
+    /// The most columns of [`GemmTile`] and [`OuterProductTile`]: two vectors.
     pub columns: usize,
-    /// The most rows and columns of [`Dots`].
+    /// The most rows and columns of [`DotTile`].
     pub dot: usize,
-    /// Computes a [`Tile`].
-    pub tile: unsafe fn(&Tile),
-    /// Computes [`Dots`].
-    pub dots: unsafe fn(&Dots),
-    /// Computes an [`Outer`].
-    pub outer: unsafe fn(&Outer),
+    /// Computes a [`GemmTile`].
+    pub tile: unsafe fn(&GemmTile),
+    /// Computes [`DotTile`].
+    pub dots: unsafe fn(&DotTile),
+    /// Computes an [`OuterProductTile`].
+    pub outer: unsafe fn(&OuterProductTile),
     /// [`transforms::input`].
     pub input: unsafe fn(&Points, *const *const f32, usize, *mut f32, usize),
     /// [`transforms::output`].
-    pub output: unsafe fn(&Points, *const f32, usize, usize, Ending, *const *mut f32),
+    pub output: unsafe fn(&Points, *const f32, usize, usize, RawEpilogue, *const *mut f32),
     /// [`transforms::gradient`].
     pub gradient: unsafe fn(&Points, *const *const f32, usize, *mut f32, usize),
     /// [`transforms::weights`].
@@ -149,7 +149,7 @@ pub struct Kernels {
 
 impl Kernels {
     /// The kernels of a level this machine has.
-    pub fn of(level: Level) -> &'static Kernels {
+    pub fn for_level(level: Level) -> &'static Kernels {
         match level {
             Level::Scalar => &scalar::KERNELS,
             #[cfg(target_arch = "x86_64")]
@@ -194,13 +194,13 @@ macro_rules! kernels {
                 weight_gradient,
             };
 
-            entry!($($feature)?; $simd; super::tile, tile(t: &Tile));
-            entry!($($feature)?; $simd; super::dots, dots(d: &Dots));
-            entry!($($feature)?; $simd; super::outer, outer(o: &Outer));
+            entry!($($feature)?; $simd; super::tile, tile(t: &GemmTile));
+            entry!($($feature)?; $simd; super::dots, dots(d: &DotTile));
+            entry!($($feature)?; $simd; super::outer, outer(o: &OuterProductTile));
             entry!($($feature)?; $simd; transforms::input,
                 input(p: &Points, x: *const *const f32, c: usize, v: *mut f32, s: usize));
             entry!($($feature)?; $simd; transforms::output,
-                output(p: &Points, m: *const f32, s: usize, c: usize, e: Ending, y: *const *mut f32));
+                output(p: &Points, m: *const f32, s: usize, c: usize, e: RawEpilogue, y: *const *mut f32));
             entry!($($feature)?; $simd; transforms::gradient,
                 gradient(p: &Points, y: *const *const f32, c: usize, m: *mut f32, s: usize));
             entry!($($feature)?; $simd; transforms::weights,
@@ -241,7 +241,7 @@ macro_rules! with_rows {
 }
 
 #[inline(always)]
-unsafe fn tile<S: Simd>(t: &Tile) {
+unsafe fn tile<S: Simd>(t: &GemmTile) {
     debug_assert!(t.columns >= 1 && t.columns <= 2 * S::LANES);
     // SAFETY: the caller's; a tile of one and a half vectors is a whole vector and a part.
     unsafe {
@@ -261,7 +261,7 @@ unsafe fn tile<S: Simd>(t: &Tile) {
 /// Rows `R`, vectors `V` to a row, of which the last has `lanes` lanes unless `WHOLE`; columns `from` onwards.
 #[inline(always)]
 unsafe fn tile_of<S: Simd, const R: usize, const V: usize, const WHOLE: bool>(
-    t: &Tile,
+    t: &GemmTile,
     from: usize,
     lanes: usize,
 ) {
@@ -285,15 +285,15 @@ unsafe fn tile_of<S: Simd, const R: usize, const V: usize, const WHOLE: bool>(
                 b = b.add(t.b_stride);
             }
         }
-        if !t.ending.bias.is_null() {
-            let bias = vectors::<S, V, WHOLE>(t.ending.bias.add(from), lanes);
+        if !t.raw_epilogue.bias.is_null() {
+            let bias = vectors::<S, V, WHOLE>(t.raw_epilogue.bias.add(from), lanes);
             for i in 0..R {
                 for v in 0..V {
                     sums[i][v] = S::add(sums[i][v], bias[v]);
                 }
             }
         }
-        if let Some(slope) = t.ending.slope {
+        if let Some(slope) = t.raw_epilogue.slope {
             let slope = S::splat(slope);
             for i in 0..R {
                 for v in 0..V {
@@ -326,7 +326,7 @@ unsafe fn vectors<S: Simd, const V: usize, const WHOLE: bool>(p: *const f32, lan
 }
 
 #[inline(always)]
-unsafe fn dots<S: Simd>(d: &Dots) {
+unsafe fn dots<S: Simd>(d: &DotTile) {
     // SAFETY: the caller's.
     unsafe {
         match d.rows {
@@ -341,7 +341,7 @@ unsafe fn dots<S: Simd>(d: &Dots) {
 }
 
 #[inline(always)]
-unsafe fn dots_by_columns<S: Simd, const R: usize>(d: &Dots) {
+unsafe fn dots_by_columns<S: Simd, const R: usize>(d: &DotTile) {
     // SAFETY: the caller's.
     unsafe {
         match d.columns {
@@ -356,7 +356,7 @@ unsafe fn dots_by_columns<S: Simd, const R: usize>(d: &Dots) {
 }
 
 #[inline(always)]
-unsafe fn dots_of<S: Simd, const R: usize, const C: usize>(d: &Dots) {
+unsafe fn dots_of<S: Simd, const R: usize, const C: usize>(d: &DotTile) {
     // SAFETY: the caller's pointers are good for the rows, columns, taps and depths.
     unsafe {
         let mut sums = [[S::splat(0.0); C]; R];
@@ -380,10 +380,10 @@ unsafe fn dots_of<S: Simd, const R: usize, const C: usize>(d: &Dots) {
             let y = (*d.y.add(i)).add(d.y_offset);
             for (j, sum) in sums.iter().enumerate() {
                 let mut sum = S::sum(*sum);
-                if !d.ending.bias.is_null() {
-                    sum += *d.ending.bias.add(j);
+                if !d.raw_epilogue.bias.is_null() {
+                    sum += *d.raw_epilogue.bias.add(j);
                 }
-                if let Some(slope) = d.ending.slope {
+                if let Some(slope) = d.raw_epilogue.slope {
                     sum = if sum > 0.0 { sum } else { slope * sum };
                 }
                 *y.add(j) = sum;
@@ -419,7 +419,7 @@ unsafe fn dots_step<S: Simd, const R: usize, const C: usize, const WHOLE: bool>(
 }
 
 #[inline(always)]
-unsafe fn outer<S: Simd>(o: &Outer) {
+unsafe fn outer<S: Simd>(o: &OuterProductTile) {
     debug_assert!(o.columns >= 1 && o.columns <= 2 * S::LANES);
     // SAFETY: the caller's; see `tile`.
     unsafe {
@@ -439,7 +439,7 @@ unsafe fn outer<S: Simd>(o: &Outer) {
 /// As `tile_of`.
 #[inline(always)]
 unsafe fn outer_of<S: Simd, const R: usize, const V: usize, const WHOLE: bool>(
-    o: &Outer,
+    o: &OuterProductTile,
     from: usize,
     lanes: usize,
 ) {

@@ -36,12 +36,12 @@ pub fn weight_gradient(g: &Conv2dGeometry, x: &[f32], dy: &[f32], dw: &mut [f32]
 }
 
 fn forward_at(level: Level, g: &Conv2dGeometry, x: &[f32], w: &[f32], y: &mut [f32], epilogue: Epilogue<'_>) {
-    let g = &whole_picture_as_pixel(g);
+    let g = &whole_image_as_pixel(g);
     check(g, x, w, y);
     if winograd::suits(g) {
-        winograd::forward(Kernels::of(level), g, x, (w, false), y, epilogue);
+        winograd::forward(Kernels::for_level(level), g, x, (w, false), y, epilogue);
     } else {
-        direct::forward(Kernels::of(level), g, x, w, y, epilogue);
+        direct::forward(Kernels::for_level(level), g, x, w, y, epilogue);
     }
     finish(epilogue, y);
 }
@@ -54,18 +54,18 @@ fn input_gradient_at(
     dx: &mut [f32],
     epilogue: Epilogue<'_>,
 ) {
-    // A bias or output channel is one of the picture's, not of the pixel's: only the plain sum may be re-read so.
-    let pixel = whole_picture_as_pixel(g);
+    // A bias or output channel is one of the image's, not of the pixel's: only the plain sum may be re-read so.
+    let pixel = whole_image_as_pixel(g);
     check(g, dx, w, dy);
     if pixel != *g {
-        direct::input_gradient(Kernels::of(level), &pixel, dy, w, dx, Epilogue::NONE);
+        direct::input_gradient(Kernels::for_level(level), &pixel, dy, w, dx, Epilogue::NONE);
         epilogue.apply(dx, g.in_c);
         return;
     }
     if g.can_flip() && winograd::suits(&g.flipped()) {
-        winograd::forward(Kernels::of(level), &g.flipped(), dy, (w, true), dx, epilogue);
+        winograd::forward(Kernels::for_level(level), &g.flipped(), dy, (w, true), dx, epilogue);
     } else {
-        direct::input_gradient(Kernels::of(level), g, dy, w, dx, epilogue);
+        direct::input_gradient(Kernels::for_level(level), g, dy, w, dx, epilogue);
     }
     finish(epilogue, dx);
 }
@@ -78,12 +78,12 @@ fn finish(epilogue: Epilogue<'_>, y: &mut [f32]) {
 }
 
 fn weight_gradient_at(level: Level, g: &Conv2dGeometry, x: &[f32], dy: &[f32], dw: &mut [f32]) {
-    let g = &whole_picture_as_pixel(g);
+    let g = &whole_image_as_pixel(g);
     check(g, x, dw, dy);
     if winograd::suits(g) {
-        winograd::weight_gradient(Kernels::of(level), g, x, dy, dw);
+        winograd::weight_gradient(Kernels::for_level(level), g, x, dy, dw);
     } else {
-        weights::weight_gradient(Kernels::of(level), g, x, dy, dw);
+        weights::weight_gradient(Kernels::for_level(level), g, x, dy, dw);
     }
 }
 
@@ -92,9 +92,9 @@ fn check(g: &Conv2dGeometry, x: &[f32], w: &[f32], y: &[f32]) {
     assert_eq!([x.len(), w.len(), y.len()], [g.x_elements(), g.w_elements(), g.y_elements()], "{g:?}");
 }
 
-/// A kernel as large as the picture makes a product of two matrices: the same as a 1x1 convolution of pictures of
+/// A kernel as large as the image makes a product of two matrices: the same as a 1x1 convolution of images of
 /// one pixel with all their numbers as channels.
-fn whole_picture_as_pixel(g: &Conv2dGeometry) -> Conv2dGeometry {
+fn whole_image_as_pixel(g: &Conv2dGeometry) -> Conv2dGeometry {
     if g.padding == 0 && [g.in_h, g.in_w] == [g.kernel_h, g.kernel_w] {
         let in_c = g.in_h * g.in_w * g.in_c;
         Conv2dGeometry { in_h: 1, in_w: 1, in_c, kernel_h: 1, kernel_w: 1, stride: 1, ..*g }

@@ -50,7 +50,7 @@ fn every_layer_of_the_networks_agrees_with_the_plain_one() {
     for layer in layers::LAYERS {
         agrees_with_plain(Level::best(), &geometry_of(layer, 2));
         if layer.size <= 16 {
-            // Enough small pictures for the ways that are for many.
+            // Enough small images for the ways that are for many.
             agrees_with_plain(Level::best(), &geometry_of(layer, 9));
         }
     }
@@ -68,7 +68,7 @@ proptest! {
     ) {
         let kernel_w = if square { kernel_h } else { kernel_w };
         let g = Conv2dGeometry::new([batch, h, w, in_c], [out_c, kernel_h, kernel_w, in_c], stride, padding);
-        // Kernels larger than the padded picture are refused.
+        // Kernels larger than the padded image are refused.
         prop_assume!(g.is_ok());
         for level in Level::available() {
             agrees_with_plain(level, &g.clone().unwrap());
@@ -127,7 +127,7 @@ fn forward_and_input_gradient_are_linear_and_adjoint() {
 
 #[test]
 fn every_way_ends_in_bias_and_activation() {
-    // Winograd by tiles and by panels, packed, by pixels, dot products, by contributions, and the whole picture as one
+    // Winograd by tiles and by panels, packed, by pixels, dot products, by contributions, and the whole image as one
     // pixel.
     let ways = [
         ([2, 16, 16, 24], [40, 3, 3, 24], 1, 1),

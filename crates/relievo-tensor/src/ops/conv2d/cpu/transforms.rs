@@ -7,7 +7,7 @@
 //! coefficients of `x^2 Q_j(x) +- p_j x Q_j(x)`. The pairs were chosen by measured error: 3/4 and 3/2 for n = 6
 //! (5e-7 relative, half that of 1 and 2), 1/2, 1 and 2 for n = 8 (2e-6).
 
-use super::kernels::Ending;
+use super::kernels::RawEpilogue;
 use super::simd::Simd;
 
 /// The outputs of a tile along one axis.
@@ -34,7 +34,7 @@ pub struct Points {
 
 impl Points {
     /// The points for a square kernel of 3x3 or 5x5 taps.
-    pub fn of(taps: usize) -> Option<Self> {
+    pub fn for_taps(taps: usize) -> Option<Self> {
         let pairs: &[f64] = match taps {
             3 => &[0.75, 1.5],
             5 => &[0.5, 1.0, 2.0],
@@ -76,7 +76,7 @@ impl Points {
 
 /// `B^T d`.
 #[inline(always)]
-unsafe fn to_points<S: Simd, const N: usize>(points: &Points, d: &[S::V; N]) -> [S::V; N] {
+unsafe fn input_transform<S: Simd, const N: usize>(points: &Points, d: &[S::V; N]) -> [S::V; N] {
     // SAFETY: the caller runs with the instruction set on.
     unsafe {
         let pairs = (N - 2) / 2;
@@ -105,7 +105,7 @@ unsafe fn to_points<S: Simd, const N: usize>(points: &Points, d: &[S::V; N]) -> 
 
 /// `A^T m`.
 #[inline(always)]
-unsafe fn from_points<S: Simd, const N: usize>(points: &Points, m: &[S::V; N]) -> [S::V; OUTPUTS] {
+unsafe fn output_transform<S: Simd, const N: usize>(points: &Points, m: &[S::V; N]) -> [S::V; OUTPUTS] {
     // SAFETY: the caller runs with the instruction set on.
     unsafe {
         let zero = S::splat(0.0);
@@ -122,9 +122,12 @@ unsafe fn from_points<S: Simd, const N: usize>(points: &Points, m: &[S::V; N]) -
     }
 }
 
-/// `A y`, the transpose of [`from_points`].
+/// `A y`, the transpose of [`output_transform`].
 #[inline(always)]
-unsafe fn spread<S: Simd, const N: usize>(points: &Points, y: &[S::V; OUTPUTS]) -> [S::V; N] {
+unsafe fn output_transform_transposed<S: Simd, const N: usize>(
+    points: &Points,
+    y: &[S::V; OUTPUTS],
+) -> [S::V; N] {
     // SAFETY: the caller runs with the instruction set on.
     unsafe {
         let mut m = [y[0]; N];
@@ -201,14 +204,14 @@ unsafe fn input_of<S: Simd, const N: usize>(
                 for i in 0..N {
                     column[i] = load::<S>((*pixels.add(i * N + j)).add(c), lanes);
                 }
-                half[j] = to_points::<S, N>(points, &column);
+                half[j] = input_transform::<S, N>(points, &column);
             }
             for i in 0..N {
                 let mut row = [S::splat(0.0); N];
                 for j in 0..N {
                     row[j] = half[j][i];
                 }
-                let row = to_points::<S, N>(points, &row);
+                let row = input_transform::<S, N>(points, &row);
                 for j in 0..N {
                     store::<S>(v.add((i * N + j) * matrix + c), row[j], lanes);
                 }
@@ -217,22 +220,22 @@ unsafe fn input_of<S: Simd, const N: usize>(
     });
 }
 
-/// `ending(A^T m A)` of one tile: product `(i, j)` is at `m + (i*n + j)*matrix`; `pixels` are 4*4 pointers to
-/// `channels` elements each, row by row, null where the tile hangs over the picture.
+/// `raw_epilogue(A^T m A)` of one tile: product `(i, j)` is at `m + (i*n + j)*matrix`; `pixels` are 4*4 pointers to
+/// `channels` elements each, row by row, null where the tile hangs over the image.
 #[inline(always)]
 pub unsafe fn output<S: Simd>(
     points: &Points,
     m: *const f32,
     matrix: usize,
     channels: usize,
-    ending: Ending,
+    raw_epilogue: RawEpilogue,
     pixels: *const *mut f32,
 ) {
     // SAFETY: the caller's.
     unsafe {
         match points.n {
-            6 => output_of::<S, 6>(points, m, matrix, channels, ending, pixels),
-            _ => output_of::<S, 8>(points, m, matrix, channels, ending, pixels),
+            6 => output_of::<S, 6>(points, m, matrix, channels, raw_epilogue, pixels),
+            _ => output_of::<S, 8>(points, m, matrix, channels, raw_epilogue, pixels),
         }
     }
 }
@@ -243,7 +246,7 @@ unsafe fn output_of<S: Simd, const N: usize>(
     m: *const f32,
     matrix: usize,
     channels: usize,
-    ending: Ending,
+    raw_epilogue: RawEpilogue,
     pixels: *const *mut f32,
 ) {
     each_vector::<S>(channels, |c, lanes| {
@@ -255,19 +258,22 @@ unsafe fn output_of<S: Simd, const N: usize>(
                 for j in 0..N {
                     row[j] = load::<S>(m.add((i * N + j) * matrix + c), lanes);
                 }
-                half[i] = from_points::<S, N>(points, &row);
+                half[i] = output_transform::<S, N>(points, &row);
             }
-            let bias =
-                if ending.bias.is_null() { S::splat(0.0) } else { load::<S>(ending.bias.add(c), lanes) };
+            let bias = if raw_epilogue.bias.is_null() {
+                S::splat(0.0)
+            } else {
+                load::<S>(raw_epilogue.bias.add(c), lanes)
+            };
             for j in 0..OUTPUTS {
                 let mut column = [S::splat(0.0); N];
                 for i in 0..N {
                     column[i] = half[i][j];
                 }
-                let column = from_points::<S, N>(points, &column);
+                let column = output_transform::<S, N>(points, &column);
                 for i in 0..OUTPUTS {
                     let mut y = S::add(column[i], bias);
-                    if let Some(slope) = ending.slope {
+                    if let Some(slope) = raw_epilogue.slope {
                         y = S::activate(y, S::splat(slope));
                     }
                     let pixel = *pixels.add(i * OUTPUTS + j);
@@ -316,14 +322,14 @@ unsafe fn gradient_of<S: Simd, const N: usize>(
                 for i in 0..OUTPUTS {
                     column[i] = load::<S>((*pixels.add(i * OUTPUTS + j)).add(c), lanes);
                 }
-                half[j] = spread::<S, N>(points, &column);
+                half[j] = output_transform_transposed::<S, N>(points, &column);
             }
             for i in 0..N {
                 let mut row = [S::splat(0.0); OUTPUTS];
                 for j in 0..OUTPUTS {
                     row[j] = half[j][i];
                 }
-                let row = spread::<S, N>(points, &row);
+                let row = output_transform_transposed::<S, N>(points, &row);
                 for j in 0..N {
                     store::<S>(m.add((i * N + j) * matrix + c), row[j], lanes);
                 }
@@ -333,7 +339,7 @@ unsafe fn gradient_of<S: Simd, const N: usize>(
 }
 
 /// `G w G^T` for `lanes` neighbouring output channels: `w` points to the first of them at the first tap, and from tap
-/// to tap it is `tap` elements; product `(i, j)` goes to `u + (i*n + j)*matrix`. With `turned`, the kernel is turned by
+/// to tap it is `tap` elements; product `(i, j)` goes to `u + (i*n + j)*matrix`. With `rotated_180`, the kernel is rotated_180 by
 /// half a turn first.
 #[inline(always)]
 pub unsafe fn weights<S: Simd>(
@@ -341,15 +347,15 @@ pub unsafe fn weights<S: Simd>(
     w: *const f32,
     tap: usize,
     lanes: usize,
-    turned: bool,
+    rotated_180: bool,
     u: *mut f32,
     matrix: usize,
 ) {
     // SAFETY: the caller's.
     unsafe {
         match points.n {
-            6 => weights_of::<S, 6, 3>(points, w, tap, lanes, turned, u, matrix),
-            _ => weights_of::<S, 8, 5>(points, w, tap, lanes, turned, u, matrix),
+            6 => weights_of::<S, 6, 3>(points, w, tap, lanes, rotated_180, u, matrix),
+            _ => weights_of::<S, 8, 5>(points, w, tap, lanes, rotated_180, u, matrix),
         }
     }
 }
@@ -360,7 +366,7 @@ unsafe fn weights_of<S: Simd, const N: usize, const R: usize>(
     w: *const f32,
     tap: usize,
     lanes: usize,
-    turned: bool,
+    rotated_180: bool,
     u: *mut f32,
     matrix: usize,
 ) {
@@ -370,7 +376,7 @@ unsafe fn weights_of<S: Simd, const N: usize, const R: usize>(
         let mut half = [[S::splat(0.0); N]; R];
         for s in 0..R {
             for k in 0..R {
-                let at = if turned { R * R - 1 - (k * R + s) } else { k * R + s };
+                let at = if rotated_180 { R * R - 1 - (k * R + s) } else { k * R + s };
                 let w = load::<S>(w.add(at * tap), lanes);
                 for i in 0..N {
                     half[s][i] = S::fma(S::splat(points.g[i][k]), w, half[s][i]);

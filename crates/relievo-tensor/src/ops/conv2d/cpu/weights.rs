@@ -9,7 +9,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::direct::{FEW_CHANNELS, Shared, flip, padded};
-use super::kernels::{Kernels, Outer};
+use super::kernels::{Kernels, OuterProductTile};
 use crate::Buffer;
 use crate::ops::conv2d::Conv2dGeometry;
 
@@ -26,9 +26,9 @@ const CHUNK: usize = 96;
 pub fn weight_gradient(kernels: &Kernels, g: &Conv2dGeometry, x: &[f32], dy: &[f32], dw: &mut [f32]) {
     if g.out_c <= FEW_CHANNELS && g.in_c > FEW_CHANNELS && g.can_flip() {
         // Few output channels: the same sums seen from dx, where they are the run of channels that is read.
-        let mut turned = Buffer::scratch(dw.len());
-        weight_gradient(kernels, &g.flipped(), dy, x, &mut turned);
-        return flip(&g.flipped(), &turned, dw);
+        let mut rotated_180 = Buffer::empty(dw.len());
+        weight_gradient(kernels, &g.flipped(), dy, x, &mut rotated_180);
+        return flip(&g.flipped(), &rotated_180, dw);
     }
     if g.in_c <= FEW_CHANNELS && g.taps() > 1 {
         // Few input channels: a row of the kernel is one run of a padded copy.
@@ -50,7 +50,7 @@ pub fn weight_gradient(kernels: &Kernels, g: &Conv2dGeometry, x: &[f32], dy: &[f
     accumulate(kernels, g, &source, dy, dw);
 }
 
-/// The picture a weight gradient reads.
+/// The image a weight gradient reads.
 struct Source<'a> {
     x: &'a [f32],
     h: usize,
@@ -79,7 +79,7 @@ fn accumulate(kernels: &Kernels, g: &Conv2dGeometry, source: &Source<'_>, dy: &[
                 for block in blocks_here.clone() {
                     let outputs = part(block, blocks, g.out_c);
                     for first in (0..source.run).step_by(kernels.columns) {
-                        let outer = Outer {
+                        let outer = OuterProductTile {
                             rows: outputs.len(),
                             columns: (source.run - first).min(kernels.columns),
                             pixels: pairs.len(),
@@ -108,7 +108,7 @@ fn accumulate(kernels: &Kernels, g: &Conv2dGeometry, source: &Source<'_>, dy: &[
         });
         return;
     }
-    let mut copies = Buffer::scratch(groups * dw.len());
+    let mut copies = Buffer::empty(groups * dw.len());
     let to = Shared(copies.as_mut_ptr());
     (0..groups * parts).into_par_iter().for_each(|i| {
         let (group, i) = (i / parts, i % parts);

@@ -1,7 +1,7 @@
 //! Stride-1 convolutions of 3x3 and 5x5 by Winograd's method: tiles of 4x4 outputs, 36 products instead of 144 and 64
 //! instead of 400 for each pair of channels; the maps around the products are in `transforms.rs`.
 //!
-//! Forward (and the input gradient, the same with turned weights): the weights are transformed once; then each job
+//! Forward (and the input gradient, the same with rotated_180 weights): the weights are transformed once; then each job
 //! takes some tiles all the way (input map, n*n matrix products, output map) through scratch that stays in the
 //! second-level cache. Weight gradient: in rounds of tiles, first all maps, then the products, each added to its own
 //! part of the transformed gradient; so no sum depends on how the work is split.
@@ -11,7 +11,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::direct::{Shared, pack_panel};
-use super::kernels::{Ending, Kernels, Outer, Tile};
+use super::kernels::{GemmTile, Kernels, OuterProductTile, RawEpilogue};
 use super::transforms::{OUTPUTS, Points};
 use crate::Buffer;
 use crate::ops::conv2d::{Conv2dGeometry, Epilogue};
@@ -34,7 +34,7 @@ struct Tiles {
 }
 
 impl Tiles {
-    fn of(g: &Conv2dGeometry) -> Self {
+    fn for_geometry(g: &Conv2dGeometry) -> Self {
         Tiles { rows: g.out_h.div_ceil(OUTPUTS), columns: g.out_w.div_ceil(OUTPUTS) }
     }
 
@@ -42,32 +42,32 @@ impl Tiles {
         g.batch * self.rows * self.columns
     }
 
-    /// The picture, and the first row and column of outputs, of a tile.
+    /// The image, and the first row and column of outputs, of a tile.
     fn place(&self, tile: usize) -> (usize, usize, usize) {
-        let (picture, at) = (tile / (self.rows * self.columns), tile % (self.rows * self.columns));
-        (picture, at / self.columns * OUTPUTS, at % self.columns * OUTPUTS)
+        let (image, at) = (tile / (self.rows * self.columns), tile % (self.rows * self.columns));
+        (image, at / self.columns * OUTPUTS, at % self.columns * OUTPUTS)
     }
 
     /// Pointers to the n*n input pixels of a tile, `zeros` for those outside.
     fn input(&self, g: &Conv2dGeometry, n: usize, tile: usize, x: &[f32], zeros: &[f32]) -> [*const f32; 64] {
-        let (picture, row, column) = self.place(tile);
+        let (image, row, column) = self.place(tile);
         let mut pixels = [zeros.as_ptr(); 64];
         for i in 0..n {
             let Some(y) = g.source(row, i, g.in_h) else { continue };
             for j in 0..n {
                 let Some(x_at) = g.source(column, j, g.in_w) else { continue };
-                pixels[i * n + j] = x[((picture * g.in_h + y) * g.in_w + x_at) * g.in_c..].as_ptr();
+                pixels[i * n + j] = x[((image * g.in_h + y) * g.in_w + x_at) * g.in_c..].as_ptr();
             }
         }
         pixels
     }
 
-    /// The first element of each output pixel of a tile; `None` where it hangs over the picture.
+    /// The first element of each output pixel of a tile; `None` where it hangs over the image.
     fn output(&self, g: &Conv2dGeometry, tile: usize) -> [Option<usize>; 16] {
-        let (picture, row, column) = self.place(tile);
+        let (image, row, column) = self.place(tile);
         std::array::from_fn(|at| {
             let (y, x) = (row + at / OUTPUTS, column + at % OUTPUTS);
-            (y < g.out_h && x < g.out_w).then_some(((picture * g.out_h + y) * g.out_w + x) * g.out_c)
+            (y < g.out_h && x < g.out_w).then_some(((image * g.out_h + y) * g.out_w + x) * g.out_c)
         })
     }
 }
@@ -75,11 +75,12 @@ impl Tiles {
 /// Whether Winograd is for this convolution (for an input gradient: its flipped geometry): a square kernel it is made
 /// for, and enough tiles to make up for transforming the weights.
 pub fn suits(g: &Conv2dGeometry) -> bool {
-    let Some(points) = Points::of(g.kernel_h).filter(|_| g.kernel_h == g.kernel_w && g.stride == 1) else {
+    let Some(points) = Points::for_taps(g.kernel_h).filter(|_| g.kernel_h == g.kernel_w && g.stride == 1)
+    else {
         return false;
     };
     let few = if points.n * points.n * g.in_c * g.out_c > MANY_WEIGHTS { 32 } else { 16 };
-    g.in_c.min(g.out_c) > 8 && Tiles::of(g).count(g) >= few
+    g.in_c.min(g.out_c) > 8 && Tiles::for_geometry(g).count(g) >= few
 }
 
 /// A convolution under way.
@@ -92,8 +93,8 @@ struct Task<'a> {
 
 impl<'a> Task<'a> {
     fn new(kernels: &'a Kernels, g: &'a Conv2dGeometry) -> Self {
-        let Some(points) = Points::of(g.kernel_h) else { unreachable!("asked for only if it suits") };
-        Task { kernels, points, g, tiles: Tiles::of(g) }
+        let Some(points) = Points::for_taps(g.kernel_h) else { unreachable!("asked for only if it suits") };
+        Task { kernels, points, g, tiles: Tiles::for_geometry(g) }
     }
 
     /// Products for each pair of channels and each tile.
@@ -108,19 +109,19 @@ impl<'a> Task<'a> {
     }
 
     /// Transforms the weights of one panel of output channels: `[product][in_c][width]`, `matrix` elements from
-    /// product to product. With `turned`, w is that of the convolution whose input gradient this is.
-    fn transform_weights(&self, (w, turned): (&[f32], bool), panel: usize, u: *mut f32, matrix: usize) {
+    /// product to product. With `rotated_180`, w is that of the convolution whose input gradient this is.
+    fn transform_weights(&self, (w, rotated_180): (&[f32], bool), panel: usize, u: *mut f32, matrix: usize) {
         let Task { kernels, points, g, .. } = self;
         let (columns, width) = (self.columns(panel), kernels.columns);
         // From the weight of one tap to that of the next, and from one input channel to the next.
         let (packed, tap, channel);
-        let from: &[f32] = if turned {
+        let from: &[f32] = if rotated_180 {
             // Output channels are neighbours already.
             (tap, channel) = (g.out_c, g.taps() * g.out_c);
             &w[columns.start..]
         } else {
             let depth = g.taps() * g.in_c;
-            let mut panel = Buffer::scratch(depth * width);
+            let mut panel = Buffer::empty(depth * width);
             pack_panel(&w[columns.start * depth..columns.end * depth], depth, width, &mut panel);
             packed = panel;
             (tap, channel) = (g.in_c * width, width);
@@ -134,7 +135,7 @@ impl<'a> Task<'a> {
                 // SAFETY: the last tap of these lanes is still in `from`; u has a row of `width` for each channel.
                 unsafe {
                     let u = u.add(c * width + first);
-                    (kernels.weights)(points, from.as_ptr(), tap, lanes, turned, u, matrix);
+                    (kernels.weights)(points, from.as_ptr(), tap, lanes, rotated_180, u, matrix);
                 }
             }
         }
@@ -181,7 +182,7 @@ impl<'a> Task<'a> {
                     y[i] = m.add(row * stride);
                 }
             }
-            let tile = Tile {
+            let tile = GemmTile {
                 rows: rows.len(),
                 columns,
                 taps: 1,
@@ -193,7 +194,7 @@ impl<'a> Task<'a> {
                 b_stride: self.kernels.columns,
                 y: y.as_ptr(),
                 y_offset: product * m_matrix,
-                ending: Ending::PLAIN,
+                raw_epilogue: RawEpilogue::PLAIN,
             };
             // SAFETY: rows of v and m of this product, and one panel of its matrix in u.
             unsafe { (self.kernels.tile)(&tile) }
@@ -210,7 +211,7 @@ impl<'a> Task<'a> {
         y: Shared,
         epilogue: Epilogue<'_>,
     ) {
-        let ending = Ending::of(epilogue, channels.start);
+        let raw_epilogue = RawEpilogue::new(epilogue, channels.start);
         for (at, tile) in tiles.enumerate() {
             let pixels = self.tiles.output(self.g, tile).map(|at| match at {
                 // SAFETY: the pixel lies in y.
@@ -220,27 +221,27 @@ impl<'a> Task<'a> {
             // SAFETY: each pointer is to channels of a pixel of y that no other job writes, or null.
             unsafe {
                 let m = m.add(at * stride);
-                (self.kernels.output)(&self.points, m, matrix, channels.len(), ending, pixels.as_ptr());
+                (self.kernels.output)(&self.points, m, matrix, channels.len(), raw_epilogue, pixels.as_ptr());
             }
         }
     }
 }
 
-/// `y = epilogue(conv(x, w))`; with `turned`, `w` is that of the convolution whose input gradient this is.
+/// `y = epilogue(conv(x, w))`; with `rotated_180`, `w` is that of the convolution whose input gradient this is.
 pub fn forward(
     kernels: &Kernels,
     g: &Conv2dGeometry,
     x: &[f32],
-    (w, turned): (&[f32], bool),
+    (w, rotated_180): (&[f32], bool),
     y: &mut [f32],
     epilogue: Epilogue<'_>,
 ) {
     let task = Task::new(kernels, g);
     let y = Shared(y.as_mut_ptr());
     if task.products() * g.in_c * g.out_c > MANY_WEIGHTS {
-        forward_by_panels(&task, x, (w, turned), y, epilogue);
+        forward_by_panels(&task, x, (w, rotated_180), y, epilogue);
     } else {
-        forward_by_tiles(&task, x, (w, turned), y, epilogue);
+        forward_by_tiles(&task, x, (w, rotated_180), y, epilogue);
     }
 }
 
@@ -249,7 +250,7 @@ fn forward_by_tiles(task: &Task<'_>, x: &[f32], w: (&[f32], bool), y: Shared, ep
     let (g, products, width) = (task.g, task.products(), task.kernels.columns);
     let panels = g.out_c.div_ceil(width);
     let (panel, u_matrix) = (g.in_c * width, panels * g.in_c * width + SKEW);
-    let mut u = Buffer::scratch(products * u_matrix);
+    let mut u = Buffer::empty(products * u_matrix);
     let to_u = Shared(u.as_mut_ptr());
     (0..panels).into_par_iter().for_each(|at| {
         // SAFETY: each panel has elements of its own.
@@ -263,8 +264,8 @@ fn forward_by_tiles(task: &Task<'_>, x: &[f32], w: (&[f32], bool), y: Shared, ep
     (0..jobs).into_par_iter().for_each(|job| {
         let tiles = job * count / jobs..(job + 1) * count / jobs;
         let (v_matrix, m_matrix) = (tiles.len() * g.in_c + SKEW, tiles.len() * g.out_c + SKEW);
-        let mut v = Buffer::scratch(products * v_matrix);
-        let mut m = Buffer::scratch(products * m_matrix);
+        let mut v = Buffer::empty(products * v_matrix);
+        let mut m = Buffer::empty(products * m_matrix);
         task.transform_input(x, &zeros, tiles.clone(), v.as_mut_ptr(), v_matrix);
         for product in 0..products {
             for at in 0..panels {
@@ -284,7 +285,7 @@ fn forward_by_panels(task: &Task<'_>, x: &[f32], w: (&[f32], bool), y: Shared, e
     let (g, products, width) = (task.g, task.products(), task.kernels.columns);
     let count = task.tiles.count(g);
     let v_matrix = count * g.in_c + SKEW;
-    let mut v = Buffer::scratch(products * v_matrix);
+    let mut v = Buffer::empty(products * v_matrix);
     let to_v = Shared(v.as_mut_ptr());
     let zeros = Buffer::zeros(g.in_c);
     (0..count.div_ceil(8)).into_par_iter().for_each(|at| {
@@ -297,8 +298,8 @@ fn forward_by_panels(task: &Task<'_>, x: &[f32], w: (&[f32], bool), y: Shared, e
     (0..g.out_c.div_ceil(width)).into_par_iter().for_each(|panel| {
         let columns = task.columns(panel);
         let (u_matrix, m_matrix) = (g.in_c * width + SKEW, rows * width + SKEW);
-        let mut u = Buffer::scratch(products * u_matrix);
-        let mut m = Buffer::scratch(products * m_matrix);
+        let mut u = Buffer::empty(products * u_matrix);
+        let mut m = Buffer::empty(products * m_matrix);
         task.transform_weights(w, panel, u.as_mut_ptr(), u_matrix);
         for first in (0..count).step_by(rows) {
             let tiles = first..(first + rows).min(count);
@@ -319,9 +320,9 @@ pub fn weight_gradient(kernels: &Kernels, g: &Conv2dGeometry, x: &[f32], dy: &[f
     let round = (ROUND / (products * (g.in_c + g.out_c))).clamp(16, count.max(16)).min(count);
     let (v_matrix, d_matrix) = (round * g.in_c + SKEW, round * g.out_c + SKEW);
     let u_matrix = g.out_c * g.in_c + SKEW;
-    let mut v = Buffer::scratch(products * v_matrix);
-    let mut d = Buffer::scratch(products * d_matrix);
-    let mut u = Buffer::scratch(products * u_matrix);
+    let mut v = Buffer::empty(products * v_matrix);
+    let mut d = Buffer::empty(products * d_matrix);
+    let mut u = Buffer::empty(products * u_matrix);
     let zeros = Buffer::zeros(g.in_c.max(g.out_c));
     let blocks = g.out_c.div_ceil(kernels.rows);
     for start in (0..count).step_by(round) {
@@ -350,7 +351,7 @@ pub fn weight_gradient(kernels: &Kernels, g: &Conv2dGeometry, x: &[f32], dy: &[f
             for first in (0..g.in_c).step_by(kernels.columns) {
                 for block in 0..blocks {
                     let rows = block * g.out_c / blocks..(block + 1) * g.out_c / blocks;
-                    let outer = Outer {
+                    let outer = OuterProductTile {
                         rows: rows.len(),
                         columns: (g.in_c - first).min(kernels.columns),
                         pixels: pairs.len(),

@@ -4,7 +4,7 @@ struct Factors {
     float of[256];
 };
 
-extern "C" __global__ void scale_columns(real* y, const real* x, Factors factors, int first, int width, int columns,
+extern "C" __global__ void mul_columns(real* y, const real* x, Factors factors, int first, int width, int columns,
                                          int count) {
     int i = thread_number();
     if (i >= count) return;

@@ -4,7 +4,7 @@ use crate::cuda::{Kernels, Launch};
 use crate::{Result, Tensor};
 
 /// `kernel.cu`, compiled.
-pub(crate) static KERNELS: Kernels = Kernels { name: "scale_columns", source: include_str!("kernel.cu") };
+pub(crate) static KERNELS: Kernels = Kernels { name: "mul_columns", source: include_str!("kernel.cu") };
 
 /// Factors in a launch.
 const FACTORS: usize = 256;
@@ -18,12 +18,12 @@ struct Factors {
 
 /// `x [B,C]` with each column times its factor.
 pub(super) fn scaled(factors: &[f32], x: &Tensor) -> Result<Tensor> {
-    let mut y = x.scratch_like(x.shape())?;
+    let mut y = x.empty_like(x.shape())?;
     for (index, piece) in factors.chunks(FACTORS).enumerate() {
         let mut of = [0.0; FACTORS];
         of[..piece.len()].copy_from_slice(piece);
-        let count = x.elements() / factors.len() * piece.len();
-        Launch::new(x.device(), &KERNELS, "scale_columns", x.data_type())?
+        let count = x.numel() / factors.len() * piece.len();
+        Launch::new(x.device(), &KERNELS, "mul_columns", x.data_type())?
             .output(&mut y)
             .input(x)
             .structure(Factors { of })

@@ -1,7 +1,7 @@
-//! From a photograph to pictures framed as models of faces want them.
+//! From a photograph to images framed as models of faces want them.
 
 use clap::ValueEnum;
-use relievo_data::Picture;
+use relievo_data::Image;
 use serde::{Deserialize, Serialize};
 
 use crate::{DetectError, Detector, Face, Frame, MOST_OUTSIDE};
@@ -9,7 +9,7 @@ use crate::{DetectError, Detector, Face, Frame, MOST_OUTSIDE};
 /// Which faces of a photograph count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Which {
+pub enum FaceSelection {
     /// Every face
     All,
     /// The largest one
@@ -19,7 +19,7 @@ pub enum Which {
 /// A face and where it is cropped to, in pixels of the upright photograph.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct Place {
+pub struct FaceLocation {
     /// Columns and rows of the photograph.
     photograph: [u32; 2],
     /// The face.
@@ -31,7 +31,7 @@ pub struct Place {
     pub outside: f32,
 }
 
-impl Place {
+impl FaceLocation {
     /// Why the crop cannot be used, if so.
     pub fn refusal(&self) -> Option<String> {
         (self.outside > MOST_OUTSIDE)
@@ -46,18 +46,18 @@ impl Detector {
     /// As [`Detector::faces`].
     pub fn places(
         &self,
-        photograph: &Picture,
-        which: Which,
+        photograph: &Image,
+        which: FaceSelection,
         frame: impl Fn(&Face) -> Frame,
-    ) -> Result<Vec<Place>, DetectError> {
+    ) -> Result<Vec<FaceLocation>, DetectError> {
         let mut faces = self.faces(photograph)?;
-        if which == Which::Largest {
+        if which == FaceSelection::Largest {
             faces.truncate(1);
         }
         let place = |face: Face| {
             let crop = frame(&face);
             let outside = crop.outside(photograph.width, photograph.height);
-            Place { photograph: [photograph.width, photograph.height], face, crop, outside }
+            FaceLocation { photograph: [photograph.width, photograph.height], face, crop, outside }
         };
         Ok(faces.into_iter().map(place).collect())
     }

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use crate::{Backward, Context, Error, Operation, Result, Tensor, apply_one};
 
-struct ScaleColumns {
+struct MulColumns {
     /// One factor for every column.
     factors: Vec<f32>,
 }
@@ -17,13 +17,13 @@ struct ScaleColumns {
 ///
 /// # Errors
 /// If x has another number of columns than there are factors.
-pub fn scale_columns(x: &Tensor, factors: &[f32]) -> Result<Tensor> {
-    apply_one(ScaleColumns { factors: factors.to_vec() }, &[x])
+pub fn mul_columns(x: &Tensor, factors: &[f32]) -> Result<Tensor> {
+    apply_one(MulColumns { factors: factors.to_vec() }, &[x])
 }
 
-impl ScaleColumns {
+impl MulColumns {
     fn check(&self, x: &Tensor) -> Result<()> {
-        let [_, columns] = x.axes(self.name())?;
+        let [_, columns] = x.dims(self.name())?;
         if columns == self.factors.len() {
             return Ok(());
         }
@@ -32,7 +32,7 @@ impl ScaleColumns {
     }
 
     fn scaled(&self, x: &Tensor) -> Tensor {
-        let mut y = Tensor::scratch(x.shape());
+        let mut y = Tensor::empty(x.shape());
         // Thousands of elements at most: a task takes many rows.
         const ROWS: usize = 1024;
         let chunk = ROWS * self.factors.len().max(1);
@@ -45,9 +45,9 @@ impl ScaleColumns {
     }
 }
 
-impl Operation for ScaleColumns {
+impl Operation for MulColumns {
     fn name(&self) -> &'static str {
-        "scale_columns"
+        "mul_columns"
     }
 
     fn forward(&self, inputs: &[&Tensor], _: &mut Context) -> Result<Vec<Tensor>> {
@@ -77,11 +77,11 @@ mod tests {
     #[test]
     fn each_column_has_its_factor() {
         let x = Tensor::new(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], [2, 3]).unwrap();
-        assert_eq!(scale_columns(&x, &[1.0, 10.0, -1.0]).unwrap().data(), [1.0, 20.0, -3.0, 4.0, 50.0, -6.0]);
-        let error = scale_columns(&x, &[1.0]).unwrap_err().to_string();
-        assert_eq!(error, "scale_columns: 1 factors for a tensor of shape [2, 3]");
+        assert_eq!(mul_columns(&x, &[1.0, 10.0, -1.0]).unwrap().data(), [1.0, 20.0, -3.0, 4.0, 50.0, -6.0]);
+        let error = mul_columns(&x, &[1.0]).unwrap_err().to_string();
+        assert_eq!(error, "mul_columns: 1 factors for a tensor of shape [2, 3]");
         let errors =
-            gradient_errors(&[random_tensor(1, [2, 3])], 0.25, |x| scale_columns(&x[0], &[1.0, 3.0, 0.0]));
+            gradient_errors(&[random_tensor(1, [2, 3])], 0.25, |x| mul_columns(&x[0], &[1.0, 3.0, 0.0]));
         assert!(errors.unwrap()[0] < 1e-6);
     }
 }

@@ -7,7 +7,7 @@ pub(crate) use cuda::KERNELS;
 
 use crate::{Backward, Context, Error, Operation, Result, Shape, Tensor, apply_one};
 
-struct DoubleBatch {
+struct ConcatFlipped {
     /// Whether the second half is mirrored along the width axis.
     mirror: bool,
 }
@@ -19,11 +19,11 @@ struct DoubleBatch {
 ///
 /// # Errors
 /// If x has no batch axis, or `mirror` is asked of a tensor without a width.
-pub fn double_batch(x: &Tensor, mirror: bool) -> Result<Tensor> {
-    apply_one(DoubleBatch { mirror }, &[x])
+pub fn concat_flipped(x: &Tensor, mirror: bool) -> Result<Tensor> {
+    apply_one(ConcatFlipped { mirror }, &[x])
 }
 
-impl DoubleBatch {
+impl ConcatFlipped {
     /// Width and channels of the rows that are mirrored; a row of one wide pixel where nothing is.
     fn row(&self, shape: Shape) -> [usize; 2] {
         match *shape {
@@ -52,14 +52,14 @@ fn with_batch(shape: Shape, batch: usize) -> Shape {
     Shape::from(&extents[..shape.len()])
 }
 
-impl Operation for DoubleBatch {
+impl Operation for ConcatFlipped {
     fn name(&self) -> &'static str {
-        "double_batch"
+        "concat_flipped"
     }
 
     fn forward(&self, inputs: &[&Tensor], _: &mut Context) -> Result<Vec<Tensor>> {
         let x = inputs[0];
-        let mut y = Tensor::scratch(self.doubled(x.shape())?);
+        let mut y = Tensor::empty(self.doubled(x.shape())?);
         cpu::forward(self.row(x.shape()), x.data(), y.data_mut());
         Ok(vec![y])
     }
@@ -67,7 +67,7 @@ impl Operation for DoubleBatch {
     fn backward(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
         let dy = backward.gradient();
         let shape = with_batch(dy.shape(), dy.shape()[0] / 2);
-        let mut dx = Tensor::scratch(shape);
+        let mut dx = Tensor::empty(shape);
         cpu::backward(self.row(shape), dy.data(), dx.data_mut());
         Ok(vec![Some(dx)])
     }
@@ -92,13 +92,13 @@ mod tests {
     #[test]
     fn the_second_half_is_mirrored_along_the_width() {
         let x = Tensor::new(&[0.0, 1.0, 2.0, 3.0, 4.0, 5.0], [1, 1, 3, 2]).unwrap();
-        let y = double_batch(&x, true).unwrap();
+        let y = concat_flipped(&x, true).unwrap();
         assert_eq!(*y.shape(), [2, 1, 3, 2]);
         assert_eq!(y.data(), [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 4.0, 5.0, 2.0, 3.0, 0.0, 1.0]);
         let x = Tensor::new(&[0.0, 1.0, 2.0, 3.0], [1, 2, 2]).unwrap();
-        assert_eq!(double_batch(&x, true).unwrap().data(), [0.0, 1.0, 2.0, 3.0, 1.0, 0.0, 3.0, 2.0]);
+        assert_eq!(concat_flipped(&x, true).unwrap().data(), [0.0, 1.0, 2.0, 3.0, 1.0, 0.0, 3.0, 2.0]);
         let x = Tensor::new(&[0.0, 1.0, 2.0, 3.0], [2, 2]).unwrap();
-        let y = double_batch(&x, false).unwrap();
+        let y = concat_flipped(&x, false).unwrap();
         assert_eq!((&*y.shape(), y.data()), (&[4, 2][..], &[0.0, 1.0, 2.0, 3.0, 0.0, 1.0, 2.0, 3.0][..]));
     }
 
@@ -106,24 +106,25 @@ mod tests {
     fn gradients_agree_with_differences_on_any_number_of_threads() {
         let x = [random_tensor(1, [3, 4, 5, 2])];
         for mirror in [true, false] {
-            let run = |x: &[Tensor]| double_batch(&x[0], mirror);
+            let run = |x: &[Tensor]| concat_flipped(&x[0], mirror);
             assert!(gradient_errors(&x, 0.25, run).unwrap()[0] < 1e-6);
             assert_operation_independent_of_threads(&x, run);
         }
         assert!(
-            gradient_errors(&[random_tensor(1, [2, 3, 4])], 0.25, |x| double_batch(&x[0], true)).unwrap()[0]
+            gradient_errors(&[random_tensor(1, [2, 3, 4])], 0.25, |x| concat_flipped(&x[0], true)).unwrap()
+                [0]
                 < 1e-6
         );
         assert!(
-            gradient_errors(&[random_tensor(1, [2, 6])], 0.25, |x| double_batch(&x[0], false)).unwrap()[0]
+            gradient_errors(&[random_tensor(1, [2, 6])], 0.25, |x| concat_flipped(&x[0], false)).unwrap()[0]
                 < 1e-6
         );
     }
 
     #[test]
     fn what_has_no_width_is_not_mirrored() {
-        let error = double_batch(&Tensor::zeros([2, 3]), true).unwrap_err().to_string();
-        assert_eq!(error, "double_batch: a tensor of shape [2, 3] has no width");
-        assert!(double_batch(&Tensor::scalar(1.0), false).is_err());
+        let error = concat_flipped(&Tensor::zeros([2, 3]), true).unwrap_err().to_string();
+        assert_eq!(error, "concat_flipped: a tensor of shape [2, 3] has no width");
+        assert!(concat_flipped(&Tensor::scalar(1.0), false).is_err());
     }
 }

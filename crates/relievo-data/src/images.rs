@@ -1,32 +1,32 @@
-//! Pictures on disk: files in folders, and members of tar shards, as one numbered set.
+//! Images on disk: files in folders, and members of tar shards, as one numbered set.
 
 use std::collections::HashSet;
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use crate::sample::{Picture, Sample, SampleError, Source};
+use crate::sample::{Image, Sample, SampleError, Source};
 use crate::shard::Shard;
 
-/// A larger file is not read: no picture that can be decoded within the limits needs it, in bytes.
+/// A larger file is not read: no image that can be decoded within the limits needs it, in bytes.
 const MAX_FILE_BYTES: u64 = 256 << 20;
 
 /// Shards that are kept open; systems often allow 1,024 files in all.
 const OPEN_SHARDS: usize = 256;
 
-const PICTURES: [&str; 4] = ["jpg", "jpeg", "png", "webp"];
+const IMAGES: [&str; 4] = ["jpg", "jpeg", "png", "webp"];
 const SHARDS: [&str; 3] = [".tar", ".tar.gz", ".tgz"];
 
-/// All pictures below some folders and in some tar shards, in the order of their names.
+/// All images below some folders and in some tar shards, in the order of their names.
 ///
 /// - A folder is searched with all its sub-folders; symbolic links are followed, each folder is visited once. Files
-///   that end in .jpg, .jpeg, .png or .webp are pictures, those that end in .tar, .tar.gz or .tgz are shards (capital
+///   that end in .jpg, .jpeg, .png or .webp are images, those that end in .tar, .tar.gz or .tgz are shards (capital
 ///   letters make no difference); other files are ignored, and so is what is hidden (begins with a dot).
-/// - A picture's name is its path below the folder that was given, with `/` on every system; in a shard,
-///   `shard.tar/path/in/shard`. Several folders put their own names in front. Sorting by name makes picture number N
+/// - An image's name is its path below the folder that was given, with `/` on every system; in a shard,
+///   `shard.tar/path/in/shard`. Several folders put their own names in front. Sorting by name makes image number N
 ///   the same one on every machine.
-/// - Nothing is decoded on opening: a broken picture is found out when it is asked for.
-pub struct Pictures {
+/// - Nothing is decoded on opening: a broken image is found out when it is asked for.
+pub struct Images {
     entries: Vec<Entry>,
     shards: Vec<(PathBuf, Shard)>,
     description: String,
@@ -34,10 +34,10 @@ pub struct Pictures {
 
 struct Entry {
     name: String,
-    place: Place,
+    place: Location,
 }
 
-enum Place {
+enum Location {
     File(PathBuf),
     /// The member's own path begins at byte `path_at` of the name.
     Member {
@@ -52,7 +52,7 @@ enum Place {
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// A path that does not exist.
-    #[error("{} does not exist; give a folder of pictures or a .tar file", .0.display())]
+    #[error("{} does not exist; give a folder of images or a .tar file", .0.display())]
     Missing(PathBuf),
     /// A folder or file that cannot be read.
     #[error("cannot read {}: {source}", .path.display())]
@@ -72,10 +72,10 @@ pub enum OpenError {
     },
     /// Nothing there.
     #[error(
-        "no pictures in {searched}: looked for .jpg, .jpeg, .png and .webp files, in sub-folders and in .tar, \
+        "no images in {searched}: looked for .jpg, .jpeg, .png and .webp files, in sub-folders and in .tar, \
          .tar.gz and .tgz files too, and found {others} files of other kinds"
     )]
-    NoPictures {
+    NoImages {
         /// The paths that were searched.
         searched: String,
         /// Files that were passed over.
@@ -97,12 +97,12 @@ impl OpenError {
     }
 }
 
-impl Pictures {
-    /// Finds the pictures below the given folders, in the given shards, and the given files themselves (which may
+impl Images {
+    /// Finds the images below the given folders, in the given shards, and the given files themselves (which may
     /// have any extension).
     ///
     /// # Errors
-    /// If a path does not exist, a folder cannot be read, a shard is damaged, or there is no picture in any of them.
+    /// If a path does not exist, a folder cannot be read, a shard is damaged, or there is no image in any of them.
     pub fn open<P: AsRef<Path>>(paths: &[P]) -> Result<Self, OpenError> {
         let mut found = Search::default();
         for path in paths {
@@ -119,35 +119,35 @@ impl Pictures {
             } else if is_shard(&own_name) {
                 found.shard(path, &own_name)?;
             } else {
-                found.entries.push(Entry { name: own_name, place: Place::File(path.to_owned()) });
+                found.entries.push(Entry { name: own_name, place: Location::File(path.to_owned()) });
             }
         }
         let searched =
             paths.iter().map(|path| path.as_ref().display().to_string()).collect::<Vec<_>>().join(", ");
         if found.entries.is_empty() {
-            return Err(OpenError::NoPictures { searched, others: found.others });
+            return Err(OpenError::NoImages { searched, others: found.others });
         }
         let Search { mut entries, shards, .. } = found;
-        // Stable: pictures of the same name keep the order in which the paths were given.
+        // Stable: images of the same name keep the order in which the paths were given.
         entries.sort_by(|a, b| a.name.cmp(&b.name));
-        let description = format!("{} pictures in {searched}", entries.len());
+        let description = format!("{} images in {searched}", entries.len());
         Ok(Self { entries, shards, description })
     }
 
-    /// Picture `index < len()` as its file has it: not cropped, of its own size.
+    /// Image `index < len()` as its file has it: not cropped, of its own size.
     ///
     /// # Errors
     /// As [`Source::sample`].
-    pub fn picture(&self, index: u64) -> Result<Picture, SampleError> {
+    pub fn image(&self, index: u64) -> Result<Image, SampleError> {
         let entry = &self.entries[index as usize];
         self.read(&entry.place)
-            .and_then(|bytes| Picture::decode(&bytes))
+            .and_then(|bytes| Image::decode(&bytes))
             .map_err(|reason| SampleError { name: self.location(index), reason })
     }
 
-    fn read(&self, place: &Place) -> Result<Vec<u8>, String> {
+    fn read(&self, place: &Location) -> Result<Vec<u8>, String> {
         let (bytes, content) = match place {
-            Place::File(path) => {
+            Location::File(path) => {
                 let read = || {
                     let file = fs::File::open(path)?;
                     let bytes = file.metadata()?.len();
@@ -157,8 +157,8 @@ impl Pictures {
                 };
                 read().map_err(|error: io::Error| format!("cannot be read: {error}"))?
             }
-            Place::Member { bytes, .. } if *bytes > MAX_FILE_BYTES => (*bytes, Vec::new()),
-            Place::Member { shard, offset, bytes, .. } => {
+            Location::Member { bytes, .. } if *bytes > MAX_FILE_BYTES => (*bytes, Vec::new()),
+            Location::Member { shard, offset, bytes, .. } => {
                 let content = self.shards[*shard].1.read(*offset, *bytes);
                 (*bytes, content.map_err(|error| format!("cannot be read: {error}"))?)
             }
@@ -169,27 +169,27 @@ impl Pictures {
         Ok(content)
     }
 
-    /// The file of picture `index < len()`, unless it lies in a shard.
+    /// The file of image `index < len()`, unless it lies in a shard.
     pub fn file(&self, index: u64) -> Option<&Path> {
         match &self.entries[index as usize].place {
-            Place::File(path) => Some(path),
-            Place::Member { .. } => None,
+            Location::File(path) => Some(path),
+            Location::Member { .. } => None,
         }
     }
 
-    /// Where to look for the file of picture `index < len()`, for a message.
+    /// Where to look for the file of image `index < len()`, for a message.
     pub fn location(&self, index: u64) -> String {
         let Entry { name, place } = &self.entries[index as usize];
         match place {
-            Place::File(path) => path.display().to_string(),
-            Place::Member { shard, path_at, .. } => {
+            Location::File(path) => path.display().to_string(),
+            Location::Member { shard, path_at, .. } => {
                 format!("{} in {}", &name[*path_at..], self.shards[*shard].0.display())
             }
         }
     }
 }
 
-impl Source for Pictures {
+impl Source for Images {
     fn describe(&self) -> String {
         self.description.clone()
     }
@@ -203,8 +203,8 @@ impl Source for Pictures {
     }
 
     fn sample(&self, index: u64, size: u32) -> Result<Sample, SampleError> {
-        let picture = self.picture(index)?.square(size);
-        Ok(Sample { name: self.name(index), picture, truth: None })
+        let image = self.image(index)?.square(size);
+        Ok(Sample { name: self.name(index), image, truth: None })
     }
 }
 
@@ -213,13 +213,13 @@ impl Source for Pictures {
 struct Search {
     entries: Vec<Entry>,
     shards: Vec<(PathBuf, Shard)>,
-    /// Files that are neither pictures nor shards.
+    /// Files that are neither images nor shards.
     others: usize,
     /// Folders already visited, by their real paths: a link to a parent would never end.
     visited: HashSet<PathBuf>,
 }
 
-/// The file that marks a folder of `relievo crop`. Pictures beside its shards are for people: a contact sheet is no
+/// The file that marks a folder of `relievo crop`. Images beside its shards are for people: a contact sheet is no
 /// face.
 pub const CROPS: &str = "crop.json";
 
@@ -242,12 +242,12 @@ impl Search {
                 continue;
             }
             let name = if prefix.is_empty() { file_name } else { format!("{prefix}/{file_name}") };
-            // A link that leads nowhere is not a picture; it has no metadata.
+            // A link that leads nowhere is not an image; it has no metadata.
             match fs::metadata(&child) {
                 Ok(metadata) if metadata.is_dir() => self.folder(&child, &name)?,
                 Ok(metadata) if metadata.is_file() && is_shard(&name) => self.shard(&child, &name)?,
-                Ok(metadata) if metadata.is_file() && is_picture(&name) && !shards_only => {
-                    self.entries.push(Entry { name, place: Place::File(child) });
+                Ok(metadata) if metadata.is_file() && is_image(&name) && !shards_only => {
+                    self.entries.push(Entry { name, place: Location::File(child) });
                 }
                 _ => self.others += 1,
             }
@@ -264,21 +264,21 @@ impl Search {
         for member in members {
             let path = member.path.trim_start_matches("./");
             let hidden = path.split('/').any(|part| part.starts_with('.'));
-            if hidden || !is_picture(path) {
+            if hidden || !is_image(path) {
                 self.others += usize::from(!hidden);
                 continue;
             }
             let (path_at, offset, bytes) = (name.len() + 1, member.offset, member.bytes);
-            let place = Place::Member { shard: number, path_at, offset, bytes };
+            let place = Location::Member { shard: number, path_at, offset, bytes };
             self.entries.push(Entry { name: format!("{name}/{path}"), place });
         }
         Ok(())
     }
 }
 
-fn is_picture(name: &str) -> bool {
+fn is_image(name: &str) -> bool {
     name.rsplit_once('.')
-        .is_some_and(|(_, extension)| PICTURES.iter().any(|e| extension.eq_ignore_ascii_case(e)))
+        .is_some_and(|(_, extension)| IMAGES.iter().any(|e| extension.eq_ignore_ascii_case(e)))
 }
 
 fn is_shard(name: &str) -> bool {

@@ -4,16 +4,16 @@ use crate::cuda::{Kernels, Launch};
 use crate::{Result, Shape, Tensor};
 
 /// `kernel.cu`, compiled.
-pub(crate) static KERNELS: Kernels = Kernels { name: "double_batch", source: include_str!("kernel.cu") };
+pub(crate) static KERNELS: Kernels = Kernels { name: "concat_flipped", source: include_str!("kernel.cu") };
 
 /// y, of the given shape, from x; rows are `[width, channels]`.
 pub(super) fn forward(row: [usize; 2], x: &Tensor, shape: Shape) -> Result<Tensor> {
-    run("forward", row, x, shape, x.elements())
+    run("forward", row, x, shape, x.numel())
 }
 
 /// dx, of the given shape, from dy.
 pub(super) fn backward(row: [usize; 2], dy: &Tensor, shape: Shape) -> Result<Tensor> {
-    run("backward", row, dy, shape, shape.elements())
+    run("backward", row, dy, shape, shape.numel())
 }
 
 /// A kernel with a thread for each column of one half, which has `count` elements.
@@ -24,7 +24,7 @@ fn run(
     shape: Shape,
     count: usize,
 ) -> Result<Tensor> {
-    let mut output = input.scratch_like(shape)?;
+    let mut output = input.empty_like(shape)?;
     Launch::new(input.device(), &KERNELS, kernel, input.data_type())?
         .output(&mut output)
         .input(input)

@@ -1,10 +1,10 @@
-//! From a placed head to the picture and its truth.
+//! From a placed head to the image and its truth.
 //!
 //! Two rasters see the same triangles. The fine one has four samples a pixel, at the quarter points around the pixel's
 //! centre; each is textured and lit, and a pixel's colour and albedo are their means. The coarse one samples the pixel
 //! centres (u = column, v = row), and gives the truth that has one value a pixel: depth, normal, mask.
 
-use relievo_data::{Light, Picture, Truth};
+use relievo_data::{Image, Light, Truth};
 use relievo_render::Camera;
 use relievo_render::triangle::Raster;
 
@@ -16,7 +16,7 @@ use crate::pose::View;
 /// Greatest depth that is seen, and the truth's depth where there is no head.
 pub(crate) const FAR: f32 = 1.1;
 
-/// Everything that is in a picture.
+/// Everything that is in an image.
 pub(crate) struct Scene<'a> {
     pub model: &'a HeadModel,
     /// Vertices in the canonical frame.
@@ -77,14 +77,14 @@ impl Visible {
 }
 
 impl Scene<'_> {
-    /// The picture at `size` x `size` pixels.
-    pub fn render(&self, size: usize) -> (Picture, Truth) {
+    /// The image at `size` x `size` pixels.
+    pub fn render(&self, size: usize) -> (Image, Truth) {
         let normals = vertex_normals(&self.points, self.triangles());
         let seen: Vec<[f32; 3]> = self.points.iter().map(|&point| self.view.apply(point)).collect();
         let (fine, centres) = self.rasterise(&seen, size);
 
         let pixels = size * size;
-        let mut picture = vec![0u8; pixels * 3];
+        let mut image = vec![0u8; pixels * 3];
         let mut truth = Truth {
             depth: centres.depth.clone(),
             normals: vec![0.0; pixels * 3],
@@ -108,14 +108,14 @@ impl Scene<'_> {
                     }
                 }
                 for channel in 0..3 {
-                    picture[pixel * 3 + channel] = (colour[channel].clamp(0.0, 1.0) * 255.0).round() as u8;
+                    image[pixel * 3 + channel] = (colour[channel].clamp(0.0, 1.0) * 255.0).round() as u8;
                 }
                 truth.albedo[pixel * 3..][..3].copy_from_slice(&albedo);
                 truth.normals[pixel * 3..][..3].copy_from_slice(&normal);
             }
         }
         let side = size as u32;
-        (Picture { width: side, height: side, pixels: picture }, truth)
+        (Image { width: side, height: side, pixels: image }, truth)
     }
 
     /// The triangles that this head has: the curtain's, the last ones, only with long hair.
@@ -348,10 +348,10 @@ mod tests {
     }
 
     #[test]
-    fn the_picture_is_albedo_times_shading() {
+    fn the_image_is_albedo_times_shading() {
         for number in 0..12 {
             let scene = Heads::range(5, 0, 100).scene(number);
-            let (picture, truth) = scene.render(SIZE);
+            let (image, truth) = scene.render(SIZE);
             let inside = interior(&truth);
             let mut close = 0;
             for &(row, column) in &inside {
@@ -362,7 +362,7 @@ mod tests {
                 let shading = truth.light.ambient + truth.light.diffuse * cosine.max(0.0);
                 close += usize::from((0..3).all(|channel| {
                     let expected = (truth.albedo[pixel * 3 + channel] * shading).min(1.0);
-                    (f32::from(picture.pixels[pixel * 3 + channel]) / 255.0 - expected).abs() < 0.015
+                    (f32::from(image.pixels[pixel * 3 + channel]) / 255.0 - expected).abs() < 0.015
                 }));
             }
             assert!(share(close, inside.len()) > 0.93, "head {number}: {close} of {}", inside.len());
@@ -399,7 +399,7 @@ mod tests {
     }
 
     #[test]
-    fn pictures_of_different_sizes_show_the_same_head() {
+    fn images_of_different_sizes_show_the_same_head() {
         let scene = Heads::range(5, 0, 100).scene(3);
         let (large, _) = scene.render(128);
         let (small, _) = scene.render(64);

@@ -10,7 +10,7 @@ use crate::{DataType, Result};
 
 /// What cuDNN is asked to compute in place of a convolution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Form {
+pub(crate) enum Lowering {
     /// The convolution itself.
     Plain,
     /// Where the kernel covers the whole input: a product of matrices, that is a convolution of single pixels of
@@ -18,11 +18,11 @@ pub(crate) enum Form {
     Flat,
     /// With channels of zeros up to a number that matrix units can take. Operands are copied.
     Padded,
-    /// The convolution and the ReLU that follows it in one call. In the other forms that takes a pass of its own.
+    /// The convolution and the ReLU that follows it in one call. In the other lowerings that takes a pass of its own.
     Fused,
 }
 
-impl Form {
+impl Lowering {
     /// All of them.
     pub const ALL: [Self; 4] = [Self::Plain, Self::Flat, Self::Padded, Self::Fused];
 
@@ -37,7 +37,7 @@ impl Form {
     }
 
     /// The extents that cuDNN sees, where matrix units take channels by `granule` (1: there are none to be had); `None`
-    /// where the form is not to be had or is the plain one. Whether a ReLU follows is not asked here.
+    /// where the lowering is not to be had or is the plain one. Whether a ReLU follows is not asked here.
     pub fn extents(self, plain: &Conv2dGeometry, granule: usize) -> Option<Conv2dGeometry> {
         let g = *plain;
         match self {
@@ -70,7 +70,7 @@ impl Form {
     }
 }
 
-/// The operands x, w and y of a product as its form has them: those given, or copies.
+/// The operands x, w and y of a product as its lowering has them: those given, or copies.
 pub(super) struct Operands {
     /// Where each lies for cuDNN.
     pub pointers: [CUdeviceptr; 3],
@@ -91,18 +91,18 @@ fn rows(g: &Conv2dGeometry) -> [Rows; 3] {
 }
 
 impl Operands {
-    /// Queues the copies that a form needs: zeros are put around what is read; what is written (operand `written`) gets
+    /// Queues the copies that a lowering needs: zeros are put around what is read; what is written (operand `written`) gets
     /// room.
     pub fn new(
         gpu: &'static Gpu,
-        form: Form,
+        lowering: Lowering,
         [plain, formed]: [&Conv2dGeometry; 2],
         data_type: DataType,
         written: usize,
         given: [CUdeviceptr; 3],
     ) -> Result<Self> {
         let mut operands = Self { pointers: given, copies: [const { None }; 3] };
-        if form != Form::Padded {
+        if lowering != Lowering::Padded {
             return Ok(operands);
         }
         for (index, (from, to)) in rows(plain).into_iter().zip(rows(formed)).enumerate() {
@@ -110,7 +110,7 @@ impl Operands {
                 continue;
             }
             let count = to.rows * to.channels;
-            let copy = Memory::scratch(gpu, count * data_type.bytes())?;
+            let copy = Memory::empty(gpu, count * data_type.bytes())?;
             if index != written {
                 // A thread for four neighbours.
                 Launch::new(gpu.device(), &KERNELS, "pad_channels", data_type)?
@@ -156,19 +156,19 @@ mod tests {
 
     #[test]
     fn forms_are_there_where_they_can_help() {
-        let extents = |x, w, padding, form: Form, granule| {
+        let extents = |x, w, padding, lowering: Lowering, granule| {
             let plain = Conv2dGeometry::new(x, w, 1, padding).unwrap();
-            let formed = form.extents(&plain, granule)?;
+            let formed = lowering.extents(&plain, granule)?;
             Some((formed.x_shape(), formed.w_shape(), formed.y_shape()))
         };
         let whole = ([2, 4, 4, 6], [16, 4, 4, 6]);
         let flat = Some(([2, 1, 1, 96], [16, 1, 1, 96], [2, 1, 1, 16]));
-        assert_eq!(extents(whole.0, whole.1, 0, Form::Flat, 1), flat);
-        assert_eq!(extents(whole.0, whole.1, 1, Form::Flat, 1), None, "more than one place");
-        assert_eq!(extents([2, 1, 1, 6], [16, 1, 1, 6], 0, Form::Flat, 1), None, "flat as it is");
+        assert_eq!(extents(whole.0, whole.1, 0, Lowering::Flat, 1), flat);
+        assert_eq!(extents(whole.0, whole.1, 1, Lowering::Flat, 1), None, "more than one place");
+        assert_eq!(extents([2, 1, 1, 6], [16, 1, 1, 6], 0, Lowering::Flat, 1), None, "flat as it is");
         let padded = Some(([2, 4, 4, 8], [16, 4, 4, 8], [2, 1, 1, 16]));
-        assert_eq!(extents(whole.0, whole.1, 0, Form::Padded, 8), padded);
-        assert_eq!(extents(whole.0, whole.1, 0, Form::Padded, 1), None, "no matrix units");
-        assert_eq!(extents([2, 4, 4, 8], [16, 3, 3, 8], 1, Form::Padded, 8), None, "multiples already");
+        assert_eq!(extents(whole.0, whole.1, 0, Lowering::Padded, 8), padded);
+        assert_eq!(extents(whole.0, whole.1, 0, Lowering::Padded, 1), None, "no matrix units");
+        assert_eq!(extents([2, 4, 4, 8], [16, 3, 3, 8], 1, Lowering::Padded, 8), None, "multiples already");
     }
 }

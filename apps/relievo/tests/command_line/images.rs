@@ -1,10 +1,10 @@
-//! What is made of pictures: reconstructions, meshes, faces found in photographs, crops.
+//! What is made of images: reconstructions, meshes, faces found in photographs, crops.
 
 use super::*;
 
 #[test]
-fn pictures_of_every_kind_are_reconstructed() {
-    let place = Place::new();
+fn images_of_every_kind_are_reconstructed() {
+    let place = FaceLocation::new();
     let deep = ImageBuffer::from_fn(90, 70, |u, v| Luma([(u * v * 9) as u16]));
     place.write("in/photo.jpg", &encode(photo(120, 90), ImageFormat::Jpeg));
     place.write("in/photo.png", &encode(photo(90, 120), ImageFormat::Png));
@@ -14,7 +14,7 @@ fn pictures_of_every_kind_are_reconstructed() {
     let alpha = RgbaImage::from_fn(64, 64, |u, v| Rgba([9, 200, 30, (u + v) as u8]));
     let single = place.write("alpha.webp", &encode(alpha, ImageFormat::WebP));
     let (model, out) = (place.model(), place.at("in/results"));
-    // The output folder lies inside the pictures' folder, and the second run must not take results for pictures.
+    // The output folder lies inside the images' folder, and the second run must not take results for images.
     let mut runs = Vec::new();
     for threads in ["1", "3"] {
         let ended = succeed(&[
@@ -30,7 +30,7 @@ fn pictures_of_every_kind_are_reconstructed() {
             "--threads",
             threads,
         ]);
-        assert!(ended.err.contains("6 pictures reconstructed in"), "{}", ended.err);
+        assert!(ended.err.contains("6 images reconstructed in"), "{}", ended.err);
         let stems = ["alpha", "below/deep", "below/grey", "below/one", "photo", "photo-2"];
         let endings = [
             "albedo.png",
@@ -56,7 +56,7 @@ fn pictures_of_every_kind_are_reconstructed() {
     assert!(runs[0] == runs[1], "results depend on the number of threads");
 
     let record = json(&format!("{out}/photo.json"));
-    assert_eq!((&record["picture"], &record["size"]), (&"photo.jpg".into(), &64.into()));
+    assert_eq!((&record["image"], &record["size"]), (&"photo.jpg".into(), &64.into()));
     let direction: f64 =
         record["light"]["direction"].as_array().unwrap().iter().map(|x| x.as_f64().unwrap().powi(2)).sum();
     assert!((direction - 1.0).abs() < 1e-5);
@@ -81,14 +81,14 @@ fn pictures_of_every_kind_are_reconstructed() {
 }
 
 #[test]
-fn a_mesh_shows_the_albedo_with_or_without_light_or_the_picture_itself() {
-    let place = Place::new();
-    let (model, picture) = (place.model(), place.write("a.png", &encode(photo(80, 80), ImageFormat::Png)));
-    let textures = ["albedo", "shaded", "picture"].map(|texture| {
+fn a_mesh_shows_the_albedo_with_or_without_light_or_the_image_itself() {
+    let place = FaceLocation::new();
+    let (model, image) = (place.model(), place.write("a.png", &encode(photo(80, 80), ImageFormat::Png)));
+    let textures = ["albedo", "shaded", "image"].map(|texture| {
         let out = place.at(texture);
         succeed(&[
             "reconstruct",
-            &picture,
+            &image,
             "-o",
             &out,
             "-m",
@@ -114,7 +114,7 @@ fn photograph(width: u32, height: u32, heads: &[[u32; 3]]) -> RgbImage {
         *pixel = Rgb(pixel.0.map(|value| 90 + value / 8));
     }
     for (number, &[left, top, side]) in heads.iter().enumerate() {
-        let head = Heads::range(11, 0, 100).sample(number as u64, side).unwrap().picture;
+        let head = Heads::range(11, 0, 100).sample(number as u64, side).unwrap().image;
         let head = RgbImage::from_raw(side, side, head.pixels).unwrap();
         image::imageops::replace(&mut photograph, &head, left.into(), top.into());
     }
@@ -123,7 +123,7 @@ fn photograph(width: u32, height: u32, heads: &[[u32; 3]]) -> RgbImage {
 
 #[test]
 fn faces_are_found_in_photographs_and_their_place_is_told() {
-    let place = Place::new();
+    let place = FaceLocation::new();
     let (model, out) = (place.model(), place.at("out"));
     let two = photograph(400, 300, &[[20, 60, 90], [200, 80, 160]]);
     place.write("in/two.jpg", &encode(two, ImageFormat::Jpeg));
@@ -150,15 +150,15 @@ fn faces_are_found_in_photographs_and_their_place_is_told() {
     let cut_off = photograph(300, 200, &[[60, 40, 120]]);
     let cut_off = image::imageops::crop_imm(&cut_off, 105, 0, 195, 200).to_image();
     let cut_off = place.write("cut-off.png", &encode(cut_off, ImageFormat::Png));
-    for (picture, reason) in [(none, "none.png: no face found"), (cut_off, "lie outside the photograph")] {
-        let ended = fail(&["reconstruct", &picture, "-m", &model, "-o", &out]);
+    for (image, reason) in [(none, "none.png: no face found"), (cut_off, "lie outside the photograph")] {
+        let ended = fail(&["reconstruct", &image, "-m", &model, "-o", &out]);
         assert!(ended.err.contains(reason) && ended.err.contains("--framed"), "{}", ended.err);
     }
 }
 
 #[test]
-fn models_of_other_objects_take_pictures_as_they_are() {
-    let place = Place::new();
+fn models_of_other_objects_take_images_as_they_are() {
+    let place = FaceLocation::new();
     let (run, out) = (place.at("run"), place.at("out"));
     succeed(&[&TINY[..], &[&run, "--preset=cat"]].concat());
     assert!(
@@ -168,23 +168,19 @@ fn models_of_other_objects_take_pictures_as_they_are() {
             .any(|line| line.starts_with("preset ") && line.ends_with(" cat"))
     );
     // A person's face beside the middle: whoever looks for faces would find it.
-    let picture = photograph(400, 200, &[[20, 20, 140]]);
-    let picture = place.write("picture.png", &encode(picture, ImageFormat::Png));
+    let image = photograph(400, 200, &[[20, 20, 140]]);
+    let image = place.write("image.png", &encode(image, ImageFormat::Png));
     let checkpoint = format!("{run}/checkpoints/step-0000002.safetensors");
     for model in [&run, &checkpoint] {
-        let ended = succeed(&["reconstruct", &picture, "-m", model, "-o", &out]);
-        assert!(
-            ended.err.contains("is a model of cats: the pictures are taken as they are"),
-            "{}",
-            ended.err
-        );
-        assert!(json(&format!("{out}/picture.json"))["place"].is_null());
+        let ended = succeed(&["reconstruct", &image, "-m", model, "-o", &out]);
+        assert!(ended.err.contains("is a model of cats: the images are taken as they are"), "{}", ended.err);
+        assert!(json(&format!("{out}/image.json"))["place"].is_null());
     }
     // Whoever says so already need not be told.
-    let ended = succeed(&["reconstruct", &picture, "-m", &run, "--framed", "-o", &out]);
+    let ended = succeed(&["reconstruct", &image, "-m", &run, "--framed", "-o", &out]);
     assert!(!ended.err.contains("taken as they are"), "{}", ended.err);
     for which in ["--faces=all", "--faces=largest"] {
-        let ended = fail(&["reconstruct", &picture, "-m", &run, which, "-o", &place.at("none")]);
+        let ended = fail(&["reconstruct", &image, "-m", &run, which, "-o", &place.at("none")]);
         assert!(
             ended.err.contains("a model of cats") && ended.err.contains("leave out --faces"),
             "{}",
@@ -199,8 +195,8 @@ fn models_of_other_objects_take_pictures_as_they_are() {
     let faces = place.at("faces");
     succeed(&[&TINY[..], &[&faces, "--preset=synthetic-face"]].concat());
     for model in [&faces, &place.model()] {
-        succeed(&["reconstruct", &picture, "-m", model, "-o", &out]);
-        assert!(json(&format!("{out}/picture.json"))["place"].is_object());
+        succeed(&["reconstruct", &image, "-m", model, "-o", &out]);
+        assert!(json(&format!("{out}/image.json"))["place"].is_object());
     }
 }
 
@@ -208,16 +204,16 @@ fn models_of_other_objects_take_pictures_as_they_are() {
 #[test]
 #[cfg(feature = "weights")]
 fn cats_need_no_framed() {
-    let place = Place::new();
-    let picture = place.write("cat.png", &encode(photo(120, 90), ImageFormat::Png));
-    let ended = succeed(&["reconstruct", &picture, "-m", "cats", "-o", &place.at("out")]);
+    let place = FaceLocation::new();
+    let image = place.write("cat.png", &encode(photo(120, 90), ImageFormat::Png));
+    let ended = succeed(&["reconstruct", &image, "-m", "cats", "-o", &place.at("out")]);
     assert!(ended.err.contains("cats (in the program) is a model of cats"), "{}", ended.err);
     assert!(Path::new(&place.at("out/cat.glb")).exists());
 }
 
 #[test]
 fn crops_are_the_same_however_often_the_work_is_interrupted() {
-    let place = Place::new();
+    let place = FaceLocation::new();
     for number in 0..12 {
         let side = 60 + 9 * number;
         let photograph = photograph(260, 220, &[[10 + number, 20, side]]);
@@ -288,13 +284,13 @@ fn crops_are_the_same_however_often_the_work_is_interrupted() {
     succeed(&[&["train", &whole], &TINY[3..], &[&run]].concat());
     // The sheet and the histograms are no faces.
     let page = succeed(&["info", &run]).out;
-    assert!(page.contains(" steps on 14 pictures, "), "{page}");
-    // Nor does a folder of pictures stand before weights of its name.
+    assert!(page.contains(" steps on 14 images, "), "{page}");
+    // Nor does a folder of images stand before weights of its name.
     if cfg!(feature = "weights") {
         fs::create_dir(place.at("faces")).unwrap();
         place.write("faces/a.png", &encode(photo(64, 64), ImageFormat::Png));
         let narrow = ["--width=16", "--code=64", "--encoder-width=16", "--batch-size=2", "--steps=1"];
-        let rest = ["--validation=0", "--perceptual-weight=0", "--preview-pictures=0", "--quiet"];
+        let rest = ["--validation=0", "--perceptual-weight=0", "--preview-images=0", "--quiet"];
         let began = Command::new(env!("CARGO_BIN_EXE_relievo"))
             .args(["train", &whole, "--initial-weights=faces", "-o", "begun"])
             .args(narrow.iter().chain(&rest))
@@ -313,7 +309,7 @@ fn crops_are_the_same_however_often_the_work_is_interrupted() {
 
 #[test]
 fn what_is_read_is_never_written_over() {
-    let place = Place::new();
+    let place = FaceLocation::new();
     for name in ["a.png", "a.albedo.png", "sheet.png"] {
         place.write(&format!("in/{name}"), &encode(photo(64, 64), ImageFormat::Png));
     }
@@ -327,12 +323,12 @@ fn what_is_read_is_never_written_over() {
 }
 
 #[test]
-fn bad_pictures_are_named_and_the_good_ones_done() {
-    let place = Place::new();
+fn bad_images_are_named_and_the_good_ones_done() {
+    let place = FaceLocation::new();
     let jpeg = encode(photo(80, 80), ImageFormat::Jpeg);
     place.write("in/good.jpg", &jpeg);
     place.write("in/cut.jpg", &jpeg[..jpeg.len() / 2]);
-    place.write("in/words.png", b"not a picture");
+    place.write("in/words.png", b"not an image");
     place.write("in/empty.png", b"");
     fs::create_dir(place.at("nothing")).unwrap();
     let (model, out) = (place.model(), place.at("out"));
@@ -353,17 +349,17 @@ fn bad_pictures_are_named_and_the_good_ones_done() {
         assert_eq!(named.count(), 1, "{name}: {}", ended.err);
     }
     assert!(ended.err.contains("5 of the inputs could not be used"), "{}", ended.err);
-    assert!(ended.err.contains("1 picture reconstructed"), "{}", ended.err);
+    assert!(ended.err.contains("1 image reconstructed"), "{}", ended.err);
     assert_eq!(files(&out).len(), 10);
     let same = fail(&["reconstruct", &place.at("in"), "-o", &place.at("in"), "-m", &model]);
-    assert!(same.err.contains("is the folder of the pictures"), "{}", same.err);
+    assert!(same.err.contains("is the folder of the images"), "{}", same.err);
 }
 
 #[test]
 fn weights_that_do_not_fit_are_refused_by_name() {
-    let place = Place::new();
-    let picture = place.write("a.png", &encode(photo(64, 64), ImageFormat::Png));
-    let reconstruct = |model: &str| fail(&["reconstruct", &picture, "-o", &place.at("out"), "-m", model]).err;
+    let place = FaceLocation::new();
+    let image = place.write("a.png", &encode(photo(64, 64), ImageFormat::Png));
+    let reconstruct = |model: &str| fail(&["reconstruct", &image, "-o", &place.at("out"), "-m", model]).err;
     let good = tiny_model().to_safetensors().unwrap();
     assert!(reconstruct(&place.at("none.safetensors")).contains("none.safetensors"));
     let cut = reconstruct(&place.write("cut.safetensors", &good[..good.len() / 3]));

@@ -6,9 +6,9 @@ use std::path::Path;
 
 use image::{DynamicImage, ImageBuffer, ImageFormat, Luma, LumaA, Rgb, RgbImage, Rgba};
 use proptest::prelude::*;
-use relievo_data::{OpenError, Picture, Pictures, Rectangle, Source};
+use relievo_data::{Image, Images, OpenError, Rectangle, Source};
 
-/// What the four quarters of every test picture look like.
+/// What the four quarters of every test image look like.
 const QUARTERS: [[u8; 3]; 4] = [[200, 40, 40], [40, 180, 60], [40, 60, 200], [220, 200, 60]];
 
 fn quarter(u: u32, v: u32, side: u32) -> usize {
@@ -19,18 +19,18 @@ fn quartered(side: u32) -> RgbImage {
     RgbImage::from_fn(side, side, |u, v| Rgb(QUARTERS[quarter(u, v, side)]))
 }
 
-fn encode(picture: impl Into<DynamicImage>, format: ImageFormat) -> Vec<u8> {
+fn encode(image: impl Into<DynamicImage>, format: ImageFormat) -> Vec<u8> {
     let mut bytes = Cursor::new(Vec::new());
-    picture.into().write_to(&mut bytes, format).unwrap();
+    image.into().write_to(&mut bytes, format).unwrap();
     bytes.into_inner()
 }
 
 /// The colour in the middle of each quarter.
-fn middles(picture: &Picture) -> [[u8; 3]; 4] {
-    assert_eq!(picture.pixels.len() as u32, picture.width * picture.height * 3);
+fn middles(image: &Image) -> [[u8; 3]; 4] {
+    assert_eq!(image.pixels.len() as u32, image.width * image.height * 3);
     [(1, 1), (3, 1), (1, 3), (3, 3)].map(|(u, v)| {
-        let at = (v * picture.height / 4 * picture.width + u * picture.width / 4) as usize * 3;
-        picture.pixels[at..at + 3].try_into().unwrap()
+        let at = (v * image.height / 4 * image.width + u * image.width / 4) as usize * 3;
+        image.pixels[at..at + 3].try_into().unwrap()
     })
 }
 
@@ -43,19 +43,19 @@ fn assert_close(got: [[u8; 3]; 4], expected: [[u8; 3]; 4], tolerance: u8) {
 fn every_kind_of_file_decodes_to_the_same_colours() {
     let rgb = quartered(32);
     for (format, tolerance) in [(ImageFormat::Png, 0), (ImageFormat::WebP, 0), (ImageFormat::Jpeg, 12)] {
-        let picture = Picture::decode(&encode(rgb.clone(), format)).unwrap();
-        assert_close(middles(&picture), QUARTERS, tolerance);
+        let image = Image::decode(&encode(rgb.clone(), format)).unwrap();
+        assert_close(middles(&image), QUARTERS, tolerance);
     }
     let deep = ImageBuffer::<Rgb<u16>, _>::from_fn(32, 32, |u, v| {
         Rgb(QUARTERS[quarter(u, v, 32)].map(|c| u16::from(c) * 257 + 40))
     });
-    assert_close(middles(&Picture::decode(&encode(deep, ImageFormat::Png)).unwrap()), QUARTERS, 0);
+    assert_close(middles(&Image::decode(&encode(deep, ImageFormat::Png)).unwrap()), QUARTERS, 0);
     let progressive = include_bytes!("files/progressive.jpg");
-    assert_close(middles(&Picture::decode(progressive).unwrap()), QUARTERS, 6);
+    assert_close(middles(&Image::decode(progressive).unwrap()), QUARTERS, 6);
     let lossy = include_bytes!("files/lossy.webp");
-    assert_close(middles(&Picture::decode(lossy).unwrap()), QUARTERS, 12);
+    assert_close(middles(&Image::decode(lossy).unwrap()), QUARTERS, 12);
     let cmyk = include_bytes!("files/cmyk.jpg");
-    assert_close(middles(&Picture::decode(cmyk).unwrap()), QUARTERS, 6);
+    assert_close(middles(&Image::decode(cmyk).unwrap()), QUARTERS, 6);
 }
 
 #[test]
@@ -65,9 +65,9 @@ fn grey_becomes_equal_red_green_and_blue() {
     let grey8 = ImageBuffer::<Luma<u8>, _>::from_fn(16, 16, |u, v| Luma([shade(u, v)]));
     let grey16 = ImageBuffer::<Luma<u16>, _>::from_fn(16, 16, |u, v| Luma([u16::from(shade(u, v)) * 257]));
     let jpeg = encode(grey8.clone(), ImageFormat::Jpeg);
-    assert_close(middles(&Picture::decode(&encode(grey8, ImageFormat::Png)).unwrap()), expected, 0);
-    assert_close(middles(&Picture::decode(&encode(grey16, ImageFormat::Png)).unwrap()), expected, 0);
-    assert_close(middles(&Picture::decode(&jpeg).unwrap()), expected, 3);
+    assert_close(middles(&Image::decode(&encode(grey8, ImageFormat::Png)).unwrap()), expected, 0);
+    assert_close(middles(&Image::decode(&encode(grey16, ImageFormat::Png)).unwrap()), expected, 0);
+    assert_close(middles(&Image::decode(&jpeg).unwrap()), expected, 3);
 }
 
 #[test]
@@ -76,15 +76,15 @@ fn what_is_transparent_is_laid_on_white() {
     let grey = ImageBuffer::<LumaA<u8>, _>::from_fn(16, 16, |u, v| LumaA([100, alpha(u, v)]));
     // 255 - (255 - 100) * alpha / 255
     let expected = [[255; 3], [177; 3], [100; 3], [224; 3]];
-    assert_close(middles(&Picture::decode(&encode(grey, ImageFormat::Png)).unwrap()), expected, 0);
+    assert_close(middles(&Image::decode(&encode(grey, ImageFormat::Png)).unwrap()), expected, 0);
     let colour = ImageBuffer::<Rgba<u8>, _>::from_fn(16, 16, |u, v| Rgba([0, 100, 255, alpha(u, v)]));
     let expected = [[255, 255, 255], [127, 177, 255], [0, 100, 255], [204, 224, 255]];
     let deep = DynamicImage::from(colour.clone()).into_rgba16();
-    assert_close(middles(&Picture::decode(&encode(colour.clone(), ImageFormat::Png)).unwrap()), expected, 0);
-    assert_close(middles(&Picture::decode(&encode(colour, ImageFormat::WebP)).unwrap()), expected, 0);
-    assert_close(middles(&Picture::decode(&encode(deep, ImageFormat::Png)).unwrap()), expected, 0);
+    assert_close(middles(&Image::decode(&encode(colour.clone(), ImageFormat::Png)).unwrap()), expected, 0);
+    assert_close(middles(&Image::decode(&encode(colour, ImageFormat::WebP)).unwrap()), expected, 0);
+    assert_close(middles(&Image::decode(&encode(deep, ImageFormat::Png)).unwrap()), expected, 0);
     // In the palette of this one the colour of the last quarter is transparent.
-    let palette = Picture::decode(include_bytes!("files/palette.png")).unwrap();
+    let palette = Image::decode(include_bytes!("files/palette.png")).unwrap();
     assert_close(middles(&palette), [QUARTERS[0], QUARTERS[1], QUARTERS[2], [255; 3]], 0);
 }
 
@@ -99,7 +99,7 @@ fn oriented(orientation: u8) -> Vec<u8> {
 
 #[test]
 fn the_exif_orientation_is_applied() {
-    // By the EXIF standard: where the four quarters of the stored picture end up.
+    // By the EXIF standard: where the four quarters of the stored image end up.
     let [a, b, c, d] = QUARTERS;
     let cases = [
         (1, [a, b, c, d]),
@@ -113,15 +113,15 @@ fn the_exif_orientation_is_applied() {
         (9, [a, b, c, d]), // no such orientation
     ];
     for (orientation, expected) in cases {
-        let picture = Picture::decode(&oriented(orientation)).unwrap();
-        assert_close(middles(&picture), expected, 12);
+        let image = Image::decode(&oriented(orientation)).unwrap();
+        assert_close(middles(&image), expected, 12);
     }
 }
 
 #[test]
 fn one_pixel_fills_the_square() {
     let one = RgbImage::from_pixel(1, 1, Rgb([12, 200, 77]));
-    let square = Picture::decode(&encode(one, ImageFormat::Png)).unwrap().square(64);
+    let square = Image::decode(&encode(one, ImageFormat::Png)).unwrap().square(64);
     assert_eq!((square.width, square.height), (64, 64));
     assert!(square.pixels.chunks_exact(3).all(|pixel| pixel == [12, 200, 77]));
 }
@@ -139,9 +139,9 @@ fn the_middle_square_is_cut_out() {
         })
     });
     let tall = image::imageops::rotate90(&wide);
-    for picture in [wide, tall] {
-        let (width, height) = picture.dimensions();
-        let square = Picture { width, height, pixels: picture.into_raw() }.square(16);
+    for image in [wide, tall] {
+        let (width, height) = image.dimensions();
+        let square = Image { width, height, pixels: image.into_raw() }.square(16);
         assert_eq!(square.pixels, [90; 16 * 16 * 3]);
     }
 }
@@ -150,27 +150,26 @@ fn the_middle_square_is_cut_out() {
 fn shrinking_averages_and_growing_blends() {
     // A checkerboard finer than the result: nearest or bilinear sampling would pick black or white.
     let fine = RgbImage::from_fn(128, 128, |u, v| Rgb([if (u + v) % 2 == 0 { 0 } else { 255 }; 3]));
-    let small = Picture { width: 128, height: 128, pixels: fine.into_raw() }.square(16);
+    let small = Image { width: 128, height: 128, pixels: fine.into_raw() }.square(16);
     assert!(small.pixels.iter().all(|value| (126..=129).contains(value)), "{:?}", &small.pixels[..12]);
-    let two = Picture { width: 2, height: 2, pixels: vec![0, 0, 0, 100, 100, 100, 0, 0, 0, 100, 100, 100] };
+    let two = Image { width: 2, height: 2, pixels: vec![0, 0, 0, 100, 100, 100, 0, 0, 0, 100, 100, 100] };
     let reds: Vec<u8> = two.square(4).pixels.chunks_exact(3).take(4).map(|pixel| pixel[0]).collect();
     assert_eq!(reds, [0, 25, 75, 100]);
 }
 
 #[test]
 fn a_rectangle_of_whole_pixels_is_a_copy_and_outside_the_edge_is_repeated() {
-    let picture = Picture { width: 5, height: 3, pixels: (0..45).collect() };
+    let image = Image { width: 5, height: 3, pixels: (0..45).collect() };
     let whole = Rectangle { left: 0.0, top: 0.0, width: 5.0, height: 3.0 };
-    assert_eq!(picture.resampled(whole, 5, 3), picture);
+    assert_eq!(image.resampled(whole, 5, 3), image);
     let corner = Rectangle { left: -2.0, top: -1.0, width: 4.0, height: 2.0 };
-    let reds: Vec<u8> =
-        picture.resampled(corner, 4, 2).pixels.chunks_exact(3).map(|pixel| pixel[0]).collect();
+    let reds: Vec<u8> = image.resampled(corner, 4, 2).pixels.chunks_exact(3).map(|pixel| pixel[0]).collect();
     assert_eq!(reds, [0, 0, 0, 3, 0, 0, 0, 3]);
     // Away from the edges, the square and the same rectangle are one thing.
     let random = |at: u32| (at.wrapping_mul(2_654_435_761) >> 24) as u8;
-    let picture = Picture { width: 40, height: 40, pixels: (0..4800).map(random).collect() };
+    let image = Image { width: 40, height: 40, pixels: (0..4800).map(random).collect() };
     let all = Rectangle { left: 0.0, top: 0.0, width: 40.0, height: 40.0 };
-    let (square, part) = (picture.square(17), picture.resampled(all, 17, 17));
+    let (square, part) = (image.square(17), image.resampled(all, 17, 17));
     for row in 2..15 {
         let inside = (row * 17 + 2) * 3..(row * 17 + 15) * 3;
         assert_eq!(square.pixels[inside.clone()], part.pixels[inside]);
@@ -180,12 +179,12 @@ fn a_rectangle_of_whole_pixels_is_a_copy_and_outside_the_edge_is_repeated() {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
-    fn any_rectangle_of_a_flat_picture_is_flat(
+    fn any_rectangle_of_a_flat_image_is_flat(
         extents in (1_u32..40, 1_u32..40), to in (0_u32..40, 0_u32..40), place in (-200.0..200.0_f64, -200.0..200.0_f64),
         size in (1e-3..300.0_f64, 1e-3..300.0_f64),
     ) {
         let (width, height) = extents;
-        let flat = Picture { width, height, pixels: vec![77; (width * height * 3) as usize] };
+        let flat = Image { width, height, pixels: vec![77; (width * height * 3) as usize] };
         let rectangle = Rectangle { left: place.0, top: place.1, width: size.0, height: size.1 };
         let part = flat.resampled(rectangle, to.0, to.1);
         prop_assert_eq!((part.width, part.height, part.pixels.len() as u32), (to.0, to.1, to.0 * to.1 * 3));
@@ -193,7 +192,7 @@ proptest! {
     }
 
     #[test]
-    fn a_resampled_picture_stays_within_its_range_and_keeps_its_mean(
+    fn a_resampled_image_stays_within_its_range_and_keeps_its_mean(
         width in 1_u32..70, height in 1_u32..70, size in 1_u32..70, seed in any::<u64>(),
     ) {
         let mut state = seed | 1;
@@ -201,27 +200,27 @@ proptest! {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             60 + ((state >> 33) % 100) as u8
         }).collect();
-        let flat = Picture { width, height, pixels: vec![77; pixels.len()] };
+        let flat = Image { width, height, pixels: vec![77; pixels.len()] };
         prop_assert!(flat.square(size).pixels.iter().all(|&value| value == 77));
-        let picture = Picture { width, height, pixels };
-        let square = picture.square(size);
+        let image = Image { width, height, pixels };
+        let square = image.square(size);
         prop_assert_eq!(square.pixels.len() as u32, size * size * 3);
         prop_assert!(square.pixels.iter().all(|value| (60..160).contains(value)));
         let side = width.min(height);
-        let whole = picture.square(side);
-        let mean = |picture: &Picture| {
-            picture.pixels.iter().map(|value| f64::from(*value)).sum::<f64>() / picture.pixels.len() as f64
+        let whole = image.square(side);
+        let mean = |image: &Image| {
+            image.pixels.iter().map(|value| f64::from(*value)).sum::<f64>() / image.pixels.len() as f64
         };
         // Halves and quarters of a square weigh all of its pixels alike but those at the rim.
         if side % 4 == 0 && side >= 32 {
             for smaller in [side / 2, side / 4] {
-                let difference = mean(&picture.square(smaller)) - mean(&whole);
+                let difference = mean(&image.square(smaller)) - mean(&whole);
                 prop_assert!(difference.abs() < 2.0, "{} to {}: {}", side, smaller, difference);
             }
         }
     }
 
-    /// Whatever the bytes are, the answer is a picture or a sentence.
+    /// Whatever the bytes are, the answer is an image or a sentence.
     #[test]
     fn damaged_files_never_panic(
         kind in 0_usize..3,
@@ -234,9 +233,9 @@ proptest! {
             let at = at.index(bytes.len());
             bytes[at] = value;
         }
-        let _ = Picture::decode(&bytes);
+        let _ = Image::decode(&bytes);
         bytes.truncate(cut.index(bytes.len()));
-        let _ = Picture::decode(&bytes);
+        let _ = Image::decode(&bytes);
     }
 }
 
@@ -245,11 +244,11 @@ fn every_truncation_is_noticed() {
     let noisy = RgbImage::from_fn(40, 40, |u, v| Rgb([(u * v) as u8, (u * 37) as u8, (v * 91) as u8]));
     for format in [ImageFormat::Jpeg, ImageFormat::Png, ImageFormat::WebP] {
         let bytes = encode(noisy.clone(), format);
-        // A PNG file may lack its end mark, 12 bytes: the picture is whole without.
+        // A PNG file may lack its end mark, 12 bytes: the image is whole without.
         let end = if format == ImageFormat::Png { bytes.len() - 12 } else { bytes.len() };
         for length in 0..end {
             assert!(
-                Picture::decode(&bytes[..length]).is_err(),
+                Image::decode(&bytes[..length]).is_err(),
                 "{format:?} cut at {length} of {}",
                 bytes.len()
             );
@@ -257,15 +256,15 @@ fn every_truncation_is_noticed() {
     }
     let progressive = include_bytes!("files/progressive.jpg");
     for length in 0..progressive.len() {
-        assert!(Picture::decode(&progressive[..length]).is_err(), "progressive JPEG cut at {length}");
+        assert!(Image::decode(&progressive[..length]).is_err(), "progressive JPEG cut at {length}");
     }
 }
 
 #[test]
-fn bytes_behind_the_picture_do_no_harm() {
+fn bytes_behind_the_image_do_no_harm() {
     for format in [ImageFormat::Jpeg, ImageFormat::Png] {
         let bytes = [encode(quartered(32), format), b"motion photo".to_vec()].concat();
-        assert_close(middles(&Picture::decode(&bytes).unwrap()), QUARTERS, 12);
+        assert_close(middles(&Image::decode(&bytes).unwrap()), QUARTERS, 12);
     }
 }
 
@@ -277,16 +276,16 @@ fn a_bomb_is_refused_before_it_is_unpacked() {
     let mut crc = flate2::Crc::new();
     crc.update(&bytes[12..29]);
     bytes[29..33].copy_from_slice(&crc.sum().to_be_bytes());
-    let reason = Picture::decode(&bytes).unwrap_err();
+    let reason = Image::decode(&bytes).unwrap_err();
     assert_eq!(reason, "60000 x 60000 pixels take 10299 MiB, more than the 512 allowed");
 }
 
 #[test]
 fn other_formats_and_text_are_told_apart() {
-    assert_eq!(Picture::decode(b"").unwrap_err(), "the file is empty");
-    assert_eq!(Picture::decode(b"once upon a time").unwrap_err(), "not a JPEG, PNG or WebP picture");
-    let gif = Picture::decode(b"GIF89a\x01\0\x01\0").unwrap_err();
-    assert_eq!(gif, "a Gif picture; only JPEG, PNG and WebP can be read");
+    assert_eq!(Image::decode(b"").unwrap_err(), "the file is empty");
+    assert_eq!(Image::decode(b"once upon a time").unwrap_err(), "not a JPEG, PNG or WebP image");
+    let gif = Image::decode(b"GIF89a\x01\0\x01\0").unwrap_err();
+    assert_eq!(gif, "a Gif image; only JPEG, PNG and WebP can be read");
 }
 
 fn put(path: &Path, bytes: &[u8]) {
@@ -294,8 +293,8 @@ fn put(path: &Path, bytes: &[u8]) {
     fs::write(path, bytes).unwrap();
 }
 
-fn names(pictures: &Pictures) -> Vec<String> {
-    (0..pictures.len()).map(|index| pictures.name(index)).collect()
+fn names(images: &Images) -> Vec<String> {
+    (0..images.len()).map(|index| images.name(index)).collect()
 }
 
 #[test]
@@ -314,20 +313,20 @@ fn folders_are_searched_in_the_order_of_names() {
     ] {
         put(&folder.path().join(name), &png);
     }
-    let pictures = Pictures::open(&[folder.path()]).unwrap();
-    assert_eq!(names(&pictures), ["a/b/c/deep.JPG", "a/y.webp", "a/z.Jpeg", "b.PNG"]);
+    let images = Images::open(&[folder.path()]).unwrap();
+    assert_eq!(names(&images), ["a/b/c/deep.JPG", "a/y.webp", "a/z.Jpeg", "b.PNG"]);
     // Content decides, not the name: all of them are PNG files.
     for index in 0..4 {
-        let sample = pictures.sample(index, 8).unwrap();
-        assert_eq!((sample.name, sample.truth), (pictures.name(index), None));
-        assert_close(middles(&sample.picture), QUARTERS, 0);
+        let sample = images.sample(index, 8).unwrap();
+        assert_eq!((sample.name, sample.truth), (images.name(index), None));
+        assert_close(middles(&sample.image), QUARTERS, 0);
     }
-    assert_eq!(pictures.describe(), format!("4 pictures in {}", folder.path().display()));
+    assert_eq!(images.describe(), format!("4 images in {}", folder.path().display()));
     // A file that is named is taken whatever its extension.
-    let one = Pictures::open(&[folder.path().join("noextension")]).unwrap();
+    let one = Images::open(&[folder.path().join("noextension")]).unwrap();
     assert_eq!(names(&one), ["noextension"]);
     // Several folders put their own names in front.
-    let two = Pictures::open(&[folder.path().join("a"), folder.path().join("b.PNG")]).unwrap();
+    let two = Images::open(&[folder.path().join("a"), folder.path().join("b.PNG")]).unwrap();
     assert_eq!(names(&two), ["a/b/c/deep.JPG", "a/y.webp", "a/z.Jpeg", "b.PNG"]);
 }
 
@@ -343,18 +342,18 @@ fn links_are_followed_and_loops_end() {
     symlink(folder.path().join("a"), folder.path().join("again")).unwrap();
     symlink(folder.path().join("nowhere"), folder.path().join("dangling.png")).unwrap();
     symlink(folder.path().join("elsewhere.bin"), folder.path().join("linked.png")).unwrap();
-    let pictures = Pictures::open(&[folder.path()]).unwrap();
-    assert_eq!(names(&pictures), ["a/one.png", "linked.png"]);
+    let images = Images::open(&[folder.path()]).unwrap();
+    assert_eq!(names(&images), ["a/one.png", "linked.png"]);
 }
 
 #[test]
 fn nothing_to_find_is_said_clearly() {
     let folder = tempfile::tempdir().unwrap();
     let shown = folder.path().display().to_string();
-    let message = |path: &Path| Pictures::open(&[path]).err().unwrap().to_string();
+    let message = |path: &Path| Images::open(&[path]).err().unwrap().to_string();
     let expected = |others: u32| {
         format!(
-            "no pictures in {shown}: looked for .jpg, .jpeg, .png and .webp files, in sub-folders and in .tar, \
+            "no images in {shown}: looked for .jpg, .jpeg, .png and .webp files, in sub-folders and in .tar, \
              .tar.gz and .tgz files too, and found {others} files of other kinds"
         )
     };
@@ -365,7 +364,7 @@ fn nothing_to_find_is_said_clearly() {
     let missing = folder.path().join("missing");
     assert_eq!(
         message(&missing),
-        format!("{} does not exist; give a folder of pictures or a .tar file", missing.display())
+        format!("{} does not exist; give a folder of images or a .tar file", missing.display())
     );
 }
 
@@ -407,9 +406,9 @@ fn shards_read_like_folders() {
     put(&folder.path().join("sub/squeezed.TAR.GZ"), &gzip(&plain));
     put(&folder.path().join("lying.tar"), &gzip(&archive(&[("a.png", &png)])));
     put(&folder.path().join("loose.png"), &png);
-    let pictures = Pictures::open(&[folder.path()]).unwrap();
+    let images = Images::open(&[folder.path()]).unwrap();
     assert_eq!(
-        names(&pictures),
+        names(&images),
         [
             "loose.png",
             "lying.tar/a.png",
@@ -421,31 +420,30 @@ fn shards_read_like_folders() {
             "sub/squeezed.TAR.GZ/set/2.png",
         ]
     );
-    for index in 0..pictures.len() {
-        assert_close(middles(&pictures.sample(index, 8).unwrap().picture), QUARTERS, 0);
+    for index in 0..images.len() {
+        assert_close(middles(&images.sample(index, 8).unwrap().image), QUARTERS, 0);
     }
-    let one = Pictures::open(&[folder.path().join("plain.tar")]).unwrap();
+    let one = Images::open(&[folder.path().join("plain.tar")]).unwrap();
     assert_eq!(names(&one)[1..], ["plain.tar/set/1.WEBP", "plain.tar/set/2.png"]);
 }
 
 #[test]
-fn a_bad_picture_is_named_with_its_place() {
+fn a_bad_image_is_named_with_its_place() {
     let folder = tempfile::tempdir().unwrap();
     let png = encode(quartered(8), ImageFormat::Png);
     let jpeg = encode(quartered(64), ImageFormat::Jpeg);
     put(&folder.path().join("shard.tar"), &archive(&[("set/cut.png", &png[..png.len() / 2])]));
     put(&folder.path().join("cut.jpg"), &jpeg[..jpeg.len() * 2 / 3]);
-    put(&folder.path().join("text.jpg"), b"not a picture at all");
-    let pictures = Pictures::open(&[folder.path()]).unwrap();
-    let reasons: Vec<String> =
-        (0..3).map(|index| pictures.sample(index, 8).unwrap_err().to_string()).collect();
+    put(&folder.path().join("text.jpg"), b"not an image at all");
+    let images = Images::open(&[folder.path()]).unwrap();
+    let reasons: Vec<String> = (0..3).map(|index| images.sample(index, 8).unwrap_err().to_string()).collect();
     let shown = folder.path().display();
     assert_eq!(reasons[0], format!("{shown}/cut.jpg: the JPEG file is cut short"));
     assert_eq!(reasons[1], format!("set/cut.png in {shown}/shard.tar: the file is cut short"));
-    assert_eq!(reasons[2], format!("{shown}/text.jpg: not a JPEG, PNG or WebP picture"));
+    assert_eq!(reasons[2], format!("{shown}/text.jpg: not a JPEG, PNG or WebP image"));
     // A file that goes away after it was listed.
     fs::remove_file(folder.path().join("text.jpg")).unwrap();
-    let gone = pictures.sample(2, 8).unwrap_err().to_string();
+    let gone = images.sample(2, 8).unwrap_err().to_string();
     assert!(gone.starts_with(&format!("{shown}/text.jpg: cannot be read: ")), "{gone}");
 }
 
@@ -468,14 +466,14 @@ fn a_damaged_shard_is_refused() {
     for (name, bytes) in cases {
         let path = folder.path().join(name);
         put(&path, bytes);
-        let error = Pictures::open(&[&path]).err().unwrap();
+        let error = Images::open(&[&path]).err().unwrap();
         assert!(matches!(error, OpenError::DamagedShard { .. }), "{name}: {error}");
         assert!(error.to_string().contains(name), "{error}");
     }
-    let cut = Pictures::open(&[folder.path().join("cut.tar")]).err().unwrap().to_string();
+    let cut = Images::open(&[folder.path().join("cut.tar")]).err().unwrap().to_string();
     assert!(cut.contains("it ends in the middle of b.jpg"), "{cut}");
-    let between = Pictures::open(&[folder.path().join("between.tar")]).err().unwrap().to_string();
+    let between = Images::open(&[folder.path().join("between.tar")]).err().unwrap().to_string();
     assert!(between.contains("it breaks off"), "{between}");
-    let hole = Pictures::open(&[folder.path().join("hole.tar")]).err().unwrap().to_string();
+    let hole = Images::open(&[folder.path().join("hole.tar")]).err().unwrap().to_string();
     assert!(hole.contains("it has a hole"), "{hole}");
 }

@@ -1,25 +1,25 @@
-//! One picture of a prediction: its maps drawn, its views, its panel.
+//! One image of a prediction: its maps drawn, its views, its panel.
 
-use relievo_data::Picture;
+use relievo_data::Image;
 use relievo_export::{Canvas, Range, Sheet, depth_grey, normals_rgb, shading_grey};
-use relievo_model::{FRAME, FinePicture, Model, ModelSettings, Prediction, TextureParts, picture_texture};
+use relievo_model::{FRAME, FineImage, Model, ModelSettings, Prediction, TextureParts, image_texture};
 use relievo_render::{ViewSettings, render_views};
 use relievo_tensor::{Result, Tensor};
 
-/// Rows and columns of a picture on the panel.
+/// Rows and columns of an image on the panel.
 pub const TILE: usize = 256;
 
 /// Angles about the vertical axis of the views in the lower rows, in degrees.
 const YAWS: [f32; 7] = [-60.0, -40.0, -20.0, 0.0, 20.0, 40.0, 60.0];
 
-/// One picture of a batch that was predicted.
-pub struct Part<'a> {
+/// One image of a batch that was predicted.
+pub struct ImageResult<'a> {
     model: &'a Model,
     prediction: &'a Prediction,
     number: usize,
 }
 
-impl<'a> Part<'a> {
+impl<'a> ImageResult<'a> {
     /// Number `number` of a prediction of `model`.
     pub fn new(model: &'a Model, prediction: &'a Prediction, number: usize) -> Self {
         Self { model, prediction, number }
@@ -40,9 +40,9 @@ impl<'a> Part<'a> {
         self.settings().image_size
     }
 
-    /// This picture's share of a tensor of the prediction.
+    /// This image's share of a tensor of the prediction.
     pub fn of<'t>(&self, tensor: &'t Tensor) -> &'t [f32] {
-        let elements = tensor.elements() / self.prediction.light.shape()[0];
+        let elements = tensor.numel() / self.prediction.light.shape()[0];
         &tensor.data()[self.number * elements..][..elements]
     }
 
@@ -56,7 +56,7 @@ impl<'a> Part<'a> {
         std::array::from_fn(|at| self.of(&self.prediction.view)[at])
     }
 
-    /// 1 where the object is in the picture, 0 elsewhere.
+    /// 1 where the object is in the image, 0 elsewhere.
     pub fn mask(&self) -> Vec<u8> {
         self.of(&self.prediction.mask).iter().map(|&seen| u8::from(seen > 0.5)).collect()
     }
@@ -79,33 +79,33 @@ impl<'a> Part<'a> {
 
     /// The object lit by its own light, turned about the vertical axis by angles in degrees.
     pub fn views(&self, yaws: &[f32]) -> Result<Vec<Canvas>> {
-        Ok(self.turned([self.of(&self.prediction.canonical_picture)], yaws)?.concat())
+        Ok(self.turned([self.of(&self.prediction.canonical_image)], yaws)?.concat())
     }
 
-    /// The surface with each of some pictures on it, `[T,T,3]` in [-1,1], turned about the vertical axis by angles in
+    /// The surface with each of some images on it, `[T,T,3]` in [-1,1], turned about the vertical axis by angles in
     /// degrees.
-    fn turned<const N: usize>(&self, pictures: [&[f32]; N], yaws: &[f32]) -> Result<[Vec<Canvas>; N]> {
+    fn turned<const N: usize>(&self, images: [&[f32]; N], yaws: &[f32]) -> Result<[Vec<Canvas>; N]> {
         let camera = self.settings().camera();
         let depth = Tensor::new(self.of(&self.prediction.canonical_depth), [1, camera.size, camera.size])?;
-        let as_tensor = |picture: &[f32]| {
-            let side = (picture.len() / 3).isqrt();
-            Tensor::new(picture, [1, side, side, 3])
+        let as_tensor = |image: &[f32]| {
+            let side = (image.len() / 3).isqrt();
+            Tensor::new(image, [1, side, side, 3])
         };
-        let pictures = pictures.iter().map(|picture| as_tensor(picture)).collect::<Result<Vec<_>>>()?;
+        let images = images.iter().map(|image| as_tensor(image)).collect::<Result<Vec<_>>>()?;
         let views: Vec<[f32; 6]> =
             yaws.iter().map(|yaw| [0.0, yaw.to_radians(), 0.0, 0.0, 0.0, 0.0]).collect();
         let view = ViewSettings { size: TILE, crop: FRAME, ..ViewSettings::with_room(camera) };
-        let rendered = render_views(&pictures.iter().collect::<Vec<_>>(), &depth, &views, &view)?;
+        let rendered = render_views(&images.iter().collect::<Vec<_>>(), &depth, &views, &view)?;
         let tiles = |layer: &Tensor| {
             let tiles = layer.data().chunks_exact(TILE * TILE * 3);
             tiles.map(|tile| Canvas::from_signed(tile, TILE)).collect()
         };
-        Ok(std::array::from_fn(|number| tiles(&rendered.pictures[number])))
+        Ok(std::array::from_fn(|number| tiles(&rendered.images[number])))
     }
 
-    /// The surface seen from the front in the picture's own pixels, in [-1,1], at pairs of `places` (0 to the map's
+    /// The surface seen from the front in the image's own pixels, in [-1,1], at pairs of `places` (0 to the map's
     /// last column).
-    pub fn worn(&self, picture: &Picture, places: &[f32]) -> Vec<f32> {
+    pub fn worn(&self, image: &Image, places: &[f32]) -> Vec<f32> {
         let prediction = self.prediction;
         let parts = TextureParts {
             canonical_depth: self.of(&prediction.canonical_depth),
@@ -117,19 +117,19 @@ impl<'a> Part<'a> {
             depth: self.of(&prediction.depth),
             mask: self.of(&prediction.mask),
         };
-        let values: Vec<f32> = picture.signed().collect();
-        let fine = FinePicture { values: &values, side: picture.width as usize };
-        picture_texture(self.settings(), &parts, fine, places)
+        let values: Vec<f32> = image.signed().collect();
+        let fine = FineImage { values: &values, side: image.width as usize };
+        image_texture(self.settings(), &parts, fine, places)
     }
 
-    /// The picture put together again from its parts.
+    /// The image put together again from its parts.
     pub fn reconstruction(&self) -> Canvas {
-        Canvas::from_signed(self.of(&self.prediction.picture), self.size())
+        Canvas::from_signed(self.of(&self.prediction.image), self.size())
     }
 
     /// The object under its light, seen from the front.
-    pub fn canonical_picture(&self) -> Canvas {
-        Canvas::from_signed(self.of(&self.prediction.canonical_picture), self.size())
+    pub fn canonical_image(&self) -> Canvas {
+        Canvas::from_signed(self.of(&self.prediction.canonical_image), self.size())
     }
 
     /// Depth as seen from the front, near is bright.
@@ -146,10 +146,10 @@ impl<'a> Part<'a> {
         shading_grey(self.of(&self.prediction.diffuse_shading), [ambient, diffuse], self.size())
     }
 
-    /// A row of a sheet with pictures of `tile` pixels: `picture`, which the model saw, reconstruction, depth from the
+    /// A row of a sheet with images of `tile` pixels: `image`, which the model saw, reconstruction, depth from the
     /// front, normals, albedo, and views turned about the vertical axis by angles in degrees.
-    pub fn row(&self, picture: &Picture, tile: usize, yaws: &[f32]) -> Result<Vec<Canvas>> {
-        let input = picture.square(tile as u32);
+    pub fn row(&self, image: &Image, tile: usize, yaws: &[f32]) -> Result<Vec<Canvas>> {
+        let input = image.square(tile as u32);
         let mut row = vec![
             Canvas::from_rgb8(&input.pixels, tile),
             self.reconstruction(),
@@ -161,14 +161,14 @@ impl<'a> Part<'a> {
         Ok(row)
     }
 
-    /// The panel; `picture` is the one the model saw, square, of any size.
-    pub fn draw(&self, picture: &Picture) -> Result<Canvas> {
-        let input = picture.square(TILE as u32);
+    /// The panel; `image` is the one the model saw, square, of any size.
+    pub fn draw(&self, image: &Image) -> Result<Canvas> {
+        let input = image.square(TILE as u32);
         let input = Canvas::from_rgb8(&input.pixels, TILE);
         let maps = [
             ("input", input),
             ("reconstruction", self.reconstruction()),
-            ("canonical picture", self.canonical_picture()),
+            ("canonical image", self.canonical_image()),
             ("albedo", self.albedo()),
             ("canonical depth", self.canonical_depth()),
             ("normals", self.normals()),
@@ -181,10 +181,10 @@ impl<'a> Part<'a> {
         // As fine as the views: the grid's first and last points stay where they are.
         let step = (self.size() - 1) as f32 / (TILE - 1) as f32;
         let places: Vec<f32> = (0..TILE).map(|place| place as f32 * step).collect();
-        let pictures = [self.of(&self.prediction.canonical_picture), &self.worn(picture, &places)];
-        let [lit, in_pixels] = self.turned(pictures, &YAWS)?;
+        let images = [self.of(&self.prediction.canonical_image), &self.worn(image, &places)];
+        let [lit, in_pixels] = self.turned(images, &YAWS)?;
         lower.row("", lit);
-        let mut worn = Sheet::new(TILE).columns(YAWS.map(|yaw| format!("in the picture's pixels, {yaw}")));
+        let mut worn = Sheet::new(TILE).columns(YAWS.map(|yaw| format!("in the image's pixels, {yaw}")));
         worn.row("", in_pixels);
         let sheets = [upper.draw(), lower.draw(), worn.draw()];
         let height = sheets.iter().map(Canvas::height).sum();
