@@ -19,7 +19,7 @@ pub const MOST_OUTSIDE: f32 = 0.12;
 
 /// Heads that lean by more than so many degrees are turned upright. Models know heads that lean somewhat, and find by
 /// how much: on synthetic heads turned by 10 degrees SIDE is what it is without, at 20 up to 0.2 more, at 30 twice that
-/// and more (docs/experiments.md, "Heads that lean").
+/// and more (docs/notebook.md, "Heads that lean").
 const LEANS: f32 = 15.0;
 
 /// A square in pixels of the upright image, whose upper left corner is (0, 0).

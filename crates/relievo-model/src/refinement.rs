@@ -3,7 +3,7 @@
 //! The networks answer at once, with what images of this kind usually are; the answer is then the beginning of a
 //! search by gradients in which they take no part. Albedo and light move freely. Depth moves by a smooth field of few
 //! cells, and is held where it was: an image can be matched exactly by painting it on any shape, and more freedom than
-//! this makes images match better and depth worse (docs/experiments.md). So is the viewpoint.
+//! this makes images match better and depth worse (docs/notebook.md). So is the viewpoint.
 
 use rayon::prelude::*;
 use relievo_tensor::ops::{

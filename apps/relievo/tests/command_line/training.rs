@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// Refinement as docs/experiments.md tells of it, on fewer heads.
+/// Refinement as docs/notebook.md tells of it, on fewer heads.
 #[test]
 #[cfg(feature = "weights")]
 fn refined_images_are_nearer_to_the_image_and_shapes_no_worse() {
