@@ -1,9 +1,9 @@
-//! An RGB image in memory, and what can be drawn on it.
+//! An RGB image in memory, drawing on it, resizing.
 
-/// Red, green and blue as files hold them (sRGB).
+/// Red, green and blue, sRGB, as stored in files.
 pub type Colour = [u8; 3];
 
-/// An 8-bit RGB image that can be drawn on; everything outside it is cut off.
+/// An 8-bit RGB image to draw on. Drawing outside of it is clipped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Canvas {
     width: usize,
@@ -18,20 +18,20 @@ impl Canvas {
         Self { width, height, pixels: vec![colour; width * height] }
     }
 
-    /// From `[H,W,3]` in \[-1,1\], the range of the networks; what lies outside is clamped, NaN is black.
+    /// From `[H,W,3]` in \[-1,1\], the range of the networks. Values outside are clamped, NaN is black.
     ///
     /// # Panics
-    /// If `values` are not a whole number of rows of `width` colours; so do all conversions.
+    /// As all conversions: if `values` is not a whole number of rows of `width` colours.
     pub fn from_signed(values: &[f32], width: usize) -> Self {
         Self::from_colours(values, width, |value| value / 2.0 + 0.5)
     }
 
-    /// From `[H,W,3]` in \[0,1\]; what lies outside is clamped, NaN is black.
+    /// From `[H,W,3]` in \[0,1\]. Values outside are clamped, NaN is black.
     pub fn from_unit(values: &[f32], width: usize) -> Self {
         Self::from_colours(values, width, |value| value)
     }
 
-    /// From one value per pixel, `[H,W]` in \[0,1\], as grey: masks.
+    /// From one value per pixel, `[H,W]` in \[0,1\], as grey; for masks.
     pub fn from_grey(values: &[f32], width: usize) -> Self {
         Self::from_values(values, width, |value| [byte(value); 3])
     }
@@ -65,7 +65,7 @@ impl Canvas {
         self.height
     }
 
-    /// The colour of a pixel, if it is inside.
+    /// The colour of a pixel; `None` outside.
     pub fn get(&self, x: usize, y: usize) -> Option<Colour> {
         (x < self.width && y < self.height).then(|| self.pixels[y * self.width + x])
     }
@@ -75,7 +75,7 @@ impl Canvas {
         self.pixels.as_flattened()
     }
 
-    /// Lays `opacity` in \[0,1\] of a colour on a pixel.
+    /// Blends a colour over a pixel, with `opacity` in \[0,1\].
     pub fn blend(&mut self, x: i64, y: i64, colour: Colour, opacity: f32) {
         let inside = |at: i64, size: usize| usize::try_from(at).ok().filter(|&at| at < size);
         let (Some(x), Some(y)) = (inside(x, self.width), inside(y, self.height)) else { return };
@@ -95,7 +95,7 @@ impl Canvas {
         }
     }
 
-    /// Copies another canvas in, its upper left corner at `x`, `y`.
+    /// Copies another canvas, its upper left corner to `x`, `y`.
     pub fn paste(&mut self, other: &Self, x: usize, y: usize) {
         let width = other.width.min(self.width.saturating_sub(x));
         for row in 0..other.height.min(self.height.saturating_sub(y)) {
@@ -104,10 +104,10 @@ impl Canvas {
         }
     }
 
-    /// Draws connected lines through points in pixels (0,0 is the upper left corner of the upper left pixel),
-    /// `width` pixels thick, with soft edges and round ends.
+    /// Draws connected lines, antialiased and with round ends. Points and `width` are in pixels; (0,0) is the upper
+    /// left corner of the upper left pixel.
     pub fn polyline(&mut self, points: &[[f32; 2]], width: f32, colour: Colour) {
-        // Where segments meet, the stronger coverage counts: blending twice would leave dark joints.
+        // The stronger coverage counts where segments meet: blending twice would leave dark joints.
         let mut coverage = std::collections::BTreeMap::<(i64, i64), f32>::new();
         for pair in points.windows(2) {
             cover(&mut coverage, pair[0], pair[1], width);
@@ -117,7 +117,7 @@ impl Canvas {
         }
     }
 
-    /// The image at `width` x `height` pixels: cubic (Catmull-Rom) where it grows, averaged where it shrinks.
+    /// The image resampled to `width` x `height` pixels: cubic (Catmull-Rom) to enlarge, averaging to shrink.
     pub fn resized(&self, width: usize, height: usize) -> Self {
         if (width, height) == (self.width, self.height) {
             return self.clone();
@@ -151,22 +151,23 @@ impl Canvas {
     }
 }
 
-/// A number in \[0,1\] as a byte.
+/// A value in \[0,1\] as a byte.
 pub(crate) fn byte(value: f32) -> u8 {
     to_byte(value * 255.0)
 }
 
-/// The nearest byte. Casting cuts off, on both sides too; `round` would be a call for each.
+/// The nearest byte. The cast truncates, and saturates at both ends; `round` would be a function call per value.
 fn to_byte(value: f32) -> u8 {
     (value + 0.5) as u8
 }
 
 fn rows(values: usize, row: usize) -> usize {
-    assert!(row > 0 && values.is_multiple_of(row), "{values} values are no whole number of rows of {row}");
+    assert!(row > 0 && values.is_multiple_of(row), "{values} values are not a whole number of rows of {row}");
     values / row
 }
 
-/// For every pixel of a line of `to`, which pixels of a line of `from` it is made of; edge pixels are repeated.
+/// For each pixel of a line of `to` pixels, the pixels of a line of `from` it is made of, with their weights. Edge
+/// pixels are repeated.
 fn taps(from: usize, to: usize) -> Vec<Vec<(usize, f32)>> {
     let scale = from as f64 / to as f64;
     let stretch = scale.max(1.0);
@@ -185,7 +186,7 @@ fn taps(from: usize, to: usize) -> Vec<Vec<(usize, f32)>> {
         .collect()
 }
 
-/// The cubic of Catmull and Rom (1974): passes through the samples, with a continuous slope.
+/// The cubic of Catmull and Rom (1974): it interpolates the samples and has a continuous slope.
 fn catmull_rom(x: f64) -> f64 {
     match x.abs() {
         x if x < 1.0 => (1.5 * x - 2.5) * x * x + 1.0,
@@ -194,7 +195,7 @@ fn catmull_rom(x: f64) -> f64 {
     }
 }
 
-/// Notes how much of each pixel a thick segment covers: 1 inside, falling to 0 over one pixel at the edge.
+/// Records how much of each pixel a thick segment covers: 1 inside, falling to 0 over one pixel at the edge.
 fn cover(
     coverage: &mut std::collections::BTreeMap<(i64, i64), f32>,
     from: [f32; 2],
@@ -240,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn what_reaches_over_the_edge_is_cut_off() {
+    fn drawing_is_clipped_at_the_edges() {
         let mut canvas = Canvas::new(4, 4, [0; 3]);
         canvas.fill(3, 3, 10, 10, [9; 3]);
         canvas.fill(9, 0, 2, 2, [9; 3]);

@@ -1,4 +1,4 @@
-//! Line charts: how losses and errors went over a run.
+//! Line charts of losses and errors over a run.
 
 use crate::canvas::{Canvas, Colour};
 use crate::text::Text;
@@ -8,22 +8,22 @@ const INK: Colour = [40, 44, 52];
 const FAINT: Colour = [110, 116, 126];
 const GRID: Colour = [228, 230, 235];
 
-/// Colours that people who see few colours can tell apart (Okabe and Ito, "Color Universal Design", 2008), the
-/// darker ones first; used in turn.
+/// Colours that colour-blind people can distinguish (Okabe and Ito, "Color Universal Design", 2008), darker ones first;
+/// used in turn.
 const PALETTE: [Colour; 6] =
     [[0, 114, 178], [213, 94, 0], [0, 158, 115], [204, 121, 167], [230, 159, 0], [86, 180, 233]];
 
-/// Around everything, in pixels.
+/// Around the chart, in pixels.
 const MARGIN: usize = 20;
 /// Between parts, in pixels.
 const GAP: usize = 8;
-/// Length of the line that stands for a curve in the legend, in pixels.
+/// Length of a line in the legend, in pixels.
 const SWATCH: usize = 28;
 const LINE_WIDTH: f32 = 2.2;
-/// A curve has no more points than this: noise from pixel to pixel would hide where it goes.
+/// Most points of a curve: noise from pixel to pixel would hide its course.
 const MOST_POINTS: usize = 400;
 
-/// Curves over common axes, with numbers and a legend. The axes run as far as the curves do.
+/// Curves over common axes, with numbers and a legend. The axes span the curves' extent.
 #[derive(Clone, Debug)]
 pub struct Chart {
     title: String,
@@ -44,8 +44,8 @@ impl Chart {
         Self { title: title.into(), x_label: x_label.into(), y_label: y_label.into(), lines: Vec::new() }
     }
 
-    /// Adds a curve through (x, y) points, in their order. It has a gap where a number is not finite. Of more than
-    /// 400 points, neighbours are drawn as their mean. Without a label it is not in the legend.
+    /// Adds a curve through (x, y) points in the given order, with gaps at coordinates that are not finite. With more
+    /// than 400 points, neighbours are averaged. A curve without a label is not in the legend.
     #[must_use]
     pub fn curve(mut self, label: impl Into<String>, points: impl IntoIterator<Item = [f64; 2]>) -> Self {
         let points: Vec<[f64; 2]> = points.into_iter().collect();
@@ -54,7 +54,7 @@ impl Chart {
         self
     }
 
-    /// Draws the chart; below about 300 x 200 pixels there is little room left for the curves.
+    /// Draws the chart. Below about 300 x 200 pixels little room is left for the curves.
     pub fn draw(&self, width: usize, height: usize) -> Canvas {
         let mut canvas = Canvas::new(width, height, PAPER);
         let small = Text::Small;
@@ -85,7 +85,7 @@ impl Chart {
         for (x, number) in x_axis.ticks() {
             let at = place([x, y_axis.low])[0];
             canvas.fill(at as usize, bottom, 1, 5, FAINT);
-            // The last number may not leave the image.
+            // Keep the last number inside the image.
             let most = (width as i64 - small.width(&number) as i64 - 2).max(0);
             let x = (at as i64 - small.width(&number) as i64 / 2).min(most);
             small.draw(&mut canvas, &number, x, (bottom + GAP) as i64, FAINT);
@@ -97,7 +97,7 @@ impl Chart {
         for (line, colour) in self.lines.iter().zip(PALETTE.into_iter().cycle()) {
             for part in line.points.split(|point| !is_finite(point)) {
                 let mut part: Vec<[f32; 2]> = part.iter().map(|&point| place(point)).collect();
-                // A point alone is a dot.
+                // A single point is drawn as a dot.
                 part.extend((part.len() == 1).then(|| part[0]));
                 canvas.polyline(&part, LINE_WIDTH, colour);
             }
@@ -105,7 +105,7 @@ impl Chart {
         canvas
     }
 
-    /// Draws the legend in as many lines as it takes; returns where it ends.
+    /// Draws the legend, on several lines if necessary; returns the row where it ends.
     fn legend(&self, canvas: &mut Canvas, top: usize) -> usize {
         let small = Text::Small;
         let (mut x, mut y) = (MARGIN, top);
@@ -124,7 +124,7 @@ impl Chart {
         if self.lines.iter().all(|line| line.label.is_empty()) { top } else { y + small.height() }
     }
 
-    /// The least and greatest coordinate of all lines.
+    /// Minimum and maximum of one coordinate over all curves.
     fn extent(&self, axis: usize) -> Option<(f64, f64)> {
         let points = self.lines.iter().flat_map(|line| &line.points);
         let coordinates = points.filter(|point| is_finite(point)).map(|point| point[axis]);
@@ -135,7 +135,7 @@ impl Chart {
     }
 }
 
-/// The mean of those points that are finite; not finite if none is.
+/// The mean of the finite points; not finite if there are none.
 fn mean(points: &[[f64; 2]]) -> [f64; 2] {
     let finite = || points.iter().filter(|point| is_finite(point));
     [0, 1].map(|axis| finite().map(|point| point[axis]).sum::<f64>() / finite().count() as f64)
@@ -145,7 +145,7 @@ fn is_finite(point: &[f64; 2]) -> bool {
     point.iter().all(|number| number.is_finite())
 }
 
-/// One axis: from where to where it runs, and how far apart its numbers are.
+/// One axis: its range and the distance between its numbers.
 struct Axis {
     low: f64,
     high: f64,
@@ -153,17 +153,17 @@ struct Axis {
 }
 
 impl Axis {
-    /// Over an extent, with room at both ends (a share of the extent) and about `numbers` numbers.
+    /// Spans an extent, with `room` at both ends (a share of the extent) and about `numbers` numbers.
     fn new(extent: Option<(f64, f64)>, numbers: usize, room: f64) -> Self {
         let (mut low, mut high) = extent.unwrap_or((0.0, 1.0));
         if high - low <= 1e-9 * high.abs().max(low.abs()) {
-            // One value only, or too close for numbers to tell apart: it stands in the middle.
+            // A single value, or values too close for distinct numbers: centre it.
             let around = if low == 0.0 { 0.5 } else { low.abs() / 2.0 };
             (low, high) = (low - around, high + around);
         }
         let room = (high - low) * room;
         (low, high) = (low - room, high + room);
-        // However few numbers there is room for: with a step above half the axis there may be none on it.
+        // At most half the axis, however little room there is: with a larger step it may have no number at all.
         let step = round_step((high - low) / numbers.max(1) as f64, high - low);
         Self { low, high, step }
     }
@@ -172,7 +172,7 @@ impl Axis {
         (at - self.low) / (self.high - self.low)
     }
 
-    /// Round numbers on the axis, as numbers and as text.
+    /// Round numbers on the axis, as values and as text.
     fn ticks(&self) -> Vec<(f64, String)> {
         let decimals = (-self.step.log10().floor()).max(0.0) as usize;
         let largest = self.low.abs().max(self.high.abs());
@@ -193,8 +193,8 @@ impl Axis {
     }
 }
 
-/// The smallest of 1, 2, 5 times a power of ten that is not below `least`, or if that is above half of `length` the
-/// largest that is not.
+/// The smallest of 1, 2, 5 times a power of ten that is at least `least`; if that exceeds half of `length`, the largest
+/// that does not.
 fn round_step(least: f64, length: f64) -> f64 {
     let power = 10_f64.powf((length / 2.0).min(least).log10().floor());
     let steps = [1.0, 2.0, 5.0, 10.0].map(|factor| factor * power);

@@ -2,19 +2,19 @@
 
 use crate::canvas::{Canvas, byte};
 
-/// The values that the two ends of a colour map stand for.
+/// The values at the two ends of a colour map.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Range {
-    /// Stands at the lower end; values below look like it.
+    /// At the lower end; lower values get the same colour.
     pub low: f32,
-    /// Stands at the upper end; values above look like it.
+    /// At the upper end; higher values get the same colour.
     pub high: f32,
 }
 
 impl Range {
-    /// From the 1st to the 99th percentile of the finite values where `mask` (if given, same shape) is not 0, so
-    /// that a few stray pixels do not wash out the rest. A flat map gets a range of no width; with nothing to go by
-    /// it is 0 to 1.
+    /// From the 1st to the 99th percentile of the finite values where `mask` (if given, same shape) is not 0, so that a
+    /// few outliers do not wash out the rest. A constant map gives a range of zero width; without any value it is 0 to
+    /// 1.
     pub fn robust(values: &[f32], mask: Option<&[u8]>) -> Self {
         let counts = |at: usize| mask.is_none_or(|mask| mask[at] != 0);
         let mut valid: Vec<f32> = values
@@ -29,16 +29,16 @@ impl Range {
         Self { low: percentile(0.01), high: percentile(0.99) }
     }
 
-    /// Where a value lies: 0 at `low`, 1 at `high`, clamped; 1/2 in a range of no width.
+    /// The position of a value: 0 at `low`, 1 at `high`, clamped; 1/2 in a range of zero width.
     fn place(self, value: f32) -> f32 {
         if self.high > self.low { ((value - self.low) / (self.high - self.low)).clamp(0.0, 1.0) } else { 0.5 }
     }
 }
 
-/// Depth `[H,W]` as grey, near is bright: white at `range.low`, dark grey at `range.high`; black where `mask` (if
-/// given) is 0 or the depth is not finite.
+/// Depth `[H,W]` as grey, bright when near: white at `range.low`, dark grey at `range.high`; black where `mask` (if
+/// given) is 0 or depth is not finite.
 pub fn depth_grey(depth: &[f32], width: usize, mask: Option<&[u8]>, range: Range) -> Canvas {
-    /// So that the farthest surface can still be told from what is no surface.
+    /// Above black, so that the farthest surface differs from no surface.
     const FAR_GREY: f32 = 0.12;
     let masked = masked(depth, mask);
     Canvas::from_values(&masked, width, |value| {
@@ -47,27 +47,26 @@ pub fn depth_grey(depth: &[f32], width: usize, mask: Option<&[u8]>, range: Range
 }
 
 /// Normals `[H,W,3]` in the usual colours: red to the viewer's right, green up, blue towards the viewer, each
-/// (n + 1) / 2; mid-grey where there is none (0,0,0).
+/// (n + 1) / 2; mid-grey for (0,0,0), no normal.
 ///
 /// The model's normals are `t_u x t_v` in a camera frame with x right, y down and z away from the camera: a plane
-/// that faces the camera has (0,0,1), which is the inward side. The outward normal is the opposite; turned into
-/// the frame of the image (y up, z towards the viewer) it is (-x, y, z).
+/// that faces the camera has (0,0,1), the inward normal. The outward one is its opposite; in the frame of the drawn
+/// image (y up, z towards the viewer) that is (-x, y, z).
 pub fn normals_rgb(normals: &[f32], width: usize) -> Canvas {
     let turned: Vec<f32> = normals.as_chunks::<3>().0.iter().flat_map(|&[x, y, z]| [-x, y, z]).collect();
     Canvas::from_signed(&turned, width)
 }
 
-/// How much light falls where, as grey: `ambient + diffuse * toward` for `toward [H,W]`. The brightest place is white,
-/// for the two strengths together may be above one.
+/// Shading as grey: `ambient + diffuse * toward` for `toward [H,W]`, max(0, n.l). The brightest pixel is white, because
+/// the two strengths may exceed one in sum.
 pub fn shading_grey(toward: &[f32], [ambient, diffuse]: [f32; 2], width: usize) -> Canvas {
     let shading: Vec<f32> = toward.iter().map(|toward| ambient + diffuse * toward).collect();
     let brightest = shading.iter().fold(f32::MIN_POSITIVE, |brightest, shading| brightest.max(*shading));
     Canvas::from_values(&shading, width, |shading| [byte(shading / brightest); 3])
 }
 
-/// A scalar map `[H,W]` from dark blue (`range.low`) over green to yellow (`range.high`); black where it is not
-/// finite. For a confidence map (the scale s of the error, see the paper's eq. 3): yellow is what the model is
-/// unsure of.
+/// A scalar map `[H,W]` from dark blue (`range.low`) over green to yellow (`range.high`); black where it is not finite.
+/// In a confidence map (the scale s of the error, eq. 3 of the paper) yellow marks the pixels the model is unsure of.
 pub fn viridis(values: &[f32], width: usize, range: Range) -> Canvas {
     /// Polynomials in t, lowest power first, fitted to the 256 colours of "viridis" (Smith and van der Walt,
     /// released under CC0) with an error below 2.6 / 255.

@@ -1,10 +1,35 @@
-//! Results out: images of what the model sees, sheets of them with captions, curves, 16-bit depth, meshes.
+//! Drawing and file formats: sheets of images, charts, colour maps, 16-bit depth, meshes.
 //!
-//! Everything is drawn on a [`Canvas`], an RGB image in memory. Arrays of the model become one by a colour map
-//! ([`depth_grey`], [`normals_rgb`], [`viridis`], [`Canvas::from_signed`]...), canvases are put together by [`Sheet`],
-//! and [`Chart`] draws curves. [`SurfaceMesh`] is a surface with a canvas on it. What is written to disk appears there
-//! whole or not at all: [`write_atomic`], and [`write_durable`] for what outlives a power cut. A [`FolderLock`] keeps two
-//! programs from writing to one folder.
+//! - A [`Canvas`] is an RGB image in memory. Maps of the model become one by a colour map ([`depth_grey`],
+//!   [`normals_rgb`], [`viridis`], [`Canvas::from_signed`]); a [`Sheet`] arranges canvases with captions, and a
+//!   [`Chart`] draws curves.
+//! - A [`SurfaceMesh`] is cut from a grid of points and written with a canvas as its texture.
+//! - Files appear whole or not at all: [`write_atomic`], and [`write_durable`] for files that must survive a power cut.
+//!   A [`FolderLock`] keeps two processes from writing to one folder.
+//!
+//! A dome as a textured mesh:
+//!
+//! ```
+//! use relievo_export::{Canvas, Lighting, SurfaceMesh};
+//!
+//! // Camera frame: x right, y down, z away from the camera; the dome bulges towards it.
+//! let size = 32;
+//! let points: Vec<[f32; 3]> = (0..size * size)
+//!     .map(|at| {
+//!         let [x, y] = [at % size, at / size].map(|place| place as f32 / 15.5 - 1.0);
+//!         [0.1 * x, 0.1 * y, 0.95 + 0.1 * (x * x + y * y)]
+//!     })
+//!     .collect();
+//! // Keep what is nearer than 1.04.
+//! let level: Vec<f32> = points.iter().map(|[_, _, z]| 1.04 - z).collect();
+//! let mesh = SurfaceMesh::from_grid(&points, &level, size, 1).expect("the dome is nearer than that");
+//!
+//! let skin = Canvas::new(64, 64, [224, 172, 105]);
+//! # let folder = tempfile::tempdir()?;
+//! # let path = folder.path().join("dome.glb");
+//! mesh.write_glb(&path, "dome", &skin, Lighting::Viewer)?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod atomic;
 mod canvas;

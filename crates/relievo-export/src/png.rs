@@ -1,4 +1,4 @@
-//! PNG files: canvases, and depth with 16 bits.
+//! PNG files: canvases, and depth in 16 bits.
 
 use std::io;
 use std::path::Path;
@@ -18,29 +18,28 @@ impl Canvas {
         write_atomic(path, |file| file.write_all(&self.png()?))
     }
 
-    /// The same as a file in memory.
+    /// The same PNG file in memory.
     ///
     /// # Errors
-    /// If it has no pixels.
+    /// If the canvas has no pixels.
     pub fn png(&self) -> io::Result<Vec<u8>> {
         encode(self.bytes(), self.width(), self.height(), ExtendedColorType::Rgb8)
     }
 }
 
-/// How the numbers of a 16-bit depth image are to be read: 0 is "no depth", and v in 1..=65535 stands for
-/// `min + (v - 1) / 65534 * (max - min)`.
+/// The scale of a 16-bit depth image: 0 means no depth, and v in 1..=65535 means `min + (v - 1) / 65534 * (max - min)`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct DepthScale {
-    /// Depth of the number 1, in units of the camera's frame.
+    /// Depth of value 1, in units of the camera's frame.
     pub min: f32,
-    /// Depth of the number 65535.
+    /// Depth of value 65535.
     pub max: f32,
 }
 
 impl DepthScale {
-    /// Writes depth `[H,W]` as a 16-bit grey PNG, whole or not at all, and returns how to read it. The scale runs
-    /// from the least to the greatest depth there is, so nothing is clipped; where `mask` (if given) is 0 or the
-    /// depth is not finite the number is 0.
+    /// Writes depth `[H,W]` as a 16-bit grey PNG, whole or not at all, and returns its scale. The scale runs from the
+    /// smallest to the largest depth, so nothing is clipped. Pixels where `mask` (if given) is 0 or depth is not finite
+    /// are 0.
     ///
     /// # Errors
     /// See [`write_atomic`].
@@ -64,7 +63,7 @@ impl DepthScale {
             Some((min, max)) => Self { min, max },
             None => Self { min: 0.0, max: 0.0 },
         };
-        // The encoder takes numbers in the machine's order of bytes.
+        // The encoder expects native byte order.
         let bytes: Vec<u8> = (0..depth.len())
             .flat_map(|at| if valid(at) { scale.encode(depth[at]) } else { 0 }.to_ne_bytes())
             .collect();
@@ -73,21 +72,21 @@ impl DepthScale {
         Ok(scale)
     }
 
-    /// The number of a depth between `min` and `max`.
+    /// The value of a depth between `min` and `max`; depths outside are clamped.
     pub fn encode(self, depth: f32) -> u16 {
         let (min, max) = (f64::from(self.min), f64::from(self.max));
         let share = if max > min { (f64::from(depth) - min) / (max - min) } else { 0.0 };
         1 + (share.clamp(0.0, 1.0) * 65534.0).round() as u16
     }
 
-    /// The depth of a number; `None` for 0.
+    /// The depth of a value; `None` for 0.
     pub fn decode(self, number: u16) -> Option<f32> {
         let share = f64::from(number.checked_sub(1)?) / 65534.0;
         Some((f64::from(self.min) + share * (f64::from(self.max) - f64::from(self.min))) as f32)
     }
 }
 
-/// Encodes in memory: the encoder would hide what kind of error (a full disk, say) writing ended with.
+/// Encodes in memory: writing through the encoder would hide the kind of an error, such as a full disk.
 fn encode(bytes: &[u8], width: usize, height: usize, colour: ExtendedColorType) -> io::Result<Vec<u8>> {
     let mut encoded = Vec::new();
     PngEncoder::new(&mut encoded)

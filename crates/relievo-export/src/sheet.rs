@@ -1,25 +1,25 @@
-//! Sheets: images on a grid, with a caption over every column and beside every row.
+//! Sheets: images on a grid, with captions over columns and beside rows.
 
 use crate::canvas::{Canvas, Colour};
 use crate::text::Text;
 
 const PAPER: Colour = [255, 255, 255];
 const INK: Colour = [40, 44, 52];
-/// Stands where an image is missing.
+/// In place of a missing image.
 const MISSING: Colour = [238, 239, 242];
-/// A line around images, which may be as white as the paper.
+/// Around images, which may be as white as the paper.
 const EDGE: Colour = [222, 223, 226];
 
 /// Between two images, in pixels.
 const GAP: usize = 6;
-/// Around everything, in pixels.
+/// Around the sheet, in pixels.
 const MARGIN: usize = 16;
 /// Between a caption and the image, in pixels.
 const CAPTION_GAP: usize = 6;
 /// Longest caption of a row, in pixels.
 const ROW_CAPTION: usize = 200;
 
-/// A grid of images with captions. Images of any size are brought to squares of the same size.
+/// A grid of images with captions. Images of any size are scaled to equal squares.
 #[derive(Clone, Debug)]
 pub struct Sheet {
     tile: usize,
@@ -29,8 +29,8 @@ pub struct Sheet {
 }
 
 impl Sheet {
-    /// An empty sheet whose images will be squares of `tile` pixels. A multiple of the images' own size looks
-    /// best: 128 or 192 for images of 64.
+    /// An empty sheet whose images will be squares of `tile` pixels. A multiple of the images' size looks best: 128 or
+    /// 192 for images of 64.
     pub fn new(tile: usize) -> Self {
         Self { tile, title: String::new(), columns: Vec::new(), rows: Vec::new() }
     }
@@ -42,14 +42,14 @@ impl Sheet {
         self
     }
 
-    /// What stands over the columns, from left to right; what is wider than an image is cut.
+    /// Captions over the columns, from left to right. One wider than an image is shortened.
     #[must_use]
     pub fn columns<S: Into<String>>(mut self, captions: impl IntoIterator<Item = S>) -> Self {
         self.columns = captions.into_iter().map(Into::into).collect();
         self
     }
 
-    /// Adds a row below the others. An empty caption takes no room; `None` leaves a place empty.
+    /// Adds a row below the others. An empty caption takes no room; `None` leaves a cell empty.
     pub fn row(
         &mut self,
         caption: impl Into<String>,
@@ -58,7 +58,7 @@ impl Sheet {
         self.rows.push((caption.into(), images.into_iter().map(Into::into).collect()));
     }
 
-    /// Draws the sheet. It has as many columns as its longest row or the captions.
+    /// Draws the sheet, with as many columns as its longest row or the captions.
     pub fn draw(&self) -> Canvas {
         let text = Text::Small;
         let columns = self.rows.iter().map(|(_, images)| images.len()).chain([self.columns.len()]).max();
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn captions_make_room_for_themselves_and_touch_no_image() {
+    fn captions_enlarge_the_sheet_and_touch_no_image() {
         let with = |title: &str, column: &str, row: &str| {
             let mut sheet = Sheet::new(64).title(title);
             if !column.is_empty() {

@@ -1,10 +1,10 @@
-//! Captions in Noto Sans Mono, whose letters come rasterised with soft edges.
+//! Captions in Noto Sans Mono, from rasterised, antialiased letters.
 
 use noto_sans_mono_bitmap::{FontWeight, RasterHeight, get_raster, get_raster_width};
 
 use crate::canvas::{Canvas, Colour};
 
-/// The two sizes of letters.
+/// The two sizes of text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Text {
     /// Captions, numbers: lines of 16 pixels.
@@ -31,7 +31,7 @@ impl Text {
         text.chars().count() * self.advance()
     }
 
-    /// The text if it fits `width` pixels, or its beginning and its end with two dots between: paths differ at
+    /// The text if it fits into `width` pixels, otherwise its beginning and end with two dots between: paths differ at
     /// the end, sentences at the beginning.
     pub fn fitted(self, text: &str, width: usize) -> String {
         let letters: Vec<char> = text.chars().collect();
@@ -44,7 +44,7 @@ impl Text {
         head.iter().chain(['.'; 2].iter().take(room)).chain(tail).collect()
     }
 
-    /// Writes a line, its upper left corner at `x`, `y`. Letters the font lacks become question marks.
+    /// Draws a line of text, its upper left corner at `x`, `y`. Letters missing from the font become question marks.
     pub fn draw(self, canvas: &mut Canvas, text: &str, x: i64, y: i64, colour: Colour) {
         let lacking = || get_raster('?', FontWeight::Regular, self.raster());
         let mut left = x;
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn long_texts_are_cut() {
+    fn long_texts_are_shortened() {
         let width = Text::Small.width("1234567");
         assert_eq!(Text::Small.fitted("1234567", width), "1234567");
         assert_eq!(Text::Small.fitted("12345678", width), "123..78");

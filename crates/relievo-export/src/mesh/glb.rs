@@ -1,8 +1,8 @@
-//! glTF 2.0 in its binary form: one file with everything in it.
+//! glTF 2.0 in its binary form, one file with mesh, material and texture.
 //!
 //! Source: Khronos Group, *glTF 2.0 Specification*, sections 3.6 to 3.9 and 4.4. The JSON is written here rather than
-//! through a crate of types for it: it is one page, the types of the whole format would not make it shorter, and so
-//! the tests read it with a reader that does not share the writer's mistakes (the crate `gltf`).
+//! through a crate of types: it is one page that such types would not shorten, and the tests can then read it with an
+//! independent reader (the crate `gltf`).
 
 use std::path::Path;
 
@@ -12,12 +12,12 @@ use super::SurfaceMesh;
 use crate::atomic::{WriteError, write_atomic};
 use crate::canvas::Canvas;
 
-/// Who lights the surface.
+/// Whether viewers light the surface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lighting {
-    /// The viewer: the texture is the albedo.
+    /// They do: the texture is the albedo.
     Viewer,
-    /// Nobody: the texture shows the surface under a light, and is shown as it is.
+    /// They do not: the texture contains the light and is displayed unchanged.
     InTexture,
 }
 
@@ -27,7 +27,7 @@ const ARRAY_BUFFER: u32 = 34962;
 const ELEMENT_ARRAY_BUFFER: u32 = 34963;
 
 impl SurfaceMesh {
-    /// Writes a GLB file, whole or not at all. `name` is what viewers call the object.
+    /// Writes a GLB file, whole or not at all. `name` is the object's name in viewers.
     ///
     /// # Errors
     /// See [`write_atomic`].
@@ -41,12 +41,12 @@ impl SurfaceMesh {
         write_atomic(path, |file| file.write_all(&self.glb(name, &texture.png()?, lighting)))
     }
 
-    /// A GLB file with the texture `png`, a PNG file.
+    /// The bytes of a GLB file, with `png` (a PNG file) as its texture.
     fn glb(&self, name: &str, png: &[u8], lighting: Lighting) -> Vec<u8> {
         let mut binary = Binary::default();
         let positions = binary.push(floats(&self.positions), Some(ARRAY_BUFFER));
         let normals = binary.push(floats(&self.normals), Some(ARRAY_BUFFER));
-        let texture_places = binary.push(floats(&self.texture_places), Some(ARRAY_BUFFER));
+        let texture_coordinates = binary.push(floats(&self.texture_coordinates), Some(ARRAY_BUFFER));
         let triangles = self.triangles.iter().flatten().flat_map(|corner| corner.to_le_bytes());
         let triangles = binary.push(triangles, Some(ELEMENT_ARRAY_BUFFER));
         let image = binary.push(png.iter().copied(), None);
@@ -62,7 +62,7 @@ impl SurfaceMesh {
             "pbrMetallicRoughness": {
                 "baseColorTexture": {"index": 0}, "metallicFactor": 0.0, "roughnessFactor": 1.0
             },
-            // An open surface: from behind it is seen from inside.
+            // The surface is open, so its inside is seen from behind.
             "doubleSided": true,
         });
         let mut extensions: &[&str] = &[];
@@ -81,12 +81,12 @@ impl SurfaceMesh {
             "materials": [material],
             "textures": [{"source": 0, "sampler": 0}],
             "images": [{"mimeType": "image/png", "bufferView": image}],
-            // Linear, between smaller copies where it is far away; the edge goes on outside.
+            // Linear filtering with mipmaps; clamped to the edge.
             "samplers": [{"magFilter": 9729, "minFilter": 9987, "wrapS": 33071, "wrapT": 33071}],
             "accessors": [
                 positions,
                 accessor(normals, FLOAT, "VEC3", corners),
-                accessor(texture_places, FLOAT, "VEC2", corners),
+                accessor(texture_coordinates, FLOAT, "VEC2", corners),
                 accessor(triangles, UNSIGNED_INT, "SCALAR", 3 * self.triangles.len()),
             ],
             "bufferViews": binary.views,
@@ -99,7 +99,7 @@ impl SurfaceMesh {
     }
 }
 
-/// The buffer and its parts.
+/// The binary buffer and its views.
 #[derive(Default)]
 struct Binary {
     bytes: Vec<u8>,
@@ -107,7 +107,7 @@ struct Binary {
 }
 
 impl Binary {
-    /// Adds a part at a multiple of four bytes and returns its number.
+    /// Appends a view at a multiple of four bytes and returns its number.
     fn push(&mut self, bytes: impl Iterator<Item = u8>, target: Option<u32>) -> usize {
         let start = self.bytes.len();
         self.bytes.extend(bytes);
@@ -125,12 +125,12 @@ fn floats<const N: usize>(rows: &[[f32; N]]) -> impl Iterator<Item = u8> {
     rows.as_flattened().iter().flat_map(|value| value.to_le_bytes())
 }
 
-/// Fills up to a multiple of four bytes.
+/// Pads to a multiple of four bytes.
 fn pad(bytes: &mut Vec<u8>, filler: u8) {
     bytes.resize(bytes.len().next_multiple_of(4), filler);
 }
 
-/// The header and the two chunks.
+/// The file: header, JSON chunk, binary chunk.
 fn pack(root: &Value, binary: Vec<u8>) -> Vec<u8> {
     let mut text = root.to_string().into_bytes();
     pad(&mut text, b' ');
@@ -180,7 +180,7 @@ mod tests {
         assert_eq!(reader.read_positions().unwrap().collect::<Vec<_>>(), mesh.positions);
         assert_eq!(reader.read_normals().unwrap().collect::<Vec<_>>(), mesh.normals);
         let places = reader.read_tex_coords(0).unwrap().into_f32().collect::<Vec<_>>();
-        assert_eq!(places, mesh.texture_places);
+        assert_eq!(places, mesh.texture_coordinates);
         let corners = reader.read_indices().unwrap().into_u32().collect::<Vec<_>>();
         assert_eq!(corners, mesh.triangles.as_flattened());
 

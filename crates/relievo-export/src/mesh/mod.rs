@@ -1,4 +1,4 @@
-//! Surfaces to take away: a grid of points becomes a textured triangle mesh, written as glTF or OBJ.
+//! Textured triangle meshes, cut from a grid of points and written as glTF or OBJ.
 
 mod glb;
 mod obj;
@@ -9,37 +9,38 @@ use std::collections::HashMap;
 
 /// A textured triangle mesh, open at its rim.
 ///
-/// In the frame of glTF: x right, y up, z towards the viewer, in metres. One unit of the camera's frame, the distance
-/// from the camera to the object, is a metre: with a field of view of 10 degrees the image spans 17.5 cm at that
-/// distance, so a face that fills it has about its natural size. The origin is the point that viewpoints turn about,
+/// The frame is that of glTF: x right, y up, z towards the viewer, in metres. One unit of the camera's frame, the
+/// distance from the camera to the object, becomes a metre: with a field of view of 10 degrees the image spans 17.5 cm
+/// at that distance, so a face that fills it is about life-size. The origin is the centre of rotation of viewpoints,
 /// (0, 0, 1) in the camera's frame. Depth keeps its proportion to width and height.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SurfaceMesh {
     positions: Vec<[f32; 3]>,
-    /// Of length one, away from the object.
+    /// Unit normals, away from the object.
     normals: Vec<[f32; 3]>,
-    /// Places in the texture, in [0, 1]: (0, 0) is its upper left corner.
-    texture_places: Vec<[f32; 2]>,
-    /// Corners, counter-clockwise as seen from outside.
+    /// Texture coordinates in [0, 1]: (0, 0) is the upper left corner.
+    texture_coordinates: Vec<[f32; 2]>,
+    /// Vertex numbers, counter-clockwise as seen from outside.
     triangles: Vec<[u32; 3]>,
 }
 
-/// How near a cut may come to a corner, in shares of the edge: closer ones would leave slivers.
+/// How near a cut may come to a vertex, as a share of the edge: closer ones would leave slivers.
 const LEAST_SHARE: f32 = 0.05;
 
 impl SurfaceMesh {
     /// The part of a surface grid in which `level` is above 0.
     ///
-    /// `points` `[rows, columns]` lie in the camera's frame (x right, y down, z away from the camera) and are shown by
-    /// the pixels of an image of that many rows and columns, whatever the texture's resolution. `level` `[rows,
-    /// columns]` is taken as linear between neighbours, so that the rim runs smoothly between the points instead of in
-    /// steps along them. Cells along the frame, as many as `inset`, are left out. Cells are divided as the renderer
-    /// divides them.
+    /// - `points [rows, columns]` lie in the camera's frame (x right, y down, z away from the camera). They correspond to
+    ///   the pixel centres of an image of that many rows and columns, whatever the texture's resolution.
+    /// - `level [rows, columns]` is interpolated linearly between neighbours, so that the rim runs smoothly between the
+    ///   points instead of in steps along them.
+    /// - `inset` is the width of the frame of cells that is left out.
     ///
-    /// `None` if nothing is left, or a point that is left is not finite.
+    /// Cells are divided into triangles as the renderer does it. Returns `None` if nothing is left, or if a remaining
+    /// point is not finite.
     ///
     /// # Panics
-    /// If points and levels are not the same whole number of rows.
+    /// If `columns` is 0, or points and levels are not the same whole number of rows.
     pub fn from_grid(points: &[[f32; 3]], level: &[f32], columns: usize, inset: usize) -> Option<Self> {
         assert!(
             columns > 0 && points.len().is_multiple_of(columns) && points.len() == level.len(),
@@ -49,7 +50,7 @@ impl SurfaceMesh {
         );
         let rows = points.len() / columns;
         let mut builder = Builder { points, level, columns, numbers: HashMap::new(), mesh: Self::empty() };
-        let cells = |count: usize| inset..(count - 1).saturating_sub(inset);
+        let cells = |count: usize| inset..count.saturating_sub(1).saturating_sub(inset);
         for row in cells(rows) {
             for column in cells(columns) {
                 let at = row * columns + column;
@@ -64,20 +65,25 @@ impl SurfaceMesh {
     }
 
     fn empty() -> Self {
-        Self { positions: Vec::new(), normals: Vec::new(), texture_places: Vec::new(), triangles: Vec::new() }
+        Self {
+            positions: Vec::new(),
+            normals: Vec::new(),
+            texture_coordinates: Vec::new(),
+            triangles: Vec::new(),
+        }
     }
 
-    /// Corners, in metres.
+    /// Vertices, in metres.
     pub fn positions(&self) -> &[[f32; 3]] {
         &self.positions
     }
 
-    /// Numbers of the corners of each triangle.
+    /// The vertex numbers of each triangle, counter-clockwise as seen from outside.
     pub fn triangles(&self) -> &[[u32; 3]] {
         &self.triangles
     }
 
-    /// Least and greatest x, y, z.
+    /// Minimum and maximum of x, y, z.
     pub fn bounds(&self) -> [[f32; 3]; 2] {
         let extreme = |choose: fn(f32, f32) -> f32, start: f32| {
             let choose_all = |a: [f32; 3], b: &[f32; 3]| std::array::from_fn(|axis| choose(a[axis], b[axis]));
@@ -86,7 +92,7 @@ impl SurfaceMesh {
         [extreme(f32::min, f32::INFINITY), extreme(f32::max, f32::NEG_INFINITY)]
     }
 
-    /// At every corner the mean of the normals of its triangles, weighted by their areas.
+    /// The normal of each vertex: the mean of its triangles' normals, weighted by area.
     fn smooth_normals(&self) -> Vec<[f32; 3]> {
         let mut sums = vec![[0.0_f64; 3]; self.positions.len()];
         for corners in &self.triangles {
@@ -97,13 +103,13 @@ impl SurfaceMesh {
         }
         let unit = |sum: [f64; 3]| {
             let length = sum.iter().map(|value| value * value).sum::<f64>().sqrt();
-            // Corners of triangles without area alone: towards the viewer is as good as any.
+            // All triangles of this vertex have zero area; towards the viewer is as good as any direction.
             if length > 0.0 { sum.map(|value| (value / length) as f32) } else { [0.0, 0.0, 1.0] }
         };
         sums.into_iter().map(unit).collect()
     }
 
-    /// Points out of the side from which the corners run counter-clockwise; twice as long as the triangle is large.
+    /// The normal on the side from which the vertices run counter-clockwise; its length is twice the triangle's area.
     fn twice_area_normal(&self, corners: &[u32; 3]) -> [f64; 3] {
         let [a, b, c] = corners.map(|corner| self.positions[corner as usize].map(f64::from));
         let [p, q] = [b, c].map(|end| [end[0] - a[0], end[1] - a[1], end[2] - a[2]]);
@@ -111,18 +117,18 @@ impl SurfaceMesh {
     }
 }
 
-/// Cuts a grid's triangles at level 0, and numbers corners as they come.
+/// Cuts a grid's triangles at level 0, and numbers vertices in order of first use.
 struct Builder<'a> {
     points: &'a [[f32; 3]],
     level: &'a [f32],
     columns: usize,
-    /// Of the corners there are: by the grid point, given twice, or by the two points of the edge that was cut.
+    /// Vertex numbers so far: by the grid point, given twice, or by the two points of a cut edge.
     numbers: HashMap<[usize; 2], u32>,
     mesh: SurfaceMesh,
 }
 
 impl Builder<'_> {
-    /// Adds what of a triangle is inside: nothing, all, or one or two triangles, with the corners in their order.
+    /// Adds the inside of a triangle: nothing, all of it, or one or two triangles with the same winding.
     fn add(&mut self, corners: [usize; 3]) {
         let mut rim = Vec::with_capacity(4);
         for (from, to) in [(0, 1), (1, 2), (2, 0)].map(|(from, to)| (corners[from], corners[to])) {
@@ -139,7 +145,7 @@ impl Builder<'_> {
         }
     }
 
-    /// The number of the corner where the edge between two points is cut, or at the point if they are one.
+    /// The vertex where the edge between two points is cut, or the point itself if both are the same.
     fn corner(&mut self, a: usize, b: usize) -> u32 {
         let edge = [a.min(b), a.max(b)];
         *self.numbers.entry(edge).or_insert_with(|| {
@@ -153,19 +159,19 @@ impl Builder<'_> {
             let between = |a: f32, b: f32| a + share * (b - a);
             let [from, to] = edge.map(|at| self.points[at]);
             let [x, y, z] = std::array::from_fn(|axis| between(from[axis], to[axis]));
-            // From the camera's frame to glTF's, a half turn about x; the origin moves to the pivot.
+            // From the camera's frame to glTF's: half a turn about x, and the origin moves to the pivot.
             self.mesh.positions.push([x, -y, 1.0 - z]);
             let place = |at: usize| [at % self.columns, at / self.columns].map(|at| at as f32 + 0.5);
             let (from, to) = (place(low), place(high));
             let extent = [self.columns, self.points.len() / self.columns];
             let place = std::array::from_fn(|axis| between(from[axis], to[axis]) / extent[axis] as f32);
-            self.mesh.texture_places.push(place);
+            self.mesh.texture_coordinates.push(place);
             self.mesh.positions.len() as u32 - 1
         })
     }
 }
 
-/// What the tests of both formats share.
+/// Shared by the tests of both formats.
 #[cfg(test)]
 mod testing {
     use super::SurfaceMesh;
@@ -258,7 +264,7 @@ mod tests {
         let mesh = SurfaceMesh::from_grid(&points, &[1.0; ROWS * COLUMNS], COLUMNS, 2).unwrap();
         assert_eq!(mesh.positions.len(), (ROWS - 4) * (COLUMNS - 4));
         assert_eq!(mesh.triangles.len(), 2 * (ROWS - 5) * (COLUMNS - 5));
-        for ([u, v], [x, y, _]) in mesh.texture_places.iter().zip(&mesh.positions) {
+        for ([u, v], [x, y, _]) in mesh.texture_coordinates.iter().zip(&mesh.positions) {
             let [column, row] =
                 [u * COLUMNS as f32 - 0.5, v * ROWS as f32 - 0.5].map(|at| at.round() as usize);
             let [px, py, _] = points[row * COLUMNS + column];
@@ -268,6 +274,7 @@ mod tests {
 
     #[test]
     fn nothing_inside_is_no_mesh() {
+        assert_eq!(SurfaceMesh::from_grid(&[], &[], COLUMNS, 0), None);
         let (points, level) = ball();
         assert_eq!(SurfaceMesh::from_grid(&points, &[-1.0; ROWS * COLUMNS], COLUMNS, 0), None);
         assert_eq!(SurfaceMesh::from_grid(&points, &[f32::NAN; ROWS * COLUMNS], COLUMNS, 0), None);
@@ -290,7 +297,7 @@ mod tests {
             prop_assert!(edges(&mesh).values().all(|&count| count == 1));
             let used: std::collections::HashSet<u32> = mesh.triangles.iter().flatten().copied().collect();
             prop_assert_eq!(used.len(), mesh.positions.len());
-            prop_assert!(mesh.texture_places.iter().flatten().all(|place| (0.0..=1.0).contains(place)));
+            prop_assert!(mesh.texture_coordinates.iter().flatten().all(|place| (0.0..=1.0).contains(place)));
             for triangle in &mesh.triangles {
                 prop_assert!(mesh.twice_area_normal(triangle)[2] > 0.0, "towards the viewer, with some area");
             }

@@ -1,4 +1,4 @@
-//! Wavefront OBJ, for programs that do not read glTF: a mesh, its material, and the image on it, in three files.
+//! Wavefront OBJ, for programs that do not read glTF: mesh, material and texture in three files.
 
 use std::path::Path;
 
@@ -7,8 +7,8 @@ use crate::atomic::{WriteError, write_atomic};
 use crate::canvas::Canvas;
 
 impl SurfaceMesh {
-    /// Writes `path`, which ends in `.obj`, and beside it the material, `.mtl`, and the texture, `.texture.png`; each
-    /// whole or not at all, the mesh last, so that what it names is there.
+    /// Writes `path`, which ends in `.obj`, and beside it the material (`.mtl`) and the texture (`.texture.png`). Each
+    /// file appears whole or not at all, the mesh last, so that the files it names exist.
     ///
     /// # Errors
     /// See [`write_atomic`].
@@ -26,8 +26,8 @@ impl SurfaceMesh {
             for [x, y, z] in &self.positions {
                 writeln!(file, "v {x:.7} {y:.7} {z:.7}")?;
             }
-            // From below, unlike everywhere else.
-            for [u, v] in &self.texture_places {
+            // OBJ counts v from the bottom.
+            for [u, v] in &self.texture_coordinates {
                 writeln!(file, "vt {u:.6} {:.6}", 1.0 - v)?;
             }
             for [x, y, z] in &self.normals {
@@ -47,7 +47,7 @@ impl SurfaceMesh {
 mod tests {
     use super::super::testing::{mesh, texture};
 
-    /// The numbers on the lines that begin with a keyword.
+    /// The numbers on the lines that start with a keyword.
     fn numbers(text: &str, keyword: &str) -> Vec<Vec<f32>> {
         let lines = text.lines().filter_map(|line| line.strip_prefix(keyword)?.strip_prefix(' '));
         lines.map(|line| line.split([' ', '/']).map(|number| number.parse().unwrap()).collect()).collect()
@@ -72,9 +72,13 @@ mod tests {
         assert!(close(&numbers(&text, "v").concat(), mesh.positions.as_flattened(), 1e-7));
         assert!(close(&numbers(&text, "vn").concat(), mesh.normals.as_flattened(), 1e-5));
         let places = numbers(&text, "vt");
-        assert!(places.iter().zip(&mesh.texture_places).all(|(a, b)| close(a, &[b[0], 1.0 - b[1]], 1e-6)));
+        assert!(places.iter().zip(&mesh.texture_coordinates).all(|(a, b)| close(
+            a,
+            &[b[0], 1.0 - b[1]],
+            1e-6
+        )));
         let corners = numbers(&text, "f");
-        assert_eq!((places.len(), corners.len()), (mesh.texture_places.len(), mesh.triangles.len()));
+        assert_eq!((places.len(), corners.len()), (mesh.texture_coordinates.len(), mesh.triangles.len()));
         for (found, triangle) in corners.iter().zip(&mesh.triangles) {
             let expected: Vec<f32> = triangle.iter().flat_map(|&corner| [corner as f32 + 1.0; 3]).collect();
             assert_eq!(found, &expected);
