@@ -1,25 +1,27 @@
 #!/usr/bin/env bash
-# Everything that wants a real GPU, on a machine with nothing but the driver, cuDNN 9 and NVRTC (in Python's packages, if
-# need be): no Rust, no network, other paths than here.
+# All tests and measurements that need a real GPU, on a machine that has only the driver, cuDNN 9 and NVRTC (Python packages
+# will do): no Rust, no network, other paths than here.
 #
-#   bench/gpu.sh pack FOLDER                              here: builds, and puts what the other machine needs there
+#   bench/gpu.sh pack FOLDER                              here: builds, and copies everything the other machine needs
 #   FOLDER/gpu.sh run FOLDER [STAGE|all]                  there: runs it, and prints one table
 #
-# Stages: check (tests), bench, train (synthetic heads in each precision and from each seed, and with narrow networks), images
-# (photographs, where there are some), tables (the paper's, some hours).
+# Stages: check (tests), bench, train (synthetic heads in each precision, with each seed, and with narrow networks), images
+# (photographs, if there are any), tables (the paper's, some hours).
 #
-# Results lie below FOLDER/out. A call ends within LIMIT seconds and prints what there is; the next one leaves out what is done
-# and goes on with trainings where they stopped. May be set (default):
+# Results are in FOLDER/out. A call ends within LIMIT seconds and prints the results so far; the next one skips finished parts
+# and resumes trainings. Variables (default):
 #
-#   DEVICE (cuda:0)      LIMIT (570): seconds of a call      SECONDS_EACH (5): of a measurement of `relievo bench`
-#   STEPS (20000), SEEDS ("1 2"), PRECISIONS ("bf16 f32"), TRAIN: of the trainings; TRAIN are further options of `relievo train`
-#   NARROW: what makes networks narrow, as those in the program are; empty leaves them out
-#   IMAGES: shards or folders of framed photographs (`relievo crop`); LEARN: options of the training on them, which begins with
-#     what the first of `train` has learned
-#   TABLE_STEPS (20000), TABLE_SEEDS (0,1,2; the ablation and the perturbation have the first alone), TABLES: of the tables
+#   DEVICE (cuda:0)
+#   LIMIT (570): seconds of a call
+#   SECONDS_EACH (5): seconds of a measurement of `relievo bench`
+#   STEPS (20000), SEEDS ("1 2"), PRECISIONS ("bf16 f32"), TRAIN (further options of `relievo train`): the trainings
+#   NARROW: options that make networks as narrow as those in the program; empty skips them
+#   IMAGES: shards or folders of framed photographs (`relievo crop`)
+#   LEARN: options of the training on them, which starts from the first model of `train`
+#   TABLE_STEPS (20000), TABLE_SEEDS (0,1,2; ablation and perturbation use the first only), TABLES: the tables
 #   BENCH: further options of `relievo bench`
-#   ASSETS: the folder `assets` of a checkout, where there is one; if it is set for `pack`, the copies of it stay out (20 MiB)
-#   HEADS (1000): unseen heads that `relievo eval` measures on
+#   ASSETS: the folder `assets` of a checkout on the other machine; if set for `pack`, it is not copied (20 MiB)
+#   HEADS (1000): unseen heads for `relievo eval`
 #   EMULATOR: folder of the CUDA emulator's libraries (target/cuda-emulator/*), to try this script without a GPU
 set -uo pipefail
 
@@ -36,14 +38,14 @@ pack() {
   [ ! -e "$folder/out" ] || fail "$folder/out holds results: move it away, or pack into another folder"
   here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd) && cd "$here" || exit 1
   set -e
-  # Without the weights: nothing there needs them, and they are a third of all.
+  # Without the weights, a third of the size: nothing there needs them.
   program=$(cargo build --release --locked -p relievo --no-default-features --message-format=json |
     sed -n 's|.*"name":"relievo".*"executable":"\([^"]*\)".*|\1|p')
   [ -f "$program" ] || fail "cargo built no program"
   rm -rf "$folder/bin" "$folder/assets"
   mkdir -p "$folder/bin"
   cp "$program" "$folder/bin/relievo"
-  # So that the program here has them again.
+  # Restores the program here.
   cargo build --release --locked -p relievo
   artifacts=$(cargo test --release --locked --no-run --message-format=json \
     -p relievo-tensor -p relievo-render -p relievo-nets -p relievo-check \
@@ -55,7 +57,7 @@ pack() {
     cp "$program" "$folder/bin/$test"
   done
   ! command -v strip >/dev/null || strip "$folder"/bin/*
-  # xz sees that the programs have the same parts: less than half of what gzip makes of them.
+  # xz finds the parts that the programs share: less than half of gzip's size.
   rm -f "$folder"/bin.tar.*
   if command -v xz >/dev/null; then
     XZ_OPT=-9e tar -C "$folder" -cJf "$folder/bin.tar.xz" bin
@@ -74,7 +76,7 @@ pack() {
   echo "packed $(du -sm "$folder" | cut -f1) MiB: $folder/gpu.sh run $folder"
 }
 
-# The folder of the first library of that name that the system, LD_LIBRARY_PATH or Python's packages have.
+# The folder of the first library of that name in the system, LD_LIBRARY_PATH or Python's packages.
 find_library() {
   local name=$1 given=${LD_LIBRARY_PATH:-} folder
   folder=$(ldconfig -p 2>/dev/null | sed -n "s|.*=> \(.*\)/$name[.0-9]*$|\1|p" | head -1)
@@ -99,7 +101,7 @@ find_libraries() {
     echo "$name: ${found:-not found}"
     [ -z "$found" ] || case ":${LD_LIBRARY_PATH:-}:" in *":$found:"*) ;; *) folders+=("$found") ;; esac
   done
-  # What those open in turn (cuBLAS, the parts of cuDNN).
+  # The libraries that those open (cuBLAS, the parts of cuDNN).
   for found in $python_folders; do folders+=("$found"); done
   for found in ${folders[@]+"${folders[@]}"}; do LD_LIBRARY_PATH=${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$found; done
   export LD_LIBRARY_PATH=${LD_LIBRARY_PATH:-}
@@ -107,7 +109,7 @@ find_libraries() {
 
 left() { echo $((deadline - SECONDS)); }
 
-# With what is left of the time, `most` seconds at most: relievo saves a training when it is interrupted.
+# Runs a command in the time left, `most` seconds at most: relievo saves a training when interrupted.
 limited() {
   local most=$1 seconds
   shift
@@ -125,7 +127,7 @@ check() {
   local entry program word test began status log
   mkdir -p "$out/check"
   touch "$out/check/results"
-  # What cuDNN refuses, and why.
+  # cuDNN's refusals, with reasons.
   export CUDNN_LOGLEVEL_DBG=2 CUDNN_LOGDEST_DBG=$out/check/cudnn.log
   for entry in $TESTS; do
     program=${entry%%:*} word=${entry#"$program"} word=${word#:}
@@ -161,11 +163,11 @@ bench() {
   done
 }
 
-# Trains the run `name` and measures it on unseen heads. What follows the precision are the options of `relievo train`.
+# Trains the run `name` and measures it on unseen heads. Options of `relievo train` follow the precision.
 learn() {
   local name=$1 precision=$2 run=$out/train/$1 began
   shift 2
-  # More steps than before: on from there.
+  # More steps than before: resume.
   [ "$(cat "$run.steps" 2>/dev/null)" = "$STEPS" ] || rm -f "$run.steps" "$run.json"
   [ ! -s "$run.json" ] && [ "$(left)" -gt 0 ] || return
   echo "train $name"
@@ -222,7 +224,7 @@ tables() {
   done
 }
 
-# The number in a JSON file of one key a line, behind all these keys in their order.
+# The number in a JSON file with one key a line, after all these keys in order.
 number() {
   local file=$1
   shift
@@ -231,7 +233,7 @@ number() {
     index($0, "\"" keys[i] "\":") { if (i == n) { sub(/.*: */, ""); sub(/,.*/, ""); print; exit } i++ }' "$file"
 }
 
-# A line of the table: what, the number or nothing, how to print it, the target.
+# A line of the table: label, number (or nothing), format, target.
 line() {
   local value=-
   [ -z "$2" ] || value=$(awk "BEGIN { printf \"$3\", $2 }")
@@ -291,7 +293,7 @@ table() {
   } | tee "$out/table.txt"
 }
 
-# Where there is no xz, Python may have it.
+# Python may have xz if the system does not.
 unpack() {
   tar -C "$folder" -xmf "$1" 2>/dev/null ||
     python3 -c 'import sys, tarfile; tarfile.open(sys.argv[1]).extractall(sys.argv[2])' "$1" "$folder" || return
@@ -306,11 +308,11 @@ run() {
   [ "$folder/bin/relievo" -nt "$packed" ] || unpack "$packed" || fail "neither tar nor Python can unpack $packed"
   case $stage in check | bench | train | images | tables | all) ;; *) usage ;; esac
   : "${DEVICE:=cuda:0}" "${LIMIT:=570}" "${SECONDS_EACH:=5}" "${STEPS:=20000}" "${SEEDS:=1 2}" "${PRECISIONS:=bf16 f32}" "${HEADS:=1000}"
-  # As in recipes/heads-on-two-cores.toml, but for the paper's networks and losses: from the paper's beginning it takes longer
-  # until noses point outwards than these trainings last.
+  # As in recipes/heads-on-two-cores.toml, but with the paper's networks and losses: from the paper's start, noses point
+  # outwards only after more steps than these trainings have.
   : "${TRAIN=--preset synthetic-face --synthetic-count 50000 --validation 256 --validate-steps 5000 --initial-depth-scale 0.1 --dome 0.7 --smoothness-weight 0.5 --pixel-centre 0}"
   : "${NARROW=--width 16 --code 64 --encoder-width 16}"
-  # As recipes/faces-from-photographs.toml, but for the networks, the batch and the learning rate, which are the paper's.
+  # As in recipes/faces-from-photographs.toml, but with the paper's networks, batch size and learning rate.
   : "${LEARN=--preset face --synthetic-count 6000 --validation 256 --validate-steps 5000 --preview-steps 5000 --roll 12 --jitter 0.03 --initial-depth-scale 0.1 --dome 0.7 --smoothness-weight 0.5 --pixel-centre 0}"
   : "${TABLE_STEPS:=20000}" "${TABLE_SEEDS:=0,1,2}" "${TABLES=}"
   first=${PRECISIONS%% *}
@@ -330,7 +332,7 @@ run() {
   info=$(limited 60 "$folder/bin/relievo" info) || fail "the program does not run here"
   echo "$info"
   if ! grep -q "^$DEVICE " <<<"$info"; then
-    # The program says what is missing.
+    # The program names the missing library.
     limited 60 "$folder/bin/relievo" bench --device "$DEVICE" --seconds 0 >/dev/null
     fail "$DEVICE cannot be used"
   fi

@@ -12,7 +12,7 @@ import struct
 import sys
 
 FILES = ["ops", "step_celeba", "step_car"]
-# Both step files show the same pictures to the same VGG16: one copy of the features is enough.
+# Both step files use the same images and the same VGG16, so one copy of the features is enough.
 SHARED = ("step_car", "step_celeba", "perc_feat_input")
 
 
