@@ -270,24 +270,24 @@ table() {
       for precision in $PRECISIONS; do
         name="$precision-seed-$seed" run=$out/train/$precision-seed-$seed.json
         steps=$(cat "${run%.json}.steps" 2>/dev/null || echo "$STEPS")
-        found=$(number "$run" in-sight model depth-error mean)
+        found=$(number "$run" visible model depth-error mean)
         line "$name: SIDE x 100 after $steps steps" "${found:+100 * $found}" '%.3f' 'the same in all, within noise'
-        line "$name: MAD, degrees" "$(number "$run" in-sight model normal-error mean)" '%.2f' 'likewise'
+        line "$name: MAD, degrees" "$(number "$run" visible model normal-error mean)" '%.2f' 'likewise'
       done
     done
     for run in "$out"/train/narrow-seed-*.json "$out"/train/photographs.json; do
       [ -s "$run" ] || continue
       name=$(basename "$run" .json)
-      found=$(number "$run" in-sight model depth-error mean)
+      found=$(number "$run" visible model depth-error mean)
       line "$name: SIDE x 100" "${found:+100 * $found}" '%.3f'
-      line "$name: MAD, degrees" "$(number "$run" in-sight model normal-error mean)" '%.2f'
+      line "$name: MAD, degrees" "$(number "$run" visible model normal-error mean)" '%.2f'
     done
     file=$out/train/photographs.held-out.json
     [ ! -s "$file" ] || line "photographs held out: error, colours -1 to 1" "$(number "$file" reconstruction)" '%.3f'
     run=$out/train/$first-seed-${SEEDS%% *}.json
-    found=$(number "$run" in-sight constant-depth depth-error mean)
+    found=$(number "$run" visible constant-depth depth-error mean)
     line "constant depth: SIDE x 100" "${found:+100 * $found}" '%.3f'
-    line "constant depth: MAD, degrees" "$(number "$run" in-sight constant-depth normal-error mean)" '%.2f'
+    line "constant depth: MAD, degrees" "$(number "$run" visible constant-depth normal-error mean)" '%.2f'
     [ ! -e "$out/tables/results.md" ] || cat "$out/tables/results.md"
     [ "$(left)" -gt 0 ] || echo "the time was up: call again for the rest"
   } | tee "$out/table.txt"

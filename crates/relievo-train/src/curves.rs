@@ -25,7 +25,9 @@ pub fn curves(metrics: &Path) -> io::Result<Canvas> {
             .collect()
     };
     let error = |who: &str, what: &str, factor: f64| {
-        points("validation", &format!("/in-sight/{who}/{what}/mean"), factor)
+        // Version 0.1 wrote `in-sight`; a run that goes on has lines of both.
+        let of = |pixels: &str| points("validation", &format!("/{pixels}/{who}/{what}/mean"), factor);
+        [of("in-sight"), of("visible")].concat()
     };
     let mut charts = vec![
         Chart::new("loss", "step", "total")
@@ -66,12 +68,14 @@ mod tests {
         std::fs::write(&metrics, steps).unwrap();
         assert_eq!(curves(&metrics).unwrap().height(), CHART_HEIGHT);
         let score = r#"{"depth-error":{"mean":0.02},"normal-error":{"mean":30.0}}"#;
-        let validation = format!(
-            r#"{{"kind":"validation","step":2,"losses":{{"total":1.6}},"in-sight":{{"model":{score},"constant-depth":{score}}}}}"#
-        );
-        std::fs::write(&metrics, format!("{steps}{validation}\nnot JSON")).unwrap();
+        for pixels in ["in-sight", "visible"] {
+            let validation = format!(
+                r#"{{"kind":"validation","step":2,"losses":{{"total":1.6}},"{pixels}":{{"model":{score},"constant-depth":{score}}}}}"#
+            );
+            std::fs::write(&metrics, format!("{steps}{validation}\nnot JSON")).unwrap();
+            assert_eq!(curves(&metrics).unwrap().height(), 3 * CHART_HEIGHT);
+        }
         let drawn = curves(&metrics).unwrap();
-        assert_eq!(drawn.height(), 3 * CHART_HEIGHT);
         // Something in colour has been drawn in each.
         for chart in drawn.bytes().chunks(WIDTH * CHART_HEIGHT * 3) {
             assert!(chart.chunks(3).any(|pixel| pixel[2] > pixel[0].saturating_add(60)));

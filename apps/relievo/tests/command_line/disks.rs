@@ -30,7 +30,7 @@ impl Drop for SmallDisk {
 
 #[test]
 fn a_full_disk_is_said_and_leaves_no_half_file() {
-    let place = FaceLocation::new();
+    let place = TestFolder::new();
     let Some(disk) = SmallDisk::mount(Path::new(&place.at("disk")), 64) else { return };
     let out = place.at("disk/heads");
     let ended = fail(&["synth", "-o", &out, "--count=20"]);
@@ -48,7 +48,7 @@ fn a_full_disk_is_said_and_leaves_no_half_file() {
 
 #[test]
 fn a_disk_that_fills_up_while_training_loses_nothing() {
-    let place = FaceLocation::new();
+    let place = TestFolder::new();
     // The first checkpoint (8 MiB) and the weights (3 MiB) fit, the second checkpoint does not.
     let Some(disk) = SmallDisk::mount(Path::new(&place.at("disk")), 14 << 10) else { return };
     let run = place.at("disk/run");

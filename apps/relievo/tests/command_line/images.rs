@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn images_of_every_kind_are_reconstructed() {
-    let place = FaceLocation::new();
+    let place = TestFolder::new();
     let deep = ImageBuffer::from_fn(90, 70, |u, v| Luma([(u * v * 9) as u16]));
     place.write("in/photo.jpg", &encode(photo(120, 90), ImageFormat::Jpeg));
     place.write("in/photo.png", &encode(photo(90, 120), ImageFormat::Png));
@@ -82,9 +82,9 @@ fn images_of_every_kind_are_reconstructed() {
 
 #[test]
 fn a_mesh_shows_the_albedo_with_or_without_light_or_the_image_itself() {
-    let place = FaceLocation::new();
+    let place = TestFolder::new();
     let (model, image) = (place.model(), place.write("a.png", &encode(photo(80, 80), ImageFormat::Png)));
-    let textures = ["albedo", "shaded", "image"].map(|texture| {
+    let textures = ["albedo", "shaded", "photograph"].map(|texture| {
         let out = place.at(texture);
         succeed(&[
             "reconstruct",
@@ -123,7 +123,7 @@ fn photograph(width: u32, height: u32, heads: &[[u32; 3]]) -> RgbImage {
 
 #[test]
 fn faces_are_found_in_photographs_and_their_place_is_told() {
-    let place = FaceLocation::new();
+    let place = TestFolder::new();
     let (model, out) = (place.model(), place.at("out"));
     let two = photograph(400, 300, &[[20, 60, 90], [200, 80, 160]]);
     place.write("in/two.jpg", &encode(two, ImageFormat::Jpeg));
@@ -158,7 +158,7 @@ fn faces_are_found_in_photographs_and_their_place_is_told() {
 
 #[test]
 fn models_of_other_objects_take_images_as_they_are() {
-    let place = FaceLocation::new();
+    let place = TestFolder::new();
     let (run, out) = (place.at("run"), place.at("out"));
     succeed(&[&TINY[..], &[&run, "--preset=cat"]].concat());
     assert!(
@@ -204,7 +204,7 @@ fn models_of_other_objects_take_images_as_they_are() {
 #[test]
 #[cfg(feature = "weights")]
 fn cats_need_no_framed() {
-    let place = FaceLocation::new();
+    let place = TestFolder::new();
     let image = place.write("cat.png", &encode(photo(120, 90), ImageFormat::Png));
     let ended = succeed(&["reconstruct", &image, "-m", "cats", "-o", &place.at("out")]);
     assert!(ended.err.contains("cats (in the program) is a model of cats"), "{}", ended.err);
@@ -213,7 +213,7 @@ fn cats_need_no_framed() {
 
 #[test]
 fn crops_are_the_same_however_often_the_work_is_interrupted() {
-    let place = FaceLocation::new();
+    let place = TestFolder::new();
     for number in 0..12 {
         let side = 60 + 9 * number;
         let photograph = photograph(260, 220, &[[10 + number, 20, side]]);
@@ -309,7 +309,7 @@ fn crops_are_the_same_however_often_the_work_is_interrupted() {
 
 #[test]
 fn what_is_read_is_never_written_over() {
-    let place = FaceLocation::new();
+    let place = TestFolder::new();
     for name in ["a.png", "a.albedo.png", "sheet.png"] {
         place.write(&format!("in/{name}"), &encode(photo(64, 64), ImageFormat::Png));
     }
@@ -324,7 +324,7 @@ fn what_is_read_is_never_written_over() {
 
 #[test]
 fn bad_images_are_named_and_the_good_ones_done() {
-    let place = FaceLocation::new();
+    let place = TestFolder::new();
     let jpeg = encode(photo(80, 80), ImageFormat::Jpeg);
     place.write("in/good.jpg", &jpeg);
     place.write("in/cut.jpg", &jpeg[..jpeg.len() / 2]);
@@ -357,7 +357,7 @@ fn bad_images_are_named_and_the_good_ones_done() {
 
 #[test]
 fn weights_that_do_not_fit_are_refused_by_name() {
-    let place = FaceLocation::new();
+    let place = TestFolder::new();
     let image = place.write("a.png", &encode(photo(64, 64), ImageFormat::Png));
     let reconstruct = |model: &str| fail(&["reconstruct", &image, "-o", &place.at("out"), "-m", model]).err;
     let good = tiny_model().to_safetensors().unwrap();

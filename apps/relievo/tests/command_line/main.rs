@@ -48,9 +48,9 @@ fn fail(arguments: &[&str]) -> Ended {
 }
 
 /// A folder that goes away, and paths in it as text.
-struct FaceLocation(TempDir);
+struct TestFolder(TempDir);
 
-impl FaceLocation {
+impl TestFolder {
     fn new() -> Self {
         Self(tempfile::tempdir().unwrap())
     }
@@ -192,7 +192,7 @@ fn a_senseless_command_line_ends_with_2() {
 
 #[test]
 fn heads_are_the_same_however_they_are_made() {
-    let place = FaceLocation::new();
+    let place = TestFolder::new();
     let make = |name: &str, more: &[&str]| {
         let folder = place.at(name);
         succeed(&[&["synth", "--size=32", "--seed=3", "-o", &folder], more].concat());
@@ -227,7 +227,7 @@ fn heads_are_the_same_however_they_are_made() {
 
 #[test]
 fn quiet_is_quiet_and_a_closed_pipe_is_no_error() {
-    let place = FaceLocation::new();
+    let place = TestFolder::new();
     let quiet = succeed(&["synth", "-q", "--count=2", "--size=16", "-o", &place.at("heads")]);
     assert_eq!((quiet.out.as_str(), quiet.err.as_str()), ("", ""));
     let mut child = Command::new(env!("CARGO_BIN_EXE_relievo"))

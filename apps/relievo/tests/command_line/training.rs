@@ -6,7 +6,7 @@ use super::*;
 #[test]
 #[cfg(feature = "weights")]
 fn refined_images_are_nearer_to_the_image_and_shapes_no_worse() {
-    let place = FaceLocation::new();
+    let place = TestFolder::new();
     let measure = |steps: &str| {
         let file = place.at(&format!("{steps}.json"));
         let arguments =
@@ -14,7 +14,7 @@ fn refined_images_are_nearer_to_the_image_and_shapes_no_worse() {
         let ended = succeed(&arguments);
         assert!(ended.out.contains("reconstruction: mean error"), "{}", ended.out);
         let found = json(&file);
-        let errors = ["in-sight", "whole"].map(|pixels| {
+        let errors = ["visible", "whole"].map(|pixels| {
             ["depth-error", "normal-error"]
                 .map(|error| found[pixels]["model"][error]["mean"].as_f64().unwrap())
         });
@@ -40,14 +40,14 @@ fn refined_images_are_nearer_to_the_image_and_shapes_no_worse() {
 #[test]
 #[cfg(feature = "weights")]
 fn the_demo_shows_what_the_weights_in_the_program_can_do() {
-    let place = FaceLocation::new();
+    let place = TestFolder::new();
     let out = place.at("demo");
     let ended = succeed(&["demo", "-o", &out]);
     assert!(ended.out.contains("100 % of the depths the right way round"), "{}", ended.out);
     let told = ended.out.lines().chain(ended.err.lines()).filter(|line| !line.contains(&out));
     assert!(told.into_iter().all(|line| line.chars().count() <= 80), "{}{}", ended.out, ended.err);
     let errors = json(&format!("{out}/errors.json"));
-    let mean = |of: &str, error: &str| errors["in-sight"][of][error]["mean"].as_f64().unwrap();
+    let mean = |of: &str, error: &str| errors["visible"][of][error]["mean"].as_f64().unwrap();
     assert!(mean("model", "depth-error") < 0.0115, "{errors}");
     assert!(mean("model", "depth-error") < 0.7 * mean("mean-depth", "depth-error"), "{errors}");
     assert!(mean("model", "normal-error") < 17.0, "{errors}");
@@ -76,12 +76,12 @@ fn the_demo_shows_what_the_weights_in_the_program_can_do() {
 
 #[test]
 fn an_evaluation_says_the_same_in_words_and_numbers() {
-    let place = FaceLocation::new();
+    let place = TestFolder::new();
     let (model, file) = (place.model(), place.at("errors.json"));
     let ended = succeed(&["eval", "-m", &model, "--count=20", "--json", &file, "--threads=1"]);
     let numbers = json(&file);
     assert_eq!(numbers["images"], 20);
-    for place in ["in-sight", "whole"] {
+    for place in ["visible", "whole"] {
         for who in ["model", "constant-depth", "mean-depth"] {
             let scores = &numbers[place][who];
             let side = 100.0 * scores["depth-error"]["mean"].as_f64().unwrap();
@@ -109,7 +109,7 @@ fn an_evaluation_says_the_same_in_words_and_numbers() {
 
 #[test]
 fn a_model_is_measured_on_what_its_run_held_out() {
-    let place = FaceLocation::new();
+    let place = TestFolder::new();
     let run = place.at("run");
     for index in 0..8 {
         place.write(&format!("in/{index}.png"), &encode(photo(64, 64 + index), ImageFormat::Png));
@@ -135,7 +135,7 @@ fn a_model_is_measured_on_what_its_run_held_out() {
 
 #[test]
 fn a_run_is_trained_gone_on_with_and_looked_at() {
-    let place = FaceLocation::new();
+    let place = TestFolder::new();
     let run = place.at("run");
     succeed(&[&TINY[..], &[&run]].concat());
     let again = fail(&[&TINY[..], &[&run]].concat());
@@ -154,7 +154,7 @@ fn a_run_is_trained_gone_on_with_and_looked_at() {
 
 #[test]
 fn photographs_and_heads_are_learned_from_together_moved_and_turned() {
-    let place = FaceLocation::new();
+    let place = TestFolder::new();
     for number in 0..6 {
         place.write(&format!("in/{number}.png"), &encode(photo(70 + number, 64), ImageFormat::Png));
     }
@@ -170,7 +170,7 @@ fn photographs_and_heads_are_learned_from_together_moved_and_turned() {
 
 #[test]
 fn a_table_is_measured_row_by_row_and_not_twice() {
-    let place = FaceLocation::new();
+    let place = TestFolder::new();
     let out = place.at("tables");
     let tiny = [
         "--synthetic-count=10",
@@ -202,8 +202,8 @@ fn a_table_is_measured_row_by_row_and_not_twice() {
     let results = results["results"].as_array().unwrap();
     assert_eq!(results.len(), 6);
     let of_constant = results.iter().find(|of| of["row"] == "constant-depth").unwrap();
-    let side = 100.0 * of_constant["in-sight"]["depth-error"]["mean"].as_f64().unwrap();
-    let mad = of_constant["in-sight"]["normal-error"]["mean"].as_f64().unwrap();
+    let side = 100.0 * of_constant["visible"]["depth-error"]["mean"].as_f64().unwrap();
+    let mad = of_constant["visible"]["normal-error"]["mean"].as_f64().unwrap();
     let written = fs::read_to_string(format!("{out}/results.md")).unwrap();
     for text in [&whole.out, &written] {
         assert!(text.contains(&format!("{side:.3}")) && text.contains(&format!("{mad:.2}")), "{text}");
@@ -227,7 +227,7 @@ fn a_table_is_measured_row_by_row_and_not_twice() {
 #[cfg(unix)]
 #[test]
 fn a_run_that_is_stopped_says_so_and_has_its_folder_for_itself() {
-    let place = FaceLocation::new();
+    let place = TestFolder::new();
     let run = place.at("run");
     let mut child = Command::new(env!("CARGO_BIN_EXE_relievo"))
         .args([&TINY[..12], &["--steps=1000000", "-o", &run]].concat())
