@@ -1,4 +1,4 @@
-//! What the head is made of: colour as a function of the place on the base mesh.
+//! The appearance of a head: colour as a function of the place on the base mesh.
 //!
 //! A place is its position on the undeformed, exactly symmetric head, so a texture follows the surface into every
 //! shape and expression and needs no uv seams. Almost everything is drawn over |x|: the two halves of a face have the
@@ -6,12 +6,11 @@
 //! are painted one over the other from the skin outwards.
 
 use crate::asset::{Part, Region};
+use crate::colour::{Colour, along, darken, mix};
 use crate::hair::Hair;
 use crate::identity::Identity;
 use crate::random::{Draws, Noise, smoothstep};
 use crate::teeth;
-
-pub(crate) type Colour = [f32; 3];
 
 /// A place on the base mesh.
 pub(crate) struct Place {
@@ -381,23 +380,5 @@ impl Eyes {
             smoothstep(self.pupil_radius + 0.05, self.pupil_radius - 0.03, radius),
         );
         colour.map(|c| c * shade)
-    }
-}
-
-/// Colour at `t` in [0, 1] along evenly spaced ones.
-pub(crate) fn along(colours: &[Colour], t: f32) -> Colour {
-    let place = t * (colours.len() - 1) as f32;
-    let first = (place as usize).min(colours.len() - 2);
-    mix(colours[first], colours[first + 1], place - first as f32)
-}
-
-pub(crate) fn mix(from: Colour, to: Colour, weight: f32) -> Colour {
-    std::array::from_fn(|k| from[k] + (to[k] - from[k]) * weight)
-}
-
-/// Takes shares of each channel away, in full where `amount` is 1.
-fn darken(colour: &mut Colour, shares: Colour, amount: f32) {
-    for (channel, share) in colour.iter_mut().zip(shares) {
-        *channel *= 1.0 - (share * amount).clamp(0.0, 1.0);
     }
 }

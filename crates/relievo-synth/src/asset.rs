@@ -8,11 +8,9 @@
 //! differences to the one before (from 0 in each list), zigzag, seven bits a byte. `examples/pack_head_model.rs`
 //! writes it. Unit decimetre, x to the viewer's right, y up, z towards the viewer.
 
-use std::{io::Read, ops::Range, sync::OnceLock};
+use std::{io::Read, ops::Range};
 
 use flate2::read::GzDecoder;
-
-use crate::{hair, teeth};
 
 static PACKED: &[u8] = include_bytes!("../../../assets/head/head_model.bin.gz");
 
@@ -32,7 +30,7 @@ struct Move {
 pub(crate) struct HeadModel {
     /// Base positions, decimetres.
     pub vertices: Vec<[f32; 3]>,
-    /// The surface spread out for textures, see [`wrap`].
+    /// The surface spread out for textures, decimetres; see `head::wrap`.
     pub wraps: Vec<[f32; 2]>,
     /// Region masks per vertex, in [0, 1], indexed by [`Region`].
     pub masks: Vec<[f32; 5]>,
@@ -48,14 +46,6 @@ pub(crate) struct HeadModel {
     pub asymmetries: Vec<Target>,
     pub expressions: Vec<Target>,
     step: f32,
-}
-
-/// Coordinates on the surface for textures, in decimetres or nearly: around the head from the middle of the face
-/// (negative on the viewer's left), and downwards; mirrored places have opposite first coordinates. They jump behind
-/// the head only.
-fn wrap([x, y, z]: [f32; 3]) -> [f32; 2] {
-    // Also downwards is what leads backwards under chin and nose.
-    [0.95 * x.atan2(z - 0.45), y - 0.4 * z]
 }
 
 /// What a triangle belongs to.
@@ -79,19 +69,11 @@ pub(crate) enum Region {
 }
 
 impl HeadModel {
-    /// The embedded model, decoded at the first call.
-    pub fn get() -> &'static Self {
-        static MODEL: OnceLock<HeadModel> = OnceLock::new();
-        MODEL.get_or_init(|| {
-            let mut bytes = Vec::new();
-            GzDecoder::new(PACKED).read_to_end(&mut bytes).expect("the embedded head model decompresses");
-            let mut model = Self::decode(&mut Reader { bytes: &bytes });
-            model.close_mouth();
-            model.teeth = model.attach(teeth::sheet(), Part::Teeth);
-            model.curtain = model.attach(hair::curtain(), Part::Curtain);
-            model.wraps = model.vertices.iter().map(|&vertex| wrap(vertex)).collect();
-            model
-        })
+    /// The embedded model as it is packed: without teeth and curtain, and not yet spread out.
+    pub fn unpack() -> Self {
+        let mut bytes = Vec::new();
+        GzDecoder::new(PACKED).read_to_end(&mut bytes).expect("the embedded head model decompresses");
+        Self::decode(&mut Reader { bytes: &bytes })
     }
 
     /// Adds `weight` times a target to positions.
@@ -103,33 +85,6 @@ impl HeadModel {
                 position[axis] += scale * f32::from(by[axis]);
             }
         }
-    }
-
-    /// Removes the bag behind the lips, all but their lining: the teeth hide it, and it would come out through thin
-    /// cheeks and chins.
-    fn close_mouth(&mut self) {
-        let in_bag = |vertex: u16| {
-            let vertex = usize::from(vertex);
-            let [x, y, z] = self.vertices[vertex];
-            let lining = z > 1.42 && y > 6.53 && x.abs() < 0.28;
-            self.masks[vertex][Region::InsideMouth as usize] > 0.9 && !lining
-        };
-        let kept: Vec<bool> =
-            self.triangles.iter().map(|corners| !corners.iter().any(|&v| in_bag(v))).collect();
-        let mut of_triangle = kept.iter();
-        self.triangles.retain(|_| of_triangle.next() == Some(&true));
-        let mut of_part = kept.iter();
-        self.parts.retain(|_| of_part.next() == Some(&true));
-    }
-
-    /// Adds a sheet and returns its vertices.
-    fn attach(&mut self, (vertices, triangles): (Vec<[f32; 3]>, Vec<[u16; 3]>), part: Part) -> Range<usize> {
-        let first = self.vertices.len();
-        self.masks.resize(first + vertices.len(), [0.0; 5]);
-        self.vertices.extend(vertices);
-        self.parts.resize(self.parts.len() + triangles.len(), part);
-        self.triangles.extend(triangles.iter().map(|corners| corners.map(|corner| corner + first as u16)));
-        first..self.vertices.len()
     }
 
     /// The file is part of the program, so anything wrong with it is a bug and panics.
@@ -240,8 +195,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_embedded_model_is_whole() {
-        let model = HeadModel::get();
+    fn the_packed_model_is_whole() {
+        let model = HeadModel::unpack();
         assert_eq!(model.head_vertices, 4710);
         assert_eq!([model.vertices.len(), model.triangles.len()], [model.masks.len(), model.parts.len()]);
         assert_eq!([model.macros.len(), model.expressions.len()], [18, 99]);
@@ -252,22 +207,5 @@ mod tests {
                 assert!(target.moves.iter().all(|m| usize::from(m.vertex) < 4710), "{}", target.name);
             }
         }
-    }
-
-    #[test]
-    fn a_target_moves_what_its_name_says() {
-        let model = HeadModel::get();
-        let wider = model.shapes.iter().find(|t| t.name == "mouth/mouth-scale-horiz-incr").unwrap();
-        let mut positions = model.vertices.clone();
-        model.displace(&mut positions, wider, 1.0);
-        let width = |positions: &[[f32; 3]]| {
-            positions
-                .iter()
-                .zip(&model.masks)
-                .filter(|(_, mask)| mask[Region::Lips as usize] > 0.5)
-                .map(|(p, _)| p[0])
-                .fold(0.0, f32::max)
-        };
-        assert!(width(&positions) > width(&model.vertices) + 0.02);
     }
 }

@@ -1,8 +1,8 @@
-//! What is behind the head: colour that says nothing about it.
+//! The background: colour that carries no information about the head.
 //!
 //! A gradient, soft blobs, a few hard-edged bars and grain, drawn without knowledge of the head.
 
-use crate::appearance::{Colour, mix};
+use crate::colour::{Colour, mix};
 use crate::random::{Draws, Noise, smoothstep};
 
 pub(crate) struct Background {

@@ -4,11 +4,11 @@
 //! hair is part of the one closed surface. Long hair is a second sheet around the head, open in front of the face; it
 //! begins under the cap and covers the ears. Both have exact depth and normals like the rest.
 
-use crate::appearance::{Colour, along, mix};
 use crate::asset::{HeadModel, Region};
+use crate::colour::{Colour, along, mix};
+use crate::curtain;
 use crate::identity::Identity;
 use crate::random::{Draws, Noise, smoothstep};
-use crate::teeth::grid;
 
 pub(crate) struct Hair {
     colour: Colour,
@@ -186,19 +186,19 @@ impl Hair {
         let [up, back] = [1, 2].map(|axis| mean_of(&temple, &|v| points[v][axis] - model.vertices[v][axis]));
         let down = mean_of(&chin, &|v| points[v][1] - model.vertices[v][1]);
 
-        let columns = CURTAIN_COLUMNS;
-        for (place, vertex) in model.curtain.clone().enumerate() {
-            let (t, s) = curtain_place(place);
-            let y = CURTAIN_TOP - t * (CURTAIN_TOP - curtain.bottom);
-            let right = 2 * (place % columns) < columns;
+        for (index, vertex) in model.curtain.clone().enumerate() {
+            let (t, s) = curtain::place(index);
+            let y = curtain::TOP - t * (curtain::TOP - curtain.bottom);
+            let right = 2 * (index % curtain::COLUMNS) < curtain::COLUMNS;
             let ragged = self.waves.at([y * 3.0, if right { 96.0 } else { 192.0 }]);
             let opening =
                 curtain.opening[0] + (curtain.opening[1] - curtain.opening[0]) * t * t + 0.15 * ragged;
-            let [x, _, z] = around(y, s, opening);
+            let [x, _, z] = curtain::around(y, s, opening);
             let wave = self.waves.at([s * 24.0, y * 2.5 + 32.0]) * curtain.waviness;
             let off = 1.0 + (curtain.volume + wave) * smoothstep(0.0, 0.25, t);
             let follow = up + (down - up) * smoothstep(7.4, 6.3, y);
-            points[vertex] = [x * wider * off, y + follow, MIDDLE + (z - MIDDLE) * off + back];
+            points[vertex] =
+                [x * wider * off, y + follow, curtain::MIDDLE + (z - curtain::MIDDLE) * off + back];
         }
         // Ears lie flat under it.
         for (point, mask) in points.iter_mut().zip(&model.masks) {
@@ -206,39 +206,4 @@ impl Hair {
             point[0] -= point[0].signum() * 0.75 * outside;
         }
     }
-}
-
-const CURTAIN_ROWS: usize = 16;
-const CURTAIN_COLUMNS: usize = 41;
-const CURTAIN_TOP: f32 = 7.95;
-/// z of the axis that the curtain hangs around, decimetres.
-const MIDDLE: f32 = 0.45;
-/// Half width of the curtain by height.
-const HALF_WIDTH: [[f32; 2]; 7] =
-    [[7.95, 0.64], [7.75, 0.74], [7.5, 0.83], [7.25, 0.92], [6.9, 0.94], [6.2, 0.93], [5.3, 1.02]];
-
-/// Place of a vertex of the curtain: 0..1 from the top to the bottom, 0..1 from the right front around the back.
-fn curtain_place(index: usize) -> (f32, f32) {
-    let (row, column) = (index / CURTAIN_COLUMNS, index % CURTAIN_COLUMNS);
-    (row as f32 / (CURTAIN_ROWS - 1) as f32, column as f32 / (CURTAIN_COLUMNS - 1) as f32)
-}
-
-/// Point at a height, `s` of the way around, of a curtain that begins `opening` radians from the front.
-fn around(y: f32, s: f32, opening: f32) -> [f32; 3] {
-    let below = HALF_WIDTH.iter().position(|k| k[0] < y).unwrap_or(HALF_WIDTH.len() - 1).max(1);
-    let [[high, at_high], [low, at_low]] = [HALF_WIDTH[below - 1], HALF_WIDTH[below]];
-    let half_width = at_low + (at_high - at_low) * ((y - low) / (high - low)).clamp(0.0, 1.0);
-    let (sin, cos) = (opening + (std::f32::consts::TAU - 2.0 * opening) * s).sin_cos();
-    [half_width * sin, y, MIDDLE + cos * if cos > 0.0 { 0.75 } else { 0.98 }]
-}
-
-/// The curtain as it hangs from the base head, and its triangles (indices from 0).
-pub(crate) fn curtain() -> (Vec<[f32; 3]>, Vec<[u16; 3]>) {
-    let vertices = (0..CURTAIN_ROWS * CURTAIN_COLUMNS)
-        .map(|index| {
-            let (t, s) = curtain_place(index);
-            around(CURTAIN_TOP - t * (CURTAIN_TOP - 5.4), s, 0.85)
-        })
-        .collect();
-    (vertices, grid(CURTAIN_ROWS, CURTAIN_COLUMNS))
 }

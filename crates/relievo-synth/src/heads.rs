@@ -1,19 +1,22 @@
 //! The source: head number N of seed S.
 
+use std::fmt::Write as _;
+
 use relievo_data::{Image, Sample, SampleError, Source};
 use relievo_tensor::Random;
 
 use crate::appearance::Appearance;
-use crate::asset::HeadModel;
 use crate::background::Background;
+use crate::head::head_model;
 use crate::identity::Identity;
 use crate::light;
 use crate::patch::Patch;
 use crate::pose::{self, Landmarks, View};
 use crate::random::Draws;
 use crate::rendering::{CutOut, Scene};
+use crate::variation::Variation;
 
-/// Fewer pixels than this have no use, and one pixel has no focal length.
+/// Smallest side in pixels: one pixel has no focal length.
 const MINIMAL_SIZE: u32 = 2;
 
 /// A run of synthetic heads, numbers `start..start + count` of a seed.
@@ -22,6 +25,7 @@ pub struct Heads {
     start: u64,
     count: u64,
     landmarks: Landmarks,
+    variation: Variation,
     perturbed: bool,
 }
 
@@ -29,19 +33,38 @@ impl Heads {
     /// Heads `start..start + count` of `seed`. Ranges that do not overlap share no head: that is how a set is split for
     /// training, validation and test.
     pub fn range(seed: u64, start: u64, count: u64) -> Self {
-        Self { seed, start, count, landmarks: Landmarks::find(HeadModel::get()), perturbed: false }
+        Self {
+            seed,
+            start,
+            count,
+            landmarks: Landmarks::find(head_model()),
+            variation: Variation::default(),
+            perturbed: false,
+        }
     }
 
-    /// The same heads with a patch of colour before one side of each image, which no symmetric object explains (Wu et
+    /// The same people with other distributions of viewpoint and light. With [`Variation::default`] they are the same
+    /// images, to the bit.
+    ///
+    /// # Panics
+    /// If a spread is below 0, above its greatest value ([`Variation::LARGEST_PITCH_SPREAD`],
+    /// [`Variation::LARGEST_ELEVATION_SPREAD`]) or NaN.
+    pub fn varied(self, variation: Variation) -> Self {
+        let Variation { pitch_spread, elevation_spread } = variation;
+        assert!((0.0..=Variation::LARGEST_PITCH_SPREAD).contains(&pitch_spread), "{variation:?}");
+        assert!((0.0..=Variation::LARGEST_ELEVATION_SPREAD).contains(&elevation_spread), "{variation:?}");
+        Self { variation, ..self }
+    }
+
+    /// The same heads, with a coloured patch over one side of each image, which no symmetric object can explain (Wu et
     /// al. 2020, section 4.2): a rectangle of 20 to 50 % of the image's height and width in its left or right half,
     /// with an opacity of 0.5 to 1. The truth is that of the head without it.
     pub fn perturbed(self) -> Self {
         Self { perturbed: true, ..self }
     }
 
-    /// The head of image `index` without its background, for an image of one's own making: its frame at `size`
-    /// pixels, with `margin` pixels more on each side, where the rest of the head is, down to the neck, at which the
-    /// model ends.
+    /// The head of image `index` without its background, to be composed into other images: its frame at `size` pixels,
+    /// with `margin` more pixels on each side for the rest of the head, down to the neck, where the model ends.
     ///
     /// # Errors
     /// As for a sample.
@@ -50,8 +73,8 @@ impl Heads {
         Ok(self.scene(self.start + index).cut_out(size as usize, margin as usize, f32::INFINITY))
     }
 
-    /// The background of image `index` at any size: the frame in the middle, as high as the image, and what the
-    /// background would show beside it.
+    /// The background of image `index` at any size: the frame in the middle, as high as the image, continued to its
+    /// sides.
     ///
     /// # Errors
     /// As for a sample.
@@ -84,17 +107,17 @@ impl Heads {
         Random::new(self.seed, number)
     }
 
-    /// Everything in image `number` of the seed.
+    /// The scene of image `number` of the seed.
     pub(crate) fn scene(&self, number: u64) -> Scene<'static> {
-        let model = HeadModel::get();
+        let model = head_model();
         let stream = self.stream(number);
         let draws = |part| Draws::new(stream.fork(part));
         let (identity, mut points) = Identity::draw(model, &mut draws(0));
         let appearance = Appearance::draw(&identity, &mut draws(1));
         appearance.hair.grow(model, &mut points);
         pose::place_canonical(&self.landmarks, &mut points, &mut draws(2));
-        let view = View::draw(&self.landmarks, &points, &mut draws(3));
-        let light = light::draw(appearance.skin_brightness(), &mut draws(4));
+        let view = View::draw(&self.landmarks, &points, &self.variation, &mut draws(3));
+        let light = light::draw(appearance.skin_brightness(), &self.variation, &mut draws(4));
         let background = Background::draw(&mut draws(5));
         Scene { model, points, appearance, background, light, view }
     }
@@ -103,8 +126,16 @@ impl Heads {
 impl Source for Heads {
     fn describe(&self) -> String {
         let (first, last) = (self.start, (self.start + self.count).saturating_sub(1));
-        let perturbed = if self.perturbed { ", perturbed" } else { "" };
-        format!("synthetic heads {first} to {last} of seed {}{perturbed}", self.seed)
+        let mut text = format!("synthetic heads {first} to {last} of seed {}", self.seed);
+        let Variation { pitch_spread, elevation_spread } = self.variation;
+        if self.variation != Variation::default() {
+            let _ =
+                write!(text, ", pitch spread {pitch_spread} degrees, elevation spread {elevation_spread}");
+        }
+        if self.perturbed {
+            text.push_str(", perturbed");
+        }
+        text
     }
 
     fn len(&self) -> u64 {
@@ -268,6 +299,46 @@ mod tests {
                 "head {n}"
             );
         });
+    }
+
+    #[test]
+    fn a_wider_variation_turns_heads_further_and_moves_the_light_and_changes_nothing_else() {
+        let spread = |numbers: &[f32]| {
+            let mean = numbers.iter().sum::<f32>() / numbers.len() as f32;
+            (numbers.iter().map(|x| (x - mean).powi(2)).sum::<f32>() / numbers.len() as f32).sqrt()
+        };
+        let scenes = |variation: Variation| {
+            let heads = Heads::range(4, 0, 400).varied(variation);
+            (0..400).map(|number| heads.scene(number)).collect::<Vec<_>>()
+        };
+        let wide = Variation { pitch_spread: 12.0, elevation_spread: 0.6 };
+        let (usual, wide) = (scenes(Variation::default()), scenes(wide));
+        let pitches =
+            |scenes: &[Scene]| scenes.iter().map(|s| s.view.parameters[0].to_degrees()).collect::<Vec<f32>>();
+        let heights = |scenes: &[Scene]| {
+            scenes.iter().map(|s| s.light.direction[1] / s.light.direction[2]).collect::<Vec<f32>>()
+        };
+        let [narrow_pitch, wide_pitch] = [&usual, &wide].map(|scenes| spread(&pitches(scenes)));
+        assert!((5.0..6.0).contains(&narrow_pitch) && (11.0..13.0).contains(&wide_pitch));
+        let [narrow_height, wide_height] = [&usual, &wide].map(|scenes| spread(&heights(scenes)));
+        // Some of the wide ones are clamped.
+        assert!((0.31..0.39).contains(&narrow_height) && (0.45..0.6).contains(&wide_height));
+        assert!(pitches(&wide).iter().all(|pitch| pitch.abs() < 12.0 * 30.0 / 11.0 + 1e-3));
+        for (a, b) in usual.iter().zip(&wide) {
+            assert_eq!(a.points, b.points);
+            assert_eq!(a.view.parameters[1..3], b.view.parameters[1..3]);
+            assert_eq!((a.light.ambient, a.light.diffuse), (b.light.ambient, b.light.diffuse));
+        }
+        // A head that looks up or down is still framed by its eyes and mouth.
+        let heads = Heads::range(4, 0, 400).varied(Variation { pitch_spread: 12.0, elevation_spread: 0.6 });
+        assert_eq!(
+            heads.describe(),
+            "synthetic heads 0 to 399 of seed 4, pitch spread 12 degrees, elevation spread 0.6"
+        );
+        for number in 0..40 {
+            let truth = truth(heads.sample(number, 32).unwrap());
+            assert!(truth.mask[16 * 32 + 16] == 1 && truth.view[3].abs().max(truth.view[4].abs()) < 0.1);
+        }
     }
 
     #[test]

@@ -1,10 +1,10 @@
-//! Who the head is: its shape, drawn from the bases.
+//! The identity of a head: its shape, drawn from the bases.
 //!
 //! The macro targets are prototypes, one for each ethnicity, sex and age; their weights are products of three sets of
 //! weights and sum to 1, so a head is a mean of prototypes. Shape targets come in opposite pairs (narrower, wider),
 //! most of them once for each side of the face; a pair is one *knob*, drawn once, and the two sides follow it up to a
-//! small difference. Expressions are drawn as a mood, a recipe over the units, rather than unit by unit: at random
-//! they do not add up to a face that anybody makes.
+//! small difference. Expressions are drawn as a mood, a recipe over the units: units drawn
+//! independently do not add up to a plausible face.
 
 use std::sync::OnceLock;
 
@@ -12,7 +12,7 @@ use crate::asset::{HeadModel, Target};
 use crate::random::Draws;
 use crate::teeth;
 
-/// What the shape was drawn from, for whatever else depends on it (skin, hair, beard).
+/// The properties that the shape was drawn from; skin, hair and beard depend on them too.
 pub(crate) struct Identity {
     /// African, Asian, Caucasian; sum 1.
     pub ethnicity: [f32; 3],
@@ -37,7 +37,7 @@ struct Knob {
 }
 
 impl Identity {
-    /// Draws a head and returns who it is and its vertices (decimetres, the model's frame).
+    /// Draws a head and returns its identity and its vertices (decimetres, the model's frame).
     pub fn draw(model: &HeadModel, draws: &mut Draws) -> (Self, Vec<[f32; 3]>) {
         let mut positions = model.vertices.clone();
         let mut identity = Self::draw_prototype(draws);
@@ -71,7 +71,7 @@ impl Identity {
         Self { ethnicity: shares.map(|s| s / sum), male, child, old, mouth_open: 0.0 }
     }
 
-    /// The face of the moment.
+    /// Draws an expression.
     fn draw_expression(&mut self, model: &HeadModel, draws: &mut Draws, positions: &mut [[f32; 3]]) {
         let mut units: Vec<(&str, f32)> = Vec::new();
         match draws.pick(&[0.36, 0.2, 0.22, 0.06, 0.08, 0.08]) {
@@ -141,7 +141,7 @@ impl Identity {
     }
 }
 
-/// What an expression target is a part of.
+/// The unit and the side that an expression target belongs to.
 #[derive(Debug, PartialEq)]
 struct Unit {
     /// Without the side.
@@ -325,10 +325,11 @@ mod tests {
     use relievo_tensor::Random;
 
     use super::*;
+    use crate::head::head_model;
 
     #[test]
     fn prototype_weights_sum_to_one() {
-        let model = HeadModel::get();
+        let model = head_model();
         for head in 0..50 {
             let identity = Identity::draw_prototype(&mut Draws::new(Random::new(1, head)));
             let weights = prototype_weights(model, &identity);
@@ -339,7 +340,7 @@ mod tests {
 
     #[test]
     fn every_shape_target_belongs_to_a_knob_and_pairs_are_found() {
-        let model = HeadModel::get();
+        let model = head_model();
         let knobs = knobs(model);
         let used = knobs.iter().flat_map(|k| k.sides.as_flattened()).flatten().count();
         assert_eq!(used, model.shapes.len());
@@ -356,7 +357,7 @@ mod tests {
         assert_eq!(Unit::parse("expression/units/asian/eyebrows-left-extern-up"), left);
         let whole = Unit { name: "mouth-open".into(), side: 0.0, ethnicity: 2 };
         assert_eq!(Unit::parse("expression/units/caucasian/mouth-open"), whole);
-        for target in units_of(HeadModel::get()) {
+        for target in units_of(head_model()) {
             assert!(!target.name.contains("left") && !target.name.contains("right"));
         }
     }

@@ -1,8 +1,8 @@
-//! A patch of colour before one side of an image: what no symmetric object explains.
+//! A coloured patch over one side of an image, which no symmetric object can explain.
 //!
-//! The perturbation of Wu et al. 2020, section 4.2, that shows what confidence is for: a rectangle of 20 to 50 % of the
+//! The perturbation of Wu et al. 2020, section 4.2, which shows the effect of confidence maps: a rectangle of 20 to 50 % of the
 //! image's height and width, of any colour, blended with an opacity of 0.5 to 1. Here it lies wholly in the image's
-//! left or right half. It hangs before the image, and the head behind it stays what it is.
+//! left or right half. The head behind it does not change.
 
 use relievo_data::Image;
 

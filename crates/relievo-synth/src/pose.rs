@@ -1,4 +1,4 @@
-//! Where the head is: scaled and placed as a face crop frames it, turned, and placed again.
+//! The pose of a head: scaled and placed as a face crop frames it, turned, and placed again.
 //!
 //! Frame coordinates are those of the image plane: (-0.5, -0.5) is the centre of the first pixel of the image and
 //! (0.5, 0.5) that of the last, so nothing here depends on the image's size. The crop is the one that real images
@@ -14,6 +14,7 @@ use relievo_render::{Camera, Motion};
 
 use crate::asset::{HeadModel, Part, Region};
 use crate::random::Draws;
+use crate::variation::Variation;
 
 /// A camera whose pixels' distance is the frame's side.
 fn frame_camera() -> Camera {
@@ -119,14 +120,20 @@ fn canonical([x, y, z]: [f32; 3], scale: f32, middle: f32, nose: f32, nose_depth
 
 impl View {
     /// Draws a viewpoint for a canonical head.
-    pub fn draw(landmarks: &Landmarks, points: &[[f32; 3]], draws: &mut Draws) -> Self {
+    pub fn draw(
+        landmarks: &Landmarks,
+        points: &[[f32; 3]],
+        variation: &Variation,
+        draws: &mut Draws,
+    ) -> Self {
         let degrees = |value: f32| value.to_radians();
         let yaw = match draws.pick(&[0.7, 0.3]) {
             0 => 13.0 * draws.bell(),
             _ => 24.0 * draws.bell(),
         };
+        let pitch = variation.largest_pitch();
         let rotation = [
-            degrees((5.5 * draws.bell()).clamp(-15.0, 15.0)),
+            degrees((variation.pitch_spread * draws.bell()).clamp(-pitch, pitch)),
             degrees(yaw.clamp(-50.0, 50.0)),
             degrees((4.0 * draws.bell()).clamp(-10.0, 10.0)),
         ];

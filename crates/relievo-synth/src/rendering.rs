@@ -1,4 +1,4 @@
-//! From a placed head to the image and its truth.
+//! Rendering: from a placed head to the image and its truth.
 //!
 //! Two rasters see the same triangles. The fine one has four samples a pixel, at the quarter points around the pixel's
 //! centre; each is textured and lit, and a pixel's colour and albedo are their means. The coarse one samples the pixel
@@ -16,7 +16,7 @@ use crate::pose::View;
 /// Greatest depth that is seen, and the truth's depth where there is no head.
 pub(crate) const FAR: f32 = 1.1;
 
-/// Everything that is in an image.
+/// The contents of an image.
 pub(crate) struct Scene<'a> {
     pub model: &'a HeadModel,
     /// Vertices in the canonical frame.
@@ -27,18 +27,18 @@ pub(crate) struct Scene<'a> {
     pub view: View,
 }
 
-/// A head without what is behind it.
+/// A head without its background.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CutOut {
     /// Rows and columns.
     pub side: usize,
     /// Red, green and blue, \[0,1\], row-major: of the part of a pixel that the head covers.
     pub colours: Vec<[f32; 3]>,
-    /// How much of a pixel the head covers, \[0,1\].
+    /// Share of each pixel that the head covers, \[0,1\].
     pub cover: Vec<f32>,
 }
 
-/// What a raster's samples see: triangle and weights of the surface's corners, nearest first.
+/// The nearest surface at each sample of a raster: triangle and weights of its corners.
 struct Visible {
     columns: usize,
     depth: Vec<f32>,
@@ -49,7 +49,7 @@ struct Visible {
 const NOTHING: u16 = u16::MAX;
 
 impl Visible {
-    /// Nothing yet; what lies beyond `far` will not be seen.
+    /// An empty raster; surfaces beyond `far` are not drawn.
     fn new(columns: usize, far: f32) -> Self {
         let count = columns * columns;
         Self {

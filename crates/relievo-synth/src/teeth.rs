@@ -4,6 +4,7 @@
 //! no targets: it is placed behind the finished lips, and its lower row follows the jaw.
 
 use crate::asset::{HeadModel, Region};
+use crate::sheet::{Sheet, grid};
 
 /// Sheet's place on the base head: rows from the top, heights in decimetres. The gap is between the third and the
 /// fourth.
@@ -15,8 +16,8 @@ const HALF_WIDTH: f32 = 0.26;
 /// Depth of the sheet's middle on the base head.
 const FRONT: f32 = 1.44;
 
-/// Rest positions, row by row, and triangles (indices from 0, outside to the viewer).
-pub(crate) fn sheet() -> (Vec<[f32; 3]>, Vec<[u16; 3]>) {
+/// The sheet at rest, row by row.
+pub(crate) fn sheet() -> Sheet {
     let vertices = ROWS
         .iter()
         .flat_map(|&y| {
@@ -29,21 +30,7 @@ pub(crate) fn sheet() -> (Vec<[f32; 3]>, Vec<[u16; 3]>) {
             })
         })
         .collect();
-    (vertices, grid(ROWS.len(), COLUMNS))
-}
-
-/// Triangles of a grid of vertices whose rows go down and whose columns go right, seen from outside.
-pub(crate) fn grid(rows: usize, columns: usize) -> Vec<[u16; 3]> {
-    let index = |row: usize, column: usize| (row * columns + column) as u16;
-    (0..rows - 1)
-        .flat_map(|row| (0..columns - 1).map(move |column| (row, column)))
-        .flat_map(|(r, c)| {
-            [
-                [index(r, c), index(r + 1, c), index(r, c + 1)],
-                [index(r, c + 1), index(r + 1, c), index(r + 1, c + 1)],
-            ]
-        })
-        .collect()
+    Sheet { vertices, triangles: grid(ROWS.len(), COLUMNS) }
 }
 
 /// Moves the sheet behind the lips. `shaped` are the head's vertices before its expression, `points` after it, and
