@@ -19,7 +19,7 @@ use relievo_tensor::cuda::{Ceilings, Cost};
 use relievo_tensor::ops::AdamStep;
 use relievo_tensor::ops::conv2d::cpu::Level;
 use relievo_tensor::{DataType, Device, Tape, Tensor, cuda, pool_statistics};
-use relievo_train::checkpoint::Moments;
+use relievo_train::Moments;
 use relievo_train::{CapturedStep, OperationTime, TrainSettings, profile_steps};
 use serde::{Serialize, Serializer};
 

@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::hint::hint;
+
 /// How long progress is silent between two lines where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(15);
 
@@ -52,9 +54,12 @@ impl Console {
         to_stderr(format_args!("warning: {text}"));
     }
 
-    /// Why the command failed.
+    /// Why the command failed, and what to do about it.
     pub fn error(&self, error: &anyhow::Error) {
         to_stderr(format_args!("error: {}", whole_story(error)));
+        if let Some(hint) = hint(error) {
+            to_stderr(format_args!("hint: {hint}"));
+        }
     }
 
     /// Progress through `total` of something (`unit` in the plural: images, steps).

@@ -6,19 +6,18 @@ use std::sync::Arc;
 
 use anyhow::{bail, ensure};
 use clap::Args;
-use relievo_data::{Images, LoaderOptions, Source};
+use relievo_data::{LoaderOptions, Registry, SYNTHETIC, Source, SourceSpec};
 use relievo_export::write_atomic;
 use relievo_model::{ComputeSettings, Model};
 use relievo_synth::Heads;
 use relievo_train::metrics::Statistic;
 use relievo_train::{
-    AngleErrors, Comparison, Evaluation, EvaluationOptions, SYNTHETIC, Scores, Viewpoint, evaluate,
-    mean_depth,
+    AngleErrors, Comparison, Evaluation, EvaluationOptions, Scores, Viewpoint, evaluate, mean_depth,
 };
 
 use crate::console::{Console, counted};
 use crate::synth::{MOST, MOST_HEADS};
-use crate::weights;
+use crate::{sources, weights};
 
 /// Heads that the mean depth is the mean of: of this seed, which `--seed` does not take.
 const MEAN_SEED: u64 = u64::MAX;
@@ -47,7 +46,7 @@ const BATCH: usize = 16;
 pub struct Options {
     /// Folders of images or .tar files, or the word `synthetic` [default: synthetic]
     #[arg(value_name = "SOURCE")]
-    source: Vec<String>,
+    source: Vec<SourceSpec>,
     /// Weights file, folder of a training run, or weights in the program: faces,
     /// faces-synthetic, cats [default: faces]
     #[arg(short, long, value_name = "FILE")]
@@ -84,8 +83,8 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
         let Some(provenance) = provenance else {
             bail!("{origin} does not say in which run it was trained, so not what that held out");
         };
-        provenance.held_out(&options.source)?
-    } else if options.source.is_empty() || options.source == [SYNTHETIC] {
+        provenance.held_out(&options.source, &sources::registry())?
+    } else if options.source.is_empty() || options.source == [SourceSpec::registered(SYNTHETIC)] {
         let &Options { count, seed, start, .. } = options;
         Arc::new(Heads::range(seed.unwrap_or(1), start.unwrap_or(0), count.unwrap_or(512)))
     } else {
@@ -95,10 +94,10 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
             "--count, --seed and --start are for synthetic heads, not for images: leave them out"
         );
         ensure!(
-            !options.source.iter().any(|source| source == SYNTHETIC),
+            !options.source.iter().any(SourceSpec::is_registered),
             "images and synthetic heads are measured one after the other: two calls"
         );
-        Arc::new(Images::open(&options.source)?)
+        Registry::default().open(&(), &options.source)?
     };
     let evaluation = measured(&model, &source, how)?;
     console.result(table(&evaluation));

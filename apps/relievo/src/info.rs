@@ -8,7 +8,7 @@ use clap::Args;
 use relievo_model::Model;
 use relievo_tensor::cuda;
 use relievo_tensor::ops::conv2d::cpu::Level;
-use relievo_train::checkpoint::Provenance;
+use relievo_train::Provenance;
 
 use crate::console::{Console, clock, counted};
 use crate::weights;

@@ -1,38 +1,38 @@
-//! `relievo reproduce`: the tables of the paper, row by row.
+//! `relievo reproduce`: measures the tables of the paper, row by row.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
 use anyhow::{Context, ensure};
-use clap::{ArgMatches, Args, ValueEnum};
+use clap::{ArgMatches, Args};
 use relievo_export::{FolderLock, write_atomic};
-use relievo_train::reproduce::{RESULTS, Reproduction, Row, Table, Task};
-use relievo_train::{Event, Outcome, Settings};
+use relievo_reproduce::{Event, RESULTS, Reproduction, Row, Table, Task};
+use relievo_train::{Outcome, Settings};
 
 use crate::console::{Console, counted};
 use crate::synth::{MOST, MOST_HEADS};
 use crate::{Interrupted, tables, train};
 
-/// What rows learn with where nothing else is said.
+/// The recipe without `--config`.
 const RECIPE: (&str, &str) =
     ("recipes/paper-tables.toml", include_str!("../../../recipes/paper-tables.toml"));
 
 /// The file that all tables are written to.
 const TABLES: &str = "results.md";
 
-/// Measure the tables of the paper on synthetic heads
+/// Train and measure the rows of a table of the paper on synthetic heads
 ///
-/// Trains each row of a table once for every seed, by one recipe but for the
-/// point that makes the row, and measures it on heads that no row has seen: SIDE
-/// and MAD as `relievo eval` has them. The recipe is the paper's, for a GPU
-/// (recipes/paper-tables.toml); --config takes another one, and the options of
-/// `relievo train` change points of it for all rows.
+/// Trains each row of a table once for every seed. All rows share a recipe but
+/// for the one setting that makes the row. Each is measured on heads that no row
+/// has seen, by SIDE and MAD as in `relievo eval`. The recipe is the paper's, for
+/// a GPU (recipes/paper-tables.toml); --config replaces it, and the options of
+/// `relievo train` change settings of all rows.
 ///
-/// Each row and seed is a run in a folder of its own, FOLDER/ROW/seed-N. Ctrl-C
-/// saves and leaves; the same command goes on. What is done is not done again.
-/// FOLDER/results.json has all numbers, FOLDER/results.md the tables. Defaults
-/// below are those of `relievo train`; what the recipe says comes before them.
+/// Each row and seed is a run in the folder FOLDER/ROW/seed-N. Ctrl-C saves and
+/// exits; the same command continues and skips finished rows. FOLDER/results.json
+/// has all numbers, FOLDER/results.md the tables. Defaults below are those of
+/// `relievo train`; the recipe takes precedence over them.
 #[derive(Args)]
 #[command(
     verbatim_doc_comment,
@@ -45,7 +45,7 @@ const TABLES: &str = "results.md";
     mut_arg("supervision", |supervision| supervision.hide(true).conflicts_with("table"))
 )]
 pub struct Options {
-    /// Which table
+    /// The table
     #[arg(value_name = "TABLE", value_enum)]
     table: Table,
     /// Only this row; may be given several times
@@ -54,7 +54,7 @@ pub struct Options {
     /// Seeds of the training, each a run of every row
     #[arg(long, value_name = "N,N..", value_delimiter = ',', default_values_t = [0, 1, 2])]
     seeds: Vec<u64>,
-    /// Heads of the test: those that follow the ones of the recipe
+    /// Number of test heads: those that follow the recipe's
     #[arg(long, value_name = "N", default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(1..=MOST_HEADS))]
     test_heads: u64,
     /// Steps that self-supervised features take to learn
@@ -63,7 +63,7 @@ pub struct Options {
     /// Folder of the runs and the results
     #[arg(short, long, value_name = "FOLDER", default_value = "tables")]
     out: PathBuf,
-    /// TOML file of settings to take in place of the paper's
+    /// TOML file with settings to use instead of the paper's
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(flatten)]
@@ -75,8 +75,8 @@ pub fn run(options: &Options, matches: &ArgMatches, console: &Console) -> anyhow
     let Options { table, row, seeds, test_heads, feature_steps, out, config, settings } = options;
     let rows: Vec<Row> =
         table.rows().iter().copied().filter(|of| row.is_empty() || row.contains(of)).collect();
-    let strangers: Vec<String> = row.iter().filter(|of| !rows.contains(of)).map(|of| of.name()).collect();
-    let names: Vec<String> = table.rows().iter().map(|of| of.name()).collect();
+    let strangers: Vec<&str> = row.iter().filter(|of| !rows.contains(of)).map(|of| of.name()).collect();
+    let names: Vec<&str> = table.rows().iter().map(|of| of.name()).collect();
     ensure!(
         strangers.is_empty(),
         "the table {} has no row {}; it has {}",
@@ -119,7 +119,11 @@ pub fn run(options: &Options, matches: &ArgMatches, console: &Console) -> anyhow
         }
         console.note(format_args!("{name}"));
         let mut display = train::Display::new(console);
-        let outcome = reproduction.run(*task, &mut |event: Event<'_>| display.show(&event), &stop)?;
+        let mut show = |event: Event<'_>| match event {
+            Event::Features { step, steps, loss } => display.show_features(step, steps, loss),
+            Event::Run(event) => display.show(&event),
+        };
+        let outcome = reproduction.run(*task, &mut show, &stop)?;
         drop(display);
         write_tables(&reproduction, out)?;
         if outcome != Outcome::Finished || (stop.load(Ordering::Relaxed) && number < tasks.len()) {
@@ -135,10 +139,8 @@ pub fn run(options: &Options, matches: &ArgMatches, console: &Console) -> anyhow
 
 /// Writes all tables of which there is a row.
 fn write_tables(reproduction: &Reproduction, out: &Path) -> anyhow::Result<()> {
-    let tables: Vec<String> = Table::value_variants()
-        .iter()
-        .filter_map(|table| tables::markdown(*table, reproduction.results()))
-        .collect();
+    let tables: Vec<String> =
+        Table::ALL.into_iter().filter_map(|table| tables::markdown(table, reproduction.results())).collect();
     if !tables.is_empty() {
         write_atomic(out.join(TABLES), |file| write!(file, "{}", tables.join("\n")))?;
     }

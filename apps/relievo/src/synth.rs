@@ -1,4 +1,4 @@
-//! `relievo synth`: synthetic heads to disk, with everything that is known about them.
+//! `relievo synth`: writes synthetic heads with their ground truth.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,23 +10,23 @@ use rayon::prelude::*;
 use relievo_data::{Sample, Source};
 use relievo_export::{Canvas, DepthScale, FolderLock, Range, Sheet, depth_grey, normals_rgb, write_atomic};
 use relievo_results::{Depth, Light, View};
-use relievo_synth::Heads;
+use relievo_synth::{Heads, Variation};
 use serde::Serialize;
 
 use crate::console::{Console, counted};
 use crate::folder::ensure_empty;
 use crate::{Interrupted, train};
 
-/// File of the folder that tells of each head.
+/// The file with the truth about each head.
 const TRUTH: &str = "truth.jsonl";
 
-/// The greatest `--start`: with the greatest number of heads it is still a number.
+/// The greatest `--start`: with the greatest number of heads added, it still fits 64 bits.
 pub const MOST: u64 = i64::MAX as u64;
 
-/// The most heads of a call: what is known of each is kept in memory until the end.
+/// The most heads of a call: the truth about each is kept in memory until the end.
 pub const MOST_HEADS: u64 = 10_000_000;
 
-/// Heads made, written and reported together.
+/// Heads rendered, written and reported together.
 const CHUNK: u64 = 64;
 
 /// Heads on a contact sheet.
@@ -37,10 +37,10 @@ const SHEET_TILE: usize = 128;
 
 /// Write synthetic heads with their exact depth and albedo
 ///
-/// Head number N of a seed is always the same one. The folder gets images/,
-/// depth/ (16 bits), normals/, albedo/ and mask/, and truth.jsonl with light,
-/// viewpoint and depth scale of each head. `relievo train FOLDER/images`
-/// learns from them; `relievo train synthetic` makes its own as it goes.
+/// Head number N of a seed is always the same. The folder gets images/, depth/
+/// (16 bits), normals/, albedo/ and mask/, and truth.jsonl with the light, the
+/// viewpoint and the depth scale of each head. `relievo train FOLDER/images`
+/// learns from them; `relievo train synthetic` renders heads while it trains.
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
 pub struct Options {
@@ -50,7 +50,7 @@ pub struct Options {
     /// Number of heads
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=MOST_HEADS))]
     count: u64,
-    /// Which heads: other seeds have other heads
+    /// Seed of the heads: each seed has its own
     #[arg(long, default_value_t = 0)]
     seed: u64,
     /// Number of the first head
@@ -59,12 +59,32 @@ pub struct Options {
     /// Height and width of the images
     #[arg(long, value_name = "PIXELS", default_value_t = 64, value_parser = clap::value_parser!(u32).range(16..=1024))]
     size: u32,
-    /// Hang a patch of colour before one side of each image
+    /// Occlude one side of each image with a coloured patch
     #[arg(long)]
     perturbed: bool,
+    /// How far heads look up and down: the standard deviation of their pitch
+    #[arg(long, value_name = "DEGREES", default_value_t = Variation::default().pitch_spread, value_parser = pitch_spread)]
+    pitch_spread: f32,
+    /// How far the light moves up and down: the standard deviation of the tangent of its elevation
+    #[arg(long, value_name = "TANGENT", default_value_t = Variation::default().elevation_spread, value_parser = elevation_spread)]
+    elevation_spread: f32,
     /// Also write sheet.png: the first 96 heads on one sheet
     #[arg(long)]
     sheet: bool,
+}
+
+fn pitch_spread(text: &str) -> Result<f32, String> {
+    spread(text, Variation::LARGEST_PITCH_SPREAD)
+}
+
+fn elevation_spread(text: &str) -> Result<f32, String> {
+    spread(text, Variation::LARGEST_ELEVATION_SPREAD)
+}
+
+/// A number from 0 to `largest`.
+fn spread(text: &str, largest: f32) -> Result<f32, String> {
+    let number = text.parse().ok().filter(|number| (0.0..=largest).contains(number));
+    number.ok_or_else(|| format!("it must be a number from 0 to {largest}"))
 }
 
 /// A line of the truth file.
@@ -83,7 +103,7 @@ struct Truth {
 }
 
 pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
-    let &Options { ref out, count, seed, start, size, perturbed, sheet } = options;
+    let &Options { ref out, count, seed, start, size, perturbed, sheet, .. } = options;
     if out.join(TRUTH).exists() {
         bail!("{} already holds heads ({TRUTH}); give another folder with -o", out.display());
     }
@@ -91,7 +111,8 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
     fs::create_dir_all(out).with_context(|| format!("cannot make the folder {}", out.display()))?;
     let _lock = FolderLock::acquire(out)?;
     let stop = train::stop_on_ctrl_c(*console, "finishing the heads at hand")?;
-    let heads = Heads::range(seed, start, count);
+    let &Options { pitch_spread, elevation_spread, .. } = options;
+    let heads = Heads::range(seed, start, count).varied(Variation { pitch_spread, elevation_spread });
     let heads = if perturbed { heads.perturbed() } else { heads };
     let digits = (start + count - 1).to_string().len().max(6);
     let mut lines = Vec::new();
@@ -119,7 +140,7 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
     if sheet && done == count {
         contact_sheet(&heads, size)?.write_png(out.join("sheet.png"))?;
     }
-    // Last: where it stands, everything it speaks of is there.
+    // Written last: once it is there, so are all the files that it names.
     write_atomic(out.join(TRUTH), |file| lines.iter().try_for_each(|line| writeln!(file, "{line}")))?;
     if done < count {
         console.result(format_args!(

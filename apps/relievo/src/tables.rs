@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use relievo_train::reproduce::{Results, Spread, Summary, Table};
+use relievo_reproduce::{Results, Spread, Summary, Table};
 
 /// A table for a terminal of 80 columns.
 pub fn plain(table: Table, results: &Results) -> String {
@@ -108,9 +108,9 @@ fn hours(line: &Summary) -> String {
 
 #[cfg(test)]
 mod tests {
+    use relievo_reproduce::{HeadCounts, Measured, Row};
     use relievo_train::Scores;
     use relievo_train::metrics::Statistic;
-    use relievo_train::reproduce::{HeadCounts, Measured, Row};
 
     use super::*;
 

@@ -1,4 +1,4 @@
-//! `relievo train`: learns from images, in a folder of its own that a later call can go on with.
+//! `relievo train`: trains a model in the folder of a run, which a later call can resume.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,15 +9,16 @@ use clap::{ArgMatches, Args};
 use relievo_train::{Event, Outcome, RunFolder, Settings, StepReport, Trainer, ValidationReport};
 
 use crate::console::{Console, Progress, counted};
-use crate::{INTERRUPTED, Interrupted, weights};
+use crate::{INTERRUPTED, Interrupted, sources, weights};
 
-/// Learn from images, without any other supervision
+/// Train a model on images and write its weights, without other supervision
 ///
-/// SOURCE is a folder of images of one kind of object, cropped to it, or a .tar
-/// file, or the word `synthetic`. Settings come from the preset, then from the
-/// file of --config, then from the options here; all of them are written to
-/// settings.toml in the folder of the run, with what they mean. Ctrl-C saves and
-/// leaves; --resume goes on as if it had never stopped.
+/// SOURCE is a folder or a .tar file of images of one category of objects,
+/// cropped to them, or the word `synthetic` for generated heads. Settings come
+/// from the preset, then from the file of --config, then from the options below;
+/// all of them are written, with explanations, to settings.toml in the folder of
+/// the run. Ctrl-C saves and exits; --resume continues as if it had never
+/// stopped.
 ///
 /// Progress shows losses of the reconstruction as seen/mirrored; validation shows
 /// in brackets the errors of a flat, constant depth.
@@ -27,13 +28,13 @@ pub struct Options {
     /// Folder of the run: settings, log, checkpoints, previews, weights
     #[arg(short, long, value_name = "FOLDER", default_value = "run")]
     out: PathBuf,
-    /// Go on with the run in this folder
+    /// Resume the run in this folder
     #[arg(long, value_name = "FOLDER", conflicts_with_all = ["out", "config", "preset"])]
     resume: Option<PathBuf>,
-    /// Delete the run in the folder and begin anew
+    /// Delete the run in the folder and start a new one
     #[arg(long, conflicts_with = "resume")]
     overwrite: bool,
-    /// TOML file of settings
+    /// TOML file with settings
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(flatten)]
@@ -53,12 +54,12 @@ pub fn run(options: &Options, matches: &ArgMatches, console: &Console) -> anyhow
         Some(folder) => {
             let folder = RunFolder::open(folder)?;
             let settings = layered(Some(&folder.settings()))?;
-            let source = settings.data.open()?;
+            let source = settings.data.open(&sources::registry())?;
             Trainer::resume(settings, source, folder)?
         }
         None => {
             let settings = layered(config.as_deref())?;
-            let source = settings.data.open()?;
+            let source = settings.data.open(&sources::registry())?;
             Trainer::begin(settings, source, RunFolder::create(out, *overwrite)?)?
         }
     };
@@ -83,16 +84,16 @@ pub fn run(options: &Options, matches: &ArgMatches, console: &Console) -> anyhow
     Ok(())
 }
 
-/// What is done between Ctrl-C and the end of a training.
+/// What a training does between Ctrl-C and its end.
 pub const SAVING: &str = "finishing the step and saving";
 
-/// The first Ctrl-C asks for an end, before which `last` is done; the second one does not wait for it.
+/// The first Ctrl-C asks the command to finish, which does `last` before; the second one exits at once.
 pub fn stop_on_ctrl_c(console: Console, last: &'static str) -> anyhow::Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     let asked = Arc::clone(&stop);
     let handler = move || {
         if asked.swap(true, Ordering::Relaxed) {
-            // What a shell expects of a process that SIGINT ended.
+            // The exit code that shells expect after SIGINT.
             std::process::exit(INTERRUPTED.into());
         }
         console.note(format_args!("{last}; press Ctrl-C again to leave at once"));
@@ -114,15 +115,17 @@ impl<'a> Display<'a> {
         Self { console, bar: None, by_clock: false }
     }
 
+    /// Shows a step of learning perceptual features, of `steps`, and its loss.
+    pub fn show_features(&mut self, step: u64, steps: u64, loss: f32) {
+        let bar = self.bar.get_or_insert_with(|| {
+            self.console.note("learning features for the perceptual loss, without labels");
+            self.console.progress(steps, "steps")
+        });
+        bar.set(step, format_args!("mean error {loss:.3}"));
+    }
+
     pub fn show(&mut self, event: &Event<'_>) {
         match event {
-            Event::Features { step, steps, loss } => {
-                let bar = self.bar.get_or_insert_with(|| {
-                    self.console.note("learning features for the perceptual loss, without labels");
-                    self.console.progress(*steps, "steps")
-                });
-                bar.set(*step, format_args!("mean error {loss:.3}"));
-            }
             Event::Started(run) => {
                 self.console.note(format_args!("learning from {}; {} held out", run.source, run.held_out));
                 self.by_clock = run.steps.is_none();

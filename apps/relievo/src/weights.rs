@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, bail};
 use relievo_model::{ComputeSettings, Model, Preset};
-use relievo_train::checkpoint::Provenance;
+use relievo_train::Provenance;
 use relievo_train::{EmbeddedWeights, RunFolder};
 
 /// The weights that come with the program, by name, the usual ones first; MODEL_CARD.md tells what they are.

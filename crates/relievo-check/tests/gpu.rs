@@ -9,13 +9,13 @@ use relievo_model::{
     ComputeSettings, DepthTruth, DeviceChoice, Model, ModelSettings, Precision, Prediction, Predictor,
     Supervision,
 };
+use relievo_reproduce::{Reproduction, Row, Task};
 use relievo_synth::Heads;
 use relievo_tensor::cuda::set_deterministic;
 use relievo_tensor::ops::{AdamStep, squared_norm};
 use relievo_tensor::{DataType, Device, Tensor};
-use relievo_train::checkpoint::Moments;
+use relievo_train::Moments;
 use relievo_train::metrics::mean_angle_deviation;
-use relievo_train::reproduce::{Reproduction, Row, Task};
 use relievo_train::{
     CapturedStep, DataSettings, Event, HeldOut, Outcome, RunFolder, Settings, TrainError, TrainSettings,
     Trainer, profile_steps,
@@ -161,9 +161,9 @@ fn rows_of_tables_run_on_a_gpu() {
     for row in [Row::Supervised, Row::SelfSupervisedFeatures] {
         let task = Task { row, seed: Some(0) };
         let mut told = Vec::new();
-        let mut observer = |event: Event<'_>| match event {
-            Event::Features { loss, .. } => told.push(loss),
-            Event::Stepped(report) => told.push(report.losses.total),
+        let mut observer = |event: relievo_reproduce::Event<'_>| match event {
+            relievo_reproduce::Event::Features { loss, .. } => told.push(loss),
+            relievo_reproduce::Event::Run(Event::Stepped(report)) => told.push(report.losses.total),
             _ => {}
         };
         let outcome = reproduction.run(task, &mut observer, &AtomicBool::new(false)).unwrap();
@@ -446,7 +446,7 @@ fn run_settings(ordinal: usize, steps: u64, precision: Precision) -> Settings {
 
 /// The steps the run told of, and the trainer after it.
 fn train(settings: Settings, folder: RunFolder, resume: bool) -> Result<(Vec<u64>, Trainer), TrainError> {
-    let source: Arc<dyn relievo_data::Source> = settings.data.open().unwrap();
+    let source = Arc::new(Heads::range(0, 0, settings.data.synthetic_count));
     let mut trainer = if resume {
         Trainer::resume(settings, source, folder)?
     } else {

@@ -12,7 +12,7 @@ use relievo_nets::{ParameterInfo, Vgg};
 use relievo_render::normals;
 use relievo_tensor::ops::AdamStep;
 use relievo_tensor::{DataType, Device, Gradients, Random, Tensor};
-use relievo_train::checkpoint::Moments;
+use relievo_train::Moments;
 use relievo_train::{CapturedStep, TrainSettings};
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;

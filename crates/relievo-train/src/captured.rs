@@ -6,8 +6,8 @@ use relievo_tensor::cuda::{Graph, UploadQueue};
 use relievo_tensor::ops::{DeviceAdam, NonFinite, add_into, scale_all, weighted_sum};
 use relievo_tensor::{Device, Error, Tensor};
 
-use crate::checkpoint::Moments;
 use crate::evaluation::add_losses;
+use crate::optimiser::Moments;
 use crate::settings::TrainSettings;
 use crate::step::{adam_step, as_f32, average, name_of_first_not_finite};
 

@@ -1,50 +1,52 @@
-//! All that a run is at one moment, in one file.
+//! The state of a run, in one file.
 //!
 //! The file is a safetensors file: the parameters under their names, Adam's two means of each under `adam.mean.NAME`
 //! and `adam.square.NAME`, their running mean under `average.NAME` if there is one; in the metadata the model's
 //! settings (so that every checkpoint is a weights file too), the settings of the run as TOML, the progress as JSON,
-//! and the CRC-32 of the tensors' bytes. It is written in a stream, because three times the parameters in memory once
-//! more is a lot on a small machine.
+//! and a checksum: the CRC-32 of the tensors' bytes and that of the header, eight hexadecimal digits each. The header's
+//! is taken with zeros in its own place. (Files of version 0.1 have the tensors' alone.) The file is written in a stream:
+//! a second copy of three times the parameters would be a lot of memory on a small machine.
 
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use relievo_data::{OpenError, Source, Split};
-use relievo_model::{Model, Preset, SETTINGS_KEY, WeightsError};
+use relievo_model::{Model, SETTINGS_KEY, WeightsError};
 use relievo_tensor::{Device, Tensor};
 use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use crate::settings::DataSettings;
+use crate::optimiser::Moments;
 
-const RUN_KEY: &str = "relievo.run";
-const PROGRESS_KEY: &str = "relievo.progress";
+pub(crate) const RUN_KEY: &str = "relievo.run";
+pub(crate) const PROGRESS_KEY: &str = "relievo.progress";
 const CHECKSUM_KEY: &str = "relievo.checksum";
+/// Digits of the checksum of version 0.1, which is that of the tensors alone.
+const LENGTH_IN_0_1: usize = 8;
 
-/// How names of running means of parameters begin.
+/// Prefix of the names of the parameters' running means.
 const EMA: &str = "average.";
 
 /// How far a run has come.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Progress {
-    /// Optimiser steps done. With the number of batches in an epoch it says which batch comes next.
+    /// Optimiser steps taken. With the number of batches in an epoch this determines the next batch.
     pub step: u64,
     /// Seconds of training so far, over all sessions.
     pub seconds: f64,
-    /// The step after which the model was validated last; 0 if never.
+    /// The step after which the model was last validated; 0 if never.
     pub validated: u64,
-    /// The step after which a preview was drawn last; 0 if never.
+    /// The step after which a preview was last drawn; 0 if never.
     pub previewed: u64,
     /// The best validation so far.
     pub best: Option<Best>,
-    /// Number of images learned from, and a checksum over their names: another set would not continue this run.
+    /// Number of training images. With the checksum over their names it identifies the set: another one would not
+    /// continue this run.
     #[serde(alias = "pictures")]
     pub images: u64,
-    /// See `images`.
+    /// CRC-32 over the names of the training images, in their order.
     pub names_checksum: u32,
 }
 
@@ -58,59 +60,13 @@ pub struct Best {
     pub loss: f32,
 }
 
-/// What training remembers of earlier steps, one tensor for each parameter.
-#[derive(Debug, Clone)]
-pub struct Moments {
-    /// Adam's running mean of the gradients.
-    pub exp_avg: Vec<Tensor>,
-    /// Adam's running mean of the squared gradients.
-    pub exp_avg_sq: Vec<Tensor>,
-    /// The running mean of the parameters themselves; empty if none is kept.
-    pub ema: Vec<Tensor>,
-}
-
-impl Moments {
-    /// Those of a model that has not learned yet, on the CPU.
-    pub fn zeros(model: &Model) -> Self {
-        let zeros = || model.parameters().iter().map(|parameter| Tensor::zeros(parameter.shape())).collect();
-        Self { exp_avg: zeros(), exp_avg_sq: zeros(), ema: Vec::new() }
-    }
-
-    /// Begins the running mean of the parameters with what they are now, unless it has begun; drops it if none is to be
-    /// kept. On the CPU.
-    ///
-    /// # Errors
-    /// Those of [`Tensor::new`].
-    pub fn keep_ema(&mut self, model: &Model, keep: bool) -> Result<(), relievo_tensor::Error> {
-        if !keep {
-            self.ema = Vec::new();
-        } else if self.ema.is_empty() {
-            // Not a clone, which would share the memory: both are changed in place.
-            let copy = |parameter: &Tensor| Tensor::new(parameter.data(), parameter.shape());
-            self.ema = model.parameters().iter().map(copy).collect::<Result<_, _>>()?;
-        }
-        Ok(())
-    }
-
-    /// Moves them to a device.
-    ///
-    /// # Errors
-    /// If the device is not there or out of memory.
-    pub fn to_device(&mut self, device: Device) -> Result<(), relievo_tensor::Error> {
-        for moments in [&mut self.exp_avg, &mut self.exp_avg_sq, &mut self.ema] {
-            *moments = moments.iter().map(|moment| moment.to_device(device)).collect::<Result<_, _>>()?;
-        }
-        Ok(())
-    }
-}
-
 /// A checkpoint read from a file.
 pub struct Checkpoint {
     /// The model with its parameters.
     pub model: Model,
     /// Adam's state.
     pub moments: Moments,
-    /// How far the run had come.
+    /// The progress of the run.
     pub progress: Progress,
     /// The settings of the run, as TOML.
     pub settings: String,
@@ -118,13 +74,14 @@ pub struct Checkpoint {
 
 /// A checkpoint that cannot be read.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum CheckpointError {
     /// The file cannot be read.
     #[error("cannot read the checkpoint {}: {source}", .path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The system's reason.
         source: io::Error,
     },
     /// The file is cut off, damaged, or no checkpoint.
@@ -132,7 +89,7 @@ pub enum CheckpointError {
     Damaged {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The damage.
         reason: String,
     },
     /// Its parameters make no model.
@@ -169,11 +126,12 @@ pub fn write(
             Ok(())
         })?;
     }
+    let data = hasher.finalize();
     let metadata = json!({
         SETTINGS_KEY: serde_json::to_string(model.settings())?,
         RUN_KEY: settings,
         PROGRESS_KEY: serde_json::to_string(progress)?,
-        CHECKSUM_KEY: format!("{:08x}", hasher.finalize()),
+        CHECKSUM_KEY: checksums(data, 0),
     });
     let mut header = Map::from_iter([("__metadata__".to_owned(), metadata)]);
     let mut begin = 0;
@@ -188,12 +146,37 @@ pub fn write(
     let mut header = serde_json::to_string(&Value::Object(header))?;
     // The format asks for data that begins at a multiple of eight bytes, and pads with spaces.
     header.extend(std::iter::repeat_n(' ', header.len().next_multiple_of(8) - header.len()));
+    let complete = checksums(data, crc32fast::hash(header.as_bytes()));
+    let header = with_checksums(&header, &checksums(data, 0), &complete);
     out.write_all(&(header.len() as u64).to_le_bytes())?;
     out.write_all(header.as_bytes())?;
     for tensor in tensors() {
         in_bytes(fetch(tensor)?.data(), |bytes| out.write_all(bytes))?;
     }
     Ok(())
+}
+
+/// The checksums of the tensors' bytes and of the header as they stand in the metadata.
+fn checksums(data: u32, header: u32) -> String {
+    format!("{data:08x}{header:08x}")
+}
+
+/// The header with other checksums. In a string of the header, the run's settings for instance, the quotes around the key
+/// would be escaped, so the first place that fits is the only one.
+fn with_checksums(header: &str, old: &str, new: &str) -> String {
+    let entry = |checksums: &str| format!("\"{CHECKSUM_KEY}\":\"{checksums}\"");
+    header.replacen(&entry(old), &entry(new), 1)
+}
+
+/// The checksums of a file with this `header` and these `data` of tensors, in the form (of this version or of 0.1) of the
+/// `stored` ones.
+fn expected_checksums(header: &[u8], data: &[u8], stored: &str) -> String {
+    let data = crc32fast::hash(data);
+    if stored.len() == LENGTH_IN_0_1 {
+        return format!("{data:08x}");
+    }
+    let blank = with_checksums(&String::from_utf8_lossy(header), stored, &checksums(data, 0));
+    checksums(data, crc32fast::hash(blank.as_bytes()))
 }
 
 /// Hands the little-endian bytes of the numbers on, in pieces.
@@ -205,99 +188,6 @@ fn in_bytes(numbers: &[f32], mut hand_on: impl FnMut(&[u8]) -> io::Result<()>) -
         hand_on(&bytes)?;
     }
     Ok(())
-}
-
-/// Where weights come from.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Provenance {
-    /// How far the run had come when they were saved.
-    pub progress: Progress,
-    /// The settings of the run, as TOML.
-    pub settings: String,
-}
-
-/// What goes into the metadata of a run's weights file for [`Provenance::read`].
-pub(crate) fn provenance_notes(progress: &Progress, settings: &str) -> [(String, String); 2] {
-    let progress = serde_json::to_string(progress).expect("progress is plain numbers");
-    [(RUN_KEY.to_owned(), settings.to_owned()), (PROGRESS_KEY.to_owned(), progress)]
-}
-
-impl Provenance {
-    /// Reads it from the bytes of a weights file or a checkpoint of a run; `None` if they do not say.
-    pub fn read(bytes: &[u8]) -> Option<Self> {
-        let (_, metadata) = SafeTensors::read_metadata(bytes).ok()?;
-        let notes = metadata.metadata().as_ref()?;
-        let progress = serde_json::from_str(notes.get(PROGRESS_KEY)?).ok()?;
-        Some(Self { progress, settings: notes.get(RUN_KEY)?.clone() })
-    }
-
-    /// The recipe of the run, and with it the kind of object that its images show. The other settings need not be
-    /// ones that this version knows; `None` if there is no such preset.
-    pub fn preset(&self) -> Option<Preset> {
-        let settings: toml::Table = self.settings.parse().ok()?;
-        settings.get("preset")?.clone().try_into().ok()
-    }
-
-    /// What the run held out, so did not learn from: of its own sources or, if any are named, of those in their place.
-    ///
-    /// # Errors
-    /// If that is not known, the images cannot be read, or they are not those of the run.
-    pub fn held_out(&self, sources: &[String]) -> Result<Arc<dyn Source>, HeldOutError> {
-        let unknown = |error: toml::de::Error| HeldOutError::Unknown(error.message().to_owned());
-        let mut settings: toml::Table = self.settings.parse().map_err(unknown)?;
-        let section = settings.remove("data").unwrap_or(toml::Table::new().into());
-        let mut data: DataSettings = section.try_into().map_err(unknown)?;
-        if !sources.is_empty() {
-            data.source = sources.to_vec();
-        }
-        let Progress { images: then, names_checksum: checksum, .. } = self.progress;
-        let others = |now| HeldOutError::OtherImages { then, now };
-        // Of too few images all would be held out.
-        let split = Split::new(data.open()?, data.holdout()).map_err(|_| others(0))?;
-        let Split { train, validation } = split;
-        if (train.len(), names_checksum(&train)) != (then, checksum) {
-            return Err(others(train.len()));
-        }
-        if validation.is_empty() {
-            return Err(HeldOutError::Nothing);
-        }
-        Ok(Arc::new(validation))
-    }
-}
-
-/// Why it cannot be told what a run held out.
-#[derive(Debug, thiserror::Error)]
-pub enum HeldOutError {
-    /// Settings of another version.
-    #[error("the settings of the run cannot be read: {0}")]
-    Unknown(String),
-    /// The images cannot be read.
-    #[error(transparent)]
-    Open(#[from] OpenError),
-    /// They are others.
-    #[error(
-        "these are not the images of the run: it learned from {then}, and of these it would have from {now}, or from others; \
-         give it the sources it had, in their order"
-    )]
-    OtherImages {
-        /// Number of images it learned from.
-        then: u64,
-        /// Number of images it would learn from.
-        now: u64,
-    },
-    /// It learned from all.
-    #[error("the run held out nothing (--validation 0)")]
-    Nothing,
-}
-
-/// A checksum over the names of images, in their order.
-pub(crate) fn names_checksum(images: &dyn Source) -> u32 {
-    let mut hasher = crc32fast::Hasher::new();
-    for index in 0..images.len() {
-        hasher.update(images.name(index).as_bytes());
-        hasher.update(&[0]);
-    }
-    hasher.finalize()
 }
 
 impl Checkpoint {
@@ -316,9 +206,10 @@ impl Checkpoint {
             let found = metadata.metadata().as_ref().and_then(|all| all.get(key));
             found.ok_or_else(|| damaged(format!("its metadata has no `{key}`")))
         };
-        let checksum = format!("{:08x}", crc32fast::hash(&bytes[size_of::<u64>() + header..]));
-        if *entry(CHECKSUM_KEY)? != checksum {
-            return Err(damaged("its numbers do not agree with their checksum".into()));
+        let stored = entry(CHECKSUM_KEY)?;
+        let (header, data) = bytes[size_of::<u64>()..].split_at(header);
+        if *stored != expected_checksums(header, data, stored) {
+            return Err(damaged("its contents do not agree with their checksum".into()));
         }
         let progress = serde_json::from_str(entry(PROGRESS_KEY)?)
             .map_err(|error| damaged(format!("its progress is unreadable: {error}")))?;
@@ -345,11 +236,11 @@ impl Checkpoint {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::tiny;
 
-    fn small() -> (Model, Moments, Progress) {
+    pub(crate) fn small() -> (Model, Moments, Progress) {
         let model = Model::new(tiny(), 5).unwrap();
         let mut moments = Moments::zeros(&model);
         moments.keep_ema(&model, true).unwrap();
@@ -362,7 +253,8 @@ mod tests {
         (model, moments, progress)
     }
 
-    fn written() -> Vec<u8> {
+    /// A checkpoint of [`small`].
+    pub(crate) fn written() -> Vec<u8> {
         let (model, moments, progress) = small();
         let mut bytes = Vec::new();
         write(&mut bytes, &model, &moments, &progress, "settings").unwrap();
@@ -398,27 +290,6 @@ mod tests {
     }
 
     #[test]
-    fn weights_and_checkpoints_say_where_they_come_from() {
-        let (model, _, progress) = small();
-        let expected = Some(Provenance { progress, settings: "settings".into() });
-        let weights = model.to_safetensors_with(provenance_notes(&progress, "settings")).unwrap();
-        assert_eq!(Provenance::read(&weights), expected);
-        assert_eq!(Provenance::read(&written()), expected);
-        assert_eq!(Provenance::read(&model.to_safetensors().unwrap()), None);
-        assert_eq!(Model::from_safetensors(&weights, "weights").unwrap().settings(), model.settings());
-    }
-
-    #[test]
-    fn the_preset_is_told_whatever_else_stands_in_the_settings() {
-        let of = |settings: &str| Provenance { progress: small().2, settings: settings.into() }.preset();
-        assert_eq!(of("preset = \"cat\"\n[train]\nsetting-of-tomorrow = 3\n"), Some(Preset::Cat));
-        assert_eq!(of("# a comment\npreset = \"synthetic-face\""), Some(Preset::SyntheticFace));
-        for unknown in ["", "preset = 3", "preset = \"horse\"", "[data]\npreset = \"cat\"", "not TOML"] {
-            assert_eq!(of(unknown), None, "{unknown}");
-        }
-    }
-
-    #[test]
     fn damage_is_noticed_wherever_it_is() {
         let good = written();
         for length in [0, 5, 1000, good.len() / 2, good.len() - 1] {
@@ -431,6 +302,33 @@ mod tests {
         assert!(read(&altered).err().unwrap().contains("checksum"));
         let weights = small().0.to_safetensors().unwrap();
         assert!(read(&weights).err().unwrap().contains("has no `relievo."));
+    }
+
+    #[test]
+    fn no_part_of_the_header_can_change_unnoticed() {
+        let good = written();
+        let header = u64::from_le_bytes(good[..8].try_into().unwrap()) as usize;
+        let progress = good.windows(11).position(|part| part == b"\\\"step\\\":7,").unwrap();
+        for at in (8..8 + header).step_by(61).chain([progress + 9]) {
+            let mut altered = good.clone();
+            altered[at] ^= 1;
+            let message = read(&altered).err().unwrap_or_else(|| panic!("byte {at} of the header"));
+            assert!(message.contains("is damaged or no checkpoint"), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_checkpoint_of_version_0_1_is_read() {
+        let mut bytes = written();
+        let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+        let header = std::str::from_utf8(&bytes[8..8 + length]).unwrap();
+        let at = header.find(CHECKSUM_KEY).unwrap() + CHECKSUM_KEY.len() + 3;
+        // The tensors' checksum alone, and spaces at the end for the eight digits that are gone.
+        let older = format!("{}{}        ", &header[..at + 8], &header[at + 16..]);
+        bytes[8..8 + length].copy_from_slice(older.as_bytes());
+        assert_eq!(read(&bytes).unwrap().progress, small().2);
+        bytes[8 + length + 5] ^= 1;
+        assert!(read(&bytes).err().unwrap().contains("checksum"));
     }
 
     #[test]

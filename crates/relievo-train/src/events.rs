@@ -1,4 +1,4 @@
-//! What a run tells while it goes on: for a progress bar, a window, a test.
+//! The events of a run, for a progress bar, a window, a test.
 
 use std::path::Path;
 
@@ -7,9 +7,9 @@ use serde::Serialize;
 
 use crate::evaluation::Evaluation;
 
-/// Is told what happens in a run.
+/// Receives the events of a run.
 pub trait Observer: Send {
-    /// Something happened. Training waits until this returns.
+    /// Receives one event. Training waits until this returns.
     fn observe(&mut self, event: Event<'_>);
 }
 
@@ -19,19 +19,10 @@ impl<F: FnMut(Event<'_>) + Send> Observer for F {
     }
 }
 
-/// Something that happened in a run.
+/// An event of a run.
 #[derive(Debug)]
 pub enum Event<'a> {
-    /// A step of learning perceptual features was taken, before the run that needs them.
-    Features {
-        /// Steps taken.
-        step: u64,
-        /// Steps to take.
-        steps: u64,
-        /// Mean absolute error of the image put right, in [-1,1].
-        loss: f32,
-    },
-    /// Training begins or goes on.
+    /// Training starts, or resumes.
     Started(TrainingStarted<'a>),
     /// An optimiser step was taken.
     Stepped(&'a StepReport),
@@ -41,23 +32,23 @@ pub enum Event<'a> {
     Previewed(&'a Path),
     /// A checkpoint was saved.
     Saved(&'a Path),
-    /// Something went wrong that training can live with: an image that cannot be read, a checkpoint that could not be
-    /// saved and will be tried again, a damaged checkpoint that was passed over.
+    /// A problem that does not stop training: an image that cannot be read, a checkpoint that could not be saved and will
+    /// be tried again, a damaged checkpoint that was skipped.
     Warned(&'a str),
 }
 
-/// What a run is about to do.
+/// The size of a run when it starts.
 #[derive(Debug, Clone, Copy)]
 pub struct TrainingStarted<'a> {
-    /// The images learned from, in words.
+    /// Description of the training images.
     pub source: &'a str,
     /// Their number.
     pub images: u64,
-    /// The number of images held out.
+    /// Number of images held out.
     pub held_out: u64,
     /// Optimiser steps in an epoch.
     pub steps_per_epoch: u64,
-    /// Steps done by earlier sessions.
+    /// Steps taken by earlier sessions.
     pub step: u64,
     /// The step at which the run ends; `None` if only the clock ends it.
     pub steps: Option<u64>,
@@ -99,7 +90,7 @@ pub struct ValidationReport {
     pub epoch: u64,
     /// Whether the total loss is the lowest so far.
     pub best: bool,
-    /// What was measured.
+    /// The measurements.
     #[serde(flatten)]
     pub evaluation: Evaluation,
 }

@@ -1,12 +1,12 @@
-//! The folder of a run: what lies where in it.
+//! The folder of a run and the files in it.
 //!
 //! ```text
 //! settings.toml                            every setting, explained
 //! metrics.jsonl                            one line for every logged step and every validation
 //! curves.png                               the log drawn, as of the last validation
 //! model.safetensors                        the weights of the best validation, or the last without validation
-//! checkpoints/step-0001234.safetensors     everything needed to go on: the last ones and the best
-//! preview/epoch-003.png                    what the model makes of a few images it does not learn from
+//! checkpoints/step-0001234.safetensors     everything needed to resume: the last ones and the best
+//! preview/epoch-003.png                    reconstructions of a few images held out
 //! ```
 
 use std::fs;
@@ -26,38 +26,36 @@ const PREVIEW: &str = "preview";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunFolder {
     path: PathBuf,
-    /// Whether what is in it gives way to a new run.
+    /// Whether a run in it is deleted for a new one.
     overwrite: bool,
 }
 
 /// A folder that cannot be used for a run.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum FolderError {
-    /// There is something in it.
-    #[error(
-        "{} is not empty: continue the run in it with --resume, start anew in its place with --overwrite, or give \
-         another folder with --out", .0.display()
-    )]
+    /// It is not empty.
+    #[error("{} is not empty", .0.display())]
     Occupied(PathBuf),
-    /// There is something in it that is no run.
-    #[error("{} holds other things than a run, so it is not overwritten; give another folder", .0.display())]
+    /// It holds other things than a run.
+    #[error("{} holds other things than a run, so it is not overwritten", .0.display())]
     Foreign(PathBuf),
     /// No run in it.
     #[error("{} holds no run (there is no {SETTINGS} in it)", .0.display())]
     NoRun(PathBuf),
-    /// The system refuses.
+    /// It cannot be read or written.
     #[error("cannot use the folder {}: {source}", .path.display())]
     Unusable {
         /// The folder, or the file in it.
         path: PathBuf,
-        /// What the system says.
+        /// The system's reason.
         source: io::Error,
     },
 }
 
 impl RunFolder {
-    /// A folder for a new run: made if it does not exist, and refused if there is anything in it. With `overwrite`
-    /// there may be a run in it, which is deleted when the new one is sure to begin: [`Trainer::begin`] does so.
+    /// A folder for a new run, created if it does not exist. It must be empty; with `overwrite` it may hold a run, which
+    /// [`Trainer::begin`] deletes once nothing else can fail.
     ///
     /// [`Trainer::begin`]: crate::Trainer::begin
     ///
@@ -88,7 +86,7 @@ impl RunFolder {
         Ok(folder)
     }
 
-    /// Deletes the run that a new one was allowed to take the place of.
+    /// Deletes the run that a new one may replace.
     pub(crate) fn make_way(&self) -> Result<(), FolderError> {
         if !self.overwrite {
             return Ok(());
@@ -101,7 +99,7 @@ impl RunFolder {
         Ok(())
     }
 
-    /// The folder of a run that was begun.
+    /// The folder of an existing run.
     ///
     /// # Errors
     /// If there is no run in it.
@@ -161,9 +159,9 @@ impl RunFolder {
         Ok(steps)
     }
 
-    /// Deletes the checkpoints up to step `newest` but the last `keep` of them and the one after step `best`. What is
-    /// beyond `newest` (damaged, or the run would have gone on from there) is neither deleted nor counted: it must not
-    /// drive out a good one.
+    /// Deletes the checkpoints up to step `newest`, except the last `keep` of them and the one after step `best`.
+    /// Checkpoints beyond `newest` are damaged, or the run would have resumed from them; they are neither deleted nor
+    /// counted, so that they do not displace a good one.
     ///
     /// # Errors
     /// If one cannot be deleted.
@@ -179,7 +177,7 @@ impl RunFolder {
         Ok(())
     }
 
-    /// Deletes the unfinished files that a program leaves behind that was killed while it wrote.
+    /// Deletes the unfinished files of a program that was killed while it wrote.
     ///
     /// # Errors
     /// If one cannot be deleted.
@@ -227,7 +225,7 @@ mod tests {
         assert!(folder.settings().exists());
         overwritten.make_way().unwrap();
         assert!(names_in(&path).unwrap().is_empty());
-        // What a program leaves that was killed before it had begun is nothing.
+        // Unfinished files of a program that was killed before its first one do not count.
         fs::write(path.join(".settings.toml.x7Qa.partial"), "").unwrap();
         RunFolder::create(&path, false).unwrap();
     }

@@ -1,37 +1,57 @@
-//! Optimiser steps, schedule, checkpoints, metrics, logs.
+//! Training: optimiser steps, runs with checkpoints and logs, metrics, evaluation.
 //!
-//! [`Settings`] say everything about a run. A [`Trainer`] begins a run in a [`RunFolder`] or goes on with one, and
-//! tells an [`Observer`] what happens. [`evaluate`] measures a model on images it did not learn from, and
-//! [`reproduce`] does all that for the tables of the paper.
+//! [`Settings`] determine a run. A [`Trainer`] begins a run in a [`RunFolder`] or resumes one, and reports to an
+//! [`Observer`]; [`evaluate`] measures a model on images it did not learn from.
+//!
+//! ```no_run
+//! use std::sync::Arc;
+//! use std::sync::atomic::AtomicBool;
+//!
+//! use relievo_data::Images;
+//! use relievo_train::{Event, RunFolder, Settings, Trainer};
+//!
+//! let mut settings = Settings::default();
+//! settings.train.minutes = 60.0;
+//! let images = Arc::new(Images::open(&["faces"])?);
+//! let mut trainer = Trainer::begin(settings, images, RunFolder::create("run", false)?)?;
+//! let mut report = |event: Event<'_>| {
+//!     if let Event::Stepped(report) = event {
+//!         println!("step {}, {:.0} images/s", report.step, report.images_per_second);
+//!     }
+//! };
+//! trainer.run(&mut report, &AtomicBool::new(false))?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! `examples/train.rs` is the loop itself, on one page: read it first.
 
 mod captured;
 pub mod checkpoint;
 mod curves;
 mod evaluation;
 mod events;
-mod features;
 mod folder;
 mod log;
 pub mod metrics;
+mod optimiser;
 mod preview;
 mod profile;
-pub mod reproduce;
+mod provenance;
 mod settings;
 mod step;
 mod trainer;
 
 pub use captured::{CapturedStep, StepStatus};
 pub use evaluation::{
-    AngleErrors, Comparison, Evaluation, EvaluationError, EvaluationOptions, Scores, Viewpoint, evaluate,
-    mean_depth,
+    AngleErrors, Baselines, Comparison, Evaluation, EvaluationError, EvaluationOptions, Scores, Viewpoint,
+    baselines, evaluate, mean_depth,
 };
 pub use events::{Event, Observer, StepReport, TrainingStarted, ValidationReport};
-pub use features::FeatureError;
 pub use folder::{FolderError, RunFolder};
+pub use optimiser::Moments;
 pub use profile::{OperationTime, profile_steps};
-pub use settings::{
-    DataSettings, EmbeddedWeights, HeldOut, SYNTHETIC, Settings, SettingsError, TrainSettings,
-};
+pub use provenance::{HeldOutError, Provenance};
+pub use settings::{DataSettings, EmbeddedWeights, HeldOut, Settings, SettingsError, TrainSettings};
 pub use trainer::{LastSaved, Outcome, TrainError, Trainer};
 
 /// A model for tests that is quick to run.

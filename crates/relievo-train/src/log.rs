@@ -1,8 +1,8 @@
 //! `metrics.jsonl`: one JSON object on a line for every logged step and every validation.
 //!
-//! Every line has a `kind` and a `step`. A run that goes on from a checkpoint cuts off what was logged after it, so
-//! that the log is that of a run that never stopped. A line that cannot be written (a full disk) is kept in memory and
-//! tried again with the next one.
+//! Every line has a `kind` and a `step`. A run that resumes from a checkpoint removes the lines logged after
+//! it, so the log is that of a run that never stopped. A line that cannot be written (a full disk) is kept in memory and
+//! written with the next one.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -20,7 +20,7 @@ pub(crate) struct Log {
     pending: Vec<u8>,
 }
 
-/// What decides whether a line is kept.
+/// The part of a line that decides whether it is kept.
 #[derive(Deserialize)]
 struct Line {
     kind: String,
@@ -37,8 +37,7 @@ impl Line {
 }
 
 impl Log {
-    /// Opens the log, made if it is not there, and cuts it off at the first line that is later than `progress` or
-    /// cannot be read.
+    /// Opens the log, or creates it, and truncates it at the first line that is later than `progress` or cannot be read.
     pub(crate) fn open(path: &Path, progress: &Progress) -> io::Result<Self> {
         let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
         let mut text = Vec::new();
@@ -62,7 +61,7 @@ impl Log {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        // Also takes away the beginning of a line that could not be written whole.
+        // Also removes the beginning of a line that could not be written completely.
         self.file.set_len(self.length)?;
         self.file.seek(SeekFrom::Start(self.length))?;
         self.file.write_all(&self.pending)?;

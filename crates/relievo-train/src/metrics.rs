@@ -1,4 +1,4 @@
-//! How far a depth map is from the truth: pure functions on single images.
+//! Errors of a depth map: pure functions on single images.
 //!
 //! Maps are `[S,S]` row-major, masks hold `true` where a pixel counts. Sums run in f64 in the order of the pixels.
 //! Source: Wu et al. 2020, section 4.1 (the measures) and its published code (the erosion).

@@ -1,4 +1,4 @@
-//! The preview sheet: what the model makes of a few images, a row for each.
+//! The preview sheet: reconstructions of a few images, a row for each.
 
 use relievo_export::{Canvas, Range, Sheet, depth_grey, normals_rgb, shading_grey, viridis};
 use relievo_model::{FRAME, Model, ModelError};
@@ -31,7 +31,7 @@ pub fn sheet(model: &Model, images: &Tensor, title: &str) -> Result<Canvas, Mode
         ViewSettings { crop: FRAME, size: TILE, ..ViewSettings::with_room(model.settings().camera()) };
     let views =
         render_views(&[&prediction.canonical_image], &prediction.canonical_depth, &viewpoints, &settings)?;
-    // The border's depth is set, not seen: it says nothing about the range to show.
+    // The depth of the border is set, so it has no part in the range to show.
     let inside: Vec<u8> =
         (0..size * size).map(|at| u8::from((FRAME..size - FRAME).contains(&(at % size)))).collect();
     let mut sheet = Sheet::new(TILE).title(title).columns(columns);

@@ -8,7 +8,7 @@ use relievo_tensor::{Device, Error, Tensor};
 use serde::Serialize;
 
 use crate::captured::CapturedStep;
-use crate::checkpoint::Moments;
+use crate::optimiser::Moments;
 use crate::settings::TrainSettings;
 
 /// All calls of an operation in a step.

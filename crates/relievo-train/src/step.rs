@@ -4,21 +4,21 @@ use relievo_model::{DepthTruth, Losses, Model, ModelError};
 use relievo_tensor::ops::{AdamStep, add_into, cast, ema_update, scale_all, squared_norm};
 use relievo_tensor::{DataType, Tensor};
 
-use crate::checkpoint::Moments;
 use crate::evaluation::add_losses;
+use crate::optimiser::Moments;
 use crate::settings::TrainSettings;
 
-/// What a step found.
+/// Results of a step.
 pub(crate) struct Step {
     pub losses: Losses,
     pub gradient_norm: f64,
 }
 
-/// Why no step was taken. Parameters and moments are as they were.
+/// The reason why no step was taken. Parameters and moments are unchanged.
 #[derive(Debug)]
 pub(crate) enum StepError {
     Model(ModelError),
-    /// Which loss or gradient is not finite.
+    /// The name of the loss or gradient that is not finite.
     NonFinite(String),
 }
 
@@ -34,12 +34,12 @@ impl From<relievo_tensor::Error> for StepError {
     }
 }
 
-/// What a step compares with.
+/// The target of a step.
 #[derive(Clone, Copy)]
 pub(crate) enum Target<'a> {
-    /// The images themselves; the mirrored reconstruction with this weight.
+    /// The images themselves; the weight is that of the mirrored reconstruction.
     Images(f32),
-    /// The true depth, where a model learns from it.
+    /// The true depth, for a model that learns from it.
     Depth(&'a DepthTruth),
 }
 
@@ -53,7 +53,7 @@ pub(crate) fn take(
     settings: &TrainSettings,
 ) -> Result<Step, StepError> {
     let micro_batch = settings.micro_batch_on(model.device());
-    let (losses, mut gradients) = accumulate(model, images, target, micro_batch)?;
+    let (losses, mut gradients) = losses_and_gradients(model, images, target, micro_batch)?;
     if let Some(what) = name_of_first_not_finite(&losses) {
         return Err(StepError::NonFinite(what));
     }
@@ -77,7 +77,7 @@ pub(crate) fn take(
     Ok(Step { losses, gradient_norm })
 }
 
-/// Takes the parameters into their running mean, if one is kept.
+/// Updates the running mean of the parameters, if one is kept.
 pub(crate) fn average(model: &Model, moments: &mut Moments, decay: f64) -> Result<(), relievo_tensor::Error> {
     if moments.ema.is_empty() {
         return Ok(());
@@ -85,47 +85,87 @@ pub(crate) fn average(model: &Model, moments: &mut Moments, decay: f64) -> Resul
     ema_update(&mut moments.ema, model.parameters(), (1.0 - decay) as f32)
 }
 
-/// Losses and gradients of a batch as the mean over its micro-batches, weighted by their numbers of images.
+/// A part of a batch that goes through the networks together.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct MicroBatch {
+    /// Number of its first image in the batch.
+    pub first: usize,
+    /// Its images.
+    pub count: usize,
+    /// Its share of the batch's images.
+    pub share: f32,
+}
+
+/// Cuts a batch into parts of up to `size` images; 0 leaves it whole.
+pub(crate) fn micro_batches(batch: usize, size: usize) -> Vec<MicroBatch> {
+    let size = if size == 0 { batch } else { size };
+    let part = |first: usize| {
+        let count = size.min(batch - first);
+        MicroBatch { first, count, share: count as f32 / batch as f32 }
+    };
+    // A batch of nothing is one part, whose images the model refuses.
+    (0..batch.max(1)).step_by(size.max(1)).map(part).collect()
+}
+
+/// What was found in each micro-batch, with its share of the batch.
+pub(crate) type Shares<L> = Vec<(f32, L)>;
+
+/// Losses `L` of each micro-batch, and the gradients of the batch: the mean over its micro-batches,
+/// weighted by their numbers of images. This is the body of a step, taken from the host or captured.
 ///
 /// Within a micro-batch a loss is the mean over all pixels that the masks leave, so an image with more of them weighs
-/// more than another. Micro-batches are weighed by their numbers of images alone. That is the difference to the whole
+/// more than another. Micro-batches are weighted by their numbers of images alone. That is the difference to the whole
 /// batch at once.
-fn accumulate(
+pub(crate) fn accumulate<L>(
+    parts: &[MicroBatch],
+    mut differentiate: impl FnMut(&MicroBatch) -> Result<(L, Vec<Tensor>), ModelError>,
+) -> Result<(Shares<L>, Vec<Tensor>), ModelError> {
+    let (mut losses, mut sum) = (Vec::new(), Vec::new());
+    for part in parts {
+        let (found, mut gradients) = differentiate(part)?;
+        losses.push((part.share, found));
+        if parts.len() > 1 {
+            gradients = as_f32(&gradients)?;
+            scale_all(&mut gradients, part.share)?;
+        }
+        if sum.is_empty() {
+            sum = gradients;
+        } else {
+            for (sum, gradient) in sum.iter_mut().zip(&gradients) {
+                add_into(sum, gradient)?;
+            }
+        }
+    }
+    Ok((losses, sum))
+}
+
+/// Losses and gradients of a batch, in micro-batches of up to `micro_batch` images.
+fn losses_and_gradients(
     model: &Model,
     images: &Tensor,
     target: Target<'_>,
     micro_batch: usize,
 ) -> Result<(Losses, Vec<Tensor>), StepError> {
     let [batch, _, _, _] = images.dims("training step")?;
-    if micro_batch == 0 || micro_batch >= batch {
-        return Ok(differentiate(model, images, target)?);
-    }
-    let mut sum: Option<(Losses, Vec<Tensor>)> = None;
-    for first in (0..batch).step_by(micro_batch) {
-        let count = micro_batch.min(batch - first);
-        let piece = |tensor: &Tensor| tensor.narrow(first, count);
-        let images = piece(images)?;
-        let (losses, mut gradients) = match target {
-            Target::Images(_) => differentiate(model, &images, target)?,
+    let (of_parts, gradients) = accumulate(&micro_batches(batch, micro_batch), |part| {
+        if part.count == batch {
+            return differentiate(model, images, target);
+        }
+        let cut = |tensor: &Tensor| tensor.narrow(part.first, part.count);
+        let images = cut(images)?;
+        match target {
+            Target::Images(_) => differentiate(model, &images, target),
             Target::Depth(DepthTruth { depth, mask }) => {
-                let truth = DepthTruth { depth: piece(depth)?, mask: piece(mask)? };
-                differentiate(model, &images, Target::Depth(&truth))?
-            }
-        };
-        let weight = count as f32 / batch as f32;
-        gradients = as_f32(&gradients)?;
-        scale_all(&mut gradients, weight)?;
-        let (sum_losses, sum_gradients) = sum.get_or_insert_with(|| (Losses::default(), Vec::new()));
-        add_losses(sum_losses, &losses, weight);
-        if sum_gradients.is_empty() {
-            *sum_gradients = gradients;
-        } else {
-            for (sum, gradient) in sum_gradients.iter_mut().zip(&gradients) {
-                add_into(sum, gradient)?;
+                let truth = DepthTruth { depth: cut(depth)?, mask: cut(mask)? };
+                differentiate(model, &images, Target::Depth(&truth))
             }
         }
+    })?;
+    let mut losses = Losses::default();
+    for (share, of_part) in &of_parts {
+        add_losses(&mut losses, of_part, *share);
     }
-    Ok(sum.unwrap_or_default())
+    Ok((losses, gradients))
 }
 
 /// Gradients as they are added up: those of working copies have the copies' precision.
@@ -214,11 +254,21 @@ mod tests {
     }
 
     #[test]
+    fn micro_batches_cover_the_batch() {
+        let cut =
+            |size| micro_batches(5, size).iter().map(|part| (part.first, part.count)).collect::<Vec<_>>();
+        assert_eq!((cut(0), cut(7)), (vec![(0, 5)], vec![(0, 5)]));
+        assert_eq!(cut(2), [(0, 2), (2, 2), (4, 1)]);
+        assert_eq!(micro_batches(5, 2)[2].share, 0.2);
+    }
+
+    #[test]
     fn micro_batches_of_like_images_add_up_to_the_whole_batch() {
         let (model, images) = (model(), images(3));
-        let (whole_losses, whole) = accumulate(&model, &images, Target::Images(0.5), 0).unwrap();
+        let (whole_losses, whole) = losses_and_gradients(&model, &images, Target::Images(0.5), 0).unwrap();
         for micro_batch in [1, 2] {
-            let (losses, pieces) = accumulate(&model, &images, Target::Images(0.5), micro_batch).unwrap();
+            let (losses, pieces) =
+                losses_and_gradients(&model, &images, Target::Images(0.5), micro_batch).unwrap();
             assert!((losses.total - whole_losses.total).abs() < 1e-4 * whole_losses.total.abs());
             let distance = relative_distance(&pieces, &whole);
             assert!(distance < 1e-3, "{micro_batch}: {distance}");
@@ -239,9 +289,10 @@ mod tests {
         let images = Tensor::new(noise(0, [3, 64, 64 * 3]).data(), [3, 64, 64, 3]).unwrap();
         // As many pixels count in each image: then the mean over pieces is the mean over the batch.
         let truth = DepthTruth { depth: noise(1 << 20, [3, 64, 64]), mask: Tensor::full([3, 64, 64], 1.0) };
-        let (whole_losses, whole) = accumulate(&model, &images, Target::Depth(&truth), 0).unwrap();
+        let (whole_losses, whole) = losses_and_gradients(&model, &images, Target::Depth(&truth), 0).unwrap();
         for micro_batch in [1, 2] {
-            let (losses, pieces) = accumulate(&model, &images, Target::Depth(&truth), micro_batch).unwrap();
+            let (losses, pieces) =
+                losses_and_gradients(&model, &images, Target::Depth(&truth), micro_batch).unwrap();
             assert!((losses.depth - whole_losses.depth).abs() < 1e-5 * whole_losses.depth);
             let distance = relative_distance(&pieces, &whole);
             assert!(distance < 1e-3, "{micro_batch}: {distance}");

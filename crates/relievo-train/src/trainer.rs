@@ -1,187 +1,36 @@
-//! A run: how it begins, goes on, and what it keeps; the loop itself is in `session.rs`.
+//! A run: its state, how it starts and resumes. The loop is in `session.rs`.
 //!
-//! A run is a sequence of states; state n+1 is a function of state n, the settings and the images. All that is done
-//! between two steps (validating, drawing, saving) leaves no trace in that sequence, so a run that goes on from a
-//! checkpoint is the run that never stopped, bit for bit.
+//! A run is a sequence of states; state n+1 is a function of state n, the settings and the images. Work between
+//! two steps (validating, drawing, saving) does not affect that sequence, so a run that resumes from a checkpoint equals
+//! the run that never stopped, bit for bit.
 
+mod error;
 mod session;
 
 use std::borrow::Cow;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use relievo_data::{CacheBudget, Cached, LoadError, Source, Split, SplitError, WithoutTruth};
-use relievo_export::{FolderLock, FolderLocked, WriteError, write_durable};
+use relievo_data::{CacheBudget, Cached, LoadError, Source, Split, WithoutTruth};
+use relievo_export::{FolderLock, WriteError, write_durable};
 use relievo_model::{DepthTruth, Model, ModelError, Supervision};
 use relievo_nets::{Vgg, VggError};
 use relievo_tensor::{Device, Tensor};
 
 use crate::captured::CapturedStep;
-use crate::checkpoint::{self, Checkpoint, Moments, Progress};
-use crate::evaluation::EvaluationError;
+use crate::checkpoint::{Checkpoint, Progress};
 use crate::events::Observer;
-use crate::folder::{FolderError, RunFolder};
+use crate::folder::RunFolder;
 use crate::log::Log;
+use crate::optimiser::Moments;
+use crate::provenance;
 use crate::settings::{EmbeddedWeights, Settings, SettingsError, TrainSettings};
 use crate::step;
 use session::Session;
 
-/// Why a run cannot begin or go on.
-#[derive(Debug, thiserror::Error)]
-pub enum TrainError {
-    /// Settings that make no sense.
-    #[error(transparent)]
-    Settings(#[from] SettingsError),
-    /// The run's folder.
-    #[error(transparent)]
-    Folder(#[from] FolderError),
-    /// Another program is at work in it.
-    #[error(transparent)]
-    FolderLocked(#[from] FolderLocked),
-    /// The model.
-    #[error(transparent)]
-    Model(#[from] ModelError),
-    /// The images.
-    #[error(transparent)]
-    Load(#[from] LoadError),
-    /// The part held out.
-    #[error(transparent)]
-    Split(#[from] SplitError),
-    /// Validating.
-    #[error(transparent)]
-    Evaluation(#[from] EvaluationError),
-    /// A file that cannot be written.
-    #[error("{source}; {saved}")]
-    Write {
-        /// The file and the reason.
-        source: WriteError,
-        /// What there is to go on from.
-        saved: LastSaved,
-    },
-    /// The log cannot be opened or written.
-    #[error("cannot write the log {}: {source}", .path.display())]
-    Log {
-        /// The file.
-        path: PathBuf,
-        /// What the system says.
-        source: io::Error,
-    },
-    /// Weights to begin with that cannot be used.
-    #[error("cannot begin with the weights in {}: {reason}", .path.display())]
-    InitialWeights {
-        /// The file.
-        path: PathBuf,
-        /// Why not.
-        reason: String,
-    },
-    /// Perceptual features that cannot be used.
-    #[error("cannot use the features in {}: {reason}", .path.display())]
-    Features {
-        /// The file.
-        path: PathBuf,
-        /// Why not.
-        reason: String,
-    },
-    /// None of the run's checkpoints can be read.
-    #[error("no checkpoint in {} can be read, so the run cannot go on: {}", .folder.display(), .reasons.join("; "))]
-    NoCheckpoint {
-        /// The run's folder.
-        folder: PathBuf,
-        /// Why, one reason for each.
-        reasons: Vec<String>,
-    },
-    /// A run that was, as its other files say, and whose checkpoints are gone.
-    #[error(
-        "there is no checkpoint in {} to go on from, though something was learned there (model.safetensors); begin a new run \
-         with --initial-weights {}", .0.display(), .0.join("model.safetensors").display()
-    )]
-    CheckpointsGone(PathBuf),
-    /// A setting that cannot change within a run.
-    #[error(
-        "{key} is {now} but the run was begun with {then}: it cannot change within a run; leave it, or begin a new run"
-    )]
-    Changed {
-        /// The setting.
-        key: String,
-        /// What it is to be.
-        now: String,
-        /// What it was.
-        then: String,
-    },
-    /// Other images than the run began with.
-    #[error(
-        "the run was begun with {then} images to learn from and now there are {now}, or others: put back the images \
-         that were there, or begin a new run"
-    )]
-    OtherImages {
-        /// Number of images at the beginning.
-        then: u64,
-        /// Number of images now.
-        now: u64,
-    },
-    /// A GPU's memory is too small for so many images at a time.
-    #[error("{source}. {}", advice(*.fits, *.micro_batch))]
-    OutOfMemory {
-        /// What there was no room for.
-        source: ModelError,
-        /// Images that went through the networks together.
-        micro_batch: usize,
-        /// As many as there is room for, tried out; none if there is not even room for one.
-        fits: Option<usize>,
-    },
-    /// Numbers that are not finite.
-    #[error(
-        "stopped before step {step}: {what}{}; the model of before is kept: {saved}. A lower learning-rate or a \
-         clip-norm (5, say) may help, or fewer images of that kind", on_images(.images)
-    )]
-    NonFinite {
-        /// The step that was not taken.
-        step: u64,
-        /// What is not finite.
-        what: String,
-        /// The images of the batch; none if it is not about images.
-        images: Vec<String>,
-        /// What there is to go on from.
-        saved: LastSaved,
-    },
-}
-
-/// The newest checkpoint of a run, in words.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LastSaved(pub Option<PathBuf>);
-
-impl std::fmt::Display for LastSaved {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match &self.0 {
-            Some(path) => write!(f, "the last good checkpoint is {}", path.display()),
-            None => write!(f, "no checkpoint has been saved yet"),
-        }
-    }
-}
-
-fn advice(fits: Option<usize>, micro_batch: usize) -> String {
-    match fits {
-        Some(fits) => format!(
-            "There is room for {fits} images at a time, not for {micro_batch}: --micro-batch {fits} learns from the same \
-             batches in smaller pieces"
-        ),
-        None => {
-            "There is not even room for one image at a time: take a smaller --width, or --device cpu".into()
-        }
-    }
-}
-
-fn on_images(names: &[String]) -> String {
-    const SHOWN: usize = 16;
-    let (shown, more) = names.split_at(names.len().min(SHOWN));
-    match (shown.join(", "), more.len()) {
-        (shown, _) if shown.is_empty() => String::new(),
-        (shown, 0) => format!(" on the images {shown}"),
-        (shown, more) => format!(" on the images {shown} and {more} more"),
-    }
-}
+pub use error::{LastSaved, TrainError};
 
 /// How a session ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -190,37 +39,37 @@ pub enum Outcome {
     Finished,
     /// The time was up.
     TimeUp,
-    /// It was asked to stop; the run can go on.
+    /// It was asked to stop; the run can be resumed.
     Interrupted,
 }
 
-/// A run: begun or opened, then [run](Trainer::run).
+/// A run, started or resumed, to be [run](Trainer::run).
 pub struct Trainer {
     settings: Settings,
     settings_text: String,
     folder: RunFolder,
     model: Model,
     moments: Moments,
-    /// The steps, where they are taken on a GPU.
+    /// The captured step, on a GPU.
     captured: Option<CapturedStep>,
     progress: Progress,
     images: Arc<dyn Source>,
     held_out: Arc<dyn Source>,
     log: Log,
-    /// What the newest checkpoint on the disk holds.
+    /// The progress in the newest checkpoint on the disk.
     saved: Option<Progress>,
-    /// To be told when the run starts.
+    /// Reported when the run starts.
     warnings: Vec<String>,
-    /// The folder is this run's alone.
+    /// Keeps other programs out of the folder.
     _lock: FolderLock,
 }
 
 impl Trainer {
-    /// Begins a run in a folder. A run that is in it ([`RunFolder::create`] with `overwrite`) is deleted once nothing
-    /// else can go wrong: so the new one may begin with its weights.
+    /// Starts a run in a folder. A run in it ([`RunFolder::create`] with `overwrite`) is deleted once nothing else can
+    /// fail, so the new run may start from its weights.
     ///
     /// # Errors
-    /// If the settings make no sense, too few images are left to learn from, or the folder cannot be written to.
+    /// If the settings are invalid, too few images are left to learn from, or the folder cannot be written to.
     pub fn begin(settings: Settings, source: Arc<dyn Source>, folder: RunFolder) -> Result<Self, TrainError> {
         settings.check()?;
         let mut model = Model::new(settings.model.clone(), settings.train.seed)?;
@@ -243,13 +92,13 @@ impl Trainer {
         Ok(trainer)
     }
 
-    /// Opens a run to go on with it from its newest checkpoint that can be read; damaged ones are passed over with a
-    /// warning. A run that has none yet begins anew. `settings` are those of the run ([`RunFolder::settings`]), perhaps
-    /// with other numbers where that makes sense within a run: how long, how often, how fast.
+    /// Resumes a run from its newest readable checkpoint; damaged ones are skipped with a warning. A run without
+    /// checkpoints starts from the beginning. `settings` are those of the run ([`RunFolder::settings`]); those about
+    /// schedule and computing may have changed.
     ///
     /// # Errors
-    /// If no checkpoint can be read though there are some, or were, if a setting or the images changed that must not,
-    /// or the folder cannot be written to.
+    /// If there are or were checkpoints and none can be read, if the images or a setting changed that must stay, or the
+    /// folder cannot be written to.
     pub fn resume(
         mut settings: Settings,
         source: Arc<dyn Source>,
@@ -279,7 +128,8 @@ impl Trainer {
             return Err(TrainError::NoCheckpoint { folder, reasons: warnings });
         }
         if folder.model().exists() {
-            return Err(TrainError::CheckpointsGone(folder.path().to_owned()));
+            let model = folder.model();
+            return Err(TrainError::CheckpointsGone { folder: folder.path().to_owned(), model });
         }
         Self::begin(settings, source, folder)
     }
@@ -306,7 +156,7 @@ impl Trainer {
         if images.len() < batch_size as u64 {
             return Err(LoadError::TooFew { source_is: images.describe(), batch_size }.into());
         }
-        let found = (images.len(), checkpoint::names_checksum(&*images));
+        let found = (images.len(), provenance::names_checksum(&*images));
         let saved = progress;
         let progress =
             saved.unwrap_or(Progress { images: found.0, names_checksum: found.1, ..Progress::default() });
@@ -359,7 +209,7 @@ impl Trainer {
         })
     }
 
-    /// The model as it is.
+    /// The model in its present state.
     pub fn model(&self) -> &Model {
         &self.model
     }
@@ -369,7 +219,7 @@ impl Trainer {
         &self.moments
     }
 
-    /// How far the run has come.
+    /// The progress of the run.
     pub fn progress(&self) -> &Progress {
         &self.progress
     }
@@ -379,11 +229,11 @@ impl Trainer {
         &self.held_out
     }
 
-    /// Trains until the end of the run, or until `stop` is set: then the step in progress is finished and saved.
+    /// Trains until the end of the run, or until `stop` is set; then it finishes the step in progress and saves.
     ///
     /// # Errors
-    /// If a loss or a gradient is not finite, no image can be read, or the last state cannot be saved. A state that
-    /// cannot be saved on the way is a warning, and tried again.
+    /// If a loss or a gradient is not finite, no image can be read, or the last state cannot be saved. An earlier state
+    /// that cannot be saved is a warning, and saving is tried again.
     pub fn run(&mut self, observer: &mut dyn Observer, stop: &AtomicBool) -> Result<Outcome, TrainError> {
         Session::new(self, observer)?.run(stop)
     }
@@ -392,7 +242,7 @@ impl Trainer {
         self.images.len() / self.settings.train.batch_size as u64
     }
 
-    /// The step at which the run ends, if steps or epochs say so.
+    /// The step at which the run ends, if its settings limit steps or epochs.
     fn last_step(&self) -> Option<u64> {
         let train = &self.settings.train;
         match (train.steps, train.epochs) {
@@ -402,20 +252,20 @@ impl Trainer {
         }
     }
 
-    /// Whether something that is due every `steps` steps (0: every epoch) is due now.
+    /// Whether work with a period of `steps` steps (0: an epoch) is due now.
     fn is_due(&self, steps: u64) -> bool {
         let period = if steps == 0 { self.steps_per_epoch() } else { steps };
         self.progress.step > 0 && self.progress.step.is_multiple_of(period)
     }
 
-    /// Whether the weights to use are those of now: there is no better validation.
+    /// Whether the present weights are the best ones validated so far.
     fn is_best(&self) -> bool {
         self.progress.best.is_none_or(|best| best.step == self.progress.step)
     }
 
     /// Writes the weights to use.
     fn write_model(&mut self) -> Result<(), WriteError> {
-        let notes = checkpoint::provenance_notes(&self.progress, &self.settings_text);
+        let notes = provenance::provenance_notes(&self.progress, &self.settings_text);
         let path = self.folder.model();
         self.looking_at_weights_to_use(|model| {
             write_durable(path, |out| {
@@ -424,11 +274,11 @@ impl Trainer {
         })
     }
 
-    /// Looks at the model with its weights to use: the running mean of those that learn, if one is kept.
+    /// Calls `look` with the model whose weights are to be used: the running mean of the trained ones, if one is kept.
     fn looking_at_weights_to_use<T>(&mut self, look: impl FnOnce(&Model) -> T) -> T {
         let Self { model, moments, .. } = self;
         let has_average = !moments.ema.is_empty();
-        // What is captured knows the tensors by their memory, which stays where it is.
+        // A captured step refers to the tensors by their memory, and that does not move.
         if has_average {
             model.parameters_mut().swap_with_slice(&mut moments.ema);
         }
@@ -439,8 +289,7 @@ impl Trainer {
         seen
     }
 
-    /// The weights to use are written after their checkpoint; if the last session ended in between, they are still to
-    /// be written, and no save will do it.
+    /// Writes the weights to use if the last session ended between a checkpoint and them; no later save would.
     fn repair_model(&mut self) {
         if self.is_best()
             && let Err(error) = self.write_model()
@@ -454,8 +303,8 @@ impl Trainer {
     }
 }
 
-/// The bytes of weights to begin with: of a file, of the run in a folder, or of those that are known by a name. A file
-/// or a run goes before a name.
+/// The bytes of initial weights: a file, the run in a folder, or embedded weights by their name. Files and runs take
+/// precedence over names.
 fn initial_weights(path: &Path, known: EmbeddedWeights) -> Result<Cow<'static, [u8]>, String> {
     let run = RunFolder::open(path).ok();
     match known.find(path).filter(|_| !path.is_file() && run.is_none()) {
@@ -467,14 +316,14 @@ fn initial_weights(path: &Path, known: EmbeddedWeights) -> Result<Cow<'static, [
     }
 }
 
-/// The features of a file.
+/// Reads perceptual features from a file.
 fn read_features(path: &Path) -> Result<Vgg, TrainError> {
     let unusable = |reason: String| TrainError::Features { path: path.to_owned(), reason };
     let bytes = std::fs::read(path).map_err(|error| unusable(error.to_string()))?;
     Vgg::from_safetensors(&bytes).map_err(|VggError::Damaged(reason)| unusable(reason))
 }
 
-/// With the micro-batch for which the memory would do, if the error is that it does not.
+/// Adds the micro-batch that would fit to an error about memory.
 fn advised(error: ModelError, model: &Model, settings: &TrainSettings) -> TrainError {
     if !error.is_out_of_memory() {
         return error.into();
@@ -488,7 +337,7 @@ fn advised(error: ModelError, model: &Model, settings: &TrainSettings) -> TrainE
             Supervision::None => step::Target::Images(1.0),
             Supervision::Depth => step::Target::Depth(&truth),
         };
-        // The gradients of one piece of the batch are kept while those of the next are found.
+        // The gradients of one micro-batch are held while those of the next are computed.
         let _kept = step::differentiate(model, &images, target)?;
         step::differentiate(model, &images, target).map(|_| ())
     });
@@ -511,6 +360,8 @@ fn check_unchanged(now: &Settings, then: &str) -> Result<(), TrainError> {
         ("data", "synthetic-seed"),
         ("data", "synthetic-count"),
         ("data", "perturbed"),
+        ("data", "pitch-spread"),
+        ("data", "elevation-spread"),
         ("data", "held-out"),
         ("data", "validation"),
         ("data", "mirror"),

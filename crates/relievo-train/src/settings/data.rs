@@ -3,16 +3,16 @@
 use std::sync::Arc;
 
 use clap::{ArgAction, Args, ValueEnum};
-use relievo_data::{Holdout, Images, Jitter, Joined, LoaderOptions, OpenError, Source};
-use relievo_synth::Heads;
+use relievo_data::{Holdout, Jitter, LoaderOptions, Registry, SYNTHETIC, Source, SourceError, SourceSpec};
 use relievo_tensor::Device;
 use serde::{Deserialize, Serialize};
 
-/// The word that stands for the synthetic heads among the sources.
-pub const SYNTHETIC: &str = "synthetic";
-
 /// Every epoch is an order of all heads, held in memory.
 const MOST_HEADS: u64 = 10_000_000;
+
+/// Beyond these, heads turn further than the model can express, and most lights stand where it can no longer follow.
+const MOST_PITCH_SPREAD: f32 = 20.0;
+const MOST_ELEVATION_SPREAD: f32 = 2.0;
 
 /// More threads than any machine has cores for.
 const MOST_WORKERS: usize = 1024;
@@ -22,8 +22,8 @@ const MOST_WORKERS: usize = 1024;
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct DataSettings {
     /// Folders of images or .tar files, and the word `synthetic` for generated heads
-    #[arg(value_name = "SOURCE", help_heading = "Arguments", default_values_t = [SYNTHETIC.to_owned()])]
-    pub source: Vec<String>,
+    #[arg(value_name = "SOURCE", help_heading = "Arguments", default_values_t = [SourceSpec::registered(SYNTHETIC)])]
+    pub source: Vec<SourceSpec>,
     /// Seed of the synthetic heads
     #[arg(long, default_value_t = 0)]
     pub synthetic_seed: u64,
@@ -33,6 +33,13 @@ pub struct DataSettings {
     /// Hang a patch of colour before one side of each synthetic head, which no symmetric object explains
     #[arg(long, action = ArgAction::Set, default_value_t = false)]
     pub perturbed: bool,
+    /// How far synthetic heads look up and down: the standard deviation of their pitch, in degrees
+    #[arg(long, value_name = "DEGREES", default_value_t = 5.5)]
+    pub pitch_spread: f32,
+    /// How far the light of synthetic heads moves up and down: the standard deviation of its height over its distance,
+    /// the tangent of its elevation
+    #[arg(long, value_name = "TANGENT", default_value_t = 0.35)]
+    pub elevation_spread: f32,
     /// Held out for validation: below 1 a share of the images, from 1 a number of them; 0 holds out none
     #[arg(long, default_value_t = 0.02)]
     pub validation: f64,
@@ -73,10 +80,12 @@ pub enum HeldOut {
 impl Default for DataSettings {
     fn default() -> Self {
         Self {
-            source: vec![SYNTHETIC.to_owned()],
+            source: vec![SourceSpec::registered(SYNTHETIC)],
             synthetic_seed: 0,
             synthetic_count: 20_000,
             perturbed: false,
+            pitch_spread: 5.5,
+            elevation_spread: 0.35,
             validation: 0.02,
             held_out: HeldOut::ByName,
             mirror: true,
@@ -89,9 +98,9 @@ impl Default for DataSettings {
 }
 
 impl DataSettings {
-    /// Whether all images are generated.
-    pub fn is_synthetic(&self) -> bool {
-        self.source.iter().all(|source| source == SYNTHETIC)
+    /// Whether all images are made by a program, which can know their depth.
+    pub fn is_generated(&self) -> bool {
+        self.source.iter().all(SourceSpec::is_registered)
     }
 
     /// How far the crops of the images learned from are moved at random.
@@ -99,33 +108,21 @@ impl DataSettings {
         Jitter { crop: self.jitter, roll: self.roll.to_radians() }
     }
 
-    /// Whether some images are generated.
-    fn has_heads(&self) -> bool {
-        self.source.iter().any(|source| source == SYNTHETIC)
+    /// Whether some images are made by a program.
+    fn has_generated(&self) -> bool {
+        self.source.iter().any(SourceSpec::is_registered)
     }
 
-    /// Opens the images.
+    /// Opens the images: those on disk, and what `registry` makes of these settings.
     ///
     /// # Errors
-    /// If there are none or they cannot be read.
-    pub fn open(&self) -> Result<Arc<dyn Source>, OpenError> {
-        let heads = || Arc::new(self.heads(0, self.synthetic_count));
-        if self.is_synthetic() {
-            return Ok(heads());
-        }
-        let paths: Vec<&String> = self.source.iter().filter(|source| *source != SYNTHETIC).collect();
-        let images = Arc::new(Images::open(&paths)?);
-        Ok(if self.has_heads() { Arc::new(Joined::new(vec![images, heads()])) } else { images })
-    }
-
-    /// Synthetic heads as these settings have them, but numbers `start..start + count`.
-    pub fn heads(&self, start: u64, count: u64) -> Heads {
-        let heads = Heads::range(self.synthetic_seed, start, count);
-        if self.perturbed { heads.perturbed() } else { heads }
+    /// Those of [`Registry::open`].
+    pub fn open(&self, registry: &Registry<Self>) -> Result<Arc<dyn Source>, SourceError> {
+        registry.open(self, &self.source)
     }
 
     /// Threads that read or generate images for a device.
-    pub(crate) fn workers_beside(&self, device: Device) -> usize {
+    pub fn workers_beside(&self, device: Device) -> usize {
         match (self.workers, device) {
             (0, Device::Cpu) => LoaderOptions::new(1, 1).workers,
             (0, Device::Cuda(_)) => LoaderOptions::beside_gpu(1, 1).workers,
@@ -134,7 +131,7 @@ impl DataSettings {
     }
 
     /// What is held out.
-    pub(crate) fn holdout(&self) -> Holdout {
+    pub fn holdout(&self) -> Holdout {
         match (self.held_out, self.validation) {
             (HeldOut::ByName, share) if share < 1.0 => Holdout::Fraction(share),
             (HeldOut::ByName, count) => Holdout::Count(count as u64),
@@ -146,7 +143,7 @@ impl DataSettings {
         if self.source.is_empty() {
             return Err("source names nothing; give a folder, a .tar file or the word synthetic".into());
         }
-        if self.has_heads() && !(1..=MOST_HEADS).contains(&self.synthetic_count) {
+        if self.has_generated() && !(1..=MOST_HEADS).contains(&self.synthetic_count) {
             return Err(format!(
                 "synthetic-count is {}; it must be a number from 1 to {MOST_HEADS}",
                 self.synthetic_count
@@ -164,8 +161,20 @@ impl DataSettings {
         if self.held_out == HeldOut::Last && share.fract() != 0.0 {
             return Err(format!("validation is {share}; of the last images it must be a whole number"));
         }
-        if self.perturbed && !self.has_heads() {
+        if self.perturbed && !self.has_generated() {
             return Err("perturbed is true; only synthetic heads can be perturbed".into());
+        }
+        if !(0.0..=MOST_PITCH_SPREAD).contains(&self.pitch_spread) {
+            return Err(format!(
+                "pitch-spread is {}; it must be from 0 to {MOST_PITCH_SPREAD} degrees",
+                self.pitch_spread
+            ));
+        }
+        if !(0.0..=MOST_ELEVATION_SPREAD).contains(&self.elevation_spread) {
+            return Err(format!(
+                "elevation-spread is {}; it must be from 0 to {MOST_ELEVATION_SPREAD}",
+                self.elevation_spread
+            ));
         }
         if !(0.0..1.0).contains(&self.jitter) {
             return Err(format!("jitter is {}; it must be at least 0 and less than 1", self.jitter));

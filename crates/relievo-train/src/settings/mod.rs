@@ -12,11 +12,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use clap::{ArgMatches, Args, Command};
+use relievo_data::SourceSpec;
 use relievo_model::{ComputeSettings, ModelSettings, Preset, Supervision};
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
-pub use data::{DataSettings, HeldOut, SYNTHETIC};
+pub use data::{DataSettings, HeldOut};
 pub use train::{EmbeddedWeights, TrainSettings};
 
 use layers::{FileLayer, given_options, has_key, merge};
@@ -97,10 +98,12 @@ impl Settings {
     /// Makes the paths absolute, so that they mean the same wherever a run is gone on with.
     pub(crate) fn make_absolute(&mut self) {
         let absolute = |path: &Path| std::path::absolute(path).ok();
-        for source in self.data.source.iter_mut().filter(|source| *source != SYNTHETIC) {
-            // A path that is not Unicode stays as it is: TOML could not hold it.
-            let path = absolute(Path::new(source)).and_then(|path| path.into_os_string().into_string().ok());
-            *source = path.unwrap_or_else(|| source.clone());
+        for source in &mut self.data.source {
+            if let SourceSpec::Path(path) = source {
+                // A path that is not Unicode stays as it is: TOML could not hold it.
+                let found = absolute(path).filter(|path| path.to_str().is_some());
+                *path = found.unwrap_or_else(|| path.clone());
+            }
         }
         let files = [&mut self.train.initial_weights, &mut self.train.perceptual_features];
         let known = self.train.embedded_weights;
@@ -202,7 +205,7 @@ impl Settings {
             if self.model.supervision == Supervision::None {
                 return Ok(());
             }
-            if !self.data.is_synthetic() {
+            if !self.data.is_generated() {
                 return Err(
                     "supervision is depth; it needs images whose depth is known: the source synthetic".into(),
                 );
@@ -292,8 +295,11 @@ fn command() -> Command {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::sync::Arc;
 
     use clap::{FromArgMatches, Parser};
+    use relievo_data::{Registry, SYNTHETIC, Source};
+    use relievo_synth::Heads;
 
     use super::*;
 
@@ -337,10 +343,11 @@ mod tests {
         let car = layered(Some(file), &["--epochs", "9", "--border-depth", "1.02"]).unwrap();
         assert_eq!(car.model, ModelSettings { border_depth: 1.02, ..Preset::Car.model() });
         assert_eq!((car.train.epochs, car.train.learning_rate), (9, 0.001));
-        assert_eq!(car.data.source, ["cars"]);
+        assert_eq!(car.data.source, [SourceSpec::from("cars")]);
         // An option that repeats the default is given all the same.
         assert_eq!(layered(Some(file), &["--epochs", "30"]).unwrap().train.epochs, 30);
-        assert_eq!(layered(Some(file), &["faces", "more"]).unwrap().data.source, ["faces", "more"]);
+        let given = layered(Some(file), &["faces", "more"]).unwrap().data.source;
+        assert_eq!(given, ["faces", "more"].map(SourceSpec::from));
     }
 
     #[test]
@@ -393,16 +400,20 @@ mod tests {
         std::fs::write(folder.path().join("a.png"), [1]).unwrap();
         let path = folder.path().to_str().unwrap();
         let data = |line: &[&str]| layered(None, line).unwrap().data;
+        let heads = |data: &DataSettings, _: &str| -> Result<Arc<dyn Source>, String> {
+            Ok(Arc::new(Heads::range(data.synthetic_seed, 0, data.synthetic_count)))
+        };
+        let registry = Registry::default().register(SYNTHETIC, heads);
         let both = data(&[SYNTHETIC, path, "--synthetic-count", "3"]);
-        assert!(!both.is_synthetic());
-        let joined = both.open().unwrap();
+        assert!(!both.is_generated());
+        let joined = both.open(&registry).unwrap();
         let names: Vec<String> = (0..joined.len()).map(|index| joined.name(index)).collect();
         assert_eq!(
             (names.len(), names[0].as_str(), joined.sample(2, 64).unwrap().truth.is_some()),
             (4, "a.png", true)
         );
-        assert_eq!(data(&[path]).open().unwrap().len(), 1);
-        assert!(data(&[SYNTHETIC]).is_synthetic());
+        assert_eq!(data(&[path]).open(&registry).unwrap().len(), 1);
+        assert!(data(&[SYNTHETIC]).is_generated());
     }
 
     #[test]
@@ -414,6 +425,9 @@ mod tests {
             ["--ema-decay", "1"],
             ["--jitter", "1"],
             ["--roll", "181"],
+            ["--pitch-spread", "21"],
+            ["--pitch-spread", "NaN"],
+            ["--elevation-spread", "2.5"],
             ["--jitter", "NaN"],
             ["--epochs", "0"],
             ["--epsilon", "1e-60"],

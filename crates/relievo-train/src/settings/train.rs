@@ -158,7 +158,7 @@ impl Default for TrainSettings {
 
 impl TrainSettings {
     /// Images that go through the networks together on a device.
-    pub(crate) fn micro_batch_on(&self, device: Device) -> usize {
+    pub fn micro_batch_on(&self, device: Device) -> usize {
         match (self.micro_batch, device) {
             (0, Device::Cpu) => self.batch_size.min(16),
             (0, Device::Cuda(_)) => self.batch_size,

@@ -1,20 +1,19 @@
-//! One session of a run: steps, and what is done between them.
+//! One session of a run: its steps, one after the other, and their reports.
+
+mod between;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use relievo_data::{Batch, Loader, LoaderOptions, Position, Training};
-use relievo_export::{WriteError, write_durable};
-use relievo_model::{Losses, ModelError, Supervision};
+use relievo_model::{Losses, Supervision};
 use relievo_tensor::Tensor;
-use relievo_tensor::ops::squared_norm;
 
 use super::{Outcome, TrainError, Trainer, advised};
-use crate::checkpoint::{self, Best, Progress};
-use crate::curves::curves;
-use crate::evaluation::{EvaluationError, EvaluationOptions, depth_truth, evaluate};
-use crate::events::{Event, Observer, StepReport, TrainingStarted, ValidationReport};
+use crate::checkpoint::Progress;
+use crate::evaluation::depth_truth;
+use crate::events::{Event, Observer, StepReport, TrainingStarted};
 use crate::settings::Settings;
 use crate::step::{self, StepError};
 
@@ -29,17 +28,17 @@ pub(super) struct Session<'a> {
     last_save: Instant,
     /// The images of the preview sheets, once loaded.
     shown: Option<Tensor>,
-    /// What is not yet reported: steps taken since the last report, or only queued on a GPU.
+    /// Steps not yet reported: taken since the last report, or only queued on a GPU.
     unreported: Unreported,
 }
 
-/// Steps that no report tells of yet.
+/// Steps not yet reported.
 struct Unreported {
     /// The names of each step's images.
     batches: Vec<Vec<String>>,
     /// When the first of them began.
     began: Instant,
-    /// How long they waited for images.
+    /// Time spent waiting for their images.
     waited: Duration,
 }
 
@@ -123,8 +122,8 @@ impl<'a> Session<'a> {
         self.observer.observe(Event::Warned(warning));
     }
 
-    /// One step, from the next batch to its line in the log. On a GPU the step is only queued, and a line tells of the
-    /// last one of several.
+    /// One step, from the next batch to its line in the log. On a GPU the step is only queued, and a line covers
+    /// several.
     fn step(&mut self) -> Result<(), TrainError> {
         if self.unreported.batches.is_empty() {
             self.unreported = Unreported::from_now();
@@ -134,7 +133,7 @@ impl<'a> Session<'a> {
         let batch = match batch {
             Ok(batch) => batch,
             Err(error) => {
-                // A disk that went away takes the images with it, not what was learned.
+                // If the disk with the images is gone, the training so far need not be.
                 self.try_to_save()?;
                 return Err(error.into());
             }
@@ -175,7 +174,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Waits for what is queued on a GPU and reports it. Before anybody looks at the model.
+    /// Waits for the steps queued on a GPU and reports them. Must be called before the model is read.
     fn catch_up(&mut self) -> Result<(), TrainError> {
         let Trainer { model, captured, progress, .. } = &mut *self.trainer;
         let Some(captured) = captured.as_ref().filter(|_| !self.unreported.batches.is_empty()) else {
@@ -183,7 +182,7 @@ impl<'a> Session<'a> {
         };
         let look = captured.look(model)?;
         if let Some(what) = look.stopped {
-            // The steps queued after it changed nothing.
+            // Steps queued after it changed nothing.
             let queued = progress.step;
             progress.step = look.step;
             self.unreported
@@ -195,13 +194,13 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// The end of a run before step number `step`, on the newest images there are names of.
+    /// The error that ends a run before step number `step`, with the names of the newest batch.
     fn stopped_before(&mut self, step: u64, what: String) -> TrainError {
         let images = self.unreported.batches.pop().unwrap_or_default();
         TrainError::NonFinite { step, what, images, saved: self.trainer.last_saved() }
     }
 
-    /// Tells of the steps since the last report.
+    /// Reports the steps since the last report.
     fn report(&mut self, losses: Losses, gradient_norm: f64, is_logged: bool) {
         let Unreported { batches, began, waited } =
             std::mem::replace(&mut self.unreported, Unreported::from_now());
@@ -242,174 +241,5 @@ impl<'a> Session<'a> {
                 path.display()
             ));
         }
-    }
-
-    /// What is due after the last step and has not been done, by this session or an earlier one.
-    fn validate_and_draw(&mut self, is_last: bool) -> Result<(), TrainError> {
-        let (train, progress) = (&self.trainer.settings.train, self.trainer.progress);
-        let validates = is_last || self.trainer.is_due(train.validate_steps);
-        let draws = train.preview_images > 0 && (is_last || self.trainer.is_due(train.preview_steps));
-        if draws || validates {
-            self.catch_up()?;
-        }
-        if draws && progress.previewed < progress.step {
-            self.draw()?;
-        }
-        if validates && progress.validated < progress.step && !self.trainer.held_out.is_empty() {
-            self.validate()?;
-        }
-        Ok(())
-    }
-
-    fn validate(&mut self) -> Result<(), TrainError> {
-        let trainer = &mut *self.trainer;
-        let train = &trainer.settings.train;
-        let batch_size = train.micro_batch_on(trainer.model.device());
-        let workers = trainer.settings.data.workers_beside(trainer.model.device());
-        let options = EvaluationOptions { losses: true, ..EvaluationOptions::new(batch_size, workers) };
-        let step = trainer.progress.step;
-        trainer.progress.validated = step;
-        let held_out = Arc::clone(&trainer.held_out);
-        let evaluation = trainer.looking_at_weights_to_use(|model| evaluate(model, &held_out, &options));
-        let evaluation = match evaluation {
-            Err(EvaluationError::Load(error)) => {
-                self.warn(&format!("cannot validate: {error}"));
-                return Ok(());
-            }
-            Err(EvaluationError::Model(error)) => {
-                return Err(advised(error, &trainer.model, &trainer.settings.train));
-            }
-            evaluation => evaluation?,
-        };
-        let loss = evaluation.losses.map_or(f32::NAN, |losses| losses.total);
-        if !loss.is_finite() {
-            let what = format!("the total loss is {loss}");
-            let (images, saved) = (vec!["held out for validation".into()], trainer.last_saved());
-            return Err(TrainError::NonFinite { step: step + 1, what, images, saved });
-        }
-        let before = trainer.progress;
-        let best = before.best.is_none_or(|best| loss < best.loss);
-        if best {
-            trainer.progress.best = Some(Best { step, loss });
-        }
-        let epoch = step / trainer.steps_per_epoch();
-        let report = ValidationReport { step, epoch, best, evaluation };
-        self.log(&report);
-        let (log, drawn) = (self.trainer.folder.metrics(), self.trainer.folder.curves());
-        match curves(&log).map(|curves| curves.write_png(&drawn)) {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => self.warn(&error.to_string()),
-            Err(error) => self.warn(&format!("cannot draw {}: {error}", log.display())),
-        }
-        self.observer.observe(Event::Validated(&report));
-        if best && !self.try_to_save()? {
-            // The best that cannot be saved is not the best there is.
-            self.trainer.progress.best = before.best;
-        }
-        Ok(())
-    }
-
-    fn draw(&mut self) -> Result<(), TrainError> {
-        if self.shown.is_none() {
-            let trainer = &self.trainer;
-            let source = if trainer.held_out.is_empty() { &trainer.images } else { &trainer.held_out };
-            let options = LoaderOptions {
-                workers: 1,
-                ahead: 1,
-                ..LoaderOptions::new(
-                    trainer.settings.train.preview_images,
-                    trainer.settings.model.image_size as u32,
-                )
-            };
-            match Loader::evaluation(Arc::clone(source), options)?.next() {
-                Some(Ok(batch)) => self.shown = Some(batch.images),
-                Some(Err(error)) => self.warn(&format!("cannot draw a preview: {error}")),
-                None => {}
-            }
-        }
-        let trainer = &mut *self.trainer;
-        let Some(images) = &self.shown else { return Ok(()) };
-        let step = trainer.progress.step;
-        let name = if trainer.settings.train.preview_steps == 0 {
-            format!("epoch-{:03}", step.div_ceil(trainer.steps_per_epoch()))
-        } else {
-            format!("step-{step:07}")
-        };
-        trainer.progress.previewed = step;
-        let path = trainer.folder.preview(&name);
-        let title = format!("step {step}");
-        let sheet =
-            trainer.looking_at_weights_to_use(|model| crate::preview::sheet(model, images, &title))?;
-        match sheet.write_png(&path) {
-            Ok(()) => self.observer.observe(Event::Previewed(&path)),
-            Err(error) => self.warn(&error.to_string()),
-        }
-        Ok(())
-    }
-
-    fn is_time_to_save(&self) -> bool {
-        let train = &self.trainer.settings.train;
-        let by_clock = train.checkpoint_minutes > 0.0
-            && self.last_save.elapsed().as_secs_f64() >= train.checkpoint_minutes * 60.0;
-        by_clock || (train.checkpoint_steps > 0 && self.trainer.is_due(train.checkpoint_steps))
-    }
-
-    /// Saves; a disk that is full is a warning. Whether it was saved.
-    fn try_to_save(&mut self) -> Result<bool, TrainError> {
-        match self.save() {
-            Err(error @ TrainError::Write { .. }) => {
-                self.warn(&format!("{error}; training goes on and will try again"));
-                self.last_save = Instant::now();
-                Ok(false)
-            }
-            other => other.map(|()| true),
-        }
-    }
-
-    /// Saves the state, unless it is saved already, and deletes checkpoints that are no longer kept.
-    fn save(&mut self) -> Result<(), TrainError> {
-        self.catch_up()?;
-        let seconds = self.seconds();
-        let trainer = &mut *self.trainer;
-        let step = trainer.progress.step;
-        if trainer.saved.is_some_and(|saved| Progress { seconds: saved.seconds, ..trainer.progress } == saved)
-        {
-            return Ok(());
-        }
-        trainer.progress.seconds = seconds;
-        let saved = trainer.last_saved();
-        let failed = |source| TrainError::Write { source, saved: saved.clone() };
-        if !squared_norm(trainer.model.parameters()).map_err(ModelError::from)?.is_finite() {
-            let what = "a parameter is not finite after the last step".to_owned();
-            return Err(TrainError::NonFinite { step: step + 1, what, images: Vec::new(), saved });
-        }
-        // The checkpoint counts on the lines before it.
-        if let Err(error) = trainer.log.sync() {
-            let path = trainer.folder.metrics();
-            return Err(failed(WriteError { path, reason: error.to_string() }));
-        }
-        let path = trainer.folder.checkpoint(step);
-        write_durable(&path, |out| {
-            checkpoint::write(
-                out,
-                &trainer.model,
-                &trainer.moments,
-                &trainer.progress,
-                &trainer.settings_text,
-            )
-        })
-        .map_err(failed)?;
-        trainer.saved = Some(trainer.progress);
-        if trainer.is_best() {
-            trainer.write_model().map_err(failed)?;
-        }
-        let best = trainer.progress.best.map(|best| best.step);
-        let pruned = trainer.folder.prune(step, trainer.settings.train.keep, best);
-        self.last_save = Instant::now();
-        if let Err(error) = pruned {
-            self.warn(&error.to_string());
-        }
-        self.observer.observe(Event::Saved(&path));
-        Ok(())
     }
 }

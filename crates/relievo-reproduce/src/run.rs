@@ -1,25 +1,26 @@
-//! Running rows: what is still to do, an ordinary run for each, and measuring it.
+//! Running rows: an ordinary run for each, and its measurement.
 
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use relievo_data::{CacheBudget, Cached, OpenError, Source, Split, WithoutTruth};
-use relievo_export::{WriteError, write_durable};
-use relievo_model::{Model, ModelError, WeightsError};
+use relievo_data::{CacheBudget, Cached, SYNTHETIC, Source, SourceSpec, Split, WithoutTruth};
+use relievo_export::write_durable;
+use relievo_model::{Model, ModelError};
 use relievo_tensor::{Device, cuda};
+use relievo_train::{
+    EvaluationError, EvaluationOptions, FolderError, HeldOut, Outcome, RunFolder, Scores, Settings,
+    SettingsError, Trainer, baselines, evaluate, mean_depth,
+};
 use safetensors::SafeTensors;
 use toml::{Table as Toml, Value};
 
-use super::Row;
-use super::results::{HeadCounts, Measured, Results, today};
-use crate::evaluation::{EvaluationError, EvaluationOptions, Scores, baselines, evaluate, mean_depth};
-use crate::events::{Event, Observer};
-use crate::features::{self, FeatureError, FeatureSettings};
-use crate::folder::{FolderError, RunFolder};
-use crate::settings::{HeldOut, Settings, SettingsError};
-use crate::trainer::{Outcome, TrainError, Trainer};
+use crate::error::{RecipeError, ReproduceError};
+use crate::features::{self, FeatureSettings};
+use crate::heads::heads;
+use crate::results::{HeadCounts, Measured, Results, today};
+use crate::rows::Row;
 
 /// Heads whose mean depth is the second baseline, at most: more would change nothing that is printed.
 const MEAN_HEADS: u64 = 20_000;
@@ -34,11 +35,11 @@ pub const RESULTS: &str = "results.json";
 const FEATURES: &str = "features.safetensors";
 const FEATURES_KEY: &str = "relievo.features";
 
-/// Settings that a row's numbers do not depend on, or that may grow within a run: steps.
+/// Settings that do not affect a row's numbers, or that may grow within a run (steps).
 const IGNORED_IN_COMPARISON: [&str; 15] = [
     "device",
     "deterministic",
-    // Where they are; what they are is in the checksum.
+    // A path; the checksum covers what they were learned with.
     "perceptual-features",
     "workers",
     "cache",
@@ -54,96 +55,7 @@ const IGNORED_IN_COMPARISON: [&str; 15] = [
     "preview-images",
 ];
 
-/// Why a table cannot be made.
-#[derive(Debug, thiserror::Error)]
-pub enum ReproduceError {
-    /// A recipe that cannot be every row's.
-    #[error("the recipe of a table: {0}")]
-    Recipe(String),
-    /// A row that would be the recipe itself under another name.
-    #[error(
-        "the row {row} changes nothing of this recipe, so it would be ours once more; leave it out or change the recipe"
-    )]
-    Nothing {
-        /// The row.
-        row: String,
-    },
-    /// Settings that make no sense.
-    #[error(transparent)]
-    Settings(#[from] SettingsError),
-    /// A run's folder.
-    #[error(transparent)]
-    Folder(#[from] FolderError),
-    /// A row was begun with other settings.
-    #[error(
-        "{} was begun with the {key} {then} and now it is {now}: rows of a table must be alike; give another folder with \
-         --out, or the recipe it was begun with", .folder.display()
-    )]
-    OtherRecipe {
-        /// The run's folder.
-        folder: PathBuf,
-        /// The setting.
-        key: String,
-        /// What it is to be.
-        now: String,
-        /// What it was.
-        then: String,
-    },
-    /// A row has gone further than it is asked to.
-    #[error(
-        "{} has taken {taken} steps and {asked} are asked for; give another folder with --out", .folder.display()
-    )]
-    Further {
-        /// The run's folder.
-        folder: PathBuf,
-        /// Steps taken.
-        taken: u64,
-        /// Steps asked for.
-        asked: u64,
-    },
-    /// Self-supervised features that were learned otherwise.
-    #[error("the features in {} were learned with other settings; give another folder with --out", .0.display())]
-    OtherFeatures(PathBuf),
-    /// Self-supervised features cannot be learned.
-    #[error(transparent)]
-    Features(#[from] FeatureError),
-    /// The heads.
-    #[error(transparent)]
-    Open(#[from] OpenError),
-    /// Training.
-    #[error(transparent)]
-    Train(#[from] TrainError),
-    /// The weights of a run.
-    #[error(transparent)]
-    Weights(#[from] WeightsError),
-    /// The weights of a run cannot be read.
-    #[error("cannot read {}: {source}", .path.display())]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// What the system says.
-        source: std::io::Error,
-    },
-    /// The model.
-    #[error(transparent)]
-    Model(#[from] ModelError),
-    /// Measuring.
-    #[error(transparent)]
-    Evaluation(#[from] EvaluationError),
-    /// The results of before.
-    #[error("cannot read the results in {}: {reason}", .path.display())]
-    Results {
-        /// The file.
-        path: PathBuf,
-        /// Why not.
-        reason: String,
-    },
-    /// The results of now.
-    #[error(transparent)]
-    Write(#[from] WriteError),
-}
-
-/// Something to run: a row with a seed, or a baseline, which has none.
+/// A unit of work: a row with a seed, or a baseline, which has none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Task {
     /// The row.
@@ -163,6 +75,25 @@ impl Task {
     }
 }
 
+/// Something that happened while a row was run.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// A step of learning perceptual features was taken; that comes before the run that needs them.
+    Features {
+        /// Steps taken.
+        step: u64,
+        /// Steps to take.
+        steps: u64,
+        /// Mean absolute error of the restored image, in [-1,1].
+        loss: f32,
+    },
+    /// Something that happened in the row's run.
+    Run(relievo_train::Event<'a>),
+}
+
+/// Hears what happens; training waits until it returns.
+type Observe<'a> = &'a mut (dyn FnMut(Event<'_>) + Send);
+
 /// Tables in the making, in a folder.
 pub struct Reproduction {
     folder: PathBuf,
@@ -178,8 +109,8 @@ impl Reproduction {
     /// needs them.
     ///
     /// # Errors
-    /// If the recipe makes no sense, is not about synthetic heads of which the last are held out, or does not say how
-    /// many steps to take; or if there are results that cannot be read.
+    /// If the recipe is invalid, does not learn from synthetic heads and hold out the last of them, or takes no steps; or
+    /// if existing results cannot be read.
     pub fn open(
         folder: PathBuf,
         recipe: Settings,
@@ -188,33 +119,28 @@ impl Reproduction {
     ) -> Result<Self, ReproduceError> {
         recipe.check()?;
         let (data, train) = (&recipe.data, &recipe.train);
-        let rule = |holds: bool, message: &str| {
-            if holds { Ok(()) } else { Err(ReproduceError::Recipe(message.into())) }
-        };
-        rule(data.is_synthetic(), "its source must be synthetic: only there the true depth is known")?;
-        rule(!data.perturbed, "it must not be perturbed: some rows are")?;
-        rule(
-            data.held_out == HeldOut::Last,
-            "held-out must be last, so that heads are split by their numbers",
-        )?;
-        rule(train.minutes == 0.0, "minutes must be 0: every row takes the same number of steps")?;
-        let features = &train.perceptual_features;
-        rule(features.is_none(), "perceptual-features must be left out: one row has features of its own")?;
-        rule(
-            train.initial_weights.is_none(),
-            "initial-weights must be left out: every row begins at random",
-        )?;
+        let is_of_heads = data.source.iter().all(|source| *source == SourceSpec::registered(SYNTHETIC));
+        let rules = [
+            (is_of_heads, RecipeError::Source),
+            (!data.perturbed, RecipeError::Perturbed),
+            (data.held_out == HeldOut::Last, RecipeError::HeldOut),
+            (train.minutes == 0.0, RecipeError::Minutes),
+            (train.perceptual_features.is_none(), RecipeError::Features),
+            (train.initial_weights.is_none(), RecipeError::InitialWeights),
+            ((data.validation as u64) < data.synthetic_count, RecipeError::NoHeads),
+        ];
+        if let Some((_, broken)) = rules.into_iter().find(|(holds, _)| !holds) {
+            return Err(broken.into());
+        }
         let held_out = data.validation as u64;
-        rule(held_out < data.synthetic_count, "validation leaves no heads to learn from")?;
         let heads = HeadCounts { training: data.synthetic_count - held_out, validation: held_out, test };
         let folder = std::path::absolute(&folder).unwrap_or(folder);
         let results = Results::read(&folder.join(RESULTS))?;
         let reproduction = Self { folder, recipe, heads, feature_steps, results };
-        rule(reproduction.steps() > 0, "it takes no steps: say how many with --steps")?;
-        Ok(reproduction)
+        if reproduction.steps() == 0 { Err(RecipeError::NoSteps.into()) } else { Ok(reproduction) }
     }
 
-    /// What has been measured.
+    /// The measurements so far.
     pub fn results(&self) -> &Results {
         &self.results
     }
@@ -233,10 +159,10 @@ impl Reproduction {
         }
     }
 
-    /// Whether a task has been done, with this recipe.
+    /// Whether a task has been measured with this recipe.
     ///
     /// # Errors
-    /// If a number of the settings is beyond what TOML can say.
+    /// If a number of the settings is too large for TOML.
     pub fn is_done(&self, task: Task) -> Result<bool, ReproduceError> {
         let recipe = self.checksum(task)?;
         let steps = if task.seed.is_some() { self.steps() } else { 0 };
@@ -246,7 +172,7 @@ impl Reproduction {
         }))
     }
 
-    /// Does a task, going on where an earlier call left it, and writes what was measured into the results.
+    /// Runs a task, resuming where an earlier call stopped, and adds its measurement to the results.
     ///
     /// # Errors
     /// If the row was begun with other settings or has gone further, training or measuring fails, or something cannot
@@ -254,16 +180,16 @@ impl Reproduction {
     pub fn run(
         &mut self,
         task: Task,
-        observer: &mut dyn Observer,
+        observe: Observe<'_>,
         stop: &AtomicBool,
     ) -> Result<Outcome, ReproduceError> {
         let settings = self.settings(task);
         let is_ours = settings == self.settings(Task { row: Row::Ours, ..task })
             || task.row == Row::SelfSupervisedFeatures && settings.model.perceptual_weight == 0.0;
         if task.seed.is_some() && task.row != Row::Ours && is_ours {
-            return Err(ReproduceError::Nothing { row: task.row.name() });
+            return Err(ReproduceError::Nothing(task.row));
         }
-        if task.row == Row::SelfSupervisedFeatures && !self.learn_features(&settings, observer, stop)? {
+        if task.row == Row::SelfSupervisedFeatures && !self.learn_features(&settings, observe, stop)? {
             return Ok(Outcome::Interrupted);
         }
         let measured = match task.seed {
@@ -275,7 +201,8 @@ impl Reproduction {
                 if taken > self.steps() {
                     return Err(ReproduceError::Further { folder, taken, asked: self.steps() });
                 }
-                let outcome = trainer.run(observer, stop)?;
+                let mut of_run = |event: relievo_train::Event<'_>| observe(Event::Run(event));
+                let outcome = trainer.run(&mut of_run, stop)?;
                 if outcome != Outcome::Finished {
                     return Ok(outcome);
                 }
@@ -302,7 +229,7 @@ impl Reproduction {
         settings
     }
 
-    /// A checksum over all that a task's numbers depend on, but for the number of steps and the split.
+    /// A checksum over everything that affects a task's numbers, except the number of steps and the split.
     fn checksum(&self, task: Task) -> Result<String, ReproduceError> {
         let mut text = table(&self.settings(task))?.to_string();
         if task.row == Row::SelfSupervisedFeatures {
@@ -311,7 +238,7 @@ impl Reproduction {
         Ok(format!("{:08x}", crc32fast::hash(text.as_bytes())))
     }
 
-    /// What features are learned with, in words: another text is another file.
+    /// Describes how features are learned; features with another description are other features.
     fn feature_settings(&self) -> String {
         let HeadCounts { training, .. } = self.heads;
         let (seed, size) = (self.recipe.data.synthetic_seed, self.recipe.model.image_size);
@@ -319,11 +246,11 @@ impl Reproduction {
         format!("{steps} steps of {batch} of {training} heads of seed {seed}, {size} pixels")
     }
 
-    /// Learns the features of [`Row::SelfSupervisedFeatures`] unless they are there; false if it is told to stop.
+    /// Learns the features of [`Row::SelfSupervisedFeatures`] unless they exist; false if it is told to stop.
     fn learn_features(
         &mut self,
         settings: &Settings,
-        observer: &mut dyn Observer,
+        observe: Observe<'_>,
         stop: &AtomicBool,
     ) -> Result<bool, ReproduceError> {
         let (path, note) = (self.folder.join(FEATURES), self.feature_settings());
@@ -337,8 +264,7 @@ impl Reproduction {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(source) => return Err(ReproduceError::Unreadable { path, source }),
         }
-        let Split { train, .. } =
-            Split::new(settings.data.open()?, settings.data.holdout()).map_err(TrainError::from)?;
+        let Split { train, .. } = Split::new(self.learned_from(settings), settings.data.holdout())?;
         let device = settings.compute.device().map_err(ModelError::from)?;
         let of_features = FeatureSettings {
             steps: self.feature_steps,
@@ -352,7 +278,7 @@ impl Reproduction {
         let images: Arc<dyn Source> =
             Arc::new(Cached::new(Arc::new(WithoutTruth(train)), size as u32, budget));
         let steps = self.feature_steps;
-        let mut told = |step, loss| observer.observe(Event::Features { step, steps, loss });
+        let mut told = |step, loss| observe(Event::Features { step, steps, loss });
         let learned = features::learn(&images, size, &of_features, device, &mut told, stop)?;
         let Some(learned) = learned else { return Ok(false) };
         let bytes = learned.to_safetensors([(FEATURES_KEY.to_owned(), note)]).map_err(ModelError::from)?;
@@ -360,9 +286,9 @@ impl Reproduction {
         Ok(true)
     }
 
-    /// A run begun, or gone on with.
+    /// The run of a row, started or resumed.
     fn trainer(&mut self, settings: &Settings, folder: PathBuf) -> Result<Trainer, ReproduceError> {
-        let source = settings.data.open()?;
+        let source = self.learned_from(settings);
         match RunFolder::open(&folder) {
             Err(FolderError::NoRun(_)) => {
                 Ok(Trainer::begin(settings.clone(), source, RunFolder::create(folder, false)?)?)
@@ -411,10 +337,10 @@ impl Reproduction {
         })
     }
 
-    /// Measures the baselines on the test, both at once: what takes time is making the heads.
+    /// Measures the baselines on the test, both at once: rendering the heads takes most of the time.
     fn measure_baselines(&self, task: Task, settings: &Settings) -> Result<[Measured; 2], ReproduceError> {
         let workers = settings.data.workers_beside(Device::Cpu);
-        let known: Arc<dyn Source> = Arc::new(settings.data.heads(0, self.heads.training.min(MEAN_HEADS)));
+        let known: Arc<dyn Source> = Arc::new(heads(&settings.data, 0..self.heads.training.min(MEAN_HEADS)));
         let mean = mean_depth(&known, settings.model.image_size, workers)?;
         let found = baselines(&self.test(settings), settings.model.camera(), &mean, workers)?;
         let recipe = self.checksum(task)?;
@@ -433,13 +359,19 @@ impl Reproduction {
         Ok([(Row::ConstantDepth, found.constant_depth), (Row::MeanDepth, found.mean_depth)].map(measured))
     }
 
-    /// The heads that nobody has learned from or validated on.
+    /// The heads of the recipe, to learn from and to validate on.
+    fn learned_from(&self, settings: &Settings) -> Arc<dyn Source> {
+        Arc::new(heads(&settings.data, 0..settings.data.synthetic_count))
+    }
+
+    /// The heads that no row has learned from or validated on.
     fn test(&self, settings: &Settings) -> Arc<dyn Source> {
-        Arc::new(settings.data.heads(self.heads.training + self.heads.validation, self.heads.test))
+        let first = self.heads.training + self.heads.validation;
+        Arc::new(heads(&settings.data, first..first + self.heads.test))
     }
 }
 
-/// A device, for somebody who reads the results elsewhere.
+/// The name of a device, for readers on another machine.
 fn name(device: Device) -> String {
     match device {
         Device::Cpu => {
@@ -450,7 +382,7 @@ fn name(device: Device) -> String {
     }
 }
 
-/// The settings that a row's numbers depend on.
+/// The settings that affect a row's numbers.
 fn table(settings: &Settings) -> Result<Toml, ReproduceError> {
     let text = settings.to_toml()?;
     let all: Toml = text.parse().map_err(|error: toml::de::Error| SettingsError::Invalid {
@@ -465,7 +397,7 @@ fn table(settings: &Settings) -> Result<Toml, ReproduceError> {
     Ok(all.into_iter().filter(|(key, _)| counts(key)).map(|(key, value)| (key, of_section(value))).collect())
 }
 
-/// The first setting that two tables do not have in common, and its values in both.
+/// The first setting in which two tables differ, and its values in both.
 fn first_difference(a: &Toml, b: &Toml) -> Option<(String, [String; 2])> {
     let text = |value: Option<&Value>| value.map_or_else(|| "nothing".to_owned(), ToString::to_string);
     a.keys().chain(b.keys()).find_map(|key| match (a.get(key), b.get(key)) {
@@ -478,12 +410,13 @@ fn first_difference(a: &Toml, b: &Toml) -> Option<(String, [String; 2])> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reproduce::Table;
-    use crate::tiny;
+    use crate::rows::Table;
 
     /// Everything small: 8 heads to learn from, 2 to validate on; steps of 4 images.
     fn recipe() -> Settings {
-        let mut settings = Settings { model: tiny(), ..Settings::default() };
+        let mut settings = Settings::default();
+        let model = &mut settings.model;
+        (model.width, model.code, model.encoder_width, model.perceptual_weight) = (8, 16, 8, 0.0);
         settings.data.synthetic_count = 10;
         settings.data.validation = 2.0;
         settings.data.held_out = HeldOut::Last;
@@ -559,7 +492,7 @@ mod tests {
             let (mut learned, mut perceptual, stop) = (Vec::new(), 0.0, AtomicBool::new(false));
             let mut observer = |event: Event<'_>| match event {
                 Event::Features { step, steps, .. } => learned.push((step, steps)),
-                Event::Stepped(report) => perceptual = report.losses.perceptual,
+                Event::Run(relievo_train::Event::Stepped(report)) => perceptual = report.losses.perceptual,
                 _ => {}
             };
             reproduction.run(Task { row, seed: Some(0) }, &mut observer, &stop).unwrap();
@@ -590,7 +523,7 @@ mod tests {
         run(&mut straight, task);
         let (stop, mut stopped) = (AtomicBool::new(false), open(&parts, recipe()));
         let mut after_one = |event: Event<'_>| {
-            if let Event::Stepped(_) = event {
+            if let Event::Run(relievo_train::Event::Stepped(_)) = event {
                 stop.store(true, std::sync::atomic::Ordering::Relaxed);
             }
         };

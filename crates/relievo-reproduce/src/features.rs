@@ -1,18 +1,18 @@
-//! Perceptual features that nobody has labelled anything for: VGG16's layers, learned from the images alone.
+//! Perceptual features without labels: VGG16's layers, learned from the images alone.
 //!
-//! The network that is to give features, and a decoder behind it, put damaged images right: half of the squares of
-//! 8x8 pixels are grey, and the others have noise on them. To say what is missing, features must know what heads look
-//! like. The decoder is thrown away. It stands in for the self-supervised features of Wu et al. 2020, table 3, which
+//! The feature network and a decoder behind it restore damaged images: half of the squares of 8x8 pixels are grey, and the
+//! others are noisy. To restore what is missing, features must encode what heads look like. The decoder is discarded. It stands in for the self-supervised features of Wu et al. 2020, table 3, which
 //! learned from other images by another task. Denoising: Vincent et al. 2008; filling in: Pathak et al. 2016.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use relievo_data::{LoadError, Loader, LoaderOptions, Source, Training};
-use relievo_model::ModelError;
-use relievo_nets::{Layer, Network, Vgg, VggError};
+use relievo_data::{Loader, LoaderOptions, Source, Training};
+use relievo_nets::{Layer, Network, Vgg};
 use relievo_tensor::ops::{Activation, AdamStep, absolute_error};
 use relievo_tensor::{DataType, Device, Error, Random, Tape, Tensor};
+
+use crate::error::FeatureError;
 
 /// Sides of the squares that are grey, in pixels.
 const SQUARE: usize = 8;
@@ -21,7 +21,7 @@ const NOISE: f32 = 0.2;
 /// Images that decide how large the features are.
 const MEASURED: usize = 64;
 
-/// How features are learned.
+/// Settings for learning features.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct FeatureSettings {
     pub steps: u64,
@@ -31,33 +31,8 @@ pub(crate) struct FeatureSettings {
     pub workers: usize,
 }
 
-/// Why features cannot be learned.
-#[derive(Debug, thiserror::Error)]
-pub enum FeatureError {
-    /// The images.
-    #[error(transparent)]
-    Load(#[from] LoadError),
-    /// The embedded features, which say how large the new ones are to be.
-    #[error(transparent)]
-    Vgg(#[from] VggError),
-    /// The engine refused an operation.
-    #[error(transparent)]
-    Engine(#[from] Error),
-    /// The device.
-    #[error(transparent)]
-    Model(#[from] ModelError),
-    /// Nothing was learned.
-    #[error("the features came to nothing after {step} steps (loss {loss}): another seed may do better")]
-    Nothing {
-        /// Steps taken.
-        step: u64,
-        /// The last loss.
-        loss: f32,
-    },
-}
-
-/// Learns features from images of `size` x `size`; `None` if it is told to stop. `told` hears each step and its loss,
-/// the mean absolute error of the image put right.
+/// Learns features from images of `size` x `size`; `None` if it is told to stop. `told` receives each step and its loss,
+/// the mean absolute error of the restored image.
 pub(crate) fn learn(
     images: &Arc<dyn Source>,
     size: usize,

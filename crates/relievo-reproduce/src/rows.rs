@@ -1,46 +1,25 @@
-//! The tables of the paper on synthetic heads: what rows they have, how a row is run, and what came out.
-//!
-//! A row is the recipe of all rows with one point changed ([`Row::change`]). It is trained once for each seed, in the
-//! folder of an ordinary run, and measured on heads that no row has learned from:
-//!
-//! ```text
-//! ours/seed-0/        a run, as `relievo train` makes it
-//! supervised/seed-0/
-//! features.safetensors   self-supervised features, for the row that compares those
-//! results.json        what was measured, row by row and seed by seed
-//! ```
-//!
-//! Heads are split by their numbers: the recipe's `synthetic-count` heads but its last `validation` ones are learned
-//! from, those are validated on, and the heads that follow are the test. Two tables share the rows they have in common.
-//!
-//! Source: Wu, Rupprecht and Vedaldi 2020, section 4 (tables 2 to 4). The figures that the paper gives for its own data
-//! ([`Row::published`]) are not to be reached with these heads; they stand beside ours because their order should be
-//! the same.
+//! Tables and their rows: what each changes of the recipe, and the paper's figures for it.
 
-mod results;
-mod run;
-
-use clap::ValueEnum;
 use relievo_model::{LightModel, Supervision};
+use relievo_train::Settings;
 use serde::{Deserialize, Serialize};
 
-use crate::settings::Settings;
-
-pub use results::{HeadCounts, Measured, Results, Spread, Summary};
-pub use run::{RESULTS, ReproduceError, Reproduction, Task};
-
 /// A table of the paper.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 pub enum Table {
-    /// Ours, an upper bound with supervision, two baselines that know nothing
+    /// Ours, an upper bound with supervision, two baselines without a model
     Comparison,
-    /// What each part of the method is good for
+    /// The method without one part after the other
     Ablation,
     /// Images that are not symmetric, with and without confidence
     Perturbation,
 }
 
 impl Table {
+    /// All tables.
+    pub const ALL: [Self; 3] = [Self::Comparison, Self::Ablation, Self::Perturbation];
+
     /// Its rows from top to bottom.
     pub fn rows(self) -> &'static [Row] {
         match self {
@@ -58,7 +37,7 @@ impl Table {
         }
     }
 
-    /// Its name on the command line.
+    /// Its name.
     pub fn name(self) -> &'static str {
         match self {
             Self::Comparison => "comparison",
@@ -69,10 +48,11 @@ impl Table {
 }
 
 /// A row of a table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, ValueEnum, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 pub enum Row {
-    /// The recipe as it is
+    /// The recipe unchanged
     Ours,
     /// The depth network alone, learning the true depth in the image's own view: an upper bound
     Supervised,
@@ -84,7 +64,7 @@ pub enum Row {
     NoAlbedoFlip,
     /// The depth is not mirrored
     NoDepthFlip,
-    /// Shading by a network of its own instead of by light and normals
+    /// Shading from a network instead of from light and normals
     ShadingMap,
     /// Without the perceptual loss
     NoPerceptualLoss,
@@ -92,9 +72,9 @@ pub enum Row {
     SelfSupervisedFeatures,
     /// Without confidence
     NoConfidence,
-    /// A patch of colour before one side of each image
+    /// A coloured patch over one side of each image
     Perturbed,
-    /// A patch of colour before one side of each image, without confidence
+    /// A coloured patch over one side of each image, without confidence
     PerturbedNoConfidence,
 }
 
@@ -108,12 +88,41 @@ pub struct Published {
 }
 
 impl Row {
-    /// Its name in paths, in the results and on the command line.
-    pub fn name(self) -> String {
-        self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+    /// All rows.
+    pub const ALL: [Self; 12] = [
+        Self::Ours,
+        Self::Supervised,
+        Self::ConstantDepth,
+        Self::MeanDepth,
+        Self::NoAlbedoFlip,
+        Self::NoDepthFlip,
+        Self::ShadingMap,
+        Self::NoPerceptualLoss,
+        Self::SelfSupervisedFeatures,
+        Self::NoConfidence,
+        Self::Perturbed,
+        Self::PerturbedNoConfidence,
+    ];
+
+    /// Its name in paths and in the results.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ours => "ours",
+            Self::Supervised => "supervised",
+            Self::ConstantDepth => "constant-depth",
+            Self::MeanDepth => "mean-depth",
+            Self::NoAlbedoFlip => "no-albedo-flip",
+            Self::NoDepthFlip => "no-depth-flip",
+            Self::ShadingMap => "shading-map",
+            Self::NoPerceptualLoss => "no-perceptual-loss",
+            Self::SelfSupervisedFeatures => "self-supervised-features",
+            Self::NoConfidence => "no-confidence",
+            Self::Perturbed => "perturbed",
+            Self::PerturbedNoConfidence => "perturbed-no-confidence",
+        }
     }
 
-    /// What a table calls it.
+    /// Its title in a table.
     pub fn title(self) -> &'static str {
         match self {
             Self::Ours => "ours",
@@ -131,13 +140,13 @@ impl Row {
         }
     }
 
-    /// Whether there is something to train; baselines are measured only.
+    /// Whether it is trained; baselines are only measured.
     pub fn learns(self) -> bool {
         !matches!(self, Self::ConstantDepth | Self::MeanDepth)
     }
 
-    /// Changes the point of the recipe that makes the row. Self-supervised features are a file that [`Reproduction`]
-    /// makes and names.
+    /// Changes the setting of the recipe that makes the row. Self-supervised features are a file that
+    /// [`Reproduction`](crate::Reproduction) makes and names.
     pub fn change(self, settings: &mut Settings) {
         let Settings { model, data, .. } = settings;
         match self {
@@ -157,7 +166,7 @@ impl Row {
         }
     }
 
-    /// The paper's figures for this row on its own data, a model of scanned faces, where they are at hand.
+    /// The paper's figures for this row on its own data, a model of scanned faces, if it gives them.
     pub fn published(self) -> Option<Published> {
         let (side, mad) = match self {
             Self::Ours => (0.793, 16.51),
@@ -177,7 +186,7 @@ mod tests {
     #[test]
     fn every_row_changes_the_recipe_in_its_own_way_and_makes_sense() {
         let recipe = Settings::default();
-        let changed: Vec<Settings> = Row::value_variants()
+        let changed: Vec<Settings> = Row::ALL
             .iter()
             .filter(|row| row.learns() && ![Row::Ours, Row::SelfSupervisedFeatures].contains(row))
             .map(|row| {
@@ -194,14 +203,24 @@ mod tests {
 
     #[test]
     fn every_row_is_in_a_table_and_named_once() {
-        let mut names: Vec<String> = Row::value_variants().iter().map(|row| row.name()).collect();
-        names.sort();
+        let mut names = Row::ALL.map(Row::name).to_vec();
+        names.sort_unstable();
         names.dedup();
-        assert_eq!(names.len(), Row::value_variants().len());
-        for row in Row::value_variants() {
-            assert!(Table::value_variants().iter().any(|table| table.rows().contains(row)), "{row:?}");
-            // The results name rows as the command line does.
+        assert_eq!(names.len(), Row::ALL.len());
+        for row in Row::ALL {
+            assert!(Table::ALL.iter().any(|table| table.rows().contains(&row)), "{row:?}");
             assert_eq!(serde_json::to_value(row).unwrap(), row.name());
         }
+    }
+
+    #[cfg(feature = "cli")]
+    #[test]
+    fn options_name_rows_and_tables_as_results_do() {
+        use clap::ValueEnum;
+        let name = |value: Option<clap::builder::PossibleValue>| value.unwrap().get_name().to_owned();
+        assert_eq!(Row::value_variants(), Row::ALL);
+        assert_eq!(Table::value_variants(), Table::ALL);
+        assert!(Row::ALL.iter().all(|row| name(row.to_possible_value()) == row.name()));
+        assert!(Table::ALL.iter().all(|table| name(table.to_possible_value()) == table.name()));
     }
 }

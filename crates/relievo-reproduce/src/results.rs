@@ -1,4 +1,4 @@
-//! What was measured, in a file that lasts, and what a table makes of it.
+//! Measurements, in a file, and their means for a table.
 
 use std::fs;
 use std::io;
@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use relievo_export::write_durable;
+use relievo_train::Scores;
+use relievo_train::metrics::Statistic;
 use serde::{Deserialize, Serialize};
 
-use super::run::ReproduceError;
-use super::{Row, Table};
-use crate::evaluation::Scores;
-use crate::metrics::Statistic;
+use crate::error::ReproduceError;
+use crate::rows::{Row, Table};
 
-/// How many heads are what.
+/// The split of the heads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct HeadCounts {
@@ -38,26 +38,27 @@ pub struct Measured {
     pub steps: u64,
     /// Hours of training.
     pub hours: f64,
-    /// What it ran on.
+    /// The device it ran on.
     pub device: String,
-    /// When it was measured, as year-month-day (UTC).
+    /// The day of the measurement, as year-month-day (UTC).
     pub date: String,
     /// The split.
     pub heads: HeadCounts,
-    /// A checksum over all settings that the numbers depend on, but for the number of steps.
+    /// A checksum over all settings that affect the numbers, except the number of steps.
     pub recipe: String,
-    /// Errors by the paper's mask: the true foreground where the prediction is there too. A baseline is everywhere.
+    /// Errors over the paper's mask: the intersection of the true foreground and the prediction's. A baseline covers the
+    /// whole image.
     #[serde(alias = "in-sight")]
     pub visible: Scores,
     /// Errors over the whole true foreground.
     pub whole: Scores,
 }
 
-/// All that was measured in a folder.
+/// All measurements in a folder.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Results {
-    /// In the order in which it was measured.
+    /// In the order in which they were made.
     pub results: Vec<Measured>,
 }
 
@@ -76,19 +77,19 @@ impl Results {
     }
 
     /// Writes them, whole or not at all.
-    pub(super) fn write(&self, path: PathBuf) -> Result<(), ReproduceError> {
+    pub(crate) fn write(&self, path: PathBuf) -> Result<(), ReproduceError> {
         let text = serde_json::to_string_pretty(self).expect("results are plain numbers and names");
         Ok(write_durable(path, |file| writeln!(file, "{text}"))?)
     }
 
-    /// Adds what was measured, in place of what was measured of that row and seed before.
-    pub(super) fn add(&mut self, measured: Measured) {
+    /// Adds a measurement, in place of an earlier one of that row and seed.
+    pub(crate) fn add(&mut self, measured: Measured) {
         self.results.retain(|old| (old.row, old.seed) != (measured.row, measured.seed));
         self.results.push(measured);
     }
 
-    /// The lines of a table: for each row what there is of it, seeds of the same number of steps, recipe and split
-    /// taken together. A row that was not measured has no line.
+    /// The lines of a table: for each row the means over the seeds that share number of steps, recipe and split. A row
+    /// that was not measured has no line.
     pub fn summaries(&self, table: Table) -> Vec<Summary> {
         let mut summaries = Vec::new();
         for row in table.rows() {
@@ -106,7 +107,7 @@ impl Results {
     }
 }
 
-/// A mean over seeds and how far seeds are from each other.
+/// A mean over seeds and their deviation.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Spread {
     /// The mean.
@@ -116,7 +117,7 @@ pub struct Spread {
 }
 
 impl Spread {
-    /// That of some numbers; `None` without any.
+    /// The mean and deviation of some numbers; `None` without any.
     fn from_numbers(numbers: &[f64]) -> Option<Self> {
         let Statistic { mean, standard_deviation, images: count } = Statistic::from_numbers(numbers)?;
         let count = count as f64;
@@ -136,7 +137,7 @@ pub struct Summary {
     pub steps: u64,
     /// Mean hours of training.
     pub hours: f64,
-    /// Where they ran, each once.
+    /// The devices they ran on, each once.
     pub devices: Vec<String>,
     /// The day of the last of them.
     pub date: String,
@@ -153,7 +154,7 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// That of what was measured of one row; `group` is not empty.
+    /// The mean of the measurements of one row; `group` is not empty.
     fn from_group(group: &[&Measured]) -> Self {
         let first = group[0];
         let spread = |number: &dyn Fn(&Measured) -> Option<Statistic>| {
@@ -181,7 +182,7 @@ impl Summary {
 }
 
 /// Today as year-month-day (UTC).
-pub(super) fn today() -> String {
+pub(crate) fn today() -> String {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
     date(since.as_secs() / (24 * 60 * 60))
 }

@@ -1,0 +1,120 @@
+//! What a user of the command line can do about an error: advice that names options, which libraries do not know.
+
+use relievo_reproduce::{RecipeError, ReproduceError};
+use relievo_train::{FolderError, HeldOutError, TrainError};
+
+/// The advice for the first error in the chain that has some; `None` if there is none.
+pub fn hint(error: &anyhow::Error) -> Option<String> {
+    error.chain().find_map(|cause| {
+        cause
+            .downcast_ref::<ReproduceError>()
+            .map(reproduce)
+            .or_else(|| cause.downcast_ref::<TrainError>().map(train))
+            .or_else(|| cause.downcast_ref::<FolderError>().map(folder))
+            .or_else(|| cause.downcast_ref::<HeldOutError>().map(held_out))
+            .flatten()
+    })
+}
+
+fn folder(error: &FolderError) -> Option<String> {
+    let advice = match error {
+        FolderError::Occupied(_) => {
+            "continue the run in it with --resume, start anew in its place with --overwrite, or give another folder with \
+             --out"
+        }
+        FolderError::Foreign(_) => "give another folder with --out",
+        _ => return None,
+    };
+    Some(advice.into())
+}
+
+fn train(error: &TrainError) -> Option<String> {
+    match error {
+        TrainError::Folder(error) => folder(error),
+        TrainError::CheckpointsGone { model, .. } => {
+            Some(format!("begin a new run with --initial-weights {}", model.display()))
+        }
+        TrainError::OutOfMemory { fits: Some(fits), .. } => {
+            Some(format!("--micro-batch {fits} learns from the same batches in smaller pieces"))
+        }
+        TrainError::OutOfMemory { fits: None, .. } => Some("take a smaller --width, or --device cpu".into()),
+        TrainError::NonFinite { .. } => Some(
+            "a lower --learning-rate or a --clip-norm (5, say) may help, or fewer images of that kind".into(),
+        ),
+        TrainError::Changed { .. } => Some("leave it as it was, or begin a new run".into()),
+        TrainError::OtherImages { .. } => {
+            Some("put back the images that were there, or begin a new run".into())
+        }
+        _ => None,
+    }
+}
+
+fn reproduce(error: &ReproduceError) -> Option<String> {
+    let advice = match error {
+        ReproduceError::Train(error) => return train(error),
+        ReproduceError::Folder(error) => return folder(error),
+        ReproduceError::Recipe(RecipeError::NoSteps) => "give their number with --steps",
+        ReproduceError::Nothing(_) => "leave the row out or change the recipe",
+        ReproduceError::OtherRecipe { .. } => {
+            "give another folder with --out, or the recipe it was begun with"
+        }
+        ReproduceError::Further { .. } | ReproduceError::OtherFeatures(_) => "give another folder with --out",
+        _ => return None,
+    };
+    Some(advice.into())
+}
+
+fn held_out(error: &HeldOutError) -> Option<String> {
+    match error {
+        HeldOutError::Nothing => Some("a run holds images out with --validation".into()),
+        HeldOutError::OtherImages { .. } => Some("give the sources that the run had, in their order".into()),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn advice_is_found_in_an_error_of_an_error() {
+        let occupied = || FolderError::Occupied("run".into());
+        for error in [
+            anyhow::Error::from(occupied()),
+            anyhow::Error::from(TrainError::from(occupied())),
+            anyhow::Error::from(ReproduceError::from(TrainError::from(occupied()))).context("the table"),
+        ] {
+            assert!(hint(&error).unwrap().starts_with("continue the run in it with --resume"), "{error:#}");
+        }
+        assert_eq!(hint(&anyhow::Error::msg("out of paper")), None);
+    }
+
+    #[test]
+    fn options_in_advice_exist() {
+        let command = crate::Line::command();
+        let of = |name: &str| {
+            let command = command.find_subcommand(name).unwrap();
+            command.get_arguments().filter_map(|option| option.get_long()).collect::<Vec<_>>()
+        };
+        let (of_train, of_reproduce) = (of("train"), of("reproduce"));
+        let folder = || "run".into();
+        let advice = [
+            (train(&FolderError::Occupied(folder()).into()), &of_train),
+            (train(&FolderError::Foreign(folder()).into()), &of_train),
+            (train(&TrainError::CheckpointsGone { folder: folder(), model: folder() }), &of_train),
+            (held_out(&HeldOutError::Nothing), &of_train),
+            (reproduce(&RecipeError::NoSteps.into()), &of_reproduce),
+            (reproduce(&ReproduceError::OtherFeatures(folder())), &of_reproduce),
+        ];
+        for (advice, options) in advice {
+            let advice = advice.unwrap();
+            let mut named = advice
+                .split("--")
+                .skip(1)
+                .map(|rest| rest.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-')).next().unwrap());
+            assert!(named.all(|option| options.contains(&option)), "{advice}");
+        }
+    }
+}

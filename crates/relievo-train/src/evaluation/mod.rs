@@ -1,0 +1,348 @@
+//! Evaluation of a model on images it does not learn from: its losses and, where the truth is known, its errors in depth
+//! and normals beside the baselines of the paper.
+//!
+//! Everything is compared in the view of the image, and the normals of prediction and truth are computed from depth by the
+//! same function. The mask is the truth's foreground, eroded by 3x3; the *visible* region is its intersection with the
+//! predicted mask (eroded likewise), as in the paper. The baselines are scored on the same pixels as the model.
+
+mod baselines;
+mod scores;
+
+use std::sync::Arc;
+
+use relievo_data::{Batch, LoadError, Loader, LoaderOptions, Source};
+use relievo_model::{DepthTruth, Losses, Model, ModelError, Predictor, Supervision};
+use relievo_tensor::Tensor;
+use serde::{Deserialize, Serialize};
+
+use crate::metrics::Statistic;
+use scores::{Collected, Mean, Surface, add_differences, score_batch};
+
+pub use baselines::{Baselines, baselines, mean_depth};
+pub use scores::{Comparison, Scores};
+
+/// Options of an evaluation.
+#[derive(Debug, Clone)]
+pub struct EvaluationOptions {
+    /// Images in a batch.
+    pub batch_size: usize,
+    /// Threads that read or generate images.
+    pub workers: usize,
+    /// Compute the losses; they are those of the networks' own prediction, refined or not.
+    pub losses: bool,
+    /// Measure the error of the reconstruction.
+    pub reconstruction: bool,
+    /// Steps of refinement of each image ([`Model::refine`]) before it is measured; 0 measures the networks' prediction.
+    pub refine: usize,
+    /// The depth map `[S,S]` of the second baseline, from [`mean_depth`].
+    pub mean_depth: Option<Vec<f32>>,
+}
+
+impl EvaluationOptions {
+    /// Only the errors of the networks' depth, where the truth is known.
+    pub fn new(batch_size: usize, workers: usize) -> Self {
+        Self { batch_size, workers, losses: false, reconstruction: false, refine: 0, mean_depth: None }
+    }
+}
+
+/// Measurements of a model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Evaluation {
+    /// Description of the images.
+    pub source: String,
+    /// Number of images used.
+    #[serde(alias = "pictures")]
+    pub images: u64,
+    /// Number of images that could not be used.
+    pub skipped: u64,
+    /// Mean losses over the images.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub losses: Option<Losses>,
+    /// Mean absolute error of the reconstruction within the predicted mask, over colours from -1 to 1; if asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reconstruction: Option<f64>,
+    /// Errors over the visible region; only with a truth.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(alias = "in-sight")]
+    pub visible: Option<Comparison>,
+    /// Errors over the whole foreground of the truth; only with a truth.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub whole: Option<Comparison>,
+    /// Share of that foreground that the predicted surface does not cover, mostly at edges of the image where the model
+    /// turned its surface away. Depth is far behind there, so one percent of such pixels makes up most of the depth error
+    /// over the whole foreground.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uncovered: Option<f64>,
+    /// Errors of the viewpoint; only with a truth, and for a model that predicts one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub viewpoint: Option<Viewpoint>,
+}
+
+/// Errors of predicted viewpoints. The model chooses which pose is frontal, so constant differences are ignored.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Viewpoint {
+    /// Rotation about x: up and down.
+    pub pitch: AngleErrors,
+    /// Rotation about y: to the sides.
+    pub yaw: AngleErrors,
+    /// Rotation about z: in the image plane.
+    pub roll: AngleErrors,
+}
+
+/// Errors of an angle over images.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct AngleErrors {
+    /// Standard deviation of the difference to the truth, in degrees.
+    pub error: f64,
+    /// Standard deviation of the truth, in degrees: the error of a constant prediction.
+    pub spread: f64,
+    /// Slope of the prediction over the truth: below 1, rotations are underestimated.
+    pub slope: f64,
+}
+
+/// An evaluation that failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EvaluationError {
+    /// The images cannot be loaded.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// The model failed.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// An operation failed.
+    #[error(transparent)]
+    Engine(#[from] relievo_tensor::Error),
+    /// A prediction that is not finite: the weights are damaged, or their training diverged.
+    #[error("the prediction for {0} is not finite")]
+    NotFinite(String),
+    /// An image without true depth, where it is needed.
+    #[error("{0}: has no true depth; only synthetic images have one")]
+    NoTruth(String),
+}
+
+/// Measures a model on all images of a source.
+///
+/// # Errors
+/// If no image can be loaded or the mean depth has another size than the model's.
+pub fn evaluate(
+    model: &Model,
+    source: &Arc<dyn Source>,
+    options: &EvaluationOptions,
+) -> Result<Evaluation, EvaluationError> {
+    let camera = model.settings().camera();
+    let mut loader = loader(source, camera.size, options.batch_size, options.workers)?;
+    let constant = Surface::constant(camera)?;
+    let mean = options.mean_depth.as_deref().map(|depth| Surface::new(depth, camera)).transpose()?;
+
+    // A model that learned depth from true depth reconstructs nothing.
+    let reconstructs = options.reconstruction && model.settings().supervision == Supervision::None;
+    let mut predictor = Predictor::new(model, options.batch_size)?;
+    let (mut images, mut losses, mut reconstruction) = (0, Losses::default(), Mean::default());
+    let (mut visible, mut whole, mut uncovered) =
+        (Collected::default(), Collected::default(), Mean::default());
+    let mut views: Vec<[[f32; 3]; 2]> = Vec::new();
+    while let Some(batch) = loader.next().transpose()? {
+        if options.losses {
+            let of_batch = match model.settings().supervision {
+                Supervision::None => model.losses(&batch.images, model.settings().flip_weight)?,
+                Supervision::Depth => {
+                    model.depth_losses(&batch.images, &depth_truth(&batch, camera.size)?)?
+                }
+            };
+            add_losses(&mut losses, &of_batch, batch.names.len() as f32);
+        }
+        images += batch.names.len() as u64;
+        let has_truth = batch.truths.iter().any(Option::is_some);
+        if !has_truth && !reconstructs {
+            continue;
+        }
+        let [depth, mask, image, view] = if options.refine > 0 {
+            let refined = model.refine(&batch.images, options.refine)?;
+            [refined.depth, refined.mask, refined.image, refined.view]
+        } else {
+            predictor.predict(&batch.images)?.fetch(|p| [&p.depth, &p.mask, &p.image, &p.view])?
+        };
+        let per_image = depth.numel() / batch.names.len();
+        let maps = depth.data().chunks(per_image).zip(view.data().chunks(6)).zip(&batch.names);
+        let strange =
+            maps.into_iter().find(|((depth, view), _)| !depth.iter().chain(*view).all(|x| x.is_finite()));
+        if let Some((_, name)) = strange {
+            return Err(EvaluationError::NotFinite(name.clone()));
+        }
+        if reconstructs {
+            add_differences(&mut reconstruction, &image, &batch.images, &mask);
+        }
+        if has_truth {
+            let found_and_true = view.data().as_chunks::<6>().0.iter().zip(&batch.truths);
+            views.extend(found_and_true.filter_map(|(view, truth)| {
+                let rotation = |[x, y, z, ..]: [f32; 6]| [x, y, z];
+                Some([rotation(*view), rotation(truth.as_ref()?.view)])
+            }));
+            let found = [depth, mask];
+            let collected = [&mut visible, &mut whole];
+            score_batch(&batch, &found, camera, &constant, mean.as_ref(), collected, &mut uncovered)?;
+        }
+    }
+    let mut mean_losses = Losses::default();
+    add_losses(&mut mean_losses, &losses, 1.0 / images.max(1) as f32);
+    Ok(Evaluation {
+        source: source.describe(),
+        images,
+        skipped: loader.skipped().len() as u64,
+        losses: (options.losses && images > 0).then_some(mean_losses),
+        reconstruction: reconstruction.value(),
+        visible: visible.comparison(mean.is_some()),
+        whole: whole.comparison(mean.is_some()),
+        uncovered: uncovered.value(),
+        viewpoint: viewpoint(&views).filter(|_| model.settings().supervision == Supervision::None),
+    })
+}
+
+/// From rotations about x, y, z, found and true, in radians; `None` of too few or if they are all alike.
+fn viewpoint(views: &[[[f32; 3]; 2]]) -> Option<Viewpoint> {
+    let errors = |axis: usize| {
+        let (mut found, mut truth) = (Vec::new(), Vec::new());
+        for [f, t] in views {
+            found.push(f64::from(f[axis]).to_degrees());
+            truth.push(f64::from(t[axis]).to_degrees());
+        }
+        let differences: Vec<f64> = found.iter().zip(&truth).map(|(f, t)| f - t).collect();
+        let (found_mean, true_mean) =
+            (Statistic::from_numbers(&found)?.mean, Statistic::from_numbers(&truth)?);
+        let products: f64 =
+            found.iter().zip(&truth).map(|(f, t)| (f - found_mean) * (t - true_mean.mean)).sum();
+        let spread = true_mean.standard_deviation;
+        (spread > 0.0).then_some(AngleErrors {
+            error: Statistic::from_numbers(&differences)?.standard_deviation,
+            spread,
+            slope: products / (views.len() as f64 * spread * spread),
+        })
+    };
+    Some(Viewpoint { pitch: errors(0)?, yaw: errors(1)?, roll: errors(2)? })
+}
+
+/// The true depth of a batch and where it counts, for a model that learns from it.
+///
+/// # Errors
+/// If an image has no truth.
+pub(crate) fn depth_truth(batch: &Batch, size: usize) -> Result<DepthTruth, EvaluationError> {
+    let (mut depth, mut mask) = (Vec::new(), Vec::new());
+    for (truth, name) in batch.truths.iter().zip(&batch.names) {
+        let truth = truth.as_ref().ok_or_else(|| EvaluationError::NoTruth(name.clone()))?;
+        depth.extend_from_slice(&truth.depth);
+        mask.extend(truth.mask.iter().map(|seen| f32::from(*seen)));
+    }
+    let shape = [batch.truths.len(), size, size];
+    Ok(DepthTruth { depth: Tensor::new(&depth, shape)?, mask: Tensor::new(&mask, shape)? })
+}
+
+fn loader(
+    source: &Arc<dyn Source>,
+    size: usize,
+    batch_size: usize,
+    workers: usize,
+) -> Result<Loader, LoadError> {
+    let options = LoaderOptions { workers, ..LoaderOptions::new(batch_size, size as u32) };
+    Loader::evaluation(Arc::clone(source), options)
+}
+
+/// Adds `weight` times the losses of one batch.
+pub(crate) fn add_losses(sum: &mut Losses, of_batch: &Losses, weight: f32) {
+    sum.total += weight * of_batch.total;
+    sum.photometric += weight * of_batch.photometric;
+    sum.photometric_flip += weight * of_batch.photometric_flip;
+    sum.perceptual += weight * of_batch.perceptual;
+    sum.perceptual_flip += weight * of_batch.perceptual_flip;
+    sum.smoothness += weight * of_batch.smoothness;
+    sum.depth += weight * of_batch.depth;
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use relievo_synth::Heads;
+
+    use super::*;
+    use crate::tiny;
+
+    fn model() -> Model {
+        Model::new(tiny(), 1).unwrap()
+    }
+
+    pub(crate) fn heads(count: u64) -> Arc<dyn Source> {
+        Arc::new(Heads::range(5, 0, count))
+    }
+
+    #[test]
+    fn what_is_not_finite_is_no_measurement() {
+        let mut model = model();
+        model.parameters_mut().iter_mut().for_each(|p| p.data_mut().iter_mut().for_each(|x| *x *= 1e20));
+        let refusal = evaluate(&model, &heads(3), &EvaluationOptions::new(2, 1)).unwrap_err();
+        assert!(refusal.to_string().ends_with(" is not finite"), "{refusal}");
+    }
+
+    #[test]
+    fn turns_that_are_found_too_small_or_off_by_the_same_are_told_apart() {
+        let turn = |at: usize| [0.01 * at as f32, 0.3 - 0.02 * at as f32, 0.1 * (at % 3) as f32];
+        let views: Vec<[[f32; 3]; 2]> = (0..9)
+            .map(|at| (turn(at), turn(at)))
+            .map(|(t, f)| [[f[0] + 0.2, 0.5 * f[1], -f[2]], t])
+            .collect();
+        let Viewpoint { pitch, yaw, roll } = viewpoint(&views).unwrap();
+        assert!(pitch.error < 1e-5 && (pitch.slope - 1.0).abs() < 1e-5, "{pitch:?}");
+        assert!((yaw.slope - 0.5).abs() < 1e-5 && (yaw.error - 0.5 * yaw.spread).abs() < 1e-5, "{yaw:?}");
+        assert!((roll.slope + 1.0).abs() < 1e-5 && (roll.error - 2.0 * roll.spread).abs() < 1e-5, "{roll:?}");
+        let deviation = (0.02 * (60.0_f64 / 9.0).sqrt()).to_degrees();
+        assert!((yaw.spread - deviation).abs() < 1e-4, "{yaw:?}");
+        assert_eq!(viewpoint(&views[..1]), None);
+        assert_eq!(viewpoint(&[]), None);
+    }
+
+    #[test]
+    fn the_mean_of_one_head_is_that_head() {
+        let head = heads(1);
+        let mean_of = |heads| mean_depth(heads, 64, 1).unwrap();
+        let mean_depth_of_it = Some(mean_of(&head));
+        let options = EvaluationOptions { mean_depth: mean_depth_of_it, ..EvaluationOptions::new(2, 1) };
+        let evaluation = evaluate(&model(), &head, &options).unwrap();
+        let scores = evaluation.whole.clone().unwrap().mean_depth.unwrap();
+        assert!(scores.depth_error.unwrap().mean < 1e-6);
+        assert!(scores.normal_error.unwrap().mean < 0.05);
+        let alone = baselines(&head, model().settings().camera(), &mean_of(&head), 1).unwrap();
+        let whole = evaluation.whole.unwrap();
+        assert_eq!(Some(alone.mean_depth), whole.mean_depth);
+        assert_eq!(alone.constant_depth, whole.constant_depth);
+        let of_many = mean_depth(&heads(20), 64, 1).unwrap();
+        assert!(of_many.iter().all(|depth| (0.8..1.2).contains(depth)));
+    }
+
+    #[test]
+    fn losses_are_means_over_images_however_they_are_batched() {
+        let measure = |batch_size| {
+            let options = EvaluationOptions { losses: true, ..EvaluationOptions::new(batch_size, 1) };
+            evaluate(&model(), &heads(5), &options).unwrap()
+        };
+        let [pairs, singles] = [2, 1].map(measure);
+        assert_eq!((pairs.images, pairs.skipped), (5, 0));
+        // The engine may add up in another order in batches of another size.
+        let error =
+            |evaluation: &Evaluation| evaluation.whole.as_ref().unwrap().model.depth_error.unwrap().mean;
+        assert!((error(&pairs) - error(&singles)).abs() < 1e-6);
+        let [pairs, singles] = [pairs, singles].map(|evaluation| evaluation.losses.unwrap().total);
+        assert!((pairs - singles).abs() < 0.02 * singles.abs(), "{pairs} {singles}");
+    }
+
+    #[test]
+    fn an_evaluation_survives_json() {
+        let options = EvaluationOptions { losses: true, ..EvaluationOptions::new(2, 1) };
+        let evaluation = evaluate(&model(), &heads(2), &options).unwrap();
+        let text = serde_json::to_string(&evaluation).unwrap();
+        assert!(text.contains("\"depth-error\":{\"mean\":"), "{text}");
+        let again: Evaluation = serde_json::from_str(&text).unwrap();
+        assert_eq!(again.images, 2);
+        assert!(again.whole.unwrap().mean_depth.is_none());
+    }
+}
