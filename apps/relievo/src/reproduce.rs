@@ -21,7 +21,7 @@ const RECIPE: (&str, &str) =
 /// The file that all tables are written to.
 const TABLES: &str = "results.md";
 
-/// Train and measure the rows of a table of the paper on synthetic heads
+/// Train and measure the rows of a table of the paper
 ///
 /// Trains each row of a table once for every seed. All rows share a recipe but
 /// for the one setting that makes the row. Each is measured on heads that no row

@@ -11,7 +11,7 @@ use relievo_train::{Event, Outcome, RunFolder, Settings, StepReport, Trainer, Va
 use crate::console::{Console, Progress, counted};
 use crate::{INTERRUPTED, Interrupted, sources, weights};
 
-/// Train a model on images and write its weights, without other supervision
+/// Train a model on images alone and write its weights
 ///
 /// SOURCE is a folder or a .tar file of images of one category of objects,
 /// cropped to them, or the word `synthetic` for generated heads. Settings come
