@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicBool;
 use relievo_model::{
     ComputeSettings, DeviceChoice, Model, ModelError, ModelSettings, Precision, Predictor, Supervision,
 };
+use relievo_require::{Requirement, skip};
 use relievo_synth::Heads;
 use relievo_tensor::{Device, Tensor, cuda};
 use relievo_train::{DataSettings, Event, Outcome, RunFolder, Settings, TrainError, TrainSettings, Trainer};
@@ -50,8 +51,10 @@ fn train(settings: Settings) -> Result<Outcome, TrainError> {
 #[test]
 fn too_little_memory_is_told_with_a_number_of_images_that_fit() {
     if std::env::var_os("RELIEVO_DEVICE").is_some() {
-        println!("skipped: for the emulator only");
-        return;
+        return skip(
+            Requirement::Emulator,
+            "RELIEVO_DEVICE names a real GPU, whose memory cannot be limited",
+        );
     }
     // As on the first day: algorithms that are in the cache need no memory to be measured.
     let cache = tempfile::tempdir().unwrap();

@@ -6,6 +6,7 @@ use relievo_render::{
     Camera, DepthRange, RasterSettings, ViewSettings, diffuse_shading, move_surface, rasterise_depth,
     render_views, sampling_grid,
 };
+use relievo_require::{Requirement, skip};
 use relievo_tensor::ops::grid_sample;
 use relievo_tensor::{Device, Result, Tape, Tensor};
 
@@ -131,7 +132,7 @@ fn check_yaw(checks: &mut Checks, set: &GoldenSet) -> std::result::Result<(), Fa
 fn check_all(threads: usize, device: Device) {
     let sets = golden_sets("ops").unwrap_or_else(|error| panic!("{error}"));
     if sets.is_empty() {
-        println!("skipped: RELIEVO_GOLDEN has no file ops*");
+        skip(Requirement::Golden, "RELIEVO_GOLDEN has no file ops*");
     }
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
     for set in &sets {

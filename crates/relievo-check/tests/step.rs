@@ -10,6 +10,7 @@ use relievo_check::golden::{
 use relievo_model::{Losses, Model, Prediction, Preset};
 use relievo_nets::{ParameterInfo, Vgg};
 use relievo_render::normals;
+use relievo_require::{Requirement, skip};
 use relievo_tensor::ops::AdamStep;
 use relievo_tensor::{DataType, Device, Gradients, Random, Tensor};
 use relievo_train::Moments;
@@ -33,7 +34,7 @@ struct Case {
 fn cases() -> Vec<Case> {
     let sets = golden_sets("step_").unwrap_or_else(|error| panic!("{error}"));
     if sets.is_empty() {
-        println!("skipped: RELIEVO_GOLDEN has no file step_*");
+        skip(Requirement::Golden, "RELIEVO_GOLDEN has no file step_*");
     }
     let case = |set: GoldenSet| {
         let name = set.name();

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use image::{DynamicImage, ImageBuffer, ImageFormat, Luma, LumaA, Rgb, RgbImage, Rgba};
 use proptest::prelude::*;
+use proptest::test_runner::FileFailurePersistence;
 use relievo_data::{Image, Images, OpenError, Rectangle, Source};
 
 /// What the four quarters of every test image look like.
@@ -177,7 +178,10 @@ fn a_rectangle_of_whole_pixels_is_a_copy_and_outside_the_edge_is_repeated() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("regressions"))),
+        ..ProptestConfig::default()
+    })]
     #[test]
     fn any_rectangle_of_a_flat_image_is_flat(
         extents in (1_u32..40, 1_u32..40), to in (0_u32..40, 0_u32..40), place in (-200.0..200.0_f64, -200.0..200.0_f64),

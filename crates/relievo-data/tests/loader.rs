@@ -8,10 +8,12 @@ use std::time::Duration;
 
 use image::{ImageFormat, Rgb, RgbImage};
 use proptest::prelude::*;
+use proptest::test_runner::FileFailurePersistence;
 use relievo_data::{
     Batch, Image, Images, Jitter, Light, LoadError, Loader, LoaderOptions, Position, Sample, SampleError,
     Source, Training, Truth,
 };
+use relievo_require::{Requirement, skip};
 
 /// Images whose left column tells their number and whose other columns are white, with a truth to match; some
 /// are bad, and some take their time.
@@ -310,7 +312,11 @@ fn waiting_is_measured() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 40,
+        failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("regressions"))),
+        ..ProptestConfig::default()
+    })]
     /// The batches from a position on are those of a run from the beginning, whatever the number of workers, the
     /// bad images and the time each image takes.
     #[test]
@@ -371,15 +377,13 @@ fn a_folder_with_broken_files_trains() {
 #[test]
 fn real_shards_load_without_a_bad_image() {
     let Ok(folder) = std::env::var("RELIEVO_DATA") else {
-        eprintln!(
-            "skipped: RELIEVO_DATA names no folder with celeba-80px.tar, cats-64px.tar, generated-112px.tar"
-        );
-        return;
+        let wanted = "celeba-80px.tar, cats-64px.tar, generated-112px.tar";
+        return skip(Requirement::Data, &format!("RELIEVO_DATA names no folder with {wanted}"));
     };
     for shard in ["celeba-80px.tar", "cats-64px.tar", "generated-112px.tar"] {
         let path = Path::new(&folder).join(shard);
         if !path.exists() {
-            eprintln!("skipped: {} does not exist", path.display());
+            skip(Requirement::Data, &format!("{} does not exist", path.display()));
             continue;
         }
         let began = std::time::Instant::now();

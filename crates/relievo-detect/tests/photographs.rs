@@ -4,6 +4,7 @@ use std::path::Path;
 
 use relievo_data::{Images, Source};
 use relievo_detect::{Area, Detector};
+use relievo_require::{Requirement, skip};
 
 /// A row of detections.csv.
 struct Row {
@@ -49,8 +50,7 @@ fn member(archive: &[u8], ending: &str) -> Option<String> {
 fn boxes_agree_with_the_list() {
     let archive = std::env::var("RELIEVO_DATA").map(|folder| Path::new(&folder).join("raw-photos.tar"));
     let Some(archive) = archive.ok().filter(|path| path.exists()) else {
-        eprintln!("skipped: RELIEVO_DATA names no folder with raw-photos.tar");
-        return;
+        return skip(Requirement::Data, "RELIEVO_DATA names no folder with raw-photos.tar");
     };
     let list = member(&std::fs::read(&archive).unwrap(), "detections.csv").expect("detections.csv is there");
     let rows = rows(&list);

@@ -1,11 +1,12 @@
 //! Meshes as other people's programs read them: Khronos's validator (`npm install gltf-validator`, found through
 //! `NODE_PATH` or in a `node_modules` above the folder of the test) and trimesh (`pip install trimesh scipy pillow`, in
-//! the `python3` of the path). What is not there is skipped, with a message.
+//! the `python3` of the path). Where one is missing, its test is skipped, unless `RELIEVO_REQUIRE` has `meshes`.
 
 use std::path::Path;
 use std::process::Command;
 
 use relievo_export::{Canvas, Lighting, SurfaceMesh};
+use relievo_require::{Requirement, skip};
 
 const SIZE: usize = 64;
 
@@ -48,7 +49,7 @@ fn output(program: &str, arguments: [&str; 2], library: &str, path: &Path) -> Op
     let [option, import] = arguments;
     let probe = Command::new(program).args([option, import]).output();
     if !probe.is_ok_and(|probe| probe.status.success()) {
-        println!("skipped: {program} with {library} is not installed");
+        skip(Requirement::Meshes, &format!("{program} with {library} is not installed"));
         return None;
     }
     let script = if program == "node" { VALIDATE } else { LOAD };

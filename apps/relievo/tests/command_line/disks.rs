@@ -1,5 +1,7 @@
 //! Disks that are full.
 
+use relievo_require::{Requirement, skip};
+
 use super::*;
 
 /// A file system of a given size in a folder. Only root may mount one; others skip the test.
@@ -17,7 +19,7 @@ impl SmallDisk {
         if mounted.is_ok_and(|status| status.success()) {
             return Some(Self(folder.to_owned()));
         }
-        eprintln!("skipped: no small file system can be mounted here; run as root to test full disks");
+        skip(Requirement::Disks, "no small file system can be mounted here; run as root to test full disks");
         None
     }
 }

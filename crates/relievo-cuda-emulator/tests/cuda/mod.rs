@@ -7,10 +7,7 @@ use std::ffi::{CString, c_void};
 
 /// The emulator with its context current, or `None` where there is no C++ compiler.
 pub fn start() -> Option<()> {
-    if let Err(reason) = relievo_cuda_emulator::load() {
-        eprintln!("skipped: {reason}");
-        return None;
-    }
+    relievo_cuda_emulator::test_emulator()?;
     result::init().unwrap();
     let device = result::device::get(0).unwrap();
     // SAFETY: the device is there; the context is never released.
