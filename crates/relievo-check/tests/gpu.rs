@@ -21,19 +21,10 @@ use relievo_train::{
     Trainer, profile_steps,
 };
 
-/// Small in every way that does not change what is run. The perceptual loss, whose network is not small, is in
-/// `losses_and_gradients_agree_with_the_cpu` only.
+/// [`ModelSettings::tiny`] with a smooth surface: on noise, rounding decides which part hides another. The perceptual loss,
+/// whose network is not small, is in `losses_and_gradients_agree_with_the_cpu` only.
 fn tiny() -> ModelSettings {
-    ModelSettings {
-        width: 8,
-        code: 16,
-        encoder_width: 8,
-        perceptual_weight: 0.0,
-        // A smooth surface: on noise, rounding decides what hides what.
-        initial_depth_scale: 0.02,
-        dome: 0.5,
-        ..ModelSettings::default()
-    }
+    ModelSettings { initial_depth_scale: 0.02, dome: 0.5, ..ModelSettings::tiny() }
 }
 
 fn train_settings(batch_size: usize) -> TrainSettings {

@@ -326,10 +326,10 @@ impl ModelSettings {
     }
 }
 
-#[cfg(test)]
+#[cfg(any(test, feature = "testing"))]
 impl ModelSettings {
-    /// Networks that are quick to run, and no perceptual loss.
-    pub(crate) fn tiny() -> Self {
+    /// For tests: networks that are quick to run, and no perceptual loss.
+    pub fn tiny() -> Self {
         Self { width: 8, code: 16, encoder_width: 8, perceptual_weight: 0.0, ..Self::default() }
     }
 }

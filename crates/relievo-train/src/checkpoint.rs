@@ -238,10 +238,9 @@ impl Checkpoint {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::tiny;
 
     pub(crate) fn small() -> (Model, Moments, Progress) {
-        let model = Model::new(tiny(), 5).unwrap();
+        let model = Model::new(relievo_model::ModelSettings::tiny(), 5).unwrap();
         let mut moments = Moments::zeros(&model);
         moments.keep_ema(&model, true).unwrap();
         let Moments { exp_avg, exp_avg_sq, ema } = &mut moments;

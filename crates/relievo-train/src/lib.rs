@@ -53,15 +53,3 @@ pub use profile::{OperationTime, profile_steps};
 pub use provenance::{HeldOutError, Provenance};
 pub use settings::{DataSettings, EmbeddedWeights, HeldOut, Settings, SettingsError, TrainSettings};
 pub use trainer::{LastSaved, Outcome, TrainError, Trainer};
-
-/// A model for tests that is quick to run.
-#[cfg(test)]
-fn tiny() -> relievo_model::ModelSettings {
-    relievo_model::ModelSettings {
-        width: 8,
-        code: 16,
-        encoder_width: 8,
-        perceptual_weight: 0.0,
-        ..relievo_model::ModelSettings::default()
-    }
-}

@@ -234,10 +234,9 @@ mod tests {
     use relievo_tensor::Random;
 
     use super::*;
-    use crate::tiny;
 
     fn model() -> Model {
-        Model::new(tiny(), 1).unwrap()
+        Model::new(relievo_model::ModelSettings::tiny(), 1).unwrap()
     }
 
     /// `count` times the same image.
@@ -278,7 +277,7 @@ mod tests {
     #[test]
     fn micro_batches_that_learn_from_depth_see_their_own_truth() {
         let settings =
-            relievo_model::ModelSettings { supervision: relievo_model::Supervision::Depth, ..tiny() };
+            relievo_model::ModelSettings { supervision: relievo_model::Supervision::Depth, ..relievo_model::ModelSettings::tiny() };
         let model = Model::new(settings, 1).unwrap();
         let random = Random::new(4, 0);
         let noise = |from: u64, shape: [usize; 3]| {

@@ -73,14 +73,7 @@ impl TestFolder {
 }
 
 fn tiny_model() -> Model {
-    let settings = ModelSettings {
-        width: 8,
-        code: 16,
-        encoder_width: 8,
-        perceptual_weight: 0.0,
-        ..ModelSettings::default()
-    };
-    Model::new(settings, 5).unwrap()
+    Model::new(ModelSettings::tiny(), 5).unwrap()
 }
 
 /// Options that make `train` small.

@@ -266,10 +266,9 @@ pub(crate) mod tests {
     use relievo_synth::Heads;
 
     use super::*;
-    use crate::tiny;
 
     fn model() -> Model {
-        Model::new(tiny(), 1).unwrap()
+        Model::new(relievo_model::ModelSettings::tiny(), 1).unwrap()
     }
 
     pub(crate) fn heads(count: u64) -> Arc<dyn Source> {

@@ -13,7 +13,6 @@ use super::*;
 use crate::evaluation::{EvaluationOptions, evaluate};
 use crate::events::{Event, StepReport};
 use crate::settings::{DataSettings, EmbeddedWeights, HeldOut, TrainSettings};
-use crate::tiny;
 
 /// So many images of noise, with names; the one of the second number cannot be read.
 struct Noise(u64, u64);
@@ -42,7 +41,7 @@ impl Source for Noise {
 /// Two epochs of four steps.
 fn settings() -> Settings {
     Settings {
-        model: tiny(),
+        model: relievo_model::ModelSettings::tiny(),
         data: DataSettings { validation: 2.0, ..DataSettings::default() },
         train: TrainSettings {
             epochs: 2,
