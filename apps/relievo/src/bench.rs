@@ -17,8 +17,7 @@ use relievo_model::{ComputeSettings, Model, ModelSettings, Outputs, Predictor, S
 use relievo_synth::Heads;
 use relievo_tensor::cuda::{Ceilings, Cost};
 use relievo_tensor::ops::AdamStep;
-use relievo_tensor::ops::conv2d::cpu::Level;
-use relievo_tensor::{DataType, Device, Tape, Tensor, cuda, pool_statistics};
+use relievo_tensor::{DataType, Device, SimdLevel, Tape, Tensor, cuda, pool_statistics};
 use relievo_train::Moments;
 use relievo_train::{CapturedStep, OperationTime, TrainSettings, profile_steps};
 use serde::{Serialize, Serializer};
@@ -202,7 +201,7 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
         program: "relievo",
         version: env!("CARGO_PKG_VERSION"),
         gpu: None,
-        instructions: format!("{:?}", Level::best()),
+        instructions: format!("{:?}", SimdLevel::best()),
         threads: rayon::current_num_threads(),
         parameters: model.parameter_infos().iter().map(|info| info.shape.numel()).sum(),
         rows,
@@ -357,7 +356,7 @@ impl Clock<'_> {
             program: "relievo",
             version: env!("CARGO_PKG_VERSION"),
             gpu: Some(format!("{}, {:?}", cuda::name(ordinal)?, compute.precision)),
-            instructions: format!("{:?}", Level::best()),
+            instructions: format!("{:?}", SimdLevel::best()),
             threads: rayon::current_num_threads(),
             parameters: model.parameter_infos().iter().map(|info| info.shape.numel()).sum(),
             rows,

@@ -6,8 +6,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::Args;
 use relievo_model::Model;
-use relievo_tensor::cuda;
-use relievo_tensor::ops::conv2d::cpu::Level;
+use relievo_tensor::{SimdLevel, cuda};
 use relievo_train::Provenance;
 
 use crate::console::{Console, clock, counted};
@@ -26,7 +25,7 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
     let row = |name: &str, value: &dyn std::fmt::Display| console.result(format_args!("{name:<20}{value}"));
     row("relievo", &env!("CARGO_PKG_VERSION"));
     row("device", &format_args!("CPU, {}", counted(rayon::current_num_threads() as u64, "thread")));
-    row("instructions", &format!("{:?}", Level::best()).to_lowercase());
+    row("instructions", &format!("{:?}", SimdLevel::best()).to_lowercase());
     let gpus = (0..).map_while(|number| cuda::check(number).and_then(|()| cuda::name(number)).ok());
     let gpus: Vec<String> = gpus.collect();
     for (number, name) in gpus.iter().enumerate() {

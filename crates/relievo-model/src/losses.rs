@@ -1,7 +1,8 @@
 //! The loss of Wu et al. 2020 (equations 3 to 7) and its gradients.
 
 use relievo_tensor::ops::{
-    absolute_error, dot, perceptual_loss, photometric_loss, reshape, smoothness, weighted_sum,
+    absolute_error, perceptual_loss, photometric_loss, reshape, smoothness, weighted_elements_sum,
+    weighted_sum,
 };
 use relievo_tensor::{Device, Error, Gradients, Tape, Tensor};
 use serde::{Deserialize, Serialize};
@@ -189,14 +190,17 @@ impl Model {
         // Else to be looked at, without a gradient of zeros.
         let shape = if is_weighed { p.smooth_depth.clone() } else { p.smooth_depth.detach() };
         let smoothness = smoothness(&shape, range)?;
-        let mut terms = vec![(1.0, dot(&photometric, &[1.0, flip_weight])?)];
+        let mut terms = vec![(1.0, weighted_elements_sum(&photometric, &[1.0, flip_weight])?)];
         if is_weighed {
             terms.push((settings.smoothness_weight, smoothness.clone()));
         }
         let perceptual = match (&self.vgg, &p.target) {
             (Some(vgg), Some(target)) => {
                 let perceptual = perceptual_loss(&vgg.features(&p.image)?, target, &p.mask, features)?;
-                terms.push((settings.perceptual_weight, dot(&perceptual, &[1.0, flip_weight])?));
+                terms.push((
+                    settings.perceptual_weight,
+                    weighted_elements_sum(&perceptual, &[1.0, flip_weight])?,
+                ));
                 Some(perceptual)
             }
             (Some(_), None) => {
@@ -256,7 +260,7 @@ impl Model {
 
 #[cfg(test)]
 mod tests {
-    use relievo_tensor::differences::random_tensor;
+    use relievo_tensor::testing::random_tensor;
 
     use super::*;
     use crate::{ModelSettings, Supervision};

@@ -7,8 +7,8 @@
 
 use rayon::prelude::*;
 use relievo_tensor::ops::{
-    Activation, AdamStep, ConvParams, absolute_error, activate, conv2d, dot, photometric_loss, reshape,
-    smoothness, squared_error, weighted_sum,
+    Activation, AdamStep, ConvParams, absolute_error, activate, conv2d, photometric_loss, reshape,
+    smoothness, squared_error, weighted_elements_sum, weighted_sum,
 };
 use relievo_tensor::{Device, Error, Tape, Tensor};
 
@@ -99,7 +99,7 @@ impl Model {
             let moved = squared_error(&as_image(&prediction.smooth_depth)?, &as_image(&depth)?, &everywhere)?;
             let turned = squared_error(&found.view, &beginning.view, &Tensor::full([1, 1, 1], 1.0))?;
             let loss = weighted_sum(&[
-                (1.0, &dot(&reconstruction, &[1.0, FLIP_WEIGHT])?),
+                (1.0, &weighted_elements_sum(&reconstruction, &[1.0, FLIP_WEIGHT])?),
                 (self.settings().smoothness_weight, &smoothness(&prediction.smooth_depth, range)?),
                 (DEPTH_WEIGHT / (range * range), &moved),
                 (ALBEDO_WEIGHT, &absolute_error(&found.albedo, &beginning.albedo, &everywhere)?),

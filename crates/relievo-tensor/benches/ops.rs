@@ -7,10 +7,10 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use rayon::prelude::*;
-use relievo_tensor::differences::random_tensor;
 use relievo_tensor::ops::{
     Activation, AdamStep, activate, grid_sample, group_norm, max_pool, photometric_loss,
 };
+use relievo_tensor::testing::random_tensor;
 use relievo_tensor::{Tape, Tensor};
 
 /// The median time of a run.

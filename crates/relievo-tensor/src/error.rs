@@ -1,25 +1,25 @@
-//! What can go wrong in the engine.
+//! Errors of the engine.
 
 use crate::Device;
 
 /// The result of an operation.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// An error of the engine: shapes that do not fit, a tape used in a way it cannot be, a GPU that cannot do it.
+/// An error of the engine: shapes that do not fit, a tape used wrongly, a GPU that is missing or fails.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
-    /// Inputs whose shapes do not fit the operation.
+    /// The shapes (or types) of the inputs do not fit the operation.
     #[error("{operation}: {detail}")]
     Shape {
-        /// The operation that refused its inputs.
+        /// The operation.
         operation: &'static str,
-        /// Which shapes it got and which it needs.
+        /// The shapes it got and those it needs.
         detail: String,
     },
-    /// A tape asked for what it cannot give.
+    /// A tape was used wrongly: gradients of a tensor that it did not record, or inputs of two tapes.
     #[error("tape: {0}")]
     Tape(String),
-    /// A device is not there, lacks a library, or failed.
+    /// A device is missing, lacks a library, or failed.
     #[error("{device}: {detail}")]
     Device {
         /// The device.
@@ -27,7 +27,7 @@ pub enum Error {
         /// What is wrong and what to do.
         detail: String,
     },
-    /// A GPU has not enough memory.
+    /// A GPU does not have enough memory.
     #[error(
         "{device}: out of memory: {}, {} are in use by this program, {} of {} are free",
         needed(*bytes), mebibytes(*held), mebibytes(*free), mebibytes(*total)
@@ -35,23 +35,23 @@ pub enum Error {
     OutOfMemory {
         /// The device.
         device: Device,
-        /// What was asked for, in bytes; 0 where the driver does not say.
+        /// The request that failed, in bytes; 0 if it is not known.
         bytes: usize,
-        /// What the engine holds already.
+        /// Bytes that the engine holds.
         held: usize,
-        /// What the driver still has, for any program.
+        /// Bytes that are free, for any program.
         free: usize,
-        /// What there is at all.
+        /// Bytes of the GPU.
         total: usize,
     },
 }
 
-/// What was asked for, for a person.
+/// The request in words.
 fn needed(bytes: usize) -> String {
     if bytes == 0 { "more is needed".to_owned() } else { format!("{} more are needed", mebibytes(bytes)) }
 }
 
-/// A number of bytes for a person.
+/// Bytes in MiB, rounded up.
 fn mebibytes(bytes: usize) -> String {
     format!("{} MiB", bytes.div_ceil(1 << 20))
 }

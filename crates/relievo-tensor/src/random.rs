@@ -32,7 +32,7 @@ impl Random {
         Self::new(seed, stream)
     }
 
-    /// A stream of its own for one part of what this stream describes.
+    /// The independent stream number `stream` derived from this one.
     pub fn fork(&self, stream: u64) -> Self {
         Self::new(self.key, stream)
     }
@@ -54,7 +54,7 @@ impl Random {
     /// If `n` is zero.
     pub fn below(&self, index: u64, n: u64) -> u64 {
         assert!(n > 0, "there is no number below zero");
-        // The high half of a 128-bit product (Lemire 2019); its bias, n / 2^64, is beyond measure.
+        // The high half of a 128-bit product (Lemire 2019); its bias, n / 2^64, cannot be measured.
         ((u128::from(self.bits(index)) * u128::from(n)) >> 64) as u64
     }
 

@@ -1,5 +1,5 @@
-//! Buffers that are used again: every training step needs the same sizes in the same order, so after the first
-//! step no memory is asked of the system any more.
+//! Buffers from a pool: every training step allocates the same sizes in the same order, so after the first step all of
+//! them are reused and the system allocates nothing.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::collections::HashMap;
@@ -10,7 +10,7 @@ use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 /// Alignment of every buffer in bytes: a cache line, and the widest vector register.
 const ALIGNMENT: usize = 64;
 
-/// A block of f32 that goes back to the pool when it is dropped.
+/// A buffer of f32 that returns to the pool when it is dropped.
 pub struct Buffer {
     block: Block,
     len: usize,
@@ -33,12 +33,12 @@ struct Pool {
     statistics: PoolStatistics,
 }
 
-/// What the pool has done since the program started.
+/// Statistics of the pool since the program started.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct PoolStatistics {
-    /// Blocks asked of the system. Does not grow in the steady state.
+    /// Blocks allocated by the system. Constant once all sizes have been used.
     pub allocations: u64,
-    /// Bytes now held, in use or free.
+    /// Bytes held now, in use or free.
     pub bytes_held: usize,
     /// The most bytes ever held.
     pub bytes_peak: usize,
@@ -51,32 +51,43 @@ fn pool() -> MutexGuard<'static, Pool> {
     POOL.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What the pool has done so far.
+/// The statistics of the pool.
 pub fn pool_statistics() -> PoolStatistics {
     pool().statistics
 }
 
-/// Gives the free blocks back to the system.
+/// Returns the free blocks to the system.
 pub fn pool_release() {
     let mut pool = pool();
     let blocks: Vec<Block> = pool.free.drain().flat_map(|(_, blocks)| blocks).collect();
     for block in blocks {
         pool.statistics.bytes_held -= block.capacity * size_of::<f32>();
+        let layout = layout(block.capacity).expect("the block was allocated with this layout");
         // SAFETY: the block came from `alloc_zeroed` with this layout and nobody else holds it.
-        unsafe { dealloc(block.start.as_ptr().cast(), layout(block.capacity)) };
+        unsafe { dealloc(block.start.as_ptr().cast(), layout) };
     }
 }
 
-fn layout(capacity: usize) -> Layout {
-    Layout::from_size_align(capacity * size_of::<f32>(), ALIGNMENT)
-        .expect("a tensor fits in the address space")
+/// The capacity of a block for `len` elements: whole cache lines, at least one.
+fn capacity(len: usize) -> Option<usize> {
+    len.max(1).checked_next_multiple_of(ALIGNMENT / size_of::<f32>())
+}
+
+/// The layout of a block. `None` if it does not fit into the address space.
+fn layout(capacity: usize) -> Option<Layout> {
+    Layout::array::<f32>(capacity).and_then(|layout| layout.align_to(ALIGNMENT)).ok()
 }
 
 impl Buffer {
-    /// A buffer of `len` elements that hold whatever their last owner left there.
+    /// A buffer of `len` elements with arbitrary values: those of its last use.
+    ///
+    /// # Panics
+    /// If as many elements do not fit into the address space.
     pub fn empty(len: usize) -> Self {
-        let line = ALIGNMENT / size_of::<f32>();
-        let capacity = len.max(1).next_multiple_of(line);
+        let fitting = capacity(len).and_then(|capacity| Some((capacity, layout(capacity)?)));
+        let Some((capacity, layout)) = fitting else {
+            panic!("a buffer of {len} elements does not fit into the address space")
+        };
         let mut pool = pool();
         if let Some(block) = pool.free.get_mut(&capacity).and_then(Vec::pop) {
             return Self { block, len };
@@ -85,8 +96,7 @@ impl Buffer {
         pool.statistics.bytes_held += capacity * size_of::<f32>();
         pool.statistics.bytes_peak = pool.statistics.bytes_peak.max(pool.statistics.bytes_held);
         drop(pool);
-        let layout = layout(capacity);
-        // SAFETY: the layout is not empty. Zeroed, so that the elements are initialised from the start.
+        // SAFETY: the layout is not empty: a block has a cache line or more. Zeroed, so that the elements are initialised from the start.
         let start = unsafe { alloc_zeroed(layout) };
         let Some(start) = NonNull::new(start.cast()) else { handle_alloc_error(layout) };
         Self { block: Block { start, capacity }, len }
@@ -137,6 +147,18 @@ mod tests {
         assert_eq!(second.as_ptr(), address);
         assert_eq!(second.as_ptr() as usize % ALIGNMENT, 0);
         assert_eq!(second.len(), len);
+    }
+
+    #[test]
+    fn lengths_beyond_the_address_space_are_refused() {
+        // The first wraps around to an empty block, the second to one of a cache line.
+        for len in [usize::MAX, usize::MAX / size_of::<f32>() + 2, isize::MAX as usize] {
+            let before = pool_statistics().bytes_held;
+            let refused = std::panic::catch_unwind(|| Buffer::empty(len).len()).unwrap_err();
+            let message = refused.downcast_ref::<String>().unwrap();
+            assert!(message.contains(&format!("{len} elements does not fit")), "{message}");
+            assert!(pool_statistics().bytes_held < before + len / 2);
+        }
     }
 
     #[test]

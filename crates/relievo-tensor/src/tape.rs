@@ -1,8 +1,8 @@
-//! Reverse mode: operations write themselves down as they run, and the tape is played backwards.
+//! Reverse-mode differentiation: operations are recorded as they run, and the tape is played backwards.
 //!
-//! A tensor knows its place on a tape (its node), so the same code runs with a tape and without. Values are
-//! numbered; a record holds the numbers of an operation's inputs and outputs and what the operation saved. Playing
-//! backwards consumes the records from the last to the first, so what was saved is freed as soon as it was used.
+//! A tensor knows its place on a tape (its node), so the same code runs with and without a tape. Values are numbered; a
+//! record holds the numbers of an operation's inputs and outputs and the tensors that the operation saved. Playing
+//! backwards consumes the records from the last to the first, so saved tensors are freed as soon as they were used.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,7 +17,7 @@ pub trait Operation: Send + 'static {
     /// The name used in error messages.
     fn name(&self) -> &'static str;
 
-    /// Computes the outputs, and saves in `context` what [`Operation::backward`] will need.
+    /// Computes the outputs, and saves in `context` the tensors that [`Operation::backward`] needs.
     ///
     /// # Errors
     /// If the inputs' shapes do not fit.
@@ -29,18 +29,17 @@ pub trait Operation: Send + 'static {
     /// As [`Operation::forward`].
     fn backward(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>>;
 
-    /// Multiplications and additions of [`Operation::forward`], where they are what takes the time; two for each
-    /// product.
+    /// Floating-point operations of [`Operation::forward`], two for each multiply-add; 0 if it is bound by memory.
     fn flops(&self, _: &[&Tensor]) -> f64 {
         0.0
     }
 
-    /// [`Operation::forward`] for inputs on a GPU. What it needs of the CPU (shapes, say) it checks in the same way.
+    /// [`Operation::forward`] for inputs on a GPU, with the same checks.
     ///
     /// # Errors
-    /// As [`Operation::forward`]; if the operation is not there for GPUs; if the GPU fails.
+    /// As [`Operation::forward`]; if the operation is not implemented for GPUs; if the GPU fails.
     fn forward_cuda(&self, inputs: &[&Tensor], _: &mut Context) -> Result<Vec<Tensor>> {
-        Err(not_on(inputs[0].device(), self.name()))
+        Err(not_implemented(inputs[0].device(), self.name()))
     }
 
     /// [`Operation::backward`] for gradients on a GPU.
@@ -49,33 +48,32 @@ pub trait Operation: Send + 'static {
     /// As [`Operation::forward_cuda`].
     fn backward_cuda(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
         let gradient = backward.gradients.iter().flatten().next();
-        Err(not_on(gradient.map_or(Device::Cpu, Tensor::device), self.name()))
+        Err(not_implemented(gradient.map_or(Device::Cpu, Tensor::device), self.name()))
     }
 }
 
-/// The operation is not there for this device.
-fn not_on(device: Device, operation: &'static str) -> Error {
-    Error::Device { device, detail: format!("{operation} is not there for this device: use --device cpu") }
+fn not_implemented(device: Device, operation: &'static str) -> Error {
+    Error::Device { device, detail: format!("{operation} is not implemented for this device") }
 }
 
-/// What an operation keeps between forward and backward.
+/// Tensors that an operation keeps between forward and backward.
 pub struct Context {
     wanted: Option<Vec<bool>>,
     saved: Vec<Tensor>,
 }
 
 impl Context {
-    /// Whether a backward pass may follow. If not, nothing need be saved.
+    /// Whether a backward pass may follow. If not, nothing needs to be saved.
     pub fn is_recording(&self) -> bool {
         self.wanted.is_some()
     }
 
-    /// Whether the gradient of input `index` will be asked for.
+    /// Whether the gradient of input `index` will be needed.
     pub fn wants(&self, index: usize) -> bool {
         self.wanted.as_ref().is_some_and(|wanted| wanted[index])
     }
 
-    /// Keeps a tensor for the backward pass, at the next free place of [`Backward::saved`].
+    /// Keeps a tensor for the backward pass: the next of [`Backward::saved`].
     pub fn save(&mut self, tensor: &Tensor) {
         if self.is_recording() {
             // Off the tape: the tape owns the record, and a record that owned the tape would never be freed.
@@ -84,9 +82,9 @@ impl Context {
     }
 }
 
-/// What [`Operation::backward`] works from.
+/// The inputs of [`Operation::backward`].
 pub struct Backward<'a> {
-    /// What forward saved, in its order.
+    /// The tensors that forward saved, in order.
     pub saved: &'a [Tensor],
     /// The gradient of each output; `None` where the loss does not depend on it.
     pub gradients: &'a [Option<Tensor>],
@@ -94,12 +92,16 @@ pub struct Backward<'a> {
 }
 
 impl Backward<'_> {
-    /// Whether the gradient of input `index` is asked for.
+    /// Whether the gradient of input `index` is needed.
     pub fn wants(&self, index: usize) -> bool {
         self.wanted[index]
     }
 
-    /// The gradient of the only output. It is always there: an operation none of whose outputs matter is skipped.
+    /// The gradient of the only output. It always exists: an operation is skipped if the loss depends on none of its
+    /// outputs.
+    ///
+    /// # Panics
+    /// If the operation has several outputs and the loss does not depend on the first.
     pub fn gradient(&self) -> &Tensor {
         self.gradients[0].as_ref().expect("a single-output operation is played only with its gradient")
     }
@@ -121,7 +123,7 @@ struct Recording {
     records: Vec<Record>,
     /// How many values have been numbered.
     values: usize,
-    /// The values whose gradients are kept: watched ones, and those asked for by [`Tape::retain`].
+    /// The values whose gradients are kept: those watched, and those of [`Tape::retain`].
     retained: Vec<usize>,
 }
 
@@ -138,7 +140,7 @@ struct Record {
 }
 
 impl Record {
-    /// The gradients of the inputs. What was saved is freed.
+    /// The gradients of the inputs. Frees the saved tensors.
     fn play(self, gradients: Vec<Option<Tensor>>) -> Result<Vec<Option<Tensor>>> {
         let wanted: Vec<bool> = self.inputs.iter().map(Option::is_some).collect();
         let backward = Backward { saved: &self.saved, gradients: &gradients, wanted: &wanted };
@@ -171,8 +173,8 @@ impl Tape {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The same tensor as a variable of this tape: what is computed from it is recorded, and
-    /// [`Tape::backward`] gives its gradient.
+    /// The same tensor as a variable of this tape: operations on it are recorded, and [`Tape::backward`] computes its
+    /// gradient.
     pub fn watch(&self, tensor: &Tensor) -> Tensor {
         let mut recording = self.recording();
         let id = recording.values;
@@ -184,7 +186,7 @@ impl Tape {
         variable
     }
 
-    /// Asks for the gradient of an intermediate value too.
+    /// Keeps the gradient of an intermediate value, too.
     pub fn retain(&self, tensor: &Tensor) {
         if let Some(node) = &tensor.node {
             self.recording().retained.push(node.id);
@@ -206,7 +208,7 @@ impl Tape {
     /// If a value was not computed from one of this tape, or its gradient has another shape.
     pub fn backward_from(&self, seeds: &[(&Tensor, Tensor)]) -> Result<Gradients> {
         let Recording { mut records, values, retained } = std::mem::take(&mut *self.recording());
-        // Numbering goes on, so that a tensor of before cannot be taken for one of after.
+        // Numbers continue, so that a tensor recorded before cannot be mistaken for one recorded later.
         self.recording().values = values;
         let mut live = Gradients { by_id: HashMap::new() };
         for (value, gradient) in seeds {
@@ -242,7 +244,7 @@ impl Tape {
             let found = lanes.run(lane, || record.play(gradients))?;
             for (id, gradient) in inputs.into_iter().zip(found) {
                 let (Some(id), Some(gradient)) = (id, gradient) else { continue };
-                // A sum that was begun elsewhere goes on behind all lanes.
+                // A sum that another lane began is continued after all lanes have joined.
                 if lane != 0 && live.by_id.contains_key(&id) && writers.get(&id) != Some(&lane) {
                     lanes.join()?;
                     writers.clear();
@@ -254,13 +256,13 @@ impl Tape {
             }
         }
         lanes.join()?;
-        // What is left belongs to values no operation made: the watched ones.
+        // The rest belongs to values that no operation computed: the watched ones.
         kept.by_id.extend(live.by_id);
         Ok(kept)
     }
 }
 
-/// Gradients by tensor.
+/// The gradients of a tape's tensors.
 pub struct Gradients {
     by_id: HashMap<usize, Tensor>,
 }
@@ -301,7 +303,7 @@ impl Gradients {
     }
 }
 
-/// Runs an operation, and records it if an input is on a tape.
+/// Runs an operation, and records it if one of its inputs is on a tape.
 ///
 /// # Errors
 /// Those of the operation, or if the inputs are on different tapes.

@@ -10,10 +10,10 @@ use crate::storage::Buffer;
 use crate::tape::Node;
 use crate::{Error, Result, cuda};
 
-/// Where a tensor lives. Written `cpu` and `cuda:0`, `cuda:1` and so on.
+/// The device that holds a tensor. In text: `cpu`, `cuda:0`, `cuda:1` and so on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Device {
-    /// Main memory; the work is shared by all cores.
+    /// The processor; work is shared by all cores.
     #[default]
     Cpu,
     /// An NVIDIA GPU, counted from 0.
@@ -21,7 +21,7 @@ pub enum Device {
 }
 
 impl Device {
-    /// The first GPU if it can be used, else the CPU.
+    /// The first GPU if it is usable, else the CPU.
     pub fn best() -> Self {
         if cuda::check(0).is_ok() { Self::Cuda(0) } else { Self::Cpu }
     }
@@ -51,13 +51,13 @@ impl FromStr for Device {
     }
 }
 
-/// What elements are stored as.
+/// The type of a tensor's elements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum DataType {
     /// 32-bit floating point.
     #[default]
     F32,
-    /// The upper half of an f32: its range, and 8 bits of mantissa. On GPUs only.
+    /// bfloat16, the upper half of an f32: its range, with 8 bits of precision. On GPUs only.
     Bf16,
 }
 
@@ -80,8 +80,8 @@ enum Storage {
 /// An array of numbers, row-major, channels last (`[B,H,W,C]`). A clone shares the buffer; writing through
 /// [`Tensor::data_mut`] copies it first if it is shared.
 ///
-/// On the CPU elements are f32 and can be looked at ([`Tensor::data`]). On a GPU they are f32 or bf16, only operations
-/// get at them, and [`Tensor::to_device`] fetches them.
+/// On the CPU elements are f32 and can be read ([`Tensor::data`]). On a GPU they are f32 or bf16 and only operations
+/// access them; [`Tensor::to_device`] copies them to the CPU.
 #[derive(Clone)]
 pub struct Tensor {
     shape: Shape,
@@ -91,10 +91,10 @@ pub struct Tensor {
 }
 
 impl Tensor {
-    /// A tensor of the given elements.
+    /// A tensor of the given elements, on the CPU.
     ///
     /// # Errors
-    /// If their number is not that of the shape.
+    /// If the shape has another number of elements.
     pub fn new(elements: &[f32], shape: impl Into<Shape>) -> Result<Self> {
         let shape = shape.into();
         if elements.len() != shape.numel() {
@@ -106,7 +106,10 @@ impl Tensor {
         Ok(Self::from_buffer(buffer, shape))
     }
 
-    /// A tensor on the CPU, on top of a buffer of exactly as many elements as the shape has.
+    /// A tensor on the CPU that takes over a buffer.
+    ///
+    /// # Panics
+    /// If the shape has another number of elements.
     pub fn from_buffer(buffer: Buffer, shape: impl Into<Shape>) -> Self {
         let shape = shape.into();
         assert_eq!(buffer.len(), shape.numel(), "buffer and shape {shape} differ in size");
@@ -114,7 +117,7 @@ impl Tensor {
         Self { shape, data_type: DataType::F32, storage, node: None }
     }
 
-    /// A tensor on the CPU whose elements are whatever the pool's buffer held: for outputs that are written whole.
+    /// A tensor on the CPU with arbitrary elements, for outputs that are written completely.
     pub fn empty(shape: impl Into<Shape>) -> Self {
         let shape = shape.into();
         Self::from_buffer(Buffer::empty(shape.numel()), shape)
@@ -123,7 +126,7 @@ impl Tensor {
     /// As [`Tensor::empty`], on any device.
     ///
     /// # Errors
-    /// If the device is not there or out of memory.
+    /// If the device is missing or out of memory.
     pub fn empty_on(device: Device, data_type: DataType, shape: impl Into<Shape>) -> Result<Self> {
         let shape = shape.into();
         match device {
@@ -184,7 +187,7 @@ impl Tensor {
     /// Every element `value`, f32, on any device.
     ///
     /// # Errors
-    /// If the device is not there, out of memory, or fails.
+    /// If the device is missing, out of memory, or fails.
     pub fn full_on(device: Device, shape: impl Into<Shape>, value: f32) -> Result<Self> {
         let mut tensor = Self::empty_on(device, DataType::F32, shape)?;
         let count = tensor.numel();
@@ -205,10 +208,10 @@ impl Tensor {
         self.shape
     }
 
-    /// The extents as a fixed array, or an error in the name of `operation`.
+    /// The extents as a fixed array.
     ///
     /// # Errors
-    /// If the tensor has not `N` axes.
+    /// If the tensor does not have `N` axes: an error of `operation`.
     pub fn dims<const N: usize>(&self, operation: &'static str) -> Result<[usize; N]> {
         self.shape.dims().ok_or_else(|| {
             Error::shape(operation, format!("needs a tensor of {N} axes, got the shape {}", self.shape))
@@ -220,7 +223,7 @@ impl Tensor {
         self.shape.numel()
     }
 
-    /// Where the tensor lives.
+    /// The device that holds it.
     pub fn device(&self) -> Device {
         match &*self.storage {
             Storage::Cpu(_) => Device::Cpu,
@@ -228,7 +231,7 @@ impl Tensor {
         }
     }
 
-    /// What its elements are stored as.
+    /// The type of its elements.
     pub fn data_type(&self) -> DataType {
         self.data_type
     }
@@ -236,18 +239,18 @@ impl Tensor {
     /// The elements in row-major order.
     ///
     /// # Panics
-    /// If the tensor is on a GPU: fetch it with [`Tensor::to_device`] first.
+    /// If the tensor is on a GPU: copy it with [`Tensor::to_device`] first.
     pub fn data(&self) -> &[f32] {
         match &*self.storage {
             Storage::Cpu(buffer) => buffer,
             Storage::Cuda(_) => {
-                panic!("the elements of a tensor on {} cannot be looked at there", self.device())
+                panic!("a tensor on {} cannot be read from the CPU: copy it with `to_device`", self.device())
             }
         }
     }
 
-    /// The elements, to be written. Copies the buffer first if another tensor shares it, and forgets the tape:
-    /// the operation that made the old elements did not make the new ones.
+    /// The elements, for writing. Copies the buffer first if another tensor shares it, and takes the tensor off its tape:
+    /// the operation that computed the old elements did not compute the new ones.
     ///
     /// # Panics
     /// If the tensor is on a GPU.
@@ -255,11 +258,11 @@ impl Tensor {
         let device = self.device();
         match self.storage_mut() {
             Ok(Storage::Cpu(buffer)) => buffer,
-            _ => panic!("the elements of a tensor on {device} cannot be written there"),
+            _ => panic!("a tensor on {device} cannot be written from the CPU"),
         }
     }
 
-    /// The elements with no other owner, off the tape.
+    /// The storage, made unique, and the tensor off its tape.
     fn storage_mut(&mut self) -> Result<&mut Storage> {
         self.node = None;
         if Arc::get_mut(&mut self.storage).is_none() {
@@ -281,7 +284,7 @@ impl Tensor {
         Ok(Arc::get_mut(&mut self.storage).expect("the storage was made unique above"))
     }
 
-    /// Where its elements begin in the memory of its GPU.
+    /// The address of its elements in the memory of its GPU; `None` on the CPU.
     pub(crate) fn gpu_pointer(&self) -> Option<u64> {
         match &*self.storage {
             Storage::Cpu(_) => None,
@@ -289,7 +292,7 @@ impl Tensor {
         }
     }
 
-    /// As [`Tensor::gpu_pointer`], with no other owner; 0 on the CPU.
+    /// As [`Tensor::gpu_pointer`], made unique; 0 on the CPU.
     pub(crate) fn gpu_pointer_mut(&mut self) -> Result<u64> {
         match self.storage_mut()? {
             Storage::Cpu(_) => Ok(0),
@@ -313,11 +316,11 @@ impl Tensor {
         }
     }
 
-    /// The tensor on a device, off the tape. On the CPU it is f32; from the CPU to a GPU it stays f32. A copy from a
-    /// GPU waits for the work that was queued there.
+    /// A copy on a device, off the tape; the tensor itself if it is there already. A copy to the CPU is f32 and waits for
+    /// the work queued on the GPU; a copy to a GPU stays f32.
     ///
     /// # Errors
-    /// If the device is not there, out of memory, or fails.
+    /// If the device is missing, out of memory, or fails.
     pub fn to_device(&self, device: Device) -> Result<Self> {
         if self.device() == device {
             return Ok(self.detach());
@@ -368,10 +371,10 @@ impl Tensor {
         Ok(())
     }
 
-    /// The only element of a tensor that has just one, fetched if it is on a GPU.
+    /// The element of a tensor that has exactly one, copied from the GPU if need be.
     ///
     /// # Errors
-    /// If it has more, or the device fails.
+    /// If it does not have exactly one, or the device fails.
     pub fn item(&self) -> Result<f32> {
         match self.to_device(Device::Cpu)?.data() {
             [only] => Ok(*only),
@@ -379,10 +382,10 @@ impl Tensor {
         }
     }
 
-    /// Entries `first..first + count` of the first axis, copied, off the tape, on the CPU.
+    /// A copy of entries `first..first + count` of the first axis, on the CPU and off the tape.
     ///
     /// # Errors
-    /// If it does not have them, or is on a GPU that fails.
+    /// If the first axis is shorter, or the tensor is on a GPU that fails.
     pub fn narrow(&self, first: usize, count: usize) -> Result<Self> {
         let here = self.to_device(Device::Cpu)?;
         let refused = || Error::shape("narrow", format!("{count} from {first} of the shape {}", self.shape));
@@ -405,7 +408,7 @@ impl Tensor {
         Self { shape, node: None, ..self.clone() }
     }
 
-    /// Whether a gradient can be asked for this tensor.
+    /// Whether the tensor is on a tape.
     pub fn is_recorded(&self) -> bool {
         self.node.is_some()
     }

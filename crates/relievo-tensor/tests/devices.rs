@@ -2,14 +2,14 @@
 //! RELIEVO_DEVICE if there is one, else on the emulator.
 
 use relievo_tensor::cuda::{Download, Graph, Lanes, UploadQueue, set_deterministic};
-use relievo_tensor::differences::{
-    assert_devices_agree, assert_forms_agree, distance, random_multiples, random_tensor,
-};
 use relievo_tensor::ops::{
     Activation, AdamStep, ConvParams, DeviceAdam, NonFinite, activate, cast, concat_flipped,
-    conv_transpose2d, conv2d, dot, ema_update, grid_sample, group_norm, max_pool, mul_columns,
-    perceptual_loss, photometric_loss, reshape, scale_all, smoothness, squared_norm, upsample_conv2d,
+    conv_transpose2d, conv2d, ema_update, grid_sample, group_norm, max_pool, mul_columns, perceptual_loss,
+    photometric_loss, reshape, scale_all, smoothness, squared_norm, upsample_conv2d, weighted_elements_sum,
     weighted_sum,
+};
+use relievo_tensor::testing::{
+    assert_devices_agree, assert_lowerings_agree, distance, random_multiples, random_tensor,
 };
 use relievo_tensor::{DataType, Device, Error, Result, Tape, Tensor};
 
@@ -57,6 +57,28 @@ fn activations() {
         Activation::Softplus,
     ] {
         agree(&[random_tensor(1, [3, 5, 7, 11])], |x, real| activate(&cast(&x[0], real)?, activation));
+    }
+}
+
+/// What is not a number passes through every activation and its slope, on every device: a broken network must not look
+/// like a quiet one.
+#[test]
+fn slopes_of_what_is_not_a_number() {
+    let Some(ordinal) = relievo_cuda_emulator::test_gpu() else { return };
+    for activation in [Activation::Relu, Activation::LeakyRelu, Activation::Tanh, Activation::Softplus] {
+        let slopes = |device: Device| -> Vec<f32> {
+            let tape = Tape::new();
+            let x = Tensor::new(&[f32::NAN, -1.0, 0.0, 1.0], [4]).unwrap();
+            let x = tape.watch(&x.to_device(device).unwrap());
+            let y = activate(&x, activation).unwrap();
+            assert!(y.to_device(Device::Cpu).unwrap().data()[0].is_nan(), "{activation:?} on {device}");
+            let slopes = tape.backward(&y).unwrap().take(&x).unwrap().to_device(Device::Cpu).unwrap();
+            slopes.data().to_vec()
+        };
+        for (there, here) in slopes(Device::Cuda(ordinal)).into_iter().zip(slopes(Device::Cpu)) {
+            let same = there.is_nan() && here.is_nan() || (there - here).abs() < 1e-6;
+            assert!(same, "{activation:?}: {there} on the GPU, {here} on the CPU");
+        }
     }
 }
 
@@ -132,7 +154,7 @@ fn weight_gradients_of_many_pixels_are_summed_in_f32() {
 #[test]
 fn convolutions_in_other_forms() {
     if let Some(ordinal) = relievo_cuda_emulator::test_gpu() {
-        let with_relu = assert_forms_agree(ordinal);
+        let with_relu = assert_lowerings_agree(ordinal);
         // What a GPU's cuDNN can do is not for this test to say.
         assert!(with_relu == 15 || std::env::var_os("RELIEVO_DEVICE").is_some(), "{with_relu}");
     }
@@ -300,7 +322,9 @@ fn small_operations() {
     agree(&[random_tensor(1, [7, 3])], |x, real| reshape(&cast(&x[0], real)?, [3, 7, 1]));
     for count in [1, 5, 300] {
         let weights = random_tensor(2, [count]);
-        agree(&[random_tensor(1, [count])], |x, real| dot(&cast(&x[0], real)?, weights.data()));
+        agree(&[random_tensor(1, [count])], |x, real| {
+            weighted_elements_sum(&cast(&x[0], real)?, weights.data())
+        });
     }
     for columns in [1, 6, 300] {
         let factors = random_tensor(2, [columns]);
@@ -308,7 +332,9 @@ fn small_operations() {
     }
     let Some(ordinal) = relievo_cuda_emulator::test_gpu() else { return };
     let there = random_tensor(1, [2, 3]).to_device(Device::Cuda(ordinal)).unwrap();
-    for refused in [reshape(&there, [5]), dot(&there, &[1.0]), mul_columns(&there, &[1.0, 2.0])] {
+    for refused in
+        [reshape(&there, [5]), weighted_elements_sum(&there, &[1.0]), mul_columns(&there, &[1.0, 2.0])]
+    {
         assert!(matches!(refused, Err(Error::Shape { .. })));
     }
 }
@@ -555,6 +581,13 @@ fn sampling() {
         agree(&inputs[..1], |x, _| grid_sample(&x[0], &inputs[1].to_device(x[0].device())?, None));
         agree(&inputs[1..], |x, _| grid_sample(&inputs[0].to_device(x[0].device())?, &x[0], None));
     }
+    // All places at one pixel, with a mask that makes each of the terms large: their sum has room in fixed point.
+    let places = Tensor::full([1, 12, 12, 2], 0.1);
+    let mask = Tensor::full([1, 12, 12], 1e6);
+    agree(&[random_tensor(1, [1, 4, 4, 3])], |x, _| {
+        let [places, mask] = [&places, &mask].map(|tensor| tensor.to_device(x[0].device()));
+        grid_sample(&x[0], &places?, Some(&mask?))
+    });
     let Some(ordinal) = relievo_cuda_emulator::test_gpu() else { return };
     let image = random_tensor(1, [1, 4, 4, 3]).to_device(Device::Cuda(ordinal)).unwrap();
     let nowhere = Tensor::new(&[f32::NAN, 0.0, 9.0, 1e30], [1, 1, 2, 2]).unwrap();

@@ -1,15 +1,17 @@
-//! Times the convolutions of the networks, plain (im2col and the `gemm` crate) against fast.
+//! Times the convolutions of the networks on the CPU.
 //!
-//! `cargo bench -p relievo-tensor --features plain-convolution --bench conv [-- BATCH..] [FILTER..]`: a table with, for
-//! each layer whose name contains a filter and for each batch (1 and 16 if none is named), milliseconds and GFLOP/s of
-//! the textbook's operations for forward, input gradient and weight gradient. The fastest of several runs.
+//! `cargo bench -p relievo-tensor --bench conv [-- BATCH..] [FILTER..]`: a table with, for each layer whose name contains
+//! a filter and for each batch (1 and 16 if none is named), milliseconds and GFLOP/s of the textbook's operations for
+//! forward, input gradient and weight gradient. The fastest of several runs.
 
 mod layers;
 
 use std::time::{Duration, Instant};
 
 use layers::{LAYERS, Layer};
-use relievo_tensor::ops::conv2d::{Conv2dGeometry, Epilogue, cpu, plain};
+use relievo_tensor::SimdLevel;
+use relievo_tensor::ops::Conv2dGeometry;
+use relievo_tensor::testing::conv2d;
 
 /// Wall-clock time of the fastest run, in seconds.
 fn fastest(mut run: impl FnMut()) -> f64 {
@@ -41,21 +43,21 @@ fn main() -> Result<(), relievo_tensor::Error> {
     let filters: Vec<&String> = arguments.iter().filter(|a| a.parse::<usize>().is_err()).collect();
     println!(
         "{:?}, {} threads",
-        cpu::Level::best(),
+        SimdLevel::best(),
         std::thread::available_parallelism().map_or(1, usize::from)
     );
     for batch in batches {
-        println!("\nbatch {batch}: ms (GFLOP/s), plain > fast");
-        println!("{:40} {:>32} {:>32} {:>32}", "layer", "forward", "input gradient", "weight gradient");
-        let mut totals = [[0.0; 2]; 3];
+        println!("\nbatch {batch}: ms (GFLOP/s)");
+        println!("{:40} {:>18} {:>18} {:>18}", "layer", "forward", "input gradient", "weight gradient");
+        let mut totals = [0.0; 3];
         for layer in LAYERS {
             let g = geometry(layer, batch)?;
             let name = format!(
                 "{} {}->{} @{}",
                 layer.name,
-                if layer.transposed { g.out_c } else { g.in_c },
-                if layer.transposed { g.in_c } else { g.out_c },
-                g.in_h,
+                if layer.transposed { g.out_c() } else { g.in_c() },
+                if layer.transposed { g.in_c() } else { g.out_c() },
+                g.in_h(),
             );
             if !filters.is_empty() && !filters.iter().any(|filter| name.contains(filter.as_str())) {
                 continue;
@@ -65,47 +67,25 @@ fn main() -> Result<(), relievo_tensor::Error> {
             };
             let (x, w, dy) = (noise(g.x_elements()), noise(g.w_elements()), noise(g.y_elements()));
             let (mut y, mut dx, mut dw) = (dy.clone(), x.clone(), w.clone());
-            let y_of = |y: &mut [f32], fast: bool| {
-                fastest(|| match fast {
-                    false => plain::forward(&g, &x, &w, y),
-                    true => cpu::forward(&g, &x, &w, y, Epilogue::NONE),
-                })
+            let y_seconds = fastest(|| conv2d::forward(&g, &x, &w, &mut y));
+            let dx_seconds = fastest(|| conv2d::input_gradient(&g, &dy, &w, &mut dx));
+            let dw_seconds = fastest(|| conv2d::weight_gradient(&g, &x, &dy, &mut dw));
+            let columns = if layer.transposed {
+                [dx_seconds, y_seconds, dw_seconds]
+            } else {
+                [y_seconds, dx_seconds, dw_seconds]
             };
-            let dx_of = |dx: &mut [f32], fast: bool| {
-                fastest(|| match fast {
-                    false => plain::input_gradient(&g, &dy, &w, dx),
-                    true => cpu::input_gradient(&g, &dy, &w, dx, Epilogue::NONE),
-                })
-            };
-            let dw_of = |dw: &mut [f32], fast: bool| {
-                fastest(|| match fast {
-                    false => plain::weight_gradient(&g, &x, &dy, dw),
-                    true => cpu::weight_gradient(&g, &x, &dy, dw),
-                })
-            };
-            let (y_ms, dx_ms) =
-                ([y_of(&mut y, false), y_of(&mut y, true)], [dx_of(&mut dx, false), dx_of(&mut dx, true)]);
-            let dw_ms = [dw_of(&mut dw, false), dw_of(&mut dw, true)];
-            let columns = if layer.transposed { [dx_ms, y_ms, dw_ms] } else { [y_ms, dx_ms, dw_ms] };
             print!("{name:40}");
-            for (column, total) in columns.iter().zip(&mut totals) {
-                let rate = |seconds: f64| g.flops() / seconds / 1e9;
-                let text = format!(
-                    "{:.3} ({:.0}) > {:.3} ({:.0})",
-                    column[0] * 1e3,
-                    rate(column[0]),
-                    column[1] * 1e3,
-                    rate(column[1])
-                );
-                print!(" {text:>32}");
-                total[0] += column[0] * 1e3;
-                total[1] += column[1] * 1e3;
+            for (seconds, total) in columns.iter().zip(&mut totals) {
+                let text = format!("{:.3} ({:.0})", seconds * 1e3, g.flops() / seconds / 1e9);
+                print!(" {text:>18}");
+                *total += seconds * 1e3;
             }
             println!();
         }
         print!("{:40}", "all of these");
         for total in totals {
-            print!(" {:>32}", format!("{:.2} > {:.2}", total[0], total[1]));
+            print!(" {total:>18.2}");
         }
         println!();
     }

@@ -114,7 +114,7 @@ impl Key {
             DataType::F32 if self.tf32 => 4,
             DataType::F32 => 1,
         };
-        let fits = self.relu && self.geometry.out_c * self.data_type.bytes() <= ZEROS;
+        let fits = self.relu && self.geometry.out_c() * self.data_type.bytes() <= ZEROS;
         lowering.extents(&self.geometry, granule).filter(|_| lowering != Lowering::Fused || fits)
     }
 }

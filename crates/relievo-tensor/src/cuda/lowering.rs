@@ -42,25 +42,10 @@ impl Lowering {
         let g = *plain;
         match self {
             Self::Plain | Self::Fused => Some(g),
-            Self::Flat => {
-                let covers = (g.kernel_h, g.kernel_w) == (g.in_h, g.in_w) && g.padding == 0;
-                let in_c = g.in_h * g.in_w * g.in_c;
-                (covers && g.taps() > 1).then_some(Conv2dGeometry {
-                    in_h: 1,
-                    in_w: 1,
-                    in_c,
-                    kernel_h: 1,
-                    kernel_w: 1,
-                    stride: 1,
-                    ..g
-                })
-            }
+            Self::Flat => g.as_single_pixels().filter(|_| g.taps() > 1),
             Self::Padded => {
-                let padded = Conv2dGeometry {
-                    in_c: g.in_c.next_multiple_of(granule),
-                    out_c: g.out_c.next_multiple_of(granule),
-                    ..g
-                };
+                let [in_c, out_c] = [g.in_c(), g.out_c()].map(|channels| channels.next_multiple_of(granule));
+                let padded = g.with_channels(in_c, out_c).ok()?;
                 // Kernels count elements in an int.
                 let elements = [padded.x_elements(), padded.w_elements(), padded.y_elements()];
                 let countable = elements.iter().all(|count| i32::try_from(*count).is_ok());

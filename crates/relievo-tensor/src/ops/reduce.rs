@@ -10,7 +10,7 @@ pub fn sum_in_order(parts: usize, part: impl Fn(usize) -> f64 + Sync + Send) -> 
     parts.iter().sum()
 }
 
-/// As many sums are carried along side by side; fixed, so that every instruction set adds in the same order.
+/// Partial sums side by side; a fixed number, so that every instruction set adds in the same order.
 const LANES: usize = 16;
 
 vectorised! {

@@ -122,7 +122,7 @@ impl Plan {
             let w = result::create_filter_descriptor()?;
             result::set_filter4d_descriptor(w, data_type, format, of(g.w_shape()))?;
             let convolution = result::create_convolution_descriptor()?;
-            let (padding, stride) = (g.padding as i32, g.stride as i32);
+            let (padding, stride) = (g.padding() as i32, g.stride() as i32);
             result::set_convolution2d_descriptor(
                 convolution,
                 padding,
@@ -137,7 +137,7 @@ impl Plan {
             result::set_convolution_math_type(convolution, math)?;
             let fused = if lowering == Lowering::Fused {
                 let bias = result::create_tensor_descriptor()?;
-                result::set_tensor4d_descriptor(bias, format, data_type, of([1, 1, 1, g.out_c]))?;
+                result::set_tensor4d_descriptor(bias, format, data_type, of([1, 1, 1, g.out_c()]))?;
                 let activation = result::create_activation_descriptor()?;
                 let relu = sys::cudnnActivationMode_t::CUDNN_ACTIVATION_RELU;
                 // The other way is not documented for this call. A NaN may come out as zero then, with a gradient that
@@ -198,7 +198,7 @@ impl Plan {
             return Ok(());
         }
         let [_, _, y] = given;
-        let extents = [geometry.out_c, geometry.y_elements()];
+        let extents = [geometry.out_c(), geometry.y_elements()];
         Activation::Relu.replace_at((gpu.device(), *data_type), y, bias, extents)
     }
 

@@ -20,6 +20,9 @@ pub struct LeakyRelu;
 pub struct Tanh;
 pub struct Softplus;
 
+/// The slope of [`LeakyRelu`] below zero. Kernels have it too: `LEAKY_SLOPE` in `prelude.cuh`.
+const LEAKY_SLOPE: f32 = 0.2;
+
 /// Evaluates an expression with the type that stands for an [`super::Activation`].
 macro_rules! with_curve {
     ($activation:expr, $curve:ident => $body:expr) => {
@@ -64,7 +67,7 @@ impl Curve for Identity {
     }
 }
 
-// Comparisons are written so that NaN passes through: a broken network must not look like a quiet one.
+// Comparisons are written so that NaN passes through, with slope 1: a broken network must not look like a quiet one.
 impl Curve for Relu {
     #[inline(always)]
     fn value(x: f32) -> f32 {
@@ -83,11 +86,11 @@ impl Curve for Relu {
 impl Curve for LeakyRelu {
     #[inline(always)]
     fn value(x: f32) -> f32 {
-        if x > 0.0 { x } else { 0.2 * x }
+        if x > 0.0 { x } else { LEAKY_SLOPE * x }
     }
     #[inline(always)]
     fn slope(x: f32) -> f32 {
-        if x > 0.0 { 1.0 } else { 0.2 }
+        if x <= 0.0 { LEAKY_SLOPE } else { 1.0 }
     }
     #[inline(always)]
     fn slope_from_output(y: f32) -> f32 {

@@ -9,7 +9,7 @@ use crate::ops::vectorised::vectorised;
 /// Elements a thread takes at a time. Fixed, so that sums do not depend on the threads.
 const BLOCK: usize = 16_384;
 
-/// Moves one tensor's parameters.
+/// Updates one tensor's parameters and moments.
 pub fn update(scalars: &Scalars, parameter: &mut [f32], gradient: &[f32], [first, second]: [&mut [f32]; 2]) {
     let moments = first.par_chunks_mut(BLOCK).zip(second.par_chunks_mut(BLOCK));
     let parameters = parameter.par_chunks_mut(BLOCK).zip(gradient.par_chunks(BLOCK));

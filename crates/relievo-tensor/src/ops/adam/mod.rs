@@ -1,10 +1,10 @@
-//! Adam (Kingma and Ba 2015) over all parameters at once, and what is done to gradients before.
+//! Adam (Kingma and Ba 2015) over all parameters at once, with the norm and the scaling of gradients that precede it.
 //!
-//! These change tensors in place and are not recorded. A tensor that shares its buffer with another is copied first
-//! (see [`Tensor::data_mut`]): drop the tape's variables before the step.
+//! These functions change tensors in place and are not recorded. A tensor that shares its buffer with another is copied
+//! first (see [`Tensor::data_mut`]): drop the tape's variables before the step.
 //!
-//! [`AdamStep`] is a step that the host directs, on any device. [`DeviceAdam`] is one that a GPU takes by itself, to be
-//! captured in a graph.
+//! The host directs an [`AdamStep`], on any device. A [`DeviceAdam`] runs on a GPU without the host and can be captured in
+//! a graph.
 
 mod cpu;
 mod cuda;
@@ -16,10 +16,10 @@ use rayon::prelude::*;
 
 use crate::{DataType, Device, Error, Result, Tensor};
 
-/// One step of Adam. The numbers are f64 because PyTorch's are: 1 - 0.9 is to be rounded once.
+/// One step of Adam. Its numbers are f64, as in PyTorch, so that 1 - 0.9 is rounded once.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct AdamStep {
-    /// The step's size.
+    /// The learning rate.
     pub learning_rate: f64,
     /// The decay rates of the first and second moment.
     pub betas: [f64; 2],
@@ -39,14 +39,14 @@ impl Default for AdamStep {
 }
 
 impl AdamStep {
-    /// Moves the parameters, given their gradients and the running first and second moments (zeros before the first
+    /// Updates the parameters from their gradients and the running first and second moments (zeros before the first
     /// step). With g = gradient + weight_decay p: m += (1 - b1)(g - m), v = b2 v + (1 - b2) g^2,
     /// p -= learning_rate / (1 - b1^step) * m / (sqrt(v) / sqrt(1 - b2^step) + epsilon), rounded where
     /// `torch.optim.Adam` rounds.
     ///
     /// # Errors
-    /// If the four lists do not have the same lengths and shapes, or the step is zero, or they are not on one device,
-    /// with f32 for all but gradients; then nothing was changed. If a GPU fails.
+    /// If the lists differ in lengths, shapes or devices, if a parameter or moment is not f32, or if the step is zero:
+    /// then nothing was changed. If a GPU fails.
     pub fn apply(
         &self,
         parameters: &mut [Tensor],
@@ -84,7 +84,7 @@ impl AdamStep {
     }
 }
 
-/// Whether lists of one length fit each other; the device they are on.
+/// Checks that lists of one length fit each other, and returns their device.
 fn check_tensors(
     parameters: &[Tensor],
     gradients: &[Tensor],
@@ -118,8 +118,7 @@ fn common_device<'a>(what: &'static str, tensors: impl Iterator<Item = &'a Tenso
     }
 }
 
-/// The numbers of a step as they meet the elements: computed in f64, rounded once. The kernels read them in this
-/// order.
+/// The factors of a step, computed in f64 and rounded once. The kernels read them in this order.
 #[repr(C)]
 struct Scalars {
     weight_decay: f32,
@@ -134,7 +133,6 @@ struct Scalars {
 }
 
 impl Scalars {
-    /// Those of a step.
     fn new(rule: &AdamStep) -> Self {
         let [beta1, beta2] = rule.betas;
         let correction = |beta: f64| 1.0 - beta.powf(rule.step as f64);
@@ -150,7 +148,7 @@ impl Scalars {
     }
 }
 
-/// The sum of the squares of all elements. It is finite if and only if they all are. Waits for a GPU.
+/// The sum of the squares of all elements, in f64. It is finite if and only if all of them are. Waits for the GPU.
 ///
 /// # Errors
 /// If the tensors are not on one device, or a GPU fails.
@@ -175,23 +173,29 @@ pub fn scale_all(tensors: &mut [Tensor], factor: f32) -> Result<()> {
     }
 }
 
-/// Moves every element of `tensors` by `share` of the way to that of `targets`: x += share (y - x). With a share of 1 -
-/// decay after every step, an exponential running mean of the targets.
+/// Updates exponential moving averages: x += share (y - x) for every element x of `tensors` and y of `targets`, with a share
+/// of 1 - decay.
 ///
 /// # Errors
-/// If the lists do not fit, are not on one device or not f32; if a GPU fails. On a GPU also if a tensor shares its
-/// memory with another one: a graph would change a copy.
+/// If the lists do not fit each other, are not on one device or not f32; if a GPU fails. On a GPU also if a tensor shares
+/// its memory with another one, because a captured update would change a copy.
 pub fn ema_update(tensors: &mut [Tensor], targets: &[Tensor], share: f32) -> Result<()> {
     if tensors.len() != targets.len() {
-        return Err(Error::shape("lerp", format!("{} tensors, {} targets", tensors.len(), targets.len())));
+        return Err(Error::shape(
+            "ema_update",
+            format!("{} tensors, {} targets", tensors.len(), targets.len()),
+        ));
     }
     for (index, (tensor, target)) in tensors.iter().zip(targets).enumerate() {
         let [one, other] = [tensor, target].map(|x| (x.shape(), x.data_type()));
         if one != other || tensor.data_type() != DataType::F32 {
-            return Err(Error::shape("lerp", format!("tensor {index} is {one:?}, its target {other:?}")));
+            return Err(Error::shape(
+                "ema_update",
+                format!("tensor {index} is {one:?}, its target {other:?}"),
+            ));
         }
     }
-    match common_device("lerp", tensors.iter().chain(targets))? {
+    match common_device("ema_update", tensors.iter().chain(targets))? {
         Device::Cpu => {
             let pairs = tensors.par_iter_mut().zip(targets);
             pairs.for_each(|(tensor, target)| cpu::lerp(tensor.data_mut(), target.data(), share));
@@ -204,7 +208,7 @@ pub fn ema_update(tensors: &mut [Tensor], targets: &[Tensor], share: f32) -> Res
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::differences::{assert_independent_of_threads, distance, random_tensor};
+    use crate::testing::{assert_independent_of_threads, distance, random_tensor};
 
     #[test]
     fn follows_the_formula() {
@@ -300,7 +304,7 @@ mod tests {
             assert!(distance(mean.data(), &exact) < 2e-7);
         }
         let error = ema_update(&mut mean, &[values[0][0].clone(), Tensor::zeros([21])], 0.5).unwrap_err();
-        assert_eq!(error.to_string(), "lerp: tensor 1 is ([3, 7], F32), its target ([21], F32)");
+        assert_eq!(error.to_string(), "ema_update: tensor 1 is ([3, 7], F32), its target ([21], F32)");
         assert!(ema_update(&mut mean, &values[0][..1], 0.5).is_err());
     }
 

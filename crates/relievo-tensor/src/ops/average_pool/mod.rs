@@ -1,4 +1,4 @@
-//! Masks made smaller by whole factors.
+//! Masks reduced by whole factors.
 
 mod cuda;
 
@@ -6,11 +6,11 @@ pub(crate) use cuda::KERNELS;
 
 use crate::{Device, Error, Result, Tensor};
 
-/// The mean of every factor x factor pixels of `maps [B,H,W]`, f32: `[B,H/factor,W/factor]`. Without gradient: it is
-/// for masks.
+/// The mean of every factor x factor pixels of `maps [B,H,W]`, f32: `[B,H/factor,W/factor]`. Without gradient, because
+/// it is for masks.
 ///
 /// # Errors
-/// If there are not three axes or the factor does not divide height and width.
+/// If `maps` does not have three axes, or the factor does not divide height and width.
 pub(crate) fn average_pool(maps: &Tensor, factor: usize) -> Result<Tensor> {
     let [batch, height, width] = maps.dims("average_pool")?;
     if factor == 0 || height % factor != 0 || width % factor != 0 {
@@ -37,7 +37,7 @@ pub(crate) fn average_pool(maps: &Tensor, factor: usize) -> Result<Tensor> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::differences::random_tensor;
+    use crate::testing::random_tensor;
 
     #[test]
     fn each_pixel_is_the_mean_of_its_square() {

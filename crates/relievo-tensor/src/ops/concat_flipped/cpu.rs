@@ -1,5 +1,5 @@
-//! One task is a row. A row mirrored is its pixels in reverse order; a row of one pixel is its own mirror image, so
-//! that there is no other case.
+//! One task is a row. A mirrored row is its pixels in reverse order. A row of one pixel is its own mirror image, so the
+//! unmirrored case needs no code of its own.
 
 use rayon::prelude::*;
 

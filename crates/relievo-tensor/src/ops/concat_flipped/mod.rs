@@ -18,13 +18,13 @@ struct ConcatFlipped {
 /// half plus that of the second, mirrored back.
 ///
 /// # Errors
-/// If x has no batch axis, or `mirror` is asked of a tensor without a width.
+/// If x has no batch axis, or no width axis with `mirror`.
 pub fn concat_flipped(x: &Tensor, mirror: bool) -> Result<Tensor> {
     apply_one(ConcatFlipped { mirror }, &[x])
 }
 
 impl ConcatFlipped {
-    /// Width and channels of the rows that are mirrored; a row of one wide pixel where nothing is.
+    /// Width and channels of the rows that are mirrored; one wide pixel if nothing is mirrored.
     fn row(&self, shape: Shape) -> [usize; 2] {
         match *shape {
             [_, _, width, channels] if self.mirror => [width, channels],
@@ -44,7 +44,7 @@ impl ConcatFlipped {
     }
 }
 
-/// The shape with another batch.
+/// The shape with another batch size.
 fn with_batch(shape: Shape, batch: usize) -> Shape {
     let mut extents = [1; crate::MAX_RANK];
     extents[..shape.len()].copy_from_slice(&shape);
@@ -87,7 +87,9 @@ impl Operation for ConcatFlipped {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::differences::{assert_operation_independent_of_threads, gradient_errors, random_tensor};
+    use crate::testing::{
+        Tolerance, assert_gradients, assert_operation_independent_of_threads, random_tensor,
+    };
 
     #[test]
     fn the_second_half_is_mirrored_along_the_width() {
@@ -102,23 +104,19 @@ mod tests {
         assert_eq!((&*y.shape(), y.data()), (&[4, 2][..], &[0.0, 1.0, 2.0, 3.0, 0.0, 1.0, 2.0, 3.0][..]));
     }
 
+    /// The operation is linear and rounds nothing but sums of two factors.
+    const EXACT: Tolerance = Tolerance { norm: 1e-6, element: 1e-6 };
+
     #[test]
     fn gradients_agree_with_differences_on_any_number_of_threads() {
         let x = [random_tensor(1, [3, 4, 5, 2])];
         for mirror in [true, false] {
             let run = |x: &[Tensor]| concat_flipped(&x[0], mirror);
-            assert!(gradient_errors(&x, 0.25, run).unwrap()[0] < 1e-6);
+            assert_gradients(&x, 0.25, EXACT, run);
             assert_operation_independent_of_threads(&x, run);
         }
-        assert!(
-            gradient_errors(&[random_tensor(1, [2, 3, 4])], 0.25, |x| concat_flipped(&x[0], true)).unwrap()
-                [0]
-                < 1e-6
-        );
-        assert!(
-            gradient_errors(&[random_tensor(1, [2, 6])], 0.25, |x| concat_flipped(&x[0], false)).unwrap()[0]
-                < 1e-6
-        );
+        assert_gradients(&[random_tensor(1, [2, 3, 4])], 0.25, EXACT, |x| concat_flipped(&x[0], true));
+        assert_gradients(&[random_tensor(1, [2, 6])], 0.25, EXACT, |x| concat_flipped(&x[0], false));
     }
 
     #[test]

@@ -1,11 +1,11 @@
-//! What happens to the sums of a convolution before they are stored, and its gradient.
+//! The epilogue of a convolution: bias and activation of its sums, and the gradient of the bias.
 
 use rayon::prelude::*;
 
 use crate::Buffer;
 use crate::ops::activation::Activation;
 
-/// Rows of pixels summed in one go by [`bias_gradient`]; fixed, so that the sum does not depend on the threads.
+/// Pixels in a partial sum of [`bias_gradient`]; fixed, so that the sum does not depend on the threads.
 const PIXELS_PER_SUM: usize = 1024;
 
 /// Bias and activation.
@@ -18,10 +18,10 @@ pub struct Epilogue<'a> {
 }
 
 impl Epilogue<'_> {
-    /// Stores the sums as they are.
+    /// Neither bias nor activation.
     pub const NONE: Self = Epilogue { bias: None, activation: Activation::Identity };
 
-    /// Runs over sums already stored, `channels` to a pixel.
+    /// Applies the epilogue to sums that are already stored, `channels` to a pixel.
     pub fn apply(&self, y: &mut [f32], channels: usize) {
         if self.bias.is_none() && self.activation == Activation::Identity {
             return;

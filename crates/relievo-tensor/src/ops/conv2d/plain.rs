@@ -1,103 +1,100 @@
-//! The convolution the plain way: unroll the input into a matrix (im2col), then one matrix product by the `gemm`
-//! crate. Short enough to be trusted; the fast kernels are tested and timed against it.
+//! The convolution by its definition, in f64: the oracle of the tests.
 
-use gemm::Parallelism;
 use rayon::prelude::*;
 
 use super::geometry::Conv2dGeometry;
-use crate::Buffer;
 
-/// A row-major matrix product `c[m,n] = a * b`, where `a` and `b` are given by their strides (row, column).
-fn product(
-    [m, n, k]: [usize; 3],
-    c: &mut [f32],
-    (a, a_strides): (&[f32], [usize; 2]),
-    (b, b_strides): (&[f32], [usize; 2]),
-) {
-    let last =
-        |extent: [usize; 2], strides: [usize; 2]| (extent[0] - 1) * strides[0] + (extent[1] - 1) * strides[1];
-    assert!(last([m, k], a_strides) < a.len() && last([k, n], b_strides) < b.len() && c.len() == m * n);
-    // SAFETY: the assertion above keeps every element the strides reach inside its slice.
-    unsafe {
-        gemm::gemm(
-            m,
-            n,
-            k,
-            c.as_mut_ptr(),
-            1,
-            n as isize,
-            false,
-            a.as_ptr(),
-            a_strides[1] as isize,
-            a_strides[0] as isize,
-            b.as_ptr(),
-            b_strides[1] as isize,
-            b_strides[0] as isize,
-            0.0,
-            1.0,
-            false,
-            false,
-            false,
-            Parallelism::Rayon(0),
-        );
+/// The dot product, in eight partial sums, so that the compiler can use vectors.
+fn dot(a: &[f32], b: &[f32]) -> f64 {
+    let mut sums = [0.0f64; 8];
+    for (a, b) in a.chunks(8).zip(b.chunks(8)) {
+        for ((sum, a), b) in sums.iter_mut().zip(a).zip(b) {
+            *sum += f64::from(*a) * f64::from(*b);
+        }
+    }
+    sums.iter().sum()
+}
+
+/// `sums += factor * row`.
+fn add_scaled(sums: &mut [f64], factor: f32, row: &[f32]) {
+    for (sum, x) in sums.iter_mut().zip(row) {
+        *sum += f64::from(factor) * f64::from(*x);
     }
 }
 
-/// Unrolls x: row = output pixel, columns = (tap row, tap column, channel).
-fn im2col(g: &Conv2dGeometry, x: &[f32]) -> Buffer {
-    let row = g.taps() * g.in_c;
-    let mut columns = Buffer::empty(g.batch * g.out_h * g.out_w * row);
-    columns.par_chunks_mut(g.out_w * row).enumerate().for_each(|(line, columns)| {
-        let (b, oy) = (line / g.out_h, line % g.out_h);
-        for (place, to) in columns.chunks_exact_mut(g.in_c).enumerate() {
-            let (ox, tap) = (place / g.taps(), place % g.taps());
-            let y = g.source(oy, tap / g.kernel_w, g.in_h);
-            let x_at = g.source(ox, tap % g.kernel_w, g.in_w);
-            match (y, x_at) {
-                (Some(y), Some(x_at)) => {
-                    let from = ((b * g.in_h + y) * g.in_w + x_at) * g.in_c;
-                    to.copy_from_slice(&x[from..from + g.in_c]);
-                }
-                _ => to.fill(0.0),
-            }
-        }
-    });
-    columns
+fn round(sums: &[f64], to: &mut [f32]) {
+    for (to, sum) in to.iter_mut().zip(sums) {
+        *to = *sum as f32;
+    }
+}
+
+/// Every pair of a tap's row and column, with the tap's number.
+fn taps(g: &Conv2dGeometry) -> impl Iterator<Item = (usize, usize, usize)> {
+    let width = g.kernel_w();
+    (0..g.taps()).map(move |tap| (tap, tap / width, tap % width))
 }
 
 /// `y = conv(x, w)`.
 pub fn forward(g: &Conv2dGeometry, x: &[f32], w: &[f32], y: &mut [f32]) {
-    let (pixels, k) = (g.batch * g.out_h * g.out_w, g.taps() * g.in_c);
-    product([pixels, g.out_c, k], y, (&im2col(g, x), [k, 1]), (w, [1, k]));
+    y.par_chunks_mut(g.out_c()).enumerate().for_each(|(pixel, y)| {
+        let (line, column) = (pixel / g.out_w(), pixel % g.out_w());
+        let (image, row) = (line / g.out_h(), line % g.out_h());
+        let mut sums = vec![0.0; g.out_c()];
+        for (tap, r, s) in taps(g) {
+            let (Some(row), Some(column)) = (g.source(row, r, g.in_h()), g.source(column, s, g.in_w()))
+            else {
+                continue;
+            };
+            let x = &x[((image * g.in_h() + row) * g.in_w() + column) * g.in_c()..][..g.in_c()];
+            for (output, sum) in sums.iter_mut().enumerate() {
+                *sum += dot(x, &w[(output * g.taps() + tap) * g.in_c()..][..g.in_c()]);
+            }
+        }
+        round(&sums, y);
+    });
 }
 
 /// `dx` = the gradient of `sum(conv(x, w) * dy)` in x: the transposed convolution of dy.
 pub fn input_gradient(g: &Conv2dGeometry, dy: &[f32], w: &[f32], dx: &mut [f32]) {
-    let (pixels, k) = (g.batch * g.out_h * g.out_w, g.taps() * g.in_c);
-    let mut columns = Buffer::empty(pixels * k);
-    product([pixels, k, g.out_c], &mut columns, (dy, [g.out_c, 1]), (w, [k, 1]));
-    let image = g.out_h * g.out_w * k;
-    let dx = dx.par_chunks_mut(g.in_h * g.in_w * g.in_c);
-    dx.zip(columns.par_chunks(image)).for_each(|(dx, columns)| {
-        dx.fill(0.0);
-        for (place, from) in columns.chunks_exact(g.in_c).enumerate() {
-            let (pixel, tap) = (place / g.taps(), place % g.taps());
-            let y = g.source(pixel / g.out_w, tap / g.kernel_w, g.in_h);
-            let x_at = g.source(pixel % g.out_w, tap % g.kernel_w, g.in_w);
-            if let (Some(y), Some(x_at)) = (y, x_at) {
-                let to = (y * g.in_w + x_at) * g.in_c;
-                for (to, from) in dx[to..to + g.in_c].iter_mut().zip(from) {
-                    *to += from;
-                }
+    // The output that reads coordinate `at` by tap `tap`, along one axis.
+    let reader = |at: usize, tap: usize, extent: usize| {
+        let from = (at + g.padding()).checked_sub(tap).filter(|from| from % g.stride() == 0)?;
+        Some(from / g.stride()).filter(|out| *out < extent)
+    };
+    dx.par_chunks_mut(g.in_c()).enumerate().for_each(|(pixel, dx)| {
+        let (line, column) = (pixel / g.in_w(), pixel % g.in_w());
+        let (image, row) = (line / g.in_h(), line % g.in_h());
+        let mut sums = vec![0.0; g.in_c()];
+        for (tap, r, s) in taps(g) {
+            let (Some(row), Some(column)) = (reader(row, r, g.out_h()), reader(column, s, g.out_w())) else {
+                continue;
+            };
+            let dy = &dy[((image * g.out_h() + row) * g.out_w() + column) * g.out_c()..][..g.out_c()];
+            for (output, dy) in dy.iter().enumerate() {
+                add_scaled(&mut sums, *dy, &w[(output * g.taps() + tap) * g.in_c()..][..g.in_c()]);
             }
         }
+        round(&sums, dx);
     });
 }
 
 /// `dw` = the gradient of `sum(conv(x, w) * dy)` in w.
 pub fn weight_gradient(g: &Conv2dGeometry, x: &[f32], dy: &[f32], dw: &mut [f32]) {
-    let (pixels, k) = (g.batch * g.out_h * g.out_w, g.taps() * g.in_c);
-    product([g.out_c, k, pixels], dw, (dy, [1, g.out_c]), (&im2col(g, x), [k, 1]));
+    dw.par_chunks_mut(g.in_c()).enumerate().for_each(|(at, dw)| {
+        let (output, tap) = (at / g.taps(), at % g.taps());
+        let mut sums = vec![0.0; g.in_c()];
+        for (pixel, dy) in dy.chunks_exact(g.out_c()).enumerate() {
+            let (line, column) = (pixel / g.out_w(), pixel % g.out_w());
+            let (image, row) = (line / g.out_h(), line % g.out_h());
+            let row = g.source(row, tap / g.kernel_w(), g.in_h());
+            let column = g.source(column, tap % g.kernel_w(), g.in_w());
+            if let (Some(row), Some(column)) = (row, column) {
+                let from = ((image * g.in_h() + row) * g.in_w() + column) * g.in_c();
+                add_scaled(&mut sums, dy[output], &x[from..from + g.in_c()]);
+            }
+        }
+        round(&sums, dw);
+    });
 }
 
 #[cfg(test)]
@@ -107,16 +104,16 @@ mod tests {
 
     /// Calls `visit(x index, w index, y index)` for every product of the definition.
     fn each_product(g: &Conv2dGeometry, mut visit: impl FnMut(usize, usize, usize)) {
-        for b in 0..g.batch {
-            for (oy, ox) in (0..g.out_h).flat_map(|oy| (0..g.out_w).map(move |ox| (oy, ox))) {
-                for (r, s) in (0..g.kernel_h).flat_map(|r| (0..g.kernel_w).map(move |s| (r, s))) {
-                    let (y, x) = (g.source(oy, r, g.in_h), g.source(ox, s, g.in_w));
+        for b in 0..g.batch() {
+            for (oy, ox) in (0..g.out_h()).flat_map(|oy| (0..g.out_w()).map(move |ox| (oy, ox))) {
+                for (r, s) in (0..g.kernel_h()).flat_map(|r| (0..g.kernel_w()).map(move |s| (r, s))) {
+                    let (y, x) = (g.source(oy, r, g.in_h()), g.source(ox, s, g.in_w()));
                     let (Some(y), Some(x)) = (y, x) else { continue };
-                    for (o, c) in (0..g.out_c).flat_map(|o| (0..g.in_c).map(move |c| (o, c))) {
+                    for (o, c) in (0..g.out_c()).flat_map(|o| (0..g.in_c()).map(move |c| (o, c))) {
                         visit(
-                            ((b * g.in_h + y) * g.in_w + x) * g.in_c + c,
-                            ((o * g.kernel_h + r) * g.kernel_w + s) * g.in_c + c,
-                            ((b * g.out_h + oy) * g.out_w + ox) * g.out_c + o,
+                            ((b * g.in_h() + y) * g.in_w() + x) * g.in_c() + c,
+                            ((o * g.kernel_h() + r) * g.kernel_w() + s) * g.in_c() + c,
+                            ((b * g.out_h() + oy) * g.out_w() + ox) * g.out_c() + o,
                         );
                     }
                 }

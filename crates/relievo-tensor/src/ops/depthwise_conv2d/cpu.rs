@@ -20,13 +20,13 @@ pub fn forward(
     activation: Activation,
     y: &mut [f32],
 ) {
-    y.par_chunks_mut(g.out_w * g.out_c).enumerate().for_each(|(line, y)| {
-        let x = &x[line / g.out_h * g.in_h * g.in_w * g.in_c..][..g.in_h * g.in_w * g.in_c];
+    y.par_chunks_mut(g.out_w() * g.out_c()).enumerate().for_each(|(line, y)| {
+        let x = &x[line / g.out_h() * g.in_h() * g.in_w() * g.in_c()..][..g.in_h() * g.in_w() * g.in_c()];
         match bias {
             None => y.fill(0.0),
-            Some(bias) => y.chunks_exact_mut(g.out_c).for_each(|y| y.copy_from_slice(bias)),
+            Some(bias) => y.chunks_exact_mut(g.out_c()).for_each(|y| y.copy_from_slice(bias)),
         }
-        correlate_row(g, x, w, line % g.out_h, y);
+        correlate_row(g, x, w, line % g.out_h(), y);
         activation.apply(y);
     });
 }
@@ -73,18 +73,18 @@ fn correlate_block<const N: usize>(
 vectorised! {
     /// Adds to row `row` of an image's result the products with all taps.
     fn correlate_row(g: &Conv2dGeometry, x: &[f32], w: &[f32], row: usize, y: &mut [f32]) {
-        let channels = g.in_c;
-        let strides = [g.in_w * channels, g.kernel_w * channels, channels];
-        let rows = inside(row, g.stride, g.padding, g.kernel_h, g.in_h);
+        let channels = g.in_c();
+        let strides = [g.in_w() * channels, g.kernel_w() * channels, channels];
+        let rows = inside(row, g.stride(), g.padding(), g.kernel_h(), g.in_h());
         for (column, y) in y.chunks_exact_mut(channels).enumerate() {
-            let columns = inside(column, g.stride, g.padding, g.kernel_w, g.in_w);
+            let columns = inside(column, g.stride(), g.padding(), g.kernel_w(), g.in_w());
             if rows.is_empty() || columns.is_empty() {
                 continue;
             }
-            let v = row * g.stride + rows.start - g.padding;
-            let u = column * g.stride + columns.start - g.padding;
-            let x = &x[(v * g.in_w + u) * channels..];
-            let w = &w[(rows.start * g.kernel_w + columns.start) * channels..];
+            let v = row * g.stride() + rows.start - g.padding();
+            let u = column * g.stride() + columns.start - g.padding();
+            let x = &x[(v * g.in_w() + u) * channels..];
+            let w = &w[(rows.start * g.kernel_w() + columns.start) * channels..];
             let mut channel = 0;
             while channel + BLOCK <= channels {
                 let from = [&x[channel..], &w[channel..]];

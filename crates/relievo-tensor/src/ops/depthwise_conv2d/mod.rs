@@ -38,8 +38,8 @@ pub fn depthwise_conv2d(x: &Tensor, w: &Tensor, bias: Option<&Tensor>, params: C
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::differences::{assert_independent_of_threads, distance, random_tensor};
     use crate::ops::{Activation, conv2d};
+    use crate::testing::{assert_independent_of_threads, distance, random_tensor};
 
     fn params(stride: usize, padding: usize, activation: Activation) -> ConvParams {
         ConvParams { stride, padding, activation }

@@ -57,7 +57,7 @@ pub(super) fn backward(
     let room = 62 - (layout.rows * layout.columns).next_power_of_two().ilog2() as usize;
     let batch = image.shape()[0];
     let mut dgrid = backward.wants(1).then(|| grid.empty_like(grid.shape())).transpose()?;
-    // Numbers of 64 bits, in twice as many of 32; the largest |dy|.
+    // Numbers of 64 bits, in twice as many of 32; the largest |mask * dy|.
     let sums_and_largest =
         || -> Result<[Tensor; 2]> { Ok([image.empty_like([image.numel(), 2])?, image.empty_like([1])?]) };
     let mut sums = backward.wants(0).then(sums_and_largest).transpose()?;

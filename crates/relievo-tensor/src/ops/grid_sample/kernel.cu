@@ -70,8 +70,8 @@ __device__ __forceinline__ float2 slopes(Cell cell, const float* image, const fl
                            (left * (products[2] - products[0]) + cell.along * (products[3] - products[1])));
 }
 
-// The gradient of the grid, and the bits of the largest |dy|, which `scatter` needs; those of a NaN are above all others.
-// Each may be null.
+// The gradient of the grid, and the bits of the largest |mask * dy|, which `scatter` needs; those of a NaN are above all
+// others. Each may be null.
 extern "C" __global__ void look(float2* dgrid, unsigned* largest, const float* image, const float* grid,
                                 const float* dy, const float* mask, int masked, int height, int width, int channels,
                                 int places, int count) {
@@ -81,23 +81,24 @@ extern "C" __global__ void look(float2* dgrid, unsigned* largest, const float* i
     int place = thread_number();
     if (place < count) {
         const float* mine = dy + (long long)place * channels;
+        float share = counts_for(mask, place, masked);
         if (dgrid) {
-            float share = counts_for(mask, place, masked);
             float2 g = slopes(cell_at(grid, place, height, width),
                               image + (long long)(place / places) * height * width * channels, mine, height, width,
                               channels);
             dgrid[place] = make_float2(share * g.x, share * g.y);
         }
         unsigned bits = 0;
-        for (int c = 0; c < channels; c++) bits = max(bits, __float_as_uint(mine[c]) & 0x7fffffffu);
+        for (int c = 0; c < channels; c++) bits = max(bits, __float_as_uint(share * mine[c]) & 0x7fffffffu);
         if (largest) atomicMax(&of_block, bits);
     }
     __syncthreads();
     if (threadIdx.x == 0 && largest) atomicMax(largest, of_block);
 }
 
-// The exponent of a unit of fixed point: 2^room units are the largest |dy| or a little more. Weights are at most 1 (a mask has
-// no more), so as many terms as there are places, 2^(62 - room) or fewer, have room in 63 bits.
+// The exponent of a unit of fixed point: 2^room units are the largest |mask * dy| or a little more. Bilinear weights are at
+// most 1, and rounding keeps the order of products, so no term is larger; as many terms as there are places, 2^(62 - room) or
+// fewer, fit into 63 bits, whatever the mask.
 __device__ __forceinline__ int unit_exponent(unsigned bits, int room) { return (int)(bits >> 23) - 126 - room; }
 
 // A thread for each channel of a place: neighbours add to neighbouring numbers.

@@ -1,7 +1,6 @@
-//! Each image is gone through twice: once for sums, once for values. Images are shared among the threads, and
-//! within an image its chunks of pixels; a thread that has an image to itself finds it in its cache the second
-//! time. A chunk is a fixed number of pixels, and the sums of the chunks are added in order, in f64, so that the
-//! result does not depend on the threads.
+//! Two passes over each image: one for sums, one for values. Threads share the images, and the chunks of pixels within an
+//! image; a thread that has an image to itself finds it in its cache in the second pass. A chunk is a fixed number of
+//! pixels, and the sums of the chunks are added in order, in f64, so that the result does not depend on the threads.
 
 use rayon::prelude::*;
 

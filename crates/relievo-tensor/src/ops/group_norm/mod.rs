@@ -10,7 +10,7 @@ use crate::{Backward, Context, Error, Operation, Result, Tensor, apply_one};
 
 /// The parameters of a group normalisation.
 struct GroupNorm {
-    /// Into how many groups of neighbouring channels the channels are divided.
+    /// The number of groups of neighbouring channels.
     groups: usize,
     /// Added to the variance.
     eps: f32,
@@ -24,7 +24,7 @@ struct GroupNorm {
 /// x `[B,H,W,C]`, weight and bias `[C]`, y `[B,H,W,C]`. With n = (x - mean) / sqrt(variance + eps),
 /// g = dy * activation', means over the group: dbias = sum g, dweight = sum g n,
 /// dx = (weight g - mean(weight g) - n mean(weight g n)) / sqrt(variance + eps).
-/// Only x and the statistics are kept for the gradient; what went into the activation is computed again.
+/// Only x and the statistics are kept for the gradient; the activation's input is recomputed.
 ///
 /// # Errors
 /// If the shapes do not fit or the groups do not divide the channels.
@@ -120,8 +120,8 @@ impl Operation for GroupNorm {
 mod tests {
     use super::*;
     use crate::Tape;
-    use crate::differences::{
-        assert_operation_independent_of_threads, distance, gradient_errors, random_tensor,
+    use crate::testing::{
+        Tolerance, assert_gradients, assert_operation_independent_of_threads, distance, random_tensor,
     };
 
     /// y, dx, dweight and dbias by the definition, in f64.
@@ -213,9 +213,7 @@ mod tests {
         let inputs = [random_tensor(1, [2, 4, 3, 6]), random_tensor(2, [6]), random_tensor(3, [6])];
         let run =
             |inputs: &[Tensor]| group_norm(&inputs[0], &inputs[1], &inputs[2], 2, 1e-5, Activation::Softplus);
-        for (input, error) in gradient_errors(&inputs, 1.0 / 256.0, run).unwrap().into_iter().enumerate() {
-            assert!(error < 1e-3, "input {input}: off by {error}");
-        }
+        assert_gradients(&inputs, 1.0 / 256.0, Tolerance { norm: 1e-3, element: 1e-3 }, run);
         let inputs = [random_tensor(1, [3, 40, 41, 32]), random_tensor(2, [32]), random_tensor(3, [32])];
         assert_operation_independent_of_threads(&inputs, |inputs| {
             group_norm(&inputs[0], &inputs[1], &inputs[2], 8, 1e-5, Activation::Relu)

@@ -1,4 +1,4 @@
-//! One task is a row of pixels. Errors are summed over channels first, so that what depends on the confidence is
+//! One task is a row of pixels. Errors are summed over channels first, so that the factors that depend on the confidence are
 //! computed once per pixel.
 
 use rayon::prelude::*;
@@ -9,7 +9,7 @@ use crate::ops::reduce::{self, sum_in_order};
 /// Added to scales and to their squares.
 const EPS: f32 = 1e-7;
 
-/// How errors are distributed.
+/// The distribution of errors.
 #[derive(Clone, Copy)]
 pub enum Likelihood {
     /// Absolute errors, times sqrt(2) / (s + eps).
@@ -27,7 +27,7 @@ impl Likelihood {
         }
     }
 
-    /// What an error is multiplied by at scale s.
+    /// The factor of an error at scale s.
     fn precision(self, s: f32) -> f32 {
         match self {
             Likelihood::Laplace => std::f32::consts::SQRT_2 / (s + EPS),

@@ -1,7 +1,7 @@
-//! How unlikely the target is, given a prediction and how sure it is: the photometric and the perceptual loss.
+//! The negative log-likelihood of a target, given a prediction and its confidence: the photometric and the perceptual loss.
 //!
-//! Both are negative logarithms of likelihoods, less their constants: of a Laplacian for colours, of a Gaussian for
-//! features. They are one operation with two error functions.
+//! The likelihood is Laplacian for colours and Gaussian for features; constants are left out. Both losses are one operation
+//! with two error functions.
 
 mod cpu;
 mod cuda;
@@ -9,16 +9,17 @@ mod cuda;
 pub(crate) use cuda::KERNELS;
 
 use super::average_pool::average_pool;
-use super::{concat_flipped, dot};
+use super::{concat_flipped, weighted_elements_sum};
 use crate::{Backward, Context, Error, Operation, Result, Tensor, apply_one};
 use cpu::Likelihood;
 
-/// The photometric losses of the reconstruction as seen (first half of the batch) and flipped (second half): `[2]`.
+/// The photometric losses of the reconstruction: `[2]`, first of the first half of the batch (as seen), then of the second
+/// (flipped).
 ///
 /// reconstruction `[2B,H,W,C]`, target `[B,H,W,C]` (the same for both halves), mask `[B,H,W]`, confidence `[B,H,W,2]`
 /// (positive: the scale s; channel 0 for the half as seen, channel 1 for the flipped). Per pixel and channel
 /// |reconstruction - target| sqrt(2) / (s + eps) + ln(s + eps), eps = 1e-7; without confidence the plain absolute
-/// difference. Then the mean weighted by the mask, which counts for every channel.
+/// difference. Then the mean over pixels and channels, weighted by the mask.
 ///
 /// Gradients flow to the reconstruction and the confidence, none to target and mask. Where the difference is zero the
 /// slope is zero. A mask of zeros (nothing is visible) gives a loss and gradients of zero.
@@ -37,12 +38,13 @@ pub fn photometric_loss(
     loss.apply(reconstruction, target, mask, confidence)
 }
 
-/// The perceptual losses of the features of the reconstruction as seen (first half) and flipped (second half): `[2]`.
+/// The perceptual losses of the features of the reconstruction: `[2]`, first of the first half of the batch (as seen), then
+/// of the second (flipped).
 ///
 /// features `[2B,h,w,C]`, target_features `[B,h,w,C]` (the same for both halves), mask `[B,H,W]` with H a multiple of h
 /// and W the same multiple of w, confidence `[B,h,w,2]` as in [`photometric_loss`]. Per place and channel
-/// (features - target)^2 / (2 s^2 + eps) + ln(s + eps), eps = 1e-7; without confidence the plain square. Then the mean
-/// weighted by the mask averaged over each place, which counts for every channel.
+/// (features - target)^2 / (2 s^2 + eps) + ln(s + eps), eps = 1e-7; without confidence the plain square. Then the mean over
+/// places and channels, weighted by the mask averaged over each place.
 ///
 /// Gradients and empty masks as in [`photometric_loss`]. Source: Wu, Rupprecht and Vedaldi 2020, equation 7.
 ///
@@ -61,14 +63,17 @@ pub fn perceptual_loss(
     loss.apply(features, target_features, &mask, confidence)
 }
 
-/// The mean absolute error of a prediction `[B,H,W,C]` for a target of that shape where the mask `[B,H,W]` is, as
-/// [`photometric_loss`] has it without confidence. Without axes; gradients flow to the prediction.
+/// The mean absolute error of a prediction `[B,H,W,C]` for a target of that shape, weighted by the mask `[B,H,W]`: the
+/// [`photometric_loss`] without confidence, of one half. A scalar; gradients flow to the prediction.
 ///
 /// # Errors
 /// If the shapes do not fit.
 pub fn absolute_error(prediction: &Tensor, target: &Tensor, mask: &Tensor) -> Result<Tensor> {
-    // Two halves that are alike: what is computed twice is nothing beside the networks.
-    dot(&photometric_loss(&concat_flipped(prediction, false)?, target, mask, None)?, &[1.0, 0.0])
+    // Both halves are the same. Computing the error twice takes no time beside the networks.
+    weighted_elements_sum(
+        &photometric_loss(&concat_flipped(prediction, false)?, target, mask, None)?,
+        &[1.0, 0.0],
+    )
 }
 
 /// The mean squared error, otherwise as [`absolute_error`].
@@ -76,13 +81,16 @@ pub fn absolute_error(prediction: &Tensor, target: &Tensor, mask: &Tensor) -> Re
 /// # Errors
 /// If the shapes do not fit.
 pub fn squared_error(prediction: &Tensor, target: &Tensor, mask: &Tensor) -> Result<Tensor> {
-    dot(&perceptual_loss(&concat_flipped(prediction, false)?, target, mask, None)?, &[1.0, 0.0])
+    weighted_elements_sum(
+        &perceptual_loss(&concat_flipped(prediction, false)?, target, mask, None)?,
+        &[1.0, 0.0],
+    )
 }
 
 struct LikelihoodLoss {
     /// The name used in error messages.
     name: &'static str,
-    /// How errors are distributed.
+    /// The distribution of errors.
     likelihood: Likelihood,
 }
 
@@ -201,8 +209,9 @@ impl Operation for LikelihoodLoss {
 mod tests {
     use super::*;
     use crate::Tape;
-    use crate::differences::{
-        assert_operation_independent_of_threads, distance, gradient_errors, random_multiples, random_tensor,
+    use crate::testing::{
+        Tolerance, assert_gradients, assert_operation_independent_of_threads, distance, random_multiples,
+        random_tensor,
     };
 
     type Loss = fn(&Tensor, &Tensor, &Tensor, Option<&Tensor>) -> Result<Tensor>;
@@ -296,8 +305,12 @@ mod tests {
             let target = random_multiples(2, shape, 6);
             let (mask, confidence) = (positive(3, [b, h, w], 0.0), positive(4, [b, h, w, 2], 0.5));
             let run = |inputs: &[Tensor]| loss(&inputs[0], &target, &mask, inputs.get(1));
-            let errors = gradient_errors(&[prediction, confidence], 1.0 / 128.0, run).unwrap();
-            assert!(errors.iter().all(|error| *error < 1e-3), "{errors:?}");
+            assert_gradients(
+                &[prediction, confidence],
+                1.0 / 128.0,
+                Tolerance { norm: 1e-3, element: 2e-3 },
+                run,
+            );
             let ([prediction, target, mask], confidence) = case([3, 31, 33, shape[3]]);
             assert_operation_independent_of_threads(&[prediction, confidence], |inputs| {
                 loss(&inputs[0], &target, &mask, inputs.get(1))
@@ -316,9 +329,8 @@ mod tests {
         let seen: Vec<f32> =
             pairs.filter(|(at, _)| mask.data()[at / 3] > 0.0).map(|(_, (a, b))| (a - b).abs()).collect();
         assert!((error - seen.iter().sum::<f32>() / seen.len() as f32).abs() < 1e-6);
-        let off =
-            gradient_errors(&[prediction], 1.0 / 256.0, |inputs| absolute_error(&inputs[0], &target, &mask));
-        assert!(off.unwrap()[0] < 1e-3);
+        let run = |inputs: &[Tensor]| absolute_error(&inputs[0], &target, &mask);
+        assert_gradients(&[prediction], 1.0 / 256.0, Tolerance { norm: 1e-3, element: 2e-3 }, run);
     }
 
     #[test]

@@ -76,7 +76,7 @@ pub fn backward(layout: Layout, [x, y, dy]: [&[f32]; 3], dx: &mut [f32]) {
             if !layout.width.is_multiple_of(layout.size) {
                 dx.fill(0.0);
             }
-            // What of dy has not been given to a pixel yet.
+            // The gradients that no pixel has received yet.
             let mut left = vec![0.0; layout.channels];
             let windows = y.chunks_exact(layout.channels).zip(dy.chunks_exact(layout.channels));
             for (window, (y, dy)) in windows.enumerate() {
@@ -96,7 +96,7 @@ vectorised! {
         }
     }
 
-    /// Where x is the maximum, dx takes what is left.
+    /// dx takes the gradients that are left where x is the maximum.
     fn give_to_largest(x: &[f32], largest: &[f32], left: &mut [f32], dx: &mut [f32]) {
         for (((x, largest), left), dx) in x.iter().zip(largest).zip(left).zip(dx) {
             // By bits, so that NaN is found too.

@@ -1,4 +1,4 @@
-//! The largest value of every window.
+//! The maximum of every window.
 
 mod cpu;
 mod cuda;
@@ -17,7 +17,7 @@ struct MaxPool {
 /// first maximum of the window in row-major order, as in PyTorch.
 ///
 /// # Errors
-/// If x has not four axes, or is smaller than a window.
+/// If x does not have four axes, or is smaller than a window.
 pub fn max_pool(x: &Tensor, size: usize) -> Result<Tensor> {
     apply_one(MaxPool { size }, &[x])
 }
@@ -73,7 +73,9 @@ impl Operation for MaxPool {
 mod tests {
     use super::*;
     use crate::Tape;
-    use crate::differences::{assert_operation_independent_of_threads, gradient_errors, random_tensor};
+    use crate::testing::{
+        Tolerance, assert_gradients, assert_operation_independent_of_threads, random_tensor,
+    };
 
     #[test]
     fn agrees_with_the_definition() {
@@ -94,8 +96,8 @@ mod tests {
                 }
                 assert_eq!(*y, largest);
             }
-            let errors = gradient_errors(std::slice::from_ref(&x), 1.0 / 4096.0, |x| max_pool(&x[0], size));
-            assert!(errors.unwrap()[0] < 1e-2);
+            let tolerance = Tolerance { norm: 1e-2, element: 1e-2 };
+            assert_gradients(std::slice::from_ref(&x), 1.0 / 4096.0, tolerance, |x| max_pool(&x[0], size));
             assert_operation_independent_of_threads(&[x], |x| max_pool(&x[0], size));
         }
     }

@@ -1,4 +1,4 @@
-//! How smooth a depth map is.
+//! The smoothness of a depth map.
 
 mod cpu;
 mod cuda;
@@ -19,7 +19,7 @@ struct Smoothness {
 /// Source: the smoothness term of Wu, Rupprecht and Vedaldi's program (for cars).
 ///
 /// # Errors
-/// If depth has not three axes.
+/// If depth does not have three axes.
 pub fn smoothness(depth: &Tensor, range: f32) -> Result<Tensor> {
     apply_one(Smoothness { range }, &[depth])
 }
@@ -74,8 +74,8 @@ impl Operation for Smoothness {
 mod tests {
     use super::*;
     use crate::Tape;
-    use crate::differences::{
-        assert_operation_independent_of_threads, gradient_errors, random_multiples, random_tensor,
+    use crate::testing::{
+        Tolerance, assert_gradients, assert_operation_independent_of_threads, random_multiples, random_tensor,
     };
 
     #[test]
@@ -90,8 +90,8 @@ mod tests {
     fn gradients_agree_with_differences_on_any_number_of_threads() {
         for shape in [[2, 5, 7], [1, 1, 6], [3, 4, 1]] {
             let depth = [random_multiples(1, shape, 3)];
-            let errors = gradient_errors(&depth, 1.0 / 32.0, |x| smoothness(&x[0], 0.2)).unwrap();
-            assert!(errors[0] < 1e-4, "{shape:?}: {errors:?}");
+            let tolerance = Tolerance { norm: 1e-4, element: 1e-4 };
+            assert_gradients(&depth, 1.0 / 32.0, tolerance, |x| smoothness(&x[0], 0.2));
         }
         assert_operation_independent_of_threads(&[random_tensor(2, [5, 31, 33])], |x| smoothness(&x[0], 0.2));
     }

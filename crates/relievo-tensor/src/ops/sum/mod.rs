@@ -20,7 +20,7 @@ pub fn weighted_sum(terms: &[(f32, &Tensor)]) -> Result<Tensor> {
     apply_one(WeightedSum { weights: terms.iter().map(|term| term.0).collect() }, &tensors)
 }
 
-/// Adds `addend` to `sum` in place, off the tape: how gradients are accumulated.
+/// Adds `addend` to `sum` in place, off the tape, to accumulate gradients.
 ///
 /// # Errors
 /// If numbers of elements or types differ, or a GPU fails.

@@ -1,9 +1,9 @@
-//! The 3x3 convolution of an image enlarged twice, without ever enlarging it.
+//! The 3x3 convolution of an image upsampled by two (nearest), without upsampling it.
 //!
-//! Of the nine pixels under the kernel some are copies of one another, so each output depends on 2x2 pixels of the
-//! small image, by sums of weights. Which sums depends on whether its row and its column are even or odd, and so does
-//! a transposed convolution of stride 2: with a kernel of 4x4 and one row and column cut off, it is the whole
-//! operation, in 4/9 of the multiplications and without an image of four times the size to be written and read.
+//! Some of the nine pixels under the kernel are copies of one another, so each output depends on 2x2 pixels of the small
+//! image, by sums of weights. The sums depend on whether the output's row and column are even or odd. A transposed
+//! convolution of stride 2 does the same: with a kernel of 4x4 and one row and column cut off it is the whole operation, in
+//! 4/9 of the multiplications, and no image of four times the size is written and read.
 
 mod cpu;
 mod cuda;
@@ -16,7 +16,7 @@ use crate::{Backward, Context, Error, Operation, Result, Tensor, apply_one};
 /// The convolution of `x [B,H,W,in]`, every pixel of it repeated to 2x2, with `w [out,3,3,in]` and zeros around
 /// (`padding` 1), activated: `[B,2H,2W,out]`. `params` has the activation; stride and padding must be 1.
 ///
-/// Gradients: as those of enlarging and [`conv2d`](super::conv2d). Sums of weights are rounded to the type of w.
+/// Gradients: those of nearest upsampling and [`conv2d`](super::conv2d()). Sums of weights are rounded to the type of w.
 ///
 /// # Errors
 /// If the shapes do not fit, or stride or padding are others.
@@ -79,10 +79,10 @@ impl Operation for FoldKernel {
 mod tests {
     use super::*;
     use crate::Tape;
-    use crate::differences::{
-        assert_operation_independent_of_threads, distance, gradient_errors, random_tensor,
-    };
     use crate::ops::{Activation, conv2d};
+    use crate::testing::{
+        Tolerance, assert_gradients, assert_operation_independent_of_threads, distance, random_tensor,
+    };
 
     const PARAMS: ConvParams = ConvParams { stride: 1, padding: 1, activation: Activation::Identity };
 
@@ -144,8 +144,7 @@ mod tests {
     fn gradients_agree_with_differences_on_any_number_of_threads() {
         let inputs = [random_tensor(1, [2, 3, 4, 3]), random_tensor(2, [5, 3, 3, 3])];
         let run = |x: &[Tensor]| upsample_conv2d(&x[0], &x[1], PARAMS);
-        let errors = gradient_errors(&inputs, 0.25, run).unwrap();
-        assert!(errors.iter().all(|error| *error < 1e-5), "{errors:?}");
+        assert_gradients(&inputs, 0.25, Tolerance { norm: 1e-5, element: 1e-5 }, run);
         assert_operation_independent_of_threads(&inputs, run);
     }
 

@@ -1,6 +1,6 @@
 //! Forward and input gradient as implicit matrix products: rows are output pixels, columns output channels, and the
-//! depth runs over taps and input channels. The input is read where it lies, through a table of row pointers (a row
-//! of zeros stands for the padding); the table is made once for a range of pixels and used for all columns.
+//! depth runs over taps and input channels. The input is read in place, through a table of row pointers (a row of zeros
+//! stands for the padding); the table is built once for a range of pixels and used for all columns.
 //!
 //! The input gradient of a stride-s convolution falls into s*s phases, each a stride-1 correlation of dy with the
 //! taps that reach that phase.
@@ -11,23 +11,23 @@ use super::kernels::{DotTile, GemmTile, Kernels, RawEpilogue};
 use crate::Buffer;
 use crate::ops::conv2d::{Conv2dGeometry, Epilogue};
 
-/// Up to this many channels, a tap alone is too short a run: the kernel's rows are read as one run from a padded
-/// copy of the input.
+/// Up to this many channels, a single tap is too short a run: each row of the kernel is read as one run from a padded copy
+/// of the input.
 pub const FEW_CHANNELS: usize = 8;
 /// Up to this many output channels, vectors along them would be mostly empty: dot products instead.
 const FEW_OUTPUTS: usize = 8;
 /// Up to this many pixels, packing the weights for the input gradient costs more than it saves.
 const FEW_PIXELS: usize = 32;
-/// Up to this many pixels, forward reads the weights as they lie, by dot products.
+/// Up to this many pixels, forward reads the weights in place, by dot products.
 const VERY_FEW_PIXELS: usize = 8;
 /// Rows of output in a job of [`forward_by_contributions`].
 const BAND: usize = 16;
-/// Products that make a job worth handing to another thread.
+/// Products in a job that is worth handing to another thread.
 const JOB_PRODUCTS: usize = 1 << 18;
 /// Jobs aimed at, whatever the number of threads.
 const JOBS: usize = 32;
 
-/// A pointer that jobs share; each writes elements of its own.
+/// A pointer that jobs share; they write disjoint elements.
 #[derive(Clone, Copy)]
 pub struct Shared(pub *mut f32);
 
@@ -47,7 +47,7 @@ unsafe impl Send for Shared {}
 // SAFETY: as above.
 unsafe impl Sync for Shared {}
 
-/// A tap of a correlation: where it reads, relative to `step` times the output's place, and where its weights start.
+/// A tap of a correlation: the place it reads, relative to `step` times the output's, and the start of its weights.
 struct Tap {
     row: isize,
     column: isize,
@@ -74,10 +74,10 @@ struct Correlation<'a> {
     out_start: usize,
 }
 
-/// Where a correlation finds its weights.
+/// The layout of a correlation's weights.
 #[derive(Clone, Copy)]
 enum Weights<'a> {
-    /// Depth-major: `b[weight of the tap + c*stride + channel]`, to be read where they lie or from packed panels.
+    /// Depth-major: `b[weight of the tap + c*stride + channel]`, in place or in packed panels.
     ByDepth { b: &'a [f32], stride: usize, panel: Option<usize> },
     /// Channel-major: `b[channel*stride + weight of the tap + c]`, for dot products.
     ByChannel { b: &'a [f32], stride: usize },
@@ -159,7 +159,7 @@ impl Correlation<'_> {
         table.blocks.push(block);
     }
 
-    /// The pixels of each block: runs of at most `most`, as even as can be.
+    /// The pixels of each block: runs of at most `most` that differ by one at most.
     fn blocks(&self, most: usize, batch_first: bool) -> Vec<(usize, usize)> {
         let run = if batch_first { self.batch } else { self.pixels() };
         let pieces = run.div_ceil(most);
@@ -250,7 +250,7 @@ fn correlate(
                         };
                         // SAFETY: the table points at pixels of the source or at zeros, all `depth` long; weights and
                         // output rows hold `columns` from `first`; other jobs write other pixels or columns.
-                        unsafe { (kernels.tile)(&tile) }
+                        unsafe { (kernels.gemm_tile)(&tile) }
                     }
                     Weights::ByChannel { .. } => {
                         let dots = DotTile {
@@ -267,7 +267,7 @@ fn correlate(
                             raw_epilogue,
                         };
                         // SAFETY: as above.
-                        unsafe { (kernels.dots)(&dots) }
+                        unsafe { (kernels.dot_tile)(&dots) }
                     }
                 }
             }
@@ -342,43 +342,43 @@ pub fn forward(
     y: &mut [f32],
     epilogue: Epilogue<'_>,
 ) {
-    if g.stride == 1 && g.taps() > 1 && g.out_c <= FEW_OUTPUTS && g.in_c >= 2 * kernels.lanes {
+    if g.stride() == 1 && g.taps() > 1 && g.out_c() <= FEW_OUTPUTS && g.in_c() >= 2 * kernels.lanes {
         return forward_by_contributions(kernels, g, x, w, y, epilogue);
     }
-    let k = g.taps() * g.in_c;
+    let k = g.taps() * g.in_c();
     let copy;
-    let out_strides = [g.out_h * g.out_w * g.out_c, g.out_w * g.out_c, g.out_c];
+    let out_strides = [g.out_h() * g.out_w() * g.out_c(), g.out_w() * g.out_c(), g.out_c()];
     let mut correlation = Correlation {
         source: x,
-        batch: g.batch,
-        source_h: g.in_h,
-        source_w: g.in_w,
-        source_c: g.in_c,
-        depth: g.in_c,
+        batch: g.batch(),
+        source_h: g.in_h(),
+        source_w: g.in_w(),
+        source_c: g.in_c(),
+        depth: g.in_c(),
         taps: Vec::new(),
-        step: g.stride,
-        rows: g.out_h,
-        columns: g.out_w,
+        step: g.stride(),
+        rows: g.out_h(),
+        columns: g.out_w(),
         out_strides,
         out_start: 0,
     };
-    let (mut tap_w, mut padding) = (g.kernel_w, g.padding as isize);
-    if g.in_c <= FEW_CHANNELS && g.kernel_w > 1 {
-        copy = padded(x, g.x_shape(), g.padding);
+    let (mut tap_w, mut padding) = (g.kernel_w(), g.padding() as isize);
+    if g.in_c() <= FEW_CHANNELS && g.kernel_w() > 1 {
+        copy = padded(x, g.x_shape(), g.padding());
         correlation.source = &copy;
-        correlation.source_h += 2 * g.padding;
-        correlation.source_w += 2 * g.padding;
-        correlation.depth *= g.kernel_w;
+        correlation.source_h += 2 * g.padding();
+        correlation.source_w += 2 * g.padding();
+        correlation.depth *= g.kernel_w();
         (tap_w, padding) = (1, 0);
     }
-    let by_dots = g.out_c <= FEW_OUTPUTS || correlation.pixels() <= VERY_FEW_PIXELS;
+    let by_dots = g.out_c() <= FEW_OUTPUTS || correlation.pixels() <= VERY_FEW_PIXELS;
     let width = kernels.columns;
-    if !by_dots && 2 * correlation.pixels() < g.out_c && correlation.depth == g.in_c {
+    if !by_dots && 2 * correlation.pixels() < g.out_c() && correlation.depth == g.in_c() {
         return forward_by_pixels(kernels, g, x, w, y, epilogue);
     }
-    for row in 0..g.kernel_h {
+    for row in 0..g.kernel_h() {
         for column in 0..tap_w {
-            let weight = (row * g.kernel_w + column) * g.in_c * if by_dots { 1 } else { width };
+            let weight = (row * g.kernel_w() + column) * g.in_c() * if by_dots { 1 } else { width };
             correlation.taps.push(Tap {
                 row: row as isize - padding,
                 column: column as isize - padding,
@@ -388,17 +388,17 @@ pub fn forward(
     }
     if by_dots {
         let weights = Weights::ByChannel { b: w, stride: k };
-        return correlate(kernels, &[correlation], weights, g.out_c, y, epilogue);
+        return correlate(kernels, &[correlation], weights, g.out_c(), y, epilogue);
     }
-    let packed = pack_by_channel(w, g.out_c, k, width);
+    let packed = pack_by_channel(w, g.out_c(), k, width);
     let weights = Weights::ByDepth { b: &packed, stride: width, panel: Some(k * width) };
-    correlate(kernels, &[correlation], weights, g.out_c, y, epilogue);
+    correlate(kernels, &[correlation], weights, g.out_c(), y, epilogue);
 }
 
-/// A stride-1 convolution with few output channels, the other way round: first what each input pixel contributes to
-/// each tap and output (a matrix product with `taps * out_c` columns), then the sum over taps of shifted
-/// contributions. The input is read once instead of once for each tap. Each job makes some rows of one image,
-/// through scratch that stays in the second-level cache.
+/// A stride-1 convolution with few output channels in reverse: first the contributions of each input pixel to each tap and
+/// output (a matrix product with `taps * out_c` columns), then the sum over taps of shifted contributions. The input is read
+/// once instead of once for each tap. Each job computes some rows of one image, through scratch that stays in the
+/// second-level cache.
 fn forward_by_contributions(
     kernels: &Kernels,
     g: &Conv2dGeometry,
@@ -408,71 +408,60 @@ fn forward_by_contributions(
     epilogue: Epilogue<'_>,
 ) {
     let (taps, width) = (g.taps(), kernels.columns);
-    let contributions = taps * g.out_c;
+    let contributions = taps * g.out_c();
     // [panel][in_c][width], columns (tap, output).
     let panels = contributions.div_ceil(width);
-    let mut packed = Buffer::zeros(panels * g.in_c * width);
+    let mut packed = Buffer::zeros(panels * g.in_c() * width);
     for (at, w) in w.iter().enumerate() {
-        let (output, tap, c) = (at / (taps * g.in_c), at / g.in_c % taps, at % g.in_c);
-        let column = tap * g.out_c + output;
-        packed[(column / width * g.in_c + c) * width + column % width] = *w;
+        let (output, tap, c) = (at / (taps * g.in_c()), at / g.in_c() % taps, at % g.in_c());
+        let column = tap * g.out_c() + output;
+        packed[(column / width * g.in_c() + c) * width + column % width] = *w;
     }
-    let (row_in, row_out) = (g.in_w * g.in_c, g.out_w * g.out_c);
+    let (row_in, row_out) = (g.in_w() * g.in_c(), g.out_w() * g.out_c());
     let stride = panels * width;
-    y.par_chunks_mut(g.out_h * row_out).enumerate().for_each(|(image, y)| {
-        let x = &x[image * g.in_h * row_in..][..g.in_h * row_in];
+    y.par_chunks_mut(g.out_h() * row_out).enumerate().for_each(|(image, y)| {
+        let x = &x[image * g.in_h() * row_in..][..g.in_h() * row_in];
         y.par_chunks_mut(BAND * row_out).enumerate().for_each(|(band, y)| {
-            let first = (band * BAND).saturating_sub(g.padding).min(g.in_h);
-            let last = (band * BAND + y.len() / row_out - 1 + g.kernel_h - 1).saturating_sub(g.padding);
-            let (x, rows) = (&x[first * row_in..], (last + 1).min(g.in_h).saturating_sub(first));
-            let mut sums = Buffer::empty(rows * g.in_w * stride);
-            let pixels = rows * g.in_w;
+            let first = (band * BAND).saturating_sub(g.padding()).min(g.in_h());
+            let last = (band * BAND + y.len() / row_out - 1 + g.kernel_h() - 1).saturating_sub(g.padding());
+            let (x, rows) = (&x[first * row_in..], (last + 1).min(g.in_h()).saturating_sub(first));
+            let mut sums = Buffer::empty(rows * g.in_w() * stride);
+            let pixels = rows * g.in_w();
             let mut a = [std::ptr::null(); 16];
             let mut to = [std::ptr::null_mut(); 16];
             let blocks = pixels.div_ceil(kernels.rows);
             for block in 0..blocks {
                 let block = block * pixels / blocks..(block + 1) * pixels / blocks;
                 for (i, pixel) in block.clone().enumerate() {
-                    a[i] = x[pixel * g.in_c..].as_ptr();
+                    a[i] = x[pixel * g.in_c()..].as_ptr();
                     to[i] = sums[pixel * stride..].as_mut_ptr();
                 }
                 for panel in 0..panels {
-                    let b = [packed[panel * g.in_c * width..].as_ptr()];
-                    let tile = GemmTile {
-                        rows: block.len(),
-                        columns: width,
-                        taps: 1,
-                        depth: g.in_c,
-                        a: a.as_ptr(),
-                        a_offset: 0,
-                        b: b.as_ptr(),
-                        b_offset: 0,
-                        b_stride: width,
-                        y: to.as_ptr(),
-                        y_offset: panel * width,
-                        raw_epilogue: RawEpilogue::PLAIN,
-                    };
+                    let b = [packed[panel * g.in_c() * width..].as_ptr()];
+                    let extents = [width, g.in_c(), width];
+                    let tile = GemmTile::new(&a[..block.len()], &b, &to[..block.len()], extents);
+                    let tile = GemmTile { y_offset: panel * width, ..tile };
                     // SAFETY: pixels of x with `in_c` channels, a whole panel of weights, rows of `sums`.
-                    unsafe { (kernels.tile)(&tile) }
+                    unsafe { (kernels.gemm_tile)(&tile) }
                 }
             }
             match epilogue.bias {
                 None => y.fill(0.0),
-                Some(bias) => y.chunks_exact_mut(g.out_c).for_each(|y| y.copy_from_slice(bias)),
+                Some(bias) => y.chunks_exact_mut(g.out_c()).for_each(|y| y.copy_from_slice(bias)),
             }
             for (row, y) in y.chunks_exact_mut(row_out).enumerate() {
                 for tap in 0..taps {
-                    let Some(from_row) = g.source(band * BAND + row, tap / g.kernel_w, g.in_h) else {
+                    let Some(from_row) = g.source(band * BAND + row, tap / g.kernel_w(), g.in_h()) else {
                         continue;
                     };
                     // The columns whose tap is not in the padding.
-                    let shift = tap % g.kernel_w;
-                    let columns = g.padding.saturating_sub(shift)
-                        ..(g.in_w + g.padding).saturating_sub(shift).min(g.out_w);
-                    let from = ((from_row - first) * g.in_w) * stride + tap * g.out_c;
+                    let shift = tap % g.kernel_w();
+                    let columns = g.padding().saturating_sub(shift)
+                        ..(g.in_w() + g.padding()).saturating_sub(shift).min(g.out_w());
+                    let from = ((from_row - first) * g.in_w()) * stride + tap * g.out_c();
                     for column in columns {
-                        let sums = &sums[from + (column + shift - g.padding) * stride..][..g.out_c];
-                        for (y, sum) in y[column * g.out_c..][..g.out_c].iter_mut().zip(sums) {
+                        let sums = &sums[from + (column + shift - g.padding()) * stride..][..g.out_c()];
+                        for (y, sum) in y[column * g.out_c()..][..g.out_c()].iter_mut().zip(sums) {
                             *y += sum;
                         }
                     }
@@ -485,8 +474,8 @@ fn forward_by_contributions(
     });
 }
 
-/// A convolution with fewer pixels than output channels, on its side: the unrolled input is packed, with pixels along
-/// the vectors, and the weights, of which there are many more, are broadcast from where they lie and read once.
+/// A convolution with fewer pixels than output channels, transposed: the unrolled input is packed, with pixels along the
+/// vectors, and the weights, of which there are many more, are broadcast in place and read once.
 fn forward_by_pixels(
     kernels: &Kernels,
     g: &Conv2dGeometry,
@@ -495,31 +484,31 @@ fn forward_by_pixels(
     y: &mut [f32],
     epilogue: Epilogue<'_>,
 ) {
-    let (pixels, k, width) = (g.batch * g.out_h * g.out_w, g.taps() * g.in_c, kernels.columns);
+    let (pixels, k, width) = (g.batch() * g.out_h() * g.out_w(), g.taps() * g.in_c(), kernels.columns);
     let panels = pixels.div_ceil(width);
     // [panel][tap][in_c][width]
     let mut packed = Buffer::empty(panels * k * width);
-    packed.par_chunks_mut(g.in_c * width).enumerate().for_each(|(at, to)| {
+    packed.par_chunks_mut(g.in_c() * width).enumerate().for_each(|(at, to)| {
         let (panel, tap) = (at / g.taps(), at % g.taps());
         for (lane, pixel) in (panel * width..pixels.min(panel * width + width)).enumerate() {
-            let (line, column) = (pixel / g.out_w, pixel % g.out_w);
-            let row = g.source(line % g.out_h, tap / g.kernel_w, g.in_h);
-            let column = g.source(column, tap % g.kernel_w, g.in_w);
+            let (line, column) = (pixel / g.out_w(), pixel % g.out_w());
+            let row = g.source(line % g.out_h(), tap / g.kernel_w(), g.in_h());
+            let column = g.source(column, tap % g.kernel_w(), g.in_w());
             let lanes = to[lane..].iter_mut().step_by(width);
             if let (Some(row), Some(column)) = (row, column) {
-                let from = ((line / g.out_h * g.in_h + row) * g.in_w + column) * g.in_c;
-                lanes.zip(&x[from..from + g.in_c]).for_each(|(to, x)| *to = *x);
+                let from = ((line / g.out_h() * g.in_h() + row) * g.in_w() + column) * g.in_c();
+                lanes.zip(&x[from..from + g.in_c()]).for_each(|(to, x)| *to = *x);
             } else {
                 lanes.for_each(|to| *to = 0.0);
             }
         }
     });
     // [out_c][pixels]
-    let mut sums = Buffer::empty(g.out_c * pixels);
+    let mut sums = Buffer::empty(g.out_c() * pixels);
     let to = Shared(sums.as_mut_ptr());
-    let blocks = g.out_c.div_ceil(kernels.rows);
+    let blocks = g.out_c().div_ceil(kernels.rows);
     (0..blocks).into_par_iter().for_each(|block| {
-        let outputs = block * g.out_c / blocks..(block + 1) * g.out_c / blocks;
+        let outputs = block * g.out_c() / blocks..(block + 1) * g.out_c() / blocks;
         let mut a = [std::ptr::null(); 16];
         let mut y = [std::ptr::null_mut(); 16];
         for (i, output) in outputs.clone().enumerate() {
@@ -529,27 +518,16 @@ fn forward_by_pixels(
         }
         for panel in 0..panels {
             let b = [packed[panel * k * width..].as_ptr()];
-            let tile = GemmTile {
-                rows: outputs.len(),
-                columns: (pixels - panel * width).min(width),
-                taps: 1,
-                depth: k,
-                a: a.as_ptr(),
-                a_offset: 0,
-                b: b.as_ptr(),
-                b_offset: 0,
-                b_stride: width,
-                y: y.as_ptr(),
-                y_offset: panel * width,
-                raw_epilogue: RawEpilogue::PLAIN,
-            };
+            let extents = [(pixels - panel * width).min(width), k, width];
+            let tile = GemmTile::new(&a[..outputs.len()], &b, &y[..outputs.len()], extents);
+            let tile = GemmTile { y_offset: panel * width, ..tile };
             // SAFETY: rows of weights of `k`, a panel of k rows, rows of `sums` of `pixels`.
-            unsafe { (kernels.tile)(&tile) }
+            unsafe { (kernels.gemm_tile)(&tile) }
         }
     });
     let fused = RawEpilogue::new(epilogue, 0).slope.is_some();
-    y.par_chunks_mut(8 * g.out_c).enumerate().for_each(|(at, y)| {
-        for (pixel, y) in y.chunks_exact_mut(g.out_c).enumerate() {
+    y.par_chunks_mut(8 * g.out_c()).enumerate().for_each(|(at, y)| {
+        for (pixel, y) in y.chunks_exact_mut(g.out_c()).enumerate() {
             for (output, y) in y.iter_mut().enumerate() {
                 let bias = epilogue.bias.map_or(0.0, |bias| bias[output]);
                 *y = sums[output * pixels + at * 8 + pixel] + bias;
@@ -570,61 +548,61 @@ pub fn input_gradient(
     dx: &mut [f32],
     epilogue: Epilogue<'_>,
 ) {
-    let few = g.in_c <= FEW_OUTPUTS || g.out_c <= FEW_CHANNELS;
-    if few && g.can_flip() {
+    let few = g.in_c() <= FEW_OUTPUTS || g.out_c() <= FEW_CHANNELS;
+    if let Some(flipped) = g.flipped().filter(|_| few) {
         let mut rotated_180 = Buffer::empty(w.len());
-        flip(g, w, &mut rotated_180);
-        return forward(kernels, &g.flipped(), dy, &rotated_180, dx, epilogue);
+        rotate_180(g, w, &mut rotated_180);
+        return forward(kernels, &flipped, dy, &rotated_180, dx, epilogue);
     }
-    let (s, width) = (g.stride, kernels.columns);
-    let packed = (g.batch * g.out_h * g.out_w > FEW_PIXELS)
-        .then(|| pack_by_depth(w, g.in_c, g.taps(), g.out_c, width));
-    let tap_size = if packed.is_some() { g.out_c * width } else { g.in_c };
+    let (s, width) = (g.stride(), kernels.columns);
+    let packed = (g.batch() * g.out_h() * g.out_w() > FEW_PIXELS)
+        .then(|| pack_by_depth(w, g.in_c(), g.taps(), g.out_c(), width));
+    let tap_size = if packed.is_some() { g.out_c() * width } else { g.in_c() };
     // Along one axis: the taps that reach phase `phase`, and the offset of what they read.
     let reach = |phase: usize, kernel: usize| {
         (0..kernel).filter_map(move |tap| {
-            let from = (phase + g.padding) as isize - tap as isize;
+            let from = (phase + g.padding()) as isize - tap as isize;
             (from.rem_euclid(s as isize) == 0).then(|| (tap, from.div_euclid(s as isize)))
         })
     };
-    let phases = (0..s.min(g.in_h)).flat_map(|row| (0..s.min(g.in_w)).map(move |column| (row, column)));
+    let phases = (0..s.min(g.in_h())).flat_map(|row| (0..s.min(g.in_w())).map(move |column| (row, column)));
     let correlations: Vec<_> = phases
         .map(|(phase_y, phase_x)| Correlation {
             source: dy,
-            batch: g.batch,
-            source_h: g.out_h,
-            source_w: g.out_w,
-            source_c: g.out_c,
-            depth: g.out_c,
-            taps: reach(phase_y, g.kernel_h)
+            batch: g.batch(),
+            source_h: g.out_h(),
+            source_w: g.out_w(),
+            source_c: g.out_c(),
+            depth: g.out_c(),
+            taps: reach(phase_y, g.kernel_h())
                 .flat_map(|(r, row)| {
-                    reach(phase_x, g.kernel_w).map(move |(c, column)| Tap {
+                    reach(phase_x, g.kernel_w()).map(move |(c, column)| Tap {
                         row,
                         column,
-                        weight: (r * g.kernel_w + c) * tap_size,
+                        weight: (r * g.kernel_w() + c) * tap_size,
                     })
                 })
                 .collect(),
             step: 1,
-            rows: (g.in_h - phase_y).div_ceil(s),
-            columns: (g.in_w - phase_x).div_ceil(s),
-            out_strides: [g.in_h * g.in_w * g.in_c, s * g.in_w * g.in_c, s * g.in_c],
-            out_start: (phase_y * g.in_w + phase_x) * g.in_c,
+            rows: (g.in_h() - phase_y).div_ceil(s),
+            columns: (g.in_w() - phase_x).div_ceil(s),
+            out_strides: [g.in_h() * g.in_w() * g.in_c(), s * g.in_w() * g.in_c(), s * g.in_c()],
+            out_start: (phase_y * g.in_w() + phase_x) * g.in_c(),
         })
         .collect();
     let weights = match &packed {
-        Some(b) => Weights::ByDepth { b, stride: width, panel: Some(g.taps() * g.out_c * width) },
-        None => Weights::ByDepth { b: w, stride: g.taps() * g.in_c, panel: None },
+        Some(b) => Weights::ByDepth { b, stride: width, panel: Some(g.taps() * g.out_c() * width) },
+        None => Weights::ByDepth { b: w, stride: g.taps() * g.in_c(), panel: None },
     };
-    correlate(kernels, &correlations, weights, g.in_c, dx, epilogue);
+    correlate(kernels, &correlations, weights, g.in_c(), dx, epilogue);
 }
 
-/// Turns the weights of `g` by half a turn and puts input and output channels in each other's place: what the forward
-/// convolution of dy by [`Conv2dGeometry::flipped`] needs.
-pub fn flip(g: &Conv2dGeometry, w: &[f32], rotated_180: &mut [f32]) {
+/// Rotates the weights of `g` by 180 degrees and swaps input and output channels, for the forward convolution of dy by
+/// [`Conv2dGeometry::flipped`].
+pub fn rotate_180(g: &Conv2dGeometry, w: &[f32], rotated_180: &mut [f32]) {
     let taps = g.taps();
     for (at, to) in rotated_180.iter_mut().enumerate() {
-        let (c, tap, o) = (at / (taps * g.out_c), at / g.out_c % taps, at % g.out_c);
-        *to = w[(o * taps + (taps - 1 - tap)) * g.in_c + c];
+        let (c, tap, o) = (at / (taps * g.out_c()), at / g.out_c() % taps, at % g.out_c());
+        *to = w[(o * taps + (taps - 1 - tap)) * g.in_c() + c];
     }
 }

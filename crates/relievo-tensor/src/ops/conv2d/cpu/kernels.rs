@@ -2,33 +2,33 @@
 //!
 //! * [`GemmTile`]: rows of A are broadcast element by element and multiply two vectors of B's columns. A is read in
 //!   place through a table of row pointers, so that a convolution needs no unrolled copy of its input.
-//! * [`DotTile`]: dot products of rows of A with rows of B, both read along the depth as they lie: no packing, so the
-//!   choice where weights are used for few pixels, and where there are few output channels.
+//! * [`DotTile`]: dot products of rows of A with rows of B, both read along the depth in place. Nothing is packed, which
+//!   pays if weights are used for few pixels, or if there are few output channels.
 //! * [`OuterProductTile`]: the sum over pixels of outer products, for weight gradients.
 //!
-//! Each element of a result is computed by the same operations in the same order, whatever tile it falls in: that
-//! is why results do not depend on how the work is split.
+//! Each element of a result is computed by the same operations in the same order, in whatever tile it lies. Therefore
+//! results do not depend on how the work is split.
 
-use super::simd::{Level, Scalar, Simd};
+use super::simd::{Scalar, Simd, SimdLevel};
 use super::transforms::{self, Points};
 use crate::ops::activation::Activation;
 use crate::ops::conv2d::Epilogue;
 
-/// What happens to a finished sum.
+/// The [`Epilogue`] of a tile, for the kernels.
 #[derive(Debug, Clone, Copy)]
 pub struct RawEpilogue {
     /// One number for each column, or null.
     pub bias: *const f32,
-    /// The factor below zero, if there is an activation.
+    /// The factor of negative sums, if there is an activation.
     pub slope: Option<f32>,
 }
 
 impl RawEpilogue {
-    /// Stores the sum as it is.
+    /// Neither bias nor activation.
     pub const PLAIN: Self = RawEpilogue { bias: std::ptr::null(), slope: None };
 
-    /// What the kernels do of an epilogue, for columns from `first`. Activations that are not two straight lines
-    /// are left to [`Epilogue::apply`].
+    /// The part of an epilogue that the kernels apply, for columns from `first`: the bias and piecewise linear activations.
+    /// The others are left to [`Epilogue::apply`].
     pub fn new(epilogue: Epilogue<'_>, first: usize) -> Self {
         let slope = match epilogue.activation {
             Activation::Relu | Activation::LeakyRelu => Some(epilogue.activation.slope(-1.0)),
@@ -63,8 +63,35 @@ pub struct GemmTile {
     pub y: *const *mut f32,
     /// Added to every pointer of `y`.
     pub y_offset: usize,
-    /// What happens to each sum.
+    /// Applied to each sum.
     pub raw_epilogue: RawEpilogue,
+}
+
+impl GemmTile {
+    /// The product of one tap: rows `a` of `depth` elements with `depth` rows of `columns` elements at `b`, `b_stride`
+    /// elements apart, into the rows `y`, as it is. All three outlive the tile; the tables are as long as each other.
+    pub fn new(
+        a: &[*const f32],
+        b: &[*const f32; 1],
+        y: &[*mut f32],
+        [columns, depth, b_stride]: [usize; 3],
+    ) -> Self {
+        debug_assert_eq!(a.len(), y.len());
+        GemmTile {
+            rows: a.len(),
+            columns,
+            taps: 1,
+            depth,
+            a: a.as_ptr(),
+            a_offset: 0,
+            b: b.as_ptr(),
+            b_offset: 0,
+            b_stride,
+            y: y.as_ptr(),
+            y_offset: 0,
+            raw_epilogue: RawEpilogue::PLAIN,
+        }
+    }
 }
 
 /// `y[i][j] = raw_epilogue(sum over taps t and depths c of a[t][i][c] * b[j][taps_b[t] + c])`.
@@ -90,7 +117,7 @@ pub struct DotTile {
     pub y: *const *mut f32,
     /// Added to every pointer of `y`.
     pub y_offset: usize,
-    /// What happens to each sum.
+    /// Applied to each sum.
     pub raw_epilogue: RawEpilogue,
 }
 
@@ -130,45 +157,57 @@ pub struct Kernels {
     /// The most rows and columns of [`DotTile`].
     pub dot: usize,
     /// Computes a [`GemmTile`].
-    pub tile: unsafe fn(&GemmTile),
+    pub gemm_tile: unsafe fn(&GemmTile),
     /// Computes [`DotTile`].
-    pub dots: unsafe fn(&DotTile),
+    pub dot_tile: unsafe fn(&DotTile),
     /// Computes an [`OuterProductTile`].
-    pub outer: unsafe fn(&OuterProductTile),
-    /// [`transforms::input`].
-    pub input: unsafe fn(&Points, *const *const f32, usize, *mut f32, usize),
-    /// [`transforms::output`].
-    pub output: unsafe fn(&Points, *const f32, usize, usize, RawEpilogue, *const *mut f32),
-    /// [`transforms::gradient`].
-    pub gradient: unsafe fn(&Points, *const *const f32, usize, *mut f32, usize),
-    /// [`transforms::weights`].
-    pub weights: unsafe fn(&Points, *const f32, usize, usize, bool, *mut f32, usize),
-    /// [`transforms::weight_gradient`].
-    pub weight_gradient: unsafe fn(&Points, *const f32, usize, usize, *mut f32),
+    pub outer_product_tile: unsafe fn(&OuterProductTile),
+    /// [`transforms::transform_input`].
+    pub transform_input: unsafe fn(&Points, *const *const f32, usize, *mut f32, usize),
+    /// [`transforms::transform_output`].
+    pub transform_output: unsafe fn(&Points, *const f32, usize, usize, RawEpilogue, *const *mut f32),
+    /// [`transforms::transform_gradient`].
+    pub transform_gradient: unsafe fn(&Points, *const *const f32, usize, *mut f32, usize),
+    /// [`transforms::transform_filter`].
+    pub transform_filter: unsafe fn(&Points, *const f32, usize, usize, bool, *mut f32, usize),
+    /// [`transforms::transform_filter_gradient`].
+    pub transform_filter_gradient: unsafe fn(&Points, *const f32, usize, usize, *mut f32),
 }
 
 impl Kernels {
     /// The kernels of a level this machine has.
-    pub fn for_level(level: Level) -> &'static Kernels {
+    pub fn for_level(level: SimdLevel) -> &'static Kernels {
         match level {
-            Level::Scalar => &scalar::KERNELS,
+            SimdLevel::Scalar => &scalar::KERNELS,
             #[cfg(target_arch = "x86_64")]
-            Level::Avx2 => &avx2::KERNELS,
+            SimdLevel::Avx2 => &avx2::KERNELS,
             #[cfg(target_arch = "x86_64")]
-            Level::Avx512 => &avx512::KERNELS,
+            SimdLevel::Avx512 => &avx512::KERNELS,
             #[cfg(target_arch = "aarch64")]
-            Level::Neon => &neon::KERNELS,
+            SimdLevel::Neon => &neon::KERNELS,
         }
     }
 }
 
-/// A function with an instruction set switched on.
+/// A function with an instruction set switched on. One of the `transforms` is compiled for both sets of points.
 macro_rules! entry {
-    ($($feature:literal)?; $simd:ty; $($body:ident)::+, $name:ident($($arg:ident: $type:ty),*)) => {
+    ($($feature:literal)?; $simd:ty; by_points transforms::$name:ident($p:ident: &Points $(, $arg:ident: $type:ty)*)) => {
+        $(#[target_feature(enable = $feature)])?
+        unsafe fn $name($p: &Points $(, $arg: $type)*) {
+            // SAFETY: the caller's, who also saw to it that the instruction set is there.
+            unsafe {
+                match $p.n {
+                    6 => transforms::$name::<$simd, 6>($p $(, $arg)*),
+                    _ => transforms::$name::<$simd, 8>($p $(, $arg)*),
+                }
+            }
+        }
+    };
+    ($($feature:literal)?; $simd:ty; $module:ident::$name:ident($($arg:ident: $type:ty),*)) => {
         $(#[target_feature(enable = $feature)])?
         unsafe fn $name($($arg: $type),*) {
-            // SAFETY: the caller's, who also saw to it that the instruction set is there.
-            unsafe { $($body)::+::<$simd>($($arg),*) }
+            // SAFETY: as above.
+            unsafe { $module::$name::<$simd>($($arg),*) }
         }
     };
 }
@@ -184,29 +223,29 @@ macro_rules! kernels {
                 rows: <$simd>::ROWS,
                 columns: 2 * <$simd>::LANES,
                 dot: <$simd>::DOT,
-                tile,
-                dots,
-                outer,
-                input,
-                output,
-                gradient,
-                weights,
-                weight_gradient,
+                gemm_tile,
+                dot_tile,
+                outer_product_tile,
+                transform_input,
+                transform_output,
+                transform_gradient,
+                transform_filter,
+                transform_filter_gradient,
             };
 
-            entry!($($feature)?; $simd; super::tile, tile(t: &GemmTile));
-            entry!($($feature)?; $simd; super::dots, dots(d: &DotTile));
-            entry!($($feature)?; $simd; super::outer, outer(o: &OuterProductTile));
-            entry!($($feature)?; $simd; transforms::input,
-                input(p: &Points, x: *const *const f32, c: usize, v: *mut f32, s: usize));
-            entry!($($feature)?; $simd; transforms::output,
-                output(p: &Points, m: *const f32, s: usize, c: usize, e: RawEpilogue, y: *const *mut f32));
-            entry!($($feature)?; $simd; transforms::gradient,
-                gradient(p: &Points, y: *const *const f32, c: usize, m: *mut f32, s: usize));
-            entry!($($feature)?; $simd; transforms::weights,
-                weights(p: &Points, w: *const f32, t: usize, l: usize, turn: bool, u: *mut f32, s: usize));
-            entry!($($feature)?; $simd; transforms::weight_gradient,
-                weight_gradient(p: &Points, u: *const f32, s: usize, c: usize, w: *mut f32));
+            entry!($($feature)?; $simd; super::gemm_tile(t: &GemmTile));
+            entry!($($feature)?; $simd; super::dot_tile(d: &DotTile));
+            entry!($($feature)?; $simd; super::outer_product_tile(o: &OuterProductTile));
+            entry!($($feature)?; $simd; by_points transforms::transform_input(
+                p: &Points, x: *const *const f32, c: usize, v: *mut f32, s: usize));
+            entry!($($feature)?; $simd; by_points transforms::transform_output(
+                p: &Points, m: *const f32, s: usize, c: usize, e: RawEpilogue, y: *const *mut f32));
+            entry!($($feature)?; $simd; by_points transforms::transform_gradient(
+                p: &Points, y: *const *const f32, c: usize, m: *mut f32, s: usize));
+            entry!($($feature)?; $simd; by_points transforms::transform_filter(
+                p: &Points, w: *const f32, t: usize, l: usize, turn: bool, u: *mut f32, s: usize));
+            entry!($($feature)?; $simd; transforms::transform_filter_gradient(
+                p: &Points, u: *const f32, s: usize, c: usize, w: *mut f32));
         }
     };
 }
@@ -240,27 +279,35 @@ macro_rules! with_rows {
     };
 }
 
-#[inline(always)]
-unsafe fn tile<S: Simd>(t: &GemmTile) {
-    debug_assert!(t.columns >= 1 && t.columns <= 2 * S::LANES);
-    // SAFETY: the caller's; a tile of one and a half vectors is a whole vector and a part.
-    unsafe {
-        if t.columns == 2 * S::LANES {
-            with_rows!(t.rows, tile_of::<S, 2, true>(t, 0, S::LANES));
+/// Calls `$f::<S, rows, vectors, WHOLE>($tile, from, lanes)` for a tile: once if its rows are two whole vectors, else for
+/// each vector and part of one.
+macro_rules! by_vectors {
+    ($f:ident::<$s:ident>($tile:ident)) => {
+        debug_assert!($tile.columns >= 1 && $tile.columns <= 2 * $s::LANES);
+        if $tile.columns == 2 * $s::LANES {
+            with_rows!($tile.rows, $f::<$s, 2, true>($tile, 0, $s::LANES));
         } else {
             let mut from = 0;
-            while from < t.columns {
-                let lanes = (t.columns - from).min(S::LANES);
-                with_rows!(t.rows, tile_of::<S, 1, false>(t, from, lanes));
+            while from < $tile.columns {
+                let lanes = ($tile.columns - from).min($s::LANES);
+                with_rows!($tile.rows, $f::<$s, 1, false>($tile, from, lanes));
                 from += lanes;
             }
         }
+    };
+}
+
+#[inline(always)]
+unsafe fn gemm_tile<S: Simd>(t: &GemmTile) {
+    // SAFETY: the caller's.
+    unsafe {
+        by_vectors!(gemm_tile_vectors::<S>(t));
     }
 }
 
 /// Rows `R`, vectors `V` to a row, of which the last has `lanes` lanes unless `WHOLE`; columns `from` onwards.
 #[inline(always)]
-unsafe fn tile_of<S: Simd, const R: usize, const V: usize, const WHOLE: bool>(
+unsafe fn gemm_tile_vectors<S: Simd, const R: usize, const V: usize, const WHOLE: bool>(
     t: &GemmTile,
     from: usize,
     lanes: usize,
@@ -326,37 +373,37 @@ unsafe fn vectors<S: Simd, const V: usize, const WHOLE: bool>(p: *const f32, lan
 }
 
 #[inline(always)]
-unsafe fn dots<S: Simd>(d: &DotTile) {
+unsafe fn dot_tile<S: Simd>(d: &DotTile) {
     // SAFETY: the caller's.
     unsafe {
         match d.rows {
-            1 => dots_by_columns::<S, 1>(d),
-            2 => dots_by_columns::<S, 2>(d),
-            3 => dots_by_columns::<S, 3>(d),
-            4 if S::DOT >= 4 => dots_by_columns::<S, 4>(d),
-            5 if S::DOT >= 5 => dots_by_columns::<S, 5>(d),
+            1 => dot_tile_rows::<S, 1>(d),
+            2 => dot_tile_rows::<S, 2>(d),
+            3 => dot_tile_rows::<S, 3>(d),
+            4 if S::DOT >= 4 => dot_tile_rows::<S, 4>(d),
+            5 if S::DOT >= 5 => dot_tile_rows::<S, 5>(d),
             n => unreachable!("a tile of {n} rows of dot products"),
         }
     }
 }
 
 #[inline(always)]
-unsafe fn dots_by_columns<S: Simd, const R: usize>(d: &DotTile) {
+unsafe fn dot_tile_rows<S: Simd, const R: usize>(d: &DotTile) {
     // SAFETY: the caller's.
     unsafe {
         match d.columns {
-            1 => dots_of::<S, R, 1>(d),
-            2 => dots_of::<S, R, 2>(d),
-            3 => dots_of::<S, R, 3>(d),
-            4 if S::DOT >= 4 => dots_of::<S, R, 4>(d),
-            5 if S::DOT >= 5 => dots_of::<S, R, 5>(d),
+            1 => dot_tile_sized::<S, R, 1>(d),
+            2 => dot_tile_sized::<S, R, 2>(d),
+            3 => dot_tile_sized::<S, R, 3>(d),
+            4 if S::DOT >= 4 => dot_tile_sized::<S, R, 4>(d),
+            5 if S::DOT >= 5 => dot_tile_sized::<S, R, 5>(d),
             n => unreachable!("a tile of {n} columns of dot products"),
         }
     }
 }
 
 #[inline(always)]
-unsafe fn dots_of<S: Simd, const R: usize, const C: usize>(d: &DotTile) {
+unsafe fn dot_tile_sized<S: Simd, const R: usize, const C: usize>(d: &DotTile) {
     // SAFETY: the caller's pointers are good for the rows, columns, taps and depths.
     unsafe {
         let mut sums = [[S::splat(0.0); C]; R];
@@ -369,11 +416,11 @@ unsafe fn dots_of<S: Simd, const R: usize, const C: usize>(d: &DotTile) {
             let b = (*d.b.add(tap)).add(d.b_offset);
             let mut c = 0;
             while c < whole {
-                dots_step::<S, R, C, true>(&mut sums, &a, b, d.b_stride, c, S::LANES);
+                dot_tile_step::<S, R, C, true>(&mut sums, &a, b, d.b_stride, c, S::LANES);
                 c += S::LANES;
             }
             if whole < d.depth {
-                dots_step::<S, R, C, false>(&mut sums, &a, b, d.b_stride, whole, d.depth - whole);
+                dot_tile_step::<S, R, C, false>(&mut sums, &a, b, d.b_stride, whole, d.depth - whole);
             }
         }
         for (i, sums) in sums.iter().enumerate() {
@@ -394,7 +441,7 @@ unsafe fn dots_of<S: Simd, const R: usize, const C: usize>(d: &DotTile) {
 
 /// The products of one vector, or its first `lanes` lanes, of each row at depth `c`.
 #[inline(always)]
-unsafe fn dots_step<S: Simd, const R: usize, const C: usize, const WHOLE: bool>(
+unsafe fn dot_tile_step<S: Simd, const R: usize, const C: usize, const WHOLE: bool>(
     sums: &mut [[S::V; C]; R],
     a: &[*const f32; R],
     b: *const f32,
@@ -419,26 +466,16 @@ unsafe fn dots_step<S: Simd, const R: usize, const C: usize, const WHOLE: bool>(
 }
 
 #[inline(always)]
-unsafe fn outer<S: Simd>(o: &OuterProductTile) {
-    debug_assert!(o.columns >= 1 && o.columns <= 2 * S::LANES);
-    // SAFETY: the caller's; see `tile`.
+unsafe fn outer_product_tile<S: Simd>(o: &OuterProductTile) {
+    // SAFETY: the caller's.
     unsafe {
-        if o.columns == 2 * S::LANES {
-            with_rows!(o.rows, outer_of::<S, 2, true>(o, 0, S::LANES));
-        } else {
-            let mut from = 0;
-            while from < o.columns {
-                let lanes = (o.columns - from).min(S::LANES);
-                with_rows!(o.rows, outer_of::<S, 1, false>(o, from, lanes));
-                from += lanes;
-            }
-        }
+        by_vectors!(outer_product_tile_vectors::<S>(o));
     }
 }
 
-/// As `tile_of`.
+/// As `gemm_tile_vectors`.
 #[inline(always)]
-unsafe fn outer_of<S: Simd, const R: usize, const V: usize, const WHOLE: bool>(
+unsafe fn outer_product_tile_vectors<S: Simd, const R: usize, const V: usize, const WHOLE: bool>(
     o: &OuterProductTile,
     from: usize,
     lanes: usize,

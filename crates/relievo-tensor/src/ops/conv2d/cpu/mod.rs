@@ -2,8 +2,9 @@
 //!
 //! `simd.rs` has the instruction sets, `kernels.rs` the inner loops on registers, `direct.rs` forward and input
 //! gradient of any convolution, `weights.rs` the weight gradient, `winograd.rs` and `transforms.rs` all three for 3x3
-//! and 5x5. Unsafe code is in the inner loops, which take pointers, and at the places that call them: what they rely on
-//! is checked once at the entry (`check` below) and follows from the geometry.
+//! and 5x5. Unsafe code is in the inner loops, which take pointers, and at their call sites. The functions here check the
+//! lengths of all slices (`check`, `check_bias`); everything else that the loops rely on follows from [`Conv2dGeometry`],
+//! whose fields are private.
 
 mod direct;
 #[allow(clippy::needless_range_loop, reason = "several arrays share an index, and constant ranges unroll")]
@@ -14,7 +15,7 @@ mod transforms;
 mod weights;
 mod winograd;
 
-pub use simd::Level;
+pub use simd::SimdLevel;
 
 use self::kernels::Kernels;
 use super::{Conv2dGeometry, Epilogue};
@@ -22,22 +23,30 @@ use crate::ops::activation::Activation;
 
 /// `y = epilogue(conv(x, w))`.
 pub fn forward(g: &Conv2dGeometry, x: &[f32], w: &[f32], y: &mut [f32], epilogue: Epilogue<'_>) {
-    forward_at(Level::best(), g, x, w, y, epilogue);
+    forward_at(SimdLevel::best(), g, x, w, y, epilogue);
 }
 
 /// `dx = epilogue(the gradient of sum(conv(x, w) * dy) in x)`: the transposed convolution of dy.
 pub fn input_gradient(g: &Conv2dGeometry, dy: &[f32], w: &[f32], dx: &mut [f32], epilogue: Epilogue<'_>) {
-    input_gradient_at(Level::best(), g, dy, w, dx, epilogue);
+    input_gradient_at(SimdLevel::best(), g, dy, w, dx, epilogue);
 }
 
 /// `dw` = the gradient of `sum(conv(x, w) * dy)` in w.
 pub fn weight_gradient(g: &Conv2dGeometry, x: &[f32], dy: &[f32], dw: &mut [f32]) {
-    weight_gradient_at(Level::best(), g, x, dy, dw);
+    weight_gradient_at(SimdLevel::best(), g, x, dy, dw);
 }
 
-fn forward_at(level: Level, g: &Conv2dGeometry, x: &[f32], w: &[f32], y: &mut [f32], epilogue: Epilogue<'_>) {
-    let g = &whole_image_as_pixel(g);
+fn forward_at(
+    level: SimdLevel,
+    g: &Conv2dGeometry,
+    x: &[f32],
+    w: &[f32],
+    y: &mut [f32],
+    epilogue: Epilogue<'_>,
+) {
+    let g = &g.as_single_pixels().unwrap_or(*g);
     check(g, x, w, y);
+    check_bias(epilogue, g.out_c());
     if winograd::suits(g) {
         winograd::forward(Kernels::for_level(level), g, x, (w, false), y, epilogue);
     } else {
@@ -47,23 +56,23 @@ fn forward_at(level: Level, g: &Conv2dGeometry, x: &[f32], w: &[f32], y: &mut [f
 }
 
 fn input_gradient_at(
-    level: Level,
+    level: SimdLevel,
     g: &Conv2dGeometry,
     dy: &[f32],
     w: &[f32],
     dx: &mut [f32],
     epilogue: Epilogue<'_>,
 ) {
-    // A bias or output channel is one of the image's, not of the pixel's: only the plain sum may be re-read so.
-    let pixel = whole_image_as_pixel(g);
     check(g, dx, w, dy);
-    if pixel != *g {
-        direct::input_gradient(Kernels::for_level(level), &pixel, dy, w, dx, Epilogue::NONE);
-        epilogue.apply(dx, g.in_c);
+    check_bias(epilogue, g.in_c());
+    // A single pixel has each of a channel's pixels as a channel of its own, so a bias cannot be part of the product.
+    if let Some(pixels) = g.as_single_pixels() {
+        direct::input_gradient(Kernels::for_level(level), &pixels, dy, w, dx, Epilogue::NONE);
+        epilogue.apply(dx, g.in_c());
         return;
     }
-    if g.can_flip() && winograd::suits(&g.flipped()) {
-        winograd::forward(Kernels::for_level(level), &g.flipped(), dy, (w, true), dx, epilogue);
+    if let Some(flipped) = g.flipped().filter(winograd::suits) {
+        winograd::forward(Kernels::for_level(level), &flipped, dy, (w, true), dx, epilogue);
     } else {
         direct::input_gradient(Kernels::for_level(level), g, dy, w, dx, epilogue);
     }
@@ -77,8 +86,8 @@ fn finish(epilogue: Epilogue<'_>, y: &mut [f32]) {
     }
 }
 
-fn weight_gradient_at(level: Level, g: &Conv2dGeometry, x: &[f32], dy: &[f32], dw: &mut [f32]) {
-    let g = &whole_image_as_pixel(g);
+fn weight_gradient_at(level: SimdLevel, g: &Conv2dGeometry, x: &[f32], dy: &[f32], dw: &mut [f32]) {
+    let g = &g.as_single_pixels().unwrap_or(*g);
     check(g, x, dw, dy);
     if winograd::suits(g) {
         winograd::weight_gradient(Kernels::for_level(level), g, x, dy, dw);
@@ -87,19 +96,15 @@ fn weight_gradient_at(level: Level, g: &Conv2dGeometry, x: &[f32], dy: &[f32], d
     }
 }
 
-/// The kernels read and write through pointers; this is what they rely on.
+/// The kernels read and write through pointers and rely on these lengths.
 fn check(g: &Conv2dGeometry, x: &[f32], w: &[f32], y: &[f32]) {
     assert_eq!([x.len(), w.len(), y.len()], [g.x_elements(), g.w_elements(), g.y_elements()], "{g:?}");
 }
 
-/// A kernel as large as the image makes a product of two matrices: the same as a 1x1 convolution of images of
-/// one pixel with all their numbers as channels.
-fn whole_image_as_pixel(g: &Conv2dGeometry) -> Conv2dGeometry {
-    if g.padding == 0 && [g.in_h, g.in_w] == [g.kernel_h, g.kernel_w] {
-        let in_c = g.in_h * g.in_w * g.in_c;
-        Conv2dGeometry { in_h: 1, in_w: 1, in_c, kernel_h: 1, kernel_w: 1, stride: 1, ..*g }
-    } else {
-        *g
+/// The kernels load a whole tile of the bias at once.
+fn check_bias(epilogue: Epilogue<'_>, channels: usize) {
+    if let Some(bias) = epilogue.bias {
+        assert_eq!(bias.len(), channels, "the bias has another length than there are channels");
     }
 }
 

@@ -1,8 +1,8 @@
-//! The linear maps around Winograd's products (Toom-Cook; Lavin and Gray 2016, arXiv 1509.09308), on vectors of
-//! channels.
+//! The transforms around Winograd's products (Toom-Cook; Lavin and Gray 2016, arXiv 1509.09308), on vectors of channels:
+//! of inputs, filters and outputs, and their transposes.
 //!
 //! Along one axis, four outputs of a correlation of `r` taps are `A^T ((G g) * (B^T d))` with `n = r + 3` products
-//! (`*` element by element). The points are 0, pairs +-p and infinity, so that half of each map is shared between a
+//! (`*` element by element). The points are 0, pairs +-p and infinity, so that half of each transform is shared between a
 //! point and its opposite: with `Q_j(x) = prod over i != j of (x^2 - p_i^2)`, the row of B^T at +-p_j holds the
 //! coefficients of `x^2 Q_j(x) +- p_j x Q_j(x)`. The pairs were chosen by measured error: 3/4 and 3/2 for n = 6
 //! (5e-7 relative, half that of 1 and 2), 1/2, 1 and 2 for n = 8 (2e-6).
@@ -14,6 +14,8 @@ use super::simd::Simd;
 pub const OUTPUTS: usize = 4;
 /// The most points: of n = 8.
 const MOST: usize = 8;
+/// The most taps along one axis.
+const MOST_TAPS: usize = 5;
 
 /// The points and what follows from them.
 #[derive(Debug, Clone, Copy)]
@@ -29,7 +31,7 @@ pub struct Points {
     /// The same without pair j.
     without: [[f32; 3]; 3],
     /// G, n rows of `taps`.
-    g: [[f32; 5]; MOST],
+    g: [[f32; MOST_TAPS]; MOST],
 }
 
 impl Points {
@@ -56,7 +58,7 @@ impl Points {
             pairs: [0.0; 3],
             full: product(usize::MAX).map(|c| c as f32),
             without: [[0.0; 3]; 3],
-            g: [[0.0; 5]; MOST],
+            g: [[0.0; MOST_TAPS]; MOST],
         };
         let all: Vec<f64> = std::iter::once(0.0).chain(pairs.iter().flat_map(|p| [*p, -*p])).collect();
         for (j, p) in pairs.iter().enumerate() {
@@ -169,26 +171,10 @@ unsafe fn store<S: Simd>(p: *mut f32, v: S::V, lanes: usize) {
 /// `v + (i*n + j)*matrix`.
 ///
 /// # Safety
-/// The pointers must be good for that, and the instruction set must be there and on; so in all functions below.
+/// The pointers must be good for that, the instruction set must be there and on, and `N` must be `points.n` where there is
+/// one; so in all functions below.
 #[inline(always)]
-pub unsafe fn input<S: Simd>(
-    points: &Points,
-    pixels: *const *const f32,
-    channels: usize,
-    v: *mut f32,
-    matrix: usize,
-) {
-    // SAFETY: the caller's.
-    unsafe {
-        match points.n {
-            6 => input_of::<S, 6>(points, pixels, channels, v, matrix),
-            _ => input_of::<S, 8>(points, pixels, channels, v, matrix),
-        }
-    }
-}
-
-#[inline(always)]
-unsafe fn input_of<S: Simd, const N: usize>(
+pub unsafe fn transform_input<S: Simd, const N: usize>(
     points: &Points,
     pixels: *const *const f32,
     channels: usize,
@@ -223,25 +209,7 @@ unsafe fn input_of<S: Simd, const N: usize>(
 /// `raw_epilogue(A^T m A)` of one tile: product `(i, j)` is at `m + (i*n + j)*matrix`; `pixels` are 4*4 pointers to
 /// `channels` elements each, row by row, null where the tile hangs over the image.
 #[inline(always)]
-pub unsafe fn output<S: Simd>(
-    points: &Points,
-    m: *const f32,
-    matrix: usize,
-    channels: usize,
-    raw_epilogue: RawEpilogue,
-    pixels: *const *mut f32,
-) {
-    // SAFETY: the caller's.
-    unsafe {
-        match points.n {
-            6 => output_of::<S, 6>(points, m, matrix, channels, raw_epilogue, pixels),
-            _ => output_of::<S, 8>(points, m, matrix, channels, raw_epilogue, pixels),
-        }
-    }
-}
-
-#[inline(always)]
-unsafe fn output_of<S: Simd, const N: usize>(
+pub unsafe fn transform_output<S: Simd, const N: usize>(
     points: &Points,
     m: *const f32,
     matrix: usize,
@@ -289,24 +257,7 @@ unsafe fn output_of<S: Simd, const N: usize>(
 /// `A y A^T` of one tile of gradients: `pixels` are 4*4 pointers to `channels` elements each; product `(i, j)` goes to
 /// `m + (i*n + j)*matrix`.
 #[inline(always)]
-pub unsafe fn gradient<S: Simd>(
-    points: &Points,
-    pixels: *const *const f32,
-    channels: usize,
-    m: *mut f32,
-    matrix: usize,
-) {
-    // SAFETY: the caller's.
-    unsafe {
-        match points.n {
-            6 => gradient_of::<S, 6>(points, pixels, channels, m, matrix),
-            _ => gradient_of::<S, 8>(points, pixels, channels, m, matrix),
-        }
-    }
-}
-
-#[inline(always)]
-unsafe fn gradient_of<S: Simd, const N: usize>(
+pub unsafe fn transform_gradient<S: Simd, const N: usize>(
     points: &Points,
     pixels: *const *const f32,
     channels: usize,
@@ -339,10 +290,10 @@ unsafe fn gradient_of<S: Simd, const N: usize>(
 }
 
 /// `G w G^T` for `lanes` neighbouring output channels: `w` points to the first of them at the first tap, and from tap
-/// to tap it is `tap` elements; product `(i, j)` goes to `u + (i*n + j)*matrix`. With `rotated_180`, the kernel is rotated_180 by
-/// half a turn first.
+/// to tap it is `tap` elements; product `(i, j)` goes to `u + (i*n + j)*matrix`. With `rotated_180`, the kernel is
+/// rotated by 180 degrees first.
 #[inline(always)]
-pub unsafe fn weights<S: Simd>(
+pub unsafe fn transform_filter<S: Simd, const N: usize>(
     points: &Points,
     w: *const f32,
     tap: usize,
@@ -353,30 +304,13 @@ pub unsafe fn weights<S: Simd>(
 ) {
     // SAFETY: the caller's.
     unsafe {
-        match points.n {
-            6 => weights_of::<S, 6, 3>(points, w, tap, lanes, rotated_180, u, matrix),
-            _ => weights_of::<S, 8, 5>(points, w, tap, lanes, rotated_180, u, matrix),
-        }
-    }
-}
-
-#[inline(always)]
-unsafe fn weights_of<S: Simd, const N: usize, const R: usize>(
-    points: &Points,
-    w: *const f32,
-    tap: usize,
-    lanes: usize,
-    rotated_180: bool,
-    u: *mut f32,
-    matrix: usize,
-) {
-    // SAFETY: the caller's.
-    unsafe {
+        let taps = N - OUTPUTS + 1;
         // [column of the kernel][point of the rows]
-        let mut half = [[S::splat(0.0); N]; R];
-        for s in 0..R {
-            for k in 0..R {
-                let at = if rotated_180 { R * R - 1 - (k * R + s) } else { k * R + s };
+        let mut half = [[S::splat(0.0); N]; MOST_TAPS];
+        for s in 0..taps {
+            for k in 0..taps {
+                let at = k * taps + s;
+                let at = if rotated_180 { taps * taps - 1 - at } else { at };
                 let w = load::<S>(w.add(at * tap), lanes);
                 for i in 0..N {
                     half[s][i] = S::fma(S::splat(points.g[i][k]), w, half[s][i]);
@@ -386,7 +320,7 @@ unsafe fn weights_of<S: Simd, const N: usize, const R: usize>(
         for i in 0..N {
             for j in 0..N {
                 let mut sum = S::splat(0.0);
-                for s in 0..R {
+                for s in 0..taps {
                     sum = S::fma(S::splat(points.g[j][s]), half[s][i], sum);
                 }
                 store::<S>(u.add((i * N + j) * matrix), sum, lanes);
@@ -398,7 +332,7 @@ unsafe fn weights_of<S: Simd, const N: usize, const R: usize>(
 /// `G^T u G` for one output channel: product `(i, j)` is at `u + (i*n + j)*matrix`; `w` gets `taps*taps` rows of
 /// `channels` input channels.
 #[inline(always)]
-pub unsafe fn weight_gradient<S: Simd>(
+pub unsafe fn transform_filter_gradient<S: Simd>(
     points: &Points,
     u: *const f32,
     matrix: usize,
@@ -409,7 +343,7 @@ pub unsafe fn weight_gradient<S: Simd>(
         // SAFETY: the caller's.
         unsafe {
             let (n, r) = (points.n, points.taps);
-            let mut half = [[S::splat(0.0); MOST]; 5];
+            let mut half = [[S::splat(0.0); MOST]; MOST_TAPS];
             for i in 0..n {
                 for j in 0..n {
                     let u = load::<S>(u.add((i * n + j) * matrix + c), lanes);

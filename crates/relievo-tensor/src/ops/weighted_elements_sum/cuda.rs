@@ -4,7 +4,8 @@ use crate::cuda::{Kernels, Launch};
 use crate::{DataType, Result, Tensor};
 
 /// `kernel.cu`, compiled.
-pub(crate) static KERNELS: Kernels = Kernels { name: "dot", source: include_str!("kernel.cu") };
+pub(crate) static KERNELS: Kernels =
+    Kernels { name: "weighted_elements_sum", source: include_str!("kernel.cu") };
 
 /// Weights in a launch.
 const WEIGHTS: usize = 256;

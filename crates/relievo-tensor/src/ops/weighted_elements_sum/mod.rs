@@ -1,4 +1,4 @@
-//! A few numbers weighed and summed: how loss terms become one loss. Too small for threads.
+//! The weighted sum of a few numbers: how loss terms become one loss. Too small for threads.
 
 mod cuda;
 
@@ -6,7 +6,7 @@ pub(crate) use cuda::KERNELS;
 
 use crate::{Backward, Context, Error, Operation, Result, Tensor, apply_one};
 
-struct Dot {
+struct WeightedElementsSum {
     weights: Vec<f32>,
 }
 
@@ -15,11 +15,11 @@ struct Dot {
 ///
 /// # Errors
 /// If there are not as many weights as elements.
-pub fn dot(x: &Tensor, weights: &[f32]) -> Result<Tensor> {
-    apply_one(Dot { weights: weights.to_vec() }, &[x])
+pub fn weighted_elements_sum(x: &Tensor, weights: &[f32]) -> Result<Tensor> {
+    apply_one(WeightedElementsSum { weights: weights.to_vec() }, &[x])
 }
 
-impl Dot {
+impl WeightedElementsSum {
     fn check(&self, x: &Tensor) -> Result<()> {
         if x.numel() == self.weights.len() {
             return Ok(());
@@ -29,9 +29,9 @@ impl Dot {
     }
 }
 
-impl Operation for Dot {
+impl Operation for WeightedElementsSum {
     fn name(&self) -> &'static str {
-        "dot"
+        "weighted_elements_sum"
     }
 
     fn forward(&self, inputs: &[&Tensor], context: &mut Context) -> Result<Vec<Tensor>> {
@@ -67,9 +67,9 @@ mod tests {
     fn elements_are_weighed() {
         let tape = Tape::new();
         let x = tape.watch(&Tensor::new(&[1.0, 2.0], [2]).unwrap());
-        let y = dot(&x, &[3.0, 0.5]).unwrap();
+        let y = weighted_elements_sum(&x, &[3.0, 0.5]).unwrap();
         assert_eq!(y.item().unwrap(), 4.0);
         assert_eq!(tape.backward(&y).unwrap().get(&x).unwrap().data(), [3.0, 0.5]);
-        assert!(dot(&x, &[1.0]).is_err());
+        assert!(weighted_elements_sum(&x, &[1.0]).is_err());
     }
 }
