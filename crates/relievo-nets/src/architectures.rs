@@ -1,5 +1,5 @@
 //! The networks of Wu et al. 2020 (supplementary material, tables 5 to 7) for images of 64x64, and of larger
-//! powers of two: each doubling of the size adds one level at the small end, as wide as the widest.
+//! powers of two: each doubling of the size adds one level at the coarse end, as wide as the widest.
 //!
 //! Every normalisation has groups of four channels.
 

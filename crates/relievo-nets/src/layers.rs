@@ -1,4 +1,4 @@
-//! A network as a list of layers, the parameters it needs, and how they begin.
+//! A network as a list of layers, its parameters and their initialisation.
 
 use relievo_tensor::ops::{
     Activation, ConvParams, cast, conv_transpose2d, conv2d, group_norm, upsample_conv2d,
@@ -8,16 +8,16 @@ use relievo_tensor::{DataType, Error, Random, Result, Shape, Tensor};
 /// Added to the variance in group normalisation, as in PyTorch.
 const NORM_EPSILON: f32 = 1e-5;
 
-/// One layer: a convolution with what follows it, or an enlargement.
+/// One layer: a convolution with its normalisation and activation, or an upsampling.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Layer {
-    /// A convolution without bias, then group normalisation if asked for, then the activation.
+    /// A convolution without bias, an optional group normalisation, and the activation.
     Convolution {
         /// Whether it is a transposed convolution.
         transposed: bool,
-        /// Channels in.
+        /// Input channels.
         inputs: usize,
-        /// Channels out.
+        /// Output channels.
         outputs: usize,
         /// Height and width of the kernel.
         kernel: usize,
@@ -30,8 +30,7 @@ pub enum Layer {
         /// Applied last.
         activation: Activation,
     },
-    /// Every pixel becomes a square of 2x2. A 3x3 convolution that keeps the size must follow: the two are computed
-    /// together.
+    /// Nearest upsampling by two. A 3x3 convolution that keeps the size must follow: the two are computed together.
     UpsampleNearest,
 }
 
@@ -68,33 +67,33 @@ impl Layer {
     }
 }
 
-/// How a parameter begins.
+/// The distribution of a parameter before training.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Initialisation {
-    /// Uniform in plus or minus one over the root of the fan-in.
+    /// Uniform in +-1 / sqrt(fan_in).
     Uniform {
-        /// Inputs each output depends on, as PyTorch counts them: `in*k*k`, and `out*k*k` when transposed.
+        /// The inputs that each output depends on, as PyTorch counts them: `in*k*k`, and `out*k*k` when transposed.
         fan_in: usize,
     },
-    /// One value everywhere.
+    /// Every element the same.
     Constant(f32),
 }
 
-/// A parameter: what it is called, how large it is, how it begins.
+/// A parameter's name, shape and initialisation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ParameterInfo {
     /// `NETWORK.LAYER.weight`, `NETWORK.LAYER.norm.weight` or `NETWORK.LAYER.norm.bias`, layers counted from 0.
     pub name: String,
     /// `[out,k,k,in]` for convolutions, `[in,k,k,out]` for transposed ones, `[channels]` for normalisations.
     pub shape: Shape,
-    /// How it begins.
+    /// Its values before training.
     pub initialisation: Initialisation,
     /// Whether it belongs to a transposed convolution.
     pub transposed: bool,
 }
 
 impl ParameterInfo {
-    /// The parameter as it begins: a function of the seed and the parameter's name alone.
+    /// The initial parameter: a function of the seed and the parameter's name alone.
     pub fn initialise(&self, seed: u64) -> Tensor {
         let mut tensor = Tensor::empty(self.shape);
         match self.initialisation {
@@ -111,7 +110,7 @@ impl ParameterInfo {
     }
 }
 
-/// Layers run one after the other.
+/// A sequence of layers.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Network {
     name: String,
@@ -119,7 +118,7 @@ pub struct Network {
 }
 
 impl Network {
-    /// A network of these layers. `name` begins the names of its parameters.
+    /// A network of these layers. `name` is the first part of its parameters' names.
     pub fn new(name: impl Into<String>, layers: Vec<Layer>) -> Self {
         Self { name: name.into(), layers }
     }
@@ -149,9 +148,9 @@ impl Network {
         all
     }
 
-    /// Runs the layers on `x [B,H,W,C]` with `parameters` as [`Network::parameters`] lists them; the output has the
-    /// height, width and channels that its layers make of them, in f32. Activations are of the type of the weights, bf16
-    /// or f32; a convolution of f32 among those of bf16 gives f32. Parameters of normalisations are f32.
+    /// Runs the layers on `x [B,H,W,C]` with `parameters` in the order of [`Network::parameters`]. The output is f32; its
+    /// height, width and channels follow from the layers. Activations have the type of the weights, bf16 or f32; after a
+    /// convolution with f32 weights they are f32. Parameters of normalisations are f32.
     ///
     /// # Errors
     /// If there are too few or too many parameters, or shapes or types do not fit.
@@ -167,10 +166,10 @@ impl Network {
             let missing = || Error::shape("network", format!("{} was given too few parameters", self.name));
             parameters.next().ok_or_else(missing)
         };
-        let mut enlarge = false;
+        let mut upsample = false;
         for layer in &self.layers {
             match *layer {
-                Layer::UpsampleNearest => enlarge = true,
+                Layer::UpsampleNearest => upsample = true,
                 Layer::Convolution { transposed, stride, padding, norm_groups, activation, .. } => {
                     let weight = next()?;
                     if x.data_type() == DataType::F32 {
@@ -179,11 +178,11 @@ impl Network {
                     // With a normalisation between, the activation belongs to the normalisation.
                     let own = if norm_groups.is_some() { Activation::Identity } else { activation };
                     let params = ConvParams { stride, padding, activation: own };
-                    let y = match (std::mem::take(&mut enlarge), transposed) {
+                    let y = match (std::mem::take(&mut upsample), transposed) {
                         (true, false) => upsample_conv2d(&x, weight, params)?,
                         (false, true) => conv_transpose2d(&x, weight, None, params)?,
                         (false, false) => conv2d(&x, weight, None, params)?,
-                        (true, true) => return Err(self.enlarges_in_vain()),
+                        (true, true) => return Err(self.upsample_without_convolution()),
                     };
                     x = match norm_groups {
                         Some(groups) => group_norm(&y, next()?, next()?, groups, NORM_EPSILON, activation)?,
@@ -192,8 +191,8 @@ impl Network {
                 }
             }
         }
-        if enlarge {
-            return Err(self.enlarges_in_vain());
+        if upsample {
+            return Err(self.upsample_without_convolution());
         }
         if parameters.next().is_some() {
             return Err(Error::shape("network", format!("{} was given too many parameters", self.name)));
@@ -201,7 +200,7 @@ impl Network {
         Ok(x)
     }
 
-    fn enlarges_in_vain(&self) -> Error {
-        Error::shape("network", format!("{} enlarges, and no convolution follows", self.name))
+    fn upsample_without_convolution(&self) -> Error {
+        Error::shape("network", format!("{}: an upsampling must be followed by a 3x3 convolution", self.name))
     }
 }

@@ -1,4 +1,4 @@
-//! Weights as files hold them: safetensors in f16 or f32.
+//! Weights in files: safetensors in f16 or f32.
 
 use half::f16;
 use relievo_tensor::Tensor;

@@ -36,27 +36,27 @@ const LAYERS: [Option<&str>; 9] = [
 /// The mean colour of ImageNet in BGR order, 0..255.
 const MEAN_BGR: [f32; 3] = [103.939, 116.779, 123.68];
 
-/// What features are divided by: 255 times the mean standard deviation of ImageNet's colours.
+/// The divisor of features: 255 times the mean standard deviation of ImageNet's colours.
 const FEATURE_SCALE: f32 = 58.395;
 
-/// Why the features cannot be had.
+/// An error of reading the weights.
 #[derive(Debug, thiserror::Error)]
 pub enum VggError {
-    /// The file does not hold what it should; the embedded one: the program was built from a damaged checkout.
+    /// The file is damaged. If it is the embedded one, the program was built from a damaged checkout.
     #[error(
         "the VGG16 weights are damaged ({0}); if they are the embedded ones, restore assets/vgg and build again"
     )]
     Damaged(String),
 }
 
-/// The feature network. Where it is the embedded one its weights are fixed: no gradient reaches them.
+/// The feature network. Its weights are constants unless [`Vgg::from_parameters`] was given variables of a tape.
 pub struct Vgg {
     /// Weight `[out,3,3,in]` and bias `[out]` of each convolution in order.
     convolutions: Vec<(Tensor, Tensor)>,
 }
 
 impl Vgg {
-    /// The features of the embedded weights.
+    /// The network with the embedded weights.
     ///
     /// # Errors
     /// If the embedded file is damaged.
@@ -64,7 +64,7 @@ impl Vgg {
         Self::from_safetensors(WEIGHTS)
     }
 
-    /// The features of other weights: a file with the names and layout of the embedded one, f16 or f32.
+    /// The network with other weights: a file with the names and layout of the embedded one, f16 or f32.
     ///
     /// # Errors
     /// If the file lacks a layer or holds it in another shape or precision.
@@ -95,14 +95,14 @@ impl Vgg {
         Ok(Self { convolutions })
     }
 
-    /// A network of the same layers that has learned nothing: weights uniform so that the size of what goes through
-    /// stays (He et al. 2015) from images of one unit on, biases of zero.
+    /// The network with random weights: uniform, with a variance that keeps the size of activations from layer to layer (He
+    /// et al. 2015), and biases of zero.
     pub fn untrained(seed: u64) -> Self {
         const CHANNELS: [usize; 8] = [3, 64, 64, 128, 128, 256, 256, 256];
         let convolution = |(name, channels): (&str, &[usize])| {
             let [inputs, outputs] = [channels[0], channels[1]];
             let random = Random::named(seed, name);
-            // The first layer sees numbers of up to 127 or so where others see numbers about one.
+            // Inputs of the first layer reach about 127, those of the others are about 1.
             let unit = if inputs == 3 { 127.5 } else { 1.0 };
             let bound = (6.0 / (9 * inputs) as f32).sqrt() / unit;
             let mut weight = Tensor::empty([outputs, 3, 3, inputs]);
@@ -115,16 +115,16 @@ impl Vgg {
         Self { convolutions }
     }
 
-    /// Weights `[out,3,3,in]` and biases `[out]` in turns, layer by layer.
+    /// The weight `[out,3,3,in]` and the bias `[out]` of each layer, in order.
     pub fn parameters(&self) -> Vec<Tensor> {
         self.convolutions.iter().flat_map(|(weight, bias)| [weight.clone(), bias.clone()]).collect()
     }
 
-    /// The network of other parameters, in the order of [`Vgg::parameters`]: variables of a tape, say, so that
-    /// gradients reach them.
+    /// The network with other parameters, in the order of [`Vgg::parameters`]: for instance variables of a tape, to compute
+    /// their gradients.
     ///
     /// # Errors
-    /// If there are too few or too many.
+    /// If there are too few or too many parameters.
     pub fn from_parameters(parameters: &[Tensor]) -> Result<Self> {
         let (pairs, rest) = parameters.as_chunks::<2>();
         if pairs.len() != LAYERS.iter().flatten().count() || !rest.is_empty() {
@@ -133,7 +133,7 @@ impl Vgg {
         Ok(Self { convolutions: pairs.iter().map(|[weight, bias]| (weight.clone(), bias.clone())).collect() })
     }
 
-    /// The same with features `factor` times as large, above 0: a ReLU passes a positive factor through.
+    /// The same network with its features multiplied by `factor`, above 0: a ReLU passes a positive factor through.
     ///
     /// # Errors
     /// If the parameters are on a GPU that fails.
@@ -148,7 +148,7 @@ impl Vgg {
         Ok(Self { convolutions })
     }
 
-    /// A file that [`Vgg::from_safetensors`] reads, with notes (names and texts) in its metadata.
+    /// A file for [`Vgg::from_safetensors`], with notes (names and texts) in its metadata.
     ///
     /// # Errors
     /// If the parameters are on a GPU that fails.
@@ -178,10 +178,10 @@ impl Vgg {
         Ok(safetensors::serialize(views, Some(notes)).expect("tensors have distinct names and whole bytes"))
     }
 
-    /// The same on a device; on a GPU, weights, biases and features are stored as `data_type`.
+    /// The same network on a device; on a GPU, weights, biases and features have the type `data_type`.
     ///
     /// # Errors
-    /// If the device is not there or out of memory.
+    /// If the device is missing or out of memory.
     pub fn to_device(&self, device: Device, data_type: DataType) -> Result<Self> {
         let moved = |(weight, bias): &(Tensor, Tensor)| {
             Ok((cast(&weight.to_device(device)?, data_type)?, cast(&bias.to_device(device)?, data_type)?))
@@ -277,7 +277,7 @@ mod tests {
         let vgg = Vgg::untrained(3).scaled(2.5).unwrap();
         let bytes = vgg.to_safetensors([("note".to_owned(), "text".to_owned())]).unwrap();
         let again = Vgg::from_safetensors(&bytes).unwrap();
-        let images = relievo_tensor::differences::random_tensor(1, [1, 16, 16, 3]);
+        let images = relievo_tensor::testing::random_tensor(1, [1, 16, 16, 3]);
         let of = |vgg: &Vgg| vgg.features(&images).unwrap();
         let [one, other, plain] = [of(&vgg), of(&again), of(&Vgg::untrained(3))];
         assert_eq!(one.shape(), [1, 4, 4, 256].into());
@@ -297,7 +297,7 @@ mod tests {
     fn gradients_reach_weights_that_are_on_a_tape() {
         let tape = relievo_tensor::Tape::new();
         let watched: Vec<Tensor> = Vgg::untrained(1).parameters().iter().map(|p| tape.watch(p)).collect();
-        let images = relievo_tensor::differences::random_tensor(1, [1, 8, 8, 3]);
+        let images = relievo_tensor::testing::random_tensor(1, [1, 8, 8, 3]);
         let features = Vgg::from_parameters(&watched).unwrap().features(&images).unwrap();
         let gradients = tape.backward_from(&[(&features, Tensor::full(features.shape(), 1.0))]).unwrap();
         assert!(watched.iter().all(|p| gradients.get(p).unwrap().data().iter().any(|g| *g != 0.0)));

@@ -2,8 +2,8 @@
 //! RELIEVO_DEVICE if there is one, else on the emulator.
 
 use relievo_nets::{ConfidenceNetwork, Layer, Network, ParameterInfo, Vgg, autoencoder, encoder, kernels};
-use relievo_tensor::differences::{assert_kernels_compile, distance, random_tensor};
 use relievo_tensor::ops::{Activation, cast};
+use relievo_tensor::testing::{assert_kernels_compile, distance, random_tensor};
 use relievo_tensor::{DataType, Device, Result, Tape, Tensor};
 
 /// Outputs and gradients of all inputs, fetched.

@@ -45,21 +45,21 @@ impl Camera {
         (0..self.size).map(|i| (i as f32 - centre) / focal).collect()
     }
 
-    /// What is added to the length of a normal before it is divided by that: 1e-7 for the camera of the method at 64
-    /// pixels, as the original, and never more. That length is an area, so where pixels are finer it goes with the
-    /// square of their distance; a constant would take half of the length, and of the light, at 1024 pixels.
+    /// The epsilon in `normal / (length + epsilon)`: 1e-7 for the method's camera at 64 pixels, as in the original, and never
+    /// more. The length is an area, so it shrinks with the square of the distance between pixels, and the epsilon with it; a
+    /// constant would halve the normals, and the light, at 1024 pixels.
     pub(crate) fn normal_epsilon(&self) -> f32 {
         let finer = f64::from(Self::new(64).focal()) / f64::from(self.focal());
         (1e-7 * finer.min(1.0).powi(2)) as f32
     }
 
-    /// The point at depth `depth` (distance along z, not along the ray) behind the place (u, v) of the image.
+    /// The point at depth `depth` (distance along z, not along the ray) on the ray of the image's place (u, v).
     pub fn lift(&self, u: f32, v: f32, depth: f32) -> [f32; 3] {
         let (focal, centre) = (self.focal(), self.centre());
         [depth * ((u - centre) / focal), depth * ((v - centre) / focal), depth]
     }
 
-    /// Where a point in front of the camera appears, `[u, v]` in pixels.
+    /// The projection `[u, v]`, in pixels, of a point in front of the camera.
     pub fn project(&self, point: [f32; 3]) -> [f32; 2] {
         let (focal, centre) = (self.focal(), self.centre());
         [focal * point[0] / point[2] + centre, focal * point[1] / point[2] + centre]

@@ -1,18 +1,38 @@
 //! From depth to image: camera, surface grid, normals, shading, rasteriser, warp.
 //!
-//! An image is explained as a surface (a depth per pixel, seen by one fixed [`Camera`]), its albedo, a light and a
+//! An image is decomposed into a surface (a depth per pixel, seen by one fixed [`Camera`]), its albedo, a light and a
 //! viewpoint. The canonical image is the albedo under the light ([`light_from_raw`], [`diffuse_shading`], [`shade`]);
 //! the reconstruction is the canonical image seen from the viewpoint ([`move_surface`], [`rasterise_depth`],
-//! [`sampling_grid`], put together in [`Scene::reconstruct`]). All of it is differentiable in depth, albedo, light and
-//! viewpoint. [`render_views`] shows the surface from elsewhere, without gradients.
+//! [`sampling_grid`], combined in [`Scene::reconstruct`]). All of it is differentiable in depth, albedo, light and
+//! viewpoint. [`render_views`] renders the surface from other viewpoints, without gradients.
 //!
-//! Every operation is a kernel (a pure function on slices) wrapped in a [`relievo_tensor::Operation`]. Work is shared
-//! out by images and rows, and no sum depends on who computed which part: results are the same on any number of
-//! threads. An operation's folder has its contract and the CPU's side in `mod.rs`, the launches for GPUs in `cuda.rs`,
-//! the kernels in `kernel.cu`; what those share is in `cuda.rs` and `common.cuh` here. On a GPU, too, sums have a fixed
-//! order, and of the same points the rasteriser makes the same depths to the bit. [`render_views`] is for the CPU.
-//! Where a batch of images meets fewer lights or viewpoints, image `i` takes number `i % n`: both halves of a batch
-//! doubled by mirroring share theirs, and the gradients of the halves add up.
+//! ```rust
+//! use relievo_render::{Camera, DepthRange, RasterSettings, Scene};
+//! use relievo_tensor::{Tape, Tensor};
+//!
+//! let scene = Scene {
+//!     camera: Camera::new(32),
+//!     depth_range: DepthRange { min: 0.9, max: 1.1 },
+//!     raster: RasterSettings::default(),
+//! };
+//! let tape = Tape::new();
+//! let canonical = Tensor::full([1, 32, 32, 3], 0.5);
+//! let depth = tape.watch(&Tensor::full([1, 32, 32], 1.0));
+//! // Rotations about x, y, z in radians, then translations: turned by 0.2 about the vertical axis.
+//! let viewpoint = Tensor::new(&[0.0, 0.2, 0.0, 0.0, 0.0, 0.0], [1, 6])?;
+//! let seen = scene.reconstruct(&canonical, &depth, &viewpoint, 1)?;
+//! assert_eq!(seen.image.shape(), [1, 32, 32, 3].into());
+//! assert!(tape.backward(&seen.image)?.get(&depth).is_some());
+//! # Ok::<(), relievo_tensor::Error>(())
+//! ```
+//!
+//! Every operation is a pure function on slices, wrapped in a [`relievo_tensor::Operation`]. Threads share images and rows,
+//! and the order of every sum is fixed: results are the same on any number of threads. An operation's folder has its
+//! contract and its CPU implementation in `mod.rs`, the launches for GPUs in `cuda.rs`, the kernels in `kernel.cu`; `cuda.rs`
+//! and `common.cuh` here have what those share. On a GPU, too, sums have a fixed order, and the rasteriser computes the same
+//! depths as on the CPU, bit for bit, from the same points. [`render_views`] is for the CPU. If a batch of images has fewer
+//! lights or viewpoints, image `i` takes number `i % n`: both halves of a batch doubled by mirroring share theirs, and the
+//! gradients of the halves add up.
 //!
 //! Source: Wu, Rupprecht and Vedaldi, *Unsupervised Learning of Probably Symmetric Deformable 3D Objects from Images in
 //! the Wild* (2020), section 3; the rasteriser after Kato, Ushiku and Harada, *Neural 3D Mesh Renderer* (2018).
@@ -57,13 +77,27 @@ pub fn kernels() -> Vec<&'static Kernels> {
     ]
 }
 
-/// Checks that `images` can be shared out over `few` lights or viewpoints.
+/// Checks that `few` lights or viewpoints divide the number of images.
 fn check_shared(operation: &'static str, images: usize, few: usize, what: &str) -> Result<()> {
     if few == 0 || !images.is_multiple_of(few) {
         let detail = format!("{images} images cannot be shared out over {few} {what}");
         return Err(Error::shape(operation, detail));
     }
     Ok(())
+}
+
+/// For each of `count` lights or viewpoints, the sum over the rows of the images that share it, in order.
+fn sums_of_shared<T: Clone + Default>(
+    rows: &[T],
+    rows_per_image: usize,
+    count: usize,
+    add: impl Fn(&mut T, &T),
+) -> Vec<T> {
+    let mut sums = vec![T::default(); count];
+    for (image, rows) in rows.chunks(rows_per_image).enumerate() {
+        rows.iter().for_each(|row| add(&mut sums[image % count], row));
+    }
+    sums
 }
 
 /// Checks that the inputs are f32: the renderer has no other kernels.
@@ -77,15 +111,15 @@ fn check_type(operation: &'static str, inputs: &[&Tensor]) -> Result<()> {
     }
 }
 
-/// What the tests share.
+/// Scenes of the tests.
 #[cfg(test)]
 mod testing {
     use relievo_tensor::Tensor;
-    use relievo_tensor::differences::random_tensor;
+    use relievo_tensor::testing::random_tensor;
 
     use crate::Camera;
 
-    /// A camera so wide that everything about the surface is of the size of one: differences are exact to f32.
+    /// A camera so wide that all coordinates of the surface are about 1: differences are exact to f32.
     pub fn wide_camera(size: usize) -> Camera {
         Camera { size, field_of_view_degrees: 50.0 }
     }

@@ -1,14 +1,14 @@
 //! Surface normals from central differences of the surface grid.
 //!
-//! Their gradient takes two passes over rows, so that rows can be shared out: the first finds the gradient of the two
-//! tangents at every pixel, the second gathers for every pixel those of its four neighbours, in a fixed order.
+//! Their gradient takes two passes over rows, so that threads can share the rows: the first computes the gradient of the two
+//! tangents at every pixel, the second gathers those of the four neighbours of every pixel, in a fixed order.
 
 use rayon::prelude::*;
 use relievo_tensor::{Buffer, Device, Error, Result, Tensor};
 
 use crate::Camera;
 
-/// What the normals of a camera's images need to know of it.
+/// The camera's part in the normals of its images.
 pub(crate) struct Rays {
     /// See [`Camera::slopes`].
     slopes: Vec<f32>,
@@ -23,15 +23,14 @@ impl From<Camera> for Rays {
 }
 
 /// Unit normals of a depth map on the CPU: `t_u x t_v / (|t_u x t_v| + eps)` with `t_u = P[v, u+1] - P[v, u-1]` and
-/// `t_v = P[v+1, u] - P[v-1, u]` of the lifted grid P, and `(0, 0, 1)` on the one-pixel border. eps is 1e-7 at 64
-/// pixels and 10 degrees, which takes 0.3 % off the length of a normal, and as much in proportion where pixels are
-/// finer.
+/// `t_v = P[v+1, u] - P[v-1, u]` of the lifted grid P, and `(0, 0, 1)` on the one-pixel border. eps is 1e-7 at 64 pixels and
+/// 10 degrees, which shortens a normal by 0.3 %, and is scaled so that it does the same where pixels are finer.
 ///
 /// `depth` `[B, S, S]`, result `[B, S, S, 3]`; a surface facing the camera has the normal `(0, 0, 1)`. Without
 /// gradient; with one, and on a GPU, they come with [`crate::diffuse_shading`]. Source: Wu et al. 2020, section 3.3.
 ///
 /// # Errors
-/// If `depth` has not the camera's size or is on a GPU.
+/// If `depth` does not have the camera's size, or is on a GPU.
 pub fn normals(depth: &Tensor, camera: Camera) -> Result<Tensor> {
     let batch = camera.images("normals", depth)?;
     if depth.device() != Device::Cpu {
@@ -65,8 +64,8 @@ pub(crate) fn row_of_normals(depth: &[f32], rays: &Rays, row: usize, normals: &m
     }
 }
 
-/// The gradient of depth maps from that of their normals, which `of_line` writes for a line of all maps, and what it
-/// gives back for each.
+/// The gradient of depth maps from that of their normals, which `of_line` writes for each line of all maps, and the values
+/// that it returned.
 pub(crate) fn depth_gradient<T: Send>(
     depth: &Tensor,
     camera: Camera,

@@ -1,11 +1,11 @@
-//! The whole way from a canonical image and depth to the image in the input view.
+//! From a canonical image and depth to the image in the input view, in one call.
 
 use relievo_tensor::ops::grid_sample;
 use relievo_tensor::{Result, Tensor};
 
 use crate::{Camera, DepthRange, RasterSettings, move_surface, rasterise_depth, sampling_grid};
 
-/// What all images are rendered with.
+/// The camera and the settings that all images share.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Scene {
     /// The camera of the canonical and of the input view.
@@ -16,12 +16,12 @@ pub struct Scene {
     pub raster: RasterSettings,
 }
 
-/// A canonical image seen from a viewpoint, and what was found on the way. S is the camera's size.
+/// A canonical image seen from a viewpoint, with the intermediate results. S is the camera's size.
 #[derive(Clone, Debug)]
 pub struct Reconstruction {
     /// Depth in the input view, `[B, S, S]`, clamped to the widened range.
     pub depth: Tensor,
-    /// Where each pixel of the input view lies in the canonical image, `[B, S, S, 2]`, see [`sampling_grid`].
+    /// The place in the canonical image of each pixel of the input view, `[B, S, S, 2]`, see [`sampling_grid`].
     pub grid: Tensor,
     /// 1 where the surface is seen in all parts of the batch, else 0: `[B / parts, S, S]`. Without gradient.
     pub mask: Tensor,
@@ -59,7 +59,7 @@ impl Scene {
 mod tests {
     use super::*;
     use crate::testing::{relief, views};
-    use relievo_tensor::differences::{assert_operation_independent_of_threads, random_tensor};
+    use relievo_tensor::testing::{assert_operation_independent_of_threads, random_tensor};
 
     const SIZE: usize = 24;
 

@@ -1,16 +1,15 @@
-//! One triangle on a raster: which samples it covers, with which weights, at which depth.
+//! One triangle on a raster: the samples it covers, with their weights and depths.
 //!
-//! The one place where coverage and interpolation are decided, for the surface grid and for meshes alike. The raster is
-//! a rectangle of point samples, sample `i` of a row or column at coordinate `i + offset` of the units in which the
-//! corners are given; what a sample is (a pixel, a sub-pixel) is the caller's business. Nothing is stored here: a
-//! caller keeps a z-buffer, or a list, or sums.
+//! Coverage and interpolation are decided here only, for the surface grid and for meshes alike. The raster is a rectangle of
+//! point samples: sample `i` of a row or column has the coordinate `i + offset` in the units of the corners. The caller
+//! decides what a sample stands for (a pixel, a sub-pixel), and keeps the z-buffer, list or sums: nothing is stored here.
 //!
 //! A sample on an edge belongs to the triangles on both sides of it. The edge functions are evaluated in f64, where
 //! differences and products of f32 coordinates of one image's range are exact, so their signs are exact too: two
 //! triangles that share an edge leave no gap between them.
 //!
-//! All of it is marked to be inlined: a triangle of the surface grid covers a handful of samples, and with calls in
-//! between the rasteriser takes 40 % longer.
+//! All functions are inlined: a triangle of the surface grid covers a handful of samples, and with calls the rasteriser
+//! takes 40 % longer.
 
 use std::ops::Range;
 
@@ -39,14 +38,14 @@ pub struct Sample {
 }
 
 impl Sample {
-    /// Weights with which attributes of the corners are interpolated on the surface rather than on the screen:
+    /// Weights for interpolating attributes of the corners on the surface rather than on the screen:
     /// `weight / z * depth`, sum 1. `z` are the corners' depths.
     pub fn surface_weights(&self, z: [f32; 3]) -> [f32; 3] {
         std::array::from_fn(|k| self.weights[k] / z[k] * self.depth)
     }
 }
 
-/// A triangle made ready to be asked about points of the screen.
+/// A triangle, prepared for tests of points on the screen.
 pub(crate) struct Triangle {
     /// For every corner the edge opposite it: where it starts, and the step to its end.
     edges: [([f64; 2], [f64; 2]); 3],
@@ -102,7 +101,7 @@ impl Raster {
         self.visit_rows(corners, 0..self.rows, visit);
     }
 
-    /// [`Raster::visit`], but only the samples of some rows: a raster can be shared out by bands of rows.
+    /// [`Raster::visit`] for the samples of some rows, so that threads can share a raster by bands of rows.
     #[inline]
     pub fn visit_rows(&self, corners: &[[f32; 3]; 3], rows: Range<usize>, mut visit: impl FnMut(Sample)) {
         let [rows, columns] = self.bounds(corners, rows);
@@ -136,13 +135,12 @@ impl Raster {
     }
 }
 
-/// The samples between the least and the greatest of three coordinates, as far as `within`. The subtraction rounds,
-/// but if it rounds across a sample then onto it: one too many may be named, to be turned down by the edges, never one
-/// too few.
+/// The samples between the least and the greatest of three coordinates, as far as `within`. The subtraction may round onto a
+/// sample but not across it: the range may have a sample too many, which the edges reject, but never one too few.
 #[inline]
 fn covered(a: f32, b: f32, c: f32, offset: f32, within: Range<usize>) -> Range<usize> {
-    // One instruction each, where `f32::min` and `max` take several to see to what is not a number; a triangle with
-    // such a corner covers nothing anyway.
+    // One instruction each; `f32::min` and `max` take several to handle NaN, and a triangle with such a corner covers
+    // nothing anyway.
     let lesser = |a: f32, b: f32| if a < b { a } else { b };
     let greater = |a: f32, b: f32| if a > b { a } else { b };
     let low = greater(lesser(lesser(a, b), c) - offset, within.start as f32);
@@ -150,7 +148,7 @@ fn covered(a: f32, b: f32, c: f32, offset: f32, within: Range<usize>) -> Range<u
     if !(high >= 0.0 && low <= high) {
         return 0..0;
     }
-    // Rounded up and down by hand: without SSE 4.1 the standard way is a call of a function.
+    // Rounded by hand: without SSE 4.1 `ceil` and `floor` are function calls.
     let first = low as i32;
     (first + i32::from((first as f32) < low)) as usize..(high as i32 + 1) as usize
 }

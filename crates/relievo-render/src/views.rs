@@ -1,8 +1,8 @@
-//! Images of a textured surface from elsewhere, for people: sheets and panels. Without gradients.
+//! Images of a textured surface from other viewpoints, for sheets and panels. Without gradients.
 //!
-//! The surface grid is moved, projected and rasterised in bands as in [`crate::rasterise_depth`]. First every sample
-//! finds the nearest triangle, then it takes the colours at its place in that triangle's cell: so several images on
-//! one surface cost little more than one, and what is hidden costs no colours.
+//! The surface grid is moved, projected and rasterised in bands as in [`crate::rasterise_depth`]. First the nearest triangle
+//! of every sample is found, then the colours at the sample's place in that triangle's cell: several images on one surface
+//! cost little more than one, and hidden parts are not coloured.
 
 use std::ops::Range;
 
@@ -13,40 +13,39 @@ use crate::motion::Motion;
 use crate::rasterise::{BAND, Surface, cell_row_extents, project};
 use crate::{Camera, RasterSettings};
 
-/// How a sample's colour follows from those of the four corners of its cell.
+/// The interpolation of a sample's colour from the four corners of its cell.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Texture {
     /// Bilinear interpolation of the image, which may have more or fewer pixels than the grid has points.
     #[default]
     Bilinear,
-    /// Linear interpolation over the triangle, with two of its corners' colours exchanged: the colours at (v+1,u) and
-    /// (v,u+1) both end up at the other's place. That is what the authors' program does, and why edges look frayed
-    /// in its views. For comparison with it, and for images of the grid's size.
+    /// Linear interpolation over the triangle with the colours at (v+1,u) and (v,u+1) exchanged. The authors' program does
+    /// this, which is why edges look frayed in its views. For comparison with it, and for images of the grid's size.
     Original,
 }
 
-/// How views are rendered.
+/// Parameters of [`render_views`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ViewSettings {
     /// The camera of the canonical view; its size is that of the depth.
     pub camera: Camera,
     /// Rows and columns of the views.
     pub size: usize,
-    /// Field of view of the views. With the camera's own, what is turned may reach out of them.
+    /// Field of view of the views, in degrees. With that of the camera a rotated surface may leave the image.
     pub field_of_view_degrees: f32,
     /// Supersampling, near and far, pixel centres; at the views' size.
     pub raster: RasterSettings,
     /// Interpolation of the colours.
     pub texture: Texture,
-    /// What is seen beside the surface, in [-1, 1].
+    /// The background, in [-1, 1].
     pub background: [f32; 3],
     /// Cells left out along each side of the grid.
     pub crop: usize,
 }
 
 impl ViewSettings {
-    /// Every triangle on white, at the size of the image and in register with it: the view that moves nothing is
-    /// the image.
+    /// Every triangle on white, at the size of the image and in register with it: the view without motion is the image
+    /// itself.
     pub fn new(camera: Camera) -> Self {
         Self {
             camera,
@@ -59,8 +58,8 @@ impl ViewSettings {
         }
     }
 
-    /// As [`ViewSettings::new`], with a field of view that has room for turned objects: what fills the image is
-    /// wider, and nearer at one side, when it is turned.
+    /// As [`ViewSettings::new`], with a field of view that has room for rotated objects: an object that fills the image is
+    /// wider, and nearer at one side, when it is rotated.
     pub fn with_room(camera: Camera) -> Self {
         Self { field_of_view_degrees: 1.1 * camera.field_of_view_degrees, ..Self::new(camera) }
     }
@@ -88,7 +87,7 @@ pub struct Views {
 /// turns what faces the camera to the left. Views are clamped to [-1, 1].
 ///
 /// # Errors
-/// If the depth has not the camera's size, an image does not fit or is on a GPU, or a size or the supersampling is 0.
+/// If the depth does not have the camera's size, an image does not fit or is on a GPU, or a size or the supersampling is 0.
 pub fn render_views(
     images: &[&Tensor],
     depth: &Tensor,
@@ -172,7 +171,7 @@ fn moved_screen(depth: &[f32], motion: &Motion, settings: &ViewSettings) -> Vec<
     screen
 }
 
-/// Which triangles, by number, are shown.
+/// The numbers of the triangles that are shown.
 fn shown_triangles(settings: &ViewSettings) -> Vec<bool> {
     let cells = settings.camera.size - 1;
     let inside = |cell: usize| (settings.crop..cells.saturating_sub(settings.crop)).contains(&cell);
@@ -180,7 +179,7 @@ fn shown_triangles(settings: &ViewSettings) -> Vec<bool> {
     rows.flat_map(|shown| [shown; 2]).collect()
 }
 
-/// What a sample sees: where in which triangle.
+/// The triangle that a sample sees, and the place in it.
 #[derive(Clone, Copy)]
 struct Hit {
     /// The upper left corner of the triangle's cell, by its number in the grid; [`NOTHING`] if it sees none.
@@ -191,7 +190,7 @@ struct Hit {
     weights: [f32; 3],
 }
 
-/// The corner of what a sample sees that sees nothing.
+/// The corner of a sample that sees nothing.
 const NOTHING: u32 = u32::MAX;
 
 impl Hit {
@@ -202,7 +201,7 @@ impl Hit {
     }
 }
 
-/// What the samples of the rows of pixels `rows` see, row by row.
+/// The hits of the samples of the rows of pixels `rows`, row by row.
 fn nearest(surface: &Surface<'_>, shown: &[bool], settings: &ViewSettings, rows: Range<usize>) -> Vec<Hit> {
     let per_pixel = settings.raster.supersampling;
     let raster = settings.raster.raster(settings.size);
@@ -308,7 +307,7 @@ fn cover(hits: &[Hit], settings: &ViewSettings, coverage: &mut [f32]) {
 mod tests {
     use super::*;
     use crate::testing::relief;
-    use relievo_tensor::differences::{assert_independent_of_threads, random_tensor};
+    use relievo_tensor::testing::{assert_independent_of_threads, random_tensor};
 
     const SIZE: usize = 20;
 

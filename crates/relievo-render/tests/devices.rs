@@ -6,8 +6,8 @@ use relievo_render::{
     diffuse_shading, light_from_raw, move_surface, rasterise_depth, sampling_grid, shade,
 };
 use relievo_tensor::cuda::Graph;
-use relievo_tensor::differences::{assert_devices_agree, random_tensor};
 use relievo_tensor::ops::{concat_flipped, weighted_sum};
+use relievo_tensor::testing::{assert_devices_agree, random_tensor};
 use relievo_tensor::{DataType, Device, Result, Tape, Tensor};
 
 const RANGE: DepthRange = DepthRange { min: 0.9, max: 1.1 };

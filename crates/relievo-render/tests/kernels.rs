@@ -1,7 +1,7 @@
 //! Every kernel compiles for the GPUs that can run it. Skipped where NVRTC is not installed.
 
 use relievo_tensor::DataType;
-use relievo_tensor::differences::assert_kernels_compile;
+use relievo_tensor::testing::assert_kernels_compile;
 
 #[test]
 fn every_kernel_compiles() {

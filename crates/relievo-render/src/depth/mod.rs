@@ -1,4 +1,4 @@
-//! What becomes of the depth net's output: dome, range, border, mirror image.
+//! From the depth network's output to canonical depth: dome, range, border, mirror image.
 
 mod cuda;
 
@@ -19,7 +19,7 @@ pub struct DepthRange {
 }
 
 impl DepthRange {
-    /// Half the distance from the nearest to the farthest: how far a rasterised depth may leave the range.
+    /// Half the range: the amount by which a rasterised depth may leave it.
     pub fn margin(&self) -> f32 {
         (self.max - self.min) / 2.0
     }
@@ -35,10 +35,10 @@ impl DepthRange {
     }
 }
 
-/// How many columns of the canonical depth are set on either side.
+/// The columns of the canonical depth that are set on either side.
 const BORDER: usize = 2;
 
-/// What comes after the batch in the canonical depths.
+/// The second half of the canonical depths.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Doubling {
     /// Nothing.
@@ -56,18 +56,17 @@ impl Doubling {
     }
 }
 
-/// How the depth net's output becomes a depth.
+/// Parameters of [`canonical_depth`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct DepthSettings {
     /// The range of depths.
     pub range: DepthRange,
-    /// What is added to the output at the left and right ends of the middle row, growing from none in the centre with
-    /// the square of the distance: a bowl of raw depth, so a dome to the viewer. 0 in the method.
+    /// The height of a paraboloid that is added to the output: 0 in the centre, `dome` at the left and right ends of the
+    /// middle row. Raw depth becomes a bowl, so the surface bulges towards the viewer. 0 in the method.
     ///
-    /// Seen from one side and lit from the other, a hollow shape shows the same shading as a raised one, and early in
-    /// training, before viewpoints tell them apart, the depth network is free to answer with either, image by
-    /// image. A dome to begin with settles it (Pan et al. 2021 begin with an ellipsoid for the same reason); the
-    /// network can still say anything.
+    /// A hollow shape lit from one side has the same shading as a raised one lit from the other. Early in training, before
+    /// viewpoints distinguish them, the depth network may settle for either, image by image. An initial dome decides it
+    /// (Pan et al. 2021 start with an ellipsoid for the same reason); the network can still output any shape.
     pub dome: f32,
     /// The depth of the two leftmost and the two rightmost columns of the canonical depth, so that the surface ends
     /// where its background is.
@@ -76,8 +75,8 @@ pub struct DepthSettings {
     pub doubling: Doubling,
 }
 
-/// Depths from the depth net's output: the dome is added, the mean over the image taken off, tanh brings it to (-1,
-/// 1), and `(1 + t) / 2 * max + (1 - t) / 2 * min` into the range.
+/// Depths from the depth network's output: adds the dome, subtracts the mean over the image, applies tanh, and maps t in
+/// (-1, 1) to the range by `(1 + t) / 2 * max + (1 - t) / 2 * min`.
 ///
 /// `raw` `[B, rows, columns]`, any values, at least four columns. Results: that depth, of the same shape, in `(min,
 /// max)`, and the canonical depth, the same with its border set, doubled as asked, `[B or 2B, rows, columns]`.
@@ -87,7 +86,7 @@ pub struct DepthSettings {
 /// cannot drift) and supplementary material (border depth 0.7 max + 0.3 min).
 ///
 /// # Errors
-/// If `raw` has not three axes, or fewer than four columns.
+/// If `raw` does not have three axes, or has fewer than four columns.
 pub fn canonical_depth(raw: &Tensor, settings: DepthSettings) -> Result<[Tensor; 2]> {
     let outputs = apply(CanonicalDepth { settings }, &[raw])?;
     Ok(outputs.try_into().expect("two outputs"))
@@ -228,8 +227,8 @@ impl Operation for CanonicalDepth {
 mod tests {
     use super::*;
     use relievo_tensor::Tape;
-    use relievo_tensor::differences::{
-        assert_operation_independent_of_threads, gradient_errors, random_tensor,
+    use relievo_tensor::testing::{
+        Tolerance, assert_gradients, assert_operation_independent_of_threads, random_tensor,
     };
 
     const SETTINGS: DepthSettings = DepthSettings {
@@ -291,8 +290,12 @@ mod tests {
             let settings = DepthSettings { range, dome: 0.3, doubling, ..SETTINGS };
             for output in 0..2 {
                 let run = |x: &[Tensor]| Ok(canonical_depth(&x[0], settings)?[output].clone());
-                let errors = gradient_errors(std::slice::from_ref(&raw), 1.0 / 128.0, run).unwrap();
-                assert!(errors[0] < 1e-3, "{doubling:?}, {output}: {errors:?}");
+                assert_gradients(
+                    std::slice::from_ref(&raw),
+                    1.0 / 128.0,
+                    Tolerance { norm: 1e-3, element: 1e-3 },
+                    run,
+                );
                 assert_operation_independent_of_threads(std::slice::from_ref(&raw), run);
             }
         }

@@ -1,21 +1,20 @@
-//! Where every pixel of the input view is found in the canonical image, and where there is a surface at all.
+//! The place of every pixel of the input view in the canonical image, and the mask of the visible surface.
 
 mod cuda;
 
 pub(crate) use cuda::KERNELS;
 
-use rayon::prelude::*;
 use relievo_tensor::{Backward, Context, Error, Operation, Result, Tensor, apply};
 
 use crate::Camera;
-use crate::motion::{Motion, MotionGradient, check_views};
+use crate::motion::{check_views, differentiate_points, map_points};
 
-/// Where a depth map in the input view lies in the canonical image, and where it shows the surface at all.
+/// The places in the canonical image of a depth map's pixels, and the mask of those that show the surface.
 ///
-/// The sampling grid: every pixel is lifted to its point, moved by the inverse of the viewpoint, and projected: there
-/// the canonical image shows the same point of the surface. The mask: 1 where the depth is less than `far`, which is
-/// where [`crate::rasterise_depth`] clamped the background to, in all `parts` of the batch at once; else 0. With a
-/// batch doubled by mirroring `parts` is 2, else 1.
+/// The sampling grid: every pixel is lifted to its point, moved by the inverse of the viewpoint, and projected to the place
+/// where the canonical image shows the same point of the surface. The mask: 1 where the depth is less than `far` (to which
+/// [`crate::rasterise_depth`] clamps the background) in all `parts` of the batch, else 0. `parts` is 2 for a batch doubled
+/// by mirroring, else 1.
 ///
 /// `depth` `[B, S, S]`, B = parts times M; `view` `[B', 6]`, B' a divisor of B; results `[B, S, S, 2]`: x and y, -1 at
 /// the centre of the first and 1 at the centre of the last pixel (for sampling with corners aligned); because the
@@ -55,7 +54,7 @@ impl SamplingGrid {
         Ok(batch)
     }
 
-    /// Where all parts are seen.
+    /// 1 where the surface is visible in all parts, else 0.
     fn mask(&self, depth: &Tensor, batch: usize) -> Tensor {
         let size = self.camera.size;
         let mut mask = Tensor::full([batch / self.parts, size, size], 1.0);
@@ -79,54 +78,28 @@ impl Operation for SamplingGrid {
         let batch = self.check(inputs)?;
         context.save(inputs[0]);
         context.save(inputs[1]);
-        let (size, slopes) = (self.camera.size, self.camera.slopes());
         let scale = 1.0 / self.camera.half_width();
-        let motions = Motion::from_views(inputs[1]);
-        let mut grid = Tensor::empty([batch, size, size, 2]);
-        let lines = grid.data_mut().par_chunks_mut(size * 2).zip(inputs[0].data().par_chunks(size));
-        lines.enumerate().for_each(|(line, (grid, depth))| {
-            let motion = &motions[line / size % motions.len()];
-            let y = slopes[line % size];
-            for ((place, depth), x) in grid.as_chunks_mut::<2>().0.iter_mut().zip(depth).zip(&slopes) {
-                let moved = motion.apply_inverse([depth * x, depth * y, *depth]);
-                let scale = scale / moved[2];
-                *place = [moved[0] * scale, moved[1] * scale];
-            }
+        let grid = map_points(self.camera, inputs[0], inputs[1], batch, |motion, point| {
+            let moved = motion.apply_inverse(point);
+            let scale = scale / moved[2];
+            [moved[0] * scale, moved[1] * scale]
         });
         Ok(vec![grid, self.mask(inputs[0], batch)])
     }
 
     fn backward(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
-        let (depth, views) = (&backward.saved[0], &backward.saved[1]);
-        let (size, slopes) = (self.camera.size, self.camera.slopes());
         let scale = 1.0 / self.camera.half_width();
-        let motions = Motion::from_views(views);
-        let mut ddepth = Tensor::empty(depth.shape());
-        let lines = depth.data().par_chunks(size).zip(backward.gradient().data().par_chunks(size * 2));
-        let lines = ddepth.data_mut().par_chunks_mut(size).zip(lines).enumerate();
-        let sums: Vec<MotionGradient> = lines
-            .map(|(line, (ddepth, (depth, dy)))| {
-                let motion = &motions[line / size % motions.len()];
-                let y = slopes[line % size];
-                let mut sum = MotionGradient::default();
-                let pairs = depth.iter().zip(dy.as_chunks::<2>().0).zip(&slopes);
-                for (ddepth, ((depth, dy), x)) in ddepth.iter_mut().zip(pairs) {
-                    let point = [depth * x, depth * y, *depth];
-                    let moved = motion.apply_inverse(point);
-                    let scale = scale / moved[2];
-                    let [gx, gy] = dy.map(|g| g * scale);
-                    let dmoved = [gx, gy, -(gx * moved[0] + gy * moved[1]) / moved[2]];
-                    let dpoint = motion.turn(dmoved);
-                    *ddepth = dpoint[0] * x + dpoint[1] * y + dpoint[2];
-                    if backward.wants(1) {
-                        sum.add_inverse(motion, point, dmoved, dpoint);
-                    }
-                }
-                sum
-            })
-            .collect();
-        let dviews = backward.wants(1).then(|| MotionGradient::view_gradients(&sums, size, views));
-        Ok(vec![backward.wants(0).then_some(ddepth), dviews])
+        Ok(differentiate_points(self.camera, backward, |motion, point, dy: &[f32; 2], sum| {
+            let moved = motion.apply_inverse(point);
+            let scale = scale / moved[2];
+            let [gx, gy] = dy.map(|g| g * scale);
+            let dmoved = [gx, gy, -(gx * moved[0] + gy * moved[1]) / moved[2]];
+            let dpoint = motion.rotate(dmoved);
+            if let Some(sum) = sum {
+                sum.add_inverse(motion, point, dmoved, dpoint);
+            }
+            dpoint
+        }))
     }
 
     fn forward_cuda(&self, inputs: &[&Tensor], context: &mut Context) -> Result<Vec<Tensor>> {
@@ -143,8 +116,9 @@ impl Operation for SamplingGrid {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Motion;
     use crate::testing::{relief, views, wide_camera};
-    use relievo_tensor::differences::{assert_operation_independent_of_threads, gradient_errors};
+    use relievo_tensor::testing::{Tolerance, assert_gradients, assert_operation_independent_of_threads};
 
     /// The grid alone.
     fn grid_of(depth: &Tensor, view: &Tensor, camera: Camera) -> Result<Tensor> {
@@ -190,8 +164,8 @@ mod tests {
     fn gradients_are_those_of_differences() {
         let camera = wide_camera(4);
         let inputs = [relief(4, 4, 1.0, 0.1), views(2, 0.6)];
-        let errors = gradient_errors(&inputs, 1.0 / 256.0, |x| grid_of(&x[0], &x[1], camera)).unwrap();
-        assert!(errors.iter().all(|error| *error < 1e-3), "{errors:?}");
+        let tolerance = Tolerance { norm: 1e-3, element: 1e-3 };
+        assert_gradients(&inputs, 1.0 / 256.0, tolerance, |x| grid_of(&x[0], &x[1], camera));
         assert_operation_independent_of_threads(&inputs, |x| grid_of(&x[0], &x[1], camera));
     }
 }

@@ -27,9 +27,9 @@ impl Default for LightRange {
     }
 }
 
-/// Lights from the light net's output.
+/// Lights from the light network's output.
 ///
-/// `raw` `[B, 4]`, each in [-1, 1] (the net ends in tanh): two strengths, brought into their ranges by
+/// `raw` `[B, 4]`, each in [-1, 1] (the network ends in tanh): two strengths, mapped to their ranges by
 /// `least + (1 + x) / 2 * (greatest - least)`, and the direction's x and y, from which the direction is
 /// `(x, y, 1) / norm`. Result `[B, 5]`: ambient a, diffuse b, direction. Gradient: strengths
 /// `dy (greatest - least) / 2`; direction `(g - l (l.g)) / norm` in x and y, l the direction and g its gradient.
@@ -118,7 +118,7 @@ impl Operation for LightFromRaw {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use relievo_tensor::differences::{gradient_errors, random_tensor};
+    use relievo_tensor::testing::{Tolerance, assert_gradients, random_tensor};
 
     #[test]
     fn strengths_keep_their_ranges_and_directions_their_length() {
@@ -138,8 +138,8 @@ mod tests {
     fn gradients_are_those_of_differences() {
         let range = LightRange { ambient: [0.0, 1.0], diffuse: [0.5, 1.0] };
         let raw = random_tensor(5, [3, 4]);
-        let errors = gradient_errors(&[raw], 1.0 / 64.0, |x| light_from_raw(&x[0], range)).unwrap();
-        assert!(errors[0] < 1e-3, "{errors:?}");
+        let tolerance = Tolerance { norm: 1e-3, element: 1e-3 };
+        assert_gradients(&[raw], 1.0 / 64.0, tolerance, |x| light_from_raw(&x[0], range));
     }
 
     #[test]

@@ -7,7 +7,7 @@ pub(crate) use cuda::{KERNELS, view_gradient, view_sums};
 use rayon::prelude::*;
 use relievo_tensor::{Backward, Context, Error, Operation, Result, Tensor, apply_one};
 
-use crate::{Camera, check_shared, check_type};
+use crate::{Camera, check_shared, check_type, sums_of_shared};
 
 /// The point about which a viewpoint rotates: on the optical axis at the middle of the depths.
 pub const PIVOT: [f32; 3] = [0.0, 0.0, 1.0];
@@ -48,12 +48,12 @@ pub fn rotation(angles: [f32; 3]) -> [[f32; 3]; 3] {
     compose([&x, &y, &z]).map(|row| row.map(|r| r as f32))
 }
 
-/// A viewpoint made ready to move points.
+/// A viewpoint, prepared for moving points.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Motion {
     /// The rotation about [`PIVOT`].
     pub rotation: [[f32; 3]; 3],
-    /// What is added after the rotation.
+    /// Added after the rotation.
     pub translation: [f32; 3],
 }
 
@@ -79,17 +79,17 @@ impl Motion {
     /// `R^T (P - t - c) + c`: undoes [`Motion::apply`].
     pub fn apply_inverse(&self, point: [f32; 3]) -> [f32; 3] {
         let q = subtract(subtract(point, self.translation), PIVOT);
-        let turned = self.turn_back(q);
+        let turned = self.rotate_back(q);
         std::array::from_fn(|i| turned[i] + PIVOT[i])
     }
 
     /// `R v`.
-    pub(crate) fn turn(&self, v: [f32; 3]) -> [f32; 3] {
+    pub(crate) fn rotate(&self, v: [f32; 3]) -> [f32; 3] {
         std::array::from_fn(|i| dot(self.rotation[i], v))
     }
 
     /// `R^T v`.
-    pub(crate) fn turn_back(&self, v: [f32; 3]) -> [f32; 3] {
+    pub(crate) fn rotate_back(&self, v: [f32; 3]) -> [f32; 3] {
         let r = &self.rotation;
         std::array::from_fn(|j| r[0][j] * v[0] + r[1][j] * v[1] + r[2][j] * v[2])
     }
@@ -168,11 +168,7 @@ impl MotionGradient {
 
     /// The gradient `[B, 6]` of the views, from the sums of every row of every image, in their order.
     pub(crate) fn view_gradients(rows: &[Self], rows_per_image: usize, views: &Tensor) -> Tensor {
-        let count = views.numel() / VIEW;
-        let mut sums = vec![Self::default(); count];
-        for (image, rows) in rows.chunks(rows_per_image).enumerate() {
-            rows.iter().for_each(|row| sums[image % count].merge(row));
-        }
+        let sums = sums_of_shared(rows, rows_per_image, views.numel() / VIEW, Self::merge);
         let mut gradient = Tensor::empty(views.shape());
         let pairs = gradient.data_mut().chunks_exact_mut(VIEW).zip(views.data().chunks_exact(VIEW));
         for ((gradient, view), sum) in pairs.zip(&sums) {
@@ -191,6 +187,60 @@ pub(crate) fn check_views(operation: &'static str, images: usize, views: &Tensor
             Err(Error::shape(operation, format!("needs viewpoints [B, 6], got the shape {}", views.shape())))
         }
     }
+}
+
+/// `map` of every pixel's point and its image's motion: `[B, S, S, C]`, from depths `[B, S, S]` and views `[B', 6]`. One task
+/// for each row.
+pub(crate) fn map_points<const C: usize>(
+    camera: Camera,
+    depth: &Tensor,
+    views: &Tensor,
+    batch: usize,
+    map: impl Fn(&Motion, [f32; 3]) -> [f32; C] + Sync,
+) -> Tensor {
+    let (size, slopes) = (camera.size, camera.slopes());
+    let motions = Motion::from_views(views);
+    let mut mapped = Tensor::empty([batch, size, size, C]);
+    let lines = mapped.data_mut().par_chunks_mut(size * C).zip(depth.data().par_chunks(size));
+    lines.enumerate().for_each(|(line, (mapped, depth))| {
+        let motion = &motions[line / size % motions.len()];
+        let y = slopes[line % size];
+        for ((mapped, depth), x) in mapped.as_chunks_mut::<C>().0.iter_mut().zip(depth).zip(&slopes) {
+            *mapped = map(motion, [depth * x, depth * y, *depth]);
+        }
+    });
+    mapped
+}
+
+/// The gradients of [`map_points`] in depths and views, the two tensors saved. `gradient` gives that of a point from the
+/// output's, and adds the point to the sums of the motion if the views' gradient is wanted.
+pub(crate) fn differentiate_points<const C: usize>(
+    camera: Camera,
+    backward: &Backward<'_>,
+    gradient: impl Fn(&Motion, [f32; 3], &[f32; C], Option<&mut MotionGradient>) -> [f32; 3] + Sync,
+) -> Vec<Option<Tensor>> {
+    let (depth, views) = (&backward.saved[0], &backward.saved[1]);
+    let (size, slopes) = (camera.size, camera.slopes());
+    let motions = Motion::from_views(views);
+    let mut ddepth = Tensor::empty(depth.shape());
+    let lines = depth.data().par_chunks(size).zip(backward.gradient().data().par_chunks(size * C));
+    let lines = ddepth.data_mut().par_chunks_mut(size).zip(lines).enumerate();
+    let sums: Vec<MotionGradient> = lines
+        .map(|(line, (ddepth, (depth, dy)))| {
+            let motion = &motions[line / size % motions.len()];
+            let y = slopes[line % size];
+            let mut sum = MotionGradient::default();
+            let pairs = depth.iter().zip(dy.as_chunks::<C>().0).zip(&slopes);
+            for (ddepth, ((depth, dy), x)) in ddepth.iter_mut().zip(pairs) {
+                let sum = backward.wants(1).then_some(&mut sum);
+                let dpoint = gradient(motion, [depth * x, depth * y, *depth], dy, sum);
+                *ddepth = dpoint[0] * x + dpoint[1] * y + dpoint[2];
+            }
+            sum
+        })
+        .collect();
+    let dviews = backward.wants(1).then(|| MotionGradient::view_gradients(&sums, size, views));
+    vec![backward.wants(0).then_some(ddepth), dviews]
 }
 
 /// The surface grid of a depth map, moved by the image's viewpoint: pixel (u, v) of depth d is the point `P = d ((u -
@@ -228,45 +278,16 @@ impl Operation for MoveSurface {
     fn forward(&self, inputs: &[&Tensor], context: &mut Context) -> Result<Vec<Tensor>> {
         let batch = self.check(inputs)?;
         inputs.iter().for_each(|input| context.save(input));
-        let (size, slopes) = (self.camera.size, self.camera.slopes());
-        let motions = Motion::from_views(inputs[1]);
-        let mut moved = Tensor::empty([batch, size, size, 3]);
-        let lines = moved.data_mut().par_chunks_mut(size * 3).zip(inputs[0].data().par_chunks(size));
-        lines.enumerate().for_each(|(line, (moved, depth))| {
-            let motion = &motions[line / size % motions.len()];
-            let y = slopes[line % size];
-            for ((moved, depth), x) in moved.as_chunks_mut::<3>().0.iter_mut().zip(depth).zip(&slopes) {
-                *moved = motion.apply([depth * x, depth * y, *depth]);
-            }
-        });
-        Ok(vec![moved])
+        Ok(vec![map_points(self.camera, inputs[0], inputs[1], batch, Motion::apply)])
     }
 
     fn backward(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
-        let (depth, views) = (&backward.saved[0], &backward.saved[1]);
-        let (size, slopes) = (self.camera.size, self.camera.slopes());
-        let motions = Motion::from_views(views);
-        let mut ddepth = Tensor::empty(depth.shape());
-        let lines = depth.data().par_chunks(size).zip(backward.gradient().data().par_chunks(size * 3));
-        let lines = ddepth.data_mut().par_chunks_mut(size).zip(lines).enumerate();
-        let sums: Vec<MotionGradient> = lines
-            .map(|(line, (ddepth, (depth, dy)))| {
-                let motion = &motions[line / size % motions.len()];
-                let y = slopes[line % size];
-                let mut sum = MotionGradient::default();
-                let pairs = depth.iter().zip(dy.as_chunks::<3>().0).zip(&slopes);
-                for (ddepth, ((depth, g), x)) in ddepth.iter_mut().zip(pairs) {
-                    let turned = motion.turn_back(*g);
-                    *ddepth = turned[0] * x + turned[1] * y + turned[2];
-                    if backward.wants(1) {
-                        sum.add([depth * x, depth * y, *depth], *g);
-                    }
-                }
-                sum
-            })
-            .collect();
-        let dviews = backward.wants(1).then(|| MotionGradient::view_gradients(&sums, size, views));
-        Ok(vec![backward.wants(0).then_some(ddepth), dviews])
+        Ok(differentiate_points(self.camera, backward, |motion, point, dy: &[f32; 3], sum| {
+            if let Some(sum) = sum {
+                sum.add(point, *dy);
+            }
+            motion.rotate_back(*dy)
+        }))
     }
 
     fn forward_cuda(&self, inputs: &[&Tensor], context: &mut Context) -> Result<Vec<Tensor>> {
@@ -285,7 +306,7 @@ mod tests {
     use super::*;
     use crate::testing::{relief, views, wide_camera};
     use relievo_tensor::Tape;
-    use relievo_tensor::differences::{assert_operation_independent_of_threads, gradient_errors};
+    use relievo_tensor::testing::{Tolerance, assert_gradients, assert_operation_independent_of_threads};
 
     #[test]
     fn rotations_are_orthonormal_and_right_handed() {
@@ -341,8 +362,7 @@ mod tests {
         // Two views for four images: gradients of those that share a view add up.
         let (camera, inputs) = (wide_camera(5), [relief(4, 5, 1.0, 0.2), views(2, 1.0)]);
         let run = |x: &[Tensor]| move_surface(&x[0], &x[1], camera);
-        let errors = gradient_errors(&inputs, 1.0 / 64.0, run).unwrap();
-        assert!(errors.iter().all(|error| *error < 1e-3), "{errors:?}");
+        assert_gradients(&inputs, 1.0 / 64.0, Tolerance { norm: 1e-3, element: 1e-3 }, run);
         assert_operation_independent_of_threads(&inputs, run);
     }
 

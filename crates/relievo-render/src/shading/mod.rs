@@ -1,4 +1,4 @@
-//! Lambertian shading: which way a surface faces, how bright the light makes it, and the canonical image.
+//! Lambertian shading: normals, the diffuse light on them, and the canonical image.
 
 mod cuda;
 
@@ -9,7 +9,7 @@ use relievo_tensor::{Backward, Context, Error, Operation, Result, Tensor, apply,
 
 use crate::light::{LIGHT, lights};
 use crate::normals::{Rays, depth_gradient, row_of_normals};
-use crate::{Camera, check_shared, check_type};
+use crate::{Camera, check_shared, check_type, sums_of_shared};
 
 /// The surface's normals n, as [`crate::normals`] has them, and `max(0, n.l)` of every pixel, l its image's light
 /// direction.
@@ -54,15 +54,9 @@ fn each_light(light: &Tensor) -> &[[f32; LIGHT]] {
 
 /// The gradient `[B', 5]` from the sums of every row of every image, in their order.
 fn light_gradient(rows: &[[f64; LIGHT]], rows_per_image: usize, light: &Tensor) -> Tensor {
-    let count = light.numel() / LIGHT;
-    let mut sums = vec![[0.0; LIGHT]; count];
-    for (image, rows) in rows.chunks(rows_per_image).enumerate() {
-        for row in rows {
-            for (sum, row) in sums[image % count].iter_mut().zip(row) {
-                *sum += row;
-            }
-        }
-    }
+    let sums = sums_of_shared(rows, rows_per_image, light.numel() / LIGHT, |sums: &mut [f64; LIGHT], row| {
+        sums.iter_mut().zip(row).for_each(|(sum, row)| *sum += row);
+    });
     let mut gradient = Tensor::empty(light.shape());
     for (gradient, sum) in gradient.data_mut().iter_mut().zip(sums.as_flattened()) {
         *gradient = *sum as f32;
@@ -259,8 +253,8 @@ mod tests {
     use super::*;
     use crate::testing::{relief, wide_camera};
     use crate::{LightRange, light_from_raw};
-    use relievo_tensor::differences::{
-        assert_operation_independent_of_threads, gradient_errors, random_tensor,
+    use relievo_tensor::testing::{
+        Tolerance, assert_gradients, assert_operation_independent_of_threads, random_tensor,
     };
 
     #[test]
@@ -302,12 +296,11 @@ mod tests {
         let shading = run(1)(&inputs).unwrap();
         assert!(shading.data().contains(&0.0));
         for output in 0..2 {
-            let errors = gradient_errors(&inputs, 1.0 / 512.0, run(output)).unwrap();
-            assert!(errors.iter().all(|error| *error < 1e-3), "{output}: {errors:?}");
+            assert_gradients(&inputs, 1.0 / 512.0, Tolerance { norm: 1e-3, element: 1e-3 }, run(output));
         }
         let inputs = [random_tensor(11, [4, 2, 3, 3]), random_tensor(10, [4, 2, 3]), light];
-        let errors = gradient_errors(&inputs, 1.0 / 64.0, |x| shade(&x[0], &x[1], &x[2])).unwrap();
-        assert!(errors.iter().all(|error| *error < 1e-4), "{errors:?}");
+        let tolerance = Tolerance { norm: 1e-4, element: 1e-4 };
+        assert_gradients(&inputs, 1.0 / 64.0, tolerance, |x| shade(&x[0], &x[1], &x[2]));
     }
 
     #[test]
