@@ -276,8 +276,10 @@ mod tests {
 
     #[test]
     fn micro_batches_that_learn_from_depth_see_their_own_truth() {
-        let settings =
-            relievo_model::ModelSettings { supervision: relievo_model::Supervision::Depth, ..relievo_model::ModelSettings::tiny() };
+        let settings = relievo_model::ModelSettings {
+            supervision: relievo_model::Supervision::Depth,
+            ..relievo_model::ModelSettings::tiny()
+        };
         let model = Model::new(settings, 1).unwrap();
         let random = Random::new(4, 0);
         let noise = |from: u64, shape: [usize; 3]| {
