@@ -4,6 +4,7 @@
 //! depth, albedo, light and viewpoint and puts them together again; [`Model::losses`] does so twice, the second time
 //! from the mirrored depth and albedo, and compares both with the image.
 
+mod albedo_prior;
 mod compute;
 mod losses;
 mod model;
@@ -13,6 +14,7 @@ mod predictor;
 mod refinement;
 mod settings;
 mod texture;
+mod visibility;
 mod weights;
 
 pub use compute::{ComputeSettings, DeviceChoice, Precision};

@@ -15,11 +15,15 @@ pub const FRAME: usize = 3;
 /// missing ear.
 const REACH: f32 = 0.8;
 
+/// The power of the rounded square within the frame that bounds the object: with 2 a circle, the larger the squarer. At
+/// the frame's corners the canonical view shows hair, collar and background, which would stand out of the rim as horns.
+const ROUNDED: i32 = 4;
+
 /// How far each point of a canonical depth map `[S,S]` is within the object: above 0 inside, 0 at its outline, below
 /// outside, in units of depth.
 ///
-/// The object is what lies nearer than [`REACH`] of the way from its nearest point to the border's depth and hangs
-/// together with that point; what it encloses belongs to it. The frame, [`FRAME`] cells wide, gets its values by the
+/// The object is what lies nearer than [`REACH`] of the way from its nearest point to the border's depth, within a
+/// rounded square, and hangs together with that point; what it encloses belongs to it. The frame, [`FRAME`] cells wide, gets its values by the
 /// same rule but can neither join nor separate anything. Where nothing is nearer than the border, everything is object.
 ///
 /// # Panics
@@ -35,7 +39,12 @@ pub fn object_level(canonical_depth: &[f32], settings: &ModelSettings) -> Vec<f3
     if canonical_depth[nearest] >= end {
         return vec![1.0; size * size];
     }
-    let mut level: Vec<f32> = canonical_depth.iter().map(|depth| end - depth).collect();
+    let reach = end - canonical_depth[nearest];
+    let mut level: Vec<f32> = canonical_depth
+        .iter()
+        .enumerate()
+        .map(|(at, depth)| (end - depth).min(reach * rounded_square([at / size, at % size], size)))
+        .collect();
     let object = reached(vec![nearest], size, |at| inner(at) && level[at] > 0.0);
     let is_rim = |at: usize| {
         inner(at) && [at / size, at % size].iter().any(|&place| place == FRAME || place == size - FRAME - 1)
@@ -47,6 +56,13 @@ pub fn object_level(canonical_depth: &[f32], settings: &ModelSettings) -> Vec<f3
         *level = if outside[at] { -level.abs() } else { level.abs().max(f32::MIN_POSITIVE) };
     }
     level
+}
+
+/// 1 in the middle of the view, 0 on a rounded square that touches the frame's sides, below 0 beyond it.
+fn rounded_square(place: [usize; 2], size: usize) -> f32 {
+    let middle = (size - 1) as f32 / 2.0;
+    let half = (middle - FRAME as f32).max(1.0);
+    1.0 - place.iter().map(|&at| ((at as f32 - middle) / half).powi(ROUNDED)).sum::<f32>()
 }
 
 /// What can be reached from some points over points that are `open`, by the edges of the triangulated grid.

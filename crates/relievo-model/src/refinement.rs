@@ -1,7 +1,8 @@
 //! Refinement: what the networks say of one image, changed until it fits that image better.
 //!
 //! The networks answer at once, with what images of this kind usually are; the answer is then the beginning of a
-//! search by gradients in which they take no part. Albedo and light move freely. Depth moves by a smooth field of few
+//! search by gradients in which they take no part. Light moves freely, albedo under a prior that keeps the errors of
+//! the shading out of it (`albedo_prior.rs`). Depth moves by a smooth field of few
 //! cells, and is held where it was: an image can be matched exactly by painting it on any shape, and more freedom than
 //! this makes images match better and depth worse (docs/notebook.md). So is the viewpoint.
 
@@ -12,6 +13,7 @@ use relievo_tensor::ops::{
 };
 use relievo_tensor::{Device, Error, Tape, Tensor};
 
+use crate::albedo_prior::AlbedoPrior;
 use crate::model::{Model, ModelError, Outputs};
 use crate::prediction::Prediction;
 
@@ -28,15 +30,18 @@ const FLIP_WEIGHT: f32 = 0.2;
 /// The weight of the mean squared change of depth, in ranges of depth.
 const DEPTH_WEIGHT: f32 = 30.0;
 /// The weight of the mean absolute change of albedo.
-const ALBEDO_WEIGHT: f32 = 0.3;
+const ALBEDO_WEIGHT: f32 = 0.1;
+/// The weight of [`AlbedoPrior`]. With less, errors of the shading stay in the albedo as lines and patches; with more,
+/// the image is matched less well (docs/notebook.md).
+const PRIOR_WEIGHT: f32 = 0.7;
 /// The weight of the mean squared change of the viewpoint, in ranges of its numbers. Pixels that no surface covers
 /// count for nothing, so without it the surface is moved out of the image where it fits badly.
 const VIEW_WEIGHT: f32 = 300.0;
 
 impl Model {
     /// As [`Model::predict`], after `steps` steps of refinement of each image. Of all that is met on the way, the
-    /// beginning included, what is kept has the smallest loss: photometric, mirrored, smoothness, and the distances
-    /// from the beginning. The networks run on the model's device, refinement on all cores of the CPU.
+    /// beginning included, what is kept has the smallest loss: photometric, mirrored, smoothness, a prior on the albedo,
+    /// and the distances from the beginning. The networks run on the model's device, refinement on all cores of the CPU.
     ///
     /// # Errors
     /// If the images have another size than the model's, the model has a depth network only, or the device fails.
@@ -69,9 +74,6 @@ impl Model {
         spline: &Tensor,
         steps: usize,
     ) -> Result<Variables, Error> {
-        let [_, size, _, _] = image.dims("refinement")?;
-        let everywhere = Tensor::full([1, size, size], 1.0);
-        let depth = self.put_together(beginning.clone().outputs(), false)?.smooth_depth;
         let mut parameters = [
             Tensor::zeros([1, 1, 1, POINTS * POINTS]),
             before_tanh(&beginning.albedo),
@@ -81,10 +83,12 @@ impl Model {
         let moments = || parameters.each_ref().map(|parameter| Tensor::zeros(parameter.shape()));
         let (mut first, mut second) = (moments(), moments());
         let mut best = (f32::INFINITY, beginning.clone());
+        let objective = Objective::new(self, image, beginning)?;
         for step in 0..=steps {
             let tape = Tape::new();
             let watched = parameters.each_ref().map(|parameter| tape.watch(parameter));
             let [points, albedo, light, view] = &watched;
+            let beginning = &objective.beginning;
             let field = reshape(&conv2d(points, spline, None, PRODUCT)?, beginning.depth.shape())?;
             let found = Variables {
                 depth: weighted_sum(&[(1.0, &beginning.depth), (1.0, &field)])?,
@@ -92,19 +96,7 @@ impl Model {
                 light: activate(light, Activation::Tanh)?,
                 view: activate(view, Activation::Tanh)?,
             };
-            let prediction = self.put_together(found.clone().outputs(), true)?;
-            let range = self.settings().max_depth - self.settings().min_depth;
-            let as_image = |map: &Tensor| reshape(map, [1, size, size, 1]);
-            let reconstruction = photometric_loss(&prediction.image, image, &prediction.mask, None)?;
-            let moved = squared_error(&as_image(&prediction.smooth_depth)?, &as_image(&depth)?, &everywhere)?;
-            let turned = squared_error(&found.view, &beginning.view, &Tensor::full([1, 1, 1], 1.0))?;
-            let loss = weighted_sum(&[
-                (1.0, &weighted_elements_sum(&reconstruction, &[1.0, FLIP_WEIGHT])?),
-                (self.settings().smoothness_weight, &smoothness(&prediction.smooth_depth, range)?),
-                (DEPTH_WEIGHT / (range * range), &moved),
-                (ALBEDO_WEIGHT, &absolute_error(&found.albedo, &beginning.albedo, &everywhere)?),
-                (VIEW_WEIGHT, &turned),
-            ])?;
+            let loss = objective.loss(&found)?;
             let value = loss.item()?;
             if value < best.0 {
                 best = (value, if step == 0 { beginning.clone() } else { found.detach() });
@@ -115,7 +107,7 @@ impl Model {
             let mut gradients = tape.backward(&loss)?;
             let gradients = watched.each_ref().map(|variable| gradients.take(variable));
             // Nobody else holds the parameters, so that they change in place.
-            drop((watched, found, prediction, loss));
+            drop((watched, found, loss));
             let gradients: Vec<Tensor> = gradients
                 .into_iter()
                 .zip(&parameters)
@@ -130,6 +122,54 @@ impl Model {
             rule.apply(&mut parameters, &gradients, &mut first, &mut second)?;
         }
         Ok(best.1)
+    }
+}
+
+/// What refinement minimises for one image.
+struct Objective<'a> {
+    model: &'a Model,
+    /// `[1,S,S,3]`.
+    image: &'a Tensor,
+    beginning: Variables,
+    /// The depth at the beginning, before the border was set.
+    depth: Tensor,
+    prior: AlbedoPrior,
+    /// A mask of ones.
+    everywhere: Tensor,
+}
+
+impl<'a> Objective<'a> {
+    fn new(model: &'a Model, image: &'a Tensor, beginning: Variables) -> Result<Self, Error> {
+        let [_, size, _, _] = image.dims("refinement")?;
+        let prediction = model.put_together(beginning.clone().outputs(), false)?;
+        Ok(Self {
+            model,
+            image,
+            beginning,
+            prior: AlbedoPrior::new(model.settings().camera(), image, &prediction)?,
+            depth: prediction.smooth_depth,
+            everywhere: Tensor::full([1, size, size], 1.0),
+        })
+    }
+
+    fn loss(&self, found: &Variables) -> Result<Tensor, Error> {
+        let settings = self.model.settings();
+        let [_, size, _, _] = self.image.dims("refinement")?;
+        let range = settings.max_depth - settings.min_depth;
+        let prediction = self.model.put_together(found.clone().outputs(), true)?;
+        let as_image = |map: &Tensor| reshape(map, [1, size, size, 1]);
+        let reconstruction = photometric_loss(&prediction.image, self.image, &prediction.mask, None)?;
+        let moved =
+            squared_error(&as_image(&prediction.smooth_depth)?, &as_image(&self.depth)?, &self.everywhere)?;
+        let turned = squared_error(&found.view, &self.beginning.view, &Tensor::full([1, 1, 1], 1.0))?;
+        weighted_sum(&[
+            (1.0, &weighted_elements_sum(&reconstruction, &[1.0, FLIP_WEIGHT])?),
+            (settings.smoothness_weight, &smoothness(&prediction.smooth_depth, range)?),
+            (DEPTH_WEIGHT / (range * range), &moved),
+            (ALBEDO_WEIGHT, &absolute_error(&found.albedo, &self.beginning.albedo, &self.everywhere)?),
+            (PRIOR_WEIGHT, &self.prior.loss(&found.albedo)?),
+            (VIEW_WEIGHT, &turned),
+        ])
     }
 }
 

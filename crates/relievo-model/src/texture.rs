@@ -3,6 +3,7 @@
 use relievo_render::Motion;
 
 use crate::settings::ModelSettings;
+use crate::visibility::{sample, smooth_step};
 
 /// Shading below which a pixel says nothing of the colour under the light.
 const DARKEST: f32 = 0.1;
@@ -107,31 +108,6 @@ pub fn image_texture(
 
 fn dot(a: [f32; 3], b: [f32; 3]) -> f32 {
     a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
-}
-
-/// 0 below the first edge, 1 above the second, smooth between.
-fn smooth_step(x: f32, [low, high]: [f32; 2]) -> f32 {
-    let t = ((x - low) / (high - low)).clamp(0.0, 1.0);
-    t * t * (3.0 - 2.0 * t)
-}
-
-/// A channel of a map of `size` x `size` at a place (column, row) between its pixels; at the border the border's.
-fn sample(map: &[f32], size: usize, place: [f32; 2], channel: usize, channels: usize) -> f32 {
-    let split = |x: f32| {
-        let x = x.clamp(0.0, size as f32 - 1.0);
-        let low = (x as usize).min(size.saturating_sub(2));
-        (low, x - low as f32)
-    };
-    let ([column, row], [s, t]) = {
-        let [(column, s), (row, t)] = place.map(split);
-        ([column, row], [s, t])
-    };
-    let at = |down: usize, right: usize| {
-        let pixel = (row + down).min(size - 1) * size + (column + right).min(size - 1);
-        map[pixel * channels + channel]
-    };
-    let (upper, lower) = ((1.0 - s) * at(0, 0) + s * at(0, 1), (1.0 - s) * at(1, 0) + s * at(1, 1));
-    (1.0 - t) * upper + t * lower
 }
 
 #[cfg(test)]

@@ -1,0 +1,128 @@
+//! A prior on the albedo of one image: where the image is smooth, so is the albedo.
+//!
+//! Albedo times shading is to be the image, so without a prior refinement writes the inverse of every error of the
+//! shading into the albedo: lines along creases that the image does not have, patches where highlights are missing. As
+//! in Retinex, edges of the image are taken for edges of the albedo, and everything smoother for light.
+
+use relievo_render::Camera;
+use relievo_tensor::ops::{Activation, ConvParams, absolute_error, conv2d};
+use relievo_tensor::{Error, Tensor};
+
+use crate::prediction::Prediction;
+use crate::visibility::{sample, visibility};
+
+/// Change of the image between neighbouring pixels, averaged over the channels (range 2), that is no longer taken for
+/// light: there the prior's weight has fallen to 1/e.
+const EDGE: f32 = 0.1;
+
+/// Neighbouring pixels of a map, without padding.
+const PLAIN: ConvParams = ConvParams { stride: 1, padding: 0, activation: Activation::Identity };
+
+/// How the albedo `[1,S,S,3]` of an image should change from pixel to pixel.
+pub(crate) struct AlbedoPrior {
+    /// The kernel of differences to the right neighbour (three channels) and to the one below (three more).
+    differences: Tensor,
+    /// Differences that are best, `[1,S-1,S-1,6]`: none where the image is seen and smooth; where it is not seen, those
+    /// of the network's albedo, so that what changes around it goes on smoothly.
+    target: Tensor,
+    /// How much they count, `[1,S-1,S-1]`: little at the image's edges.
+    weights: Tensor,
+}
+
+impl AlbedoPrior {
+    /// For `image [1,S,S,3]` and what the networks said of it.
+    pub fn new(camera: Camera, image: &Tensor, prediction: &Prediction) -> Result<Self, Error> {
+        let size = camera.size;
+        let places: Vec<f32> = (0..size).map(|at| at as f32).collect();
+        let Prediction { canonical_depth, normals, view, albedo, .. } = prediction;
+        let view = std::array::from_fn(|at| view.data()[at]);
+        let seen = visibility(camera, canonical_depth.data(), normals.data(), view, &places)?;
+        let mut shown = Tensor::empty([1, size, size, 3]);
+        for (pixel, seen) in shown.data_mut().as_chunks_mut::<3>().0.iter_mut().zip(&seen) {
+            *pixel = std::array::from_fn(|channel| sample(image.data(), size, seen.at, channel, 3));
+        }
+        let differences = difference_kernel()?;
+        let changes = conv2d(&shown, &differences, None, PLAIN)?;
+        let mut target = conv2d(albedo, &differences, None, PLAIN)?;
+        let mut weights = Tensor::empty([1, size - 1, size - 1]);
+        let rows = changes.data().as_chunks::<6>().0.iter().zip(target.data_mut().as_chunks_mut::<6>().0);
+        for ((place, (change, target)), weight) in rows.enumerate().zip(weights.data_mut()) {
+            let corner = place / (size - 1) * size + place % (size - 1);
+            let trust = [corner, corner + 1, corner + size].map(|at| seen[at].weight);
+            let trust = trust.into_iter().fold(1.0, f32::min);
+            let [right, below] =
+                [0, 3].map(|at| change[at..at + 3].iter().map(|x| x.abs()).sum::<f32>() / 3.0);
+            let smooth = (-(right.max(below) / EDGE).powi(2)).exp();
+            *weight = trust * smooth + (1.0 - trust);
+            target.iter_mut().for_each(|difference| *difference *= 1.0 - trust * smooth);
+        }
+        Ok(Self { differences, target, weights })
+    }
+
+    /// The weighted mean absolute distance of the differences of `albedo [1,S,S,3]` from the best ones.
+    pub fn loss(&self, albedo: &Tensor) -> Result<Tensor, Error> {
+        absolute_error(&conv2d(albedo, &self.differences, None, PLAIN)?, &self.target, &self.weights)
+    }
+}
+
+/// `[6,2,2,3]`.
+fn difference_kernel() -> Result<Tensor, Error> {
+    let mut kernel = Tensor::zeros([6, 2, 2, 3]);
+    for (output, taps) in kernel.data_mut().chunks_exact_mut(12).enumerate() {
+        // Taps are the pixel, its right neighbour, the one below and the one diagonally below.
+        let neighbour = if output < 3 { 1 } else { 2 };
+        taps[output % 3] = -1.0;
+        taps[3 * neighbour + output % 3] = 1.0;
+    }
+    Ok(kernel)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Model, ModelSettings};
+
+    const SIZE: usize = 64;
+
+    /// A nearly flat surface, seen from where the networks say, that is all of the image.
+    fn prior(pixel: impl Fn(usize, usize) -> f32) -> AlbedoPrior {
+        let settings = ModelSettings { initial_depth_scale: 0.01, ..ModelSettings::tiny() };
+        let model = Model::new(settings, 3).unwrap();
+        let values: Vec<f32> = (0..SIZE * SIZE).flat_map(|at| [pixel(at / SIZE, at % SIZE); 3]).collect();
+        let image = Tensor::new(&values, [1, SIZE, SIZE, 3]).unwrap();
+        let prediction = model.predict(&image).unwrap();
+        AlbedoPrior::new(model.settings().camera(), &image, &prediction).unwrap()
+    }
+
+    /// Albedo of stripes of some height.
+    fn stripes(height: f32) -> Tensor {
+        let values: Vec<f32> = (0..SIZE * SIZE).flat_map(|at| [height * (at % 2) as f32; 3]).collect();
+        Tensor::new(&values, [1, SIZE, SIZE, 3]).unwrap()
+    }
+
+    #[test]
+    fn a_smooth_image_has_a_smooth_albedo_and_edges_are_free() {
+        let smooth = prior(|_, column| column as f32 / 200.0);
+        let losses = [0.0, 0.1, 0.2].map(|height| smooth.loss(&stripes(height)).unwrap().item().unwrap());
+        assert!(losses[0] < losses[1] && losses[1] < losses[2], "{losses:?}");
+        let middle = |prior: &AlbedoPrior, column: usize| prior.weights.data()[31 * (SIZE - 1) + column];
+        assert!(middle(&smooth, 31) > 0.9);
+        // The viewpoint of a new model is frontal but for a pixel or two.
+        let edge = prior(|_, column| if column < 32 { -0.5 } else { 0.5 });
+        let least = (28..36).map(|column| middle(&edge, column)).fold(1.0, f32::min);
+        assert!(least < 0.3 && middle(&edge, 20) > 0.9 && middle(&edge, 44) > 0.9, "{least}");
+    }
+
+    #[test]
+    fn what_is_not_seen_keeps_the_changes_of_the_networks_albedo() {
+        let settings = ModelSettings { initial_depth_scale: 0.01, ..ModelSettings::tiny() };
+        let model = Model::new(settings, 3).unwrap();
+        let image = Tensor::full([1, SIZE, SIZE, 3], 0.2);
+        let mut prediction = model.predict(&image).unwrap();
+        // Moved out of the image.
+        prediction.view = Tensor::new(&[0.0, 0.0, 0.0, 0.5, 0.0, 0.0], [1, 6]).unwrap();
+        let prior = AlbedoPrior::new(model.settings().camera(), &image, &prediction).unwrap();
+        assert!(prior.weights.data().iter().all(|weight| *weight == 1.0));
+        assert!(prior.loss(&prediction.albedo).unwrap().item().unwrap() < 1e-6);
+    }
+}

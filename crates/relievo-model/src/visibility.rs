@@ -1,0 +1,217 @@
+//! Where an image shows a surface, and how much its pixels are to be trusted there.
+//!
+//! The surface is rendered into the image with its own coordinates for colours, finer than the model's pixels: a place
+//! is seen if its pixel shows that place. Pixels near an edge between a near and a far part of the surface are not
+//! used, since the model's outline of a turned head is not exactly the image's and background would be taken for skin;
+//! nor are pixels that see the surface at a grazing angle.
+
+use rayon::prelude::*;
+use relievo_render::{Camera, Motion, RasterSettings, ViewSettings, render_views};
+use relievo_tensor::{Result, Tensor};
+
+/// Samples of the map of what is seen for each pixel of the model, along each axis.
+const FINE: usize = 4;
+
+/// Cosines between normal and line of sight from which on a point counts as seen, and wholly so: at a grazing angle a
+/// pixel is stretched over much surface.
+const GRAZING: [f32; 2] = [0.15, 0.5];
+
+/// Distances from what a pixel shows to the nearest depth edge, in pixels of the model, from which on it counts and
+/// wholly so: edges are where the model's outline and the image's differ.
+const MARGIN: [f32; 2] = [0.5, 2.5];
+
+/// Pixels of the canonical view between what neighbouring samples see, above which the surface is torn there.
+const TORN: f32 = 1.5;
+
+/// A place of the canonical view in the image.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Seen {
+    /// Column and row, in pixels of the model.
+    pub at: [f32; 2],
+    /// How much the pixel there is to be trusted to show the place: 0 to 1.
+    pub weight: f32,
+}
+
+/// Where the image shows the places `[u, v]` of the canonical view, u and v among `places` (0 to S-1), row by row.
+/// `depth [S,S]` is canonical, `normals [S,S,3]` are its normals.
+///
+/// # Errors
+/// If the renderer refuses the depth.
+pub(crate) fn visibility(
+    camera: Camera,
+    depth: &[f32],
+    normals: &[f32],
+    view: [f32; 6],
+    places: &[f32],
+) -> Result<Vec<Seen>> {
+    let size = camera.size;
+    let last = size as f32 - 1.0;
+    let map = SeenMap::new(camera, depth, view)?;
+    let motion = Motion::new(view);
+    let seen = |[u, v]: [f32; 2]| {
+        let point = motion.apply(camera.lift(u, v, sample(depth, size, [u, v], 0, 1)));
+        let at = camera.project(point);
+        if at.iter().any(|place| !(0.0..=last).contains(place)) {
+            return Seen { at, weight: 0.0 };
+        }
+        let normal: [f32; 3] = std::array::from_fn(|i| sample(normals, size, [u, v], i, 3));
+        let turned = motion.rotation.map(|row| dot(row, normal));
+        let facing = dot(turned, point) / dot(point, point).sqrt();
+        Seen { at, weight: map.trust(at, [u, v]) * smooth_step(facing, GRAZING) }
+    };
+    let rows = places.par_iter().flat_map_iter(|&v| places.iter().map(move |&u| [u, v]));
+    Ok(rows.map(seen).collect())
+}
+
+/// What the image shows where: a finer z-buffer.
+struct SeenMap {
+    side: usize,
+    /// Samples of the map for each pixel of the model.
+    scale: f32,
+    /// The place of the canonical view that is seen; not a number where none is.
+    places: Vec<[f32; 2]>,
+    /// Pixels of the model to the nearest edge.
+    margin: Vec<f32>,
+}
+
+impl SeenMap {
+    fn new(camera: Camera, depth: &[f32], view: [f32; 6]) -> Result<Self> {
+        let size = camera.size;
+        let side = FINE * (size - 1) + 1;
+        let scale = (side - 1) as f32 / (size - 1) as f32;
+        // Rendered colours lie in [-1,1].
+        let along = |at: usize| at as f32 / (size - 1) as f32 * 2.0 - 1.0;
+        let coordinates: Vec<[f32; 3]> =
+            (0..size * size).map(|at| [along(at % size), along(at / size), 0.0]).collect();
+        let settings = ViewSettings {
+            size: side,
+            raster: RasterSettings { supersampling: 1, pixel_centre: 0.0, ..RasterSettings::default() },
+            crop: 0,
+            ..ViewSettings::new(camera)
+        };
+        let image = Tensor::new(coordinates.as_flattened(), [1, size, size, 3])?;
+        let depth = Tensor::new(depth, [1, size, size])?;
+        let views = render_views(&[&image], &depth, &[view], &settings)?;
+        let last = (size - 1) as f32;
+        let places: Vec<[f32; 2]> = (views.images[0].data().chunks_exact(3))
+            .zip(views.coverage.data())
+            .map(|(seen, covered)| match covered {
+                0.0 => [f32::NAN; 2],
+                _ => [0, 1].map(|axis| (seen[axis] + 1.0) / 2.0 * last),
+            })
+            .collect();
+        // Not where nothing is seen: there the grid ends, not the object.
+        let torn = |a: [f32; 2], b: [f32; 2]| (a[0] - b[0]).abs().max((a[1] - b[1]).abs()) >= TORN;
+        let edge = |at: usize| {
+            let (row, column) = (at / side, at % side);
+            (column + 1 < side && torn(places[at], places[at + 1]))
+                || (row + 1 < side && torn(places[at], places[at + side]))
+        };
+        let mut margin: Vec<f32> =
+            (0..side * side).map(|at| if edge(at) { 0.0 } else { f32::INFINITY }).collect();
+        spread_distances(&mut margin, side);
+        margin.iter_mut().for_each(|distance| *distance /= scale);
+        Ok(Self { side, scale, places, margin })
+    }
+
+    /// How much the pixel at `at` shows the place of the canonical view.
+    fn trust(&self, at: [f32; 2], place: [f32; 2]) -> f32 {
+        let [column, row] = at.map(|x| ((x * self.scale).round() as usize).min(self.side - 1));
+        let sample = row * self.side + column;
+        let [u, v] = self.places[sample];
+        let off = (u - place[0]).abs().max((v - place[1]).abs());
+        if off < TORN { smooth_step(self.margin[sample], MARGIN) } else { 0.0 }
+    }
+}
+
+/// Distances to the nearest zero, in two passes, along rows, columns and diagonals.
+fn spread_distances(distances: &mut [f32], side: usize) {
+    let diagonal = std::f32::consts::SQRT_2;
+    let pass = |distances: &mut [f32], at: usize, steps: [(isize, isize); 4]| {
+        let (row, column) = (at / side, at % side);
+        for (down, right) in steps {
+            let there = row.checked_add_signed(down).zip(column.checked_add_signed(right));
+            if let Some((row, column)) = there.filter(|&(row, column)| row < side && column < side) {
+                let step = if down != 0 && right != 0 { diagonal } else { 1.0 };
+                distances[at] = distances[at].min(distances[row * side + column] + step);
+            }
+        }
+    };
+    (0..side * side).for_each(|at| pass(distances, at, [(0, -1), (-1, -1), (-1, 0), (-1, 1)]));
+    (0..side * side).rev().for_each(|at| pass(distances, at, [(0, 1), (1, 1), (1, 0), (1, -1)]));
+}
+
+fn dot(a: [f32; 3], b: [f32; 3]) -> f32 {
+    a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
+}
+
+/// 0 below the first edge, 1 above the second, smooth between.
+pub(crate) fn smooth_step(x: f32, [low, high]: [f32; 2]) -> f32 {
+    let t = ((x - low) / (high - low)).clamp(0.0, 1.0);
+    t * t * (3.0 - 2.0 * t)
+}
+
+/// A channel of a map of `size` x `size` at a place (column, row) between its pixels; at the border the border's.
+pub(crate) fn sample(map: &[f32], size: usize, place: [f32; 2], channel: usize, channels: usize) -> f32 {
+    let split = |x: f32| {
+        let x = x.clamp(0.0, size as f32 - 1.0);
+        let low = (x as usize).min(size.saturating_sub(2));
+        (low, x - low as f32)
+    };
+    let ([column, row], [s, t]) = {
+        let [(column, s), (row, t)] = place.map(split);
+        ([column, row], [s, t])
+    };
+    let at = |down: usize, right: usize| {
+        let pixel = (row + down).min(size - 1) * size + (column + right).min(size - 1);
+        map[pixel * channels + channel]
+    };
+    let (upper, lower) = ((1.0 - s) * at(0, 0) + s * at(0, 1), (1.0 - s) * at(1, 0) + s * at(1, 1));
+    (1.0 - t) * upper + t * lower
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ModelSettings;
+
+    const SIZE: usize = 64;
+
+    fn seen(depth: &[f32], view: [f32; 6]) -> Vec<Seen> {
+        let normals = [0.0, 0.0, 1.0].repeat(SIZE * SIZE);
+        let places: Vec<f32> = (0..SIZE).map(|at| at as f32).collect();
+        visibility(ModelSettings::default().camera(), depth, &normals, view, &places).unwrap()
+    }
+
+    #[test]
+    fn a_flat_surface_from_the_front_is_seen_where_it_is() {
+        let all = seen(&[1.0; SIZE * SIZE], [0.0; 6]);
+        for row in 1..SIZE - 1 {
+            for column in 1..SIZE - 1 {
+                let Seen { at, weight } = all[row * SIZE + column];
+                let off = (at[0] - column as f32).abs().max((at[1] - row as f32).abs());
+                assert!(off < 1e-3 && weight == 1.0, "{row} {column}: {at:?} {weight}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_nearer_part_hides_is_not_seen_nor_trusted_beside_it() {
+        // The left half stands out and is turned before the right one.
+        let depth: Vec<f32> = (0..SIZE * SIZE).map(|at| if at % SIZE < 32 { 0.9 } else { 1.0 }).collect();
+        let all = seen(&depth, [0.0, -0.4, 0.0, 0.0, 0.0, 0.0]);
+        let weight = |column: usize| all[31 * SIZE + column].weight;
+        assert!([34, 38, 42].map(weight).iter().all(|weight| *weight == 0.0), "hidden");
+        assert!(weight(31) < 0.1, "at the edge: {}", weight(31));
+        assert!(weight(12) == 1.0 && weight(57) == 1.0, "{} {}", weight(12), weight(57));
+    }
+
+    #[test]
+    fn distances_are_those_to_the_nearest_zero() {
+        let mut distances = vec![f32::INFINITY; 49];
+        distances[24] = 0.0;
+        spread_distances(&mut distances, 7);
+        assert_eq!((distances[21], distances[3]), (3.0, 3.0));
+        assert!((distances[0] - 3.0 * std::f32::consts::SQRT_2).abs() < 1e-5);
+    }
+}
