@@ -20,7 +20,7 @@
 #   LEARN: options of the training on them, which starts from the first model of `train`
 #   TABLE_STEPS (20000), TABLE_SEEDS (0,1,2; ablation and perturbation use the first only), TABLES: the tables
 #   BENCH: further options of `relievo bench`
-#   ASSETS: the folder `assets` of a checkout on the other machine; if set for `pack`, it is not copied (20 MiB)
+#   ASSETS: the folder `assets` of a checkout on the other machine; if set for `pack`, it is not copied (11 MiB)
 #   HEADS (1000): unseen heads for `relievo eval`
 #   EMULATOR: folder of the CUDA emulator's libraries (target/cuda-emulator/*), to try this script without a GPU
 set -uo pipefail
@@ -66,10 +66,8 @@ pack() {
   fi
   rm -r "$folder/bin"
   if [ -z "${ASSETS:-}" ]; then
-    mkdir -p "$folder/assets/golden" "$folder/assets/vgg" "$folder/assets/weights"
+    mkdir -p "$folder/assets/golden"
     cp assets/golden/*.gz assets/golden/*.safetensors "$folder/assets/golden/"
-    cp assets/vgg/*.safetensors "$folder/assets/vgg/"
-    cp assets/weights/faces-synthetic.safetensors "$folder/assets/weights/"
   fi
   cp bench/gpu.sh "$folder/gpu.sh"
   git describe --always --dirty >"$folder/version" 2>/dev/null || echo unknown >"$folder/version"

@@ -37,7 +37,7 @@ def formula(k, count, scale=1.0):
 
 def vgg_weights():
     """The half-precision weights and the bits below them (assets/golden/README.md)."""
-    half, _ = read(ROOT / "assets" / "vgg" / "vgg16-conv1_1-conv3_3-f16.safetensors")
+    half, _ = read(ROOT / "crates" / "relievo-nets" / "assets" / "vgg16-conv1_1-conv3_3-f16.safetensors")
     low, _ = read(ROOT / "assets" / "golden" / "vgg_low_bits.safetensors")
     weights = {}
     for name, value in half.items():

@@ -14,6 +14,7 @@ use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, bail, ensure};
 use clap::Args;
+use relievo::{ResultNames, ResultsFolder, result_stem};
 use relievo_data::{CROPS as PLAN, Images, Source};
 use relievo_detect::{Detector, Face, FaceLocation, FaceSelection};
 use relievo_export::{Canvas, Chart, FolderLock, Sheet, remove_partial, write_atomic, write_durable};
@@ -21,7 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::console::{Console, Progress, counted};
 use crate::folder::ensure_empty;
-use crate::{Interrupted, reconstruct, train};
+use crate::{Interrupted, train};
 
 /// Inputs whose crops share a shard.
 const SHARD: u64 = 1000;
@@ -245,10 +246,10 @@ fn distinct(stems: Vec<String>) -> Vec<String> {
             all.contains(&other.to_lowercase()) && number.parse::<u64>().is_ok()
         })
     };
-    let mut taken = HashSet::new();
+    let mut names = ResultNames::new();
     let name = |stem: String| {
         let stem = if is_further_face(&stem) { format!("{stem}.image") } else { stem };
-        reconstruct::unused(&stem, &mut taken)
+        names.unused(&stem)
     };
     stems.into_iter().map(name).collect()
 }
@@ -263,14 +264,14 @@ impl<'a> Work<'a> {
         let images = Images::open(&options.inputs)?;
         let mut results = Vec::new();
         for path in &options.inputs {
-            let Some(inside) = reconstruct::inside(&options.out, path)? else { continue };
+            let Some(inside) = ResultsFolder::new(&options.out).inside(path)? else { continue };
             // Of several folders each has its own name in front.
             let own = path.file_name().filter(|_| options.inputs.len() > 1);
             results.push(own.map_or(String::new(), |own| own.to_string_lossy().into_owned() + "/") + &inside);
         }
         let is_result = |name: &str| results.iter().any(|results| name.starts_with(results));
         let inputs: Vec<u64> = (0..images.len()).filter(|index| !is_result(&images.name(*index))).collect();
-        let stems = distinct(inputs.iter().map(|index| reconstruct::stem(&images.name(*index))).collect());
+        let stems = distinct(inputs.iter().map(|index| result_stem(&images.name(*index))).collect());
         ensure!(!inputs.is_empty(), "no photographs but what lies in {}", options.out.display());
         Ok(Self { options, images, inputs, stems, detector: Detector::new()? })
     }

@@ -1,23 +1,18 @@
 //! `relievo demo`: what the program makes of sample images, and how good its model is.
 
-use std::collections::HashSet;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, anyhow, bail};
 use clap::Args;
-use relievo_data::{Image, Sample, Source};
-use relievo_detect::{Detector, FaceSelection};
-use relievo_export::{Canvas, Range, Sheet, depth_grey};
-use relievo_model::{Model, Predictor};
-use relievo_results::{ImageResult, Input, LEAST_TEXTURE, OutputOptions};
+use relievo::{Canvas, Image, OutputFormat, OutputOptions, Reconstructor, ResultNames, Weights};
+use relievo_data::{Sample, Source};
+use relievo_export::{Range, Sheet, depth_grey};
 use relievo_synth::Heads;
-use relievo_tensor::Tensor;
 use relievo_train::Comparison;
 
 use crate::console::{Console, counted};
-use crate::{eval, reconstruct, weights};
+use crate::{eval, weights};
 
 /// Heads that no weights that come with the program have learned from: those of another seed.
 const UNSEEN_SEED: u64 = 1;
@@ -32,21 +27,21 @@ const TILE: usize = 112;
 /// Angles about the vertical axis of the views on the sheet, in degrees.
 const YAWS: [f32; 4] = [-50.0, -25.0, 25.0, 50.0];
 
-/// Four people in one image of 1280x800 pixels, a JPEG file. See assets/samples/README.md.
-pub const SCENE: &[u8] = include_bytes!("../../../assets/samples/scene.jpg");
+/// Four people in one image of 1280x800 pixels, a JPEG file. See assets/README.md.
+pub static SCENE: &[u8] = include_bytes!("../assets/scene.jpg");
 
-/// What is taken apart.
-const SAMPLES: [(&str, &[u8]); 3] = [
+/// What is reconstructed.
+static SAMPLES: [(&str, &[u8]); 3] = [
     ("scene", SCENE),
-    ("sample-7", include_bytes!("../../../assets/samples/000007.png")),
-    ("sample-8", include_bytes!("../../../assets/samples/000008.png")),
+    ("sample-7", include_bytes!("../assets/000007.png")),
+    ("sample-8", include_bytes!("../assets/000008.png")),
 ];
 
-/// Take sample images apart and measure the model that comes with the program
+/// Reconstruct sample images and measure the model that comes with the program
 ///
 /// Finds the faces in a scene with four people and in two images of one face
-/// each (synthetic heads, no real persons) and takes them apart: a panel, maps
-/// and a mesh of each, as `relievo reconstruct --faces all` makes them of your
+/// each (synthetic heads, no real persons) and writes a panel, maps and a mesh of
+/// each, as `relievo reconstruct --faces all --format all` makes them of your
 /// photographs. The images lie beside them. Then measures the depth of heads
 /// that the model has never seen against the true one, and draws some of them:
 /// demo.png.
@@ -64,50 +59,52 @@ pub struct Options {
 
 pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
     let out = &options.out;
-    let usual = weights::EMBEDDED.then(|| Path::new(weights::SYNTHETIC));
-    let loaded = weights::load(options.model.as_deref().or(usual))?;
-    if let Some(object) = loaded.other_object() {
+    let weights = match &options.model {
+        None if weights::EMBEDDED => Weights::FacesSynthetic,
+        model => weights::choose(model.as_deref())?,
+    };
+    let reconstructor = Reconstructor::builder().weights(weights).build()?;
+    if !reconstructor.looks_for_faces() {
+        let (origin, category) = (reconstructor.origin(), reconstructor.category());
         bail!(
-            "the demo shows human faces, and {} is a model of {object}: give images of {object} to `relievo reconstruct`",
-            loaded.origin
+            "the demo shows human faces, and {origin} is a model of {category}: give images of {category} to `relievo \
+             reconstruct`"
         );
     }
-    let model = loaded.model;
-    fs::create_dir_all(out).with_context(|| format!("cannot make the folder {}", out.display()))?;
-    console.note("looking for the faces in the sample images and taking them apart");
-    let detector = Detector::new()?;
-    let size = LEAST_TEXTURE.max(model.settings().image_size) as u32;
-    let mut taken = HashSet::new();
-    let mut cuts = Vec::new();
-    for (name, bytes) in SAMPLES {
-        let image = Image::decode(bytes).map_err(|reason| anyhow!("{name}: {reason}"))?;
-        Canvas::from_rgb8(&image.pixels, image.width as usize).write_png(out.join(format!("{name}.png")))?;
-        let found = reconstruct::cut(&detector, &image, FaceSelection::All, size, name, &mut taken);
-        cuts.extend(found.with_context(|| name)?.into_iter().map(|cut| (name, cut)));
-    }
-    let subjects: Vec<_> = (cuts.iter())
-        .map(|(name, (stem, image, place))| Input { name, stem, image, place: *place })
-        .collect();
-    let mut predictor = Predictor::new(&model, subjects.len())?;
-    relievo_results::reconstruct(&mut predictor, &subjects, &OutputOptions::default(), 0, out)?;
-    console.note(format_args!(
-        "{} in {}",
-        counted(subjects.len() as u64, "face"),
-        counted(SAMPLES.len() as u64, "image")
-    ));
+    console.note("looking for the faces in the sample images and reconstructing them");
+    let faces = reconstruct_samples(&reconstructor, out)?;
+    console.note(format_args!("{} in {}", counted(faces, "face"), counted(SAMPLES.len() as u64, "image")));
 
     console.note(format_args!("measuring on {MEASURED} heads that it has not learned from"));
     let heads: Arc<dyn Source> = Arc::new(Heads::range(UNSEEN_SEED, 0, MEASURED));
-    let evaluation = eval::measured(&model, &heads, eval::usual())?;
+    let evaluation = eval::measured(reconstructor.model(), &heads, eval::usual())?;
     console.result(eval::table(&evaluation));
     eval::write_json(&evaluation, &out.join("errors.json"))?;
     let comparison = evaluation.visible.context("synthetic heads without their depth")?;
-    sheet(&model, &title(&comparison))?.write_png(out.join("demo.png"))?;
+    sheet(&reconstructor, &title(&comparison))?.write_png(out.join("demo.png"))?;
     console.result(format_args!(
         "\nlook at {}; panels and meshes of the sample images lie beside it",
         out.join("demo.png").display()
     ));
     Ok(())
+}
+
+/// Writes the sample images and everything that is made of the faces in them; gives the number of faces.
+fn reconstruct_samples(reconstructor: &Reconstructor, out: &Path) -> anyhow::Result<u64> {
+    let decode =
+        |(name, bytes): &(&str, &[u8])| Image::decode(bytes).map_err(|reason| anyhow!("{name}: {reason}"));
+    let images = SAMPLES.iter().map(decode).collect::<anyhow::Result<Vec<_>>>()?;
+    let output = OutputOptions { formats: OutputFormat::ALL.to_vec(), ..OutputOptions::default() };
+    let (mut names, mut count) = (ResultNames::new(), 0);
+    let faces = reconstructor.reconstruct_batch(&images);
+    for ((faces, image), (name, _)) in faces.zip(&images).zip(&SAMPLES) {
+        Canvas::from_rgb8(&image.pixels, image.width as usize).write_png(out.join(format!("{name}.png")))?;
+        for (number, face) in faces.with_context(|| *name)?.iter().enumerate() {
+            face.write(out, &names.of_face(name, number), name, &output)?;
+            count += 1;
+        }
+    }
+    Ok(count)
 }
 
 fn title(comparison: &Comparison) -> String {
@@ -128,35 +125,34 @@ fn scaled_to(depth: &[f32], right: &[f32], counts: impl Fn(usize) -> bool) -> Ve
 }
 
 /// What the model makes of unseen heads, beside the truth.
-fn sheet(model: &Model, title: &str) -> anyhow::Result<Canvas> {
-    let size = model.settings().image_size;
+fn sheet(reconstructor: &Reconstructor, title: &str) -> anyhow::Result<Canvas> {
+    let size = reconstructor.model().settings().image_size;
     let heads = Heads::range(UNSEEN_SEED, 0, SHOWN);
     let samples: Vec<Sample> =
         (0..SHOWN).map(|index| heads.sample(index, size as u32)).collect::<Result<_, _>>()?;
-    let values: Vec<f32> = samples.iter().flat_map(|sample| sample.image.signed()).collect();
-    let prediction = model.predict(&Tensor::new(&values, [samples.len(), size, size, 3])?)?;
+    let images: Vec<Image> = samples.iter().map(|sample| sample.image.clone()).collect();
 
     let captions = ["input", "reconstruction", "albedo", "depth found", "true depth", "normals"];
     let captions = captions.map(str::to_owned).into_iter().chain(YAWS.map(|yaw| format!("{yaw} degrees")));
     let mut sheet = Sheet::new(TILE).title(title).columns(captions);
-    for (number, sample) in samples.iter().enumerate() {
-        let part = ImageResult::new(model, &prediction, number);
+    for (number, (sample, face)) in samples.iter().zip(reconstructor.reconstruct_framed(&images)?).enumerate()
+    {
         let truth = sample.truth.as_ref().context("a synthetic head without its truth")?;
         let input = heads.sample(number as u64, TILE as u32)?.image;
         // In the same greys, but for the factor that depth is found up to.
         let range = Range::robust(&truth.depth, Some(&truth.mask));
-        let mask = part.mask();
-        let depth = scaled_to(part.of(&prediction.depth), &truth.depth, |at| mask[at] * truth.mask[at] != 0);
-        let found = depth_grey(&depth, size, Some(&mask), range);
+        let mask: Vec<u8> = face.mask().values().iter().map(|seen| u8::from(*seen > 0.5)).collect();
+        let counts = |at: usize| mask[at] * truth.mask[at] != 0;
+        let depth = scaled_to(face.depth().values(), &truth.depth, counts);
         let mut row = vec![
             Canvas::from_rgb8(&input.pixels, TILE),
-            part.reconstruction(),
-            part.albedo(),
-            found,
+            face.draw_reconstruction(),
+            face.draw_albedo(),
+            depth_grey(&depth, size, Some(&mask), range),
             depth_grey(&truth.depth, size, Some(&truth.mask), range),
-            part.normals(),
+            face.draw_normals(),
         ];
-        row.extend(part.views(&YAWS)?);
+        row.extend(face.draw_views(&YAWS)?);
         sheet.row("", row);
     }
     Ok(sheet.draw())

@@ -12,6 +12,8 @@ pub fn hint(error: &anyhow::Error) -> Option<String> {
             .or_else(|| cause.downcast_ref::<TrainError>().map(train))
             .or_else(|| cause.downcast_ref::<FolderError>().map(folder))
             .or_else(|| cause.downcast_ref::<HeldOutError>().map(held_out))
+            .or_else(|| cause.downcast_ref::<relievo::Error>().map(reconstruction))
+            .or_else(|| cause.downcast_ref::<relievo::FolderError>().map(results_folder))
             .flatten()
     })
 }
@@ -72,6 +74,38 @@ fn held_out(error: &HeldOutError) -> Option<String> {
     }
 }
 
+pub fn reconstruction(error: &relievo::Error) -> Option<String> {
+    use relievo::Error;
+    let advice = match error {
+        Error::NoFace | Error::FaceCutOff { .. } => {
+            "if the image shows nothing but the object, or the model is not one of human faces, add --framed"
+        }
+        Error::NoDetector { .. } => {
+            "leave out --faces, and images are taken as they are; or name a model of faces with --model"
+        }
+        Error::UnreadableWeights { .. } => {
+            let names: Vec<_> = relievo::EMBEDDED_WEIGHTS.iter().map(|(name, _)| *name).collect();
+            let known =
+                if names.is_empty() { String::new() } else { format!(", or one of {}", names.join(", ")) };
+            return Some(format!("give a weights file, the folder of a run{known}"));
+        }
+        Error::NotEmbedded { .. } => "name a weights file or the folder of a run with --model",
+        error if error.is_out_of_memory() => "the memory is not enough for a single image: take --device cpu",
+        _ => return None,
+    };
+    Some(advice.into())
+}
+
+fn results_folder(error: &relievo::FolderError) -> Option<String> {
+    use relievo::FolderError;
+    match error {
+        FolderError::HoldsInputs(_) | FolderError::OverInput(_) => {
+            Some("give another folder with --out".into())
+        }
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -98,7 +132,9 @@ mod tests {
             let command = command.find_subcommand(name).unwrap();
             command.get_arguments().filter_map(|option| option.get_long()).collect::<Vec<_>>()
         };
-        let (of_train, of_reproduce) = (of("train"), of("reproduce"));
+        let (of_train, of_reproduce, of_reconstruct) = (of("train"), of("reproduce"), of("reconstruct"));
+        let no_detector =
+            relievo::Error::NoDetector { origin: "run".into(), category: relievo::Category::Cats };
         let folder = || "run".into();
         let advice = [
             (train(&FolderError::Occupied(folder()).into()), &of_train),
@@ -107,6 +143,9 @@ mod tests {
             (held_out(&HeldOutError::Nothing), &of_train),
             (reproduce(&RecipeError::NoSteps.into()), &of_reproduce),
             (reproduce(&ReproduceError::OtherFeatures(folder())), &of_reproduce),
+            (reconstruction(&relievo::Error::NoFace), &of_reconstruct),
+            (reconstruction(&no_detector), &of_reconstruct),
+            (results_folder(&relievo::FolderError::HoldsInputs(folder())), &of_reconstruct),
         ];
         for (advice, options) in advice {
             let advice = advice.unwrap();

@@ -37,7 +37,7 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
     if options.model.is_none() && !weights::EMBEDDED {
         return Ok(());
     }
-    let (bytes, origin) = weights::read(options.model.as_deref())?;
+    let (bytes, origin) = weights::choose(options.model.as_deref())?.read()?;
     let model = Model::from_safetensors(&bytes, &origin)?;
     console.result("");
     row("weights", &origin);

@@ -36,7 +36,7 @@ const MOST_THREADS: i64 = 512;
     name = "relievo",
     version,
     max_term_width = 80,
-    after_help = "Start with `relievo demo`, or with a photograph: `relievo reconstruct photo.jpg -o results`."
+    after_help = "Start with `relievo demo`, or with a photograph: `relievo reconstruct photo.jpg`."
 )]
 struct Line {
     #[command(subcommand)]

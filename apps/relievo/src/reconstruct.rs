@@ -1,23 +1,23 @@
-//! `relievo reconstruct`: images in, their parts out.
+//! `relievo reconstruct`: images in, their depth, albedo, light and viewpoint out.
 
-use std::collections::HashSet;
-use std::fs;
-use std::path::{Component, Path, PathBuf};
-use std::sync::atomic::Ordering;
+use std::path::PathBuf;
 
-use anyhow::{Context, anyhow, bail, ensure};
+use anyhow::{Context, bail, ensure};
 use clap::Args;
+use clap::builder::PossibleValuesParser;
 use rayon::prelude::*;
-use relievo_data::{Image, Images, Source};
-use relievo_detect::{Detector, Face, FaceLocation, FaceSelection};
-use relievo_model::{ComputeSettings, Model, ModelError, Predictor, Supervision};
-use relievo_results::{ENDINGS, Input, LEAST_TEXTURE, OutputOptions, ResultsError, reconstruct, sheet};
+use relievo::{
+    Canvas, ComputeSettings, Error, FaceSelection, Framing, ImageInput, OutputFormat, OutputOptions,
+    Reconstruction, Reconstructor, ResultNames, ResultsFolder, Texture, contact_sheet, result_stem,
+};
+use relievo_data::{Images, Source};
+use relievo_model::Supervision;
 
-use crate::console::{Console, counted};
-use crate::weights::{self, Loaded};
-use crate::{Interrupted, train};
+use crate::console::{Console, Progress, counted};
+use crate::hint;
+use crate::{Interrupted, train, weights};
 
-/// Take images apart: depth, albedo, light and viewpoint of each
+/// Reconstruct images: depth, albedo, light, viewpoint and a mesh of each face
 ///
 /// Photographs are searched for faces, and each face is cropped as the images
 /// that models of faces learn from. If the images are cropped already, --framed
@@ -26,16 +26,17 @@ use crate::{Interrupted, train};
 /// --framed. JPEG, PNG and WebP files are read, also from folders and their
 /// sub-folders and from tar files.
 ///
-/// For each image NAME the folder gets
-///   NAME.panel.png            everything at a glance, and views from the side
-///   NAME.depth.png            depth in the image's view, 16 bits
-///   NAME.canonical-depth.png  depth as seen from the front, 16 bits
-///   NAME.normals.png          normals as seen from the front
-///   NAME.albedo.png           colour without light, as seen from the front
-///   NAME.glb                  the surface as a mesh (glTF), with its texture
-///   NAME.obj, NAME.mtl, NAME.texture.png   the same in three files (OBJ)
-///   NAME.json                 light, viewpoint, camera, range of the depths,
-///                             where the face is in the photograph
+/// Without -o, the results of NAME.jpg go to the folder NAME.relievo beside it.
+/// For each image NAME it gets, by --format:
+///   panel  NAME.panel.png            everything at a glance, and side views
+///   glb    NAME.glb                  the surface as a mesh (glTF), textured
+///   json   NAME.json                 light, viewpoint, camera, where the face
+///                                    is, how far the result is to be trusted
+///   maps   NAME.depth.png            depth in the image's view, 16 bits
+///          NAME.canonical-depth.png  depth as seen from the front, 16 bits
+///          NAME.normals.png          normals as seen from the front
+///          NAME.albedo.png           colour without light, from the front
+///   obj    NAME.obj, NAME.mtl, NAME.texture.png   the mesh in three files
 /// In 16 bits, 0 is no surface, and V from 1 to 65535 is the depth
 /// min + (V - 1) / 65534 * (max - min), with min and max from NAME.json, in
 /// distances from the camera to the object. The crop of a head that leans by more
@@ -47,9 +48,10 @@ pub struct Options {
     /// Images, folders of images, tar files of images
     #[arg(required = true, value_name = "IMAGES")]
     images: Vec<PathBuf>,
-    /// Folder to write to
+    /// Folder to write to [default: NAME.relievo beside the image or folder NAME;
+    /// results.relievo here for several]
     #[arg(short, long, value_name = "FOLDER")]
-    out: PathBuf,
+    out: Option<PathBuf>,
     /// Weights file, folder of a training run, or weights in the program: faces,
     /// faces-synthetic, cats [default: faces]
     #[arg(short, long, value_name = "FILE")]
@@ -57,19 +59,40 @@ pub struct Options {
     /// Which faces of a photograph [default: largest]
     #[arg(long, value_enum)]
     faces: Option<FaceSelection>,
-    /// StepStatus for no faces: the images are cropped already, or show something else
+    /// Look for no faces: the images are cropped already, or show something else
     #[arg(long, conflicts_with = "faces")]
     framed: bool,
     /// Images that go through the networks together
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..))]
     batch_size: u16,
-    #[command(flatten)]
-    making: OutputOptions,
+    /// Files to write of each image, separated by commas
+    #[arg(
+        long,
+        value_name = "FORMATS",
+        value_delimiter = ',',
+        default_value = "panel,glb,json",
+        value_parser = PossibleValuesParser::new(format_names())
+    )]
+    format: Vec<String>,
+    /// What is seen on the mesh
+    #[arg(long, value_enum, default_value_t)]
+    texture: Texture,
+    /// Then fit depth, albedo, light and viewpoint to each image in so many steps; 50 bring the
+    /// reconstruction much closer to it, and take a few times as long
+    #[arg(long, value_name = "STEPS", default_value_t = 0)]
+    refine: u16,
     /// Also draw sheet.png, a row for each image, the first 100
     #[arg(long)]
     sheet: bool,
     #[command(flatten, next_help_heading = "Computing")]
     compute: ComputeSettings,
+}
+
+/// Stands for every format.
+const ALL_FORMATS: &str = "all";
+
+fn format_names() -> impl Iterator<Item = &'static str> {
+    OutputFormat::ALL.iter().map(|format| format.name()).chain([ALL_FORMATS])
 }
 
 /// The sheet's file.
@@ -87,263 +110,219 @@ struct Task<'a> {
     stem: String,
 }
 
-/// What is cut out of a photograph, or is a whole image, with the stem of its results.
-pub type FaceCrop = (String, Image, Option<FaceLocation>);
-
-/// Cuts the faces that count out of a photograph, at `size` pixels; further ones than the first get stems of their own.
-pub fn cut(
-    detector: &Detector,
-    photograph: &Image,
-    which: FaceSelection,
-    size: u32,
-    stem: &str,
-    taken: &mut HashSet<String>,
-) -> anyhow::Result<Vec<FaceCrop>> {
-    let places = detector.places(photograph, which, Face::level_frame)?;
-    let refusal = places.first().map_or(Some("no face found".to_owned()), FaceLocation::refusal);
-    let good = places.into_iter().filter(|place| place.refusal().is_none());
-    let cuts: Vec<FaceCrop> = good
-        .enumerate()
-        .map(|(number, place)| {
-            let stem = match number {
-                0 => stem.to_owned(),
-                _ => unused(&format!("{stem}.face-{}", number + 1), taken),
-            };
-            (stem, place.crop.cut(photograph, size), Some(place))
-        })
-        .collect();
-    match refusal {
-        Some(reason) if cuts.is_empty() => bail!(
-            "{reason}. If the image shows nothing but the object, or the model is not one of human faces, \
-             add --framed"
-        ),
-        _ => Ok(cuts),
+impl Task<'_> {
+    fn location(&self) -> String {
+        self.images.location(self.index)
     }
 }
 
 pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
-    let loaded = weights::placed(options.model.as_deref(), &options.compute)?;
-    let framed = framed(options, &loaded, console)?;
-    let model = loaded.model;
-    if model.settings().supervision == Supervision::Depth {
-        console.warning(format_args!(
-            "{} has learned nothing but depth: albedo, light and viewpoint are not what it sees",
-            loaded.origin
-        ));
-    }
-    let which = options.faces.unwrap_or(FaceSelection::Largest);
-    let out = &options.out;
-    fs::create_dir_all(out).with_context(|| format!("cannot make the folder {}", out.display()))?;
-    let mut failed = 0;
-    let mut inputs = Vec::new();
-    for path in &options.images {
-        match Images::open(&[path]) {
-            Ok(images) => inputs.push((path, images)),
-            Err(error) => {
-                failed += 1;
-                console.warning(format_args!("skipped: {error}"));
-            }
-        }
-    }
-    let (tasks, mut taken) = tasks(&inputs, out)?;
-    spare_inputs(&tasks, out)?;
-    let detector = (!framed).then(Detector::new).transpose()?;
-    let size = LEAST_TEXTURE.max(model.settings().image_size) as u32;
-    let batch = usize::from(options.batch_size).min(tasks.len().max(1));
-    let mut predictor =
-        Predictor::new(&model, batch).map_err(|error| advised(error.into(), &model, batch))?;
+    let (inputs, mut failed) = open(&options.images, console);
+    let folder = match &options.out {
+        Some(out) => ResultsFolder::new(out),
+        None => ResultsFolder::for_inputs(&options.images),
+    };
+    let mut names = ResultNames::new();
+    let tasks = tasks(&inputs, &folder, &mut names)?;
+    let reconstructor = reconstructor(options, tasks.len(), console)?;
+    let output = OutputOptions { formats: formats(&options.format), texture: options.texture };
     let stop = train::stop_on_ctrl_c(*console, "finishing the images at hand")?;
-    let (mut written, mut rows, mut stopped) = (0, Vec::new(), false);
+    let mut results = Results::new(&folder, names, output, options.sheet);
+    let images = tasks.iter().map(|task| ImageInput::from_loader(move || task.images.image(task.index)));
+    let mut batch = reconstructor.reconstruct_batch(images).cancelled_by(&stop);
     let mut progress = console.progress(tasks.len() as u64, "images");
-    progress.set(0, "");
-    for (number, chunk) in tasks.chunks(options.batch_size.into()).enumerate() {
-        stopped = stop.load(Ordering::Relaxed);
-        if stopped {
-            break;
-        }
-        let mut cuts: Vec<(&Task<'_>, FaceCrop)> = Vec::new();
-        // As many photographs in memory as there are threads to decode them; what is cut out of them is small.
-        for some in chunk.chunks(rayon::current_num_threads()) {
-            let decoded: Vec<_> = some.par_iter().map(|task| task.images.image(task.index)).collect();
-            for (task, image) in some.iter().zip(decoded) {
-                let cut = image.map_err(anyhow::Error::from).and_then(|image| match &detector {
-                    None => {
-                        let side = image.width.min(image.height);
-                        let image = if side > size { image.square(size) } else { image };
-                        Ok(vec![(task.stem.clone(), image, None)])
-                    }
-                    Some(detector) => cut(detector, &image, which, size, &task.stem, &mut taken)
-                        .with_context(|| task.images.location(task.index)),
-                });
-                match cut {
-                    Ok(cut) => cuts.extend(cut.into_iter().map(|cut| (task, cut))),
-                    Err(error) => {
-                        failed += 1;
-                        progress.warning(format_args!("skipped: {error:#}"));
-                    }
-                }
-            }
-        }
-        for cuts in cuts.chunks(batch) {
-            let subjects: Vec<_> = cuts
-                .iter()
-                .map(|(task, (stem, image, place))| Input { name: &task.name, stem, image, place: *place })
-                .collect();
-            let wanted = if options.sheet { MOST_ROWS - rows.len() } else { 0 };
-            match reconstruct(&mut predictor, &subjects, &options.making, wanted, out) {
-                Ok(more) => rows.extend(more),
-                Err(error) => {
-                    drop(predictor);
-                    return Err(match error {
-                        ResultsError::Model(error) => advised(error.into(), &model, batch),
-                        other => other.into(),
-                    });
-                }
-            }
-        }
-        written += cuts.len() as u64;
-        progress.set((number * usize::from(options.batch_size) + chunk.len()) as u64, "");
+    let mut done = 0;
+    while let Some(group) = batch.next_group() {
+        let group = group.into_iter().zip(&tasks[done..]);
+        done += group.len();
+        failed += results.take(group, &progress)?;
+        progress.set(done as u64, "");
     }
     drop(progress);
-    if !rows.is_empty() {
-        sheet(&rows).draw().write_png(out.join(SHEET))?;
-    }
-    let done = format!("{} reconstructed in {}", counted(written, "image"), out.display());
-    if stopped {
-        console.result(format_args!("stopped: {done}"));
-        return Err(Interrupted.into());
-    }
-    ensure!(failed == 0, "{failed} of the inputs could not be used (named above); {done}");
-    console.note(done);
-    Ok(())
+    results.conclude(failed, done < tasks.len(), console)
 }
 
-/// Whether images are taken as they are: because they are to be, or because the model is of something that nobody
-/// here can find in them.
-fn framed(options: &Options, loaded: &Loaded, console: &Console) -> anyhow::Result<bool> {
-    let Some(object) = loaded.other_object().filter(|_| !options.framed) else { return Ok(options.framed) };
-    let origin = &loaded.origin;
-    ensure!(
-        options.faces.is_none(),
-        "{origin} is a model of {object}, and only human faces can be found in an image: leave out --faces, and \
-         images are taken as they are; or name a model of faces with --model"
-    );
-    console.note(format_args!("{origin} is a model of {object}: the images are taken as they are"));
-    Ok(true)
+/// The images of each input that can be used, and how many cannot: those are named.
+fn open<'a>(paths: &'a [PathBuf], console: &Console) -> (Vec<(&'a PathBuf, Images)>, usize) {
+    let mut inputs = Vec::new();
+    for path in paths {
+        match Images::open(&[path]) {
+            Ok(images) => inputs.push((path, images)),
+            Err(error) => console.warning(format_args!("skipped: {error}")),
+        }
+    }
+    let failed = paths.len() - inputs.len();
+    (inputs, failed)
 }
 
-/// With the number of images for which the memory would do, if the error is that it does not for `batch`.
-fn advised(error: anyhow::Error, model: &Model, batch: usize) -> anyhow::Error {
-    if !error.downcast_ref().is_some_and(ModelError::is_out_of_memory) {
-        return error;
-    }
-    match Predictor::batch_that_fits(model, batch) {
-        Some(fits) => anyhow!("{error}. For {fits} images at a time it is enough: --batch-size {fits}"),
-        None => anyhow!("{error}. It is not enough for a single image: take --device cpu"),
-    }
-}
-
-/// The images of all inputs, each with a name of its own for its results. What lies in the output folder is left
-/// out: it would be results of an earlier run. Also gives the names that are taken.
+/// The images of all inputs, each with a name of its own for its results. What lies in the output folder is left out:
+/// it would be results of an earlier run.
 fn tasks<'a>(
     inputs: &'a [(&PathBuf, Images)],
-    out: &Path,
-) -> anyhow::Result<(Vec<Task<'a>>, HashSet<String>)> {
-    let mut taken = HashSet::new();
+    folder: &ResultsFolder,
+    names: &mut ResultNames,
+) -> anyhow::Result<Vec<Task<'a>>> {
     let mut tasks = Vec::new();
     for (path, images) in inputs {
-        let results = inside(out, path)?;
+        let results = folder.inside(path)?;
         for index in 0..images.len() {
             let name = images.name(index);
             if results.as_ref().is_some_and(|results| name.starts_with(results)) {
                 continue;
             }
-            let stem = unused(&stem(&name), &mut taken);
+            let stem = names.unused(&result_stem(&name));
             tasks.push(Task { images, index, name, stem });
         }
     }
-    Ok((tasks, taken))
+    folder.spare(tasks.iter().filter_map(|task| task.images.file(task.index)), &[SHEET])?;
+    ensure!(!tasks.is_empty(), "nothing to reconstruct: none of the inputs holds an image that can be used");
+    Ok(tasks)
 }
 
-/// Refuses to write over what is to be read: images that lie in the output folder and have names of results.
-fn spare_inputs(tasks: &[Task<'_>], out: &Path) -> anyhow::Result<()> {
-    let folder = out.canonicalize().with_context(|| format!("cannot read {}", out.display()))?;
-    for file in tasks.iter().filter_map(|task| task.images.file(task.index)) {
-        let name = file.file_name().unwrap_or_default().to_string_lossy();
-        let of_results = name == SHEET || ENDINGS.iter().any(|ending| name.ends_with(&format!(".{ending}")));
-        let inside = || file.canonicalize().is_ok_and(|file| file.parent() == Some(&folder));
-        ensure!(
-            !of_results || !inside(),
-            "{} is to be read, and results might be written over it; give another folder with -o",
-            file.display()
-        );
+fn reconstructor(options: &Options, images: usize, console: &Console) -> anyhow::Result<Reconstructor> {
+    let framing = match (options.framed, options.faces) {
+        (true, _) => Framing::Whole,
+        (false, Some(_)) => Framing::Faces,
+        (false, None) => Framing::Automatic,
+    };
+    let reconstructor = Reconstructor::builder()
+        .weights(weights::choose(options.model.as_deref())?)
+        .compute(options.compute)
+        .framing(framing)
+        .faces(options.faces.unwrap_or(FaceSelection::Largest))
+        .refine(options.refine)
+        .batch_size(usize::from(options.batch_size).min(images))
+        .build()?;
+    let origin = reconstructor.origin();
+    if framing == Framing::Automatic && !reconstructor.looks_for_faces() {
+        let category = reconstructor.category();
+        console.note(format_args!("{origin} is a model of {category}: the images are taken as they are"));
     }
-    Ok(())
+    if reconstructor.model().settings().supervision == Supervision::Depth {
+        console.warning(format_args!(
+            "{origin} has learned nothing but depth: albedo, light and viewpoint are not what it sees"
+        ));
+    }
+    Ok(reconstructor)
 }
 
-/// If the output folder lies inside a folder of images: how names of images in it begin.
-pub fn inside(out: &Path, images: &Path) -> anyhow::Result<Option<String>> {
-    if !images.is_dir() {
-        return Ok(None);
+fn formats(names: &[String]) -> Vec<OutputFormat> {
+    if names.iter().any(|name| name == ALL_FORMATS) {
+        return OutputFormat::ALL.to_vec();
     }
-    let real = |path: &Path| path.canonicalize().with_context(|| format!("cannot read {}", path.display()));
-    let (out, images) = (real(out)?, real(images)?);
-    let Ok(below) = out.strip_prefix(&images) else { return Ok(None) };
-    if below.as_os_str().is_empty() {
-        bail!("{} is the folder of the images; give another folder with -o", out.display());
-    }
-    let parts: Vec<_> = below.iter().map(|part| part.to_string_lossy()).collect();
-    Ok(Some(parts.join("/") + "/"))
+    names.iter().filter_map(|name| name.parse().ok()).collect()
 }
 
-/// An image's name without its ending, as a path that cannot leave the output folder (a name in a tar file may be
-/// anything).
-pub fn stem(name: &str) -> String {
-    let path = Path::new(name).with_extension("");
-    let parts: Vec<_> = path
-        .components()
-        .filter_map(|part| match part {
-            Component::Normal(part) => {
-                // A hidden file would be found by nobody.
-                let name = shortened(part.to_string_lossy().replace(['\\', '\n', '\r'], "-"));
-                Some(if name.starts_with('.') { name.replacen('.', "_", 1) } else { name })
+/// What is written, and what came of it.
+struct Results<'a> {
+    folder: &'a ResultsFolder,
+    names: ResultNames,
+    output: OutputOptions,
+    /// Rows of the sheet that are still wanted.
+    wanted: usize,
+    rows: Vec<Vec<Canvas>>,
+    faces: u64,
+    /// The file to open.
+    first: Option<PathBuf>,
+}
+
+impl<'a> Results<'a> {
+    fn new(folder: &'a ResultsFolder, names: ResultNames, output: OutputOptions, sheet: bool) -> Self {
+        Self {
+            folder,
+            names,
+            output,
+            wanted: if sheet { MOST_ROWS } else { 0 },
+            rows: Vec::new(),
+            faces: 0,
+            first: None,
+        }
+    }
+
+    /// Writes the faces of some images, side by side; gives the number of those that could not be used, and names
+    /// them.
+    fn take<'t>(
+        &mut self,
+        group: impl Iterator<Item = (relievo::Result<Vec<Reconstruction>>, &'t Task<'t>)>,
+        progress: &Progress,
+    ) -> anyhow::Result<usize> {
+        let mut failed = 0;
+        let mut jobs = Vec::new();
+        for (found, task) in group {
+            let faces = match found {
+                Ok(faces) => faces,
+                Err(error) => {
+                    progress.warning(format_args!("skipped: {}", skipped(error, task)?));
+                    failed += 1;
+                    continue;
+                }
+            };
+            self.folder.remove_further_faces(&task.stem, faces.len(), &self.names);
+            for (number, face) in faces.into_iter().enumerate() {
+                for doubt in &face.quality().doubts {
+                    let which = if number > 0 { format!(", face {}", number + 1) } else { String::new() };
+                    progress.warning(format_args!("{}{which}: {doubt}", task.location()));
+                }
+                jobs.push((self.names.of_face(&task.stem, number), face, task));
             }
-            _ => None,
-        })
-        .collect();
-    if parts.is_empty() { "image".to_owned() } else { parts.join("/") }
+        }
+        let wanted = self.wanted;
+        let write = |(number, (stem, face, task)): (usize, &(String, Reconstruction, &Task<'_>))| {
+            let first = face.write(self.folder.path(), stem, &task.name, &self.output)?;
+            let row = (number < wanted).then(|| face.sheet_row()).transpose()?;
+            Ok::<_, Error>((first, row))
+        };
+        let written: Vec<_> = jobs.par_iter().enumerate().map(write).collect::<relievo::Result<_>>()?;
+        if self.faces == 0 && !written.is_empty() {
+            self.folder.mark()?;
+        }
+        self.faces += written.len() as u64;
+        for (first, row) in written {
+            self.first = self.first.take().or(first);
+            self.rows.extend(row);
+        }
+        self.wanted = wanted.saturating_sub(jobs.len());
+        Ok(failed)
+    }
+
+    /// Draws the sheet and says what was done, last of all which file to open.
+    fn conclude(self, failed: usize, stopped: bool, console: &Console) -> anyhow::Result<()> {
+        let Self { folder, rows, faces, mut first, .. } = self;
+        let folder = folder.path();
+        if !rows.is_empty() {
+            let sheet = folder.join(SHEET);
+            contact_sheet(&rows).write_png(&sheet)?;
+            first = Some(sheet);
+        }
+        let done = match faces {
+            0 => "nothing was written".to_owned(),
+            _ => format!("{} reconstructed in {}", counted(faces, "image"), folder.display()),
+        };
+        if stopped {
+            console.result(format_args!("stopped: {done}"));
+            return Err(Interrupted.into());
+        }
+        if failed > 0 {
+            bail!("{failed} of the inputs could not be used (named above); {done}");
+        }
+        console.note(done);
+        if let Some(first) = first {
+            console.result(format_args!("open {}", first.display()));
+        }
+        Ok(())
+    }
 }
 
-/// A name that leaves room for endings: file systems take 255 bytes.
-fn shortened(mut name: String) -> String {
-    const MOST: usize = 200;
-    let end = (0..=MOST.min(name.len())).rev().find(|at| name.is_char_boundary(*at)).unwrap_or(0);
-    name.truncate(end);
-    name
-}
-
-/// The name, or with a number behind it if results of that name are taken; capitals make no difference, as on some
-/// disks.
-pub fn unused(stem: &str, taken: &mut HashSet<String>) -> String {
-    let mut candidates =
-        std::iter::once(stem.to_owned()).chain((2..).map(|number| format!("{stem}-{number}")));
-    candidates.find(|name| taken.insert(name.to_lowercase())).unwrap_or_default()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_of_results_stay_in_the_folder_and_differ() {
-        assert_eq!(stem("a/b.c.jpg"), "a/b.c");
-        assert_eq!(stem("../../etc/passwd"), "etc/passwd");
-        assert_eq!(stem("faces.tar//x.png"), "faces.tar/x");
-        assert_eq!([stem(".hidden.jpg"), stem("...jpg"), stem("a/.b/c.png")], ["_hidden", "image", "a/_b/c"]);
-        let long = "ä".repeat(120);
-        assert_eq!(stem(&format!("a/{long}.png")), format!("a/{}", &long[..200]));
-        let mut taken = HashSet::new();
-        let names = ["a", "A", "a-2", "a"].map(|name| unused(name, &mut taken));
-        assert_eq!(names, ["a", "A-2", "a-2-2", "a-3"]);
+/// Why an image was left out; an error if no image can be done.
+fn skipped(error: Error, task: &Task<'_>) -> anyhow::Result<String> {
+    let concerns_all = match &error {
+        Error::Image(_) | Error::NoFace | Error::FaceCutOff { .. } => false,
+        other => !other.is_out_of_memory(),
+    };
+    let advice = hint::reconstruction(&error).map_or(String::new(), |advice| format!("; {advice}"));
+    match error {
+        Error::Image(error) => Ok(error.to_string()),
+        error if concerns_all => Err(error).with_context(|| task.location()),
+        error => Ok(format!("{}: {error}{advice}", task.location())),
     }
 }

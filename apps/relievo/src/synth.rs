@@ -7,9 +7,9 @@ use std::sync::atomic::Ordering;
 use anyhow::{Context, bail};
 use clap::Args;
 use rayon::prelude::*;
+use relievo::{Depth, LightRecord, ViewRecord};
 use relievo_data::{Sample, Source};
 use relievo_export::{Canvas, DepthScale, FolderLock, Range, Sheet, depth_grey, normals_rgb, write_atomic};
-use relievo_results::{Depth, Light, View};
 use relievo_synth::{Heads, Variation};
 use serde::Serialize;
 
@@ -98,8 +98,8 @@ struct Truth {
     albedo: String,
     mask: String,
     depth: Depth,
-    light: Light,
-    view: View,
+    light: LightRecord,
+    view: ViewRecord,
 }
 
 pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {

@@ -1,33 +1,18 @@
 //! Which weights a command uses.
 
-use std::borrow::Cow;
-use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, bail};
-use relievo_model::{ComputeSettings, Model, Preset};
+use anyhow::bail;
+use relievo::{EMBEDDED_WEIGHTS, LoadedWeights, Weights};
+use relievo_model::{ComputeSettings, Model};
 use relievo_train::Provenance;
 use relievo_train::{EmbeddedWeights, RunFolder};
 
-/// The weights that come with the program, by name, the usual ones first; MODEL_CARD.md tells what they are.
-#[cfg(feature = "weights")]
-const EMBEDDED_WEIGHTS: &[(&str, &[u8])] = &[
-    ("faces", include_bytes!("../../../assets/weights/faces.safetensors")),
-    (SYNTHETIC, include_bytes!("../../../assets/weights/faces-synthetic.safetensors")),
-    ("cats", include_bytes!("../../../assets/weights/cats.safetensors")),
-];
-/// A program built without the feature `weights` has none.
-#[cfg(not(feature = "weights"))]
-const EMBEDDED_WEIGHTS: &[(&str, &[u8])] = &[];
+/// Whether any weights come with the program; MODEL_CARD.md says what they are.
+pub const EMBEDDED: bool = cfg!(feature = "weights-synthetic");
 
 /// For `--initial-weights`.
-pub const KNOWN: EmbeddedWeights = EmbeddedWeights(EMBEDDED_WEIGHTS);
-
-/// The name of those that learned from synthetic heads alone.
-pub const SYNTHETIC: &str = "faces-synthetic";
-
-/// Whether any come with it.
-pub const EMBEDDED: bool = !EMBEDDED_WEIGHTS.is_empty();
+pub static KNOWN: EmbeddedWeights = EmbeddedWeights(EMBEDDED_WEIGHTS);
 
 /// A model, and what is known of it.
 pub struct Loaded {
@@ -38,53 +23,36 @@ pub struct Loaded {
     pub provenance: Option<Provenance>,
 }
 
-impl Loaded {
-    /// What the model is of, if it says that it is of something other than human faces.
-    pub fn other_object(&self) -> Option<&'static str> {
-        match self.provenance.as_ref()?.preset()? {
-            Preset::Face | Preset::SyntheticFace => None,
-            Preset::Cat => Some("cats"),
-            Preset::Car => Some("cars"),
-        }
-    }
-}
-
-/// The model in a weights file, a checkpoint, the folder of a run, or of a name; without any the usual one of those
-/// that come with the program.
-pub fn load(path: Option<&Path>) -> anyhow::Result<Loaded> {
-    let (bytes, origin) = read(path)?;
-    Ok(Loaded {
-        model: Model::from_safetensors(&bytes, &origin)?,
-        provenance: Provenance::read(&bytes),
-        origin,
-    })
-}
-
-/// The bytes of weights, and where they were found. A file or a run goes before a name.
-pub fn read(path: Option<&Path>) -> anyhow::Result<(Cow<'static, [u8]>, String)> {
-    let names = || EMBEDDED_WEIGHTS.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
-    let named = match path {
-        None => EMBEDDED_WEIGHTS.first(),
-        // A folder of that name may be one of images.
-        Some(path) if path.is_file() || RunFolder::open(path).is_ok() => None,
-        Some(path) => EMBEDDED_WEIGHTS.iter().find(|(name, _)| Path::new(name) == path),
-    };
-    if let Some((name, bytes)) = named {
-        return Ok(((*bytes).into(), format!("{name} (in the program)")));
-    }
+/// The weights in a file, a checkpoint, the folder of a run, or of a name, in this order; without any the usual ones of
+/// those that come with the program.
+pub fn choose(path: Option<&Path>) -> anyhow::Result<Weights> {
     let Some(path) = path else {
+        if EMBEDDED {
+            return Ok(Weights::default());
+        }
         bail!(
             "this program was built without weights: name a weights file or the folder of a run with --model, or build \
              it with the feature `weights`"
         );
     };
-    let file = if path.is_dir() { RunFolder::open(path)?.model() } else { path.to_owned() };
-    let origin = file.display();
-    let bytes = fs::read(&file).with_context(|| {
-        let known = if EMBEDDED { format!(", or one of {}", names()) } else { String::new() };
-        format!("cannot read the weights {origin}; give a weights file, the folder of a run{known}")
-    })?;
-    Ok((bytes.into(), origin.to_string()))
+    if path.is_file() {
+        return Ok(path.into());
+    }
+    // A folder of that name may be one of images.
+    match (RunFolder::open(path), path.to_str().and_then(Weights::named)) {
+        (Ok(run), _) => Ok(Weights::File(run.model())),
+        (Err(_), Some(named)) => Ok(named),
+        (Err(error), None) if path.is_dir() => Err(error.into()),
+        (Err(_), None) => Ok(path.into()),
+    }
+}
+
+/// The model of [`choose`].
+pub fn load(path: Option<&Path>) -> anyhow::Result<Loaded> {
+    let (bytes, origin) = choose(path)?.read()?;
+    let provenance = Provenance::read(&bytes);
+    let LoadedWeights { model, origin, .. } = Weights::Bytes { bytes, origin }.load()?;
+    Ok(Loaded { model, origin, provenance })
 }
 
 /// As [`load`], on the device and in the precision asked for.

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use flate2::read::GzDecoder;
 use half::f16;
+use relievo_nets::VGG16_WEIGHTS;
 use relievo_tensor::Tensor;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensorError, SafeTensors};
@@ -233,17 +234,18 @@ fn sets_in(folder: &Path, kind: &str) -> Result<Vec<GoldenSet>, GoldenError> {
 }
 
 /// VGG16 as the reference tensors were computed with it, up to 1e-6: the embedded half-precision numbers and the
-/// eight bits below them, as an f32 safetensors file with the names and layout of `assets/vgg`.
+/// eight bits below them, as an f32 safetensors file with the names and layout of [`VGG16_WEIGHTS`].
 ///
 /// # Errors
 /// If the files cannot be read or do not fit each other.
 pub fn vgg_weights() -> Result<Vec<u8>, GoldenError> {
-    let path = assets().join("vgg/vgg16-conv1_1-conv3_3-f16.safetensors");
+    // What messages call the embedded weights.
+    let path = Path::new("VGG16_WEIGHTS");
     let low_path = assets().join("golden/vgg_low_bits.safetensors");
-    let (bytes, low_bytes) = (read_file(&path)?, read_file(&low_path)?);
+    let (bytes, low_bytes) = (VGG16_WEIGHTS, read_file(&low_path)?);
     let format = |path: &Path, detail: String| GoldenError::Format { path: path.into(), detail };
     let broken = |path: &Path, error: SafeTensorError| format(path, error.to_string());
-    let half = SafeTensors::deserialize(&bytes).map_err(|error| broken(&path, error))?;
+    let half = SafeTensors::deserialize(bytes).map_err(|error| broken(path, error))?;
     let low = SafeTensors::deserialize(&low_bytes).map_err(|error| broken(&low_path, error))?;
     let mut weights = Vec::new();
     for (name, half) in half.iter() {
@@ -261,8 +263,8 @@ pub fn vgg_weights() -> Result<Vec<u8>, GoldenError> {
     let views = weights.iter().map(|(name, shape, values)| {
         TensorView::new(Dtype::F32, shape.clone(), values).map(|view| (*name, view))
     });
-    let views = views.collect::<Result<Vec<_>, _>>().map_err(|error| broken(&path, error))?;
-    safetensors::serialize(views, None).map_err(|error| broken(&path, error))
+    let views = views.collect::<Result<Vec<_>, _>>().map_err(|error| broken(path, error))?;
+    safetensors::serialize(views, None).map_err(|error| broken(path, error))
 }
 
 /// The distance of a finite f16 to its neighbours, 2^(exponent - 10).

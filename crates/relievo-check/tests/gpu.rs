@@ -4,7 +4,6 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use relievo_check::golden::assets;
 use relievo_model::{
     ComputeSettings, DepthTruth, DeviceChoice, Model, ModelSettings, Precision, Prediction, Predictor,
     Supervision,
@@ -107,8 +106,8 @@ fn losses_and_gradients_agree_with_the_cpu() {
 #[test]
 fn normals_in_bf16_are_a_third_of_a_degree_from_those_in_f32() {
     let Some(ordinal) = relievo_cuda_emulator::test_gpu() else { return };
-    let weights = std::fs::read(assets().join("weights/faces-synthetic.safetensors")).unwrap();
-    let mut model = Model::from_safetensors(&weights, "faces-synthetic").unwrap();
+    let weights = &relievo_weights_synthetic::FACES_SYNTHETIC;
+    let mut model = Model::from_safetensors(weights, "faces-synthetic").unwrap();
     let images = heads(1, 2);
     let right = model.predict(&images).unwrap().normals;
     model.to_device(Device::Cuda(ordinal), DataType::Bf16).unwrap();

@@ -11,6 +11,7 @@ mod images;
 mod jitter;
 mod joined;
 mod loader;
+mod open;
 mod registry;
 mod sample;
 mod shard;

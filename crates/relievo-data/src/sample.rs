@@ -30,6 +30,18 @@ pub struct Light {
     pub direction: [f32; 3],
 }
 
+impl Light {
+    /// Light from a direction, in degrees: `azimuth` from straight in front of the object (0) to the viewer's right
+    /// (90) or left (-90), `elevation` upwards. Two fifths of it reach every surface alike, the rest comes from that
+    /// direction, so a surface that faces it has its albedo's colour.
+    pub fn from_angles(azimuth: f32, elevation: f32) -> Self {
+        let ((right, front), (up, level)) =
+            (azimuth.to_radians().sin_cos(), elevation.to_radians().sin_cos());
+        // The normals point into the object, away from the light, with y down and z away from the viewer.
+        Self { ambient: 0.4, diffuse: 0.6, direction: [-right * level, up, front * level] }
+    }
+}
+
 /// What is known exactly about a synthetic image; all maps are in the input view and of the sample's size `S`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Truth {

@@ -8,7 +8,7 @@ use relievo_tensor::{Tensor, pool_release, pool_statistics};
 use crate::face::{Area, Face, Landmarks, suppress};
 use crate::network::{CenterFace, MULTIPLE, OUTPUTS, STRIDE};
 
-static WEIGHTS: &[u8] = include_bytes!("../../../assets/centerface/centerface-f16.safetensors");
+static WEIGHTS: &[u8] = include_bytes!("../assets/centerface-f16.safetensors");
 
 /// Least certainty of a face.
 const CERTAIN: f32 = 0.35;
@@ -73,7 +73,9 @@ const KEPT_MEMORY: usize = 1 << 30;
 #[derive(Debug, thiserror::Error)]
 pub enum DetectError {
     /// The embedded weights do not hold what they should: the program was built from a damaged checkout.
-    #[error("the weights of the face detector are damaged ({0}); restore assets/centerface and build again")]
+    #[error(
+        "the weights of the face detector are damaged ({0}); restore crates/relievo-detect/assets and build again"
+    )]
     Damaged(String),
     /// An image without pixels.
     #[error("an image of {width} x {height} pixels has no faces")]

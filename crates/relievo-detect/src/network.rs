@@ -126,7 +126,7 @@ pub(crate) struct CenterFace {
 }
 
 impl CenterFace {
-    /// From a file as `assets/centerface/convert.py` writes it.
+    /// From a file as `assets/convert.py` writes it.
     ///
     /// # Errors
     /// What does not fit, without the file's name.
@@ -189,7 +189,7 @@ mod tests {
         Tensor::new(&values, [1, HEIGHT, WIDTH, 3]).unwrap()
     }
 
-    /// What `assets/centerface/reference.py` prints for the image: the network as an ONNX graph of its own over the
+    /// What `assets/reference.py` prints for the image: the network as an ONNX graph of its own over the
     /// same weights, run by onnxruntime 1.32.0 in f32.
     const PLACES: [(usize, usize, [f32; OUTPUTS]); 3] = [
         (
@@ -226,7 +226,7 @@ mod tests {
 
     #[test]
     fn agrees_with_another_implementation() {
-        let weights = include_bytes!("../../../assets/centerface/centerface-f16.safetensors");
+        let weights = include_bytes!("../assets/centerface-f16.safetensors");
         let output = CenterFace::from_safetensors(weights).unwrap().forward(&image()).unwrap();
         let (rows, columns) = (HEIGHT / STRIDE, WIDTH / STRIDE);
         assert_eq!(*output.shape(), [1, rows, columns, OUTPUTS]);
@@ -244,7 +244,7 @@ mod tests {
 
     #[test]
     fn damaged_weights_are_told_from_good_ones() {
-        let weights = include_bytes!("../../../assets/centerface/centerface-f16.safetensors");
+        let weights = include_bytes!("../assets/centerface-f16.safetensors");
         let message = |bytes: &[u8]| CenterFace::from_safetensors(bytes).err().unwrap();
         assert!(!message(&weights[..weights.len() / 2]).is_empty());
         let mut other = weights.to_vec();

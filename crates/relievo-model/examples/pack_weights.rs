@@ -1,7 +1,7 @@
 //! Makes the weights that ship: half precision, without the confidence network, which inference does not look at, and
 //! so without the perceptual loss, which means little without it.
 //!
-//!     cargo run --release -p relievo-model --example pack_weights -- RUN/model.safetensors assets/weights/NAME.safetensors
+//!     cargo run --release -p relievo-model --example pack_weights -- RUN/model.safetensors NAME.safetensors
 
 use std::error::Error;
 

@@ -25,4 +25,4 @@ pub use prediction::Prediction;
 pub use predictor::{Predicted, Predictor};
 pub use settings::{LightModel, ModelSettings, Preset, Supervision};
 pub use texture::{FineImage, TextureParts, image_texture};
-pub use weights::{SETTINGS_KEY, WeightsError};
+pub use weights::{RUN_KEY, SETTINGS_KEY, WeightsError};

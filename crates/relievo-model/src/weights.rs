@@ -7,10 +7,29 @@ use relievo_tensor::{Device, Tensor};
 use safetensors::{Dtype, SafeTensors};
 
 use crate::model::{Model, ModelError};
-use crate::settings::ModelSettings;
+use crate::settings::{ModelSettings, Preset};
 
 /// The key under which the settings stand in a weights file's metadata, as JSON.
 pub const SETTINGS_KEY: &str = "relievo.model";
+
+/// The key under which the settings of the training run stand, as TOML, in the files of weights that have one.
+pub const RUN_KEY: &str = "relievo.run";
+
+impl Preset {
+    /// The preset that the weights in a file were trained with, and so the kind of object that their images show;
+    /// `None` if the file does not say.
+    pub fn in_weights(bytes: &[u8]) -> Option<Self> {
+        let (_, metadata) = SafeTensors::read_metadata(bytes).ok()?;
+        Self::in_run(metadata.metadata().as_ref()?.get(RUN_KEY)?)
+    }
+
+    /// The preset that the settings of a run (TOML) name. The other settings need not be ones that this version knows;
+    /// `None` if there is no such preset.
+    pub fn in_run(settings: &str) -> Option<Self> {
+        let settings: toml::Table = settings.parse().ok()?;
+        settings.get("preset")?.clone().try_into().ok()
+    }
+}
 
 /// Why weights cannot be read.
 #[derive(Debug, thiserror::Error)]

@@ -29,4 +29,4 @@ pub fn kernels() -> Vec<&'static relievo_tensor::cuda::Kernels> {
 pub use architectures::{ConfidenceNetwork, autoencoder, encoder};
 pub use layers::{Initialisation, Layer, Network, ParameterInfo};
 pub use stored::StoredWeights;
-pub use vgg::{Vgg, VggError};
+pub use vgg::{VGG16_WEIGHTS, Vgg, VggError};

@@ -18,7 +18,8 @@ use safetensors::tensor::TensorView;
 
 use crate::stored::StoredWeights;
 
-static WEIGHTS: &[u8] = include_bytes!("../../../assets/vgg/vgg16-conv1_1-conv3_3-f16.safetensors");
+/// The embedded weights, a safetensors file: conv1_1 to conv3_3 in half precision (`assets/README.md` says whose they are).
+pub static VGG16_WEIGHTS: &[u8] = include_bytes!("../assets/vgg16-conv1_1-conv3_3-f16.safetensors");
 
 /// The convolutions in order; `None` is a 2x2 max pooling.
 const LAYERS: [Option<&str>; 9] = [
@@ -44,7 +45,7 @@ const FEATURE_SCALE: f32 = 58.395;
 pub enum VggError {
     /// The file is damaged. If it is the embedded one, the program was built from a damaged checkout.
     #[error(
-        "the VGG16 weights are damaged ({0}); if they are the embedded ones, restore assets/vgg and build again"
+        "the VGG16 weights are damaged ({0}); if they are the embedded ones, restore crates/relievo-nets/assets and build again"
     )]
     Damaged(String),
 }
@@ -61,7 +62,7 @@ impl Vgg {
     /// # Errors
     /// If the embedded file is damaged.
     pub fn new() -> std::result::Result<Self, VggError> {
-        Self::from_safetensors(WEIGHTS)
+        Self::from_safetensors(VGG16_WEIGHTS)
     }
 
     /// The network with other weights: a file with the names and layout of the embedded one, f16 or f32.

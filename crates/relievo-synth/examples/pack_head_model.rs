@@ -1,7 +1,7 @@
 //! Packs the head model into the asset that the crate embeds.
 //!
 //! `cargo run --release -p relievo-synth --example pack_head_model -- head_model.safetensors
-//! assets/head/head_model.bin.gz`
+//! crates/relievo-synth/assets/head_model.bin.gz`
 //!
 //! The input is MakeHuman's head as the data set's README describes it: vertices, triangles, part per triangle, region
 //! masks per uv vertex, and dense bases in half precision. What is left out: uv coordinates (the texture is a function

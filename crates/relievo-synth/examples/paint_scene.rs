@@ -1,6 +1,6 @@
 //! Paints the scene that `relievo demo` begins with: synthetic heads of several sizes in the rows of a hall.
 //!
-//!     cargo run --release -p relievo-synth --example paint_scene -- assets/samples/scene.jpg
+//!     cargo run --release -p relievo-synth --example paint_scene -- apps/relievo/assets/scene.jpg
 //!
 //! Everything in it comes from seed [`SEED`], so every run paints the same image. The heads were chosen because their
 //! own lights come from about the same side. The model's heads end below the shoulders: the backs of the seats before

@@ -1,6 +1,6 @@
 //! The head model, as the crate carries it.
 //!
-//! Layout of `assets/head/head_model.bin.gz` after decompression, little endian: the line `RELIEVO-HEAD-1`; u32
+//! Layout of `assets/head_model.bin.gz` after decompression, little endian: the line `RELIEVO-HEAD-1`; u32
 //! vertices, u32 triangles, f32 step; f32 positions `[vertices, 3]`; u8 masks `[5, vertices]` (face, lips, eyelids,
 //! ears, inside of the mouth); u16 corners `[triangles, 3]`; u8 part per triangle (0 skin, 1 left eye, 2 right eye).
 //! Then four bases (macro, shape, asymmetry, expression), each u32 targets, and per target: u8 length and name; the
@@ -12,7 +12,7 @@ use std::{io::Read, ops::Range};
 
 use flate2::read::GzDecoder;
 
-static PACKED: &[u8] = include_bytes!("../../../assets/head/head_model.bin.gz");
+static PACKED: &[u8] = include_bytes!("../assets/head_model.bin.gz");
 
 /// A linear displacement of some vertices.
 pub(crate) struct Target {

@@ -11,7 +11,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use relievo_model::{Model, SETTINGS_KEY, WeightsError};
+use relievo_model::{Model, RUN_KEY, SETTINGS_KEY, WeightsError};
 use relievo_tensor::{Device, Tensor};
 use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
@@ -19,7 +19,6 @@ use serde_json::{Map, Value, json};
 
 use crate::optimiser::Moments;
 
-pub(crate) const RUN_KEY: &str = "relievo.run";
 pub(crate) const PROGRESS_KEY: &str = "relievo.progress";
 const CHECKSUM_KEY: &str = "relievo.checksum";
 /// Digits of the checksum of version 0.1, which is that of the tensors alone.

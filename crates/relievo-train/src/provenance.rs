@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use relievo_data::{Registry, Source, SourceError, SourceSpec, Split};
-use relievo_model::Preset;
+use relievo_model::{Preset, RUN_KEY};
 use safetensors::SafeTensors;
 
-use crate::checkpoint::{PROGRESS_KEY, Progress, RUN_KEY};
+use crate::checkpoint::{PROGRESS_KEY, Progress};
 use crate::settings::DataSettings;
 
 /// The run that weights come from.
@@ -36,8 +36,7 @@ impl Provenance {
     /// The recipe of the run, and with it the kind of object that its images show. The other settings need not be
     /// ones that this version knows; `None` if there is no such preset.
     pub fn preset(&self) -> Option<Preset> {
-        let settings: toml::Table = self.settings.parse().ok()?;
-        settings.get("preset")?.clone().try_into().ok()
+        Preset::in_run(&self.settings)
     }
 
     /// The images that the run held out: of its own sources or, if any are given, of `sources` in their place. `registry`

@@ -26,6 +26,7 @@ fn images_of_every_kind_are_reconstructed() {
             "-m",
             &model,
             "--framed",
+            "--format=all",
             "--batch-size=2",
             "--threads",
             threads,
@@ -95,6 +96,7 @@ fn a_mesh_shows_the_albedo_with_or_without_light_or_the_image_itself() {
             &model,
             "--framed",
             "--sheet",
+            "--format=all",
             "--texture",
             texture,
         ]);
@@ -154,6 +156,55 @@ fn faces_are_found_in_photographs_and_their_place_is_told() {
         let ended = fail(&["reconstruct", &image, "-m", &model, "-o", &out]);
         assert!(ended.err.contains(reason) && ended.err.contains("--framed"), "{}", ended.err);
     }
+}
+
+#[test]
+fn without_a_folder_results_lie_beside_the_image_and_the_last_line_says_what_to_open() {
+    let place = TestFolder::new();
+    let model = place.model();
+    let jpeg = encode(photo(80, 80), ImageFormat::Jpeg);
+    let image = place.write("in/photo.jpg", &jpeg);
+    let reconstruct = |images: &[&str], more: &[&str]| {
+        relievo(&[&["reconstruct", "--framed", "-m", &model][..], images, more].concat())
+    };
+    let folder = place.at("in/photo.relievo");
+    for _ in 0..2 {
+        let ended = reconstruct(&[&image], &[]);
+        assert_eq!(ended.code, 0, "{}", ended.err);
+        assert_eq!(ended.out.lines().last().unwrap(), format!("open {folder}/photo.panel.png"));
+        let expected = [".relievo-results", "photo.glb", "photo.json", "photo.panel.png"];
+        assert_eq!(files(&folder), expected, "the second run takes the place of the first");
+    }
+    // Another image of that name, and a folder.
+    let other = place.write("in/photo.png", &encode(photo(80, 80), ImageFormat::Png));
+    assert_eq!(reconstruct(&[&other], &["--format=glb"]).code, 0);
+    assert_eq!(files(&place.at("in/photo-2.relievo")), [".relievo-results", "photo.glb"]);
+    fs::create_dir_all(place.at("set")).unwrap();
+    place.write("set/a.jpg", &jpeg);
+    let ended = reconstruct(&[&place.at("set")], &["--sheet", "--format=json"]);
+    let of_set = place.at("set.relievo");
+    assert_eq!(ended.out.lines().last().unwrap(), format!("open {of_set}/sheet.png"), "{}", ended.err);
+    // A run that fails leaves nothing.
+    let broken = place.write("in/broken.jpg", b"no image");
+    for more in [&[][..], &["-o", &place.at("new")]] {
+        let ended = reconstruct(&[&broken], more);
+        assert!(ended.code == 1 && ended.err.contains("nothing was written"), "{}", ended.err);
+        assert!(!ended.err.contains("0/0"), "{}", ended.err);
+    }
+    assert!(!Path::new(&place.at("in/broken.relievo")).exists() && !Path::new(&place.at("new")).exists());
+}
+
+#[test]
+fn results_of_an_earlier_run_for_faces_that_are_gone_are_removed() {
+    let place = TestFolder::new();
+    let (model, out) = (place.model(), place.at("out"));
+    let two = photograph(400, 300, &[[20, 60, 90], [200, 80, 160]]);
+    let image = place.write("two.png", &encode(two, ImageFormat::Png));
+    let all = ["reconstruct", &image, "-m", &model, "-o", &out, "--format=glb,json"];
+    succeed(&[&all[..], &["--faces=all"]].concat());
+    assert_eq!(files(&out), ["two.face-2.glb", "two.face-2.json", "two.glb", "two.json"]);
+    succeed(&all);
+    assert_eq!(files(&out), ["two.glb", "two.json"]);
 }
 
 #[test]
@@ -350,7 +401,7 @@ fn bad_images_are_named_and_the_good_ones_done() {
     }
     assert!(ended.err.contains("5 of the inputs could not be used"), "{}", ended.err);
     assert!(ended.err.contains("1 image reconstructed"), "{}", ended.err);
-    assert_eq!(files(&out).len(), 10);
+    assert_eq!(files(&out), ["good.glb", "good.json", "good.panel.png"]);
     let same = fail(&["reconstruct", &place.at("in"), "-o", &place.at("in"), "-m", &model]);
     assert!(same.err.contains("is the folder of the images"), "{}", same.err);
 }

@@ -170,6 +170,7 @@ fn a_senseless_command_line_ends_with_2() {
         &["synth", "-o", "x", "--size", "5"],
         &["synth", "-o", "x", "--start", "18446744073709551615"],
         &["reconstruct", "-o", "x"],
+        &["reconstruct", "a.jpg", "--format", "fbx"],
         &["demo", "--minutes", "3"],
         &["info", "--threads", "0"],
         &["reproduce"],

@@ -4,6 +4,7 @@
 //! through a crate of types: it is one page that such types would not shorten, and the tests can then read it with an
 //! independent reader (the crate `gltf`).
 
+use std::io;
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -38,7 +39,15 @@ impl SurfaceMesh {
         texture: &Canvas,
         lighting: Lighting,
     ) -> Result<(), WriteError> {
-        write_atomic(path, |file| file.write_all(&self.glb(name, &texture.png()?, lighting)))
+        write_atomic(path, |file| file.write_all(&self.to_glb(name, texture, lighting)?))
+    }
+
+    /// The file of [`SurfaceMesh::write_glb`] in memory.
+    ///
+    /// # Errors
+    /// If the texture has no pixels.
+    pub fn to_glb(&self, name: &str, texture: &Canvas, lighting: Lighting) -> io::Result<Vec<u8>> {
+        Ok(self.glb(name, &texture.png()?, lighting))
     }
 
     /// The bytes of a GLB file, with `png` (a PNG file) as its texture.

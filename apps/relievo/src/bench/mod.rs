@@ -1,0 +1,251 @@
+//! `relievo bench`: how fast this machine is. `bench/compare.sh` sets it beside PyTorch.
+
+mod gpu;
+mod measure;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, ensure};
+use clap::Args;
+use rayon::prelude::*;
+use relievo_data::{
+    CacheBudget, Cached, Image, Loader, LoaderOptions, Rectangle, Source, Training, WithoutTruth,
+};
+use relievo_detect::Detector;
+use relievo_model::{ComputeSettings, Model, ModelSettings, Outputs, Predictor, Supervision};
+use relievo_synth::Heads;
+use relievo_tensor::ops::AdamStep;
+use relievo_tensor::{Device, SimdLevel, Tape, Tensor, pool_statistics};
+
+use self::measure::{Clock, Report, Row, resident_peak};
+use crate::console::{Console, counted};
+use crate::demo::SCENE;
+use crate::weights;
+
+/// Images of a training step.
+const STEP: usize = 16;
+/// Images that go through the networks together where throughput counts.
+const BATCH: usize = 32;
+/// Heads made at a time.
+const HEADS: u64 = 64;
+/// Images that learning is fed with at a time.
+const FED: usize = 64;
+/// Heads that are fed from memory: few, since they are rendered first.
+const REMEMBERED: u64 = 4 * FED as u64;
+
+/// Measure speed and memory on this machine
+///
+/// Inference, training steps, finding faces, synthetic heads and how fast learning
+/// is fed with images: medians, with the quartiles, of as many repetitions as fit
+/// into the time, at least five. The networks are those of the paper for 64x64
+/// pixels, or those of --model. Run it on an idle machine.
+#[derive(Args)]
+#[command(verbatim_doc_comment)]
+pub struct Options {
+    /// Seconds for each measurement; 0 only tries everything once
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(0..=3600))]
+    seconds: u64,
+    /// Networks and losses like those of a model, in place of the paper's: a weights
+    /// file, the folder of a training run, or faces, faces-synthetic, cats
+    #[arg(short, long, value_name = "FILE")]
+    model: Option<PathBuf>,
+    /// Print all numbers as JSON; the table goes to standard error
+    #[arg(long)]
+    json: bool,
+    #[command(flatten, next_help_heading = "Computing")]
+    compute: ComputeSettings,
+}
+
+const FORWARD: &str = "forward-1";
+const NETWORKS: &str = "step-16";
+
+pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
+    let clock = Clock { time: Duration::from_secs(options.seconds), console };
+    let settings = match &options.model {
+        None => ModelSettings::default(),
+        Some(path) => weights::load(Some(path))?.model.settings().clone(),
+    };
+    ensure!(
+        settings.supervision == Supervision::None,
+        "a model that learned depth from true depth has no other network: there is nothing to measure but its depth"
+    );
+    if let Device::Cuda(ordinal) = options.compute.device()? {
+        let report = clock.gpu(ordinal, &settings, &options.compute)?;
+        return print(&report, options.json, console);
+    }
+    let model = Model::new(settings.clone(), 0)?;
+    let mut rows = vec![clock.forward(&settings)?, clock.networks(&settings)?, clock.full_step(&settings)?];
+    // Nothing after this needs as much.
+    let (pool_peak_bytes, resident_peak_bytes) = (pool_statistics().bytes_peak, resident_peak());
+    rows.push(clock.predictions(&model)?);
+    rows.extend(clock.faces()?);
+    rows.push(clock.heads(settings.image_size as u32)?);
+    rows.extend(clock.feed(LoaderOptions::new(FED, settings.image_size as u32))?);
+    let report = Report {
+        program: "relievo",
+        version: env!("CARGO_PKG_VERSION"),
+        gpu: None,
+        instructions: format!("{:?}", SimdLevel::best()),
+        threads: rayon::current_num_threads(),
+        parameters: model.parameter_infos().iter().map(|info| info.shape.numel()).sum(),
+        rows,
+        operations: None,
+        launches: None,
+        pool_peak_bytes,
+        resident_peak_bytes,
+    };
+    print(&report, options.json, console)
+}
+
+fn print(report: &Report, json: bool, console: &Console) -> anyhow::Result<()> {
+    if json {
+        console.result(serde_json::to_string_pretty(report)?);
+        console.note(report.table());
+    } else {
+        console.result(report.table());
+    }
+    Ok(())
+}
+
+impl Clock<'_> {
+    /// One image through the networks that inference needs.
+    fn forward(&self, settings: &ModelSettings) -> anyhow::Result<Row> {
+        // Without the perceptual loss no features are loaded; without confidence that network is not run.
+        let settings = ModelSettings { confidence: false, perceptual_weight: 0.0, ..settings.clone() };
+        let model = Model::new(settings, 0)?;
+        let image = noise(1, model.settings().image_size)?;
+        self.measure(FORWARD, "1 image: depth, albedo, light, view".into(), 1, || {
+            model.outputs(&image, model.parameters())?;
+            Ok(())
+        })
+    }
+
+    /// A step of the five networks alone: no renderer, no losses.
+    fn networks(&self, settings: &ModelSettings) -> anyhow::Result<Row> {
+        let mut model = Model::new(ModelSettings { perceptual_weight: 0.0, ..settings.clone() }, 0)?;
+        let images = noise(STEP, settings.image_size)?;
+        let [mut first, mut second] = moments(&model);
+        let mut adam = AdamStep { learning_rate: 1e-4, weight_decay: 5e-4, step: 0, ..AdamStep::default() };
+        let count = if settings.confidence { 5 } else { 4 };
+        self.measure(NETWORKS, format!("{STEP} images: {count} networks, step"), STEP as u64, || {
+            let gradients = network_gradients(&model, &images)?;
+            adam.step += 1;
+            adam.apply(model.parameters_mut(), &gradients, &mut first, &mut second)?;
+            Ok(())
+        })
+    }
+
+    /// A whole training step: networks, renderer, VGG, all losses, Adam.
+    fn full_step(&self, settings: &ModelSettings) -> anyhow::Result<Row> {
+        let mut model = Model::new(settings.clone(), 0)?;
+        let images = head_images(STEP, settings.image_size)?;
+        let [mut first, mut second] = moments(&model);
+        let mut adam = AdamStep { learning_rate: 1e-4, weight_decay: 5e-4, step: 0, ..AdamStep::default() };
+        self.measure("training-16", format!("{STEP} images: full training step"), STEP as u64, || {
+            let (_, gradients) = model.loss_and_gradients(&images, settings.flip_weight)?;
+            adam.step += 1;
+            adam.apply(model.parameters_mut(), &gradients, &mut first, &mut second)?;
+            Ok(())
+        })
+    }
+
+    /// Reconstruction of many images.
+    fn predictions(&self, model: &Model) -> anyhow::Result<Row> {
+        let images = head_images(BATCH, model.settings().image_size)?;
+        let mut predictor = Predictor::new(model, BATCH)?;
+        self.measure("predict-32", format!("{BATCH} images: reconstruction"), BATCH as u64, || {
+            predictor.predict(&images)?;
+            Ok(())
+        })
+    }
+
+    /// The faces found in a decoded image: in the scene of the demo, and in it as a photograph of 12 megapixels.
+    fn faces(&self) -> anyhow::Result<[Row; 2]> {
+        let detector = Detector::new()?;
+        let scene = Image::decode(SCENE).map_err(|reason| anyhow!("the scene: {reason}"))?;
+        // Upwards the wall goes on, so that the people keep their proportions.
+        let whole = Rectangle { left: 0.0, top: -160.0, width: 1280.0, height: 960.0 };
+        let large = scene.resampled(whole, 4000, 3000);
+        let row = |key, image: &Image| {
+            let name = format!("1 image of {}x{}: its faces", image.width, image.height);
+            self.measure(key, name, 1, || {
+                detector.faces(image)?;
+                Ok(())
+            })
+        };
+        Ok([row("faces-1280x800", &scene)?, row("faces-4000x3000", &large)?])
+    }
+
+    /// Heads made, with their truth.
+    fn heads(&self, size: u32) -> anyhow::Result<Row> {
+        let heads = Heads::range(0, 0, u64::MAX);
+        let mut next = 0;
+        self.measure("synth-64", format!("{HEADS} synthetic heads of {size}x{size}"), HEADS, || {
+            (next..next + HEADS).into_par_iter().try_for_each(|index| {
+                heads.sample(index, size).map(|sample| drop(std::hint::black_box(sample)))
+            })?;
+            next += HEADS;
+            Ok(())
+        })
+    }
+
+    /// Batches of heads to learn from, as fast as they come: rendered for each batch, and remembered.
+    fn feed(&self, options: LoaderOptions) -> anyhow::Result<Vec<Row>> {
+        let threads = counted(options.workers as u64, "thread");
+        let heads = |count| Arc::new(WithoutTruth(Heads::range(0, 0, count)));
+        let row = |key, name, source: Arc<dyn Source>, first: u64| -> anyhow::Result<Row> {
+            let order = Training { mirror: true, ..Training::default() };
+            let mut loader = Loader::training(source, options.clone(), order)?;
+            let mut take = || -> anyhow::Result<()> {
+                loader.next().context("training never ends")??;
+                Ok(())
+            };
+            (0..first).try_for_each(|_| take())?;
+            self.measure(key, name, FED as u64, take)
+        };
+        let name = format!("{FED} heads fed as rendered, {threads}");
+        let rendered = row("feed-rendered-64", name, heads(20_000), 0)?;
+        let remembered = Arc::new(Cached::new(heads(REMEMBERED), options.size, CacheBudget::new(u64::MAX)));
+        let name = format!("{FED} heads fed from memory, {threads}");
+        let remembered = row("feed-cached-64", name, remembered, REMEMBERED / FED as u64)?;
+        Ok(vec![rendered, remembered])
+    }
+}
+
+/// Adam's two moments of every parameter, at the start.
+fn moments(model: &Model) -> [Vec<Tensor>; 2] {
+    [0; 2].map(|_| model.parameters().iter().map(|parameter| Tensor::zeros(parameter.shape())).collect())
+}
+
+/// Forward and backward through all networks from the sum of squares of what they say.
+fn network_gradients(model: &Model, images: &Tensor) -> anyhow::Result<Vec<Tensor>> {
+    let tape = Tape::new();
+    let watched: Vec<Tensor> = model.parameters().iter().map(|parameter| tape.watch(parameter)).collect();
+    let Outputs { depth, albedo, light, view, confidence, .. } = model.outputs(images, &watched)?;
+    let confidence = confidence.into_iter().flat_map(|(pixels, features)| [pixels, features]);
+    let outputs: Vec<Tensor> = [depth, albedo, light, view].into_iter().chain(confidence).collect();
+    let seeds = outputs.iter().map(|output| {
+        let gradient: Vec<f32> = output.data().iter().map(|y| 2.0 * y).collect();
+        Ok((output, Tensor::new(&gradient, output.shape())?))
+    });
+    let mut gradients = tape.backward_from(&seeds.collect::<relievo_tensor::Result<Vec<_>>>()?)?;
+    watched.iter().map(|p| gradients.take(p).context("a parameter without a gradient")).collect()
+}
+
+/// Images without content.
+fn noise(count: usize, size: usize) -> relievo_tensor::Result<Tensor> {
+    let random = relievo_tensor::Random::new(0, 0);
+    let values: Vec<f32> =
+        (0..count * size * size * 3).map(|at| 2.0 * random.uniform(at as u64) - 1.0).collect();
+    Tensor::new(&values, [count, size, size, 3])
+}
+
+fn head_images(count: usize, size: usize) -> anyhow::Result<Tensor> {
+    let heads = Heads::range(0, 0, count as u64);
+    let samples =
+        (0..count as u64).map(|index| heads.sample(index, size as u32)).collect::<Result<Vec<_>, _>>()?;
+    let values: Vec<f32> = samples.iter().flat_map(|sample| sample.image.signed()).collect();
+    Ok(Tensor::new(&values, [count, size, size, 3])?)
+}

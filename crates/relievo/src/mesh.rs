@@ -1,0 +1,113 @@
+//! The visible part of an object as a textured mesh.
+
+use std::io;
+use std::path::Path;
+
+use relievo_export::{Canvas, Lighting, SurfaceMesh};
+use relievo_model::{FRAME, object_level};
+use serde::Serialize;
+
+use crate::{Error, Reconstruction, Result};
+
+/// Least rows and columns of a texture. Viewers interpolate linearly between its pixels, which shows as a grid of
+/// diamonds when those are the network's 64x64; enlarged by cubic interpolation it looks smooth.
+pub(crate) const LEAST_TEXTURE: usize = 512;
+
+/// What is seen on a mesh.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
+#[non_exhaustive]
+pub enum Texture {
+    /// Colour without light: viewers light it
+    #[default]
+    Albedo,
+    /// Colour in the light of the photograph: viewers show it as it is
+    Shaded,
+    /// The photograph's own pixels, mirrored where it does not show the surface: viewers show them as they are
+    #[cfg_attr(feature = "cli", value(aliases = ["picture", "image"]))]
+    Photograph,
+}
+
+/// A textured surface: x right, y up, z towards the viewer, in units of the distance from the camera to the object,
+/// which viewers take for metres.
+#[derive(Debug, Clone)]
+pub struct Mesh {
+    surface: SurfaceMesh,
+    texture: Canvas,
+    lighting: Lighting,
+}
+
+impl Mesh {
+    pub(crate) fn new(face: &Reconstruction, texture: Texture) -> Result<Self> {
+        let camera = face.settings.camera();
+        let depth = face.canonical_depth().values();
+        let size = camera.size;
+        let slopes = camera.slopes();
+        let point =
+            |(at, depth): (usize, &f32)| [depth * slopes[at % size], depth * slopes[at / size], *depth];
+        let points: Vec<[f32; 3]> = depth.iter().enumerate().map(point).collect();
+        let surface = SurfaceMesh::from_grid(&points, &object_level(depth, &face.settings), size, FRAME)
+            .ok_or(Error::NoSurface)?;
+        let (texture, lighting) = match texture {
+            Texture::Albedo => (enlarged(&face.draw_albedo()), Lighting::Viewer),
+            Texture::Shaded => (enlarged(&face.draw_canonical_image()), Lighting::InTexture),
+            Texture::Photograph => {
+                // A texture is laid over the pixels of the maps, from edge to edge.
+                let side = LEAST_TEXTURE.max(size);
+                let places: Vec<f32> =
+                    (0..side).map(|at| (at as f32 + 0.5) * size as f32 / side as f32 - 0.5).collect();
+                let pixels = face.photograph_texture(&face.fine(), &places);
+                (Canvas::from_signed(&pixels, side), Lighting::InTexture)
+            }
+        };
+        Ok(Self { surface, texture, lighting })
+    }
+
+    /// Corners (x, y, z).
+    pub fn positions(&self) -> &[[f32; 3]] {
+        self.surface.positions()
+    }
+
+    /// Three corners each, by number, counter-clockwise as seen from outside.
+    pub fn triangles(&self) -> &[[u32; 3]] {
+        self.surface.triangles()
+    }
+
+    /// The image on the surface.
+    pub fn texture(&self) -> &Canvas {
+        &self.texture
+    }
+
+    /// A binary glTF file (GLB) in memory, with the texture in it; `name` is what viewers call the object.
+    ///
+    /// # Errors
+    /// If the texture cannot be encoded.
+    pub fn to_glb(&self, name: &str) -> io::Result<Vec<u8>> {
+        self.surface.to_glb(name, &self.texture, self.lighting)
+    }
+
+    /// Writes a binary glTF file (GLB), whole or not at all; viewers call the object by the file's name.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn write_glb(&self, path: impl AsRef<Path>) -> Result<()> {
+        let path = path.as_ref();
+        let name = path.file_stem().unwrap_or_default().to_string_lossy();
+        Ok(self.surface.write_glb(path, &name, &self.texture, self.lighting)?)
+    }
+
+    /// Writes a Wavefront file `NAME.obj` with its material `NAME.mtl` and its texture `NAME.texture.png` beside it.
+    ///
+    /// # Errors
+    /// If a file cannot be written.
+    pub fn write_obj(&self, path: impl AsRef<Path>) -> Result<()> {
+        Ok(self.surface.write_obj(path, &self.texture)?)
+    }
+}
+
+/// By a whole factor to at least [`LEAST_TEXTURE`] rows.
+fn enlarged(image: &Canvas) -> Canvas {
+    let size = image.width() * LEAST_TEXTURE.div_ceil(image.width());
+    image.resized(size, size)
+}

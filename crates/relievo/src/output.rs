@@ -1,0 +1,220 @@
+//! What a reconstruction is written as. A new format is a variant of [`OutputFormat`] and its arms here.
+
+use std::cell::OnceCell;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use relievo_export::{DepthScale, write_atomic};
+
+use crate::mesh::{Mesh, Texture};
+use crate::record::{Depth, Record};
+use crate::{Error, Reconstruction, Result};
+
+/// A kind of file that results are written as. `FromStr` reads its [name](OutputFormat::name).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum OutputFormat {
+    /// Everything at a glance, and views from the side: a PNG to look at.
+    Panel,
+    /// Depth in the view of the photograph and from the front as 16-bit PNG, normals and albedo as 8-bit PNG.
+    Maps,
+    /// The textured mesh as binary glTF.
+    Glb,
+    /// The textured mesh as Wavefront OBJ, in three files.
+    Obj,
+    /// Light, viewpoint, camera, ranges of the depths, the place of the face, the quality, and the names of the other
+    /// files.
+    Json,
+}
+
+impl OutputFormat {
+    /// All of them: the one to open first in front, and last the record, which names the files of the others.
+    pub const ALL: &'static [Self] = &[Self::Panel, Self::Glb, Self::Maps, Self::Obj, Self::Json];
+
+    /// The name in lower case.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Panel => "panel",
+            Self::Maps => "maps",
+            Self::Glb => "glb",
+            Self::Obj => "obj",
+            Self::Json => "json",
+        }
+    }
+
+    /// The endings of its files' names, behind the stem and a dot; in front the one to open.
+    pub fn endings(self) -> &'static [&'static str] {
+        match self {
+            Self::Panel => &["panel.png"],
+            Self::Maps => &["normals.png", "depth.png", "canonical-depth.png", "albedo.png"],
+            Self::Glb => &["glb"],
+            Self::Obj => &["obj", "mtl", "texture.png"],
+            Self::Json => &["json"],
+        }
+    }
+
+    /// Writes its files and notes them in the record.
+    fn write(self, result: &Written<'_>, record: &mut Record) -> Result<()> {
+        let face = result.face;
+        match self {
+            Self::Panel => {
+                face.draw_panel(&face.fine())?.write_png(result.path("panel.png"))?;
+                record.panel = Some(result.file("panel.png"));
+            }
+            Self::Maps => {
+                face.draw_normals().write_png(result.path("normals.png"))?;
+                face.draw_albedo().write_png(result.path("albedo.png"))?;
+                let mask: Vec<u8> = face.mask().values().iter().map(|&seen| u8::from(seen > 0.5)).collect();
+                let depth = |ending: &str, depth: &[f32], mask: Option<&[u8]>| {
+                    let scale = DepthScale::write_png(result.path(ending), depth, face.size(), mask)?;
+                    Ok::<_, Error>(Depth::new(result.file(ending), scale))
+                };
+                record.depth = Some(depth("depth.png", face.depth().values(), Some(&mask))?);
+                record.canonical_depth =
+                    Some(depth("canonical-depth.png", face.canonical_depth().values(), None)?);
+                record.normals = Some(result.file("normals.png"));
+                record.albedo = Some(result.file("albedo.png"));
+            }
+            Self::Glb => {
+                if let Some(mesh) = result.mesh()? {
+                    mesh.write_glb(result.path("glb"))?;
+                    record.add_mesh(mesh, result.texture, "gltf", result.file("glb"));
+                }
+            }
+            Self::Obj => {
+                if let Some(mesh) = result.mesh()? {
+                    mesh.write_obj(result.path("obj"))?;
+                    record.add_mesh(mesh, result.texture, "obj", result.file("obj"));
+                }
+            }
+            Self::Json => {
+                let text = serde_json::to_string_pretty(record).expect("a record is plain numbers and names");
+                write_atomic(result.path("json"), |file| writeln!(file, "{text}"))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl FromStr for OutputFormat {
+    type Err = String;
+
+    fn from_str(name: &str) -> std::result::Result<Self, String> {
+        let known = Self::ALL.iter().find(|format| format.name() == name);
+        known.copied().ok_or_else(|| {
+            let names: Vec<_> = Self::ALL.iter().map(|format| format.name()).collect();
+            format!("{name} is none of {}", names.join(", "))
+        })
+    }
+}
+
+/// What is written of a reconstruction.
+#[derive(Debug, Clone)]
+pub struct OutputOptions {
+    /// The kinds of files.
+    pub formats: Vec<OutputFormat>,
+    /// What is seen on meshes.
+    pub texture: Texture,
+}
+
+impl Default for OutputOptions {
+    /// Something to look at, something for a viewer, and the numbers: three files.
+    fn default() -> Self {
+        let formats = vec![OutputFormat::Panel, OutputFormat::Glb, OutputFormat::Json];
+        Self { formats, texture: Texture::default() }
+    }
+}
+
+/// A reconstruction on its way to the disk.
+struct Written<'a> {
+    face: &'a Reconstruction,
+    folder: &'a Path,
+    stem: &'a str,
+    texture: Texture,
+    /// Made for the first format that needs it; `None` if the depth makes no surface.
+    mesh: OnceCell<Option<Mesh>>,
+}
+
+impl Written<'_> {
+    fn path(&self, ending: &str) -> PathBuf {
+        self.folder.join(format!("{}.{ending}", self.stem))
+    }
+
+    /// The files of a result lie beside each other: the record names them without their folder.
+    fn file(&self, ending: &str) -> String {
+        self.path(ending).file_name().unwrap_or_default().to_string_lossy().into_owned()
+    }
+
+    fn mesh(&self) -> Result<Option<&Mesh>> {
+        if let Some(mesh) = self.mesh.get() {
+            return Ok(mesh.as_ref());
+        }
+        let mesh = match self.face.mesh(self.texture) {
+            Ok(mesh) => Some(mesh),
+            Err(Error::NoSurface) => None,
+            Err(error) => return Err(error),
+        };
+        Ok(self.mesh.get_or_init(|| mesh).as_ref())
+    }
+}
+
+impl Reconstruction {
+    /// Writes the files of the chosen formats into `folder`, which is made if it is not there, under names that begin
+    /// with `stem` (relative to the folder, with `/`); `name` is what the record calls the image. Where there is the
+    /// record of an earlier call under that stem, files of its that are not written anew are removed: they would pass
+    /// for this call's. A mesh is left out where the depth makes no surface. Gives the file to open.
+    ///
+    /// # Errors
+    /// If a file cannot be written; others may be there then.
+    pub fn write(
+        &self,
+        folder: &Path,
+        stem: &str,
+        name: &str,
+        options: &OutputOptions,
+    ) -> Result<Option<PathBuf>> {
+        let OutputOptions { formats, texture } = options;
+        let result = Written { face: self, folder, stem, texture: *texture, mesh: OnceCell::new() };
+        let mut record = Record::new(self, name);
+        let is_earlier_there = is_record(&result.path("json"));
+        let chosen = |format: &&OutputFormat| formats.contains(format);
+        for format in OutputFormat::ALL.iter().filter(chosen) {
+            format.write(&result, &mut record)?;
+        }
+        let has_mesh = result.mesh.get().is_none_or(Option::is_some);
+        let is_written = |format: &OutputFormat| {
+            let is_mesh = matches!(format, OutputFormat::Glb | OutputFormat::Obj);
+            formats.contains(format) && (has_mesh || !is_mesh)
+        };
+        if is_earlier_there {
+            let stale = OutputFormat::ALL.iter().filter(|format| !is_written(format));
+            remove_files(folder, stem, stale.copied());
+        }
+        let first = OutputFormat::ALL.iter().find(|format| is_written(format));
+        Ok(first.map(|format| result.path(format.endings()[0])))
+    }
+}
+
+/// Removes what an earlier call wrote under a stem, if its record is there: other files of such names are not ours.
+pub(crate) fn remove_results(folder: &Path, stem: &str) -> bool {
+    let is_ours = is_record(&folder.join(format!("{stem}.json")));
+    if is_ours {
+        remove_files(folder, stem, OutputFormat::ALL.iter().copied());
+    }
+    is_ours
+}
+
+/// Removes the files of some formats, as far as they are there.
+fn remove_files(folder: &Path, stem: &str, formats: impl Iterator<Item = OutputFormat>) {
+    for ending in formats.flat_map(OutputFormat::endings) {
+        let _ = fs::remove_file(folder.join(format!("{stem}.{ending}")));
+    }
+}
+
+/// Whether a file is the record of a reconstruction.
+fn is_record(path: &Path) -> bool {
+    let text = fs::read(path).unwrap_or_default();
+    let record: Option<serde_json::Value> = serde_json::from_slice(&text).ok();
+    record.is_some_and(|record| record.get("field-of-view-degrees").is_some() && record.get("view").is_some())
+}

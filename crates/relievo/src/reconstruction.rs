@@ -1,0 +1,219 @@
+//! What a model made of one face, or of one image.
+
+use std::sync::Arc;
+
+use relievo_data::{Image, Light};
+use relievo_detect::FaceLocation;
+use relievo_export::Canvas;
+use relievo_model::{FRAME, FineImage, ModelSettings, Prediction, TextureParts, image_texture};
+use relievo_render::{ViewSettings, diffuse_shading, render_views, shade};
+use relievo_tensor::Tensor;
+
+use crate::Result;
+use crate::camera::Camera;
+use crate::map::Map;
+use crate::mesh::{LEAST_TEXTURE, Mesh, Texture};
+use crate::quality::Quality;
+
+/// The viewpoint of an image: how the object is turned and moved from the canonical view (that of the object seen from
+/// the front), P' = Rz Ry Rx (P - c) + c + t with c = (0, 0, 1).
+///
+/// Camera frame: x right, y down, z away from the camera; the unit is the distance from the camera to the object.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Viewpoint {
+    /// Radians about x, y and z.
+    pub rotation: [f32; 3],
+    /// Translation along x, y and z.
+    pub translation: [f32; 3],
+}
+
+/// The shape, colour, light and viewpoint of one face (or of one image that was taken as it is).
+///
+/// Maps are views of the model's own memory, S x S pixels, S being [`Reconstruction::size`]. Those of one batch share
+/// their memory, which is freed with the last of them. Cloning is cheap.
+#[derive(Debug, Clone)]
+pub struct Reconstruction {
+    pub(crate) settings: Arc<ModelSettings>,
+    /// Of the whole batch.
+    pub(crate) prediction: Arc<Prediction>,
+    /// Which of the batch.
+    pub(crate) number: usize,
+    pub(crate) crop: Arc<Image>,
+    pub(crate) location: Option<FaceLocation>,
+    pub(crate) refined: u16,
+    pub(crate) quality: Quality,
+}
+
+impl Reconstruction {
+    /// Rows and columns of every map.
+    pub fn size(&self) -> usize {
+        self.settings.image_size
+    }
+
+    /// Depth in the view of the photograph (the z coordinate); where [`Reconstruction::mask`] is 0 it has no meaning.
+    pub fn depth(&self) -> Map<'_, f32> {
+        self.scalars(&self.prediction.depth)
+    }
+
+    /// 1 where the object is seen in the photograph, 0 elsewhere.
+    pub fn mask(&self) -> Map<'_, f32> {
+        self.scalars(&self.prediction.mask)
+    }
+
+    /// Depth as seen from the front.
+    pub fn canonical_depth(&self) -> Map<'_, f32> {
+        self.scalars(&self.prediction.canonical_depth)
+    }
+
+    /// Unit normals as seen from the front; (0, 0, 1) for a plane that faces the camera, so they point into the object.
+    pub fn normals(&self) -> Map<'_, [f32; 3]> {
+        self.vectors(&self.prediction.normals)
+    }
+
+    /// Colour without light as seen from the front, RGB in \[-1,1\].
+    pub fn albedo(&self) -> Map<'_, [f32; 3]> {
+        self.vectors(&self.prediction.albedo)
+    }
+
+    /// `max(0, normal . direction)` of the photograph's light, as seen from the front.
+    pub fn diffuse_shading(&self) -> Map<'_, f32> {
+        self.scalars(&self.prediction.diffuse_shading)
+    }
+
+    /// The object under the photograph's light, seen from the front, RGB in \[-1,1\].
+    pub fn canonical_image(&self) -> Map<'_, [f32; 3]> {
+        self.vectors(&self.prediction.canonical_image)
+    }
+
+    /// The crop of the photograph as shape, colour, light and viewpoint explain it, RGB in \[-1,1\]; 0 where no surface
+    /// is seen.
+    pub fn reconstruction(&self) -> Map<'_, [f32; 3]> {
+        self.vectors(&self.prediction.image)
+    }
+
+    /// The light of the photograph, in the canonical frame: it turns with the object.
+    pub fn light(&self) -> Light {
+        let [ambient, diffuse, direction @ ..] = self.light_numbers();
+        Light { ambient, diffuse, direction }
+    }
+
+    /// Where the photograph was taken from.
+    pub fn viewpoint(&self) -> Viewpoint {
+        let [a, b, c, translation @ ..] = self.view_numbers();
+        Viewpoint { rotation: [a, b, c], translation }
+    }
+
+    /// The square of the photograph that was reconstructed, as the model saw it but finer: 512 pixels at most.
+    pub fn crop(&self) -> &Image {
+        &self.crop
+    }
+
+    /// Where the crop lies in the photograph; `None` if the image was taken as it is.
+    pub fn location(&self) -> Option<&FaceLocation> {
+        self.location.as_ref()
+    }
+
+    /// How far the result is to be trusted.
+    pub fn quality(&self) -> &Quality {
+        &self.quality
+    }
+
+    /// Steps in which the networks' answer was fitted to the image; 0 if it stands as it is.
+    pub fn refined(&self) -> u16 {
+        self.refined
+    }
+
+    /// The angle between the rays of the first and of the last column, in degrees.
+    pub fn field_of_view(&self) -> f32 {
+        self.settings.field_of_view
+    }
+
+    /// The visible part of the object as a textured mesh.
+    ///
+    /// # Errors
+    /// [`NoSurface`](crate::Error::NoSurface) if the depth makes none.
+    pub fn mesh(&self, texture: Texture) -> Result<Mesh> {
+        Mesh::new(self, texture)
+    }
+
+    /// The object from a camera, under a light, as an RGB image of `size` x `size` pixels.
+    ///
+    /// # Errors
+    /// If `size` is 0.
+    pub fn render(&self, camera: &Camera, light: &Light, size: usize) -> Result<Image> {
+        let own = self.settings.camera();
+        let depth = self.tensor(&self.prediction.canonical_depth)?;
+        let Light { ambient, diffuse, direction: [x, y, z] } = *light;
+        let light = Tensor::new(&[ambient, diffuse, x, y, z], [1, 5])?;
+        let [_, shading] = diffuse_shading(&depth, &light, own)?;
+        let lit = shade(&self.tensor(&self.prediction.albedo)?, &shading, &light)?;
+        let background = camera.background.map(|value| f32::from(value) / 127.5 - 1.0);
+        let view = ViewSettings { size, crop: FRAME, background, ..ViewSettings::with_room(own) };
+        let views = render_views(&[&lit], &depth, &[camera.view()], &view)?;
+        let side = u32::try_from(size).map_err(|_| {
+            relievo_tensor::Error::shape("render", format!("an image of {size} rows is too large"))
+        })?;
+        let canvas = Canvas::from_signed(views.images[0].data(), size);
+        Ok(Image { width: side, height: side, pixels: canvas.bytes().to_vec() })
+    }
+
+    /// Ambient, diffuse, then the direction (x, y, z).
+    pub(crate) fn light_numbers(&self) -> [f32; 5] {
+        std::array::from_fn(|at| self.share(&self.prediction.light)[at])
+    }
+
+    /// Radians about x, y, z, then translation along x, y, z.
+    pub(crate) fn view_numbers(&self) -> [f32; 6] {
+        std::array::from_fn(|at| self.share(&self.prediction.view)[at])
+    }
+
+    /// Whether all that the networks say are numbers.
+    pub(crate) fn is_finite(&self) -> bool {
+        let Prediction { canonical_depth, albedo, light, view, .. } = &*self.prediction;
+        [canonical_depth, albedo, light, view].iter().all(|map| self.share(map).iter().all(|x| x.is_finite()))
+    }
+
+    /// The crop at the resolution of textures.
+    pub(crate) fn fine(&self) -> Image {
+        let side = self.crop.width.min(LEAST_TEXTURE as u32);
+        self.crop.square(side.max(self.size() as u32))
+    }
+
+    /// The surface seen from the front in the photograph's own pixels (`fine`), in [-1,1], at pairs of `places` (0 to
+    /// the map's last column).
+    pub(crate) fn photograph_texture(&self, fine: &Image, places: &[f32]) -> Vec<f32> {
+        let prediction = &self.prediction;
+        let parts = TextureParts {
+            canonical_depth: self.share(&prediction.canonical_depth),
+            normals: self.share(&prediction.normals),
+            albedo: self.share(&prediction.albedo),
+            diffuse_shading: self.share(&prediction.diffuse_shading),
+            light: self.light_numbers(),
+            view: self.view_numbers(),
+            depth: self.share(&prediction.depth),
+            mask: self.share(&prediction.mask),
+        };
+        let values: Vec<f32> = fine.signed().collect();
+        let fine = FineImage { values: &values, side: fine.width as usize };
+        image_texture(&self.settings, &parts, fine, places)
+    }
+
+    /// This image's share of a tensor of the batch.
+    pub(crate) fn share<'t>(&self, tensor: &'t Tensor) -> &'t [f32] {
+        let elements = tensor.numel() / self.prediction.light.shape()[0];
+        &tensor.data()[self.number * elements..][..elements]
+    }
+
+    /// This image's share of a map `[B,S,S,..]` of the batch, as a batch of one.
+    fn tensor(&self, map: &Tensor) -> Result<Tensor> {
+        Ok(map.narrow(self.number, 1)?)
+    }
+
+    fn scalars<'t>(&self, tensor: &'t Tensor) -> Map<'t, f32> {
+        Map::new(self.share(tensor), self.size())
+    }
+
+    fn vectors<'t>(&self, tensor: &'t Tensor) -> Map<'t, [f32; 3]> {
+        Map::new(self.share(tensor).as_chunks().0, self.size())
+    }
+}

@@ -1,0 +1,289 @@
+//! From photographs to reconstructions.
+
+use std::sync::Arc;
+
+use relievo_data::{Image, SampleError};
+use relievo_detect::{Detector, Face, FaceLocation, FaceSelection};
+use relievo_model::{ComputeSettings, DeviceChoice, Model, ModelSettings, Predictor};
+use relievo_tensor::{Device, Tensor};
+
+use crate::batch::{Batch, ImageInput};
+use crate::mesh::LEAST_TEXTURE;
+use crate::quality::Quality;
+use crate::weights::{Category, LoadedWeights, Weights};
+use crate::{Error, Reconstruction, Result};
+
+/// Images that go through the networks together, if nothing else is said.
+const BATCH_SIZE: usize = 16;
+
+/// How the object is found in an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Framing {
+    /// Faces are looked for if the model is one of human faces; other models take images as they are.
+    #[default]
+    Automatic,
+    /// Faces are looked for; an error if the model is of something else.
+    Faces,
+    /// Images are taken as they are, cropped already: of one that is not square the middle.
+    Whole,
+}
+
+/// The choices for a [`Reconstructor`], begun by [`Reconstructor::builder`].
+#[derive(Debug, Clone, Default)]
+#[must_use]
+pub struct Builder {
+    weights: Weights,
+    compute: ComputeSettings,
+    framing: Framing,
+    faces: Option<FaceSelection>,
+    refine: u16,
+    batch_size: Option<usize>,
+}
+
+impl Builder {
+    /// Which model; [`Weights::default`] if nothing is said.
+    pub fn weights(mut self, weights: Weights) -> Self {
+        self.weights = weights;
+        self
+    }
+
+    /// Where the networks run; the CPU if nothing is said.
+    pub fn device(mut self, device: Device) -> Self {
+        self.compute.device = DeviceChoice::Only(device);
+        self
+    }
+
+    /// Where the networks run, and in what precision.
+    pub fn compute(mut self, compute: ComputeSettings) -> Self {
+        self.compute = compute;
+        self
+    }
+
+    /// How the object is found in an image.
+    pub fn framing(mut self, framing: Framing) -> Self {
+        self.framing = framing;
+        self
+    }
+
+    /// Which faces of a photograph; all of them if nothing is said.
+    pub fn faces(mut self, faces: FaceSelection) -> Self {
+        self.faces = Some(faces);
+        self
+    }
+
+    /// Fits depth, albedo, light and viewpoint to each image in so many steps, about 4 ms each on a core; 50 bring the
+    /// reconstruction much closer to the image. 0, the default, gives the networks' own answer.
+    pub fn refine(mut self, steps: u16) -> Self {
+        self.refine = steps;
+        self
+    }
+
+    /// The most images that go through the networks together, at least 1; 16 if nothing is said.
+    pub fn batch_size(mut self, images: usize) -> Self {
+        self.batch_size = Some(images);
+        self
+    }
+
+    /// Reads the weights and makes everything ready.
+    ///
+    /// # Errors
+    /// If the weights cannot be used, the device is not there or out of memory, or faces are to be looked for and the
+    /// model is of something else.
+    pub fn build(self) -> Result<Reconstructor> {
+        let LoadedWeights { mut model, category, origin } = self.weights.load()?;
+        let looks_for_faces = match (self.framing, category) {
+            (Framing::Faces, Category::HumanFaces) | (Framing::Automatic, Category::HumanFaces) => true,
+            (Framing::Whole | Framing::Automatic, _) => false,
+            (Framing::Faces, category) => return Err(Error::NoDetector { origin, category }),
+        };
+        self.compute.place(&mut model)?;
+        Ok(Reconstructor {
+            settings: Arc::new(model.settings().clone()),
+            model,
+            category,
+            origin,
+            detector: looks_for_faces.then(Detector::new).transpose()?,
+            faces: self.faces.unwrap_or(FaceSelection::All),
+            refine: self.refine,
+            batch_size: self.batch_size.unwrap_or(BATCH_SIZE).max(1),
+        })
+    }
+}
+
+/// A model and a face detector, ready to reconstruct photographs. Share it among threads by reference: one call uses
+/// all cores already.
+pub struct Reconstructor {
+    model: Model,
+    settings: Arc<ModelSettings>,
+    category: Category,
+    origin: String,
+    /// None if images are taken as they are.
+    detector: Option<Detector>,
+    faces: FaceSelection,
+    refine: u16,
+    batch_size: usize,
+}
+
+/// What is cut out of a photograph, or the middle of a whole image.
+pub(crate) struct Crop {
+    /// Square, of 512 pixels at most (or the model's size, if that is more).
+    pub image: Image,
+    pub location: Option<FaceLocation>,
+}
+
+impl Reconstructor {
+    /// The choices, all at their defaults.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// What the model's images show.
+    pub fn category(&self) -> Category {
+        self.category
+    }
+
+    /// Where the weights came from.
+    pub fn origin(&self) -> &str {
+        &self.origin
+    }
+
+    /// Whether faces are looked for; otherwise images are taken as they are.
+    pub fn looks_for_faces(&self) -> bool {
+        self.detector.is_some()
+    }
+
+    /// The most images that go through the networks together.
+    pub fn batch_size(&self) -> usize {
+        self.batch_size
+    }
+
+    /// Reconstructs the faces of a photograph, the largest first; at least one. If images are taken as they are, the
+    /// one.
+    ///
+    /// # Errors
+    /// [`Error::NoFace`] or [`Error::FaceCutOff`] if there is no face to reconstruct; if the device fails, or what the
+    /// networks say is not finite.
+    pub fn reconstruct(&self, image: &Image) -> Result<Vec<Reconstruction>> {
+        let mut faces = Vec::new();
+        let mut crops = self.crops(image)?.into_iter().peekable();
+        while crops.peek().is_some() {
+            let some: Vec<Crop> = crops.by_ref().take(self.batch_size).collect();
+            faces.extend(self.reconstruct_crops(&some, None)?);
+        }
+        Ok(faces)
+    }
+
+    /// Reconstructs images that are cropped already, together: no faces are looked for, of an image that is not square
+    /// the middle counts. One result for each.
+    ///
+    /// # Errors
+    /// If an image has no pixels, the device fails, or what the networks say is not finite.
+    pub fn reconstruct_framed(&self, images: &[Image]) -> Result<Vec<Reconstruction>> {
+        let crops: Vec<Crop> = images.iter().map(|image| self.whole(image)).collect::<Result<_>>()?;
+        let mut faces = Vec::with_capacity(crops.len());
+        for some in crops.chunks(self.batch_size) {
+            faces.extend(self.reconstruct_crops(some, None)?);
+        }
+        Ok(faces)
+    }
+
+    /// Reconstructs many images: decoded, searched and reconstructed on all cores, a batch in memory at a time. The
+    /// iterator gives for each image, in order, its faces or an error of its own.
+    ///
+    /// An image is anything that turns into an [`ImageInput`]: an [`Image`], a path, or a closure that loads one. The
+    /// work is done as results are asked for: whoever stops asking stops it.
+    pub fn reconstruct_batch<'r, I>(&'r self, images: I) -> Batch<'r, I::IntoIter>
+    where
+        I: IntoIterator,
+        I::Item: Into<ImageInput<'r>>,
+    {
+        Batch::new(self, images.into_iter())
+    }
+
+    /// What there is to reconstruct in an image, the largest face first; at least one.
+    pub(crate) fn crops(&self, image: &Image) -> Result<Vec<Crop>> {
+        let Some(detector) = &self.detector else { return Ok(vec![self.whole(image)?]) };
+        check(image)?;
+        let places = detector.places(image, self.faces, Face::level_frame)?;
+        let Some(largest) = places.first() else { return Err(Error::NoFace) };
+        let outside = largest.outside;
+        let usable = places.into_iter().filter(|place| place.refusal().is_none());
+        let crops: Vec<Crop> = usable
+            .map(|place| Crop { image: place.crop.cut(image, self.crop_size()), location: Some(place) })
+            .collect();
+        if crops.is_empty() { Err(Error::FaceCutOff { outside }) } else { Ok(crops) }
+    }
+
+    /// The middle of an image that is taken as it is.
+    fn whole(&self, image: &Image) -> Result<Crop> {
+        check(image)?;
+        let side = image.width.min(image.height).min(self.crop_size());
+        Ok(Crop { image: image.square(side), location: None })
+    }
+
+    /// The most rows and columns of a crop: as many as the textures made of it.
+    fn crop_size(&self) -> u32 {
+        LEAST_TEXTURE.max(self.settings.image_size) as u32
+    }
+
+    /// Runs the networks on crops, at most a batch, through `predictor` if there is one, and refines their answer if
+    /// that is asked for.
+    pub(crate) fn reconstruct_crops(
+        &self,
+        crops: &[Crop],
+        predictor: Option<&mut Predictor<'_>>,
+    ) -> Result<Vec<Reconstruction>> {
+        let size = self.settings.image_size;
+        let seen: Vec<Image> = crops.iter().map(|crop| crop.image.square(size as u32)).collect();
+        let values: Vec<f32> = seen.iter().flat_map(Image::signed).collect();
+        let images = Tensor::new(&values, [crops.len(), size, size, 3])?;
+        let answer = match predictor {
+            Some(predictor) => predictor.predict(&images)?.fetch_all()?,
+            None => self.model.predict(&images)?,
+        };
+        let quality = |number: usize| {
+            let share = |tensor: &Tensor| {
+                let elements = tensor.numel() / crops.len();
+                number * elements..(number + 1) * elements
+            };
+            let reconstruction = &answer.image.data()[share(&answer.image)];
+            let mask = &answer.mask.data()[share(&answer.mask)];
+            let score = crops[number].location.map(|location| location.face.score);
+            Quality::new(&seen[number], reconstruction, mask, score)
+        };
+        let qualities: Vec<Quality> = (0..crops.len()).map(quality).collect();
+        let prediction = Arc::new(match self.refine {
+            0 => answer,
+            steps => self.model.refine(&images, steps.into())?,
+        });
+        let reconstruction = |(number, (crop, quality)): (usize, (&Crop, Quality))| Reconstruction {
+            settings: Arc::clone(&self.settings),
+            prediction: Arc::clone(&prediction),
+            number,
+            crop: Arc::new(crop.image.clone()),
+            location: crop.location,
+            refined: self.refine,
+            quality,
+        };
+        let faces: Vec<Reconstruction> =
+            crops.iter().zip(qualities).enumerate().map(reconstruction).collect();
+        if faces.iter().all(Reconstruction::is_finite) { Ok(faces) } else { Err(Error::NotFinite) }
+    }
+}
+
+/// Refuses an image whose buffer is not what its size says: the fields are public.
+fn check(image: &Image) -> Result<()> {
+    let &Image { width, height, ref pixels } = image;
+    let count = u64::from(width) * u64::from(height);
+    if count == 0 || pixels.len() as u64 != 3 * count {
+        let reason = format!("{width} x {height} pixels in {} bytes are no RGB image", pixels.len());
+        return Err(SampleError { name: "the image".into(), reason }.into());
+    }
+    Ok(())
+}

@@ -1,0 +1,205 @@
+//! The library as its users call it, with a small model that knows nothing.
+
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use relievo_data::Source;
+use relievo_model::{Model, ModelSettings};
+use relievo_synth::Heads;
+
+use super::*;
+
+fn model() -> Model {
+    let settings = ModelSettings { initial_depth_scale: 0.02, dome: 0.5, ..ModelSettings::tiny() };
+    Model::new(settings, 3).unwrap()
+}
+
+fn builder(model: &Model) -> Builder {
+    let bytes = model.to_safetensors().unwrap().into();
+    Reconstructor::builder().weights(Weights::Bytes { bytes, origin: "test".into() })
+}
+
+fn framed() -> Reconstructor {
+    builder(&model()).framing(Framing::Whole).batch_size(2).build().unwrap()
+}
+
+fn image(shade: u8) -> Image {
+    let pixels = (0..96 * 80).flat_map(|at| [(at % 96) as u8 * 2, (at / 96) as u8 * 2, shade]).collect();
+    Image::from_rgb(96, 80, pixels).unwrap()
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).unwrap();
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+fn all() -> OutputOptions {
+    OutputOptions { formats: OutputFormat::ALL.to_vec(), ..OutputOptions::default() }
+}
+
+#[test]
+fn everything_may_be_shared_among_threads() {
+    fn shared<T: Send + Sync>() {}
+    shared::<Reconstructor>();
+    shared::<Reconstruction>();
+    shared::<Mesh>();
+    shared::<Error>();
+}
+
+#[test]
+fn every_image_of_a_batch_gives_its_own_results_or_its_own_error() {
+    let reconstructor = framed();
+    let images = || [90, 20, 200].map(image);
+    let broken = Image { width: 3, height: 3, pixels: vec![0; 5] };
+    let mut inputs: Vec<ImageInput<'_>> = images().into_iter().map(ImageInput::from).collect();
+    inputs.insert(1, broken.into());
+    inputs.insert(2, "no/such.jpg".into());
+    let mut reports = Vec::new();
+    let batch = reconstructor.reconstruct_batch(inputs).on_progress(|done| reports.push(done));
+    let results: Vec<_> = batch.collect();
+    assert_eq!(reports, [2, 4, 5]);
+    let errors: Vec<_> =
+        results.iter().map(|result| result.as_ref().err().map(ToString::to_string)).collect();
+    assert!(errors[1].as_ref().unwrap().starts_with("the image: 3 x 3 pixels"), "{errors:?}");
+    assert!(errors[2].as_ref().unwrap().starts_with("no/such.jpg: cannot be read"), "{errors:?}");
+    let good: Vec<_> = results.into_iter().flatten().flatten().collect();
+    assert_eq!(good.len(), 3);
+    for (face, image) in good.iter().zip(images()) {
+        let alone = &reconstructor.reconstruct(&image).unwrap()[0];
+        let near = |a: &[f32], b: &[f32]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-4);
+        assert!(near(face.depth().values(), alone.depth().values()));
+        assert!(near(face.albedo().values().as_flattened(), alone.albedo().values().as_flattened()));
+        assert_eq!(face.crop(), alone.crop());
+    }
+}
+
+#[test]
+fn a_batch_ends_after_the_images_at_hand_when_it_is_cancelled() {
+    let (reconstructor, stop) = (framed(), AtomicBool::new(false));
+    let images: Vec<Image> = (0..6).map(|number| image(10 * number)).collect();
+    let mut batch = reconstructor.reconstruct_batch(&images).cancelled_by(&stop);
+    assert!(batch.next().unwrap().is_ok());
+    stop.store(true, Ordering::Relaxed);
+    assert_eq!(batch.count(), 1, "the other one of the two that went together");
+}
+
+#[test]
+fn views_show_the_models_own_memory() {
+    let face = &framed().reconstruct(&image(90)).unwrap()[0];
+    let depth = face.depth();
+    assert_eq!((depth.size(), depth.values().len()), (64, 64 * 64));
+    assert_eq!(depth.values().as_ptr(), face.prediction.depth.data().as_ptr());
+    let length = |n: &[f32; 3]| n.iter().map(|x| x * x).sum::<f32>();
+    assert!(face.normals().values().iter().all(|normal| (length(normal) - 1.0).abs() < 1e-2));
+    let direction = face.light().direction;
+    assert!((length(&direction) - 1.0).abs() < 1e-5);
+    assert_eq!((face.crop().width, face.crop().height), (80, 80));
+    assert!(face.location().is_none() && face.refined() == 0);
+}
+
+#[test]
+fn light_from_the_right_brightens_what_faces_right() {
+    let heads = Heads::range(5, 0, 1);
+    let head = heads.sample(0, 128).unwrap().image;
+    let reconstructor =
+        Reconstructor::builder().weights(Weights::FacesSynthetic).framing(Framing::Whole).build().unwrap();
+    let face = &reconstructor.reconstruct(&head).unwrap()[0];
+    let size = 96;
+    let share_right = |azimuth: f32| {
+        let shown = face.render(&Camera::front(), &Light::from_angles(azimuth, 0.0), size).unwrap();
+        let brightness = |columns: std::ops::Range<usize>| -> f64 {
+            let at = |row: usize, column: usize| f64::from(shown.pixels[3 * (row * size + column)]);
+            (30..70)
+                .flat_map(|row| columns.clone().map(move |column| (row, column)))
+                .map(|(r, c)| at(r, c))
+                .sum()
+        };
+        brightness(50..70) / brightness(26..46)
+    };
+    assert!(share_right(60.0) > 1.1 * share_right(0.0) && share_right(-60.0) < 0.9 * share_right(0.0));
+    let background = [0, 255, 0];
+    let side = face.render(&Camera::yaw(-40.0).on(background), &Light::from_angles(0.0, 0.0), size).unwrap();
+    assert_eq!(&side.pixels[..3], &background);
+    assert!(face.render(&Camera::front(), &face.light(), 0).is_err());
+}
+
+#[test]
+fn all_formats_write_their_files_and_a_record_that_names_them() {
+    let root = tempfile::tempdir().unwrap();
+    let face = &framed().reconstruct(&image(90)).unwrap()[0];
+    let first = face.write(root.path(), "b", "b.png", &all()).unwrap().unwrap();
+    assert_eq!(first, root.path().join("b.panel.png"));
+    let mut expected: Vec<String> = OutputFormat::ALL
+        .iter()
+        .flat_map(|format| format.endings())
+        .map(|ending| format!("b.{ending}"))
+        .collect();
+    expected.sort();
+    assert_eq!(names(root.path()), expected);
+    let record = fs::read_to_string(root.path().join("b.json")).unwrap();
+    let record: serde_json::Value = serde_json::from_str(&record).unwrap();
+    assert_eq!((&record["image"], &record["mesh"]["gltf"]), (&"b.png".into(), &"b.glb".into()));
+    // Fewer formats: what the first call left under that name goes, and what is not of it stays.
+    fs::write(root.path().join("b.txt"), "").unwrap();
+    let lean = OutputOptions::default();
+    let first = face.write(root.path(), "b", "b.png", &lean).unwrap().unwrap();
+    assert_eq!(first, root.path().join("b.panel.png"));
+    assert_eq!(names(root.path()), ["b.glb", "b.json", "b.panel.png", "b.txt"]);
+    // Without a record nothing is ours.
+    fs::write(root.path().join("c.obj"), "somebody's").unwrap();
+    face.write(root.path(), "c", "c.png", &lean).unwrap();
+    assert!(root.path().join("c.obj").exists());
+}
+
+#[test]
+fn results_of_faces_that_are_gone_are_removed() {
+    let root = tempfile::tempdir().unwrap();
+    let face = &framed().reconstruct(&image(90)).unwrap()[0];
+    for stem in ["a", "a.face-2", "a.face-3", "a.face-4"] {
+        face.write(root.path(), stem, "a.png", &OutputOptions::default()).unwrap();
+    }
+    fs::write(root.path().join("a.face-5.glb"), "somebody's").unwrap();
+    let mut given = ResultNames::new();
+    // Another image has the name of the third face.
+    given.unused("a.face-3");
+    ResultsFolder::new(root.path()).remove_further_faces("a", 1, &given);
+    let left = names(root.path());
+    let of = |stem: &str| left.iter().filter(|name| name.starts_with(&format!("{stem}."))).count();
+    assert_eq!([of("a.face-2"), of("a.face-3"), of("a.face-4"), of("a.face-5")], [0, 3, 0, 1], "{left:?}");
+    assert!(left.contains(&"a.glb".to_owned()));
+}
+
+#[test]
+fn what_is_not_finite_is_not_given_out() {
+    let mut model = model();
+    model.parameters_mut().iter_mut().for_each(|p| p.data_mut().iter_mut().for_each(|x| *x *= 1e20));
+    let reconstructor = builder(&model).framing(Framing::Whole).build().unwrap();
+    let error = reconstructor.reconstruct(&image(90)).unwrap_err();
+    assert!(matches!(error, Error::NotFinite), "{error}");
+}
+
+#[test]
+fn faces_are_found_the_largest_first_and_none_is_an_error() {
+    let mut photograph = Image::from_rgb(400, 300, vec![120; 400 * 300 * 3]).unwrap();
+    for (number, (left, top, side)) in [(20, 60, 90), (200, 80, 160)].into_iter().enumerate() {
+        let head = Heads::range(11, 0, 9).sample(number as u64, side as u32).unwrap().image;
+        for row in 0..side {
+            let to = 3 * ((top + row) * 400 + left);
+            photograph.pixels[to..to + 3 * side].copy_from_slice(&head.pixels[3 * row * side..][..3 * side]);
+        }
+    }
+    let reconstructor = builder(&model()).build().unwrap();
+    assert!(reconstructor.looks_for_faces());
+    let faces = reconstructor.reconstruct(&photograph).unwrap();
+    let sides: Vec<f32> = faces.iter().map(|face| face.location().unwrap().crop.side).collect();
+    assert!(sides.len() == 2 && sides[0] > sides[1], "{sides:?}");
+    assert!(faces[0].quality().detector_score.is_some_and(|score| score > 0.5));
+    let largest = builder(&model()).faces(FaceSelection::Largest).build().unwrap();
+    assert_eq!(largest.reconstruct(&photograph).unwrap().len(), 1);
+    let nothing = Image::from_rgb(300, 200, vec![90; 300 * 200 * 3]).unwrap();
+    assert!(matches!(reconstructor.reconstruct(&nothing), Err(Error::NoFace)));
+}
