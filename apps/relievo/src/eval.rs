@@ -8,7 +8,7 @@ use anyhow::{bail, ensure};
 use clap::Args;
 use relievo_data::{LoaderOptions, Registry, SYNTHETIC, Source, SourceSpec};
 use relievo_export::write_atomic;
-use relievo_model::{ComputeSettings, Model};
+use relievo_model::{ComputeSettings, Loss, Model};
 use relievo_synth::Heads;
 use relievo_train::metrics::Statistic;
 use relievo_train::{
@@ -145,17 +145,11 @@ pub fn table(evaluation: &Evaluation) -> String {
         let _ = writeln!(text, "{} more could not be used", evaluation.skipped);
     }
     if let Some(losses) = &evaluation.losses {
-        let _ = writeln!(
-            text,
-            "loss {:.3}\n  photometric {:.3}, mirrored {:.3}",
-            losses.total, losses.photometric, losses.photometric_flip
-        );
-        if losses.perceptual != 0.0 {
-            let _ = writeln!(
-                text,
-                "  perceptual {:.3}, mirrored {:.3}",
-                losses.perceptual, losses.perceptual_flip
-            );
+        let _ = writeln!(text, "loss {:.3}", losses.total);
+        for group in Loss::GROUPS.iter().filter(|group| group.losses.iter().any(|loss| losses[*loss] != 0.0))
+        {
+            let values = group.losses.iter().map(|loss| format!("{} {:.3}", loss.name(), losses[*loss]));
+            let _ = writeln!(text, "  {}", values.collect::<Vec<_>>().join(", "));
         }
     }
     if let Some(error) = evaluation.reconstruction {

@@ -1,7 +1,9 @@
 //! What a user of the command line can do about an error: advice that names options, which libraries do not know.
 
+use relievo_model::ModelError;
 use relievo_reproduce::{RecipeError, ReproduceError};
-use relievo_train::{FolderError, HeldOutError, TrainError};
+use relievo_tensor::{Device, Error};
+use relievo_train::{EvaluationError, FolderError, HeldOutError, TrainError};
 
 /// The advice for the first error in the chain that has some; `None` if there is none.
 pub fn hint(error: &anyhow::Error) -> Option<String> {
@@ -14,6 +16,9 @@ pub fn hint(error: &anyhow::Error) -> Option<String> {
             .or_else(|| cause.downcast_ref::<HeldOutError>().map(held_out))
             .or_else(|| cause.downcast_ref::<relievo::Error>().map(reconstruction))
             .or_else(|| cause.downcast_ref::<relievo::FolderError>().map(results_folder))
+            .or_else(|| cause.downcast_ref::<EvaluationError>().map(evaluation))
+            .or_else(|| cause.downcast_ref::<ModelError>().map(model))
+            .or_else(|| cause.downcast_ref::<Error>().map(engine))
             .flatten()
     })
 }
@@ -30,8 +35,29 @@ fn folder(error: &FolderError) -> Option<String> {
     Some(advice.into())
 }
 
+fn engine(error: &Error) -> Option<String> {
+    match error {
+        Error::Device { device: Device::Cuda(_), .. } => Some("--device cpu computes without a GPU".into()),
+        _ => None,
+    }
+}
+
+fn model(error: &ModelError) -> Option<String> {
+    if let ModelError::Engine(error) = error { engine(error) } else { None }
+}
+
+fn evaluation(error: &EvaluationError) -> Option<String> {
+    match error {
+        EvaluationError::Model(error) => model(error),
+        EvaluationError::Engine(error) => engine(error),
+        _ => None,
+    }
+}
+
 fn train(error: &TrainError) -> Option<String> {
     match error {
+        TrainError::Model(error) => model(error),
+        TrainError::Evaluation(error) => evaluation(error),
         TrainError::Folder(error) => folder(error),
         TrainError::CheckpointsGone { model, .. } => {
             Some(format!("begin a new run with --initial-weights {}", model.display()))
@@ -123,6 +149,22 @@ mod tests {
             assert!(hint(&error).unwrap().starts_with("continue the run in it with --resume"), "{error:#}");
         }
         assert_eq!(hint(&anyhow::Error::msg("out of paper")), None);
+    }
+
+    #[test]
+    fn a_gpu_that_cannot_be_used_can_be_done_without() {
+        let broken = || Error::Device { device: Device::Cuda(0), detail: "no driver".into() };
+        let errors: [anyhow::Error; 4] = [
+            broken().into(),
+            ModelError::from(broken()).into(),
+            TrainError::from(ModelError::from(broken())).into(),
+            anyhow::Error::from(EvaluationError::from(ModelError::from(broken()))).context("measuring"),
+        ];
+        for error in &errors {
+            assert_eq!(hint(error).as_deref(), Some("--device cpu computes without a GPU"), "{error:#}");
+        }
+        let on_cpu = Error::Device { device: Device::Cpu, detail: "captures nothing".into() };
+        assert_eq!(hint(&on_cpu.into()), None);
     }
 
     #[test]

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::Context;
 use clap::Args;
 use relievo_model::Model;
+use relievo_settings::Value;
 use relievo_tensor::{SimdLevel, cuda};
 use relievo_train::Provenance;
 
@@ -42,7 +42,10 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
     console.result("");
     row("weights", &origin);
     row("size", &format_args!("{:.1} MiB", bytes.len() as f64 / f64::from(1 << 20)));
-    if let Some(provenance) = Provenance::read(&bytes) {
+    let provenance = Provenance::read(&bytes);
+    // Weights may be packed without what only training needs.
+    let trained = provenance.as_ref().and_then(Provenance::model).unwrap_or_else(|| model.settings().clone());
+    if let Some(provenance) = provenance {
         if let Some(preset) = provenance.preset() {
             row("preset", &serde_json::to_value(preset)?.as_str().unwrap_or_default());
         }
@@ -66,10 +69,12 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
         row(&format!("  {network}"), &grouped(*count));
     }
     console.result("");
-    let settings = serde_json::to_value(model.settings())?;
-    let settings = settings.as_object().context("the settings of a model are a table")?;
-    for (name, value) in settings {
-        row(name, &value.as_f64().map_or_else(|| value.to_string(), |number| (number as f32).to_string()));
+    for ((setting, trained), (_, here)) in trained.settings().zip(model.settings().settings()) {
+        match trained {
+            Value::Unset => {}
+            _ if trained == here => row(setting.name, &trained),
+            _ => row(setting.name, &format_args!("{trained} in training, {here} in this file")),
+        }
     }
     Ok(())
 }

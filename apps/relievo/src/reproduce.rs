@@ -8,7 +8,7 @@ use anyhow::{Context, ensure};
 use clap::{ArgMatches, Args};
 use relievo_export::{FolderLock, write_atomic};
 use relievo_reproduce::{Event, RESULTS, Reproduction, Row, Table, Task};
-use relievo_train::{Outcome, Settings};
+use relievo_train::{GivenSettings, Outcome, Settings};
 
 use crate::console::{Console, counted};
 use crate::synth::{MOST, MOST_HEADS};
@@ -84,10 +84,10 @@ pub fn run(options: &Options, matches: &ArgMatches, console: &Console) -> anyhow
         strangers.join(", "),
         names.join(", ")
     );
-    let line = Some((settings, matches));
+    let given = GivenSettings::from_matches(settings, matches)?;
     let recipe = match config {
-        Some(file) => Settings::layered(Some(file), line)?,
-        None => Settings::from_toml(Path::new(RECIPE.0), RECIPE.1, line)?,
+        Some(file) => Settings::layered(Some(file), Some(&given))?,
+        None => Settings::from_toml(Path::new(RECIPE.0), RECIPE.1, Some(&given))?,
     };
     ensure!(
         out.join(RESULTS).exists() || !out.join(TABLES).exists(),

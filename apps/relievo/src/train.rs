@@ -6,7 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
 use clap::{ArgMatches, Args};
-use relievo_train::{Event, Outcome, RunFolder, Settings, StepReport, Trainer, ValidationReport};
+use relievo_model::Loss;
+use relievo_train::{
+    Event, GivenSettings, Outcome, RunFolder, Settings, StepReport, Trainer, ValidationReport,
+};
 
 use crate::console::{Console, Progress, counted};
 use crate::{INTERRUPTED, Interrupted, sources, weights};
@@ -44,10 +47,10 @@ pub struct Options {
 /// Runs the command; `matches` are those of this subcommand.
 pub fn run(options: &Options, matches: &ArgMatches, console: &Console) -> anyhow::Result<()> {
     let Options { out, resume, overwrite, config, settings } = options;
-    let line = Some((settings, matches));
+    let given = GivenSettings::from_matches(settings, matches)?;
     let layered = |file: Option<&Path>| -> anyhow::Result<Settings> {
-        let mut settings = Settings::layered(file, line)?;
-        settings.train.embedded_weights = weights::KNOWN;
+        let mut settings = Settings::layered(file, Some(&given))?;
+        settings.embedded_weights = weights::KNOWN;
         Ok(settings)
     };
     let mut trainer = match resume {
@@ -171,13 +174,15 @@ fn step(report: &StepReport, with_number: bool) -> String {
     if with_number {
         text = format!("step {}, {text}", report.step);
     }
-    if losses.depth != 0.0 {
-        text = format!("{text}: depth {:.4}", losses.depth);
-    } else {
-        text = format!("{text}: photo {:.3}/{:.3}", losses.photometric, losses.photometric_flip);
-    }
-    if losses.perceptual != 0.0 {
-        text = format!("{text}, VGG {:.3}/{:.3}", losses.perceptual, losses.perceptual_flip);
+    let mut separator = ": ";
+    for group in Loss::GROUPS {
+        let values = group.losses.iter().map(|loss| losses[*loss]);
+        if let Some(label) = group.label.filter(|_| values.clone().any(|value| value != 0.0)) {
+            let digits = if group.losses.len() > 1 { 3 } else { 4 };
+            let values: Vec<String> = values.map(|value| format!("{value:.digits$}")).collect();
+            text = format!("{text}{separator}{label} {}", values.join("/"));
+            separator = ", ";
+        }
     }
     if report.data_wait > 0.05 {
         text = format!("{text}, {:.0} % waiting", 100.0 * report.data_wait);
@@ -216,8 +221,9 @@ mod tests {
     #[test]
     fn lines_fit_into_80_columns() {
         let mut losses = Losses::default();
-        (losses.total, losses.photometric, losses.photometric_flip) = (-1.234, -1.234, -1.234);
-        (losses.perceptual, losses.perceptual_flip) = (12.345, 12.345);
+        losses.total = -1.234;
+        (losses[Loss::Photometric], losses[Loss::PhotometricFlip]) = (-1.234, -1.234);
+        (losses[Loss::Perceptual], losses[Loss::PerceptualFlip]) = (12.345, 12.345);
         let report = StepReport {
             step: 123_456,
             epoch: 99,

@@ -1,5 +1,6 @@
-//! Makes the weights that ship: half precision, without the confidence network, which inference does not look at, and
-//! so without the perceptual loss, which means little without it.
+//! Packs the weights of a run as they ship: in half precision, without the confidence network, which inference does not
+//! use, and so without the perceptual loss, which means little without it. The settings of the run stay in the notes,
+//! where `relievo info` finds what the weights were trained with.
 //!
 //!     cargo run --release -p relievo-model --example pack_weights -- RUN/model.safetensors NAME.safetensors
 

@@ -3,25 +3,24 @@
 use std::fmt;
 use std::str::FromStr;
 
-use clap::ValueEnum;
+use relievo_settings::{choices, setting_from_text, settings};
 use relievo_tensor::{DataType, Device, Error, cuda};
 use serde::{Deserialize, Serialize};
 
 use crate::model::{Model, ModelError};
 
-/// The settings of where and how to compute. They change how long it takes and the last digits, not what is computed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::Args, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
-pub struct ComputeSettings {
-    /// Where to compute: cpu, cuda:0, cuda:1, ..., or auto: the first GPU if it can be used, else the CPU
-    #[arg(long, default_value_t = DeviceChoice::default())]
-    pub device: DeviceChoice,
-    /// How a GPU computes the networks; a CPU always takes f32
-    #[arg(long, value_enum, default_value_t = Precision::Bf16)]
-    pub precision: Precision,
-    /// Give the same bits in every run on a GPU, as a CPU does anyway
-    #[arg(long, action = clap::ArgAction::Set, default_value_t = false)]
-    pub deterministic: bool,
+settings! {
+    /// The settings of where and how to compute. They change how long it takes and the last digits, not what is
+    /// computed.
+    #[derive(Copy, Eq)]
+    pub struct ComputeSettings {
+        /// Where to compute: cpu, cuda:0, cuda:1, ..., or auto: the first GPU if it can be used, else the CPU
+        device: DeviceChoice = DeviceChoice::default(), kind(Free);
+        /// How a GPU computes the networks; a CPU always takes f32
+        precision: Precision = Precision::Bf16, kind(Schedule);
+        /// Give the same bits in every run on a GPU, as a CPU does anyway
+        deterministic: bool = false, kind(Free);
+    }
 }
 
 /// A device, or the choice of one. The CPU where nothing is said: the way through a GPU has been tested on an emulator
@@ -35,18 +34,21 @@ pub enum DeviceChoice {
     Only(Device),
 }
 
-/// How a GPU computes the networks. Geometry, losses and the optimiser are f32 in any case.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Precision {
-    /// Stores activations as bf16 and adds up in f32
-    #[default]
-    Bf16,
-    /// Stores f32, multiplies with 10 bits of mantissa
-    Tf32,
-    /// Stores and multiplies f32
-    F32,
+choices! {
+    /// How a GPU computes the networks. Geometry, losses and the optimiser are f32 in any case.
+    #[derive(Default)]
+    pub enum Precision {
+        /// Stores activations as bf16 and adds up in f32
+        #[default]
+        Bf16,
+        /// Stores f32, multiplies with 10 bits of mantissa
+        Tf32,
+        /// Stores and multiplies f32
+        F32,
+    }
 }
+
+setting_from_text!(DeviceChoice);
 
 impl Default for DeviceChoice {
     fn default() -> Self {

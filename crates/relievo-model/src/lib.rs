@@ -1,13 +1,32 @@
 //! The photo-geometric autoencoder of Wu et al. 2020: predict, reconstruct, losses, presets, weights.
 //!
-//! [`Model`] holds the settings and the parameters of the five networks. [`Model::predict`] takes images apart into
-//! depth, albedo, light and viewpoint and puts them together again; [`Model::losses`] does so twice, the second time
-//! from the mirrored depth and albedo, and compares both with the image.
+//! [`Model`] holds the settings and the parameters of the five networks. [`Model::predict`] decomposes images into
+//! depth, albedo, light and viewpoint and renders the images again from these; [`Model::losses`] does so twice, the
+//! second time from the mirrored depth and albedo, and compares both with the image.
+//!
+//! ```
+//! use relievo_model::{Loss, Model, ModelSettings};
+//! use relievo_tensor::Tensor;
+//!
+//! // Small networks, without VGG16.
+//! let small = ModelSettings { width: 8, code: 16, encoder_width: 8, perceptual_weight: 0.0, ..Default::default() };
+//! let model = Model::new(small, 0)?;
+//! let image = Tensor::full([1, 64, 64, 3], 0.25);
+//!
+//! let prediction = model.predict(&image)?;
+//! assert_eq!(prediction.depth.shape(), [1, 64, 64].into());
+//!
+//! let (losses, gradients) = model.loss_and_gradients(&image, 0.5)?;
+//! assert_eq!(gradients.len(), model.parameters().len());
+//! println!("{} of which {} photometric", losses.total, losses[Loss::Photometric]);
+//! # Ok::<(), relievo_model::ModelError>(())
+//! ```
 
 mod albedo_prior;
 mod compute;
 mod losses;
 mod model;
+mod networks;
 mod object;
 mod prediction;
 mod predictor;
@@ -18,8 +37,9 @@ mod visibility;
 mod weights;
 
 pub use compute::{ComputeSettings, DeviceChoice, Precision};
-pub use losses::{DepthTruth, Differentiated, LossTerms, Losses};
-pub use model::{Model, ModelError, Outputs};
+pub use losses::{DepthTruth, Differentiated, Loss, LossGroup, LossTerms, Losses};
+pub use model::{Model, ModelError};
+pub use networks::{NetworkKind, Outputs};
 pub use object::{FRAME, object_level};
 pub use prediction::Prediction;
 pub use predictor::{Predicted, Predictor};

@@ -1,22 +1,23 @@
 //! The model: settings, networks, parameters.
 
 use std::collections::HashMap;
-use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
-use relievo_nets::{ConfidenceNetwork, Network, ParameterInfo, Vgg, VggError, autoencoder, encoder};
-use relievo_tensor::cuda::Lanes;
-use relievo_tensor::ops::{Activation, cast};
+use relievo_nets::{ParameterInfo, Vgg, VggError};
+use relievo_settings::Invalid;
+use relievo_tensor::ops::cast;
 use relievo_tensor::{DataType, Device, Error, Tensor};
 
-use crate::settings::{LightModel, ModelSettings, Supervision};
+use crate::networks::{Networks, Outputs};
+use crate::settings::{ModelSettings, Supervision};
 
 /// Why a model cannot be made or run.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ModelError {
     /// A setting that makes no sense.
     #[error("model settings: {0}")]
-    Settings(String),
+    Settings(#[from] Invalid),
     /// The perceptual features cannot be had.
     #[error(transparent)]
     Vgg(#[from] VggError),
@@ -71,128 +72,6 @@ pub struct Model {
     pub(crate) vgg: Option<Vgg>,
 }
 
-/// The networks, each with its range in the flat list of parameters.
-pub(crate) struct Networks {
-    pub depth: (Network, Range<usize>),
-    /// A model that learns depth from true depth has none of them.
-    pub others: Option<OtherNetworks>,
-}
-
-/// The networks besides the one of depth.
-pub(crate) struct OtherNetworks {
-    pub albedo: (Network, Range<usize>),
-    /// The light network, or the shading network that stands in for it.
-    pub light: (Network, Range<usize>),
-    pub view: (Network, Range<usize>),
-    pub confidence: Option<(ConfidenceNetwork, Range<usize>)>,
-}
-
-impl Networks {
-    fn new(settings: &ModelSettings) -> (Self, Vec<ParameterInfo>) {
-        let ModelSettings { image_size: size, width, code, encoder_width, .. } = *settings;
-        let mut infos = Vec::new();
-        let mut place = |of_one: Vec<ParameterInfo>| {
-            let start = infos.len();
-            infos.extend(of_one);
-            start..infos.len()
-        };
-        let mut network = |network: Network| {
-            let range = place(network.parameters());
-            (network, range)
-        };
-        let depth = network(autoencoder("depth", width, code, 1, size, Activation::Identity));
-        if settings.supervision == Supervision::Depth {
-            return (Self { depth, others: None }, infos);
-        }
-        let [albedo_width, albedo_code] = settings.albedo_channels();
-        let albedo = network(autoencoder("albedo", albedo_width, albedo_code, 3, size, Activation::Tanh));
-        let light = network(match settings.light {
-            LightModel::Lambert => encoder("light", encoder_width, 4, size),
-            LightModel::ShadingMap => autoencoder("shading", width, code, 1, size, Activation::Tanh),
-        });
-        let view = network(encoder("view", encoder_width, 6, size));
-        let confidence = settings.confidence.then(|| {
-            let network = ConfidenceNetwork::new("confidence", width, code / 2, size);
-            let range = place(network.parameters());
-            (network, range)
-        });
-        let others = Some(OtherNetworks { albedo, light, view, confidence });
-        (Self { depth, others }, infos)
-    }
-}
-
-/// What the networks say of B images of SxS pixels, before any meaning is put on it.
-#[derive(Debug, Clone)]
-pub struct Outputs {
-    /// Raw depth `[B,S,S,1]`, unbounded.
-    pub depth: Tensor,
-    /// Albedo `[B,S,S,3]` in (-1, 1).
-    pub albedo: Tensor,
-    /// Light `[B,1,1,4]`, or the shading map `[B,S,S,1]`, in (-1, 1).
-    pub light: Tensor,
-    /// Viewpoint `[B,1,1,6]` in (-1, 1).
-    pub view: Tensor,
-    /// Confidence as [`ConfidenceNetwork::forward`] gives it, where there is such a network.
-    pub confidence: Option<(Tensor, Tensor)>,
-    /// What VGG16 says of the images, `[B,S/4,S/4,256]`, where it was asked.
-    pub target: Option<Tensor>,
-}
-
-impl Networks {
-    /// Runs the networks on `images [B,S,S,3]`, that of confidence only if asked to, side by side: most layers are
-    /// too small to be shared out among all of a GPU or, for a single image, among all cores, but the networks do not
-    /// wait for each other. On a CPU's tape one after the other, so that a step is always recorded in the same order.
-    /// The features of the perceptual loss do not wait for the networks either.
-    pub fn forward(
-        &self,
-        images: &Tensor,
-        parameters: &[Tensor],
-        with_confidence: bool,
-        vgg: Option<&Vgg>,
-    ) -> Result<Outputs, Error> {
-        let target = || vgg.map(|vgg| vgg.features(images)).transpose();
-        // Once for all networks.
-        let images = &match parameters.first() {
-            Some(weight) => cast(images, weight.data_type())?,
-            None => images.clone(),
-        };
-        let run = |part: &(Network, Range<usize>)| part.0.forward(images, &parameters[part.1.clone()]);
-        let Some(OtherNetworks { albedo, light, view, confidence }) = &self.others else {
-            return Err(Error::shape("model", "it has learned depth from true depth and knows nothing else"));
-        };
-        let confidence = || {
-            let run = |(network, range): &(ConfidenceNetwork, Range<usize>)| {
-                network.forward(images, &parameters[range.clone()])
-            };
-            confidence.as_ref().filter(|_| with_confidence).map(run).transpose()
-        };
-        if parameters.iter().any(Tensor::is_recorded) || images.device() != Device::Cpu {
-            let mut lanes = Lanes::on(images.device())?;
-            let depth = lanes.run(1, || run(&self.depth))?;
-            let albedo = lanes.run(2, || run(albedo))?;
-            let confidence = lanes.run(3, confidence)?;
-            let light = lanes.run(4, || run(light))?;
-            let view = lanes.run(5, || run(view))?;
-            let target = lanes.run(6, target)?;
-            lanes.join()?;
-            return Ok(Outputs { depth, albedo, light, view, confidence, target });
-        }
-        let target = target()?;
-        let ((depth, albedo), ((light, view), confidence)) = rayon::join(
-            || rayon::join(|| run(&self.depth), || run(albedo)),
-            || rayon::join(|| rayon::join(|| run(light), || run(view)), confidence),
-        );
-        let (depth, albedo, light, view, confidence) = (depth?, albedo?, light?, view?, confidence?);
-        Ok(Outputs { depth, albedo, light, view, confidence, target })
-    }
-
-    /// What the depth network says of `images [B,S,S,3]`: `[B,S,S,1]`.
-    pub fn depth(&self, images: &Tensor, parameters: &[Tensor]) -> Result<Tensor, Error> {
-        let (network, range) = &self.depth;
-        network.forward(images, &parameters[range.clone()])
-    }
-}
-
 impl Model {
     /// A new model whose parameters are drawn from `seed`.
     ///
@@ -203,14 +82,14 @@ impl Model {
         model.parameters = model.infos.iter().map(|info| info.initialise(seed)).collect();
         // The depth network begins as noise, which a viewpoint turns into folds; scaled down, it begins as a plane.
         let scale = model.settings.initial_depth_scale;
-        let last = model.networks.depth.1.end - 1;
+        let last = model.networks.last_of_depth();
         model.parameters[last].data_mut().iter_mut().for_each(|weight| *weight *= scale);
         Ok(model)
     }
 
     /// A model whose parameters are still to be filled in.
     pub(crate) fn without_parameters(settings: ModelSettings) -> Result<Self, ModelError> {
-        settings.check().map_err(ModelError::Settings)?;
+        settings.check()?;
         let (networks, infos) = Networks::new(&settings);
         let reconstructs = settings.supervision == Supervision::None;
         let vgg = if reconstructs && settings.perceptual_weight > 0.0 { Some(Vgg::new()?) } else { None };
@@ -267,7 +146,7 @@ impl Model {
     /// # Errors
     /// If the device fails.
     pub fn working_copies(&self) -> Result<Vec<Option<Tensor>>, ModelError> {
-        let last_of_depth = self.networks.depth.1.end - 1;
+        let last_of_depth = self.networks.last_of_depth();
         let copy = |(number, parameter): (usize, &Tensor)| {
             let is_convolution = parameter.shape().len() == 4 && number != last_of_depth;
             let is_copied = is_convolution && parameter.data_type() != self.precision;

@@ -6,7 +6,8 @@ use relievo_render::{
 use relievo_tensor::ops::{concat_flipped, mul_columns, reshape, weighted_sum};
 use relievo_tensor::{Device, Error, Tensor};
 
-use crate::model::{Model, ModelError, Outputs};
+use crate::model::{Model, ModelError};
+use crate::networks::{NetworkKind, Outputs};
 use crate::settings::{LightModel, Supervision};
 
 /// Everything the model sees in a batch of B images of SxS pixels. In training, depth, albedo and what is made of
@@ -134,8 +135,10 @@ impl Model {
     /// From what the networks say to the image they mean.
     pub(crate) fn put_together(&self, outputs: Outputs, mirrored: bool) -> Result<Prediction, Error> {
         let settings = self.settings();
-        let [batch, size, _, _] = outputs.depth.dims("model")?;
-        let device = outputs.depth.device();
+        let output = |kind| outputs.get(kind);
+        let depth = output(NetworkKind::Depth)?;
+        let [batch, size, _, _] = depth.dims("model")?;
+        let device = depth.device();
         let double =
             |x: &Tensor, mirror: bool| if mirrored { concat_flipped(x, mirror) } else { Ok(x.clone()) };
 
@@ -144,18 +147,21 @@ impl Model {
             (true, false) => Doubling::Repeated,
             (true, true) => Doubling::Mirrored,
         };
-        let (raw_depth, [smooth_depth, canonical_depth]) = self.shape(&outputs.depth, doubling)?;
-        let albedo = double(&outputs.albedo, settings.flip_albedo)?;
+        let (raw_depth, [smooth_depth, canonical_depth]) = self.shape(depth, doubling)?;
+        let albedo = double(output(NetworkKind::Albedo)?, settings.flip_albedo)?;
 
         let camera = settings.camera();
         let (light, [normals, diffuse_shading]) = match settings.light {
             LightModel::Lambert => {
-                let light = light_from_raw(&reshape(&outputs.light, [batch, 4])?, settings.light_range())?;
+                let light = light_from_raw(
+                    &reshape(output(NetworkKind::Light)?, [batch, 4])?,
+                    settings.light_range(),
+                )?;
                 let shaded = diffuse_shading(&canonical_depth, &light, camera)?;
                 (light, shaded)
             }
             LightModel::ShadingMap => {
-                let map = reshape(&outputs.light, [batch, size, size])?;
+                let map = reshape(output(NetworkKind::Light)?, [batch, size, size])?;
                 let shading =
                     weighted_sum(&[(1.0, &map), (1.0, &Tensor::full_on(map.device(), map.shape(), 1.0)?)])?;
                 // The map alone: no ambient light, and a diffuse light of strength one from the front.
@@ -170,7 +176,7 @@ impl Model {
         };
         let canonical_image = shade(&albedo, &diffuse_shading, &light)?;
 
-        let raw_view = reshape(&outputs.view, [batch, 6])?;
+        let raw_view = reshape(output(NetworkKind::View)?, [batch, 6])?;
         let view = mul_columns(&raw_view, &settings.view_ranges())?;
         let scene = Scene {
             camera,
@@ -193,7 +199,10 @@ impl Model {
             depth: reconstruction.depth,
             mask: reconstruction.mask,
             image: reconstruction.image,
-            confidence: outputs.confidence,
+            confidence: match outputs.heads(NetworkKind::Confidence) {
+                [pixels, features] => Some((pixels.clone(), features.clone())),
+                _ => None,
+            },
             target: outputs.target,
         })
     }

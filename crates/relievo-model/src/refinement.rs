@@ -14,7 +14,8 @@ use relievo_tensor::ops::{
 use relievo_tensor::{Device, Error, Tape, Tensor};
 
 use crate::albedo_prior::AlbedoPrior;
-use crate::model::{Model, ModelError, Outputs};
+use crate::model::{Model, ModelError};
+use crate::networks::{NetworkKind, Outputs};
 use crate::prediction::Prediction;
 
 /// Rows and columns of cells of the field that is added to raw depth: a uniform cubic B-spline, so normals have no
@@ -185,11 +186,12 @@ struct Variables {
 impl Variables {
     /// What networks said, on the CPU.
     fn from_outputs(outputs: &Outputs) -> Result<Self, Error> {
+        let here = |kind| outputs.get(kind)?.to_device(Device::Cpu);
         Ok(Self {
-            depth: outputs.depth.to_device(Device::Cpu)?,
-            albedo: outputs.albedo.to_device(Device::Cpu)?,
-            light: outputs.light.to_device(Device::Cpu)?,
-            view: outputs.view.to_device(Device::Cpu)?,
+            depth: here(NetworkKind::Depth)?,
+            albedo: here(NetworkKind::Albedo)?,
+            light: here(NetworkKind::Light)?,
+            view: here(NetworkKind::View)?,
         })
     }
 
@@ -213,7 +215,12 @@ impl Variables {
 
     fn outputs(self) -> Outputs {
         let Self { depth, albedo, light, view } = self;
-        Outputs { depth, albedo, light, view, confidence: None, target: None }
+        Outputs::of([
+            (NetworkKind::Depth, depth),
+            (NetworkKind::Albedo, albedo),
+            (NetworkKind::Light, light),
+            (NetworkKind::View, view),
+        ])
     }
 }
 

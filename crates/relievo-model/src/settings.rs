@@ -1,177 +1,112 @@
-//! What can be chosen about the model, and the choices of the paper for each kind of object.
+//! The settings of the model, and the paper's recipes for each kind of object.
 //!
-//! One struct is the documentation, the section `[model]` of a run's TOML file and the command line.
+//! One declaration is the documentation, the section `[model]` of a run's TOML file and the command line.
 
-use clap::{ArgAction, Args, ValueEnum};
 use relievo_render::{Camera, DepthRange, LightRange};
-use serde::{Deserialize, Serialize};
+use relievo_settings::{Invalid, Kind, Value, choices, multiple_of, power_of_two, settings, with_unit};
 
-/// The settings of the model. Defaults are those of the paper for faces.
-#[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
-pub struct ModelSettings {
-    /// Height and width of the images in pixels, a power of two from 64 to 1024
-    #[arg(long, default_value_t = 64)]
-    pub image_size: usize,
-    /// Channels at the first level of the depth, albedo and confidence networks, a multiple of 4
-    #[arg(long, default_value_t = 64)]
-    pub width: usize,
-    /// Channels of the code between encoder and decoder of depth and albedo; the confidence network has half
-    #[arg(long, default_value_t = 256)]
-    pub code: usize,
-    /// Channels at the first level of the albedo network, a multiple of 4; `width` if not given
-    #[arg(long)]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub albedo_width: Option<usize>,
-    /// Channels of the code of the albedo network; `code` if not given. Likeness needs a larger code than shape
-    #[arg(long)]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub albedo_code: Option<usize>,
-    /// Channels at the first level of the light and view networks, a multiple of 4
-    #[arg(long, default_value_t = 32)]
-    pub encoder_width: usize,
-    /// Nearest canonical depth, in units of the distance of the object
-    #[arg(long, default_value_t = 0.9)]
-    pub min_depth: f32,
-    /// Farthest canonical depth
-    #[arg(long, default_value_t = 1.1)]
-    pub max_depth: f32,
-    /// Canonical depth of the two columns at the left and at the right border
-    #[arg(long, default_value_t = 1.04)]
-    pub border_depth: f32,
-    /// Field of view of the camera, in degrees
-    #[arg(long, default_value_t = 10.0)]
-    pub field_of_view: f32,
-    /// Largest rotation about each axis, in degrees
-    #[arg(long, default_value_t = 60.0)]
-    pub rotation_range: f32,
-    /// Largest translation along x and y
-    #[arg(long, default_value_t = 0.1)]
-    pub translation_range: f32,
-    /// Largest translation along z
-    #[arg(long, default_value_t = 0.0)]
-    pub z_translation_range: f32,
-    /// Least ambient light
-    #[arg(long, default_value_t = 0.0)]
-    pub min_ambient: f32,
-    /// Most ambient light
-    #[arg(long, default_value_t = 1.0)]
-    pub max_ambient: f32,
-    /// Least diffuse light
-    #[arg(long, default_value_t = 0.0)]
-    pub min_diffuse: f32,
-    /// Most diffuse light
-    #[arg(long, default_value_t = 1.0)]
-    pub max_diffuse: f32,
-    /// Where the rasteriser looks within a pixel: 0.5 as the original, 0 where the sampling grid puts the pixel
-    #[arg(long, default_value_t = 0.5)]
-    pub pixel_centre: f32,
-    /// Factor on the last layer of the depth network at the start: 1 as in the paper, smaller begins flatter
-    #[arg(long, default_value_t = 1.0)]
-    pub initial_depth_scale: f32,
-    /// Height of a dome (nearest in the middle) added to what the depth network says; 0 as in the paper
-    #[arg(long, default_value_t = 0.0)]
-    pub dome: f32,
-    /// What tells the model the shape
-    #[arg(long, value_enum, default_value_t = Supervision::None)]
-    pub supervision: Supervision,
-    /// Mirror the depth for the second reconstruction
-    #[arg(long, action = ArgAction::Set, default_value_t = true)]
-    pub flip_depth: bool,
-    /// Mirror the albedo for the second reconstruction
-    #[arg(long, action = ArgAction::Set, default_value_t = true)]
-    pub flip_albedo: bool,
-    /// Where the shading comes from
-    #[arg(long, value_enum, default_value_t = LightModel::Lambert)]
-    pub light: LightModel,
-    /// Learn where the image cannot be explained by a symmetric object
-    #[arg(long, action = ArgAction::Set, default_value_t = true)]
-    pub confidence: bool,
-    /// Weight of the mirrored reconstruction in the loss
-    #[arg(long, default_value_t = 0.5)]
-    pub flip_weight: f32,
-    /// Weight of the perceptual loss; 0 leaves it out
-    #[arg(long, default_value_t = 1.0)]
-    pub perceptual_weight: f32,
-    /// Weight of the smoothness of the canonical depth
-    #[arg(long, default_value_t = 0.0)]
-    pub smoothness_weight: f32,
+settings! {
+    /// The settings of the model. Defaults are those of the paper for faces.
+    pub struct ModelSettings {
+        /// Height and width of the images in pixels, a power of two from 64 to 1024
+        image_size: usize = 64, in power_of_two(64..=1024), kind(Architecture);
+        /// Channels at the first level of the depth, albedo and confidence networks, a multiple of 4
+        width: usize = 64, in multiple_of(4, 4..=512), kind(Architecture);
+        /// Channels of the code between encoder and decoder of depth and albedo; the confidence network has half
+        code: usize = 256, in 2..=8192, kind(Architecture);
+        /// Channels at the first level of the albedo network, a multiple of 4; `width` if not given
+        albedo_width: Option<usize> = None, in multiple_of(4, 4..=512), kind(Architecture);
+        /// Channels of the code of the albedo network; `code` if not given. Likeness needs a larger code than shape
+        albedo_code: Option<usize> = None, in 2..=8192, kind(Architecture);
+        /// Channels at the first level of the light and view networks, a multiple of 4
+        encoder_width: usize = 32, in multiple_of(4, 4..=512), kind(Architecture);
+        /// Nearest canonical depth, in units of the distance of the object
+        min_depth: f32 = 0.9, kind(Meaning);
+        /// Farthest canonical depth
+        max_depth: f32 = 1.1, kind(Meaning);
+        /// Canonical depth of the two columns at the left and at the right border
+        border_depth: f32 = 1.04, kind(Objective);
+        /// Field of view of the camera, in degrees
+        field_of_view: f32 = 10.0, in with_unit(0.1..=170.0, "degrees"), kind(Meaning);
+        /// Largest rotation about each axis, in degrees
+        rotation_range: f32 = 60.0, in with_unit(0.0..=180.0, "degrees"), kind(Meaning);
+        /// Largest translation along x and y
+        translation_range: f32 = 0.1, in 0.0..=1.0, kind(Meaning);
+        /// Largest translation along z
+        z_translation_range: f32 = 0.0, in 0.0..=1.0, kind(Objective);
+        /// Least ambient light
+        min_ambient: f32 = 0.0, kind(Meaning);
+        /// Most ambient light
+        max_ambient: f32 = 1.0, kind(Meaning);
+        /// Least diffuse light
+        min_diffuse: f32 = 0.0, kind(Meaning);
+        /// Most diffuse light
+        max_diffuse: f32 = 1.0, kind(Meaning);
+        /// Where the rasteriser samples a pixel: 0.5 as the original, 0 where the sampling grid puts the pixel
+        pixel_centre: f32 = 0.5, in 0.0..=1.0, kind(Meaning);
+        /// Factor on the last layer of the depth network at the start: 1 as in the paper, smaller begins flatter
+        initial_depth_scale: f32 = 1.0, in 0.0..=1e3, kind(Objective);
+        /// Height of a dome (nearest in the middle) added to the depth network's output; 0 as in the paper
+        dome: f32 = 0.0, in 0.0..=10.0, kind(Meaning);
+        /// What the model learns shape from
+        supervision: Supervision = Supervision::None, kind(Architecture);
+        /// Mirror the depth for the second reconstruction
+        flip_depth: bool = true, kind(Objective);
+        /// Mirror the albedo for the second reconstruction
+        flip_albedo: bool = true, kind(Objective);
+        /// Where the shading comes from
+        light: LightModel = LightModel::Lambert, kind(Architecture);
+        /// Learn where the image cannot be explained by a symmetric object
+        confidence: bool = true, kind(Architecture);
+        /// Weight of the mirrored reconstruction in the loss
+        flip_weight: f32 = 0.5, in 0.0..=1e6, kind(Objective);
+        /// Weight of the perceptual loss; 0 leaves it out
+        perceptual_weight: f32 = 1.0, in 0.0..=1e6, kind(Objective);
+        /// Weight of the smoothness of the canonical depth
+        smoothness_weight: f32 = 0.0, in 0.0..=1e6, kind(Objective);
+    }
 }
 
-/// Where the shading of the canonical image comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum LightModel {
-    /// From the normals of the depth, an ambient and a directed light
-    Lambert,
-    /// From a network of its own, without regard to depth (the ablation "without light")
-    ShadingMap,
+choices! {
+    /// Where the shading of the canonical image comes from.
+    pub enum LightModel {
+        /// From the normals of the depth, an ambient and a directed light
+        Lambert,
+        /// From a network of its own, without regard to depth (the ablation "without light")
+        ShadingMap,
+    }
 }
 
-/// What a model learns shape from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Supervision {
-    /// Nothing but having to reproduce the image
-    #[default]
-    None,
-    /// The true depth of synthetic images: only the depth network, which says the depth in the image's own view
-    Depth,
+choices! {
+    /// What a model learns shape from.
+    #[derive(Default)]
+    pub enum Supervision {
+        /// Nothing but having to reproduce the image
+        #[default]
+        None,
+        /// The true depth of synthetic images: the model is a depth network alone, for depth in the image's own view
+        Depth,
+    }
 }
 
-/// The paper's recipes by kind of object.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Preset {
-    /// Photographs of human faces
-    Face,
-    /// Rendered human faces
-    SyntheticFace,
-    /// Photographs of cats' faces
-    Cat,
-    /// Rendered cars
-    Car,
-}
-
-impl Default for ModelSettings {
-    fn default() -> Self {
-        Preset::Face.model()
+choices! {
+    /// The paper's recipes by kind of object.
+    pub enum Preset {
+        /// Photographs of human faces
+        Face,
+        /// Rendered human faces
+        SyntheticFace,
+        /// Photographs of cats' faces
+        Cat,
+        /// Rendered cars
+        Car,
     }
 }
 
 impl Preset {
     /// The model settings of the recipe.
     pub fn model(self) -> ModelSettings {
-        let face = ModelSettings {
-            image_size: 64,
-            width: 64,
-            code: 256,
-            albedo_width: None,
-            albedo_code: None,
-            encoder_width: 32,
-            min_depth: 0.9,
-            max_depth: 1.1,
-            border_depth: 1.04,
-            field_of_view: 10.0,
-            rotation_range: 60.0,
-            translation_range: 0.1,
-            z_translation_range: 0.0,
-            min_ambient: 0.0,
-            max_ambient: 1.0,
-            min_diffuse: 0.0,
-            max_diffuse: 1.0,
-            pixel_centre: 0.5,
-            initial_depth_scale: 1.0,
-            dome: 0.0,
-            supervision: Supervision::None,
-            flip_depth: true,
-            flip_albedo: true,
-            light: LightModel::Lambert,
-            confidence: true,
-            flip_weight: 0.5,
-            perceptual_weight: 1.0,
-            smoothness_weight: 0.0,
-        };
+        let face = ModelSettings::default();
         match self {
             Self::Face | Self::SyntheticFace => face,
             Self::Cat => ModelSettings { z_translation_range: 0.1, ..face },
@@ -207,72 +142,39 @@ impl ModelSettings {
     ///
     /// # Errors
     /// With the setting, its value and what it must be.
-    pub fn check(&self) -> Result<(), String> {
-        let rule = |holds: bool, message: String| if holds { Ok(()) } else { Err(message) };
-        let size = self.image_size;
-        rule(
-            size.is_power_of_two() && (64..=1024).contains(&size),
-            format!("image-size is {size}; it must be a power of two from 64 to 1024"),
-        )?;
-        let [albedo_width, albedo_code] = self.albedo_channels();
-        for (name, channels) in
-            [("width", self.width), ("albedo-width", albedo_width), ("encoder-width", self.encoder_width)]
-        {
-            rule(
-                (4..=512).contains(&channels) && channels.is_multiple_of(4),
-                format!("{name} is {channels}; it must be a multiple of 4 from 4 to 512"),
-            )?;
-        }
-        for (name, channels) in [("code", self.code), ("albedo-code", albedo_code)] {
-            rule(
-                (2..=8192).contains(&channels),
-                format!("{name} is {channels}; it must be a number from 2 to 8192"),
-            )?;
-        }
+    pub fn check(&self) -> Result<(), Invalid> {
+        self.check_each()?;
+        let rule = |holds: bool, setting, reason: String| {
+            if holds { Ok(()) } else { Err(Invalid { setting, reason }) }
+        };
         let (near, far) = (self.min_depth, self.max_depth);
         rule(
             0.2 < near && near < far && far < 5.0,
+            "min-depth",
             format!("min-depth {near} and max-depth {far} must satisfy 0.2 < min-depth < max-depth < 5"),
         )?;
         // In the view of the image depth may lie half a range nearer, which is still in front of the camera.
         rule(
             far < 3.0 * near,
+            "max-depth",
             format!("max-depth is {far}; it must be less than three times min-depth, {near}"),
         )?;
         let border = self.border_depth;
         rule(
             (near..=far).contains(&border),
+            "border-depth",
             format!("border-depth is {border}; it must lie between min-depth {near} and max-depth {far}"),
         )?;
-        let view = self.field_of_view;
-        rule(
-            (0.1..=170.0).contains(&view),
-            format!("field-of-view is {view}; it must lie between 0.1 and 170 degrees"),
-        )?;
-        for (name, low, high) in
-            [("ambient", self.min_ambient, self.max_ambient), ("diffuse", self.min_diffuse, self.max_diffuse)]
-        {
+        for (setting, name, low, high) in [
+            ("min-ambient", "ambient", self.min_ambient, self.max_ambient),
+            ("min-diffuse", "diffuse", self.min_diffuse, self.max_diffuse),
+        ] {
             rule(
                 0.0 <= low && low <= high && high <= 100.0,
+                setting,
                 format!(
                     "min-{name} {low} and max-{name} {high} must satisfy 0 <= min-{name} <= max-{name} <= 100"
                 ),
-            )?;
-        }
-        for (name, value, most) in [
-            ("rotation-range", self.rotation_range, 180.0),
-            ("translation-range", self.translation_range, 1.0),
-            ("z-translation-range", self.z_translation_range, 1.0),
-            ("initial-depth-scale", self.initial_depth_scale, 1e3),
-            ("flip-weight", self.flip_weight, 1e6),
-            ("perceptual-weight", self.perceptual_weight, 1e6),
-            ("smoothness-weight", self.smoothness_weight, 1e6),
-            ("pixel-centre", self.pixel_centre, 1.0),
-            ("dome", self.dome, 10.0),
-        ] {
-            rule(
-                (0.0..=most).contains(&value),
-                format!("{name} is {value}; it must lie between 0 and {most}"),
             )?;
         }
         Ok(())
@@ -280,20 +182,9 @@ impl ModelSettings {
 
     /// Name and value of the settings that say what the networks' outputs mean: with other values the same weights make
     /// other surfaces, views and lights.
-    pub(crate) fn meaning_of_outputs(&self) -> [(&'static str, f32); 11] {
-        [
-            ("min-depth", self.min_depth),
-            ("max-depth", self.max_depth),
-            ("field-of-view", self.field_of_view),
-            ("rotation-range", self.rotation_range),
-            ("translation-range", self.translation_range),
-            ("min-ambient", self.min_ambient),
-            ("max-ambient", self.max_ambient),
-            ("min-diffuse", self.min_diffuse),
-            ("max-diffuse", self.max_diffuse),
-            ("pixel-centre", self.pixel_centre),
-            ("dome", self.dome),
-        ]
+    pub(crate) fn meaning_of_outputs(&self) -> impl Iterator<Item = (&'static str, Value)> {
+        let settings = self.settings().filter(|(setting, _)| setting.kind == Kind::Meaning);
+        settings.map(|(setting, value)| (setting.name, value))
     }
 
     /// Width and code of the albedo network.
@@ -340,7 +231,7 @@ mod tests {
 
     #[test]
     fn every_preset_makes_sense() {
-        for preset in Preset::value_variants() {
+        for preset in Preset::ALL {
             preset.model().check().unwrap();
         }
     }
@@ -349,7 +240,7 @@ mod tests {
     fn nonsense_is_named() {
         let settings = ModelSettings { image_size: 65, ..ModelSettings::default() };
         assert_eq!(
-            settings.check().unwrap_err(),
+            settings.check().unwrap_err().to_string(),
             "image-size is 65; it must be a power of two from 64 to 1024"
         );
         for settings in [
@@ -366,6 +257,7 @@ mod tests {
         assert!(settings.check().is_err());
     }
 
+    #[cfg(feature = "cli")]
     #[test]
     fn command_line_defaults_are_the_default() {
         #[derive(clap::Parser)]

@@ -33,6 +33,7 @@ impl Preset {
 
 /// Why weights cannot be read.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum WeightsError {
     /// Not a safetensors file, or a truncated one.
     #[error("{origin}: not a readable weights file ({reason}); it may be cut off or of another kind")]
@@ -111,7 +112,9 @@ impl Model {
     pub fn from_safetensors(bytes: &[u8], origin: &str) -> Result<Self, WeightsError> {
         let settings = settings_in(bytes, origin)?;
         let origin = origin.to_owned();
-        settings.check().map_err(|reason| WeightsError::Settings { origin: origin.clone(), reason })?;
+        settings
+            .check()
+            .map_err(|invalid| WeightsError::Settings { origin: origin.clone(), reason: invalid.reason })?;
         let mut model = Self::without_parameters(settings)?;
         let unreadable = |reason| WeightsError::Format { origin: origin.clone(), reason };
         let file = StoredWeights::open(bytes).map_err(unreadable)?;
@@ -152,7 +155,7 @@ impl Model {
         }
         self.parameters = parameters;
         let Ok(then) = settings_in(bytes, "") else { return Ok(Vec::new()) };
-        let both = then.meaning_of_outputs().into_iter().zip(self.settings().meaning_of_outputs());
+        let both = then.meaning_of_outputs().zip(self.settings().meaning_of_outputs());
         let differences = both.filter(|(then, now)| then != now);
         Ok(differences.map(|((name, then), (_, now))| format!("{name} {then} (here {now})")).collect())
     }

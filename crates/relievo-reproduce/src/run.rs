@@ -35,26 +35,6 @@ pub const RESULTS: &str = "results.json";
 const FEATURES: &str = "features.safetensors";
 const FEATURES_KEY: &str = "relievo.features";
 
-/// Settings that do not affect a row's numbers, or that may grow within a run (steps).
-const IGNORED_IN_COMPARISON: [&str; 15] = [
-    "device",
-    "deterministic",
-    // A path; the checksum covers what they were learned with.
-    "perceptual-features",
-    "workers",
-    "cache",
-    "seed",
-    "steps",
-    "epochs",
-    "minutes",
-    "log-steps",
-    "checkpoint-minutes",
-    "checkpoint-steps",
-    "keep",
-    "preview-steps",
-    "preview-images",
-];
-
 /// A unit of work: a row with a seed, or a baseline, which has none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Task {
@@ -389,7 +369,7 @@ fn table(settings: &Settings) -> Result<Toml, ReproduceError> {
         place: String::new(),
         reason: error.message().to_owned(),
     })?;
-    let counts = |key: &String| !IGNORED_IN_COMPARISON.contains(&key.as_str());
+    let counts = |key: &String| Settings::is_compared(key);
     let of_section = |value: Value| match value {
         Value::Table(section) => Value::Table(section.into_iter().filter(|(key, _)| counts(key)).collect()),
         value => value,
@@ -492,7 +472,9 @@ mod tests {
             let (mut learned, mut perceptual, stop) = (Vec::new(), 0.0, AtomicBool::new(false));
             let mut observer = |event: Event<'_>| match event {
                 Event::Features { step, steps, .. } => learned.push((step, steps)),
-                Event::Run(relievo_train::Event::Stepped(report)) => perceptual = report.losses.perceptual,
+                Event::Run(relievo_train::Event::Stepped(report)) => {
+                    perceptual = report.losses[relievo_model::Loss::Perceptual];
+                }
                 _ => {}
             };
             reproduction.run(Task { row, seed: Some(0) }, &mut observer, &stop).unwrap();

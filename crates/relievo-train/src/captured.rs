@@ -6,7 +6,6 @@ use relievo_tensor::cuda::{Graph, UploadQueue};
 use relievo_tensor::ops::{DeviceAdam, NonFinite, add_into, scale_all, weighted_sum};
 use relievo_tensor::{Device, Error, Tensor};
 
-use crate::evaluation::add_losses;
 use crate::optimiser::Moments;
 use crate::settings::TrainSettings;
 use crate::step::{adam_step, as_f32, average, name_of_first_not_finite};
@@ -157,7 +156,7 @@ impl CapturedStep {
         let copied = model.parameters().iter().zip(&self.copies);
         let working: Vec<Tensor> = copied.map(|(own, copy)| copy.as_ref().unwrap_or(own).clone()).collect();
         for Piece { images, weight, .. } in &self.pieces {
-            let mut found = model.differentiate(&working, images, flip_weight, |_, _| ())?;
+            let mut found = model.differentiate(&working, images, flip_weight, |_, _| Ok(Vec::new()))?;
             if self.pieces.len() > 1 {
                 found.of_parameters = as_f32(&found.of_parameters)?;
                 scale_all(&mut found.of_parameters, *weight)?;
@@ -196,7 +195,7 @@ impl CapturedStep {
         let mut losses = Losses::default();
         let last = self.graph.as_ref().map(|(_, graph)| graph.outputs()).or(self.uncaptured.as_ref());
         for (weight, terms) in last.into_iter().flatten() {
-            add_losses(&mut losses, &terms.read()?, *weight);
+            losses.add(&terms.read()?, *weight);
         }
         let stopped = state.stopped.map(|culprit| match culprit {
             // Later batches may have finite losses, and theirs are what is to be seen now.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use relievo_data::{Registry, Source, SourceError, SourceSpec, Split};
-use relievo_model::{Preset, RUN_KEY};
+use relievo_model::{ModelSettings, Preset, RUN_KEY};
 use safetensors::SafeTensors;
 
 use crate::checkpoint::{PROGRESS_KEY, Progress};
@@ -37,6 +37,13 @@ impl Provenance {
     /// ones that this version knows; `None` if there is no such preset.
     pub fn preset(&self) -> Option<Preset> {
         Preset::in_run(&self.settings)
+    }
+
+    /// The model settings of the run; weights may be packed without what only training needs. `None` if this version does
+    /// not know one of the settings.
+    pub fn model(&self) -> Option<ModelSettings> {
+        let mut settings: toml::Table = self.settings.parse().ok()?;
+        settings.remove("model")?.try_into().ok()
     }
 
     /// The images that the run held out: of its own sources or, if any are given, of `sources` in their place. `registry`
@@ -125,10 +132,17 @@ mod tests {
     }
 
     #[test]
-    fn the_preset_is_told_whatever_else_stands_in_the_settings() {
+    fn preset_and_model_are_told_whatever_else_stands_in_the_settings() {
         let of = |settings: &str| Provenance { progress: small().2, settings: settings.into() }.preset();
         assert_eq!(of("preset = \"cat\"\n[train]\nsetting-of-tomorrow = 3\n"), Some(Preset::Cat));
         assert_eq!(of("# a comment\npreset = \"synthetic-face\""), Some(Preset::SyntheticFace));
+        let model = |settings: &str| Provenance { progress: small().2, settings: settings.into() }.model();
+        let settings = ModelSettings { smoothness_weight: 0.5, ..ModelSettings::default() };
+        let text = "preset = \"face\"\n[model]\nsmoothness-weight = 0.5\n[train]\nsetting-of-tomorrow = 3\n";
+        assert_eq!(model(text), Some(settings));
+        for unknown in ["", "[model]\nsetting-of-tomorrow = 3\n", "not TOML"] {
+            assert_eq!(model(unknown), None, "{unknown}");
+        }
         for unknown in ["", "preset = 3", "preset = \"horse\"", "[data]\npreset = \"cat\"", "not TOML"] {
             assert_eq!(of(unknown), None, "{unknown}");
         }

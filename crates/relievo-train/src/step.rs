@@ -4,7 +4,6 @@ use relievo_model::{DepthTruth, Losses, Model, ModelError};
 use relievo_tensor::ops::{AdamStep, add_into, cast, ema_update, scale_all, squared_norm};
 use relievo_tensor::{DataType, Tensor};
 
-use crate::evaluation::add_losses;
 use crate::optimiser::Moments;
 use crate::settings::TrainSettings;
 
@@ -163,7 +162,7 @@ fn losses_and_gradients(
     })?;
     let mut losses = Losses::default();
     for (share, of_part) in &of_parts {
-        add_losses(&mut losses, of_part, *share);
+        losses.add(of_part, *share);
     }
     Ok((losses, gradients))
 }
@@ -213,24 +212,12 @@ pub(crate) fn adam_step(settings: &TrainSettings, step: u64) -> AdamStep {
 
 /// Which loss is not finite, in words; `None` if all are.
 pub(crate) fn name_of_first_not_finite(losses: &Losses) -> Option<String> {
-    let broken = named(losses).into_iter().find(|(_, value)| !value.is_finite());
-    broken.map(|(name, value)| format!("the {name} loss is {value}"))
-}
-
-fn named(losses: &Losses) -> [(&'static str, f32); 7] {
-    [
-        ("depth", losses.depth),
-        ("photometric", losses.photometric),
-        ("mirrored photometric", losses.photometric_flip),
-        ("perceptual", losses.perceptual),
-        ("mirrored perceptual", losses.perceptual_flip),
-        ("smoothness", losses.smoothness),
-        ("total", losses.total),
-    ]
+    losses.first_not_finite().map(|(name, value)| format!("the {name} loss is {value}"))
 }
 
 #[cfg(test)]
 mod tests {
+    use relievo_model::Loss;
     use relievo_tensor::Random;
 
     use super::*;
@@ -294,7 +281,9 @@ mod tests {
         for micro_batch in [1, 2] {
             let (losses, pieces) =
                 losses_and_gradients(&model, &images, Target::Depth(&truth), micro_batch).unwrap();
-            assert!((losses.depth - whole_losses.depth).abs() < 1e-5 * whole_losses.depth);
+            assert!(
+                (losses[Loss::Depth] - whole_losses[Loss::Depth]).abs() < 1e-5 * whole_losses[Loss::Depth]
+            );
             let distance = relative_distance(&pieces, &whole);
             assert!(distance < 1e-3, "{micro_batch}: {distance}");
         }

@@ -26,7 +26,7 @@ use crate::folder::RunFolder;
 use crate::log::Log;
 use crate::optimiser::Moments;
 use crate::provenance;
-use crate::settings::{EmbeddedWeights, Settings, SettingsError, TrainSettings};
+use crate::settings::{Change, EmbeddedWeights, Settings, TrainSettings};
 use crate::step;
 use session::Session;
 
@@ -75,7 +75,7 @@ impl Trainer {
         let mut model = Model::new(settings.model.clone(), settings.train.seed)?;
         let mut warnings = Vec::new();
         if let Some(path) = settings.train.initial_weights.clone() {
-            let bytes = initial_weights(&path, settings.train.embedded_weights);
+            let bytes = initial_weights(&path, settings.embedded_weights);
             match bytes.and_then(|bytes| model.take_over(&bytes)) {
                 Ok(otherwise) if otherwise.is_empty() => {}
                 Ok(otherwise) => warnings.push(format!(
@@ -346,50 +346,10 @@ fn advised(error: ModelError, model: &Model, settings: &TrainSettings) -> TrainE
 
 /// Refuses settings that would make another run of this one.
 fn check_unchanged(now: &Settings, then: &str) -> Result<(), TrainError> {
-    let now = now.to_toml()?;
-    let unreadable = |error: toml::de::Error| SettingsError::Invalid {
-        place: "the settings in the checkpoint: ".into(),
-        reason: error.message().to_owned(),
-    };
-    let [now, then]: [toml::Table; 2] = [now.parse().map_err(unreadable)?, then.parse().map_err(unreadable)?];
-    let value =
-        |table: &toml::Table, section: &str, key: &str| table.get(section).and_then(|s| s.get(key)).cloned();
-    let model = then.get("model").and_then(toml::Value::as_table);
-    let of_model = model.into_iter().flat_map(toml::Table::keys).map(|key| ("model", key.as_str()));
-    let others = [
-        ("data", "synthetic-seed"),
-        ("data", "synthetic-count"),
-        ("data", "perturbed"),
-        ("data", "pitch-spread"),
-        ("data", "elevation-spread"),
-        ("data", "held-out"),
-        ("data", "validation"),
-        ("data", "mirror"),
-        ("data", "jitter"),
-        ("data", "roll"),
-        ("train", "seed"),
-        ("train", "batch-size"),
-    ];
-    for (section, key) in of_model.chain(others) {
-        // A setting that came with a later version has no value in the older one's checkpoints.
-        if let (Some(now), Some(then)) = (value(&now, section, key), value(&then, section, key))
-            && now != then
-        {
-            let (now, then) = (now.to_string(), then.to_string());
-            return Err(TrainError::Changed { key: key.to_owned(), now, then });
-        }
+    match now.first_forbidden_change(then)? {
+        Some(Change { key, now, then }) => Err(TrainError::Changed { key: key.to_owned(), now, then }),
+        None => Ok(()),
     }
-    for key in ["initial-weights", "perceptual-features"] {
-        let [now, then] = [&now, &then].map(|table| value(table, "train", key));
-        // The file of features is read again, and may have been moved.
-        let is_moved = key == "perceptual-features" && now.is_some() && then.is_some();
-        if now != then && !is_moved {
-            let [now, then] =
-                [now, then].map(|file| file.map_or_else(|| "none".into(), |file| file.to_string()));
-            return Err(TrainError::Changed { key: key.to_owned(), now, then });
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

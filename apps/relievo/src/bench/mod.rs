@@ -14,7 +14,7 @@ use relievo_data::{
     CacheBudget, Cached, Image, Loader, LoaderOptions, Rectangle, Source, Training, WithoutTruth,
 };
 use relievo_detect::Detector;
-use relievo_model::{ComputeSettings, Model, ModelSettings, Outputs, Predictor, Supervision};
+use relievo_model::{ComputeSettings, Model, ModelSettings, Predictor, Supervision};
 use relievo_synth::Heads;
 use relievo_tensor::ops::AdamStep;
 use relievo_tensor::{Device, SimdLevel, Tape, Tensor, pool_statistics};
@@ -223,9 +223,7 @@ fn moments(model: &Model) -> [Vec<Tensor>; 2] {
 fn network_gradients(model: &Model, images: &Tensor) -> anyhow::Result<Vec<Tensor>> {
     let tape = Tape::new();
     let watched: Vec<Tensor> = model.parameters().iter().map(|parameter| tape.watch(parameter)).collect();
-    let Outputs { depth, albedo, light, view, confidence, .. } = model.outputs(images, &watched)?;
-    let confidence = confidence.into_iter().flat_map(|(pixels, features)| [pixels, features]);
-    let outputs: Vec<Tensor> = [depth, albedo, light, view].into_iter().chain(confidence).collect();
+    let outputs = model.outputs(images, &watched)?;
     let seeds = outputs.iter().map(|output| {
         let gradient: Vec<f32> = output.data().iter().map(|y| 2.0 * y).collect();
         Ok((output, Tensor::new(&gradient, output.shape())?))

@@ -153,7 +153,7 @@ pub fn evaluate(
                     model.depth_losses(&batch.images, &depth_truth(&batch, camera.size)?)?
                 }
             };
-            add_losses(&mut losses, &of_batch, batch.names.len() as f32);
+            losses.add(&of_batch, batch.names.len() as f32);
         }
         images += batch.names.len() as u64;
         let has_truth = batch.truths.iter().any(Option::is_some);
@@ -188,7 +188,7 @@ pub fn evaluate(
         }
     }
     let mut mean_losses = Losses::default();
-    add_losses(&mut mean_losses, &losses, 1.0 / images.max(1) as f32);
+    mean_losses.add(&losses, 1.0 / images.max(1) as f32);
     Ok(Evaluation {
         source: source.describe(),
         images,
@@ -248,17 +248,6 @@ fn loader(
 ) -> Result<Loader, LoadError> {
     let options = LoaderOptions { workers, ..LoaderOptions::new(batch_size, size as u32) };
     Loader::evaluation(Arc::clone(source), options)
-}
-
-/// Adds `weight` times the losses of one batch.
-pub(crate) fn add_losses(sum: &mut Losses, of_batch: &Losses, weight: f32) {
-    sum.total += weight * of_batch.total;
-    sum.photometric += weight * of_batch.photometric;
-    sum.photometric_flip += weight * of_batch.photometric_flip;
-    sum.perceptual += weight * of_batch.perceptual;
-    sum.perceptual_flip += weight * of_batch.perceptual_flip;
-    sum.smoothness += weight * of_batch.smoothness;
-    sum.depth += weight * of_batch.depth;
 }
 
 #[cfg(test)]

@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
-use clap::{ArgAction, Args, ValueEnum};
 use relievo_data::{Holdout, Jitter, LoaderOptions, Registry, SYNTHETIC, Source, SourceError, SourceSpec};
+use relievo_settings::{Invalid, choices, settings, with_unit};
 use relievo_tensor::Device;
-use serde::{Deserialize, Serialize};
 
 /// Every epoch is an order of all heads, held in memory.
 const MOST_HEADS: u64 = 10_000_000;
@@ -17,83 +16,51 @@ const MOST_ELEVATION_SPREAD: f32 = 2.0;
 /// More threads than any machine has cores for.
 const MOST_WORKERS: usize = 1024;
 
-/// Where the images come from.
-#[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
-pub struct DataSettings {
-    /// Folders of images or .tar files, and the word `synthetic` for generated heads
-    #[arg(value_name = "SOURCE", help_heading = "Arguments", default_values_t = [SourceSpec::registered(SYNTHETIC)])]
-    pub source: Vec<SourceSpec>,
-    /// Seed of the synthetic heads
-    #[arg(long, default_value_t = 0)]
-    pub synthetic_seed: u64,
-    /// Number of synthetic heads; an epoch goes through all but those held out
-    #[arg(long, default_value_t = 20_000)]
-    pub synthetic_count: u64,
-    /// Hang a patch of colour before one side of each synthetic head, which no symmetric object explains
-    #[arg(long, action = ArgAction::Set, default_value_t = false)]
-    pub perturbed: bool,
-    /// How far synthetic heads look up and down: the standard deviation of their pitch, in degrees
-    #[arg(long, value_name = "DEGREES", default_value_t = 5.5)]
-    pub pitch_spread: f32,
-    /// How far the light of synthetic heads moves up and down: the standard deviation of its height over its distance,
-    /// the tangent of its elevation
-    #[arg(long, value_name = "TANGENT", default_value_t = 0.35)]
-    pub elevation_spread: f32,
-    /// Held out for validation: below 1 a share of the images, from 1 a number of them; 0 holds out none
-    #[arg(long, default_value_t = 0.02)]
-    pub validation: f64,
-    /// Which of them are held out; of the last ones, a number
-    #[arg(long, value_enum, default_value_t = HeldOut::ByName)]
-    pub held_out: HeldOut,
-    /// Mirror one image in two
-    #[arg(long, action = ArgAction::Set, default_value_t = true)]
-    pub mirror: bool,
-    /// Move the crops of the images learned from at random, each way by up to this share of their side, and make them
-    /// larger or smaller by up to this share: 0.05, say, where images are few
-    #[arg(long, default_value_t = 0.0)]
-    pub jitter: f32,
-    /// Turn the images learned from in their plane at random, by up to so many degrees either way
-    #[arg(long, default_value_t = 0.0)]
-    pub roll: f32,
-    /// Threads that read and decode images, or generate them; 0 takes one for every two cores, four at most, and
-    /// beside a GPU one for every core but one
-    #[arg(long, default_value_t = 0)]
-    pub workers: usize,
-    /// Memory for decoded and generated images, in MiB; what does not fit is made again in every epoch. 200,000
-    /// images of 64x64 fit into the default
-    #[arg(long, default_value_t = 2560)]
-    pub cache: u64,
+settings! {
+    /// Where the images come from.
+    pub struct DataSettings {
+        /// Folders of images or .tar files, and the word `synthetic` for generated heads
+        source: Vec<SourceSpec> = vec![SourceSpec::registered(SYNTHETIC)], kind(Source);
+        /// Seed of the synthetic heads
+        synthetic_seed: u64 = 0, kind(Data);
+        /// Number of synthetic heads; an epoch goes through all but those held out
+        synthetic_count: u64 = 20_000, kind(Data);
+        /// Occlude one side of each synthetic head with a coloured patch, which no symmetric object explains
+        perturbed: bool = false, kind(Data);
+        /// How far synthetic heads look up and down: the standard deviation of their pitch, in degrees
+        pitch_spread: f32 = 5.5, in with_unit(0.0..=MOST_PITCH_SPREAD, "degrees"), kind(Data);
+        /// How far the light of synthetic heads moves up and down: the standard deviation of its height over its
+        /// distance, the tangent of its elevation
+        elevation_spread: f32 = 0.35, in 0.0..=MOST_ELEVATION_SPREAD, kind(Data);
+        /// Held out for validation: below 1 a share of the images, from 1 a number of them; 0 holds out none
+        validation: f64 = 0.02, kind(Data);
+        /// Which images are held out; of the last ones, a number
+        held_out: HeldOut = HeldOut::ByName, kind(Data);
+        /// Mirror one training image in two
+        mirror: bool = true, kind(Data);
+        /// Translate and scale training images at random, each way by up to this share of their side; 0.05, say, where
+        /// images are few
+        jitter: f32 = 0.0, in 0.0..1.0, kind(Data);
+        /// Rotate training images in-plane at random, by up to this many degrees either way
+        roll: f32 = 0.0, in with_unit(0.0..=180.0, "degrees"), kind(Data);
+        /// Threads that read and decode images, or generate them; 0 takes one for every two cores, four at most, and
+        /// beside a GPU one for every core but one
+        workers: usize = 0, in 0..=MOST_WORKERS, kind(Free);
+        /// Memory for decoded and generated images, in MiB; what does not fit is made again in every epoch. 200,000
+        /// images of 64x64 fit into the default
+        cache: u64 = 2560, kind(Free);
+    }
 }
 
-/// Which images are held out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum HeldOut {
-    /// Those that a hash of their names chooses: stays as it is when images come or go
-    #[default]
-    ByName,
-    /// The last ones, in the order of the source
-    Last,
-}
-
-impl Default for DataSettings {
-    fn default() -> Self {
-        Self {
-            source: vec![SourceSpec::registered(SYNTHETIC)],
-            synthetic_seed: 0,
-            synthetic_count: 20_000,
-            perturbed: false,
-            pitch_spread: 5.5,
-            elevation_spread: 0.35,
-            validation: 0.02,
-            held_out: HeldOut::ByName,
-            mirror: true,
-            jitter: 0.0,
-            roll: 0.0,
-            workers: 0,
-            cache: 2560,
-        }
+choices! {
+    /// Which images are held out.
+    #[derive(Default)]
+    pub enum HeldOut {
+        /// Those that a hash of their names chooses: stays as it is when images come or go
+        #[default]
+        ByName,
+        /// The last ones, in the order of the source
+        Last,
     }
 }
 
@@ -139,49 +106,38 @@ impl DataSettings {
         }
     }
 
-    pub(super) fn check(&self) -> Result<(), String> {
-        if self.source.is_empty() {
-            return Err("source names nothing; give a folder, a .tar file or the word synthetic".into());
-        }
-        if self.has_generated() && !(1..=MOST_HEADS).contains(&self.synthetic_count) {
-            return Err(format!(
-                "synthetic-count is {}; it must be a number from 1 to {MOST_HEADS}",
-                self.synthetic_count
-            ));
-        }
-        if self.workers > MOST_WORKERS {
-            return Err(format!("workers is {}; it must be at most {MOST_WORKERS}", self.workers));
-        }
-        let share = self.validation;
-        if !(share.is_finite() && share >= 0.0 && (share < 1.0 || share.fract() == 0.0)) {
-            return Err(format!(
+    pub(super) fn check(&self) -> Result<(), Invalid> {
+        self.check_each()?;
+        let rule = |holds: bool, setting, reason: String| {
+            if holds { Ok(()) } else { Err(Invalid { setting, reason }) }
+        };
+        rule(
+            !self.source.is_empty(),
+            "source",
+            "source names nothing; give a folder, a .tar file or the word synthetic".into(),
+        )?;
+        let (heads, share) = (self.synthetic_count, self.validation);
+        rule(
+            !self.has_generated() || (1..=MOST_HEADS).contains(&heads),
+            "synthetic-count",
+            format!("synthetic-count is {heads}; it must be a number from 1 to {MOST_HEADS}"),
+        )?;
+        rule(
+            share.is_finite() && share >= 0.0 && (share < 1.0 || share.fract() == 0.0),
+            "validation",
+            format!(
                 "validation is {share}; it must be a share from 0 to below 1, or a whole number of images"
-            ));
-        }
-        if self.held_out == HeldOut::Last && share.fract() != 0.0 {
-            return Err(format!("validation is {share}; of the last images it must be a whole number"));
-        }
-        if self.perturbed && !self.has_generated() {
-            return Err("perturbed is true; only synthetic heads can be perturbed".into());
-        }
-        if !(0.0..=MOST_PITCH_SPREAD).contains(&self.pitch_spread) {
-            return Err(format!(
-                "pitch-spread is {}; it must be from 0 to {MOST_PITCH_SPREAD} degrees",
-                self.pitch_spread
-            ));
-        }
-        if !(0.0..=MOST_ELEVATION_SPREAD).contains(&self.elevation_spread) {
-            return Err(format!(
-                "elevation-spread is {}; it must be from 0 to {MOST_ELEVATION_SPREAD}",
-                self.elevation_spread
-            ));
-        }
-        if !(0.0..1.0).contains(&self.jitter) {
-            return Err(format!("jitter is {}; it must be at least 0 and less than 1", self.jitter));
-        }
-        if !(0.0..=180.0).contains(&self.roll) {
-            return Err(format!("roll is {}; it must be from 0 to 180 degrees", self.roll));
-        }
-        Ok(())
+            ),
+        )?;
+        rule(
+            self.held_out != HeldOut::Last || share.fract() == 0.0,
+            "validation",
+            format!("validation is {share}; of the last images it must be a whole number"),
+        )?;
+        rule(
+            !self.perturbed || self.has_generated(),
+            "perturbed",
+            "perturbed is true; only synthetic heads can be perturbed".into(),
+        )
     }
 }

@@ -3,35 +3,49 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use clap::ArgMatches;
-use clap::parser::ValueSource;
 use relievo_model::Preset;
+#[cfg(feature = "cli")]
+use relievo_settings::Invalid;
 use toml::{Table, Value};
 
-use super::{ON_THE_COMMAND_LINE, Settings, SettingsError};
+#[cfg(feature = "cli")]
+use super::ON_THE_COMMAND_LINE;
+use super::{Settings, SettingsError};
 
-/// The settings given on the command line, not by default, as a layer.
-pub(super) fn given_options(settings: &Settings, matches: &ArgMatches) -> Result<Table, SettingsError> {
-    let given = |key: &str| {
-        matches.value_source(&key.replace('-', "_")).is_some_and(|source| source == ValueSource::CommandLine)
-    };
-    let keep = |table: Table| -> Table { table.into_iter().filter(|(key, _)| given(key)).collect() };
-    let mut layer = Table::new();
-    settings
-        .check_integers()
-        .map_err(|reason| SettingsError::Invalid { place: ON_THE_COMMAND_LINE.into(), reason })?;
-    for (key, value) in settings.table()? {
-        match value {
-            Value::Table(section) => {
-                layer.insert(key, Value::Table(keep(section)));
+/// The settings that a command line gives, not those that it leaves at their defaults.
+#[derive(Debug, Clone)]
+pub struct GivenSettings(pub(super) Table);
+
+#[cfg(feature = "cli")]
+impl GivenSettings {
+    /// Those of `settings` that `matches`, from which clap made them, say are given.
+    ///
+    /// # Errors
+    /// If a whole number is beyond what TOML can say.
+    pub fn from_matches(settings: &Settings, matches: &clap::ArgMatches) -> Result<Self, SettingsError> {
+        use clap::parser::ValueSource;
+
+        let is_given =
+            |key: &str| matches.value_source(&key.replace('-', "_")) == Some(ValueSource::CommandLine);
+        let given = |table: Table| -> Table { table.into_iter().filter(|(key, _)| is_given(key)).collect() };
+        settings.check_integers().map_err(|Invalid { reason, .. }| SettingsError::Invalid {
+            place: ON_THE_COMMAND_LINE.into(),
+            reason,
+        })?;
+        let mut layer = Table::new();
+        for (key, value) in settings.table()? {
+            match value {
+                Value::Table(section) => {
+                    layer.insert(key, Value::Table(given(section)));
+                }
+                _ if is_given(&key) => {
+                    layer.insert(key, value);
+                }
+                _ => {}
             }
-            _ if given(&key) => {
-                layer.insert(key, value);
-            }
-            _ => {}
         }
+        Ok(Self(layer))
     }
-    Ok(layer)
 }
 
 /// Puts what `above` says over what `below` says.
@@ -52,16 +66,14 @@ pub(super) fn has_key(table: &Table, key: &str) -> bool {
         || table.values().filter_map(Value::as_table).any(|section| section.contains_key(key))
 }
 
-/// Settings that had another name in version 0.1, each with its old one: files with the old names are still read.
-const RENAMED: [(&str, &str); 2] = [("average-decay", "ema-decay"), ("preview-pictures", "preview-images")];
-
 /// Gives the settings of an older file the names of today, so that the layers agree on their keys.
-fn rename_old_keys(table: &mut Table) {
-    for section in table.iter_mut().filter_map(|(_, value)| value.as_table_mut()) {
-        for (old, new) in RENAMED {
-            if let Some(value) = section.remove(old) {
-                section.insert(new.to_owned(), value);
-            }
+pub(super) fn rename_old_keys(table: &mut Table) {
+    for (section, setting) in Settings::declared() {
+        if let Some(old) = setting.formerly
+            && let Some(section) = table.get_mut(section).and_then(Value::as_table_mut)
+            && let Some(value) = section.remove(old)
+        {
+            section.insert(setting.name.to_owned(), value);
         }
     }
 }

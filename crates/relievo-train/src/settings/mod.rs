@@ -1,4 +1,4 @@
-//! Everything that can be chosen about a run: one struct is the TOML file, the command line and the documentation.
+//! The settings of a run: one declaration is the TOML file, the command line and the documentation.
 //!
 //! Layers, each over the one before: the defaults, the preset's recipe, a TOML file, the options given on the command
 //! line. A layer is a TOML table, so that every layer is merged in the same way whatever the type of a setting.
@@ -11,39 +11,48 @@ use std::fmt::Write as _;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use clap::{ArgMatches, Args, Command};
 use relievo_data::SourceSpec;
 use relievo_model::{ComputeSettings, ModelSettings, Preset, Supervision};
+use relievo_settings::{Invalid, Kind, Setting, Value as Shown};
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
 pub use data::{DataSettings, HeldOut};
+pub use layers::GivenSettings;
 pub use train::{EmbeddedWeights, TrainSettings};
 
-use layers::{FileLayer, given_options, has_key, merge};
+use layers::{FileLayer, has_key, merge, rename_old_keys};
 
 /// The beginning of a message about an option.
 const ON_THE_COMMAND_LINE: &str = "on the command line: ";
 
+/// What a settings file says about the preset.
+const ABOUT_PRESET: &str = "The recipe everything starts from; other settings change single points of it";
+
 /// The settings of a run. The sections of the TOML file are the fields.
-#[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+#[cfg_attr(feature = "cli", derive(clap::Args))]
 pub struct Settings {
-    /// The recipe everything starts from; other settings change single points of it
-    #[arg(long, value_enum, default_value_t = Preset::Face)]
+    /// The recipe everything starts from.
+    #[cfg_attr(feature = "cli", arg(long, value_enum, default_value_t = Preset::Face, help = ABOUT_PRESET))]
     pub preset: Preset,
     /// The images.
-    #[command(flatten, next_help_heading = "Data")]
+    #[cfg_attr(feature = "cli", command(flatten, next_help_heading = "Data"))]
     pub data: DataSettings,
     /// The model.
-    #[command(flatten, next_help_heading = "Model")]
+    #[cfg_attr(feature = "cli", command(flatten, next_help_heading = "Model"))]
     pub model: ModelSettings,
     /// The training.
-    #[command(flatten, next_help_heading = "Training")]
+    #[cfg_attr(feature = "cli", command(flatten, next_help_heading = "Training"))]
     pub train: TrainSettings,
     /// Where and how precisely to compute. May change within a run.
-    #[command(flatten, next_help_heading = "Computing")]
+    #[cfg_attr(feature = "cli", command(flatten, next_help_heading = "Computing"))]
     pub compute: ComputeSettings,
+    /// Weights that `initial-weights` may name where there is no such file.
+    #[serde(skip)]
+    #[cfg_attr(feature = "cli", arg(skip))]
+    pub embedded_weights: EmbeddedWeights,
 }
 
 impl Default for Settings {
@@ -54,6 +63,7 @@ impl Default for Settings {
 
 /// Settings that cannot be used.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum SettingsError {
     /// A file that cannot be read.
     #[error("cannot read the settings in {}: {source}", .path.display())]
@@ -106,7 +116,7 @@ impl Settings {
             }
         }
         let files = [&mut self.train.initial_weights, &mut self.train.perceptual_features];
-        let known = self.train.embedded_weights;
+        let known = self.embedded_weights;
         for file in files.into_iter().flatten().filter(|file| file.is_file() || known.find(file).is_none()) {
             *file = absolute(file).unwrap_or_else(|| file.clone());
         }
@@ -125,71 +135,72 @@ impl Settings {
             data: DataSettings::default(),
             train,
             compute: ComputeSettings::default(),
+            embedded_weights: EmbeddedWeights::default(),
         }
     }
 
-    /// Puts the layers together: defaults, preset, TOML file, command line. `command_line` is what clap made of the
-    /// flattened `Settings` and the matches it came from; only options really given count.
+    /// All settings but the preset, each with its section.
+    pub fn declared() -> impl Iterator<Item = (&'static str, &'static Setting)> {
+        let sections = [
+            ("data", DataSettings::DECLARED),
+            ("model", ModelSettings::DECLARED),
+            ("train", TrainSettings::DECLARED),
+            ("compute", ComputeSettings::DECLARED),
+        ];
+        sections
+            .into_iter()
+            .flat_map(|(section, settings)| settings.iter().map(move |setting| (section, setting)))
+    }
+
+    /// Whether two runs in which the setting of this name differs follow different recipes.
+    pub fn is_compared(name: &str) -> bool {
+        Self::declared().all(|(_, setting)| setting.name != name || setting.kind.is_compared())
+    }
+
+    /// Puts the layers together: defaults, preset, TOML file, command line.
     ///
     /// # Errors
     /// If the file cannot be read, has unknown keys or values of the wrong type, or a setting makes no sense; the
     /// message names the file, the line and the key.
-    pub fn layered(
-        file: Option<&Path>,
-        command_line: Option<(&Self, &ArgMatches)>,
-    ) -> Result<Self, SettingsError> {
-        Self::from_layers(file.map(FileLayer::read).transpose()?, command_line)
+    pub fn layered(file: Option<&Path>, given: Option<&GivenSettings>) -> Result<Self, SettingsError> {
+        Self::from_layers(file.map(FileLayer::read).transpose()?, given)
     }
 
-    /// As [`Settings::layered`] with the text of a TOML file; `path` is what messages call it.
+    /// As [`Settings::layered`] with the text of a TOML file; `path` is its name in messages.
     ///
     /// # Errors
     /// As [`Settings::layered`].
-    pub fn from_toml(
-        path: &Path,
-        text: &str,
-        command_line: Option<(&Self, &ArgMatches)>,
-    ) -> Result<Self, SettingsError> {
-        Self::from_layers(Some(FileLayer::parse(path, text.to_owned())?), command_line)
+    pub fn from_toml(path: &Path, text: &str, given: Option<&GivenSettings>) -> Result<Self, SettingsError> {
+        Self::from_layers(Some(FileLayer::parse(path, text.to_owned())?), given)
     }
 
-    fn from_layers(
-        file: Option<FileLayer>,
-        command_line: Option<(&Self, &ArgMatches)>,
-    ) -> Result<Self, SettingsError> {
-        let given = command_line.map(|(settings, matches)| given_options(settings, matches)).transpose()?;
+    fn from_layers(file: Option<FileLayer>, given: Option<&GivenSettings>) -> Result<Self, SettingsError> {
+        let given = given.map(|GivenSettings(layer)| layer);
         let in_file = file.as_ref().and_then(|file| file.table.get("preset")).and_then(Value::as_str);
-        let on_line = given.as_ref().and_then(|given| given.get("preset")).and_then(Value::as_str);
-        if let (Some(file), Some(in_file), Some(on_line)) = (&file, in_file, on_line)
+        let on_line = given.and_then(|given| given.get("preset"));
+        if let (Some(file), Some(in_file), Some(on_line)) = (&file, in_file, on_line.and_then(Value::as_str))
             && in_file != on_line
         {
             let (in_file, on_line) = (in_file.to_owned(), on_line.to_owned());
             return Err(SettingsError::TwoPresets { path: file.path.clone(), in_file, on_line });
         }
-        let preset = match (command_line, &file) {
-            (Some((settings, _)), _) if on_line.is_some() => settings.preset,
-            (_, Some(file)) => file.preset.unwrap_or(Preset::Face),
-            _ => Preset::Face,
-        };
+        let on_line = on_line.and_then(|preset| preset.clone().try_into().ok());
+        let preset = on_line.or_else(|| file.as_ref()?.preset).unwrap_or(Preset::Face);
         let mut merged = Self::from_preset(preset).table()?;
-        for layer in [file.as_ref().map(|file| &file.table), given.as_ref()].into_iter().flatten() {
+        for layer in [file.as_ref().map(|file| &file.table), given].into_iter().flatten() {
             merge(&mut merged, layer);
         }
         let settings: Self = merged.try_into().map_err(|error: toml::de::Error| SettingsError::Invalid {
             place: String::new(),
             reason: error.message().to_owned(),
         })?;
-        settings.check().map_err(|error| match error {
-            SettingsError::Invalid { reason, .. } => {
-                let key = reason.split(' ').next().unwrap_or_default();
-                let place = if given.as_ref().is_some_and(|given| has_key(given, key)) {
-                    ON_THE_COMMAND_LINE.to_owned()
-                } else {
-                    file.as_ref().map_or_else(String::new, |file| file.place(key))
-                };
-                SettingsError::Invalid { place, reason }
-            }
-            other => other,
+        settings.check_all().map_err(|Invalid { setting, reason }| {
+            let place = if given.is_some_and(|given| has_key(given, setting)) {
+                ON_THE_COMMAND_LINE.to_owned()
+            } else {
+                file.as_ref().map_or_else(String::new, |file| file.place(setting))
+            };
+            SettingsError::Invalid { place, reason }
         })?;
         Ok(settings)
     }
@@ -199,61 +210,77 @@ impl Settings {
     /// # Errors
     /// With the setting, its value and what it must be.
     pub fn check(&self) -> Result<(), SettingsError> {
-        let problem = self.check_integers().and_then(|()| self.model.check());
-        let problem = problem.and_then(|()| self.data.check()).and_then(|()| self.train.check());
-        let problem = problem.and_then(|()| {
-            if self.model.supervision == Supervision::None {
-                return Ok(());
-            }
-            if !self.data.is_generated() {
-                return Err(
-                    "supervision is depth; it needs images whose depth is known: the source synthetic".into(),
-                );
-            }
-            if self.data.jitter_of_crops().is_on() {
-                return Err(
-                    "supervision is depth; that of a moved crop is not known: jitter and roll must be 0"
-                        .into(),
-                );
-            }
-            Ok(())
-        });
-        problem.map_err(|reason| SettingsError::Invalid { place: String::new(), reason })
+        self.check_all()
+            .map_err(|Invalid { reason, .. }| SettingsError::Invalid { place: String::new(), reason })
+    }
+
+    fn check_all(&self) -> Result<(), Invalid> {
+        self.check_integers()?;
+        self.model.check()?;
+        self.data.check()?;
+        self.train.check()?;
+        if self.model.supervision == Supervision::None {
+            return Ok(());
+        }
+        let invalid = |reason: &str| Err(Invalid { setting: "supervision", reason: reason.to_owned() });
+        if !self.data.is_generated() {
+            return invalid(
+                "supervision is depth; it needs images whose depth is known: the source synthetic",
+            );
+        }
+        if self.data.jitter_of_crops().is_on() {
+            return invalid(
+                "supervision is depth; that of a moved crop is not known: jitter and roll must be 0",
+            );
+        }
+        Ok(())
     }
 
     /// TOML has no integers above 2^63 - 1.
-    fn check_integers(&self) -> Result<(), String> {
-        let Self { data, model, train, .. } = self;
-        for (name, number) in [
-            ("synthetic-seed", data.synthetic_seed),
-            ("synthetic-count", data.synthetic_count),
-            ("workers", data.workers as u64),
-            ("cache", data.cache),
-            ("image-size", model.image_size as u64),
-            ("width", model.width as u64),
-            ("code", model.code as u64),
-            ("albedo-width", model.albedo_width.unwrap_or(0) as u64),
-            ("albedo-code", model.albedo_code.unwrap_or(0) as u64),
-            ("encoder-width", model.encoder_width as u64),
-            ("seed", train.seed),
-            ("epochs", train.epochs),
-            ("steps", train.steps),
-            ("batch-size", train.batch_size as u64),
-            ("micro-batch", train.micro_batch as u64),
-            ("warm-up-steps", train.warm_up_steps),
-            ("full-flip-epochs", train.full_flip_epochs),
-            ("log-steps", train.log_steps),
-            ("checkpoint-steps", train.checkpoint_steps),
-            ("keep", train.keep as u64),
-            ("validate-steps", train.validate_steps),
-            ("preview-steps", train.preview_steps),
-            ("preview-images", train.preview_images as u64),
-        ] {
-            if i64::try_from(number).is_err() {
-                return Err(format!("{name} is {number}; it must be at most {}", i64::MAX));
+    fn check_integers(&self) -> Result<(), Invalid> {
+        let Self { data, model, train, compute, .. } = self;
+        let all = data.settings().chain(model.settings()).chain(train.settings()).chain(compute.settings());
+        for (setting, value) in all {
+            if let Shown::Integer(number) = value
+                && i64::try_from(number).is_err()
+            {
+                return Err(Invalid::new(setting.name, number, &format!("be at most {}", i64::MAX)));
             }
         }
         Ok(())
+    }
+
+    /// The first setting that must keep its value within a run and has another one than in `then`, the TOML text of the
+    /// run's settings.
+    ///
+    /// # Errors
+    /// If the text is not TOML.
+    pub(crate) fn first_forbidden_change(&self, then: &str) -> Result<Option<Change>, SettingsError> {
+        let parse = |text: &str| -> Result<Table, SettingsError> {
+            let mut table = text.parse().map_err(|error: toml::de::Error| SettingsError::Invalid {
+                place: "the settings in the checkpoint: ".into(),
+                reason: error.message().to_owned(),
+            })?;
+            rename_old_keys(&mut table);
+            Ok(table)
+        };
+        let tables = [parse(&self.to_toml()?)?, parse(then)?];
+        for (section, setting) in Self::declared() {
+            let [now, then] =
+                tables.each_ref().map(|table| table.get(section).and_then(|s| s.get(setting.name)));
+            let is_changed = match (now, then) {
+                (Some(now), Some(then)) => setting.kind.is_fixed() && now != then,
+                (None, None) => false,
+                // Any other setting that one of them lacks came with a later version.
+                _ => setting.is_optional && (setting.kind.is_fixed() || setting.kind == Kind::File),
+            };
+            if is_changed {
+                let [now, then] =
+                    [now, then].map(|value| value.map_or_else(|| "none".to_owned(), Value::to_string));
+                return Ok(Some(Change { key: setting.name, now, then }));
+            }
+        }
+        Ok(None)
     }
 
     /// The settings as a TOML file in which every setting is explained.
@@ -263,18 +290,15 @@ impl Settings {
     pub fn to_toml(&self) -> Result<String, SettingsError> {
         let plain = toml::to_string(self)
             .map_err(|error| SettingsError::Invalid { place: String::new(), reason: error.to_string() })?;
-        let command = command();
         let help = |key: &str| {
-            let id = key.replace('-', "_");
-            let argument = command.get_arguments().find(|argument| argument.get_id() == id.as_str());
-            argument.and_then(|argument| argument.get_help()).map(ToString::to_string)
+            let mut declared = Self::declared();
+            let found = declared.find(|(_, setting)| setting.name == key).map(|(_, setting)| setting.help);
+            found.or((key == "preset").then_some(ABOUT_PRESET))
         };
         let mut explained = String::new();
         for line in plain.lines() {
             if let Some(help) = line.split_once(" = ").and_then(|(key, _)| help(key)) {
-                for part in help.lines() {
-                    let _ = writeln!(explained, "# {part}");
-                }
+                let _ = writeln!(explained, "# {help}");
             }
             let _ = writeln!(explained, "{line}");
         }
@@ -287,12 +311,17 @@ impl Settings {
     }
 }
 
-/// A command that has the options of [`Settings`] and nothing else.
-fn command() -> Command {
-    Settings::augment_args(Command::new("settings"))
+/// A setting that has changed.
+pub(crate) struct Change {
+    /// Its name.
+    pub key: &'static str,
+    /// Its value now, or `none`.
+    pub now: String,
+    /// Its value before, or `none`.
+    pub then: String,
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "cli"))]
 mod tests {
     use std::fs;
     use std::sync::Arc;
@@ -318,7 +347,8 @@ mod tests {
         let words = ["relievo"].iter().chain(line);
         let matches = <Line as clap::CommandFactory>::command().get_matches_from(words);
         let line = Line::from_arg_matches(&matches).unwrap();
-        Settings::layered(file.map(|_| path.as_path()), Some((&line.settings, &matches)))
+        let given = GivenSettings::from_matches(&line.settings, &matches)?;
+        Settings::layered(file.map(|_| path.as_path()), Some(&given))
     }
 
     fn refusal(file: Option<&str>, line: &[&str]) -> String {
@@ -414,6 +444,92 @@ mod tests {
         );
         assert_eq!(data(&[path]).open(&registry).unwrap().len(), 1);
         assert!(data(&[SYNTHETIC]).is_generated());
+    }
+
+    #[test]
+    fn what_makes_another_run_of_it_must_not_change() {
+        let run = Settings::from_preset(Preset::Face);
+        let then = run.to_toml().unwrap();
+        let change = |change: &dyn Fn(&mut Settings)| {
+            let mut now = run.clone();
+            change(&mut now);
+            let found = now.first_forbidden_change(&then).unwrap();
+            found.map(|Change { key, now, then }| format!("{key}: {then} to {now}"))
+        };
+        let refused = |settings: &dyn Fn(&mut Settings)| change(settings).unwrap();
+        assert_eq!(refused(&|now| now.model.border_depth = 1.05), "border-depth: 1.04 to 1.05");
+        assert_eq!(refused(&|now| now.model.albedo_width = Some(32)), "albedo-width: none to 32");
+        assert_eq!(refused(&|now| now.data.mirror = false), "mirror: true to false");
+        assert_eq!(refused(&|now| now.train.seed = 1), "seed: 0 to 1");
+        assert_eq!(
+            refused(&|now| now.train.initial_weights = Some("a".into())),
+            "initial-weights: none to \"a\""
+        );
+        assert!(
+            refused(&|now| now.train.perceptual_features = Some("a".into()))
+                .starts_with("perceptual-features")
+        );
+        let may_change: [&dyn Fn(&mut Settings); 4] = [
+            &|now| now.train.learning_rate = 1e-3,
+            &|now| now.train.steps = 7,
+            &|now| now.data.source = vec![SourceSpec::Path("moved".into())],
+            &|now| now.data.workers = 3,
+        ];
+        for setting in may_change {
+            assert_eq!(change(setting), None);
+        }
+        // What came later has the value of before in the older file: none is said.
+        let older: String =
+            then.lines().filter(|line| !line.starts_with("dome")).map(|line| format!("{line}\n")).collect();
+        assert!(run.first_forbidden_change(&older).unwrap().is_none());
+        // A file of features may have moved.
+        let mut moved = run.clone();
+        moved.train.perceptual_features = Some("a".into());
+        let then = moved.to_toml().unwrap();
+        moved.train.perceptual_features = Some("b".into());
+        assert!(moved.first_forbidden_change(&then).unwrap().is_none());
+    }
+
+    #[test]
+    fn runs_are_compared_by_all_but_what_makes_no_difference() {
+        let ignored: Vec<&str> = Settings::declared()
+            .map(|(_, setting)| setting.name)
+            .filter(|name| !Settings::is_compared(name))
+            .collect();
+        let mut expected = vec![
+            "device",
+            "deterministic",
+            "perceptual-features",
+            "workers",
+            "cache",
+            "seed",
+            "steps",
+            "epochs",
+            "minutes",
+            "log-steps",
+            "checkpoint-minutes",
+            "checkpoint-steps",
+            "keep",
+            "preview-steps",
+            "preview-images",
+        ];
+        expected.sort_unstable();
+        let mut sorted = ignored.clone();
+        sorted.sort_unstable();
+        assert_eq!(sorted, expected);
+        assert!(Settings::is_compared("preset") && Settings::is_compared("model"));
+    }
+
+    #[test]
+    fn names_of_settings_are_unique() {
+        let mut names: Vec<&str> = Settings::declared()
+            .flat_map(|(_, setting)| [Some(setting.name), setting.formerly])
+            .flatten()
+            .collect();
+        let count = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), count);
     }
 
     #[test]

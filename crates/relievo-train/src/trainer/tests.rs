@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
 use relievo_data::{Image, Sample, SampleError};
+use relievo_model::Loss;
 use relievo_synth::Heads;
 use relievo_tensor::Random;
 use relievo_tensor::ops::squared_norm;
@@ -151,7 +152,7 @@ fn a_run_begins_with_the_weights_of_another() {
     let bytes: &'static [u8] = fs::read(&weights).unwrap().leak();
     let by_name = Run::new(|settings| {
         settings.train.initial_weights = Some("heads".into());
-        settings.train.embedded_weights = EmbeddedWeights(Vec::leak(vec![("heads", bytes)]));
+        settings.embedded_weights = EmbeddedWeights(Vec::leak(vec![("heads", bytes)]));
     });
     for (found, right) in by_name.begin().model().parameters().iter().zip(known.parameters()) {
         assert_eq!(found.data(), right.data());
@@ -478,7 +479,7 @@ fn the_mirrored_half_counts_fully_in_the_first_epochs() {
     let outcome = trainer.run(
         &mut |event: Event<'_>| {
             if let Event::Stepped(StepReport { losses, .. }) = event {
-                weights.push((losses.total - losses.photometric) / losses.photometric_flip);
+                weights.push((losses.total - losses[Loss::Photometric]) / losses[Loss::PhotometricFlip]);
             }
         },
         &stop,
@@ -532,8 +533,8 @@ fn a_model_learns_depth_from_true_depth_and_goes_on_with_it() {
         &AtomicBool::new(false),
     );
     assert_eq!(outcome.unwrap(), Outcome::Finished);
-    assert!(losses.iter().all(|losses| losses.photometric == 0.0 && losses.depth > 0.0));
-    let [first, last] = [losses.first(), losses.last()].map(|losses| losses.unwrap().depth);
+    assert!(losses.iter().all(|losses| losses[Loss::Photometric] == 0.0 && losses[Loss::Depth] > 0.0));
+    let [first, last] = [losses.first(), losses.last()].map(|losses| losses.unwrap()[Loss::Depth]);
     assert!(last < 0.8 * first, "{first} to {last}");
     let log = fs::read_to_string(run_of.folder().metrics()).unwrap();
     assert!(log.lines().any(|line| line.contains("validation") && line.contains("\"depth-error\"")));

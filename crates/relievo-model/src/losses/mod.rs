@@ -1,0 +1,400 @@
+//! The losses of Wu et al. 2020 (equations 3 to 7) and their gradients.
+//!
+//! Each term stands in a file of its own and in the list below; what is minimised, logged, validated and printed goes
+//! over that list. [`Loss`] names the numbers, [`Losses`] holds their values.
+
+mod depth;
+mod perceptual;
+mod photometric;
+mod smoothness;
+mod values;
+
+use relievo_nets::Vgg;
+use relievo_tensor::ops::{weighted_elements_sum, weighted_sum};
+use relievo_tensor::{Device, Error, Gradients, Tape, Tensor};
+
+use crate::model::{Model, ModelError};
+use crate::prediction::Prediction;
+use crate::settings::{ModelSettings, Supervision};
+
+pub use values::Losses;
+
+/// Declares the terms, in the order in which they are added up. Each is a module with a function `term`, a short label
+/// if a line of progress shows it, and the numbers it consists of with their names.
+macro_rules! losses {
+    (@label) => { None };
+    (@label $label:literal) => { Some($label) };
+    ($(
+        $module:ident $(($label:literal))? {
+            $($(#[$about:meta])+ $loss:ident = $name:literal,)+
+        }
+    )+) => {
+        /// A number that the loss consists of.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        #[non_exhaustive]
+        pub enum Loss {
+            $($($(#[$about])+ $loss,)+)+
+        }
+
+        impl Loss {
+            /// All of them, in the order in which they are computed.
+            pub const ALL: &'static [Self] = &[$($(Self::$loss,)+)+];
+
+            /// Those that are computed together, in the same order.
+            pub const GROUPS: &'static [LossGroup] = &[$(
+                LossGroup { losses: &[$(Loss::$loss),+], label: losses!(@label $($label)?), term: $module::term },
+            )+];
+
+            /// The name in logs, JSON and messages.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $($(Self::$loss => $name,)+)+
+                }
+            }
+        }
+    };
+}
+
+losses! {
+    depth("depth") {
+        /// Mean absolute error of the depth where the object truly is, in ranges of depth; for a model that learns from
+        /// depth.
+        Depth = "depth",
+    }
+    photometric("photo") {
+        /// Error of the reconstruction, with confidence a negative log likelihood.
+        Photometric = "photometric",
+        /// Error of the reconstruction from mirrored depth and albedo.
+        PhotometricFlip = "photometric-flip",
+    }
+    smoothness {
+        /// Mean absolute slope of the canonical depth, per pixel, in ranges of depth.
+        Smoothness = "smoothness",
+    }
+    perceptual("VGG") {
+        /// Error of VGG16's features of the reconstruction, with confidence a negative log likelihood.
+        Perceptual = "perceptual",
+        /// Error of VGG16's features of the reconstruction from mirrored depth and albedo.
+        PerceptualFlip = "perceptual-flip",
+    }
+}
+
+/// Losses that are computed together.
+#[derive(Debug)]
+pub struct LossGroup {
+    /// The losses.
+    pub losses: &'static [Loss],
+    /// What a line of progress calls them; `None` if it does not show them.
+    pub label: Option<&'static str>,
+    term: fn(&Compared<'_>) -> Result<Option<Term>, Error>,
+}
+
+/// What a term is computed from. Tensors are on the model's device.
+struct Compared<'a> {
+    settings: &'a ModelSettings,
+    /// The features of the perceptual loss, if it has a weight.
+    vgg: Option<&'a Vgg>,
+    /// `[B,S,S,3]` in [-1,1].
+    images: &'a Tensor,
+    /// The images' true depth, where it is known.
+    truth: Option<&'a DepthTruth>,
+    prediction: &'a Prediction,
+    /// The weight of what is compared with the mirrored reconstruction.
+    flip_weight: f32,
+}
+
+/// A term before it is added up.
+struct Term {
+    /// A number for each loss of the group: `[n]`, or without axes for one.
+    values: Tensor,
+    /// What each of several numbers counts for within the term.
+    shares: Vec<f32>,
+    /// What the term counts for in the total; with 0 it is not a part of it, and needs no gradient.
+    weight: f32,
+}
+
+/// The true depth of B images of SxS pixels, for a model that learns from it.
+#[derive(Debug, Clone)]
+pub struct DepthTruth {
+    /// In the view of the image, `[B,S,S]`.
+    pub depth: Tensor,
+    /// 1 where the object is, 0 elsewhere, `[B,S,S]`.
+    pub mask: Tensor,
+}
+
+impl DepthTruth {
+    /// The same on a device.
+    fn to_device(&self, device: Device) -> Result<Self, Error> {
+        Ok(Self { depth: self.depth.to_device(device)?, mask: self.mask.to_device(device)? })
+    }
+}
+
+/// The terms of the loss as tensors on the model's device, so that nothing waits for their values.
+#[derive(Debug, Clone)]
+pub struct LossTerms {
+    /// What is minimised, without axes.
+    pub total: Tensor,
+    /// The values of the groups that the model has: `[n]`, or without axes for one.
+    values: Vec<(&'static [Loss], Tensor)>,
+}
+
+impl LossTerms {
+    /// Computes all terms and adds them up, with `more` terms of the caller's: weights, and values without axes.
+    fn new(compared: &Compared<'_>, more: Vec<(f32, Tensor)>) -> Result<Self, Error> {
+        let (mut values, mut weighed) = (Vec::new(), Vec::new());
+        for group in Loss::GROUPS {
+            let Some(term) = (group.term)(compared)? else { continue };
+            if term.weight > 0.0 {
+                let sum = if group.losses.len() > 1 {
+                    weighted_elements_sum(&term.values, &term.shares)?
+                } else {
+                    term.values.clone()
+                };
+                weighed.push((term.weight, sum));
+            }
+            values.push((group.losses, term.values));
+        }
+        weighed.extend(more);
+        let weighed: Vec<(f32, &Tensor)> = weighed.iter().map(|(weight, term)| (*weight, term)).collect();
+        Ok(Self { total: weighted_sum(&weighed)?, values })
+    }
+
+    /// The same, off the tape.
+    fn detach(&self) -> Self {
+        let detached = self.values.iter().map(|(losses, values)| (*losses, values.detach()));
+        Self { total: self.total.detach(), values: detached.collect() }
+    }
+
+    /// Their values, fetched: waits for the work queued on the device. What the model does not have is 0.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn read(&self) -> Result<Losses, Error> {
+        let mut read = Losses::default();
+        read.total = self.total.item()?;
+        for (losses, values) in &self.values {
+            let here = values.to_device(Device::Cpu)?;
+            for (loss, value) in losses.iter().zip(here.data()) {
+                read[*loss] = *value;
+            }
+        }
+        Ok(read)
+    }
+}
+
+/// What [`Model::differentiate`] finds.
+pub struct Differentiated {
+    /// The losses.
+    pub terms: LossTerms,
+    /// The gradient of the total with respect to each parameter, in the precision of its working copy.
+    pub of_parameters: Vec<Tensor>,
+    /// Gradients that were retained.
+    pub gradients: Gradients,
+}
+
+impl Model {
+    /// The losses of `images [B,S,S,3]` in [-1,1], the mirrored reconstruction weighted by `flip_weight`.
+    ///
+    /// # Errors
+    /// If the images have another size than the model's, or the device fails.
+    pub fn losses(&self, images: &Tensor, flip_weight: f32) -> Result<Losses, ModelError> {
+        self.measure(images, None, flip_weight)
+    }
+
+    /// The losses of `images [B,S,S,3]` in [-1,1] whose depth is known, of a model that learns from it: the upper bound
+    /// that the paper compares with.
+    ///
+    /// # Errors
+    /// If images or truth have another size than the model's, or the device fails.
+    pub fn depth_losses(&self, images: &Tensor, truth: &DepthTruth) -> Result<Losses, ModelError> {
+        self.measure(images, Some(truth), 0.0)
+    }
+
+    fn measure(
+        &self,
+        images: &Tensor,
+        truth: Option<&DepthTruth>,
+        flip_weight: f32,
+    ) -> Result<Losses, ModelError> {
+        self.check_images(images)?;
+        let images = images.to_device(self.device())?;
+        let truth = truth.map(|truth| truth.to_device(self.device())).transpose()?;
+        let prediction = self.run(&images, &self.working_parameters()?, self.is_mirrored())?;
+        let compared = self.compared(&images, truth.as_ref(), &prediction, flip_weight);
+        Ok(LossTerms::new(&compared, Vec::new())?.read()?)
+    }
+
+    /// The losses and the gradient of their total with respect to each parameter.
+    ///
+    /// # Errors
+    /// If the images have another size than the model's, or the device fails.
+    pub fn loss_and_gradients(
+        &self,
+        images: &Tensor,
+        flip_weight: f32,
+    ) -> Result<(Losses, Vec<Tensor>), ModelError> {
+        let images = images.to_device(self.device())?;
+        let none = |_: &Prediction, _: &Tape| Ok(Vec::new());
+        let found = self.differentiate(&self.working_parameters()?, &images, flip_weight, none)?;
+        Ok((found.terms.read()?, found.of_parameters))
+    }
+
+    /// The losses of images whose depth is known and the gradient of their total with respect to each parameter.
+    ///
+    /// # Errors
+    /// As [`Model::depth_losses`].
+    pub fn depth_loss_and_gradients(
+        &self,
+        images: &Tensor,
+        truth: &DepthTruth,
+    ) -> Result<(Losses, Vec<Tensor>), ModelError> {
+        self.check_images(images)?;
+        let (images, truth) = (images.to_device(self.device())?, truth.to_device(self.device())?);
+        let none = |_: &Prediction, _: &Tape| Ok(Vec::new());
+        let found = self.record(&self.working_parameters()?, &images, Some(&truth), 0.0, none)?;
+        Ok((found.terms.read()?, found.of_parameters))
+    }
+
+    /// As [`Model::loss_and_gradients`], for images on the model's device, without waiting for the losses' values;
+    /// `parameters` are the [working ones](Model::working_parameters).
+    ///
+    /// `more` gets the prediction and its tape before the tape is played. It may ask the tape to retain gradients, and
+    /// gives the terms that are minimised besides the model's own: a weight and a value without axes for each.
+    ///
+    /// # Errors
+    /// If the images have another size than the model's, or the device fails.
+    pub fn differentiate(
+        &self,
+        parameters: &[Tensor],
+        images: &Tensor,
+        flip_weight: f32,
+        more: impl FnOnce(&Prediction, &Tape) -> Result<Vec<(f32, Tensor)>, Error>,
+    ) -> Result<Differentiated, ModelError> {
+        self.check_images(images)?;
+        self.record(parameters, images, None, flip_weight, more)
+    }
+
+    /// Runs the model on a tape and plays the tape from the total of the losses.
+    fn record(
+        &self,
+        parameters: &[Tensor],
+        images: &Tensor,
+        truth: Option<&DepthTruth>,
+        flip_weight: f32,
+        more: impl FnOnce(&Prediction, &Tape) -> Result<Vec<(f32, Tensor)>, Error>,
+    ) -> Result<Differentiated, ModelError> {
+        let tape = Tape::new();
+        let parameters: Vec<Tensor> = parameters.iter().map(|parameter| tape.watch(parameter)).collect();
+        let prediction = self.run(images, &parameters, self.is_mirrored())?;
+        let more = more(&prediction, &tape)?;
+        let terms = LossTerms::new(&self.compared(images, truth, &prediction, flip_weight), more)?;
+        // What only the prediction still holds is freed as the tape is played.
+        drop(prediction);
+        let mut gradients = tape.backward(&terms.total)?;
+        let of_parameters = parameters
+            .iter()
+            .map(|parameter| gradients.take(parameter).map_or_else(|| parameter.zeros_like(), Ok))
+            .collect::<Result<_, Error>>()?;
+        Ok(Differentiated { terms: terms.detach(), of_parameters, gradients })
+    }
+
+    /// Whether the losses need the second reconstruction, from mirrored depth and albedo.
+    fn is_mirrored(&self) -> bool {
+        self.settings().supervision == Supervision::None
+    }
+
+    fn compared<'a>(
+        &'a self,
+        images: &'a Tensor,
+        truth: Option<&'a DepthTruth>,
+        prediction: &'a Prediction,
+        flip_weight: f32,
+    ) -> Compared<'a> {
+        Compared { settings: self.settings(), vgg: self.vgg.as_ref(), images, truth, prediction, flip_weight }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use relievo_tensor::testing::random_tensor;
+
+    use super::*;
+    use crate::{ModelSettings, Supervision};
+
+    fn supervised() -> Model {
+        let settings = ModelSettings {
+            supervision: Supervision::Depth,
+            smoothness_weight: 0.1,
+            initial_depth_scale: 0.3,
+            dome: 0.4,
+            ..ModelSettings::tiny()
+        };
+        Model::new(settings, 3).unwrap()
+    }
+
+    /// Two images of noise; a slope, known in an oblong part of them.
+    fn example() -> (Tensor, DepthTruth) {
+        let inside = |at: usize| (10..50).contains(&(at / 64 % 64)) && (20..40).contains(&(at % 64));
+        let depth: Vec<f32> = (0..2 * 64 * 64).map(|at| 0.93 + 0.002 * (at % 64) as f32).collect();
+        let mask: Vec<f32> = (0..2 * 64 * 64).map(|at| f32::from(u8::from(inside(at)))).collect();
+        let [depth, mask] = [depth, mask].map(|map| Tensor::new(&map, [2, 64, 64]).unwrap());
+        (random_tensor(1, [2, 64, 64, 3]), DepthTruth { depth, mask })
+    }
+
+    #[test]
+    fn the_depth_loss_is_the_mean_error_where_the_truth_is_known_in_ranges() {
+        let (model, (images, truth)) = (supervised(), example());
+        let losses = model.depth_losses(&images, &truth).unwrap();
+        let found = model.predict(&images).unwrap().depth;
+        let triples = || found.data().iter().zip(truth.depth.data()).zip(truth.mask.data());
+        let error: f64 =
+            triples().map(|((found, depth), mask)| f64::from((found - depth).abs() * mask)).sum();
+        let expected = error / (2.0 * 40.0 * 20.0) / 0.2;
+        assert!(
+            (f64::from(losses[Loss::Depth]) - expected).abs() < 1e-5 * expected,
+            "{losses:?}, {expected}"
+        );
+        assert_eq!((losses[Loss::Photometric], losses[Loss::Perceptual]), (0.0, 0.0));
+        assert!((losses.total - losses[Loss::Depth] - 0.1 * losses[Loss::Smoothness]).abs() < 1e-6);
+    }
+
+    #[test]
+    fn the_gradient_of_the_depth_loss_agrees_with_finite_differences() {
+        let (mut model, (images, truth)) = (supervised(), example());
+        let (_, gradients) = model.depth_loss_and_gradients(&images, &truth).unwrap();
+        assert_eq!(gradients.len(), model.parameter_infos().len());
+        // Along the gradient of all parameters together, the loss rises by the gradient's norm: one difference over so
+        // many numbers is far above rounding.
+        let square: f64 = gradients.iter().flat_map(|g| g.data()).map(|g| f64::from(*g).powi(2)).sum();
+        let norm = square.sqrt();
+        let mut loss_at = |distance: f64| {
+            let step = (distance / norm) as f32;
+            for (parameter, gradient) in model.parameters_mut().iter_mut().zip(&gradients) {
+                parameter.data_mut().iter_mut().zip(gradient.data()).for_each(|(p, g)| *p += step * g);
+            }
+            let loss = model.depth_losses(&images, &truth).unwrap().total;
+            for (parameter, gradient) in model.parameters_mut().iter_mut().zip(&gradients) {
+                parameter.data_mut().iter_mut().zip(gradient.data()).for_each(|(p, g)| *p -= step * g);
+            }
+            f64::from(loss)
+        };
+        // Short, because the loss and the networks have kinks.
+        const STEP: f64 = 1e-4;
+        let slope = (loss_at(STEP) - loss_at(-STEP)) / (2.0 * STEP);
+        assert!((slope / norm - 1.0).abs() < 0.02, "slope {slope}, norm of the gradient {norm}");
+    }
+
+    #[test]
+    fn a_model_that_learns_from_depth_has_one_network_and_survives_its_file() {
+        let model = supervised();
+        assert!(model.parameter_infos().iter().all(|info| info.name.starts_with("depth.")));
+        let (images, _) = example();
+        assert!(model.outputs(&images, model.parameters()).is_err());
+        let found = model.predict(&images).unwrap();
+        assert_eq!(found.image.data(), images.data());
+        assert!(found.mask.data().iter().all(|seen| *seen == 1.0));
+        assert!(found.depth.data().iter().all(|depth| (0.9..=1.1).contains(depth)));
+        let again = Model::from_safetensors(&model.to_safetensors().unwrap(), "memory").unwrap();
+        assert_eq!(again.predict(&images).unwrap().depth.data(), found.depth.data());
+    }
+}

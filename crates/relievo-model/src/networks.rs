@@ -1,0 +1,288 @@
+//! The networks of a model: which there are, and how they run side by side.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+use relievo_nets::{ConfidenceNetwork, Network, ParameterInfo, Vgg, autoencoder, encoder};
+use relievo_tensor::cuda::Lanes;
+use relievo_tensor::ops::{Activation, cast};
+use relievo_tensor::{Device, Error, Tensor};
+
+use crate::settings::{LightModel, ModelSettings, Supervision};
+
+/// What a network must be able to do to be one of a model's.
+trait Architecture: Send + Sync {
+    /// Name, shape and beginning of its parameters, in the order in which `forward` takes them.
+    fn parameters(&self) -> Vec<ParameterInfo>;
+
+    /// Its outputs, one for each head, for `images [B,S,S,3]`.
+    fn forward(&self, images: &Tensor, parameters: &[Tensor]) -> Result<Vec<Tensor>, Error>;
+}
+
+impl Architecture for Network {
+    fn parameters(&self) -> Vec<ParameterInfo> {
+        self.parameters()
+    }
+
+    fn forward(&self, images: &Tensor, parameters: &[Tensor]) -> Result<Vec<Tensor>, Error> {
+        Ok(vec![self.forward(images, parameters)?])
+    }
+}
+
+impl Architecture for ConfidenceNetwork {
+    fn parameters(&self) -> Vec<ParameterInfo> {
+        self.parameters()
+    }
+
+    fn forward(&self, images: &Tensor, parameters: &[Tensor]) -> Result<Vec<Tensor>, Error> {
+        let (pixels, features) = self.forward(images, parameters)?;
+        Ok(vec![pixels, features])
+    }
+}
+
+/// What a network's output is needed for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Use {
+    Reconstruction,
+    Losses,
+}
+
+/// What a network's output is. Maps cost much more to compute than vectors, so their work is queued first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Output {
+    Maps,
+    Vector,
+}
+
+/// Declares the networks, in the order of their parameters: what comes out, what that is and is needed for, and the
+/// network by the settings, if the model has one.
+macro_rules! networks {
+    ($($(#[$about:meta])+ $kind:ident: $output:ident for $use:ident, $build:expr;)+) => {
+        /// A network of the model.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+        #[non_exhaustive]
+        pub enum NetworkKind {
+            $($(#[$about])+ $kind,)+
+        }
+
+        impl NetworkKind {
+            /// All of them, in the order of their parameters.
+            pub const ALL: &'static [Self] = &[$(Self::$kind),+];
+
+            fn output(self) -> Output {
+                match self {
+                    $(Self::$kind => Output::$output,)+
+                }
+            }
+
+            fn needed_for(self) -> Use {
+                match self {
+                    $(Self::$kind => Use::$use,)+
+                }
+            }
+
+            fn build(self, settings: &ModelSettings) -> Option<Box<dyn Architecture>> {
+                let build: fn(&ModelSettings) -> Option<Box<dyn Architecture>> = match self {
+                    $(Self::$kind => $build,)+
+                };
+                build(settings)
+            }
+        }
+    };
+}
+
+networks! {
+    /// Raw depth `[B,S,S,1]`, unbounded.
+    Depth: Maps for Reconstruction, |s| {
+        Some(Box::new(autoencoder("depth", s.width, s.code, 1, s.image_size, Activation::Identity)))
+    };
+    /// Albedo `[B,S,S,3]` in (-1, 1).
+    Albedo: Maps for Reconstruction, |s| {
+        let [width, code] = s.albedo_channels();
+        Some(Box::new(autoencoder("albedo", width, code, 3, s.image_size, Activation::Tanh)))
+    };
+    /// Light `[B,1,1,4]`, or the shading map `[B,S,S,1]`, in (-1, 1).
+    Light: Vector for Reconstruction, |s| Some(Box::new(match s.light {
+        LightModel::Lambert => encoder("light", s.encoder_width, 4, s.image_size),
+        LightModel::ShadingMap => autoencoder("shading", s.width, s.code, 1, s.image_size, Activation::Tanh),
+    }));
+    /// Viewpoint `[B,1,1,6]` in (-1, 1).
+    View: Vector for Reconstruction, |s| Some(Box::new(encoder("view", s.encoder_width, 6, s.image_size)));
+    /// The scale of the error, above 0: of the photometric loss `[B,S,S,2]` and of the perceptual loss
+    /// `[B,S/4,S/4,2]`; channel 0 as seen, 1 for the mirrored half.
+    Confidence: Maps for Losses, |s| {
+        let network = || ConfidenceNetwork::new("confidence", s.width, s.code / 2, s.image_size);
+        s.confidence.then(|| Box::new(network()) as Box<dyn Architecture>)
+    };
+}
+
+/// A model's networks, each with its range in the flat list of parameters.
+pub(crate) struct Networks(Vec<Part>);
+
+struct Part {
+    kind: NetworkKind,
+    network: Box<dyn Architecture>,
+    parameters: Range<usize>,
+}
+
+impl Part {
+    fn forward(&self, images: &Tensor, parameters: &[Tensor]) -> Result<Vec<Tensor>, Error> {
+        self.network.forward(images, &parameters[self.parameters.clone()])
+    }
+}
+
+/// The outputs of the networks for B images of SxS pixels, before any meaning is put on them: those of
+/// [`NetworkKind`].
+#[derive(Debug, Clone)]
+pub struct Outputs {
+    /// In the order of [`NetworkKind::ALL`].
+    of: Vec<(NetworkKind, Vec<Tensor>)>,
+    /// VGG16's features of the images, `[B,S/4,S/4,256]`, where they were asked for.
+    pub target: Option<Tensor>,
+}
+
+impl Outputs {
+    /// Outputs of networks with one head each.
+    pub(crate) fn of(outputs: impl IntoIterator<Item = (NetworkKind, Tensor)>) -> Self {
+        Self { of: outputs.into_iter().map(|(kind, output)| (kind, vec![output])).collect(), target: None }
+    }
+
+    /// The outputs of a network, one for each head; none if it did not run.
+    pub fn heads(&self, kind: NetworkKind) -> &[Tensor] {
+        self.of.iter().find(|(of, _)| *of == kind).map_or(&[], |(_, heads)| heads)
+    }
+
+    /// The output of a network with one head.
+    ///
+    /// # Errors
+    /// If the network did not run.
+    pub fn get(&self, kind: NetworkKind) -> Result<&Tensor, Error> {
+        let missing = || Error::shape("model", format!("there is no output of the network {kind:?}"));
+        self.heads(kind).first().ok_or_else(missing)
+    }
+
+    /// All outputs, in the order of [`NetworkKind::ALL`].
+    pub fn iter(&self) -> impl Iterator<Item = &Tensor> {
+        self.of.iter().flat_map(|(_, heads)| heads)
+    }
+}
+
+impl Networks {
+    /// Those that the settings ask for, and their parameters. A model that learns depth from true depth has no other
+    /// network.
+    pub fn new(settings: &ModelSettings) -> (Self, Vec<ParameterInfo>) {
+        let (mut networks, mut infos) = (Vec::new(), Vec::new());
+        let has = |kind| settings.supervision == Supervision::None || kind == NetworkKind::Depth;
+        for kind in NetworkKind::ALL.iter().copied().filter(|kind| has(*kind)) {
+            if let Some(network) = kind.build(settings) {
+                let start = infos.len();
+                infos.extend(network.parameters());
+                networks.push(Part { kind, network, parameters: start..infos.len() });
+            }
+        }
+        (Self(networks), infos)
+    }
+
+    /// The depth network, which every model has.
+    fn depth_network(&self) -> &Part {
+        let depth = self.0.iter().find(|part| part.kind == NetworkKind::Depth);
+        depth.expect("every model has a depth network")
+    }
+
+    /// The place of the weights of the depth network's last convolution in the list of parameters.
+    pub fn last_of_depth(&self) -> usize {
+        self.depth_network().parameters.end - 1
+    }
+
+    /// Runs the networks on `images [B,S,S,3]`, those for the losses alone only if asked to, side by side: most layers
+    /// are too small to be shared out among all of a GPU or, for a single image, among all cores, but the networks do
+    /// not wait for each other. On a CPU's tape one after the other, so that a step is always recorded in the same
+    /// order. The features of the perceptual loss do not wait for the networks either.
+    ///
+    /// # Errors
+    /// If the model has a depth network alone, or the device fails.
+    pub fn forward(
+        &self,
+        images: &Tensor,
+        parameters: &[Tensor],
+        for_losses: bool,
+        vgg: Option<&Vgg>,
+    ) -> Result<Outputs, Error> {
+        if self.0.len() == 1 {
+            return Err(Error::shape("model", "it has learned depth from true depth and knows nothing else"));
+        }
+        let target = || vgg.map(|vgg| vgg.features(images)).transpose();
+        // Once for all networks.
+        let images = &match parameters.first() {
+            Some(weight) => cast(images, weight.data_type())?,
+            None => images.clone(),
+        };
+        let asked = self.0.iter().filter(|part| for_losses || part.kind.needed_for() == Use::Reconstruction);
+        let mut asked: Vec<&Part> = asked.collect();
+        let run = |part: &&Part| -> Result<_, Error> { Ok((part.kind, part.forward(images, parameters)?)) };
+        if parameters.iter().any(Tensor::is_recorded) || images.device() != Device::Cpu {
+            asked.sort_by_key(|part| part.kind.output() == Output::Vector);
+            let mut lanes = Lanes::on(images.device())?;
+            let numbered = (1..).zip(&asked);
+            let of = numbered.map(|(lane, part)| lanes.run(lane, || run(part)));
+            let mut of: Vec<_> = of.collect::<Result<_, Error>>()?;
+            of.sort_by_key(|(kind, _)| *kind);
+            let target = lanes.run(asked.len() + 1, target)?;
+            lanes.join()?;
+            return Ok(Outputs { of, target });
+        }
+        let target = target()?;
+        let of = asked.par_iter().with_max_len(1).map(run).collect::<Result<_, Error>>()?;
+        Ok(Outputs { of, target })
+    }
+
+    /// The depth network's output for `images [B,S,S,3]`: `[B,S,S,1]`.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn depth(&self, images: &Tensor, parameters: &[Tensor]) -> Result<Tensor, Error> {
+        let heads = self.depth_network().forward(images, parameters)?;
+        Ok(heads.into_iter().next().expect("the depth network has one head"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use relievo_tensor::Tape;
+
+    use super::*;
+    use crate::Model;
+
+    #[test]
+    fn networks_and_their_parameters_stand_in_the_order_of_files() {
+        let names = |settings: ModelSettings| {
+            let (_, infos) = Networks::new(&settings);
+            let mut names: Vec<String> =
+                infos.iter().filter_map(|info| Some(info.name.split('.').next()?.to_owned())).collect();
+            names.dedup();
+            names
+        };
+        let tiny = ModelSettings::tiny();
+        assert_eq!(names(tiny.clone()), ["depth", "albedo", "light", "view", "confidence"]);
+        let shading = ModelSettings { light: LightModel::ShadingMap, confidence: false, ..tiny.clone() };
+        assert_eq!(names(shading), ["depth", "albedo", "shading", "view"]);
+        assert_eq!(names(ModelSettings { supervision: Supervision::Depth, ..tiny }), ["depth"]);
+    }
+
+    #[test]
+    fn outputs_are_the_same_on_a_tape_and_off_it() {
+        let model = Model::new(ModelSettings::tiny(), 2).unwrap();
+        let images = Tensor::full([1, 64, 64, 3], 0.25);
+        let tape = Tape::new();
+        let watched: Vec<Tensor> = model.parameters().iter().map(|parameter| tape.watch(parameter)).collect();
+        let [off, on] =
+            [model.parameters(), &watched].map(|parameters| model.outputs(&images, parameters).unwrap());
+        for kind in NetworkKind::ALL {
+            let [off, on] = [&off, &on].map(|outputs| outputs.heads(*kind));
+            assert!(!off.is_empty() && off.len() == on.len(), "{kind:?}");
+            assert!(off.iter().zip(on).all(|(off, on)| off.data() == on.data()), "{kind:?}");
+        }
+        assert_eq!(off.iter().count(), 6);
+        assert!(Outputs::of([]).get(NetworkKind::Light).is_err());
+    }
+}
