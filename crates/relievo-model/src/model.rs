@@ -11,14 +11,14 @@ use relievo_tensor::{DataType, Device, Error, Tensor};
 use crate::networks::{Networks, Outputs};
 use crate::settings::{ModelSettings, Supervision};
 
-/// Why a model cannot be made or run.
+/// A model that could not be made or run.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ModelError {
-    /// A setting that makes no sense.
+    /// An invalid setting.
     #[error("model settings: {0}")]
     Settings(#[from] Invalid),
-    /// The perceptual features cannot be had.
+    /// The perceptual features are unreadable.
     #[error(transparent)]
     Vgg(#[from] VggError),
     /// Images of another shape than the model's.
@@ -26,7 +26,7 @@ pub enum ModelError {
     Images {
         /// Height and width the model was made for.
         size: usize,
-        /// What it was given.
+        /// The shape of the images.
         shape: String,
     },
     /// The engine refused an operation.
@@ -35,14 +35,14 @@ pub enum ModelError {
 }
 
 impl ModelError {
-    /// Whether a smaller batch might do.
+    /// Whether a smaller batch might fit.
     pub fn is_out_of_memory(&self) -> bool {
         matches!(self, Self::Engine(Error::OutOfMemory { .. }))
     }
 
-    /// The first of `too_many` / 2, / 4, ..., 1 images that `work` finds enough memory for; `None` if even one is too
-    /// many, or something else is wrong. Halves only: on a GPU each number of images begins with measuring
-    /// algorithms.
+    /// The first of `too_many` / 2, / 4, ..., 1 images for which `work` does not run out of memory; `None` if one image
+    /// is too many, or if `work` fails otherwise. Only halves are tried, because a GPU measures algorithms anew for
+    /// each number of images.
     pub fn largest_that_fits(too_many: usize, work: impl Fn(usize) -> Result<(), Self>) -> Option<usize> {
         let halves = std::iter::successors(Some(too_many / 2), |count| Some(count / 2));
         for count in halves.take_while(|count| *count > 0) {
@@ -56,19 +56,19 @@ impl ModelError {
     }
 }
 
-/// The five networks, the ranges of their outputs and the camera: everything that turns an image into its parts
-/// and back.
+/// The networks with their parameters, the ranges of their outputs and the camera: everything that decomposes an image
+/// and renders it again.
 pub struct Model {
     settings: ModelSettings,
     pub(crate) networks: Networks,
     infos: Vec<ParameterInfo>,
     pub(crate) parameters: Vec<Tensor>,
     device: Device,
-    /// What activations and the working copies of weights are stored as.
+    /// The type of activations and of the working copies of weights.
     precision: DataType,
     /// Tensors that are the same in every step, by name, number of images and device.
     constants: Mutex<HashMap<(&'static str, usize, Device), Tensor>>,
-    /// There only when the perceptual loss has a weight.
+    /// Only if the perceptual loss has a weight.
     pub(crate) vgg: Option<Vgg>,
 }
 
@@ -76,7 +76,7 @@ impl Model {
     /// A new model whose parameters are drawn from `seed`.
     ///
     /// # Errors
-    /// If a setting makes no sense.
+    /// If a setting is invalid.
     pub fn new(settings: ModelSettings, seed: u64) -> Result<Self, ModelError> {
         let mut model = Self::without_parameters(settings)?;
         model.parameters = model.infos.iter().map(|info| info.initialise(seed)).collect();
@@ -120,12 +120,12 @@ impl Model {
         Ok(())
     }
 
-    /// Where it computes.
+    /// The device that holds its parameters and computes.
     pub fn device(&self) -> Device {
         self.device
     }
 
-    /// The parameters as the networks take them: the weights of convolutions in the model's precision.
+    /// The parameters in the form that the networks take: weights of convolutions in the model's precision.
     ///
     /// # Errors
     /// If the device fails.
@@ -139,9 +139,9 @@ impl Model {
             .collect())
     }
 
-    /// The working copies of those parameters that the networks do not take as they are. The last convolution of the
-    /// depth network stays f32: the slope of a surface is a small difference of depths, and depths rounded to bf16
-    /// alone turn normals by half a degree, from pixel to pixel.
+    /// The working copies of the parameters that the networks take in another precision; `None` for the others. The
+    /// last convolution of the depth network stays f32: the slope of a surface is a small difference of depths, and
+    /// depths rounded to bf16 turn normals by half a degree, from pixel to pixel.
     ///
     /// # Errors
     /// If the device fails.
@@ -155,7 +155,7 @@ impl Model {
         Ok(self.parameters.iter().enumerate().map(copy).collect::<Result<_, Error>>()?)
     }
 
-    /// A tensor that depends on nothing but the settings and the number of images, made once for each device.
+    /// A tensor that depends only on the settings and the number of images, made once for each device.
     pub(crate) fn constant(
         &self,
         name: &'static str,
@@ -187,19 +187,19 @@ impl Model {
         &self.parameters
     }
 
-    /// The parameters, to be changed in place. Their shapes must stay as they are.
+    /// The parameters, to be changed in place. Their shapes must not change.
     pub fn parameters_mut(&mut self) -> &mut [Tensor] {
         &mut self.parameters
     }
 
-    /// Compares images by other features than those of the embedded weights, which have half precision. They must be
-    /// on the model's device.
+    /// Replaces the features of the perceptual loss; the embedded ones have half precision. They must be on the model's
+    /// device.
     pub fn set_vgg(&mut self, vgg: Vgg) {
         self.vgg = Some(vgg);
     }
 
-    /// What the networks say of `images [B,S,S,3]`, from `parameters` in the order of
-    /// [`Model::parameter_infos`]: the model's own, or the same as variables of a tape.
+    /// The networks' outputs for `images [B,S,S,3]`, from `parameters` in the order of [`Model::parameter_infos`]: the
+    /// model's own, or the same as variables of a tape.
     ///
     /// # Errors
     /// If the images have another size than the model's, or the model has a depth network only.

@@ -1,4 +1,4 @@
-//! The networks of a model: which there are, and how they run side by side.
+//! The networks of a model, and how they run side by side.
 
 use std::ops::Range;
 
@@ -10,7 +10,7 @@ use relievo_tensor::{Device, Error, Tensor};
 
 use crate::settings::{LightModel, ModelSettings, Supervision};
 
-/// What a network must be able to do to be one of a model's.
+/// A network that a model may have.
 trait Architecture: Send + Sync {
     /// Name, shape and beginning of its parameters, in the order in which `forward` takes them.
     fn parameters(&self) -> Vec<ParameterInfo>;
@@ -40,22 +40,22 @@ impl Architecture for ConfidenceNetwork {
     }
 }
 
-/// What a network's output is needed for.
+/// The purpose of a network's output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Use {
     Reconstruction,
     Losses,
 }
 
-/// What a network's output is. Maps cost much more to compute than vectors, so their work is queued first.
+/// The form of a network's output. Maps cost much more to compute than vectors, so their work is queued first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Output {
     Maps,
     Vector,
 }
 
-/// Declares the networks, in the order of their parameters: what comes out, what that is and is needed for, and the
-/// network by the settings, if the model has one.
+/// Declares the networks, in the order of their parameters: documentation of the output, its form and purpose, and the
+/// network for given settings, or `None` if a model with these settings has none.
 macro_rules! networks {
     ($($(#[$about:meta])+ $kind:ident: $output:ident for $use:ident, $build:expr;)+) => {
         /// A network of the model.

@@ -1,4 +1,4 @@
-//! An image taken apart and put together again: section 3 of Wu et al. 2020.
+//! From an image to depth, albedo, light and viewpoint, and back to the image: section 3 of Wu et al. 2020.
 
 use relievo_render::{
     DepthSettings, Doubling, RasterSettings, Scene, canonical_depth, diffuse_shading, light_from_raw, shade,
@@ -10,11 +10,11 @@ use crate::model::{Model, ModelError};
 use crate::networks::{NetworkKind, Outputs};
 use crate::settings::{LightModel, Supervision};
 
-/// Everything the model sees in a batch of B images of SxS pixels. In training, depth, albedo and what is made of
+/// Everything the model finds in a batch of B images of SxS pixels. In training, depth, albedo and what depends on
 /// them have 2B entries: B as seen, then B mirrored; both halves share light, viewpoint and mask.
 #[derive(Debug, Clone)]
 pub struct Prediction {
-    /// What the depth network says, before the dome and the range: `[B,S,S]`; never doubled.
+    /// The depth network's output, before the dome and the range: `[B,S,S]`; never doubled.
     pub raw_depth: Tensor,
     /// Canonical depth before the border was set: `[B,S,S]`; never doubled.
     pub smooth_depth: Tensor,
@@ -40,7 +40,7 @@ pub struct Prediction {
     /// The image reconstructed, `[B,S,S,3]`; 0 (grey) where the object is not.
     pub image: Tensor,
     /// Scales of the error, above 0: of the photometric loss `[B,S,S,2]` and of the perceptual loss
-    /// `[B,S/4,S/4,2]`; channel 0 as seen, 1 for the mirrored half. Where there is such a network and it was asked.
+    /// `[B,S/4,S/4,2]`; channel 0 as seen, 1 for the mirrored half. Only if the model has that network and it ran.
     pub confidence: Option<(Tensor, Tensor)>,
     /// VGG16's features of the images, `[B,S/4,S/4,256]`, which the perceptual loss compares with; never doubled. In
     /// training with that loss.
@@ -56,7 +56,7 @@ impl Prediction {
         self.map(|tensor| tensor.to_device(device))
     }
 
-    /// The prediction of what `change` makes of each tensor, in the order of the fields.
+    /// The prediction with `change` applied to each tensor, in the order of the fields.
     pub(crate) fn map(
         &self,
         mut change: impl FnMut(&Tensor) -> Result<Tensor, Error>,
@@ -84,8 +84,8 @@ impl Prediction {
 }
 
 impl Model {
-    /// Takes `images [B,S,S,3]` in [-1,1] apart and puts them together again, on the model's device; what is found is
-    /// on the CPU. The confidence network, a fifth of the arithmetic, is left out. For many batches [`Predictor`] is
+    /// Decomposes `images [B,S,S,3]` in [-1,1] and reconstructs them, on the model's device; the prediction is on the
+    /// CPU. The confidence network, a fifth of the arithmetic, does not run. For many batches [`Predictor`] is
     /// faster.
     ///
     /// [`Predictor`]: crate::Predictor
@@ -132,7 +132,7 @@ impl Model {
         self.put_together(self.networks.forward(images, parameters, true, vgg)?, mirrored)
     }
 
-    /// From what the networks say to the image they mean.
+    /// From the networks' outputs to the image that they describe.
     pub(crate) fn put_together(&self, outputs: Outputs, mirrored: bool) -> Result<Prediction, Error> {
         let settings = self.settings();
         let output = |kind| outputs.get(kind);
@@ -207,7 +207,7 @@ impl Model {
         })
     }
 
-    /// Raw depth `[B,S,S]` and what [`canonical_depth`] makes of it, from what the depth network says, `[B,S,S,1]`.
+    /// Raw depth `[B,S,S]` and the two depths of [`canonical_depth`], from the depth network's output `[B,S,S,1]`.
     fn shape(&self, output: &Tensor, doubling: Doubling) -> Result<(Tensor, [Tensor; 2]), Error> {
         let settings = self.settings();
         let [batch, size, _, _] = output.dims("depth")?;
@@ -224,9 +224,8 @@ impl Model {
         Ok((raw_depth, depths))
     }
 
-    /// What a model sees that learned depth from true depth: the depth in the image's own view, without a border.
-    /// Everything else says that there is nothing more to it: the image itself for albedo, lit everywhere alike, seen
-    /// from the front, the object everywhere.
+    /// The prediction of a model that learned depth from true depth: depth in the image's own view, without a border.
+    /// The rest is neutral: the image itself for albedo, even light, a frontal view, the object everywhere.
     fn depth_alone(&self, images: &Tensor, parameters: &[Tensor]) -> Result<Prediction, Error> {
         let settings = self.settings();
         let [batch, size, _, _] = images.dims("model")?;

@@ -138,7 +138,7 @@ impl Preset {
 }
 
 impl ModelSettings {
-    /// Names the first setting that makes no sense.
+    /// Refuses the first invalid setting.
     ///
     /// # Errors
     /// With the setting, its value and what it must be.
@@ -180,8 +180,7 @@ impl ModelSettings {
         Ok(())
     }
 
-    /// Name and value of the settings that say what the networks' outputs mean: with other values the same weights make
-    /// other surfaces, views and lights.
+    /// Name and value of the settings that give the networks' outputs their meaning.
     pub(crate) fn meaning_of_outputs(&self) -> impl Iterator<Item = (&'static str, Value)> {
         let settings = self.settings().filter(|(setting, _)| setting.kind == Kind::Meaning);
         settings.map(|(setting, value)| (setting.name, value))
@@ -210,7 +209,7 @@ impl ModelSettings {
         Camera { size: self.image_size, field_of_view_degrees: self.field_of_view }
     }
 
-    /// What the view network's outputs in (-1, 1) are multiplied by: radians about x, y, z, then units along them.
+    /// The factors for the view network's outputs in (-1, 1): radians about x, y, z, then units along them.
     pub fn view_ranges(&self) -> [f32; 6] {
         let angle = self.rotation_range.to_radians();
         [angle, angle, angle, self.translation_range, self.translation_range, self.z_translation_range]

@@ -31,7 +31,7 @@ impl Preset {
     }
 }
 
-/// Why weights cannot be read.
+/// Weights that cannot be read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum WeightsError {
@@ -40,7 +40,7 @@ pub enum WeightsError {
     Format {
         /// Where the bytes came from.
         origin: String,
-        /// What the reader said.
+        /// The reader's message.
         reason: String,
     },
     /// A safetensors file without this program's settings.
@@ -61,7 +61,7 @@ pub enum WeightsError {
         /// What is wrong with them.
         reason: String,
     },
-    /// A parameter that is missing, or has another shape or type than the settings say.
+    /// A parameter that is missing, or whose shape or type is not that of the settings.
     #[error("{origin}: parameter {name}: {reason}")]
     Parameter {
         /// Where the bytes came from.
@@ -129,13 +129,13 @@ impl Model {
         Ok(model)
     }
 
-    /// Takes over the parameters that are in a file as [`Model::to_safetensors`] writes it; networks that are not there
-    /// stay as they are. What is returned names the settings, with their values then, in which that model made another
-    /// surface, view or light of what its networks said. Errors are sentences without the file's name.
+    /// Takes over the parameters in a file that [`Model::to_safetensors`] wrote; networks that the file lacks keep theirs.
+    /// Returns the settings of [`Kind::Meaning`](relievo_settings::Kind::Meaning) that differ, with their values in the
+    /// file: there, the same outputs meant another surface, view or light. Errors are sentences without the file's name.
     ///
     /// # Errors
-    /// If the bytes are no such file, it holds nothing of this model, or a network of another size; then nothing has
-    /// changed. For models on the CPU.
+    /// If the bytes are no such file, if the file holds no network of this model, or one of another size; then nothing
+    /// has changed. For models on the CPU.
     pub fn take_over(&mut self, bytes: &[u8]) -> Result<Vec<String>, String> {
         let file = StoredWeights::open(bytes)?;
         let network = |info: &ParameterInfo| info.name.split('.').next().map(str::to_owned);

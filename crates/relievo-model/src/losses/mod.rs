@@ -1,7 +1,7 @@
 //! The losses of Wu et al. 2020 (equations 3 to 7) and their gradients.
 //!
-//! Each term stands in a file of its own and in the list below; what is minimised, logged, validated and printed goes
-//! over that list. [`Loss`] names the numbers, [`Losses`] holds their values.
+//! Each term has its own file and an entry in the list below; the total, logs, validation and progress go over that list.
+//! [`Loss`] names the numbers, [`Losses`] holds their values.
 
 mod depth;
 mod perceptual;
@@ -84,12 +84,12 @@ losses! {
 pub struct LossGroup {
     /// The losses.
     pub losses: &'static [Loss],
-    /// What a line of progress calls them; `None` if it does not show them.
+    /// The label in a line of progress; `None` if they are not shown there.
     pub label: Option<&'static str>,
     term: fn(&Compared<'_>) -> Result<Option<Term>, Error>,
 }
 
-/// What a term is computed from. Tensors are on the model's device.
+/// The inputs of a term. Tensors are on the model's device.
 struct Compared<'a> {
     settings: &'a ModelSettings,
     /// The features of the perceptual loss, if it has a weight.
@@ -99,7 +99,7 @@ struct Compared<'a> {
     /// The images' true depth, where it is known.
     truth: Option<&'a DepthTruth>,
     prediction: &'a Prediction,
-    /// The weight of what is compared with the mirrored reconstruction.
+    /// The weight of the mirrored reconstruction.
     flip_weight: f32,
 }
 
@@ -107,9 +107,9 @@ struct Compared<'a> {
 struct Term {
     /// A number for each loss of the group: `[n]`, or without axes for one.
     values: Tensor,
-    /// What each of several numbers counts for within the term.
+    /// The weight of each of several numbers within the term.
     shares: Vec<f32>,
-    /// What the term counts for in the total; with 0 it is not a part of it, and needs no gradient.
+    /// The weight in the total; a term of weight 0 is not a part of the total, and needs no gradient.
     weight: f32,
 }
 
@@ -132,7 +132,7 @@ impl DepthTruth {
 /// The terms of the loss as tensors on the model's device, so that nothing waits for their values.
 #[derive(Debug, Clone)]
 pub struct LossTerms {
-    /// What is minimised, without axes.
+    /// The sum that is minimised, without axes.
     pub total: Tensor,
     /// The values of the groups that the model has: `[n]`, or without axes for one.
     values: Vec<(&'static [Loss], Tensor)>,
@@ -165,7 +165,7 @@ impl LossTerms {
         Self { total: self.total.detach(), values: detached.collect() }
     }
 
-    /// Their values, fetched: waits for the work queued on the device. What the model does not have is 0.
+    /// Their values, fetched: waits for the work queued on the device. Losses that the model does not have are 0.
     ///
     /// # Errors
     /// If the device fails.
@@ -182,7 +182,7 @@ impl LossTerms {
     }
 }
 
-/// What [`Model::differentiate`] finds.
+/// Losses and gradients from [`Model::differentiate`].
 pub struct Differentiated {
     /// The losses.
     pub terms: LossTerms,

@@ -12,11 +12,11 @@ use super::Loss;
 /// The key of the total in JSON, beside the names of the losses.
 const TOTAL: &str = "total";
 
-/// The values of the losses of a batch. With confidence some are negative log likelihoods and may be below zero; what a
-/// model does not have is 0.
+/// The values of the losses of a batch. With confidence some are negative log likelihoods and may be below zero; losses
+/// that a model does not have are 0.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Losses {
-    /// What is minimised: the weighted sum of the others.
+    /// The sum that is minimised.
     pub total: f32,
     values: [f32; Loss::ALL.len()],
 }

@@ -46,7 +46,7 @@ settings! {
         /// Threads that read and decode images, or generate them; 0 takes one for every two cores, four at most, and
         /// beside a GPU one for every core but one
         workers: usize = 0, in 0..=MOST_WORKERS, kind(Free);
-        /// Memory for decoded and generated images, in MiB; what does not fit is made again in every epoch. 200,000
+        /// Memory for decoded and generated images, in MiB; the rest is made again in every epoch. 200,000
         /// images of 64x64 fit into the default
         cache: u64 = 2560, kind(Free);
     }

@@ -1,4 +1,4 @@
-//! What a file and a command line say, as tables that can be laid over each other.
+//! Settings files and command lines as tables that are merged.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ impl GivenSettings {
     /// Those of `settings` that `matches`, from which clap made them, say are given.
     ///
     /// # Errors
-    /// If a whole number is beyond what TOML can say.
+    /// If a whole number is too large for TOML.
     pub fn from_matches(settings: &Settings, matches: &clap::ArgMatches) -> Result<Self, SettingsError> {
         use clap::parser::ValueSource;
 
@@ -48,7 +48,7 @@ impl GivenSettings {
     }
 }
 
-/// Puts what `above` says over what `below` says.
+/// Overwrites the values of `below` with those of `above`.
 pub(super) fn merge(below: &mut Table, above: &Table) {
     for (key, value) in above {
         match (below.get_mut(key), value) {

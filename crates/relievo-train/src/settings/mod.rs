@@ -26,7 +26,7 @@ use layers::{FileLayer, has_key, merge, rename_old_keys};
 /// The beginning of a message about an option.
 const ON_THE_COMMAND_LINE: &str = "on the command line: ";
 
-/// What a settings file says about the preset.
+/// The documentation of the preset.
 const ABOUT_PRESET: &str = "The recipe everything starts from; other settings change single points of it";
 
 /// The settings of a run. The sections of the TOML file are the fields.
@@ -61,7 +61,7 @@ impl Default for Settings {
     }
 }
 
-/// Settings that cannot be used.
+/// Settings that could not be read or are invalid.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SettingsError {
@@ -70,7 +70,7 @@ pub enum SettingsError {
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The system's message.
         source: io::Error,
     },
     /// A file that is not TOML, or has a key or a value that there is not.
@@ -78,7 +78,7 @@ pub enum SettingsError {
     Malformed {
         /// The file.
         path: PathBuf,
-        /// Line, key and what is wrong there.
+        /// Line, key and error.
         reason: String,
     },
     /// Two presets to start from.
@@ -94,7 +94,7 @@ pub enum SettingsError {
         /// The preset on the command line.
         on_line: String,
     },
-    /// A value that makes no sense.
+    /// An invalid value.
     #[error("{place}{reason}")]
     Invalid {
         /// Where it was set, with a colon behind; empty if nowhere in particular.
@@ -160,7 +160,7 @@ impl Settings {
     /// Puts the layers together: defaults, preset, TOML file, command line.
     ///
     /// # Errors
-    /// If the file cannot be read, has unknown keys or values of the wrong type, or a setting makes no sense; the
+    /// If the file cannot be read, has unknown keys or values of the wrong type, or a setting is invalid; the
     /// message names the file, the line and the key.
     pub fn layered(file: Option<&Path>, given: Option<&GivenSettings>) -> Result<Self, SettingsError> {
         Self::from_layers(file.map(FileLayer::read).transpose()?, given)
@@ -205,7 +205,7 @@ impl Settings {
         Ok(settings)
     }
 
-    /// Names the first setting that makes no sense.
+    /// Refuses the first invalid setting.
     ///
     /// # Errors
     /// With the setting, its value and what it must be.
@@ -286,7 +286,7 @@ impl Settings {
     /// The settings as a TOML file in which every setting is explained.
     ///
     /// # Errors
-    /// If a number is beyond what TOML can say; [`Settings::check`] refuses those too.
+    /// If a number is too large for TOML; [`Settings::check`] refuses it too.
     pub fn to_toml(&self) -> Result<String, SettingsError> {
         let plain = toml::to_string(self)
             .map_err(|error| SettingsError::Invalid { place: String::new(), reason: error.to_string() })?;
@@ -478,7 +478,7 @@ mod tests {
         for setting in may_change {
             assert_eq!(change(setting), None);
         }
-        // What came later has the value of before in the older file: none is said.
+        // An older file lacks settings that came later.
         let older: String =
             then.lines().filter(|line| !line.starts_with("dome")).map(|line| format!("{line}\n")).collect();
         assert!(run.first_forbidden_change(&older).unwrap().is_none());

@@ -1,4 +1,4 @@
-//! The section `[train]`: steps, their rule, and what is done between them.
+//! The section `[train]`: steps, their rule, and the work between them.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -59,13 +59,13 @@ settings! {
         weight_decay: f64 = 5e-4, in 0.0.., kind(Schedule);
         /// Clip the norm of the gradient of all parameters together to this; 0 leaves it as it is
         clip_norm: f64 = 0.0, in 0.0.., kind(Schedule);
-        /// Decay of a running mean of the weights (EMA), which is then what is validated, drawn and written as the
-        /// model; 0 keeps none, 0.999 is a mean over about 1000 steps
+        /// Decay of a running mean of the weights (EMA); the mean is then validated, drawn and written as the model. 0
+        /// keeps none, 0.999 is a mean over about 1000 steps
         ema_decay: f64 = 0.0, in 0.0..1.0, formerly "average-decay", kind(Schedule);
         /// Epochs at the beginning in which the mirrored reconstruction has weight 1; by preset: cat 10, others 0
         full_flip_epochs: u64 = 0, kind(Schedule);
-        /// Initial weights instead of random ones, of a model with the same networks: a run then continues what another
-        /// has learned, on other images, say. A file, the folder of a run, or a name of weights in the program. A
+        /// Initial weights instead of random ones, of a model with the same networks: the run then continues another
+        /// one, with other images, for example. A file, the folder of a run, or a name of weights in the program. A
         /// network that they lack begins at random
         initial_weights: Option<PathBuf> = None, kind(Data);
         /// Weights of the features that the perceptual loss compares, in VGG16's layers; without it VGG16's own
