@@ -51,5 +51,7 @@ pub use folder::{FolderError, RunFolder};
 pub use optimiser::Moments;
 pub use profile::{OperationTime, profile_steps};
 pub use provenance::{HeldOutError, Provenance};
-pub use settings::{DataSettings, EmbeddedWeights, GivenSettings, HeldOut, Settings, SettingsError, TrainSettings};
+pub use settings::{
+    DataSettings, EmbeddedWeights, GivenSettings, HeldOut, Settings, SettingsError, TrainSettings,
+};
 pub use trainer::{LastSaved, Outcome, TrainError, Trainer};
