@@ -10,9 +10,8 @@ use relievo_model::{
 };
 use relievo_reproduce::{Reproduction, Row, Task};
 use relievo_synth::Heads;
-use relievo_tensor::cuda::set_deterministic;
 use relievo_tensor::ops::{AdamStep, squared_norm};
-use relievo_tensor::{DataType, Device, Tensor};
+use relievo_tensor::{ConvPolicy, DataType, Device, Tensor};
 use relievo_train::Moments;
 use relievo_train::metrics::mean_angle_deviation;
 use relievo_train::{
@@ -176,10 +175,10 @@ fn a_step_is_few_launches() {
     let mut moments = Moments::zeros(&model);
     moments.to_device(Device::Cuda(ordinal)).unwrap();
     let train = train_settings(1);
-    let mut captured = CapturedStep::new(&model, &train, 0, 1).unwrap();
+    let mut captured = CapturedStep::new(model, moments, &train, 0, 1).unwrap();
     for step in 1..=2 {
         assert_eq!(captured.launches(), None);
-        captured.queue(&mut model, &mut moments, &heads(0, 1), 0.5, step, &train).unwrap();
+        captured.queue(&heads(0, 1), 0.5, step, &train).unwrap();
     }
     let launches = captured.launches().unwrap();
     println!("{launches} launches");
@@ -202,11 +201,11 @@ fn captured_steps_follow_the_cpu() {
     gpu_moments.keep_ema(&on_cpu, true).unwrap();
     gpu_moments.to_device(Device::Cuda(ordinal)).unwrap();
     // In two pieces, so that gradients are added up.
-    let mut captured = CapturedStep::new(&on_gpu, &settings, 0, 3).unwrap();
+    let mut captured = CapturedStep::new(on_gpu, gpu_moments, &settings, 0, 3).unwrap();
     for (step, batch) in (1..).zip(&batches) {
         // Another weight for the last: captured anew.
         let flip_weight = if step == 4 { 1.0 } else { 0.5 };
-        captured.queue(&mut on_gpu, &mut gpu_moments, batch, flip_weight, step, &settings).unwrap();
+        captured.queue(batch, flip_weight, step, &settings).unwrap();
 
         let mut total = 0.0;
         let mut gradients: Vec<Tensor> = Vec::new();
@@ -239,7 +238,7 @@ fn captured_steps_follow_the_cpu() {
             .unwrap();
         relievo_tensor::ops::ema_update(&mut moments.ema, on_cpu.parameters(), 0.5).unwrap();
 
-        let look = captured.look(&on_gpu).unwrap();
+        let look = captured.look().unwrap().unwrap();
         assert_eq!((look.step, &look.stopped), (step, &None));
         println!(
             "step {step}: loss {} for {total}, norm {} for {norm}",
@@ -248,9 +247,9 @@ fn captured_steps_follow_the_cpu() {
         assert!((look.losses.total - total).abs() < 2e-4 * total.abs(), "step {step}");
         assert!((look.gradient_norm / norm - 1.0).abs() < 1e-2, "step {step}");
         // Adam moves every number by about the learning rate, also those whose gradient is rounding.
-        let off = distance(on_gpu.parameters(), on_cpu.parameters());
+        let off = distance(captured.model().parameters(), on_cpu.parameters());
         assert!(off < 2e-3, "step {step}: parameters off by {off}");
-        let off = distance(&gpu_moments.ema, &moments.ema);
+        let off = distance(&captured.moments().ema, &moments.ema);
         assert!(off < 2e-3, "step {step}: their running mean off by {off}");
     }
 }
@@ -258,11 +257,11 @@ fn captured_steps_follow_the_cpu() {
 #[test]
 fn working_copies_that_adam_writes_are_those_that_are_made() {
     let Some(ordinal) = relievo_cuda_emulator::test_gpu() else { return };
-    // Bits are compared.
-    set_deterministic(true);
     let settings = TrainSettings { clip_norm: 0.0, ..train_settings(2) };
     let start = || {
         let mut model = Model::new(tiny(), 5).unwrap();
+        // Bits are compared.
+        model.set_conv_policy(ConvPolicy { deterministic: true, ..ConvPolicy::default() });
         let mut moments = Moments::zeros(&model);
         model.to_device(Device::Cuda(ordinal), DataType::Bf16).unwrap();
         moments.to_device(Device::Cuda(ordinal)).unwrap();
@@ -272,12 +271,12 @@ fn working_copies_that_adam_writes_are_those_that_are_made() {
         model.parameters().iter().map(|parameter| parameter.to_device(Device::Cpu).unwrap()).collect()
     };
     // Two replays: the second reads what the first one wrote.
-    let (mut model, mut moments) = start();
-    let mut captured = CapturedStep::new(&model, &settings, 0, 2).unwrap();
+    let (model, moments) = start();
+    let mut captured = CapturedStep::new(model, moments, &settings, 0, 2).unwrap();
     for step in 1..=3 {
-        captured.queue(&mut model, &mut moments, &heads(step, 2), 0.5, step, &settings).unwrap();
+        captured.queue(&heads(step, 2), 0.5, step, &settings).unwrap();
     }
-    let found = parameters(&model);
+    let found = parameters(captured.model());
     // The host directs these, with copies made for each.
     let (mut model, mut moments) = start();
     for step in 1..=3 {
@@ -295,23 +294,24 @@ fn working_copies_that_adam_writes_are_those_that_are_made() {
 #[test]
 fn the_times_of_all_operations_are_taken_and_change_nothing() {
     let Some(ordinal) = relievo_cuda_emulator::test_gpu() else { return };
-    // Bits are compared.
-    set_deterministic(true);
     let (settings, images) = (train_settings(2), heads(1, 2));
     let trained = |profiled: bool| {
         let mut model = Model::new(tiny(), 5).unwrap();
+        // Bits are compared.
+        model.set_conv_policy(ConvPolicy { deterministic: true, ..ConvPolicy::default() });
         let mut moments = Moments::zeros(&model);
         model.to_device(Device::Cuda(ordinal), DataType::Bf16).unwrap();
         moments.to_device(Device::Cuda(ordinal)).unwrap();
-        let mut times = Vec::new();
-        if profiled {
-            times = profile_steps(&mut model, &mut moments, &images, 0.5, &settings, 2).unwrap();
+        let (model, times) = if profiled {
+            let (model, _, times) = profile_steps(model, moments, &images, 0.5, &settings, 2).unwrap();
+            (model, times)
         } else {
-            let mut captured = CapturedStep::new(&model, &settings, 0, 2).unwrap();
+            let mut captured = CapturedStep::new(model, moments, &settings, 0, 2).unwrap();
             for step in 1..=3 {
-                captured.queue(&mut model, &mut moments, &images, 0.5, step, &settings).unwrap();
+                captured.queue(&images, 0.5, step, &settings).unwrap();
             }
-        }
+            (captured.into_parts().0, Vec::new())
+        };
         let parameters: Vec<Tensor> =
             model.parameters().iter().map(|parameter| parameter.to_device(Device::Cpu).unwrap()).collect();
         (parameters, times)
@@ -348,24 +348,74 @@ fn a_broken_batch_stops_the_run_where_it_was() {
     let mut moments = Moments::zeros(&model);
     model.to_device(Device::Cuda(ordinal), DataType::Bf16).unwrap();
     moments.to_device(Device::Cuda(ordinal)).unwrap();
-    let mut captured = CapturedStep::new(&model, &settings, 100, 2).unwrap();
+    let mut captured = CapturedStep::new(model, moments, &settings, 100, 2).unwrap();
     let mut broken = heads(2, 2);
     broken.data_mut()[1000] = f32::NAN;
     let good = heads(1, 2);
     for step in 101..=102 {
-        captured.queue(&mut model, &mut moments, &good, 0.5, step, &settings).unwrap();
+        captured.queue(&good, 0.5, step, &settings).unwrap();
     }
-    let before: Vec<Tensor> =
-        model.parameters().iter().map(|parameter| parameter.to_device(Device::Cpu).unwrap()).collect();
+    let now = |captured: &CapturedStep| -> Vec<Tensor> {
+        let parameters = captured.model().parameters().iter();
+        parameters.map(|parameter| parameter.to_device(Device::Cpu).unwrap()).collect()
+    };
+    let before = now(&captured);
     for (step, batch) in [(103, &broken), (104, &good), (105, &good)] {
-        captured.queue(&mut model, &mut moments, batch, 0.5, step, &settings).unwrap();
+        captured.queue(batch, 0.5, step, &settings).unwrap();
     }
-    let look = captured.look(&model).unwrap();
+    let look = captured.look().unwrap().unwrap();
     assert_eq!(look.step, 102);
     assert!(look.stopped.unwrap().contains("not finite"));
-    for (after, before) in model.parameters().iter().zip(&before) {
-        assert_eq!(after.to_device(Device::Cpu).unwrap().data(), before.data());
+    for (after, before) in now(&captured).iter().zip(&before) {
+        assert_eq!(after.data(), before.data());
     }
+}
+
+/// A clone of a parameter would be changed by replays behind its owner's back.
+#[test]
+fn a_shared_parameter_stops_captured_steps_until_it_is_dropped() {
+    let Some(ordinal) = relievo_cuda_emulator::test_gpu() else { return };
+    let settings = train_settings(1);
+    let mut model = Model::new(tiny(), 5).unwrap();
+    let mut moments = Moments::zeros(&model);
+    model.to_device(Device::Cuda(ordinal), DataType::Bf16).unwrap();
+    moments.to_device(Device::Cuda(ordinal)).unwrap();
+    let mut captured = CapturedStep::new(model, moments, &settings, 0, 1).unwrap();
+    assert!(captured.look().unwrap().is_none(), "nothing was queued");
+    for step in 1..=2 {
+        captured.queue(&heads(step, 1), 0.5, step, &settings).unwrap();
+    }
+    let clone = captured.model().parameters()[3].clone();
+    let before = clone.to_device(Device::Cpu).unwrap();
+    let name = captured.model().parameter_infos()[3].name.clone();
+    let error = captured.queue(&heads(3, 1), 0.5, 3, &settings).unwrap_err().to_string();
+    assert!(error.contains(&name) && error.contains("shares its memory"), "{error}");
+    assert_eq!(clone.to_device(Device::Cpu).unwrap().data(), before.data());
+    drop(clone);
+    captured.queue(&heads(3, 1), 0.5, 3, &settings).unwrap();
+    assert_eq!(captured.look().unwrap().unwrap().step, 3);
+}
+
+/// Precision and determinism are a model's own.
+#[test]
+fn two_models_of_different_precision_in_one_process() {
+    let Some(ordinal) = relievo_cuda_emulator::test_gpu() else { return };
+    let images = heads(0, 1);
+    let placed = |precision: Precision| {
+        let device = DeviceChoice::Only(Device::Cuda(ordinal));
+        let mut model = Model::new(tiny(), 5).unwrap();
+        ComputeSettings { device, precision, deterministic: true }.place(&mut model).unwrap();
+        model
+    };
+    let albedo = |model: &Model| model.predict(&images).unwrap().albedo;
+    let exact = placed(Precision::F32);
+    let right = albedo(&exact);
+    let rounded = placed(Precision::Tf32);
+    let of_rounded = albedo(&rounded);
+    // The second model rounds, the first does not begin to.
+    assert_ne!(of_rounded.data(), right.data());
+    assert_eq!(albedo(&exact).data(), right.data());
+    assert_eq!(albedo(&rounded).data(), of_rounded.data());
 }
 
 /// All that is found of the first `count` images.

@@ -72,7 +72,7 @@ fn too_little_memory_is_told_with_a_number_of_images_that_fit() {
     let TrainError::OutOfMemory { micro_batch: 8, fits: Some(fits), .. } = error else { panic!("{error}") };
     assert!((1..8).contains(&fits));
     let text = error.to_string();
-    assert!(text.contains("out of memory") && text.contains(&format!("--micro-batch {fits} ")), "{text}");
+    assert!(text.contains("out of memory") && text.contains(&format!("room for {fits} images")), "{text}");
     // Twice the number would have been too many, and the number is not.
     assert!(matches!(train(settings(2 * fits)), Err(TrainError::OutOfMemory { .. })));
     assert_eq!(train(settings(fits)).unwrap(), Outcome::Finished);

@@ -7,7 +7,7 @@
 use relievo_check::golden::{
     Checks, GoldenSet, GoldenTensor, ParameterKind, formula_parameter, golden_sets, share_beyond, vgg_weights,
 };
-use relievo_model::{Loss, Losses, Model, Prediction, Preset};
+use relievo_model::{Loss, Losses, Model, ModelSettings, Prediction, Preset};
 use relievo_nets::{ParameterInfo, Vgg};
 use relievo_render::normals;
 use relievo_require::{Requirement, skip};
@@ -413,13 +413,22 @@ fn curve_on_a_gpu(
     let mut moments = Moments::zeros(&case.model);
     case.model.to_device(Device::Cuda(ordinal), precision)?;
     moments.to_device(Device::Cuda(ordinal))?;
-    let mut captured = CapturedStep::new(&case.model, &settings, 0, batch)?;
+    // The step owns the model for a while.
+    let small = ModelSettings {
+        width: 4,
+        code: 8,
+        encoder_width: 4,
+        perceptual_weight: 0.0,
+        ..ModelSettings::default()
+    };
+    let model = std::mem::replace(&mut case.model, Model::new(small, 0)?);
+    let mut captured = CapturedStep::new(model, moments, &settings, 0, batch)?;
     let mut losses = Vec::with_capacity(steps);
     for step in 1..=steps as u64 {
-        captured.queue(&mut case.model, &mut moments, &case.images, flip_weight, step, &settings)?;
-        losses.push(captured.look(&case.model)?.losses.total);
+        captured.queue(&case.images, flip_weight, step, &settings)?;
+        losses.extend(captured.look()?.map(|look| look.losses.total));
     }
-    drop(captured);
+    (case.model, _) = captured.into_parts();
     case.model.to_device(Device::Cpu, DataType::F32)?;
     case.model.parameters_mut().clone_from_slice(&start);
     Ok(losses)

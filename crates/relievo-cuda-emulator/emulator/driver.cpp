@@ -4,8 +4,11 @@
 // is queued and happens when somebody waits for it (or a few hundred more calls later), and only that which the waiting call
 // really waits for, with what streams and events put before it. Of what may happen next the latest happens first. So a host
 // that forgets to wait, or a stream that does not wait for another one, finds what was there before, as it may on a GPU.
-// RELIEVO_EMULATOR_QUEUE=0 makes all work happen at once, for debugging. Copies from and to pageable memory happen during
-// the call, as with the real driver.
+// RELIEVO_EMULATOR_QUEUE=0 makes all work happen at once, for debugging.
+//
+// Copies from pageable memory do no more than CUDA promises. A synchronous copy has read its source when it returns, but
+// arrives with the legacy stream's work. An asynchronous copy reads its source when it arrives: whoever changes or frees
+// that memory before the stream was waited for finds the wrong numbers. Copies to pageable memory happen during the call.
 //
 // A stream that is being captured executes nothing: launches, copies, fills and convolutions become nodes of a graph, with
 // the dependencies that streams and events give them. Every second launch of a graph runs its nodes in another order that
@@ -886,8 +889,17 @@ API cuMemGetAddressRange_v2(Pointer* base, size_t* bytes, Pointer pointer) {
 
 API cuMemcpyHtoD_v2(Pointer to, const void* from, size_t bytes) {
     CONTEXT;
-    if (int error = check_device("cuMemcpyHtoD", address(to), bytes)) return error;
-    return copy_now("cuMemcpyHtoD", address(to), from, bytes);
+    const char* name = "cuMemcpyHtoD";
+    if (int error = check_device(name, address(to), bytes)) return error;
+    if (is_accessible(from, bytes, false)) return copy_now(name, address(to), from, bytes);
+    if (int error = unsafe_call(name)) return error;
+    // Out of pageable memory into a buffer of the driver's; the rest of the way is the stream's business.
+    auto* start = static_cast<const char*>(from);
+    auto staged = std::make_shared<std::vector<char>>(start, start + bytes);
+    return submit_to(&driver().legacy, name, [=] {
+        std::memcpy(address(to), staged->data(), bytes);
+        return std::string();
+    });
 }
 
 API cuMemcpyDtoH_v2(void* to, Pointer from, size_t bytes) {
@@ -916,14 +928,8 @@ static int pageable_in_capture(Stream* stream, const char* call) {
 
 static int copy_to_device_async(void* to, const void* from, size_t bytes, Stream* stream) {
     const char* name = "cuMemcpyHtoDAsync";
-    if (is_accessible(from, bytes, false)) return copy_later(name, to, from, bytes, stream);
-    if (stream->capture) return pageable_in_capture(stream, name);
-    auto* start = static_cast<const char*>(from);
-    auto staged = std::make_shared<std::vector<char>>(start, start + bytes);
-    return submit_to(stream, name, [=] {
-        std::memcpy(to, staged->data(), bytes);
-        return std::string();
-    });
+    if (!is_accessible(from, bytes, false) && stream->capture) return pageable_in_capture(stream, name);
+    return copy_later(name, to, from, bytes, stream);
 }
 
 API cuMemcpyHtoDAsync_v2(Pointer to, const void* from, size_t bytes, void* handle) {
@@ -1437,6 +1443,17 @@ API cuFuncSetAttribute(void* handle, int attribute, int value) {
         WANT(value >= 0 && value <= 227 * 1024, INVALID_VALUE);
         function->dynamic_shared_limit = value;
     }
+    return SUCCESS;
+}
+API cuFuncGetParamInfo(void* handle, size_t index, size_t* offset, size_t* size) {
+    CONTEXT;
+    auto* function = static_cast<Function*>(handle);
+    WANT(driver().functions.count(function), INVALID_HANDLE);
+    WANT(offset && index < function->kernel->count, INVALID_VALUE);
+    // As if every parameter were aligned to 8 bytes: nobody here looks at where they lie.
+    *offset = 0;
+    for (size_t i = 0; i < index; i++) *offset += (function->kernel->sizes[i] + 7) / 8 * 8;
+    if (size) *size = function->kernel->sizes[index];
     return SUCCESS;
 }
 API cuFuncSetCacheConfig(void*, int) { return SUCCESS; }

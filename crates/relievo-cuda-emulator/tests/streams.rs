@@ -98,7 +98,7 @@ fn a_graph_keeps_the_dependencies_of_its_streams() {
             let graph = result::graph::instantiate(graph, FLAGS).unwrap();
             let mut seen = vec![];
             for _ in 0..2 {
-                result::memcpy_htod_sync(a.pointer, &[1i32]).unwrap();
+                a.write(&[1i32]);
                 result::graph::launch(graph, main).unwrap();
                 result::stream::synchronize(main).unwrap();
                 seen.push(b.read()[0]);
@@ -161,14 +161,33 @@ fn work_happens_only_when_waited_for() {
         assert_eq!(result::event::query(done).unwrap_err().0, sys::CUresult::CUDA_ERROR_NOT_READY);
         result::event::synchronize(done).unwrap();
         assert_eq!(*pinned, 2);
-        // Pageable memory is read during the call.
-        let mut values = [7i32];
-        result::memcpy_htod_async(a.pointer, &values, stream).unwrap();
-        values[0] = 8;
-        assert_eq!(a.read(), [2], "a copy on the legacy stream does not wait for a non-blocking one");
-        result::stream::synchronize(stream).unwrap();
-        assert_eq!((a.read(), values), (vec![7], [8]));
         result::free_host(pinned.cast()).unwrap();
+    }
+}
+
+/// CUDA promises of an asynchronous copy from pageable memory that it *may* be synchronous, no more.
+#[test]
+fn an_asynchronous_copy_reads_pageable_memory_late_and_a_synchronous_one_arrives_late() {
+    let _turn = alone();
+    let Some(()) = start() else { return };
+    let a = Buffer::from(&[1i32]);
+    let stream = stream();
+    // SAFETY: everything lives to the end of the test.
+    unsafe {
+        let mut values = Box::new([7i32]);
+        result::memcpy_htod_async(a.pointer, &*values, stream).unwrap();
+        values[0] = 8;
+        assert_eq!(a.read(), [1], "a copy on the legacy stream does not wait for a non-blocking one");
+        result::stream::synchronize(stream).unwrap();
+        assert_eq!(a.read(), [8], "the source was changed before it was read");
+        let b = Buffer::from(&[0i32]);
+        result::memcpy_htod_sync(a.pointer, &*values).unwrap();
+        values[0] = 9;
+        result::memcpy_htod_sync(a.pointer, &*values).unwrap();
+        values[0] = 10;
+        result::memcpy_dtod_async(b.pointer, a.pointer, 4, stream).unwrap();
+        result::stream::synchronize(stream).unwrap();
+        assert_eq!((b.read(), a.read()), (vec![8], vec![9]), "the other stream did not wait");
     }
 }
 

@@ -63,7 +63,7 @@ impl Layer {
     }
 
     fn convolve(&self, x: &Tensor, stride: usize, padding: usize, activation: Activation) -> Result<Tensor> {
-        conv2d(x, &self.weight, Some(&self.bias), ConvParams { stride, padding, activation })
+        conv2d(x, &self.weight, Some(&self.bias), ConvParams::new(stride, padding, activation))
     }
 }
 
@@ -101,7 +101,7 @@ impl Block {
             Some(expand) => expand.convolve(x, 1, 0, Activation::Relu)?,
             None => x.clone(),
         };
-        let params = ConvParams { stride: self.stride, padding: 1, activation: Activation::Relu };
+        let params = ConvParams::new(self.stride, 1, Activation::Relu);
         let filtered =
             depthwise_conv2d(&expanded, &self.depthwise.weight, Some(&self.depthwise.bias), params)?;
         drop(expanded);
@@ -162,7 +162,7 @@ impl CenterFace {
             }
         }
         x = self.top.convolve(&x, 1, 0, Activation::Relu)?;
-        let doubling = ConvParams { stride: 2, padding: 0, activation: Activation::Relu };
+        let doubling = ConvParams::new(2, 0, Activation::Relu);
         for ([up, lateral], finer) in self.ups.iter().zip(kept.iter().rev()) {
             let coarser = conv_transpose2d(&x, &up.weight, Some(&up.bias), doubling)?;
             x = add(&coarser, &lateral.convolve(finer, 1, 0, Activation::Relu)?)?;

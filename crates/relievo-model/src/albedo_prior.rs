@@ -16,7 +16,7 @@ use crate::visibility::{sample, visibility};
 const EDGE: f32 = 0.1;
 
 /// Neighbouring pixels of a map, without padding.
-const PLAIN: ConvParams = ConvParams { stride: 1, padding: 0, activation: Activation::Identity };
+const PLAIN: ConvParams = ConvParams::new(1, 0, Activation::Identity);
 
 /// How the albedo `[1,S,S,3]` of an image should change from pixel to pixel.
 pub(crate) struct AlbedoPrior {

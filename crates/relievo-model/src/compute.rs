@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use relievo_settings::{choices, setting_from_text, settings};
-use relievo_tensor::{DataType, Device, Error, cuda};
+use relievo_tensor::{ConvPolicy, DataType, Device, Error, cuda};
 use serde::{Deserialize, Serialize};
 
 use crate::model::{Model, ModelError};
@@ -106,15 +106,18 @@ impl ComputeSettings {
         }
     }
 
-    /// Moves the model to the device chosen, in the precision chosen. Precision within f32 and determinism are set for
-    /// the whole program.
+    /// How exactly a GPU computes convolutions.
+    pub fn conv_policy(&self) -> ConvPolicy {
+        ConvPolicy { tf32: self.precision == Precision::Tf32, deterministic: self.deterministic }
+    }
+
+    /// Moves the model to the device chosen, in the precision chosen. Other models keep theirs.
     ///
     /// # Errors
     /// If the device cannot be used or is out of memory.
     pub fn place(&self, model: &mut Model) -> Result<Device, ModelError> {
         let device = self.device()?;
-        cuda::allow_tf32(self.precision == Precision::Tf32);
-        cuda::set_deterministic(self.deterministic);
+        model.set_conv_policy(self.conv_policy());
         let is_half = self.precision == Precision::Bf16 && device != Device::Cpu;
         model.to_device(device, if is_half { DataType::Bf16 } else { DataType::F32 })?;
         Ok(device)

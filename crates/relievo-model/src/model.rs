@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use relievo_nets::{ParameterInfo, Vgg, VggError};
 use relievo_settings::Invalid;
 use relievo_tensor::ops::cast;
-use relievo_tensor::{DataType, Device, Error, Tensor};
+use relievo_tensor::{ConvPolicy, DataType, Device, Error, Tensor, cuda};
 
 use crate::networks::{Networks, Outputs};
 use crate::settings::{ModelSettings, Supervision};
@@ -32,6 +32,12 @@ pub enum ModelError {
     /// The engine refused an operation.
     #[error(transparent)]
     Engine(#[from] Error),
+}
+
+impl From<cuda::Error> for ModelError {
+    fn from(error: cuda::Error) -> Self {
+        Self::Engine(error.into())
+    }
 }
 
 impl ModelError {
@@ -120,6 +126,21 @@ impl Model {
         Ok(())
     }
 
+    /// Sets how exactly a GPU computes the convolutions of this model; exact f32 by algorithms that may differ in their
+    /// last bits from run to run, if it is never set. Work that was captured keeps the policy it was captured with.
+    pub fn set_conv_policy(&mut self, policy: ConvPolicy) {
+        self.networks.policy = policy;
+        if let Some(vgg) = &mut self.vgg {
+            vgg.set_conv_policy(policy);
+        }
+    }
+
+    /// Sets whether a GPU computes the networks side by side, as it does if this is never set, or one after the other:
+    /// to time each by itself.
+    pub fn set_forked_streams(&mut self, forks: bool) {
+        self.networks.forks = forks;
+    }
+
     /// The device that holds its parameters and computes.
     pub fn device(&self) -> Device {
         self.device
@@ -194,7 +215,8 @@ impl Model {
 
     /// Replaces the features of the perceptual loss; the embedded ones have half precision. They must be on the model's
     /// device.
-    pub fn set_vgg(&mut self, vgg: Vgg) {
+    pub fn set_vgg(&mut self, mut vgg: Vgg) {
+        vgg.set_conv_policy(self.networks.policy);
         self.vgg = Some(vgg);
     }
 

@@ -4,9 +4,9 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 use relievo_nets::{ConfidenceNetwork, Network, ParameterInfo, Vgg, autoencoder, encoder};
-use relievo_tensor::cuda::Lanes;
+use relievo_tensor::cuda::ForkedStreams;
 use relievo_tensor::ops::{Activation, cast};
-use relievo_tensor::{Device, Error, Tensor};
+use relievo_tensor::{ConvPolicy, Device, Error, Tensor};
 
 use crate::settings::{LightModel, ModelSettings, Supervision};
 
@@ -16,7 +16,12 @@ trait Architecture: Send + Sync {
     fn parameters(&self) -> Vec<ParameterInfo>;
 
     /// Its outputs, one for each head, for `images [B,S,S,3]`.
-    fn forward(&self, images: &Tensor, parameters: &[Tensor]) -> Result<Vec<Tensor>, Error>;
+    fn forward(
+        &self,
+        images: &Tensor,
+        parameters: &[Tensor],
+        policy: ConvPolicy,
+    ) -> Result<Vec<Tensor>, Error>;
 }
 
 impl Architecture for Network {
@@ -24,8 +29,13 @@ impl Architecture for Network {
         self.parameters()
     }
 
-    fn forward(&self, images: &Tensor, parameters: &[Tensor]) -> Result<Vec<Tensor>, Error> {
-        Ok(vec![self.forward(images, parameters)?])
+    fn forward(
+        &self,
+        images: &Tensor,
+        parameters: &[Tensor],
+        policy: ConvPolicy,
+    ) -> Result<Vec<Tensor>, Error> {
+        Ok(vec![self.forward(images, parameters, policy)?])
     }
 }
 
@@ -34,8 +44,13 @@ impl Architecture for ConfidenceNetwork {
         self.parameters()
     }
 
-    fn forward(&self, images: &Tensor, parameters: &[Tensor]) -> Result<Vec<Tensor>, Error> {
-        let (pixels, features) = self.forward(images, parameters)?;
+    fn forward(
+        &self,
+        images: &Tensor,
+        parameters: &[Tensor],
+        policy: ConvPolicy,
+    ) -> Result<Vec<Tensor>, Error> {
+        let (pixels, features) = self.forward(images, parameters, policy)?;
         Ok(vec![pixels, features])
     }
 }
@@ -117,7 +132,13 @@ networks! {
 }
 
 /// A model's networks, each with its range in the flat list of parameters.
-pub(crate) struct Networks(Vec<Part>);
+pub(crate) struct Networks {
+    parts: Vec<Part>,
+    /// How exactly a GPU computes them.
+    pub policy: ConvPolicy,
+    /// Whether a GPU computes them side by side.
+    pub forks: bool,
+}
 
 struct Part {
     kind: NetworkKind,
@@ -126,8 +147,13 @@ struct Part {
 }
 
 impl Part {
-    fn forward(&self, images: &Tensor, parameters: &[Tensor]) -> Result<Vec<Tensor>, Error> {
-        self.network.forward(images, &parameters[self.parameters.clone()])
+    fn forward(
+        &self,
+        images: &Tensor,
+        parameters: &[Tensor],
+        policy: ConvPolicy,
+    ) -> Result<Vec<Tensor>, Error> {
+        self.network.forward(images, &parameters[self.parameters.clone()], policy)
     }
 }
 
@@ -171,21 +197,21 @@ impl Networks {
     /// Those that the settings ask for, and their parameters. A model that learns depth from true depth has no other
     /// network.
     pub fn new(settings: &ModelSettings) -> (Self, Vec<ParameterInfo>) {
-        let (mut networks, mut infos) = (Vec::new(), Vec::new());
+        let (mut parts, mut infos) = (Vec::new(), Vec::new());
         let has = |kind| settings.supervision == Supervision::None || kind == NetworkKind::Depth;
         for kind in NetworkKind::ALL.iter().copied().filter(|kind| has(*kind)) {
             if let Some(network) = kind.build(settings) {
                 let start = infos.len();
                 infos.extend(network.parameters());
-                networks.push(Part { kind, network, parameters: start..infos.len() });
+                parts.push(Part { kind, network, parameters: start..infos.len() });
             }
         }
-        (Self(networks), infos)
+        (Self { parts, policy: ConvPolicy::default(), forks: true }, infos)
     }
 
     /// The depth network, which every model has.
     fn depth_network(&self) -> &Part {
-        let depth = self.0.iter().find(|part| part.kind == NetworkKind::Depth);
+        let depth = self.parts.iter().find(|part| part.kind == NetworkKind::Depth);
         depth.expect("every model has a depth network")
     }
 
@@ -208,7 +234,7 @@ impl Networks {
         for_losses: bool,
         vgg: Option<&Vgg>,
     ) -> Result<Outputs, Error> {
-        if self.0.len() == 1 {
+        if self.parts.len() == 1 {
             return Err(Error::shape("model", "it has learned depth from true depth and knows nothing else"));
         }
         let target = || vgg.map(|vgg| vgg.features(images)).transpose();
@@ -217,18 +243,20 @@ impl Networks {
             Some(weight) => cast(images, weight.data_type())?,
             None => images.clone(),
         };
-        let asked = self.0.iter().filter(|part| for_losses || part.kind.needed_for() == Use::Reconstruction);
+        let asked =
+            self.parts.iter().filter(|part| for_losses || part.kind.needed_for() == Use::Reconstruction);
         let mut asked: Vec<&Part> = asked.collect();
-        let run = |part: &&Part| -> Result<_, Error> { Ok((part.kind, part.forward(images, parameters)?)) };
+        let run = |part: &&Part| -> Result<_, Error> {
+            Ok((part.kind, part.forward(images, parameters, self.policy)?))
+        };
         if parameters.iter().any(Tensor::is_recorded) || images.device() != Device::Cpu {
             asked.sort_by_key(|part| part.kind.output() == Output::Vector);
-            let mut lanes = Lanes::on(images.device())?;
-            let numbered = (1..).zip(&asked);
-            let of = numbered.map(|(lane, part)| lanes.run(lane, || run(part)));
+            let mut streams = ForkedStreams::on(images.device().ordinal().filter(|_| self.forks))?;
+            let of = asked.iter().map(|part| streams.fork(|| run(part)));
             let mut of: Vec<_> = of.collect::<Result<_, Error>>()?;
             of.sort_by_key(|(kind, _)| *kind);
-            let target = lanes.run(asked.len() + 1, target)?;
-            lanes.join()?;
+            let target = streams.fork(target)?;
+            streams.join()?;
             return Ok(Outputs { of, target });
         }
         let target = target()?;
@@ -241,7 +269,7 @@ impl Networks {
     /// # Errors
     /// If the device fails.
     pub fn depth(&self, images: &Tensor, parameters: &[Tensor]) -> Result<Tensor, Error> {
-        let heads = self.depth_network().forward(images, parameters)?;
+        let heads = self.depth_network().forward(images, parameters, self.policy)?;
         Ok(heads.into_iter().next().expect("the depth network has one head"))
     }
 }

@@ -1,6 +1,7 @@
 //! Predictions of many batches, as fast as the device can.
 
-use relievo_tensor::cuda::{Download, Graph, UploadQueue};
+use relievo_tensor::cuda::Graph;
+use relievo_tensor::transfer::{Download, UploadQueue};
 use relievo_tensor::{Device, Error, Tensor};
 
 use crate::model::{Model, ModelError};

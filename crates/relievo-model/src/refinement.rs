@@ -233,7 +233,7 @@ fn joined(entries: &[&Tensor]) -> Result<Tensor, Error> {
 }
 
 /// A convolution that is the product with a matrix.
-const PRODUCT: ConvParams = ConvParams { stride: 1, padding: 0, activation: Activation::Identity };
+const PRODUCT: ConvParams = ConvParams::new(1, 0, Activation::Identity);
 
 /// What the control points of a field make of it, `[size*size,1,1,POINTS*POINTS]`: how much of each (rows, then
 /// columns) is in each pixel. The corners of the field are those of the image.

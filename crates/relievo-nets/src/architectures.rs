@@ -4,7 +4,7 @@
 //! Every normalisation has groups of four channels.
 
 use relievo_tensor::ops::Activation::{self, LeakyRelu, Relu, Softplus};
-use relievo_tensor::{Result, Tensor};
+use relievo_tensor::{ConvPolicy, Result, Tensor};
 
 use crate::layers::{Layer, Network, ParameterInfo};
 
@@ -142,11 +142,12 @@ impl ConfidenceNetwork {
     ///
     /// # Errors
     /// As [`Network::forward`].
-    pub fn forward(&self, x: &Tensor, parameters: &[Tensor]) -> Result<(Tensor, Tensor)> {
+    pub fn forward(&self, x: &Tensor, parameters: &[Tensor], policy: ConvPolicy) -> Result<(Tensor, Tensor)> {
         let (trunk, heads) = parameters.split_at(self.trunk.parameters().len().min(parameters.len()));
         let (pixels, features) = heads.split_at(self.pixels.parameters().len().min(heads.len()));
-        let shared = self.trunk.run(x, trunk)?;
-        Ok((self.pixels.forward(&shared, pixels)?, self.features.forward(&shared, features)?))
+        let shared = self.trunk.run(x, trunk, policy)?;
+        let pixels = self.pixels.forward(&shared, pixels, policy)?;
+        Ok((pixels, self.features.forward(&shared, features, policy)?))
     }
 }
 
@@ -172,7 +173,7 @@ mod tests {
 
     fn forward(network: &Network, size: usize) -> Tensor {
         let parameters: Vec<_> = network.parameters().iter().map(|info| info.initialise(0)).collect();
-        network.forward(&Tensor::full([1, size, size, 3], 0.5), &parameters).unwrap()
+        network.forward(&Tensor::full([1, size, size, 3], 0.5), &parameters, ConvPolicy::default()).unwrap()
     }
 
     #[test]
@@ -183,8 +184,9 @@ mod tests {
             assert_eq!(forward(&encoder("view", 16, 6, size), size).shape(), [1, 1, 1, 6].into());
             let network = ConfidenceNetwork::new("confidence", 16, 32, size);
             let parameters: Vec<_> = network.parameters().iter().map(|info| info.initialise(0)).collect();
-            let (pixels, features) =
-                network.forward(&Tensor::zeros([1, size, size, 3]), &parameters).unwrap();
+            let (pixels, features) = network
+                .forward(&Tensor::zeros([1, size, size, 3]), &parameters, ConvPolicy::default())
+                .unwrap();
             assert_eq!(pixels.shape(), [1, size, size, 2].into());
             assert_eq!(features.shape(), [1, size / 4, size / 4, 2].into());
             assert!(pixels.data().iter().chain(features.data()).all(|&scale| scale > 0.0));
@@ -194,7 +196,7 @@ mod tests {
     #[test]
     fn a_network_names_what_is_missing() {
         let network = encoder("view", 16, 6, 64);
-        let error = network.forward(&Tensor::zeros([1, 64, 64, 3]), &[]).unwrap_err();
+        let error = network.forward(&Tensor::zeros([1, 64, 64, 3]), &[], ConvPolicy::default()).unwrap_err();
         assert_eq!(error.to_string(), "network: view was given too few parameters");
     }
 

@@ -3,7 +3,7 @@
 use relievo_tensor::ops::{
     Activation, ConvParams, cast, conv_transpose2d, conv2d, group_norm, upsample_conv2d,
 };
-use relievo_tensor::{DataType, Error, Random, Result, Shape, Tensor};
+use relievo_tensor::{ConvPolicy, DataType, Error, Random, Result, Shape, Tensor};
 
 /// Added to the variance in group normalisation, as in PyTorch.
 const NORM_EPSILON: f32 = 1e-5;
@@ -150,16 +150,17 @@ impl Network {
 
     /// Runs the layers on `x [B,H,W,C]` with `parameters` in the order of [`Network::parameters`]. The output is f32; its
     /// height, width and channels follow from the layers. Activations have the type of the weights, bf16 or f32; after a
-    /// convolution with f32 weights they are f32. Parameters of normalisations are f32.
+    /// convolution with f32 weights they are f32. Parameters of normalisations are f32. `policy` says how exactly a GPU
+    /// computes the convolutions.
     ///
     /// # Errors
     /// If there are too few or too many parameters, or shapes or types do not fit.
-    pub fn forward(&self, x: &Tensor, parameters: &[Tensor]) -> Result<Tensor> {
-        cast(&self.run(x, parameters)?, DataType::F32)
+    pub fn forward(&self, x: &Tensor, parameters: &[Tensor], policy: ConvPolicy) -> Result<Tensor> {
+        cast(&self.run(x, parameters, policy)?, DataType::F32)
     }
 
     /// [`Network::forward`] with an output of the last convolution's type.
-    pub(crate) fn run(&self, x: &Tensor, parameters: &[Tensor]) -> Result<Tensor> {
+    pub(crate) fn run(&self, x: &Tensor, parameters: &[Tensor], policy: ConvPolicy) -> Result<Tensor> {
         let mut x = x.clone();
         let mut parameters = parameters.iter();
         let mut next = || {
@@ -177,7 +178,7 @@ impl Network {
                     }
                     // With a normalisation between, the activation belongs to the normalisation.
                     let own = if norm_groups.is_some() { Activation::Identity } else { activation };
-                    let params = ConvParams { stride, padding, activation: own };
+                    let params = ConvParams { stride, padding, activation: own, policy };
                     let y = match (std::mem::take(&mut upsample), transposed) {
                         (true, false) => upsample_conv2d(&x, weight, params)?,
                         (false, true) => conv_transpose2d(&x, weight, None, params)?,

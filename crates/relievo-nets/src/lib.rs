@@ -5,12 +5,12 @@
 //!
 //! ```rust
 //! use relievo_nets::encoder;
-//! use relievo_tensor::Tensor;
+//! use relievo_tensor::{ConvPolicy, Tensor};
 //!
 //! // Four numbers of a light from an image of 64x64 pixels.
 //! let network = encoder("light", 8, 4, 64);
 //! let parameters: Vec<Tensor> = network.parameters().iter().map(|info| info.initialise(0)).collect();
-//! let light = network.forward(&Tensor::zeros([2, 64, 64, 3]), &parameters)?;
+//! let light = network.forward(&Tensor::zeros([2, 64, 64, 3]), &parameters, ConvPolicy::default())?;
 //! assert_eq!(light.shape(), [2, 1, 1, 4].into());
 //! # Ok::<(), relievo_tensor::Error>(())
 //! ```

@@ -11,7 +11,7 @@ pub(crate) use cuda::KERNELS;
 
 use relievo_tensor::ops::{Activation, ConvParams, cast, conv2d, max_pool};
 use relievo_tensor::{
-    Backward, Context, DataType, Device, Error, Operation, Random, Result, Tensor, apply_one,
+    Backward, Context, ConvPolicy, DataType, Device, Error, Operation, Random, Result, Tensor, apply_one,
 };
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
@@ -54,6 +54,7 @@ pub enum VggError {
 pub struct Vgg {
     /// Weight `[out,3,3,in]` and bias `[out]` of each convolution in order.
     convolutions: Vec<(Tensor, Tensor)>,
+    policy: ConvPolicy,
 }
 
 impl Vgg {
@@ -93,7 +94,16 @@ impl Vgg {
             let bias = Tensor::new(&bias, [outputs]).map_err(|error| damaged(error.to_string()))?;
             convolutions.push((last, bias));
         }
-        Ok(Self { convolutions })
+        Ok(Self::from_convolutions(convolutions))
+    }
+
+    fn from_convolutions(convolutions: Vec<(Tensor, Tensor)>) -> Self {
+        Self { convolutions, policy: ConvPolicy::default() }
+    }
+
+    /// Sets how exactly a GPU computes the features.
+    pub fn set_conv_policy(&mut self, policy: ConvPolicy) {
+        self.policy = policy;
     }
 
     /// The network with random weights: uniform, with a variance that keeps the size of activations from layer to layer (He
@@ -113,7 +123,7 @@ impl Vgg {
             (weight, Tensor::zeros([outputs]))
         };
         let convolutions = LAYERS.into_iter().flatten().zip(CHANNELS.windows(2)).map(convolution).collect();
-        Self { convolutions }
+        Self::from_convolutions(convolutions)
     }
 
     /// The weight `[out,3,3,in]` and the bias `[out]` of each layer, in order.
@@ -131,7 +141,8 @@ impl Vgg {
         if pairs.len() != LAYERS.iter().flatten().count() || !rest.is_empty() {
             return Err(Error::shape("vgg", format!("{} parameters", parameters.len())));
         }
-        Ok(Self { convolutions: pairs.iter().map(|[weight, bias]| (weight.clone(), bias.clone())).collect() })
+        let pair = |[weight, bias]: &[Tensor; 2]| (weight.clone(), bias.clone());
+        Ok(Self::from_convolutions(pairs.iter().map(pair).collect()))
     }
 
     /// The same network with its features multiplied by `factor`, above 0: a ReLU passes a positive factor through.
@@ -146,7 +157,7 @@ impl Vgg {
                 tensor.data_mut().iter_mut().for_each(|element| *element *= factor);
             }
         }
-        Ok(Self { convolutions })
+        Ok(Self::from_convolutions(convolutions))
     }
 
     /// A file for [`Vgg::from_safetensors`], with notes (names and texts) in its metadata.
@@ -187,7 +198,7 @@ impl Vgg {
         let moved = |(weight, bias): &(Tensor, Tensor)| {
             Ok((cast(&weight.to_device(device)?, data_type)?, cast(&bias.to_device(device)?, data_type)?))
         };
-        Ok(Self { convolutions: self.convolutions.iter().map(moved).collect::<Result<_>>()? })
+        Ok(Self { convolutions: self.convolutions.iter().map(moved).collect::<Result<_>>()?, ..*self })
     }
 
     /// relu3_3 / 58.395 of `images [B,H,W,3]` (f32) in [-1,1], H and W divisible by 4: `[B,H/4,W/4,256]`, of the
@@ -205,7 +216,7 @@ impl Vgg {
                     &x,
                     weight,
                     Some(bias),
-                    ConvParams { stride: 1, padding: 1, activation: Activation::Relu },
+                    ConvParams { policy: self.policy, ..ConvParams::new(1, 1, Activation::Relu) },
                 )?,
                 _ => max_pool(&x, 2)?,
             };

@@ -4,7 +4,7 @@
 use relievo_nets::{ConfidenceNetwork, Layer, Network, ParameterInfo, Vgg, autoencoder, encoder, kernels};
 use relievo_tensor::ops::{Activation, cast};
 use relievo_tensor::testing::{assert_kernels_compile, distance, random_tensor};
-use relievo_tensor::{DataType, Device, Result, Tape, Tensor};
+use relievo_tensor::{ConvPolicy, DataType, Device, Result, Tape, Tensor};
 
 /// Outputs and gradients of all inputs, fetched.
 type Found = (Vec<Tensor>, Vec<Tensor>);
@@ -94,7 +94,7 @@ fn stored(parameters: &[Tensor], data_type: DataType) -> Result<Vec<Tensor>> {
 fn assert_network_agrees(network: &Network, tolerances: Tolerances) {
     let inputs = inputs(&network.parameters());
     assert_agree("the network", &inputs, tolerances, |inputs, _, data_type| {
-        let output = network.forward(&inputs[0], &stored(&inputs[1..], data_type)?)?;
+        let output = network.forward(&inputs[0], &stored(&inputs[1..], data_type)?, ConvPolicy::default())?;
         assert_eq!(output.data_type(), DataType::F32);
         Ok(vec![output])
     });
@@ -135,7 +135,8 @@ fn confidence_networks() {
     let network = ConfidenceNetwork::new("confidence", 8, 8, 64);
     let inputs = inputs(&network.parameters());
     assert_agree("the confidence network", &inputs, WITH_KINKS, |inputs, _, data_type| {
-        let (pixels, features) = network.forward(&inputs[0], &stored(&inputs[1..], data_type)?)?;
+        let (pixels, features) =
+            network.forward(&inputs[0], &stored(&inputs[1..], data_type)?, ConvPolicy::default())?;
         Ok(vec![pixels, features])
     });
 }

@@ -1,6 +1,6 @@
 //! What the operations share on a GPU. Blocks lie within images: x counts those of an image, y the images.
 
-use relievo_tensor::cuda::{Kernels, Launch};
+use relievo_tensor::cuda::{self, Kernels, Launch, kernel_int};
 use relievo_tensor::{DataType, Device, Result, Tensor};
 
 use crate::Camera;
@@ -35,17 +35,16 @@ pub(crate) struct CameraArgument {
     normal_epsilon: f32,
 }
 
-impl From<Camera> for CameraArgument {
-    fn from(camera: Camera) -> Self {
-        // A size beyond i32 has no tensor that fits it.
-        let (size, normal_epsilon) = (camera.size as i32, camera.normal_epsilon());
-        Self { size, focal: camera.focal(), centre: camera.centre(), normal_epsilon }
+impl CameraArgument {
+    pub fn new(camera: Camera) -> Result<Self> {
+        let (size, normal_epsilon) = (kernel_int(camera.size, "camera")?, camera.normal_epsilon());
+        Ok(Self { size, focal: camera.focal(), centre: camera.centre(), normal_epsilon })
     }
 }
 
 /// A launch on the device of `tensor`. Everything in this crate is f32.
 pub(crate) fn launch(tensor: &Tensor, kernels: &'static Kernels, name: &'static str) -> Result<Launch> {
-    Launch::new(tensor.device(), kernels, name, DataType::F32)
+    cuda::launch(tensor.device(), kernels, name, DataType::F32)
 }
 
 /// An f32 tensor on a GPU, to be written whole.

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use relievo_data::{Loader, LoaderOptions, Source, Training};
 use relievo_nets::{Layer, Network, Vgg};
 use relievo_tensor::ops::{Activation, AdamStep, absolute_error};
-use relievo_tensor::{DataType, Device, Error, Random, Tape, Tensor};
+use relievo_tensor::{ConvPolicy, DataType, Device, Error, Random, Tape, Tensor};
 
 use crate::error::FeatureError;
 
@@ -29,6 +29,8 @@ pub(crate) struct FeatureSettings {
     pub learning_rate: f64,
     pub seed: u64,
     pub workers: usize,
+    /// How exactly a GPU computes convolutions.
+    pub policy: ConvPolicy,
 }
 
 /// Learns features from images of `size` x `size`; `None` if it is told to stop. `told` receives each step and its loss,
@@ -68,8 +70,10 @@ pub(crate) fn learn(
         let tape = Tape::new();
         let watched: Vec<Tensor> = parameters.iter().map(|parameter| tape.watch(parameter)).collect();
         let (of_vgg, of_decoder) = watched.split_at(of_features);
-        let features = Vgg::from_parameters(of_vgg)?.features(&damaged)?;
-        let found = decoder.forward(&features, of_decoder)?;
+        let mut vgg = Vgg::from_parameters(of_vgg)?;
+        vgg.set_conv_policy(settings.policy);
+        let features = vgg.features(&damaged)?;
+        let found = decoder.forward(&features, of_decoder, settings.policy)?;
         let [count, height, width, _] = images.dims("features")?;
         let everywhere = Tensor::full_on(device, [count, height, width], 1.0)?;
         let error = absolute_error(&found, &images, &everywhere)?;
@@ -154,7 +158,9 @@ mod tests {
     #[test]
     fn features_learn_to_put_images_right_and_are_as_large_as_vggs() {
         let heads: Arc<dyn Source> = Arc::new(Heads::range(1, 0, 8));
-        let settings = FeatureSettings { steps: 40, batch_size: 4, learning_rate: 5e-4, seed: 2, workers: 1 };
+        let policy = ConvPolicy::default();
+        let settings =
+            FeatureSettings { steps: 40, batch_size: 4, learning_rate: 5e-4, seed: 2, workers: 1, policy };
         let mut losses = Vec::new();
         let mut told = |step, loss| losses.push((step, loss));
         let never = AtomicBool::new(false);

@@ -252,6 +252,7 @@ impl Reproduction {
             learning_rate: FEATURE_LEARNING_RATE,
             seed: 0,
             workers: settings.data.workers_beside(device),
+            policy: settings.compute.conv_policy(),
         };
         let budget = CacheBudget::new(settings.data.cache.saturating_mul(1 << 20));
         let size = settings.model.image_size;

@@ -46,6 +46,21 @@ pub enum Error {
     },
 }
 
+impl From<relievo_cuda::Error> for Error {
+    fn from(error: relievo_cuda::Error) -> Self {
+        use relievo_cuda::Error as Gpu;
+        match error {
+            Gpu::Gpu { ordinal, detail } => Self::Device { device: Device::Cuda(ordinal), detail },
+            Gpu::OutOfMemory { ordinal, bytes, held, free, total } => {
+                Self::OutOfMemory { device: Device::Cuda(ordinal), bytes, held, free, total }
+            }
+            Gpu::TooLarge { what, value } => {
+                Self::shape(what, format!("{value} is more than a kernel can count"))
+            }
+        }
+    }
+}
+
 /// The request in words.
 fn needed(bytes: usize) -> String {
     if bytes == 0 { "more is needed".to_owned() } else { format!("{} more are needed", mebibytes(bytes)) }

@@ -12,7 +12,7 @@
 //! let tape = Tape::new();
 //! let x = Tensor::full([1, 4, 4, 3], 0.5); // [batch, height, width, channels]
 //! let w = tape.watch(&Tensor::full([8, 3, 3, 3], 0.1)); // [out, height, width, in]
-//! let params = ConvParams { stride: 1, padding: 1, activation: Activation::Relu };
+//! let params = ConvParams::new(1, 1, Activation::Relu);
 //! let y = conv2d(&x, &w, None, params)?;
 //! assert_eq!(y.shape(), [1, 4, 4, 8].into());
 //!
@@ -33,11 +33,13 @@ mod tape;
 mod tensor;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+pub mod transfer;
 
 pub use error::{Error, Result};
 pub use ops::conv2d::cpu::SimdLevel;
 pub use random::Random;
+pub use relievo_cuda::{ConvPolicy, DataType};
 pub use shape::{MAX_RANK, Shape};
 pub use storage::{Buffer, PoolStatistics, pool_release, pool_statistics};
 pub use tape::{Backward, Context, Gradients, Operation, Tape, apply, apply_one};
-pub use tensor::{DataType, Device, Tensor};
+pub use tensor::{Device, Tensor};

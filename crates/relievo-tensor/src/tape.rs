@@ -7,8 +7,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::cuda::profile::marked;
-use crate::cuda::{Cost, Lanes, Pass, lanes};
+use crate::cuda::{Cost, ForkedStreams, Pass, cost_of, current_stream, marked};
 use crate::ops::add_into;
 use crate::{Device, Error, Result, Tensor};
 
@@ -133,8 +132,8 @@ struct Record {
     inputs: Vec<Option<usize>>,
     first_output: usize,
     outputs: usize,
-    /// The lane of the GPU that it ran in.
-    lane: usize,
+    /// The forked stream of the GPU that it ran on, or 0.
+    stream: usize,
     /// [`Operation::flops`] of its forward pass.
     flops: f64,
 }
@@ -151,10 +150,10 @@ impl Record {
                 let run = || self.operation.backward_cuda(&backward);
                 // As much again for the gradient of each factor.
                 let flops = self.flops * wanted.iter().take(2).filter(|wanted| **wanted).count() as f64;
-                marked(device, self.operation.name(), Pass::Backward, run, |found| {
+                marked(device.ordinal(), self.operation.name(), Pass::Backward, run, |found| {
                     let found = found.iter().flatten();
-                    let given = Cost::from_tensors(self.saved.iter().chain(gradients.iter().flatten()));
-                    Cost { flops, bytes: given.bytes + Cost::from_tensors(found).bytes }
+                    let given = cost_of(self.saved.iter().chain(gradients.iter().flatten()));
+                    Cost { flops, bytes: given.bytes + cost_of(found).bytes }
                 })?
             }
         };
@@ -221,14 +220,14 @@ impl Tape {
             live.accumulate(node.id, gradient.detach(), value)?;
         }
         let mut kept = Gradients { by_id: HashMap::new() };
-        let mut lanes = Lanes::on(seeds.first().map_or(Device::Cpu, |(value, _)| value.device()))?;
-        // The lane that wrote a gradient, for those written since the lanes were opened.
+        let mut streams = ForkedStreams::on(seeds.first().and_then(|(value, _)| value.device().ordinal()))?;
+        // The stream that wrote a gradient, for those written since streams were forked.
         let mut writers: HashMap<usize, usize> = HashMap::new();
         while let Some(record) = records.pop() {
-            let lane = record.lane;
+            let stream = record.stream;
             let ids = record.first_output..record.first_output + record.outputs;
-            if lane == 0 {
-                lanes.join()?;
+            if stream == 0 {
+                streams.join()?;
                 writers.clear();
             }
             let gradients: Vec<_> = ids.clone().map(|id| live.by_id.remove(&id)).collect();
@@ -241,21 +240,21 @@ impl Tape {
                 continue;
             }
             let inputs = record.inputs.clone();
-            let found = lanes.run(lane, || record.play(gradients))?;
+            let found = streams.run(stream, || record.play(gradients))?;
             for (id, gradient) in inputs.into_iter().zip(found) {
                 let (Some(id), Some(gradient)) = (id, gradient) else { continue };
-                // A sum that another lane began is continued after all lanes have joined.
-                if lane != 0 && live.by_id.contains_key(&id) && writers.get(&id) != Some(&lane) {
-                    lanes.join()?;
+                // A sum that another stream began is continued after all streams have joined.
+                if stream != 0 && live.by_id.contains_key(&id) && writers.get(&id) != Some(&stream) {
+                    streams.join()?;
                     writers.clear();
                     live.add(id, gradient)?;
                 } else {
-                    lanes.run(lane, || live.add(id, gradient))?;
-                    writers.insert(id, lane);
+                    streams.run(stream, || live.add(id, gradient))?;
+                    writers.insert(id, stream);
                 }
             }
         }
-        lanes.join()?;
+        streams.join()?;
         // The rest belongs to values that no operation computed: the watched ones.
         kept.by_id.extend(live.by_id);
         Ok(kept)
@@ -292,8 +291,8 @@ impl Gradients {
             std::collections::hash_map::Entry::Occupied(mut sum) => {
                 let run = || add_into(sum.get_mut(), &gradient);
                 // The sum is read and written.
-                let cost = |(): &()| Cost::from_tensors([&gradient; 3]);
-                marked(gradient.device(), "sum of gradients", Pass::Backward, run, cost)?;
+                let cost = |(): &()| cost_of([&gradient; 3]);
+                marked(gradient.device().ordinal(), "sum of gradients", Pass::Backward, run, cost)?;
             }
             std::collections::hash_map::Entry::Vacant(place) => {
                 place.insert(gradient);
@@ -327,9 +326,9 @@ pub fn apply(operation: impl Operation, inputs: &[&Tensor]) -> Result<Vec<Tensor
         Device::Cpu => operation.forward(inputs, &mut context)?,
         Device::Cuda(_) => {
             let run = || operation.forward_cuda(inputs, &mut context);
-            marked(device, operation.name(), Pass::Forward, run, |outputs| Cost {
+            marked(device.ordinal(), operation.name(), Pass::Forward, run, |outputs| Cost {
                 flops,
-                ..Cost::from_tensors(inputs.iter().copied().chain(outputs))
+                ..cost_of(inputs.iter().copied().chain(outputs))
             })?
         }
     };
@@ -343,7 +342,7 @@ pub fn apply(operation: impl Operation, inputs: &[&Tensor]) -> Result<Vec<Tensor
             inputs: inputs.iter().map(|input| input.node.as_ref().map(|node| node.id)).collect(),
             first_output,
             outputs: outputs.len(),
-            lane: lanes::current(device),
+            stream: current_stream(device.ordinal()),
             flops,
         });
         drop(recording);

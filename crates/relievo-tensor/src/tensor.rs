@@ -4,11 +4,11 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use crate::cuda::{Gpu, Memory};
+use crate::cuda::{self, Gpu, Memory};
 use crate::shape::Shape;
 use crate::storage::Buffer;
 use crate::tape::Node;
-use crate::{Error, Result, cuda};
+use crate::{DataType, Error, Result};
 
 /// The device that holds a tensor. In text: `cpu`, `cuda:0`, `cuda:1` and so on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -24,6 +24,14 @@ impl Device {
     /// The first GPU if it is usable, else the CPU.
     pub fn best() -> Self {
         if cuda::check(0).is_ok() { Self::Cuda(0) } else { Self::Cpu }
+    }
+
+    /// The number of the GPU; `None` for the CPU.
+    pub fn ordinal(self) -> Option<usize> {
+        match self {
+            Self::Cpu => None,
+            Self::Cuda(ordinal) => Some(ordinal),
+        }
     }
 }
 
@@ -47,26 +55,6 @@ impl FromStr for Device {
             _ => {
                 ordinal(text).map(Self::Cuda).ok_or_else(|| format!("{text} is neither cpu nor cuda:NUMBER"))
             }
-        }
-    }
-}
-
-/// The type of a tensor's elements.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum DataType {
-    /// 32-bit floating point.
-    #[default]
-    F32,
-    /// bfloat16, the upper half of an f32: its range, with 8 bits of precision. On GPUs only.
-    Bf16,
-}
-
-impl DataType {
-    /// Bytes of an element.
-    pub fn bytes(self) -> usize {
-        match self {
-            Self::F32 => 4,
-            Self::Bf16 => 2,
         }
     }
 }
@@ -227,7 +215,7 @@ impl Tensor {
     pub fn device(&self) -> Device {
         match &*self.storage {
             Storage::Cpu(_) => Device::Cpu,
-            Storage::Cuda(memory) => memory.gpu().device(),
+            Storage::Cuda(memory) => Device::Cuda(memory.gpu().ordinal()),
         }
     }
 
@@ -263,7 +251,7 @@ impl Tensor {
     }
 
     /// The storage, made unique, and the tensor off its tape.
-    fn storage_mut(&mut self) -> Result<&mut Storage> {
+    fn storage_mut(&mut self) -> std::result::Result<&mut Storage, cuda::Error> {
         self.node = None;
         if Arc::get_mut(&mut self.storage).is_none() {
             let own = match &*self.storage {
@@ -284,36 +272,25 @@ impl Tensor {
         Ok(Arc::get_mut(&mut self.storage).expect("the storage was made unique above"))
     }
 
-    /// The address of its elements in the memory of its GPU; `None` on the CPU.
-    pub(crate) fn gpu_pointer(&self) -> Option<u64> {
+    /// Its memory on a GPU; `None` on the CPU.
+    pub(crate) fn gpu_memory(&self) -> Option<&Memory> {
         match &*self.storage {
             Storage::Cpu(_) => None,
-            Storage::Cuda(memory) => Some(memory.pointer()),
+            Storage::Cuda(memory) => Some(memory),
         }
     }
 
-    /// As [`Tensor::gpu_pointer`], made unique; 0 on the CPU.
-    pub(crate) fn gpu_pointer_mut(&mut self) -> Result<u64> {
+    /// As [`Tensor::gpu_memory`], made unique, and off the tape.
+    pub(crate) fn own_gpu_memory(&mut self) -> std::result::Result<Option<&Memory>, cuda::Error> {
         match self.storage_mut()? {
-            Storage::Cpu(_) => Ok(0),
-            Storage::Cuda(memory) => Ok(memory.pointer()),
+            Storage::Cpu(_) => Ok(None),
+            Storage::Cuda(memory) => Ok(Some(memory)),
         }
     }
 
-    /// Whether it was made in a lane of a GPU other than the calling thread's.
-    pub(crate) fn belongs_to_another_lane(&self) -> bool {
-        match &*self.storage {
-            Storage::Cpu(_) => false,
-            Storage::Cuda(memory) => memory.belongs_to_another_lane(),
-        }
-    }
-
-    /// The GPU it is on.
-    pub(crate) fn gpu(&self) -> Option<&'static Gpu> {
-        match &*self.storage {
-            Storage::Cpu(_) => None,
-            Storage::Cuda(memory) => Some(memory.gpu()),
-        }
+    /// Whether another tensor shares the elements, so that writing to them copies them first.
+    pub fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.storage) > 1
     }
 
     /// A copy on a device, off the tape; the tensor itself if it is there already. A copy to the CPU is f32 and waits for

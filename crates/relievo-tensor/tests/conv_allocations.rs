@@ -15,7 +15,7 @@ fn round() -> Result<()> {
     ] {
         let tape = Tape::new();
         let (x, w) = (tape.watch(&Tensor::full(x, 0.5)), tape.watch(&Tensor::full(w, 0.25)));
-        let params = ConvParams { stride, padding: 1, activation: Activation::Relu };
+        let params = ConvParams::new(stride, 1, Activation::Relu);
         let y = conv2d(&x, &w, None, params)?;
         let back = conv_transpose2d(&y, &w, None, params)?;
         tape.backward(&back)?;

@@ -1,7 +1,7 @@
 //! Every operation on a GPU against the same on the CPU: outputs and gradients, in f32 and bf16. On the GPU named by
 //! RELIEVO_DEVICE if there is one, else on the emulator.
 
-use relievo_tensor::cuda::{Download, Graph, Lanes, UploadQueue, set_deterministic};
+use relievo_tensor::cuda::{self, ForkedStreams, Graph, Kernels};
 use relievo_tensor::ops::{
     Activation, AdamStep, ConvParams, DeviceAdam, NonFinite, activate, cast, concat_flipped,
     conv_transpose2d, conv2d, ema_update, grid_sample, group_norm, max_pool, mul_columns, perceptual_loss,
@@ -11,7 +11,8 @@ use relievo_tensor::ops::{
 use relievo_tensor::testing::{
     assert_devices_agree, assert_lowerings_agree, distance, random_multiples, random_tensor,
 };
-use relievo_tensor::{DataType, Device, Error, Result, Tape, Tensor};
+use relievo_tensor::transfer::{Download, UploadQueue};
+use relievo_tensor::{ConvPolicy, DataType, Device, Error, Result, Tape, Tensor};
 
 /// Runs the comparison in both types.
 fn agree(inputs: &[Tensor], operation: impl Fn(&[Tensor], DataType) -> Result<Tensor>) {
@@ -34,6 +35,16 @@ fn tensors_go_there_and_back() {
     assert!(other.to_device(Device::Cpu).unwrap().data().iter().all(|x| *x == 0.0));
     let error = activate(&there, Activation::Relu).and_then(|y| weighted_sum(&[(1.0, &y), (1.0, &x)]));
     assert!(error.unwrap_err().to_string().contains("inputs on cuda:0 and on cpu"));
+}
+
+#[test]
+fn what_was_sent_may_change_at_once() {
+    let Some(ordinal) = relievo_cuda_emulator::test_gpu() else { return };
+    let mut x = random_tensor(1, [5000]);
+    let sent = x.data().to_vec();
+    let there = x.to_device(Device::Cuda(ordinal)).unwrap();
+    x.data_mut().fill(-3.0);
+    assert_eq!(there.to_device(Device::Cpu).unwrap().data(), sent);
 }
 
 #[test]
@@ -95,7 +106,7 @@ fn sums() {
 fn convolutions() {
     for (kernel, stride, padding) in [(4, 2, 1), (3, 1, 1), (5, 1, 2), (4, 1, 0), (1, 1, 0)] {
         // Softplus has no kink for a rounding to fall on the other side of.
-        let params = ConvParams { stride, padding, activation: Activation::Softplus };
+        let params = ConvParams::new(stride, padding, Activation::Softplus);
         let inputs =
             [random_tensor(1, [2, 8, 8, 5]), random_tensor(2, [6, kernel, kernel, 5]), random_tensor(3, [6])];
         agree(&inputs, |x, real| {
@@ -111,7 +122,7 @@ fn convolutions() {
         agree(&inputs, |x, real| conv_transpose2d(&cast(&x[0], real)?, &x[1], Some(&x[2]), params));
     }
     // More pixels and channels than a block of the bias's gradient takes; biases by fours.
-    let params = ConvParams { stride: 1, padding: 0, activation: Activation::Softplus };
+    let params = ConvParams::new(1, 0, Activation::Softplus);
     let inputs = [random_tensor(1, [2, 24, 24, 5]), random_tensor(2, [36, 1, 1, 5]), random_tensor(3, [36])];
     agree(&inputs, |x, real| {
         conv2d(&cast(&x[0], real)?, &cast(&x[1], real)?, Some(&cast(&x[2], real)?), params)
@@ -126,7 +137,7 @@ fn weight_gradients_of_many_pixels_are_summed_in_f32() {
     let is_real = std::env::var_os("RELIEVO_DEVICE").is_some();
     let (batch, side, channels) = if is_real { (64, 64, 64) } else { (2, 16, 8) };
     for (kernel, stride, padding) in [(3, 1, 1), (4, 2, 1)] {
-        let params = ConvParams { stride, padding, activation: Activation::Identity };
+        let params = ConvParams::new(stride, padding, Activation::Identity);
         let out = side / stride;
         let rounded = |seed: u64, shape: [usize; 4]| {
             cast(&random_tensor(seed, shape).to_device(Device::Cuda(ordinal)).unwrap(), DataType::Bf16)
@@ -152,7 +163,7 @@ fn weight_gradients_of_many_pixels_are_summed_in_f32() {
 }
 
 #[test]
-fn convolutions_in_other_forms() {
+fn convolutions_in_other_lowerings() {
     if let Some(ordinal) = relievo_cuda_emulator::test_gpu() {
         let with_relu = assert_lowerings_agree(ordinal);
         // What a GPU's cuDNN can do is not for this test to say.
@@ -204,39 +215,39 @@ fn a_graph_is_replayed_on_new_images() {
     assert!(feed.take(&mut images).is_err());
 }
 
-/// Three chains of convolutions that look at the same image, in three lanes or one after the other: their outputs,
-/// and the gradients of weights and image. The inputs are the image and three weights for each chain.
+/// Chains of three convolutions that take the same image, on forked streams or one after the other: their outputs, and the
+/// gradients of weights and image. The inputs are the image and three weights for each chain.
 fn chains(inputs: &[Tensor], side_by_side: bool) -> Result<Vec<Tensor>> {
-    let params = ConvParams { stride: 1, padding: 1, activation: Activation::Relu };
+    // Bits are compared.
+    let policy = ConvPolicy { deterministic: true, ..ConvPolicy::default() };
+    let params = ConvParams { policy, ..ConvParams::new(1, 1, Activation::Relu) };
     let tape = Tape::new();
     let watched: Vec<Tensor> = inputs.iter().map(|input| tape.watch(input)).collect();
     let (image, weights) = (&watched[0], &watched[1..]);
-    let mut lanes = Lanes::on(image.device())?;
-    let outputs = (1..).zip(weights.chunks(3)).map(|(lane, weights)| {
-        lanes.run(if side_by_side { lane } else { 0 }, || {
-            weights.iter().try_fold(image.clone(), |x, weight| conv2d(&x, weight, None, params))
-        })
+    let mut streams = ForkedStreams::on(image.device().ordinal().filter(|_| side_by_side))?;
+    let outputs = weights.chunks(3).map(|weights| {
+        streams.fork(|| weights.iter().try_fold(image.clone(), |x, weight| conv2d(&x, weight, None, params)))
     });
     let outputs: Vec<Tensor> = outputs.collect::<Result<_>>()?;
-    lanes.join()?;
-    let total = weighted_sum(&[(1.0, &outputs[0]), (0.5, &outputs[1]), (0.25, &outputs[2])])?;
+    streams.join()?;
+    let terms: Vec<(f32, &Tensor)> = (1..).zip(&outputs).map(|(n, x)| (1.0 / n as f32, x)).collect();
+    let total = weighted_sum(&terms)?;
     let gradients = tape.backward_from(&[(&total, total.detach())])?;
     let gradients = watched.iter().map(|x| gradients.get(x).cloned().unwrap());
     Ok(outputs.iter().map(Tensor::detach).chain(gradients).collect())
 }
 
 #[test]
-fn lanes_change_nothing_but_the_time() {
+fn forked_streams_change_nothing_but_the_time() {
     let Some(ordinal) = relievo_cuda_emulator::test_gpu() else { return };
-    // Bits are compared.
-    set_deterministic(true);
     let device = Device::Cuda(ordinal);
     let mut inputs = vec![random_tensor(0, [2, 8, 8, 8]).to_device(device).unwrap()];
-    inputs.extend((1..10).map(|seed| random_tensor(seed, [8, 3, 3, 8]).to_device(device).unwrap()));
+    // Eight chains: there is no limit to the streams.
+    inputs.extend((1..25).map(|seed| random_tensor(seed, [8, 3, 3, 8]).to_device(device).unwrap()));
     let right: Vec<Tensor> = (chains(&inputs, false).unwrap().iter())
         .map(|tensor| tensor.to_device(Device::Cpu).unwrap())
         .collect();
-    // Several times: blocks come back from lanes and are used elsewhere.
+    // Several times: blocks come back from streams and are used elsewhere.
     for _ in 0..3 {
         assert_same_bits(&chains(&inputs, true).unwrap(), &right);
     }
@@ -249,16 +260,63 @@ fn lanes_change_nothing_but_the_time() {
 }
 
 #[test]
-fn a_lane_keeps_off_what_another_lane_made() {
+fn a_stream_keeps_off_what_another_stream_made() {
     let Some(ordinal) = relievo_cuda_emulator::test_gpu() else { return };
     let device = Device::Cuda(ordinal);
     let x = random_tensor(1, [4, 4]).to_device(device).unwrap();
-    let mut lanes = Lanes::on(device).unwrap();
-    let y = lanes.run(1, || activate(&x, Activation::Relu)).unwrap();
-    let refusal = lanes.run(2, || activate(&y, Activation::Tanh)).unwrap_err().to_string();
-    assert!(refusal.contains("of another lane"), "{refusal}");
-    lanes.join().unwrap();
+    let mut streams = ForkedStreams::on(Some(ordinal)).unwrap();
+    let y = streams.fork(|| activate(&x, Activation::Relu)).unwrap();
+    let refusal = streams.fork(|| activate(&y, Activation::Tanh)).unwrap_err().to_string();
+    assert!(refusal.contains("made on another forked stream"), "{refusal}");
+    streams.join().unwrap();
     activate(&y, Activation::Tanh).unwrap();
+}
+
+#[test]
+fn a_graph_owns_what_its_work_uses() {
+    let Some(ordinal) = relievo_cuda_emulator::test_gpu() else { return };
+    let device = Device::Cuda(ordinal);
+    // A size that no other test uses, so that nobody takes the blocks from the pool in between.
+    let x = random_tensor(1, [7, 5003]);
+    let right = activate(&x, Activation::Relu).unwrap();
+    let there = x.to_device(device).unwrap();
+    activate(&there, Activation::Relu).unwrap();
+    let mut graph = Graph::capture(ordinal, || activate(&there, Activation::Relu)).unwrap();
+    drop(there);
+    // Whoever asks for memory of this size now gets other memory.
+    let others: Vec<Tensor> = (0..4).map(|_| Tensor::full_on(device, [7, 5003], -7.0).unwrap()).collect();
+    for _ in 0..2 {
+        graph.replay().unwrap();
+        assert_eq!(graph.outputs().to_device(Device::Cpu).unwrap().data(), right.data());
+    }
+    // What was made in the capture outlives the graph where somebody holds it.
+    let result = graph.outputs().clone();
+    drop(graph);
+    let more: Vec<Tensor> = (0..4).map(|_| Tensor::full_on(device, [7, 5003], 5.0).unwrap()).collect();
+    assert_eq!(result.to_device(Device::Cpu).unwrap().data(), right.data());
+    for (tensors, value) in [(others, -7.0), (more, 5.0)] {
+        for tensor in tensors {
+            assert!(tensor.to_device(Device::Cpu).unwrap().data().iter().all(|x| *x == value));
+        }
+    }
+}
+
+/// Work that is captured may wait for other threads, and those may drop tensors.
+#[test]
+fn a_tensor_is_dropped_while_another_thread_captures() {
+    let Some(ordinal) = relievo_cuda_emulator::test_gpu() else { return };
+    let device = Device::Cuda(ordinal);
+    let x = random_tensor(1, [6, 4001]).to_device(device).unwrap();
+    activate(&x, Activation::Relu).unwrap();
+    let dropped = random_tensor(2, [6, 4001]).to_device(device).unwrap();
+    let graph = Graph::capture(ordinal, || {
+        std::thread::scope(|scope| scope.spawn(move || drop(dropped)).join()).unwrap();
+        activate(&x, Activation::Relu)
+    });
+    let mut graph = graph.unwrap();
+    graph.replay().unwrap();
+    let right = activate(&x, Activation::Relu).unwrap().to_device(Device::Cpu).unwrap();
+    assert_eq!(graph.outputs().to_device(Device::Cpu).unwrap().data(), right.data());
 }
 
 #[test]
@@ -269,6 +327,105 @@ fn what_cannot_be_captured_is_refused_and_leaves_the_gpu_usable() {
     let message = refused.err().unwrap().to_string();
     assert!(message.contains("cannot be captured"), "{message}");
     assert_eq!(x.to_device(Device::Cuda(ordinal)).unwrap().to_device(Device::Cpu).unwrap().data(), x.data());
+}
+
+static SUMS: Kernels = Kernels {
+    name: "test",
+    source:
+        "extern \"C\" __global__ void add(real* y, const real* a, const real* b, float factor, int count) {
+        int i = thread_number();
+        if (i < count) store(y + i, load(a + i) + factor * load(b + i));
+    }",
+};
+
+/// Another file of the same name.
+static PRODUCTS: Kernels = Kernels {
+    name: "test",
+    source:
+        "extern \"C\" __global__ void add(real* y, const real* a, const real* b, float factor, int count) {
+        int i = thread_number();
+        if (i < count) store(y + i, load(a + i) * factor * load(b + i));
+    }",
+};
+
+#[test]
+fn files_of_kernels_of_one_name_are_two_files() {
+    let Some(ordinal) = relievo_cuda_emulator::test_gpu() else { return };
+    let device = Device::Cuda(ordinal);
+    let [a, b] = [1, 2].map(|seed| random_tensor(seed, [300]));
+    let there = [&a, &b].map(|x| x.to_device(device).unwrap());
+    let run = |kernels: &'static Kernels| {
+        let mut y = there[0].zeros_like().unwrap();
+        let launch = cuda::launch(device, kernels, "add", DataType::F32).unwrap();
+        launch.output(&mut y).input(&there[0]).input(&there[1]).float(2.0).int(300).elements(300).unwrap();
+        y.to_device(Device::Cpu).unwrap()
+    };
+    let (sums, products) = (run(&SUMS), run(&PRODUCTS));
+    for (i, (a, b)) in a.data().iter().zip(b.data()).enumerate() {
+        assert_eq!([sums.data()[i], products.data()[i]], [a + 2.0 * b, a * 2.0 * b]);
+    }
+}
+
+/// With too few arguments the driver would read past ours, in main memory.
+#[test]
+fn a_launch_with_other_arguments_than_the_kernels_is_refused() {
+    let Some(ordinal) = relievo_cuda_emulator::test_gpu() else { return };
+    let device = Device::Cuda(ordinal);
+    let x = random_tensor(1, [300]);
+    let (a, mut y) = (x.to_device(device).unwrap(), x.to_device(device).unwrap());
+    let half = cast(&a, DataType::Bf16).unwrap();
+    let launch = || cuda::launch(device, &SUMS, "add", DataType::F32).unwrap();
+    let refusals = [
+        (
+            launch().output(&mut y).input(&a).input(&a).float(2.0).elements(300),
+            "4 arguments for a kernel that takes 5",
+        ),
+        (
+            launch().output(&mut y).input(&a).input(&a).float(2.0).int(300).int(1).elements(300),
+            "takes 5 arguments",
+        ),
+        (launch().output(&mut y).input(&a).input(&a).int(2).int(300).elements(300), "argument 3 is Int"),
+        (launch().input(&a).input(&a).input(&a).float(2.0).int(300).elements(300), "argument 0 is Input"),
+        (
+            launch().output(&mut y).output(&mut a.clone()).input(&a).float(2.0).int(300).elements(300),
+            "argument 1 is Output",
+        ),
+        (
+            launch().output(&mut y).input(&half).input(&a).float(2.0).int(300).elements(300),
+            "argument 1 is Input(Some(Bf16))",
+        ),
+        (
+            launch().output(&mut y).input(&a).input(&a).structure(2.0f64).int(300).elements(300),
+            "argument 3 is Structure",
+        ),
+        (
+            launch().output(&mut y).input(&x).input(&a).float(2.0).int(300).elements(300),
+            "tensor [300] is on the CPU",
+        ),
+        (
+            launch().output(&mut y).input(&a).input(&a).float(2.0).int(1 << 31).elements(300),
+            "more than a kernel can count",
+        ),
+        (
+            launch()
+                .output(&mut y)
+                .input(&a)
+                .input(&a)
+                .float(2.0)
+                .int(300)
+                .blocks([1 << 40, 1 << 20, 1 << 20], 1 << 10),
+            "cannot launch",
+        ),
+    ];
+    for (refused, reason) in refusals {
+        let error = refused.unwrap_err().to_string();
+        assert!(error.contains(reason), "{error}");
+    }
+    let error = cuda::launch(device, &SUMS, "subtract", DataType::F32).err().unwrap().to_string();
+    assert_eq!(error, format!("{device}: test has no kernel subtract"));
+    assert!(cuda::launch(Device::Cpu, &SUMS, "add", DataType::F32).is_err());
+    // Nothing ran, and the GPU is as before.
+    assert_eq!(y.to_device(Device::Cpu).unwrap().data(), x.data());
 }
 
 /// `scale * x + offset`.
@@ -544,7 +701,7 @@ fn convolutions_of_enlarged_images() {
     for [batch, h, w, inputs, outputs] in [[2, 3, 5, 4, 7], [1, 8, 8, 16, 16], [2, 4, 2, 3, 1]] {
         let inputs = [random_tensor(1, [batch, h, w, inputs]), random_tensor(2, [outputs, 3, 3, inputs])];
         agree(&inputs, |x, real| {
-            let params = ConvParams { stride: 1, padding: 1, activation: Activation::Identity };
+            let params = ConvParams::new(1, 1, Activation::Identity);
             upsample_conv2d(&cast(&x[0], real)?, &cast(&x[1], real)?, params)
         });
     }
@@ -637,7 +794,7 @@ fn every_run_gives_the_same_bits() {
     let run = || {
         let device = Device::Cuda(ordinal);
         let tape = Tape::new();
-        let watch = |x: &Tensor| Ok(tape.watch(&x.to_device(device)?));
+        let watch = |x: &Tensor| Ok::<Tensor, Error>(tape.watch(&x.to_device(device)?));
         let image = watch(&random_tensor(1, [3, 20, 21, 8]))?;
         let weight = watch(&random_tensor(2, [8]))?;
         let grid = watch(&random_tensor(3, [3, 40, 41, 2]))?;

@@ -6,5 +6,8 @@ use relievo_tensor::testing::assert_kernels_compile;
 
 #[test]
 fn every_kernel_compiles() {
-    assert_kernels_compile(&kernels(), &[DataType::F32, DataType::Bf16]);
+    assert_kernels_compile(
+        &[kernels(), relievo_tensor::cuda::kernels()].concat(),
+        &[DataType::F32, DataType::Bf16],
+    );
 }

@@ -2,8 +2,9 @@
 //! that waits for the GPU.
 
 use relievo_model::{LossTerms, Losses, Model, ModelError};
-use relievo_tensor::cuda::{Graph, UploadQueue};
+use relievo_tensor::cuda::Graph;
 use relievo_tensor::ops::{DeviceAdam, NonFinite, add_into, scale_all, weighted_sum};
+use relievo_tensor::transfer::UploadQueue;
 use relievo_tensor::{Device, Error, Tensor};
 
 use crate::optimiser::Moments;
@@ -13,16 +14,27 @@ use crate::step::{adam_step, as_f32, average, name_of_first_not_finite};
 /// Training steps on a GPU. The first one runs as it is queued (kernels are compiled, algorithms measured); then the
 /// work is captured, and steps are replays.
 ///
-/// Parameters and moments are changed in place: they must be the ones the work was captured with.
+/// Replays change parameters and moments in place, so the step owns model and moments and lends them out.
 pub struct CapturedStep {
+    model: Model,
+    moments: Moments,
     ordinal: usize,
-    pieces: Vec<Piece>,
-    adam: DeviceAdam,
+    /// The numbers of images that go through the networks together, one for each piece of the batch.
+    counts: Vec<usize>,
+    clip_norm: f64,
     ema_decay: f64,
-    /// The networks' working copies of parameters. Adam writes them with those.
-    copies: Vec<Option<Tensor>>,
     /// The steps done before the first of these.
     before: u64,
+    /// There from the first step on.
+    state: Option<State>,
+}
+
+/// What the steps need on the GPU beside model and moments.
+struct State {
+    pieces: Vec<Piece>,
+    adam: DeviceAdam,
+    /// The networks' working copies of parameters. Adam writes them with those.
+    copies: Vec<Option<Tensor>>,
     /// The captured work, with the flip weight that is a part of it.
     graph: Option<(f32, Graph<Weighted>)>,
     /// The losses of a step that was not a replay.
@@ -31,7 +43,7 @@ pub struct CapturedStep {
 
 /// Images that go through the networks together.
 struct Piece {
-    feed: UploadQueue,
+    upload: UploadQueue,
     images: Tensor,
     /// Their share of the batch.
     weight: f32,
@@ -40,7 +52,7 @@ struct Piece {
 /// The losses of each piece with its share of the batch.
 type Weighted = Vec<(f32, LossTerms)>;
 
-/// What a look at the GPU shows.
+/// How the steps queued on a GPU went.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StepStatus {
     /// The losses of the last step queued.
@@ -49,93 +61,37 @@ pub struct StepStatus {
     pub gradient_norm: f64,
     /// The number of the last step taken.
     pub step: u64,
-    /// What was not finite, so that no later step was taken.
+    /// The loss or gradient that was not finite, so that no later step was taken.
     pub stopped: Option<String>,
 }
 
-impl CapturedStep {
-    /// Steps after step number `before`, on batches `[batch,size,size,3]` for a model on a GPU; `micro_batch` images
-    /// go through the networks together.
-    ///
-    /// # Errors
-    /// If the model is not on a GPU, or that is out of memory.
-    pub fn new(
-        model: &Model,
-        settings: &TrainSettings,
-        before: u64,
-        micro_batch: usize,
-    ) -> Result<Self, ModelError> {
-        let device = model.device();
+impl State {
+    fn new(model: &Model, counts: &[usize], clip_norm: f64) -> Result<Self, ModelError> {
+        let (device, size) = (model.device(), model.settings().image_size);
         let Device::Cuda(ordinal) = device else {
             return Err(Error::Device { device, detail: "steps are captured on GPUs only".into() }.into());
         };
-        let (batch, size) = (settings.batch_size, model.settings().image_size);
-        let mut pieces = Vec::new();
-        for first in (0..batch).step_by(micro_batch.max(1)) {
-            let count = micro_batch.min(batch - first);
-            let shape = [count, size, size, 3];
+        let batch: usize = counts.iter().sum();
+        let piece = |count: &usize| {
+            let shape = [*count, size, size, 3];
             let images = Tensor::full_on(device, shape, 0.0)?;
-            let weight = count as f32 / batch as f32;
-            pieces.push(Piece { feed: UploadQueue::new(ordinal, shape)?, images, weight });
-        }
-        let adam = DeviceAdam::new(device, settings.clip_norm)?;
-        Ok(Self {
-            ordinal,
-            pieces,
-            adam,
-            ema_decay: settings.ema_decay,
-            copies: Vec::new(),
-            before,
-            graph: None,
-            uncaptured: None,
-        })
-    }
-
-    /// Queues step number `step` on `images [batch,size,size,3]` (on the CPU).
-    ///
-    /// # Errors
-    /// If the images do not fit, or the GPU fails.
-    pub fn queue(
-        &mut self,
-        model: &mut Model,
-        moments: &mut Moments,
-        images: &Tensor,
-        flip_weight: f32,
-        step: u64,
-        settings: &TrainSettings,
-    ) -> Result<(), ModelError> {
-        self.send(images)?;
-        self.adam.prepare(&adam_step(settings, step))?;
-        if self.uncaptured.is_none() && self.graph.is_none() {
-            self.copies = model.working_copies()?;
-            self.uncaptured = Some(self.work(model, moments, flip_weight)?);
-            return Ok(());
-        }
-        // A mirrored half that weighs more is another graph; the old one first gives its memory back.
-        if self.graph.as_ref().is_some_and(|(captured, _)| *captured != flip_weight) {
-            self.graph = None;
-        }
-        let (_, graph) = match &mut self.graph {
-            Some(graph) => graph,
-            None => {
-                self.uncaptured = None;
-                let ordinal = self.ordinal;
-                let graph = Graph::capture(ordinal, || self.work(model, moments, flip_weight))?;
-                self.graph.insert((flip_weight, graph))
-            }
+            let weight = *count as f32 / batch as f32;
+            Ok(Piece { upload: UploadQueue::new(ordinal, shape)?, images, weight })
         };
-        Ok(graph.replay()?)
+        let pieces = counts.iter().map(piece).collect::<Result<_, Error>>()?;
+        let adam = DeviceAdam::new(device, clip_norm)?;
+        Ok(Self { pieces, adam, copies: model.working_copies()?, graph: None, uncaptured: None })
     }
 
     /// Sends the batch on its way, piece by piece.
     fn send(&mut self, images: &Tensor) -> Result<(), ModelError> {
         let mut rest = images.data();
-        for Piece { feed, images: there, .. } in &mut self.pieces {
+        for Piece { upload, images: there, .. } in &mut self.pieces {
             let Some((piece, after)) = rest.split_at_checked(there.numel()) else {
                 return Err(Error::shape("training step", "too few images for a batch").into());
             };
-            feed.put(&Tensor::new(piece, there.shape())?)?;
-            feed.take(there)?;
+            upload.put(&Tensor::new(piece, there.shape())?)?;
+            upload.take(there)?;
             rest = after;
         }
         if !rest.is_empty() {
@@ -150,6 +106,7 @@ impl CapturedStep {
         model: &mut Model,
         moments: &mut Moments,
         flip_weight: f32,
+        ema_decay: f64,
     ) -> Result<Weighted, ModelError> {
         let mut losses: Weighted = Vec::new();
         let mut gradients: Vec<Tensor> = Vec::new();
@@ -177,23 +134,117 @@ impl CapturedStep {
         // Adam refuses to write to what others hold.
         drop(working);
         self.adam.step(model.parameters_mut(), &gradients, exp_avg, exp_avg_sq, &mut self.copies, &total)?;
-        average(model, moments, self.ema_decay)?;
+        average(model, moments, ema_decay)?;
         Ok(losses)
     }
+}
 
-    /// How many launches a step is; `None` before the second one, which is the first to be captured.
-    pub fn launches(&self) -> Option<usize> {
-        self.graph.as_ref().map(|(_, graph)| graph.launches())
+impl CapturedStep {
+    /// Steps after step number `before`, on batches `[batch,size,size,3]` for a model on a GPU; `micro_batch` images
+    /// go through the networks together. Memory for them is taken when the first step is queued.
+    ///
+    /// # Errors
+    /// If the model is not on a GPU.
+    pub fn new(
+        model: Model,
+        moments: Moments,
+        settings: &TrainSettings,
+        before: u64,
+        micro_batch: usize,
+    ) -> Result<Self, ModelError> {
+        let device = model.device();
+        let Device::Cuda(ordinal) = device else {
+            return Err(Error::Device { device, detail: "steps are captured on GPUs only".into() }.into());
+        };
+        let (batch, micro_batch) = (settings.batch_size, micro_batch.max(1));
+        let counts = (0..batch).step_by(micro_batch).map(|first| micro_batch.min(batch - first)).collect();
+        Ok(Self {
+            model,
+            moments,
+            ordinal,
+            counts,
+            clip_norm: settings.clip_norm,
+            ema_decay: settings.ema_decay,
+            before,
+            state: None,
+        })
     }
 
-    /// Waits for the steps queued, and says how they went.
+    /// The model that learns. Steps may still be queued: whoever reads its parameters waits for them.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// Adam's state, as of the same step as the model.
+    pub fn moments(&self) -> &Moments {
+        &self.moments
+    }
+
+    /// Model and moments after the last step.
+    pub fn into_parts(self) -> (Model, Moments) {
+        (self.model, self.moments)
+    }
+
+    /// Calls `look` with the model whose weights are to be used.
+    pub(crate) fn with_weights_to_use<T>(&mut self, look: impl FnOnce(&Model) -> T) -> T {
+        // The graph knows the tensors by their memory, which stays where it is.
+        self.moments.with_weights_to_use(&mut self.model, look)
+    }
+
+    /// Queues step number `step` on `images [batch,size,size,3]` (on the CPU).
+    ///
+    /// # Errors
+    /// If the images do not fit, if a parameter or moment shares its memory with another tensor (a replay would change
+    /// that one, too), or the GPU fails or is out of memory.
+    pub fn queue(
+        &mut self,
+        images: &Tensor,
+        flip_weight: f32,
+        step: u64,
+        settings: &TrainSettings,
+    ) -> Result<(), ModelError> {
+        let Self { model, moments, ordinal, ema_decay, .. } = self;
+        let state = match &mut self.state {
+            Some(state) => state,
+            None => self.state.insert(State::new(model, &self.counts, self.clip_norm)?),
+        };
+        state.send(images)?;
+        state.adam.prepare(&adam_step(settings, step))?;
+        if state.uncaptured.is_none() && state.graph.is_none() {
+            state.uncaptured = Some(state.work(model, moments, flip_weight, *ema_decay)?);
+            return Ok(());
+        }
+        check_owned(model, moments)?;
+        // A mirrored half that weighs more is another graph; the old one first gives its memory back.
+        if state.graph.as_ref().is_some_and(|(captured, _)| *captured != flip_weight) {
+            state.graph = None;
+        }
+        if state.graph.is_none() {
+            state.uncaptured = None;
+            let graph = Graph::capture(*ordinal, || state.work(model, moments, flip_weight, *ema_decay))?;
+            state.graph = Some((flip_weight, graph));
+        }
+        match &mut state.graph {
+            Some((_, graph)) => Ok(graph.replay()?),
+            None => unreachable!("it was captured above"),
+        }
+    }
+
+    /// The number of launches in a step; `None` before the second step, which is the first to be captured.
+    pub fn launches(&self) -> Option<usize> {
+        let (_, graph) = self.state.as_ref()?.graph.as_ref()?;
+        Some(graph.launches())
+    }
+
+    /// Waits for the steps queued, and returns how they went; `None` if there are none.
     ///
     /// # Errors
     /// If the GPU fails.
-    pub fn look(&self, model: &Model) -> Result<StepStatus, ModelError> {
-        let state = self.adam.state()?;
+    pub fn look(&self) -> Result<Option<StepStatus>, ModelError> {
+        let Some(State { adam, graph, uncaptured, .. }) = &self.state else { return Ok(None) };
+        let state = adam.state()?;
         let mut losses = Losses::default();
-        let last = self.graph.as_ref().map(|(_, graph)| graph.outputs()).or(self.uncaptured.as_ref());
+        let last = graph.as_ref().map(|(_, graph)| graph.outputs()).or(uncaptured.as_ref());
         for (weight, terms) in last.into_iter().flatten() {
             losses.add(&terms.read()?, *weight);
         }
@@ -203,15 +254,28 @@ impl CapturedStep {
                 name_of_first_not_finite(&losses).unwrap_or_else(|| "the loss is not finite".into())
             }
             NonFinite::Gradient(index) => {
-                let name = model.parameter_infos().get(index).map_or("a parameter", |info| &info.name);
+                let name = self.model.parameter_infos().get(index).map_or("a parameter", |info| &info.name);
                 format!("the gradient of {name} is not finite")
             }
         });
-        Ok(StepStatus {
+        Ok(Some(StepStatus {
             losses,
             gradient_norm: state.gradient_norm,
             step: self.before + state.taken,
             stopped,
-        })
+        }))
     }
+}
+
+/// Refuses parameters and moments that share their memory with other tensors.
+fn check_owned(model: &Model, moments: &Moments) -> Result<(), ModelError> {
+    let Moments { exp_avg, exp_avg_sq, ema } = moments;
+    let lists = [model.parameters(), exp_avg, exp_avg_sq, ema];
+    let shared = lists.into_iter().find_map(|list| list.iter().position(Tensor::is_shared));
+    let Some(name) = shared.and_then(|index| model.parameter_infos().get(index)).map(|info| &info.name)
+    else {
+        return Ok(());
+    };
+    let detail = format!("{name}, a moment of it or its running mean shares its memory with another tensor");
+    Err(Error::shape("training step", detail).into())
 }

@@ -31,6 +31,7 @@ mod curves;
 mod evaluation;
 mod events;
 mod folder;
+mod learner;
 mod log;
 pub mod metrics;
 mod optimiser;
@@ -49,7 +50,7 @@ pub use evaluation::{
 pub use events::{Event, Observer, StepReport, TrainingStarted, ValidationReport};
 pub use folder::{FolderError, RunFolder};
 pub use optimiser::Moments;
-pub use profile::{OperationTime, profile_steps};
+pub use profile::{Ceilings, OperationTime, profile_steps};
 pub use provenance::{HeldOutError, Provenance};
 pub use settings::{
     DataSettings, EmbeddedWeights, GivenSettings, HeldOut, Settings, SettingsError, TrainSettings,

@@ -37,6 +37,20 @@ impl Moments {
         Ok(())
     }
 
+    /// Calls `look` with the model whose weights are to be used: the running mean of the trained ones, if one is kept. All
+    /// tensors keep their memory, so a captured step is not disturbed.
+    pub(crate) fn with_weights_to_use<T>(&mut self, model: &mut Model, look: impl FnOnce(&Model) -> T) -> T {
+        let has_average = !self.ema.is_empty();
+        if has_average {
+            model.parameters_mut().swap_with_slice(&mut self.ema);
+        }
+        let seen = look(model);
+        if has_average {
+            model.parameters_mut().swap_with_slice(&mut self.ema);
+        }
+        seen
+    }
+
     /// Moves them to a device.
     ///
     /// # Errors

@@ -23,6 +23,7 @@ use crate::captured::CapturedStep;
 use crate::checkpoint::{Checkpoint, Progress};
 use crate::events::Observer;
 use crate::folder::RunFolder;
+use crate::learner::Learner;
 use crate::log::Log;
 use crate::optimiser::Moments;
 use crate::provenance;
@@ -48,10 +49,7 @@ pub struct Trainer {
     settings: Settings,
     settings_text: String,
     folder: RunFolder,
-    model: Model,
-    moments: Moments,
-    /// The captured step, on a GPU.
-    captured: Option<CapturedStep>,
+    learner: Learner,
     progress: Progress,
     images: Arc<dyn Source>,
     held_out: Arc<dyn Source>,
@@ -172,15 +170,14 @@ impl Trainer {
         moments.keep_ema(&model, settings.train.ema_decay > 0.0).map_err(ModelError::from)?;
         let device = settings.compute.place(&mut model)?;
         moments.to_device(device).map_err(ModelError::from)?;
-        let captured = match device {
-            Device::Cpu => None,
-            // One network, and no image to make of it: steps that the host directs are quick enough.
-            Device::Cuda(_) if settings.model.supervision == Supervision::Depth => None,
-            Device::Cuda(_) => {
-                let train = &settings.train;
-                let captured = CapturedStep::new(&model, train, progress.step, train.micro_batch_on(device));
-                Some(captured.map_err(|error| advised(error, &model, train))?)
+        let learner = match device {
+            Device::Cuda(_) if settings.model.supervision == Supervision::None => {
+                let (train, micro_batch) = (&settings.train, settings.train.micro_batch_on(device));
+                let captured = CapturedStep::new(model, moments, train, progress.step, micro_batch)?;
+                Learner::Captured(Box::new(captured))
             }
+            // One network, and no image to make of it: steps that the host directs are quick enough on a GPU, too.
+            _ => Learner::Host { model: Box::new(model), moments },
         };
         settings.make_absolute();
         let settings_text = settings.to_toml()?;
@@ -196,9 +193,7 @@ impl Trainer {
             settings,
             settings_text,
             folder,
-            model,
-            moments,
-            captured,
+            learner,
             progress,
             images,
             held_out,
@@ -211,12 +206,12 @@ impl Trainer {
 
     /// The model in its present state.
     pub fn model(&self) -> &Model {
-        &self.model
+        self.learner.model()
     }
 
     /// Adam's state.
     pub fn moments(&self) -> &Moments {
-        &self.moments
+        self.learner.moments()
     }
 
     /// The progress of the run.
@@ -267,26 +262,11 @@ impl Trainer {
     fn write_model(&mut self) -> Result<(), WriteError> {
         let notes = provenance::provenance_notes(&self.progress, &self.settings_text);
         let path = self.folder.model();
-        self.looking_at_weights_to_use(|model| {
+        self.learner.with_weights_to_use(|model| {
             write_durable(path, |out| {
                 out.write_all(&model.to_safetensors_with(notes).map_err(io::Error::other)?)
             })
         })
-    }
-
-    /// Calls `look` with the model whose weights are to be used: the running mean of the trained ones, if one is kept.
-    fn looking_at_weights_to_use<T>(&mut self, look: impl FnOnce(&Model) -> T) -> T {
-        let Self { model, moments, .. } = self;
-        let has_average = !moments.ema.is_empty();
-        // A captured step refers to the tensors by their memory, and that does not move.
-        if has_average {
-            model.parameters_mut().swap_with_slice(&mut moments.ema);
-        }
-        let seen = look(model);
-        if has_average {
-            model.parameters_mut().swap_with_slice(&mut moments.ema);
-        }
-        seen
     }
 
     /// Writes the weights to use if the last session ended between a checkpoint and them; no later save would.

@@ -4,10 +4,9 @@ use std::fmt::Write as _;
 
 use relievo_data::LoaderOptions;
 use relievo_model::{ComputeSettings, Model, ModelSettings, Predictor};
-use relievo_tensor::cuda::{Ceilings, Cost};
-use relievo_tensor::{DataType, SimdLevel, Tensor, cuda};
-use relievo_train::Moments;
-use relievo_train::{CapturedStep, OperationTime, TrainSettings, profile_steps};
+use relievo_tensor::cuda::Cost;
+use relievo_tensor::{ConvPolicy, DataType, SimdLevel, Tensor, cuda};
+use relievo_train::{CapturedStep, Ceilings, Moments, OperationTime, TrainSettings, profile_steps};
 use serde::Serialize;
 
 use super::measure::{Clock, Report, resident_peak};
@@ -43,7 +42,7 @@ impl Operations {
     /// The times, each beside the least possible, longest first.
     pub fn table(&self) -> String {
         let mut text = format!(
-            "the training step by operation, one lane; at its best the GPU moves {:.2} TB/s\n\
+            "the training step by operation, one stream; at its best the GPU moves {:.2} TB/s\n\
              and computes {:.0} TFLOP/s\n\n{:<30}{:>7}{:>10}{:>9}{:>10}{:>9}\n",
             self.bytes_per_second / 1e12,
             self.flops_per_second / 1e12,
@@ -88,30 +87,30 @@ impl Clock<'_> {
         let images = head_images(GPU_STEP, settings.image_size)?;
         let mut moments = Moments::zeros(&model);
         moments.to_device(device)?;
-        let mut captured = CapturedStep::new(&model, &train, 0, GPU_STEP)?;
+        let mut captured = CapturedStep::new(model, moments, &train, 0, GPU_STEP)?;
         // The first step is not captured yet.
-        captured.queue(&mut model, &mut moments, &images, settings.flip_weight, 1, &train)?;
+        captured.queue(&images, settings.flip_weight, 1, &train)?;
         let mut step = 1;
         let name = format!("{GPU_STEP} images: full training step");
         let mut rows = vec![self.measure("training-64", name, GPU_STEP as u64, || {
             step += 1;
-            captured.queue(&mut model, &mut moments, &images, settings.flip_weight, step, &train)?;
+            captured.queue(&images, settings.flip_weight, step, &train)?;
             Ok(cuda::synchronize(ordinal)?)
         })?];
         let pool_peak_bytes = cuda::memory_statistics(ordinal)?.bytes_peak;
         let launches = captured.launches();
-        drop(captured);
-        cuda::set_lanes(false);
-        let mut captured = CapturedStep::new(&model, &train, 0, GPU_STEP)?;
-        let name = format!("{GPU_STEP} images: the same, one lane");
-        rows.push(self.measure("training-64-one-lane", name, GPU_STEP as u64, || {
+        let (mut model, moments) = captured.into_parts();
+        model.set_forked_streams(false);
+        let mut captured = CapturedStep::new(model, moments, &train, 0, GPU_STEP)?;
+        let name = format!("{GPU_STEP} images: the same, one stream");
+        rows.push(self.measure("training-64-one-stream", name, GPU_STEP as u64, || {
             step += 1;
-            captured.queue(&mut model, &mut moments, &images, settings.flip_weight, step, &train)?;
+            captured.queue(&images, settings.flip_weight, step, &train)?;
             Ok(cuda::synchronize(ordinal)?)
         })?);
-        cuda::set_lanes(true);
-        drop(captured);
-        let operations = self.operations(ordinal, &mut model, &mut moments, &images, &train)?;
+        let (model, moments) = captured.into_parts();
+        let policy = compute.conv_policy();
+        let (model, operations) = self.operations(ordinal, policy, model, moments, &images, &train)?;
         let images = head_images(GPU_BATCH, settings.image_size)?;
         let mut predictor = Predictor::new(&model, GPU_BATCH)?;
         let count = GPU_BATCHES * GPU_BATCH;
@@ -149,20 +148,21 @@ impl Clock<'_> {
     fn operations(
         &self,
         ordinal: usize,
-        model: &mut Model,
-        moments: &mut Moments,
+        policy: ConvPolicy,
+        model: Model,
+        moments: Moments,
         images: &Tensor,
         train: &TrainSettings,
-    ) -> anyhow::Result<Operations> {
+    ) -> anyhow::Result<(Model, Operations)> {
         self.console.note("measuring: the training step by operation");
         let quick = self.time.is_zero();
         let (extent, repetitions) = if quick { (16, 1) } else { (CEILING_EXTENT, 20) };
         let data_type = model.working_parameters()?.first().map_or(DataType::F32, Tensor::data_type);
-        let ceilings = Ceilings::measure(ordinal, data_type, extent, repetitions)?;
+        let ceilings = Ceilings::measure(ordinal, data_type, policy, extent, repetitions)?;
         let flip_weight = model.settings().flip_weight;
         let steps = if quick { 1 } else { 20 };
-        let times = profile_steps(model, moments, images, flip_weight, train, steps)?;
-        Ok(Operations::new(ceilings, times))
+        let (model, _, times) = profile_steps(model, moments, images, flip_weight, train, steps)?;
+        Ok((model, Operations::new(ceilings, times)))
     }
 }
 

@@ -111,9 +111,18 @@ impl<T: Copy + Default> Buffer<T> {
 
     pub fn from(values: &[T]) -> Self {
         let buffer = Self::new(values.len());
-        // SAFETY: as long as the buffer.
-        unsafe { result::memcpy_htod_sync(buffer.pointer, values).unwrap() };
+        buffer.write(values);
         buffer
+    }
+
+    /// Overwrites the values, and waits until they are there: non-blocking streams do not wait for this copy.
+    pub fn write(&self, values: &[T]) {
+        assert!(values.len() <= self.length);
+        // SAFETY: as long as the buffer.
+        unsafe {
+            result::memcpy_htod_sync(self.pointer, values).unwrap();
+            result::stream::synchronize(std::ptr::null_mut()).unwrap();
+        }
     }
 
     pub fn read(&self) -> Vec<T> {

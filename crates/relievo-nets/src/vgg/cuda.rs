@@ -1,6 +1,6 @@
 //! The conversion of images on a GPU.
 
-use relievo_tensor::cuda::{Kernels, Launch};
+use relievo_tensor::cuda::{self, Kernels};
 use relievo_tensor::{DataType, Result, Tensor};
 
 /// `kernel.cu`, compiled.
@@ -10,7 +10,7 @@ pub(crate) static KERNELS: Kernels = Kernels { name: "vgg_input", source: includ
 pub(super) fn forward(images: &Tensor, data_type: DataType, [b, g, r]: [f32; 3]) -> Result<Tensor> {
     let pixels = images.numel() / 3;
     let mut y = Tensor::empty_on(images.device(), data_type, images.shape())?;
-    Launch::new(images.device(), &KERNELS, "forward", data_type)?
+    cuda::launch(images.device(), &KERNELS, "forward", data_type)?
         .output(&mut y)
         .input(images)
         .float(b)
@@ -25,7 +25,7 @@ pub(super) fn forward(images: &Tensor, data_type: DataType, [b, g, r]: [f32; 3])
 pub(super) fn backward(dy: &Tensor) -> Result<Tensor> {
     let pixels = dy.numel() / 3;
     let mut dx = Tensor::empty_on(dy.device(), DataType::F32, dy.shape())?;
-    Launch::new(dy.device(), &KERNELS, "backward", dy.data_type())?
+    cuda::launch(dy.device(), &KERNELS, "backward", dy.data_type())?
         .output(&mut dx)
         .input(dy)
         .int(pixels)

@@ -1,6 +1,6 @@
 //! Canonical depths on a GPU.
 
-use relievo_tensor::cuda::Kernels;
+use relievo_tensor::cuda::{Kernels, kernel_int};
 use relievo_tensor::{Backward, Result, Tensor};
 
 use super::{BORDER, CanonicalDepth, Doubling};
@@ -28,25 +28,25 @@ struct Argument {
 }
 
 impl CanonicalDepth {
-    fn argument(&self, extents: [usize; 3]) -> Argument {
-        // A tensor on a GPU has no more elements than an i32 counts.
-        let [batch, rows, columns] = extents.map(|extent| extent as i32);
+    fn argument(&self, extents: [usize; 3]) -> Result<Argument> {
+        let int = |extent| kernel_int(extent, "canonical_depth");
+        let [batch, rows, columns] = extents;
         let range = self.settings.range;
-        Argument {
-            rows,
-            columns,
-            batch,
+        Ok(Argument {
+            rows: int(rows)?,
+            columns: int(columns)?,
+            batch: int(batch)?,
             middle: (range.max + range.min) / 2.0,
             half: range.margin(),
             dome: self.settings.dome,
             border_depth: self.settings.border_depth,
-            border: BORDER as i32,
+            border: int(BORDER)?,
             doubling: match self.settings.doubling {
                 Doubling::Single => 0,
                 Doubling::Repeated => 1,
                 Doubling::Mirrored => 2,
             },
-        }
+        })
     }
 }
 
@@ -65,7 +65,7 @@ pub(super) fn forward(
         .output(&mut canonical)
         .optional_output(squashed.as_mut())
         .input(raw)
-        .structure(operation.argument(extents))
+        .structure(operation.argument(extents)?)
         .blocks([extents[0], 1, 1], THREADS)?;
     Ok(([depth, canonical], squashed))
 }
@@ -82,7 +82,7 @@ pub(super) fn backward(
         .input(squashed)
         .optional_input(backward.gradients[0].as_ref())
         .optional_input(backward.gradients[1].as_ref())
-        .structure(operation.argument(extents))
+        .structure(operation.argument(extents)?)
         .blocks([extents[0], 1, 1], THREADS)?;
     Ok(draw)
 }

@@ -12,11 +12,11 @@ pub(crate) static KERNELS: Kernels = kernels!("sampling_grid", "../motion/motion
 
 impl SamplingGrid {
     /// The arguments that both directions end with.
-    fn arguments(&self, launch: Launch, views: &Tensor) -> Launch {
-        launch
-            .structure(CameraArgument::from(self.camera))
+    fn arguments(&self, launch: Launch, views: &Tensor) -> Result<Launch> {
+        Ok(launch
+            .structure(CameraArgument::new(self.camera)?)
             .float(1.0 / self.camera.half_width())
-            .int(views.numel() / VIEW)
+            .int(views.numel() / VIEW))
     }
 }
 
@@ -31,7 +31,7 @@ pub(super) fn forward(
     let launch =
         launch(depth, &KERNELS, "forward")?.output(&mut grid).output(&mut mask).input(depth).input(views);
     operation
-        .arguments(launch, views)
+        .arguments(launch, views)?
         .float(operation.far)
         .int(batch / operation.parts)
         .int(operation.parts)
@@ -51,6 +51,6 @@ pub(super) fn backward(operation: &SamplingGrid, backward: &Backward<'_>) -> Res
         .input(depth)
         .input(views)
         .input(backward.gradient());
-    operation.arguments(launch, views).blocks([parts(pixels), batch, 1], THREADS)?;
+    operation.arguments(launch, views)?.blocks([parts(pixels), batch, 1], THREADS)?;
     Ok(vec![ddepth, sums.map(|sums| view_gradient(&sums, views)).transpose()?])
 }

@@ -19,7 +19,7 @@ pub(super) fn forward(operation: &MoveSurface, [depth, views]: [&Tensor; 2], bat
         .output(&mut moved)
         .input(depth)
         .input(views)
-        .structure(CameraArgument::from(operation.camera))
+        .structure(CameraArgument::new(operation.camera)?)
         .int(views.numel() / VIEW)
         .blocks(blocks(size * size, batch), THREADS)?;
     Ok(moved)
@@ -37,7 +37,7 @@ pub(super) fn backward(operation: &MoveSurface, backward: &Backward<'_>) -> Resu
         .input(depth)
         .input(views)
         .input(backward.gradient())
-        .structure(CameraArgument::from(operation.camera))
+        .structure(CameraArgument::new(operation.camera)?)
         .int(views.numel() / VIEW)
         .blocks([parts(pixels), batch, 1], THREADS)?;
     Ok(vec![ddepth, sums.map(|sums| view_gradient(&sums, views)).transpose()?])

@@ -1,6 +1,6 @@
 //! The rasteriser on a GPU.
 
-use relievo_tensor::cuda::Kernels;
+use relievo_tensor::cuda::{Kernels, kernel_int};
 use relievo_tensor::{Backward, Result, Tensor};
 
 use super::{RasteriseDepth, in_samples};
@@ -25,12 +25,12 @@ struct RasterArgument {
 }
 
 impl RasteriseDepth {
-    fn argument(&self) -> RasterArgument {
+    fn argument(&self) -> Result<RasterArgument> {
         let (size, per_pixel) = (self.camera.size, self.settings.supersampling);
         let [focal, centre] = in_samples(&self.camera, per_pixel);
-        RasterArgument {
-            size: size as i32,
-            per_pixel: per_pixel as i32,
+        Ok(RasterArgument {
+            size: kernel_int(size, "rasterise_depth")?,
+            per_pixel: kernel_int(per_pixel, "rasterise_depth")?,
             focal,
             centre,
             offset: self.settings.raster(size).offset,
@@ -38,7 +38,7 @@ impl RasteriseDepth {
             far: self.settings.far,
             low: self.limits[0],
             high: self.limits[1],
-        }
+        })
     }
 
     /// Triangles of an image.
@@ -62,7 +62,7 @@ pub(super) fn forward(
     launch(points, &KERNELS, "cover")?
         .output(&mut offers)
         .input(points)
-        .structure(operation.argument())
+        .structure(operation.argument()?)
         .blocks(blocks(operation.triangles(), batch), THREADS)?;
     let mut depth = empty(device, [batch, size, size])?;
     let mut winners = is_recording.then(|| empty(device, [batch, samples, samples])).transpose()?;
@@ -70,7 +70,7 @@ pub(super) fn forward(
         .output(&mut depth)
         .optional_output(winners.as_mut())
         .input(&offers)
-        .structure(operation.argument())
+        .structure(operation.argument()?)
         .blocks(blocks(size * size, batch), THREADS)?;
     Ok((depth, winners))
 }
@@ -84,14 +84,14 @@ pub(super) fn backward(operation: &RasteriseDepth, backward: &Backward<'_>) -> R
         .input(points)
         .input(winners)
         .input(backward.gradient())
-        .structure(operation.argument())
+        .structure(operation.argument()?)
         .blocks(blocks(operation.triangles(), batch), THREADS)?;
     let mut dpoints = points.empty_like(points.shape())?;
     launch(points, &KERNELS, "corner_gradients")?
         .output(&mut dpoints)
         .input(points)
         .input(&gradients)
-        .structure(operation.argument())
+        .structure(operation.argument()?)
         .blocks(blocks(rows * columns, batch), THREADS)?;
     Ok(dpoints)
 }

@@ -20,7 +20,7 @@ pub(super) fn diffuse(camera: Camera, [depth, lights]: [&Tensor; 2], batch: usiz
         .output(&mut shading)
         .input(depth)
         .input(lights)
-        .structure(CameraArgument::from(camera))
+        .structure(CameraArgument::new(camera)?)
         .int(lights.numel() / LIGHT)
         .blocks(blocks(size * size, batch), THREADS)?;
     Ok([normals, shading])
@@ -41,7 +41,7 @@ pub(super) fn diffuse_backward(camera: Camera, backward: &Backward<'_>) -> Resul
         .input(lights)
         .optional_input(backward.gradients[0].as_ref())
         .optional_input(backward.gradients[1].as_ref())
-        .structure(CameraArgument::from(camera))
+        .structure(CameraArgument::new(camera)?)
         .int(lights.numel() / LIGHT)
         .blocks([parts(pixels), batch, 1], THREADS)?;
     // The direction is a light's last three numbers.

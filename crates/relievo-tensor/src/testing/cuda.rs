@@ -3,15 +3,16 @@
 use relievo_require::{Requirement, skip};
 
 use super::{distance, random_tensor};
-use crate::cuda::{Gpu, Kernels, Lowering, Product, Relu, compile_check};
-use crate::ops::{Conv2dGeometry, cast};
-use crate::{DataType, Device, Result};
+use crate::cuda::{DevicePointer, Gpu, Kernels, Lowering, Memory, Product, Relu, compile_check};
+use crate::ops::conv2d::extents;
+use crate::ops::{Activation, Conv2dGeometry, cast};
+use crate::{ConvPolicy, DataType, Device, Result, Tensor};
 
-/// Computes the three products of convolutions on GPU `ordinal` in every lowering there is for them, and asserts that the
-/// results are those of the plain lowering. Gives back how many of 15 convolutions took a ReLU with them.
+/// Computes the three products of convolutions on GPU `ordinal` in every lowering that applies, and asserts that the
+/// results are those of the plain lowering. Returns how many of 15 convolutions took a ReLU with them.
 pub fn assert_lowerings_agree(ordinal: usize) -> usize {
     let check = || -> Result<usize> {
-        let gpu = Gpu::get(ordinal)?;
+        let (gpu, device) = (Gpu::get(ordinal)?, Device::Cuda(ordinal));
         let mut compared = 0;
         for (data_type, tf32, tolerance) in
             [(DataType::F32, false, 1e-5), (DataType::F32, true, 2e-3), (DataType::Bf16, false, 5e-3)]
@@ -39,16 +40,28 @@ pub fn assert_lowerings_agree(ordinal: usize) -> usize {
                             if index == written {
                                 operand.data_mut().fill(f32::NAN);
                             }
-                            let rounded = cast(&operand.to_device(gpu.device())?, data_type)?;
+                            let rounded = cast(&operand.to_device(device)?, data_type)?;
                             operands.push(cast(&rounded, types.0)?);
                         }
-                        let pointers =
-                            [0, 1, 2].map(|index: usize| operands[index].gpu_pointer().unwrap_or(0));
+                        let memory = |tensor: &Tensor| tensor.memory().expect("on the GPU").clone();
+                        let places: [Memory; 3] = [0, 1, 2].map(|index: usize| memory(&operands[index]));
                         let bias = random_tensor(3, [geometry.out_c()]);
-                        let bias = cast(&cast(&bias.to_device(gpu.device())?, data_type)?, types.0)?;
-                        let relu = relu.then(|| Relu { bias: bias.gpu_pointer() });
-                        let computed =
-                            gpu.convolve_in_form(lowering, product, &geometry, types, pointers, relu)?;
+                        let bias = cast(&cast(&bias.to_device(device)?, data_type)?, types.0)?;
+                        let pass = || {
+                            let channels = [geometry.out_c(), geometry.y_elements()];
+                            Activation::Relu.replace_in(types.0, &places[2], bias.memory(), channels)
+                        };
+                        let relu = relu.then(|| Relu { bias: bias.memory(), pass: &pass });
+                        let policy = ConvPolicy { tf32: types.1, deterministic: false };
+                        let computed = gpu.convolve_lowered(
+                            lowering,
+                            product,
+                            &extents(&geometry),
+                            types.0,
+                            policy,
+                            &places,
+                            relu.as_ref(),
+                        )?;
                         let result = operands[written].to_device(Device::Cpu)?;
                         Ok(computed.then(|| result.data().to_vec()))
                     };
@@ -83,7 +96,7 @@ pub fn assert_lowerings_agree(ordinal: usize) -> usize {
         }
         Ok(compared)
     };
-    // The first can be flat, in all three types; all can be padded, where there are matrix units, with a ReLU after the
+    // The first can be flat, in all three types; all can be padded, where there are tensor cores, with a ReLU after the
     // forward product or not. A ReLU in one call with it is for cuDNN to grant.
     let (always, fused) = (3 * (3 + 5 + 5) + 5 + 5, 3 * 5);
     let compared = check().unwrap_or_else(|error| panic!("{error}"));

@@ -14,6 +14,7 @@ use super::{Outcome, TrainError, Trainer, advised};
 use crate::checkpoint::Progress;
 use crate::evaluation::depth_truth;
 use crate::events::{Event, Observer, StepReport, TrainingStarted};
+use crate::learner::Learner;
 use crate::settings::Settings;
 use crate::step::{self, StepError};
 
@@ -52,7 +53,7 @@ impl<'a> Session<'a> {
     pub fn new(trainer: &'a mut Trainer, observer: &'a mut dyn Observer) -> Result<Self, TrainError> {
         let Settings { data, train, model, .. } = &trainer.settings;
         let options = LoaderOptions {
-            workers: trainer.settings.data.workers_beside(trainer.model.device()),
+            workers: trainer.settings.data.workers_beside(trainer.model().device()),
             ..LoaderOptions::new(train.batch_size, model.image_size as u32)
         };
         // The loader carries a number of batches over into epochs.
@@ -143,10 +144,10 @@ impl<'a> Session<'a> {
             self.warn(&format!("skipped {skipped}"));
         }
         let epoch = self.trainer.progress.step / self.trainer.steps_per_epoch();
-        let Trainer { model, moments, captured, settings, progress, .. } = &mut *self.trainer;
+        let Trainer { learner, settings, progress, .. } = &mut *self.trainer;
         let (train, step) = (&settings.train, progress.step + 1);
         let flip_weight = if epoch < train.full_flip_epochs { 1.0 } else { settings.model.flip_weight };
-        let is_logged = step.is_multiple_of(train.log_steps_on(model.device()));
+        let is_logged = step.is_multiple_of(train.log_steps_on(learner.model().device()));
         let truth = match settings.model.supervision {
             Supervision::None => None,
             Supervision::Depth => Some(depth_truth(&batch, settings.model.image_size)?),
@@ -154,33 +155,36 @@ impl<'a> Session<'a> {
         let target = truth.as_ref().map_or(step::Target::Images(flip_weight), step::Target::Depth);
         let Batch { images, names, .. } = batch;
         self.unreported.batches.push(names);
-        match captured {
-            Some(captured) => {
+        match learner {
+            Learner::Captured(captured) => {
                 captured
-                    .queue(model, moments, &images, flip_weight, step, train)
-                    .map_err(|error| advised(error, model, train))?;
+                    .queue(&images, flip_weight, step, train)
+                    .map_err(|error| advised(error, captured.model(), train))?;
                 progress.step = step;
                 if is_logged { self.catch_up() } else { Ok(()) }
             }
-            None => match step::take(model, moments, &images, target, step, train) {
-                Ok(step::Step { losses, gradient_norm }) => {
-                    progress.step = step;
-                    self.report(losses, gradient_norm, is_logged);
-                    Ok(())
+            Learner::Host { model, moments } => {
+                match step::take(model, moments, &images, target, step, train) {
+                    Ok(step::Step { losses, gradient_norm }) => {
+                        progress.step = step;
+                        self.report(losses, gradient_norm, is_logged);
+                        Ok(())
+                    }
+                    Err(StepError::Model(error)) => Err(advised(error, model, train)),
+                    Err(StepError::NonFinite(what)) => Err(self.stopped_before(step, what)),
                 }
-                Err(StepError::Model(error)) => Err(advised(error, model, train)),
-                Err(StepError::NonFinite(what)) => Err(self.stopped_before(step, what)),
-            },
+            }
         }
     }
 
     /// Waits for the steps queued on a GPU and reports them. Must be called before the model is read.
     fn catch_up(&mut self) -> Result<(), TrainError> {
-        let Trainer { model, captured, progress, .. } = &mut *self.trainer;
-        let Some(captured) = captured.as_ref().filter(|_| !self.unreported.batches.is_empty()) else {
+        let Trainer { learner, progress, .. } = &mut *self.trainer;
+        let Learner::Captured(captured) = learner else { return Ok(()) };
+        if self.unreported.batches.is_empty() {
             return Ok(());
-        };
-        let look = captured.look(model)?;
+        }
+        let Some(look) = captured.look()? else { return Ok(()) };
         if let Some(what) = look.stopped {
             // Steps queued after it changed nothing.
             let queued = progress.step;

@@ -294,7 +294,8 @@ fn numbers_that_are_not_finite_stop_the_run_and_are_not_saved() {
     let run_of = Run::new(|settings| settings.train.checkpoint_steps = 2);
     let mut trainer = run_of.begin();
     run(&mut trainer, 2).0.unwrap();
-    trainer.model.parameters_mut()[0].data_mut()[0] = f32::NAN;
+    let Learner::Host { model, .. } = &mut trainer.learner else { panic!("on the CPU the host directs") };
+    model.parameters_mut()[0].data_mut()[0] = f32::NAN;
     let error = run(&mut trainer, u64::MAX).0.unwrap_err().to_string();
     assert!(error.starts_with("stopped before step 3: the "), "{error}");
     assert!(error.contains(" loss is NaN on the images noise "), "{error}");

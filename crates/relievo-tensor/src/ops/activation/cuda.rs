@@ -1,16 +1,21 @@
 //! Activations on a GPU.
 
-use cudarc::driver::sys::CUdeviceptr;
-
 use super::Activation;
-use crate::cuda::{Kernels, Launch};
-use crate::{DataType, Device, Result, Tensor};
+use crate::cuda::{self, Kernels, Launch, Memory};
+use crate::{DataType, Result, Tensor};
 
 /// `kernel.cu`, compiled.
-pub(crate) static KERNELS: Kernels = Kernels { name: "activation", source: include_str!("kernel.cu") };
+pub(crate) static KERNELS: Kernels = Kernels {
+    name: "activation",
+    source: concat!(
+        include_str!("functions.cuh"),
+        "\n#line 1 \"activation.cu\"\n",
+        include_str!("kernel.cu")
+    ),
+};
 
 impl Activation {
-    /// Its number in `prelude.cuh`.
+    /// Its number in `functions.cuh`.
     pub(crate) fn number(self) -> usize {
         match self {
             Self::Identity => 0,
@@ -24,33 +29,38 @@ impl Activation {
     /// The activation of each element of `x`.
     pub(super) fn apply_cuda(self, x: &Tensor) -> Result<Tensor> {
         let mut y = x.empty_like(x.shape())?;
-        let launch = Launch::new(x.device(), &KERNELS, "forward", x.data_type())?.output(&mut y).input(x);
-        self.finish(launch.optional_input(None), 1, x.numel())?;
+        let launch = cuda::launch(x.device(), &KERNELS, "forward", x.data_type())?.output(&mut y).input(x);
+        self.finish(launch.null(), 1, x.numel())?;
         Ok(y)
     }
 
     /// Puts in place of each element of `x` the activation of its sum with `bias [C]`, if there is one, over the last
     /// axis.
     pub(crate) fn replace_cuda(self, x: &mut Tensor, bias: Option<&Tensor>) -> Result<()> {
-        let launch = Launch::new(x.device(), &KERNELS, "forward", x.data_type())?.output(x).input(x);
+        let launch = cuda::launch(x.device(), &KERNELS, "forward", x.data_type())?.output(x).input(x);
         let (channels, count) = (bias.map_or(1, Tensor::numel), x.numel());
-        self.finish(launch.optional_input(bias), channels, count)
+        Ok(self.finish(launch.optional_input(bias), channels, count)?)
     }
 
-    /// As [`Activation::replace_cuda`], for `count` elements at an address and a bias at another one, or null.
-    pub(crate) fn replace_at(
+    /// As [`Activation::replace_cuda`], for memory of `count` elements and a bias of `channels` in other memory.
+    pub(crate) fn replace_in(
         self,
-        (device, data_type): (Device, DataType),
-        x: CUdeviceptr,
-        bias: CUdeviceptr,
+        data_type: DataType,
+        x: &Memory,
+        bias: Option<&Memory>,
         [channels, count]: [usize; 2],
-    ) -> Result<()> {
-        let launch = Launch::new(device, &KERNELS, "forward", data_type)?.pointer(x).pointer(x);
-        self.finish(launch.pointer(bias), channels, count)
+    ) -> std::result::Result<(), cuda::Error> {
+        let launch = Launch::new(x.gpu().ordinal(), &KERNELS, "forward", data_type)?;
+        let launch = launch.output_memory(x).input_memory(x);
+        let launch = match bias {
+            Some(bias) => launch.input_memory(bias),
+            None => launch.null(),
+        };
+        self.finish(launch, channels, count)
     }
 
     /// Launches the kernel `forward`, which has its pointers.
-    fn finish(self, launch: Launch, channels: usize, count: usize) -> Result<()> {
+    fn finish(self, launch: Launch, channels: usize, count: usize) -> std::result::Result<(), cuda::Error> {
         launch.int(self.number()).int(channels).int(count).elements(count.div_ceil(4))
     }
 
@@ -61,7 +71,7 @@ impl Activation {
         }
         let mut dx = dy.empty_like(dy.shape())?;
         let count = dy.numel();
-        Launch::new(dy.device(), &KERNELS, "backward", dy.data_type())?
+        cuda::launch(dy.device(), &KERNELS, "backward", dy.data_type())?
             .output(&mut dx)
             .input(y)
             .input(dy)

@@ -1,8 +1,8 @@
 //! Adam on a GPU: a launch takes up to 64 tensors, a block 16384 elements of one of them.
 
 use super::{AdamStep, Scalars, check_tensors};
-use crate::cuda::profile::marked;
-use crate::cuda::{Cost, Kernels, Launch, Pass};
+use crate::cuda::{self, DevicePointer, Kernels, Launch, Memory, Pass, cost_of, kernel_int, marked};
+use crate::transfer::UploadQueue;
 use crate::{DataType, Device, Error, Result, Tensor};
 
 /// `kernel.cu`, compiled.
@@ -59,20 +59,50 @@ impl Group {
         count: 0,
         blocks: 0,
     };
+}
+
+/// A group, and the memory that it points to.
+struct Members {
+    group: Group,
+    memory: Vec<Memory>,
+}
+
+impl Members {
+    fn new() -> Self {
+        Self { group: Group::EMPTY, memory: Vec::new() }
+    }
+
+    /// Where a tensor's memory begins; it becomes a member.
+    fn pointer(&mut self, memory: Option<&Memory>) -> u64 {
+        self.memory.extend(memory.cloned());
+        memory.map_or(0, Memory::pointer)
+    }
 
     /// Adds a tensor of which only the gradient is there.
-    fn push(&mut self, gradient: &Tensor, pointer: u64) -> Result<()> {
-        let refused = |_| Error::shape("adam", format!("{} are too many elements", gradient.numel()));
-        let index = self.count as usize;
-        self.gradients[index] = pointer;
-        self.lengths[index] = i32::try_from(gradient.numel()).map_err(refused)?;
-        self.starts[index] = self.blocks;
+    fn push(&mut self, gradient: &Tensor) -> Result<()> {
+        let pointer = self.pointer(gradient.memory());
+        let group = &mut self.group;
+        let index = group.count as usize;
+        group.gradients[index] = pointer;
+        group.lengths[index] = kernel_int(gradient.numel(), "adam")?;
+        group.starts[index] = group.blocks;
         if gradient.data_type() == DataType::Bf16 {
-            self.halves |= 1 << index;
+            group.halves |= 1 << index;
         }
-        self.count += 1;
-        self.blocks += blocks_of(gradient) as i32;
+        group.count += 1;
+        group.blocks += kernel_int(blocks_of(gradient), "adam")?;
         Ok(())
+    }
+
+    /// A launch of a kernel that works on the group.
+    fn launch(&self, device: Device, kernel: &'static str) -> Result<Launch> {
+        let launch = cuda::launch(device, &KERNELS, kernel, DataType::F32)?;
+        Ok(self.memory.iter().fold(launch, Launch::uses))
+    }
+
+    /// A block for every chunk of the group.
+    fn blocks(&self) -> [usize; 3] {
+        [self.group.blocks as usize, 1, 1]
     }
 }
 
@@ -82,15 +112,16 @@ fn blocks_of(tensor: &Tensor) -> usize {
 }
 
 /// Groups of gradients, each with the number of blocks before it, and the number of all.
-fn gradient_groups(gradients: &[Tensor]) -> Result<(Vec<(usize, Group)>, usize)> {
+fn gradient_groups(gradients: &[Tensor]) -> Result<(Vec<(usize, Members)>, usize)> {
     let (mut groups, mut before) = (Vec::new(), 0);
     for gradients in gradients.chunks(TENSORS) {
-        let mut group = Group::EMPTY;
+        let mut members = Members::new();
         for gradient in gradients {
-            group.push(gradient, gradient.gpu_pointer().unwrap_or(0))?;
+            members.push(gradient)?;
         }
-        groups.push((before, group));
-        before += group.blocks as usize;
+        let blocks = members.group.blocks as usize;
+        groups.push((before, members));
+        before += blocks;
     }
     Ok((groups, before))
 }
@@ -103,37 +134,37 @@ fn groups(
     [first, second]: [&mut [Tensor]; 2],
     copies: &mut [Option<Tensor>],
     owned: bool,
-) -> Result<Vec<Group>> {
+) -> Result<Vec<Members>> {
     let (groups, _) = gradient_groups(gradients)?;
-    let mut groups: Vec<Group> = groups.into_iter().map(|(_, group)| group).collect();
+    let mut groups: Vec<Members> = groups.into_iter().map(|(_, group)| group).collect();
     let moments = first.iter_mut().zip(second);
     let copies = copies.iter_mut().map(Option::as_mut).chain(std::iter::repeat_with(|| None));
     let parameters = parameters.iter_mut().zip(moments).zip(copies);
     for (index, ((parameter, (first, second)), copy)) in parameters.enumerate() {
-        let pointer = |tensor: &mut Tensor| {
+        let (members, place) = (&mut groups[index / TENSORS], index % TENSORS);
+        let mut pointer = |tensor: &mut Tensor| -> Result<u64> {
             if owned {
-                own_pointer(tensor, "adam", || format!("parameter {index}, a moment or a copy of it"))
-            } else {
-                tensor.gpu_pointer_mut()
+                check_owned(tensor, "adam", || format!("parameter {index}, a moment or a copy of it"))?;
             }
+            Ok(members.pointer(tensor.memory_mut()?))
         };
-        let (group, place) = (&mut groups[index / TENSORS], index % TENSORS);
-        group.parameters[place] = pointer(parameter)?;
-        group.first[place] = pointer(first)?;
-        group.second[place] = pointer(second)?;
-        group.copies[place] = copy.map(pointer).transpose()?.unwrap_or(0);
+        let [parameter, first, second] = [pointer(parameter)?, pointer(first)?, pointer(second)?];
+        let copy = copy.map(pointer).transpose()?.unwrap_or(0);
+        let group = &mut members.group;
+        group.parameters[place] = parameter;
+        group.first[place] = first;
+        group.second[place] = second;
+        group.copies[place] = copy;
     }
     Ok(groups)
 }
 
-/// Where a tensor lies that shares its memory with no other.
-fn own_pointer(tensor: &mut Tensor, operation: &'static str, what: impl FnOnce() -> String) -> Result<u64> {
-    let before = tensor.gpu_pointer();
-    let pointer = tensor.gpu_pointer_mut()?;
-    if before != Some(pointer) {
+/// Refuses a tensor that shares its memory with another one.
+fn check_owned(tensor: &Tensor, operation: &'static str, what: impl FnOnce() -> String) -> Result<()> {
+    if tensor.is_shared() {
         return Err(Error::shape(operation, format!("{} shares its memory with another tensor", what())));
     }
-    Ok(pointer)
+    Ok(())
 }
 
 /// The scalars of a step as a tensor in main memory.
@@ -190,13 +221,14 @@ fn fresh_state(device: Device) -> Result<Tensor> {
 }
 
 /// Moves the parameters, unless a state says that they must stay.
-fn update(device: Device, groups: &[Group], scalars: &Tensor, state: Option<&Tensor>) -> Result<()> {
-    for group in groups {
-        Launch::new(device, &KERNELS, "update", DataType::F32)?
-            .structure(*group)
+fn update(device: Device, groups: &[Members], scalars: &Tensor, state: Option<&Tensor>) -> Result<()> {
+    for members in groups {
+        members
+            .launch(device, "update")?
+            .structure(members.group)
             .input(scalars)
             .optional_input(state)
-            .blocks([group.blocks as usize, 1, 1], THREADS)?;
+            .blocks(members.blocks(), THREADS)?;
     }
     Ok(())
 }
@@ -212,20 +244,22 @@ fn judge(
     let (groups, blocks) = gradient_groups(gradients)?;
     // Each part is an f64.
     let mut parts = Tensor::empty_on(device, DataType::F32, [blocks, 2])?;
-    for (before, group) in groups {
-        Launch::new(device, &KERNELS, "sums_of_squares", DataType::F32)?
+    for (before, members) in groups {
+        members
+            .launch(device, "sums_of_squares")?
             .output(&mut parts)
-            .structure(group)
+            .structure(members.group)
             .int(before)
-            .blocks([group.blocks as usize, 1, 1], THREADS)?;
+            .blocks(members.blocks(), THREADS)?;
     }
-    Launch::new(device, &KERNELS, "judge", DataType::F32)?
+    cuda::launch(device, &KERNELS, "judge", DataType::F32)?
         .output(state)
         .input(&parts)
         .int(blocks)
         .optional_input(loss)
         .structure(Clip { norm: clip_norm })
-        .blocks([1, 1, 1], THREADS)
+        .blocks([1, 1, 1], THREADS)?;
+    Ok(())
 }
 
 /// [`AdamStep::apply`] of lists that fit.
@@ -248,15 +282,16 @@ pub(super) fn squared_norm(device: Device, tensors: &[Tensor]) -> Result<f64> {
 
 pub(super) fn scale_all(device: Device, tensors: &mut [Tensor], factor: f32) -> Result<()> {
     for tensors in tensors.chunks_mut(TENSORS) {
-        let mut group = Group::EMPTY;
+        let mut members = Members::new();
         for tensor in tensors {
-            let pointer = tensor.gpu_pointer_mut()?;
-            group.push(tensor, pointer)?;
+            tensor.memory_mut()?;
+            members.push(tensor)?;
         }
-        Launch::new(device, &KERNELS, "scale", DataType::F32)?
-            .structure(group)
+        members
+            .launch(device, "scale")?
+            .structure(members.group)
             .float(factor)
-            .blocks([group.blocks as usize, 1, 1], THREADS)?;
+            .blocks(members.blocks(), THREADS)?;
     }
     Ok(())
 }
@@ -269,22 +304,26 @@ pub(super) fn ema_update(
     share: f32,
 ) -> Result<()> {
     let (groups, _) = gradient_groups(targets)?;
-    let mut groups: Vec<Group> = groups.into_iter().map(|(_, group)| group).collect();
+    let mut groups: Vec<Members> = groups.into_iter().map(|(_, group)| group).collect();
     for (index, tensor) in tensors.iter_mut().enumerate() {
-        let pointer = own_pointer(tensor, "lerp", || format!("tensor {index}"))?;
-        groups[index / TENSORS].parameters[index % TENSORS] = pointer;
+        check_owned(tensor, "lerp", || format!("tensor {index}"))?;
+        let members = &mut groups[index / TENSORS];
+        let pointer = members.pointer(tensor.memory_mut()?);
+        members.group.parameters[index % TENSORS] = pointer;
     }
-    let run = || {
-        groups.iter().try_for_each(|group| {
-            Launch::new(device, &KERNELS, "lerp", DataType::F32)?
-                .structure(*group)
+    let run = || -> Result<()> {
+        for members in &groups {
+            members
+                .launch(device, "lerp")?
+                .structure(members.group)
                 .float(share)
-                .blocks([group.blocks as usize, 1, 1], THREADS)
-        })
+                .blocks(members.blocks(), THREADS)?;
+        }
+        Ok(())
     };
     // The tensors are read and written, the targets read.
-    marked(device, "lerp", Pass::Update, run, |()| {
-        Cost::from_tensors(tensors.iter().chain(targets).chain(tensors.iter()))
+    marked(device.ordinal(), "lerp", Pass::Update, run, |()| {
+        cost_of(tensors.iter().chain(targets).chain(tensors.iter()))
     })
 }
 
@@ -313,6 +352,8 @@ impl RawState {
 pub struct DeviceAdam {
     device: Device,
     clip_norm: f64,
+    /// The way of the scalars to the GPU, which never makes the host wait for the last step.
+    upload: UploadQueue,
     /// [`Scalars`], written by the host before each step. Never shared: its address is in the graph.
     scalars: Tensor,
     /// Whether the scalars were ever written.
@@ -349,13 +390,14 @@ impl DeviceAdam {
     /// # Errors
     /// If the device is no GPU or out of memory.
     pub fn new(device: Device, clip_norm: f64) -> Result<Self> {
-        if device == Device::Cpu {
+        let Device::Cuda(ordinal) = device else {
             let detail = "an optimiser for GPUs was asked for".to_owned();
             return Err(Error::Device { device, detail });
-        }
+        };
+        let upload = UploadQueue::new(ordinal, [SCALARS])?;
         let scalars = Tensor::empty_on(device, DataType::F32, [SCALARS])?;
         let state = fresh_state(device)?;
-        Ok(Self { device, clip_norm, scalars, prepared: false, state, ends: Vec::new() })
+        Ok(Self { device, clip_norm, upload, scalars, prepared: false, state, ends: Vec::new() })
     }
 
     /// Tells the GPU the numbers of the next step. They differ from step to step, so this is not part of a graph.
@@ -366,7 +408,8 @@ impl DeviceAdam {
         if rule.step == 0 {
             return Err(Error::shape("adam", "steps are counted from 1"));
         }
-        self.scalars.copy_from(&scalars(rule)?)?;
+        self.upload.put(&scalars(rule)?)?;
+        self.upload.take(&mut self.scalars)?;
         self.prepared = true;
         Ok(())
     }
@@ -419,8 +462,8 @@ impl DeviceAdam {
         };
         // Parameters and moments are read and written, copies written, gradients read for the norm and for the step.
         let twice = || parameters.iter().chain(gradients).chain(first.iter()).chain(second.iter());
-        marked(device, "adam", Pass::Update, run, |()| {
-            Cost::from_tensors(twice().chain(twice()).chain(copies.iter().flatten()))
+        marked(device.ordinal(), "adam", Pass::Update, run, |()| {
+            cost_of(twice().chain(twice()).chain(copies.iter().flatten()))
         })
     }
 

@@ -1,6 +1,6 @@
 //! Average pooling on a GPU.
 
-use crate::cuda::{Kernels, Launch};
+use crate::cuda::{self, Kernels};
 use crate::{DataType, Result, Tensor};
 
 /// `kernel.cu`, compiled.
@@ -10,7 +10,7 @@ pub(crate) static KERNELS: Kernels = Kernels { name: "average_pool", source: inc
 pub(super) fn average_pool(maps: &Tensor, factor: usize, shape: [usize; 3]) -> Result<Tensor> {
     let mut means = maps.empty_like(shape)?;
     let count = means.numel();
-    Launch::new(maps.device(), &KERNELS, "average_pool", DataType::F32)?
+    cuda::launch(maps.device(), &KERNELS, "average_pool", DataType::F32)?
         .output(&mut means)
         .input(maps)
         .int(factor)

@@ -1,6 +1,6 @@
 //! Casts on a GPU.
 
-use crate::cuda::{Kernels, Launch};
+use crate::cuda::{self, Kernels};
 use crate::{DataType, Result, Tensor};
 
 /// `kernel.cu`, compiled.
@@ -11,7 +11,7 @@ pub(crate) fn cast(x: &Tensor, data_type: DataType) -> Result<Tensor> {
     let count = x.numel();
     let mut y = Tensor::empty_on(x.device(), data_type, x.shape())?;
     let kernel = if data_type == DataType::Bf16 { "float_to_bf16" } else { "bf16_to_float" };
-    Launch::new(x.device(), &KERNELS, kernel, DataType::F32)?
+    cuda::launch(x.device(), &KERNELS, kernel, DataType::F32)?
         .output(&mut y)
         .input(x)
         .int(count)

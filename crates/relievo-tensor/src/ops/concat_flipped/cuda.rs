@@ -1,6 +1,6 @@
 //! The doubled batch on a GPU.
 
-use crate::cuda::{Kernels, Launch};
+use crate::cuda::{self, Kernels};
 use crate::{Result, Shape, Tensor};
 
 /// `kernel.cu`, compiled.
@@ -25,7 +25,7 @@ fn run(
     count: usize,
 ) -> Result<Tensor> {
     let mut output = input.empty_like(shape)?;
-    Launch::new(input.device(), &KERNELS, kernel, input.data_type())?
+    cuda::launch(input.device(), &KERNELS, kernel, input.data_type())?
         .output(&mut output)
         .input(input)
         .int(width)

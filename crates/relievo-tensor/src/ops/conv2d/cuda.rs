@@ -1,8 +1,8 @@
 //! Convolutions on a GPU: products by cuDNN; bias and activation in a pass of our own, or by cuDNN too where that is
 //! faster.
 
-use super::{Conv2dGeometry, Convolution};
-use crate::cuda::{Kernels, Launch, Product, Relu};
+use super::{Conv2dGeometry, ConvPolicy, Convolution};
+use crate::cuda::{self, ConvExtents, DevicePointer, Kernels, Memory, Product, Relu};
 use crate::ops::Activation;
 use crate::ops::cast::cuda::cast;
 use crate::{Backward, DataType, Error, Operation, Result, Tensor};
@@ -31,6 +31,12 @@ impl Convolution {
         }
     }
 
+    /// The policy of its products. Where x was widened to f32, tf32 is as exact as x was.
+    fn policy(&self, is_widened: bool) -> ConvPolicy {
+        let policy = self.params.policy;
+        ConvPolicy { tf32: policy.tf32 || is_widened, ..policy }
+    }
+
     pub(super) fn run_cuda(
         &self,
         geometry: &Conv2dGeometry,
@@ -39,22 +45,28 @@ impl Convolution {
     ) -> Result<Tensor> {
         let (x, w, bias) = (inputs[0], inputs[1], inputs.get(2));
         let widened = widened(x, w)?;
-        let (tf32, x) = (widened.is_some(), widened.as_ref().unwrap_or(x));
+        let (policy, x) = (self.policy(widened.is_some()), widened.as_ref().unwrap_or(x));
         let mut y = x.empty_like(output)?;
         let [product, _] = self.products();
-        if bias.is_some_and(|bias| bias.data_type() != x.data_type() || bias.belongs_to_another_lane()) {
-            let detail = format!("a bias that is not {:?} as x is, or of another lane", x.data_type());
+        if let Some(bias) = bias.filter(|bias| bias.data_type() != x.data_type()) {
+            let detail = format!("a bias of {:?} for x of {:?}", bias.data_type(), x.data_type());
             return Err(Error::shape(self.name(), detail));
         }
         let activation = self.params.activation;
         if product == Product::Forward && activation == Activation::Relu {
-            let relu = Relu { bias: bias.and_then(|bias| bias.gpu_pointer()) };
-            convolve(product, geometry, &mut y, [x, w], Some(relu), tf32)?;
+            let (data_type, bias) = (y.data_type(), bias.and_then(|bias| bias.memory()));
+            let extents = [geometry.out_c(), geometry.y_elements()];
+            let target = y.memory_mut()?.cloned();
+            let pass = || match &target {
+                Some(y) => activation.replace_in(data_type, y, bias, extents),
+                None => Ok(()),
+            };
+            convolve(product, geometry, &mut y, [x, w], Some(Relu { bias, pass: &pass }), policy)?;
             return Ok(y);
         }
         // The convolution goes from the larger image to the smaller; a transposed one's input is the smaller.
         let operands = if self.transposed { [w, x] } else { [x, w] };
-        convolve(product, geometry, &mut y, operands, None, tf32)?;
+        convolve(product, geometry, &mut y, operands, None, policy)?;
         if bias.is_some() || activation != Activation::Identity {
             activation.replace_cuda(&mut y, bias.copied())?;
         }
@@ -71,19 +83,19 @@ impl Convolution {
         };
         let mut gradients = vec![None, None];
         let widened = widened(x, w)?;
-        let tf32 = widened.is_some();
+        let (is_widened, policy) = (widened.is_some(), self.policy(widened.is_some()));
         if backward.wants(0) {
             let mut dx = w.empty_like(x.shape())?;
             let [_, product] = self.products();
             let operands = if self.transposed { [&dz, w] } else { [w, &dz] };
-            convolve(product, &geometry, &mut dx, operands, None, tf32)?;
-            gradients[0] = Some(if tf32 { cast(&dx, x.data_type())? } else { dx });
+            convolve(product, &geometry, &mut dx, operands, None, policy)?;
+            gradients[0] = Some(if is_widened { cast(&dx, x.data_type())? } else { dx });
         }
         if backward.wants(1) {
             let mut dw = w.empty_like(w.shape())?;
             let x = widened.as_ref().unwrap_or(x);
             let operands = if self.transposed { [&dz, x] } else { [x, &dz] };
-            convolve(Product::WeightGradient, &geometry, &mut dw, operands, None, tf32)?;
+            convolve(Product::WeightGradient, &geometry, &mut dw, operands, None, policy)?;
             gradients[1] = Some(dw);
         }
         if self.has_bias {
@@ -100,33 +112,41 @@ fn widened(x: &Tensor, w: &Tensor) -> Result<Option<Tensor>> {
     is_mixed.then(|| cast(x, DataType::F32)).transpose()
 }
 
-/// Computes `output`, one of the tensors of `y = x * w`, from the other two in the order x, w, y. With `tf32` factors of f32
-/// may be rounded to that whatever the program allows.
+/// Computes `output`, one of the tensors of `y = x * w`, from the other two in the order x, w, y.
 fn convolve(
     product: Product,
     geometry: &Conv2dGeometry,
     output: &mut Tensor,
     [first, second]: [&Tensor; 2],
-    relu: Option<Relu>,
-    tf32: bool,
+    relu: Option<Relu<'_>>,
+    policy: ConvPolicy,
 ) -> Result<()> {
     let data_type = output.data_type();
     if [first, second].iter().any(|tensor| tensor.data_type() != data_type) {
         let detail = format!("of {:?} and {:?} to {data_type:?}", first.data_type(), second.data_type());
         return Err(Error::shape("conv2d", detail));
     }
-    if [first, second].iter().any(|tensor| tensor.belongs_to_another_lane()) {
-        return Err(Error::shape("conv2d", "a tensor of another lane"));
-    }
-    let gpu = output.gpu().ok_or_else(|| Error::shape("conv2d", "the output is not on a GPU"))?;
-    let [a, b] = [first, second].map(|tensor| tensor.gpu_pointer().unwrap_or(0));
-    let out = output.gpu_pointer_mut()?;
+    let (Some(a), Some(b), Some(out)) = (first.memory(), second.memory(), output.memory_mut()?) else {
+        return Err(Error::shape("conv2d", "the operands are not all on a GPU"));
+    };
     let operands = match product {
         Product::Forward => [a, b, out],
         Product::InputGradient => [out, a, b],
         Product::WeightGradient => [a, out, b],
-    };
-    gpu.convolve(product, geometry, (data_type, tf32), operands, relu)
+    }
+    .map(Memory::clone);
+    Ok(out.gpu().convolve(product, &extents(geometry), data_type, policy, &operands, relu.as_ref())?)
+}
+
+/// The extents as cuDNN's side has them.
+pub(crate) fn extents(geometry: &Conv2dGeometry) -> ConvExtents {
+    ConvExtents {
+        x: geometry.x_shape(),
+        w: geometry.w_shape(),
+        y: geometry.y_shape(),
+        stride: geometry.stride(),
+        padding: geometry.padding(),
+    }
 }
 
 /// The sum of `dz [B,H,W,C]` over all pixels, `[C]`.
@@ -138,7 +158,7 @@ fn bias_gradient(dz: &Tensor) -> Result<Tensor> {
     // f32 whatever the gradient is.
     let mut sums = Tensor::empty_on(dz.device(), DataType::F32, [parts, channels])?;
     let mut db = dz.empty_like([channels])?;
-    let launch = |name| Launch::new(dz.device(), &KERNELS, name, dz.data_type());
+    let launch = |name| cuda::launch(dz.device(), &KERNELS, name, dz.data_type());
     let columns = channels.div_ceil(CHANNELS);
     launch("sum_pixels")?
         .output(&mut sums)

@@ -16,12 +16,12 @@ mod plain;
 #[cfg(test)]
 mod testing;
 
-pub(crate) use cuda::KERNELS;
+pub(crate) use cuda::{KERNELS, extents};
 use epilogue::{Epilogue, bias_gradient};
 pub use geometry::Conv2dGeometry;
 
 use crate::ops::activation::Activation;
-use crate::{Backward, Context, Error, Operation, Result, Tensor, apply_one};
+use crate::{Backward, Context, ConvPolicy, Error, Operation, Result, Tensor, apply_one};
 
 /// Parameters of [`conv2d`], [`conv_transpose2d`] and [`depthwise_conv2d`](crate::ops::depthwise_conv2d).
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -34,6 +34,15 @@ pub struct ConvParams {
     pub padding: usize,
     /// Applied to each output, after the bias.
     pub activation: Activation,
+    /// How exactly a GPU computes.
+    pub policy: ConvPolicy,
+}
+
+impl ConvParams {
+    /// A convolution with these, by the default policy.
+    pub const fn new(stride: usize, padding: usize, activation: Activation) -> Self {
+        Self { stride, padding, activation, policy: ConvPolicy { tf32: false, deterministic: false } }
+    }
 }
 
 /// The convolution (as in all of deep learning: the correlation) of `x [B,H,W,in]` with `w [out,kh,kw,in]`, zeros
@@ -202,7 +211,7 @@ mod tests {
     }
 
     fn linear(stride: usize, padding: usize) -> ConvParams {
-        ConvParams { stride, padding, activation: Activation::Identity }
+        ConvParams::new(stride, padding, Activation::Identity)
     }
 
     #[test]
@@ -225,7 +234,7 @@ mod tests {
             for activation in
                 [Activation::Identity, Activation::Softplus, Activation::Relu, Activation::LeakyRelu]
             {
-                let params = ConvParams { stride: 2, padding: 1, activation };
+                let params = ConvParams::new(2, 1, activation);
                 let inputs = [
                     random(1, [2, 6, 6, 3]),
                     random(2, weight),

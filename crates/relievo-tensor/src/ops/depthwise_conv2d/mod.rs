@@ -42,7 +42,7 @@ mod tests {
     use crate::testing::{assert_independent_of_threads, distance, random_tensor};
 
     fn params(stride: usize, padding: usize, activation: Activation) -> ConvParams {
-        ConvParams { stride, padding, activation }
+        ConvParams::new(stride, padding, activation)
     }
 
     /// Odd and even extents, channels that fill no block of lanes and several, kernels that are not square, padding

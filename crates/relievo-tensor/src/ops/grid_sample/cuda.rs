@@ -1,14 +1,14 @@
 //! Bilinear sampling on a GPU.
 
 use super::cpu::Layout;
-use crate::cuda::{Kernels, Launch};
+use crate::cuda::{self, Kernels, Launch};
 use crate::{Backward, DataType, Error, Result, Tensor};
 
 /// `kernel.cu`, compiled.
 pub(crate) static KERNELS: Kernels = Kernels { name: "grid_sample", source: include_str!("kernel.cu") };
 
 fn launch(name: &'static str, tensor: &Tensor) -> Result<Launch> {
-    Launch::new(tensor.device(), &KERNELS, name, DataType::F32)
+    cuda::launch(tensor.device(), &KERNELS, name, DataType::F32)
 }
 
 /// Adds mask and extents, and launches `each` threads for each place.
@@ -29,7 +29,8 @@ fn over_places(
         .int(layout.channels)
         .int(places)
         .int(threads)
-        .elements(threads)
+        .elements(threads)?;
+    Ok(())
 }
 
 pub(super) fn forward(layout: Layout, [image, grid]: [&Tensor; 2], mask: Option<&Tensor>) -> Result<Tensor> {

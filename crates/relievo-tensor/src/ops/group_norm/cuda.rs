@@ -1,11 +1,18 @@
 //! Group normalisation on a GPU.
 
 use super::{GroupNorm, cpu};
-use crate::cuda::{Kernels, Launch};
+use crate::cuda::{self, Kernels, Launch, kernel_int};
 use crate::{Backward, DataType, Error, Result, Tensor};
 
 /// `kernel.cu`, compiled.
-pub(crate) static KERNELS: Kernels = Kernels { name: "group_norm", source: include_str!("kernel.cu") };
+pub(crate) static KERNELS: Kernels = Kernels {
+    name: "group_norm",
+    source: concat!(
+        include_str!("../activation/functions.cuh"),
+        "\n#line 1 \"group_norm.cu\"\n",
+        include_str!("kernel.cu"),
+    ),
+};
 
 /// Threads of a block.
 const BLOCK: usize = 256;
@@ -69,11 +76,17 @@ impl Division {
         Self { span, spans: pixels.div_ceil(span), ..many }
     }
 
-    fn layout(self) -> Layout {
-        // Each is at most an image's number of elements; no image has 2^31.
-        let [images, pixels, channels] = [self.images, self.pixels, self.channels].map(|n| n as i32);
-        let [groups, span, spans, tile] = [self.groups, self.span, self.spans, self.tile].map(|n| n as i32);
-        Layout { images, pixels, channels, groups, span, spans, tile }
+    fn layout(self) -> Result<Layout> {
+        let int = |extent| kernel_int(extent, "group_norm");
+        Ok(Layout {
+            images: int(self.images)?,
+            pixels: int(self.pixels)?,
+            channels: int(self.channels)?,
+            groups: int(self.groups)?,
+            span: int(self.span)?,
+            spans: int(self.spans)?,
+            tile: int(self.tile)?,
+        })
     }
 
     fn blocks(self) -> [usize; 3] {
@@ -88,7 +101,7 @@ impl Division {
 
     /// A kernel for elements as those of `x`.
     fn launch(self, x: &Tensor, kernel: &'static str) -> Result<Launch> {
-        Launch::new(x.device(), &KERNELS, kernel, x.data_type())
+        cuda::launch(x.device(), &KERNELS, kernel, x.data_type())
     }
 }
 
@@ -120,7 +133,7 @@ pub(super) fn forward(
     let groups = division.images * division.groups;
     let mut statistics = Tensor::empty_on(x.device(), DataType::F32, [division.images, division.groups, 2])?;
     let mut y = x.empty_like(x.shape())?;
-    let launch = |kernel| division.launch(x, kernel);
+    let (launch, structure) = (|kernel| division.launch(x, kernel), division.layout()?);
     if division.is_whole {
         launch("whole")?
             .output(&mut y)
@@ -130,21 +143,17 @@ pub(super) fn forward(
             .input(bias)
             .float(operation.eps)
             .int(operation.activation.number())
-            .structure(division.layout())
+            .structure(structure)
             .blocks(division.blocks(), BLOCK)?;
         return Ok((y, statistics));
     }
     let mut pairs = division.pairs(x)?;
-    launch("moments")?
-        .output(&mut pairs)
-        .input(x)
-        .structure(division.layout())
-        .blocks(division.blocks(), BLOCK)?;
+    launch("moments")?.output(&mut pairs).input(x).structure(structure).blocks(division.blocks(), BLOCK)?;
     launch("statistics")?
         .output(&mut statistics)
         .input(&pairs)
         .float(operation.eps)
-        .structure(division.layout())
+        .structure(structure)
         .elements(groups * 32)?;
     launch("normalise")?
         .output(&mut y)
@@ -153,7 +162,7 @@ pub(super) fn forward(
         .input(bias)
         .input(&statistics)
         .int(operation.activation.number())
-        .structure(division.layout())
+        .structure(structure)
         .blocks(division.blocks(), BLOCK)?;
     Ok((y, statistics))
 }
@@ -169,7 +178,7 @@ pub(super) fn backward(
     let mut pairs = division.pairs(x)?;
     let mut dx = backward.wants(0).then(|| x.empty_like(x.shape())).transpose()?;
     let [mut dweight, mut dbias] = [weight.empty_like(weight.shape())?, bias.empty_like(bias.shape())?];
-    let launch = |kernel| division.launch(x, kernel);
+    let (launch, structure) = (|kernel| division.launch(x, kernel), division.layout()?);
     let kind = operation.activation.number();
     // What `input_gradient` needs; `whole_gradient` finds it by itself.
     let groups = division.images * division.groups;
@@ -188,7 +197,7 @@ pub(super) fn backward(
     .input(bias)
     .input(statistics)
     .int(kind)
-    .structure(division.layout())
+    .structure(structure)
     .blocks(division.blocks(), BLOCK)?;
     let group_blocks = if corrections.is_some() { groups.div_ceil(BLOCK / 32) } else { 0 };
     launch("finish_gradients")?
@@ -198,7 +207,7 @@ pub(super) fn backward(
         .input(&pairs)
         .input(weight)
         .input(statistics)
-        .structure(division.layout())
+        .structure(structure)
         .blocks([group_blocks + division.channels, 1, 1], BLOCK)?;
     if let (Some(dx), Some(corrections)) = (&mut dx, &corrections) {
         launch("input_gradient")?
@@ -210,7 +219,7 @@ pub(super) fn backward(
             .input(statistics)
             .input(corrections)
             .int(kind)
-            .structure(division.layout())
+            .structure(structure)
             .blocks(division.blocks(), BLOCK)?;
     }
     Ok(vec![dx, Some(dweight), Some(dbias)])

@@ -2,7 +2,7 @@
 
 use super::LikelihoodLoss;
 use super::cpu::{Layout, Likelihood};
-use crate::cuda::{Kernels, Launch};
+use crate::cuda::{self, Kernels};
 use crate::{DataType, Error, Result, Tensor};
 
 /// `kernel.cu`, compiled.
@@ -60,7 +60,7 @@ pub(super) fn forward(
     let (device, shape) = (prediction.device(), Shape::new(loss.likelihood, layout));
     // Numbers of 64 bits, in twice as many of 32.
     let mut sums = Tensor::empty_on(device, DataType::F32, [3, shape.blocks(), 2])?;
-    Launch::new(device, &KERNELS, "sums", prediction.data_type())?
+    cuda::launch(device, &KERNELS, "sums", prediction.data_type())?
         .output(&mut sums)
         .input(prediction)
         .input(target)
@@ -73,7 +73,7 @@ pub(super) fn forward(
         .blocks([shape.blocks(), 2, 1], THREADS)?;
     let mut losses = Tensor::empty_on(device, DataType::F32, [2])?;
     let mut share = Tensor::empty_on(device, DataType::F32, [])?;
-    Launch::new(device, &KERNELS, "means", prediction.data_type())?
+    cuda::launch(device, &KERNELS, "means", prediction.data_type())?
         .output(&mut losses)
         .output(&mut share)
         .input(&sums)
@@ -93,7 +93,7 @@ pub(super) fn prediction_gradient(
     let shape = Shape::new(loss.likelihood, layout);
     let mut gradient = prediction.empty_like(prediction.shape())?;
     let each = if shape.channels.is_multiple_of(4) { 4 } else { 1 };
-    Launch::new(prediction.device(), &KERNELS, "prediction_gradient", prediction.data_type())?
+    cuda::launch(prediction.device(), &KERNELS, "prediction_gradient", prediction.data_type())?
         .output(&mut gradient)
         .input(prediction)
         .input(target)
@@ -117,7 +117,7 @@ pub(super) fn confidence_gradient(
 ) -> Result<Tensor> {
     let shape = Shape::new(loss.likelihood, layout);
     let mut gradient = confidence.empty_like(confidence.shape())?;
-    Launch::new(prediction.device(), &KERNELS, "confidence_gradient", prediction.data_type())?
+    cuda::launch(prediction.device(), &KERNELS, "confidence_gradient", prediction.data_type())?
         .output(&mut gradient)
         .input(prediction)
         .input(target)

@@ -1,6 +1,6 @@
 //! Columns times fixed numbers on a GPU. The numbers travel with the launch.
 
-use crate::cuda::{Kernels, Launch};
+use crate::cuda::{self, Kernels};
 use crate::{Result, Tensor};
 
 /// `kernel.cu`, compiled.
@@ -23,7 +23,7 @@ pub(super) fn scaled(factors: &[f32], x: &Tensor) -> Result<Tensor> {
         let mut of = [0.0; FACTORS];
         of[..piece.len()].copy_from_slice(piece);
         let count = x.numel() / factors.len() * piece.len();
-        Launch::new(x.device(), &KERNELS, "mul_columns", x.data_type())?
+        cuda::launch(x.device(), &KERNELS, "mul_columns", x.data_type())?
             .output(&mut y)
             .input(x)
             .structure(Factors { of })

@@ -1,6 +1,6 @@
 //! Smoothness on a GPU: sums of parts, then the sum of those, both in a fixed order.
 
-use crate::cuda::{Kernels, Launch};
+use crate::cuda::{self, Kernels};
 use crate::{DataType, Result, Tensor};
 
 /// `kernel.cu`, compiled.
@@ -30,7 +30,7 @@ pub(super) fn forward(
     // Each part is an f64.
     let mut sums = Tensor::empty_on(depth.device(), DataType::F32, [parts, 2])?;
     let mut y = Tensor::empty_on(depth.device(), DataType::F32, [])?;
-    Launch::new(depth.device(), &KERNELS, "parts", depth.data_type())?
+    cuda::launch(depth.device(), &KERNELS, "parts", depth.data_type())?
         .output(&mut sums)
         .input(depth)
         .structure(Weights { down, along })
@@ -39,7 +39,7 @@ pub(super) fn forward(
         .int(PART)
         .int(depth.numel())
         .blocks([parts, 1, 1], THREADS)?;
-    Launch::new(depth.device(), &KERNELS, "total", depth.data_type())?
+    cuda::launch(depth.device(), &KERNELS, "total", depth.data_type())?
         .output(&mut y)
         .input(&sums)
         .int(parts)
@@ -55,7 +55,7 @@ pub(super) fn backward(
     dy: &Tensor,
 ) -> Result<Tensor> {
     let mut gradient = depth.empty_like(depth.shape())?;
-    Launch::new(depth.device(), &KERNELS, "backward", depth.data_type())?
+    cuda::launch(depth.device(), &KERNELS, "backward", depth.data_type())?
         .output(&mut gradient)
         .input(depth)
         .input(dy)

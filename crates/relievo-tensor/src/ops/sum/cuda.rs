@@ -1,7 +1,7 @@
 //! Sums on a GPU.
 
 use super::WeightedSum;
-use crate::cuda::{Kernels, Launch};
+use crate::cuda::{self, Kernels};
 use crate::{Backward, Result, Tensor};
 
 /// `kernel.cu`, compiled.
@@ -14,13 +14,14 @@ pub(super) fn add_into(sum: &mut Tensor, addend: &Tensor) -> Result<()> {
 /// `sum = keep * sum + factor * addend`.
 fn scale_add(sum: &mut Tensor, factor: f32, addend: &Tensor, keep: f32) -> Result<()> {
     let (device, data_type, count) = (sum.device(), sum.data_type(), sum.numel());
-    Launch::new(device, &KERNELS, "scale_add", data_type)?
+    cuda::launch(device, &KERNELS, "scale_add", data_type)?
         .output(sum)
         .input(addend)
         .float(keep)
         .float(factor)
         .int(count)
-        .elements(count)
+        .elements(count)?;
+    Ok(())
 }
 
 /// Term after term: there are few, and mostly of one element.

@@ -1,6 +1,6 @@
 //! Folding kernels on a GPU.
 
-use crate::cuda::{Kernels, Launch};
+use crate::cuda::{self, Kernels};
 use crate::{Result, Tensor};
 
 /// `kernel.cu`, compiled.
@@ -15,7 +15,7 @@ pub(super) fn run(
 ) -> Result<Tensor> {
     let mut to = from.empty_like(shape)?;
     let count = to.numel();
-    Launch::new(from.device(), &KERNELS, kernel, from.data_type())?
+    cuda::launch(from.device(), &KERNELS, kernel, from.data_type())?
         .output(&mut to)
         .input(from)
         .int(outputs)

@@ -84,7 +84,7 @@ mod tests {
         Tolerance, assert_gradients, assert_operation_independent_of_threads, distance, random_tensor,
     };
 
-    const PARAMS: ConvParams = ConvParams { stride: 1, padding: 1, activation: Activation::Identity };
+    const PARAMS: ConvParams = ConvParams::new(1, 1, Activation::Identity);
 
     /// Every pixel of x repeated to 2x2.
     fn enlarged(x: &Tensor) -> Tensor {

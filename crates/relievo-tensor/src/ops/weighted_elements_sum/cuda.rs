@@ -1,6 +1,6 @@
 //! Weighted sums of a few numbers on a GPU. The weights travel with the launch.
 
-use crate::cuda::{Kernels, Launch};
+use crate::cuda::{self, Kernels};
 use crate::{DataType, Result, Tensor};
 
 /// `kernel.cu`, compiled.
@@ -31,7 +31,7 @@ pub(super) fn forward(weights: &[f32], x: &Tensor) -> Result<Tensor> {
     let mut y = Tensor::empty_on(x.device(), DataType::F32, [])?;
     y.clear()?;
     for (first, count, piece) in pieces(weights) {
-        Launch::new(x.device(), &KERNELS, "forward", x.data_type())?
+        cuda::launch(x.device(), &KERNELS, "forward", x.data_type())?
             .output(&mut y)
             .input(x)
             .structure(piece)
@@ -46,7 +46,7 @@ pub(super) fn forward(weights: &[f32], x: &Tensor) -> Result<Tensor> {
 pub(super) fn backward(weights: &[f32], x: &Tensor, dy: &Tensor) -> Result<Tensor> {
     let mut dx = x.empty_like(x.shape())?;
     for (first, count, piece) in pieces(weights) {
-        Launch::new(x.device(), &KERNELS, "backward", x.data_type())?
+        cuda::launch(x.device(), &KERNELS, "backward", x.data_type())?
             .output(&mut dx)
             .input(dy)
             .structure(piece)

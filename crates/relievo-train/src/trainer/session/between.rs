@@ -36,20 +36,20 @@ impl Session<'_> {
     fn validate(&mut self) -> Result<(), TrainError> {
         let trainer = &mut *self.trainer;
         let train = &trainer.settings.train;
-        let batch_size = train.micro_batch_on(trainer.model.device());
-        let workers = trainer.settings.data.workers_beside(trainer.model.device());
+        let batch_size = train.micro_batch_on(trainer.model().device());
+        let workers = trainer.settings.data.workers_beside(trainer.model().device());
         let options = EvaluationOptions { losses: true, ..EvaluationOptions::new(batch_size, workers) };
         let step = trainer.progress.step;
         trainer.progress.validated = step;
         let held_out = Arc::clone(&trainer.held_out);
-        let evaluation = trainer.looking_at_weights_to_use(|model| evaluate(model, &held_out, &options));
+        let evaluation = trainer.learner.with_weights_to_use(|model| evaluate(model, &held_out, &options));
         let evaluation = match evaluation {
             Err(EvaluationError::Load(error)) => {
                 self.warn(&format!("cannot validate: {error}"));
                 return Ok(());
             }
             Err(EvaluationError::Model(error)) => {
-                return Err(advised(error, &trainer.model, &trainer.settings.train));
+                return Err(advised(error, trainer.model(), &trainer.settings.train));
             }
             evaluation => evaluation?,
         };
@@ -111,7 +111,7 @@ impl Session<'_> {
         let path = trainer.folder.preview(&name);
         let title = format!("step {step}");
         let sheet =
-            trainer.looking_at_weights_to_use(|model| crate::preview::sheet(model, images, &title))?;
+            trainer.learner.with_weights_to_use(|model| crate::preview::sheet(model, images, &title))?;
         match sheet.write_png(&path) {
             Ok(()) => self.observer.observe(Event::Previewed(&path)),
             Err(error) => self.warn(&error.to_string()),
@@ -151,7 +151,7 @@ impl Session<'_> {
         trainer.progress.seconds = seconds;
         let saved = trainer.last_saved();
         let failed = |source| TrainError::Write { source, saved: saved.clone() };
-        if !squared_norm(trainer.model.parameters()).map_err(ModelError::from)?.is_finite() {
+        if !squared_norm(trainer.model().parameters()).map_err(ModelError::from)?.is_finite() {
             let what = "a parameter is not finite after the last step".to_owned();
             return Err(TrainError::NonFinite { step: step + 1, what, images: Vec::new(), saved });
         }
@@ -164,8 +164,8 @@ impl Session<'_> {
         write_durable(&path, |out| {
             checkpoint::write(
                 out,
-                &trainer.model,
-                &trainer.moments,
+                trainer.model(),
+                trainer.moments(),
                 &trainer.progress,
                 &trainer.settings_text,
             )

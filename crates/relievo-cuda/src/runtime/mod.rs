@@ -1,23 +1,21 @@
-//! NVIDIA GPUs, through the CUDA driver, NVRTC and cuDNN. The libraries are looked for when a GPU is first asked for,
-//! so one program serves machines with and without one, and no toolkit is needed to build it.
+//! The runtime itself.
 //!
-//! Work is queued on one stream of each GPU, in the order of the calls; nothing waits for it but a copy to main memory.
-//! `memory.rs` is the pool (and the arena of captured graphs), `kernels.rs` compiles and launches CUDA C, `dnn.rs` has
-//! cuDNN's convolutions, `graph.rs` captures a sequence of work to replay it, `lanes.rs` puts independent work side by
-//! side, `profile.rs` tells where the time of captured work goes.
-//!
-//! [`Launch`] is how an operation starts one of its kernels, in this crate and in others.
+//! Work is queued on one stream of each GPU, in the order of the calls; nothing waits for it but a copy to or from main
+//! memory. `memory.rs` is the pool (and the arenas of captured graphs), `kernels.rs` compiles CUDA C and `launch.rs`
+//! launches it, `dnn/` has cuDNN's convolutions, `graph.rs` captures a sequence of work to replay it, `forked.rs` runs
+//! independent work side by side, `staging.rs` copies through pinned memory, `profile.rs` times captured operations.
 
 mod dnn;
-mod feed;
-mod fetch;
+mod forked;
 mod graph;
 mod kernels;
-pub(crate) mod lanes;
+mod launch;
 mod libraries;
 mod lowering;
 mod memory;
-pub(crate) mod profile;
+mod profile;
+mod signature;
+mod staging;
 mod time;
 
 use std::cell::Cell;
@@ -25,20 +23,16 @@ use std::sync::{Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 
 use cudarc::driver::{result, sys};
 
-use crate::{Device, Error, Result};
+use crate::{Error, Result};
 
-pub(crate) use dnn::{Product, Relu};
-pub use dnn::{allow_tf32, set_deterministic};
-pub use feed::UploadQueue;
-pub use fetch::Download;
+pub use forked::{ForkedStreams, current_stream};
 pub use graph::Graph;
-pub(crate) use kernels::compile_check;
-pub use kernels::{Kernels, Launch};
-pub use lanes::{LANES, Lanes, set_lanes};
-pub(crate) use lowering::Lowering;
-pub(crate) use memory::Memory;
-pub use memory::{GpuMemoryStatistics, memory_statistics};
-pub use profile::{Ceilings, Cost, Pass, Profiler, Span};
+pub use kernels::compile_check;
+pub use launch::Launch;
+pub use lowering::kernels;
+pub use memory::{Memory, memory_statistics};
+pub use profile::{Profiler, marked};
+pub use staging::{Download, UploadQueue};
 
 /// How many GPUs of a machine can be used at most.
 const MAX_GPUS: usize = 16;
@@ -47,7 +41,7 @@ const MAX_GPUS: usize = 16;
 const OLDEST_DRIVER: i32 = 12_080;
 
 /// A GPU, opened.
-pub(crate) struct Gpu {
+pub struct Gpu {
     /// Its number among the machine's GPUs.
     ordinal: usize,
     /// As the driver calls it.
@@ -56,10 +50,12 @@ pub(crate) struct Gpu {
     capability: (i32, i32),
     context: sys::CUcontext,
     stream: sys::CUstream,
-    lanes: lanes::Streams,
+    forked: forked::Streams,
     /// Held to write while a graph is captured: what other threads queue then would become a part of it.
     queue: RwLock<()>,
     pool: Mutex<memory::Pool>,
+    /// Blocks dropped while another thread captured a graph, to be given to the pool after that.
+    dropped: Mutex<Vec<memory::Returned>>,
     modules: Mutex<kernels::Modules>,
     dnn: OnceLock<Result<Mutex<dnn::Dnn>>>,
 }
@@ -72,29 +68,34 @@ unsafe impl Sync for Gpu {}
 thread_local! {
     /// The GPU whose context this thread has bound.
     static BOUND: Cell<Option<usize>> = const { Cell::new(None) };
-    /// Whether this thread is capturing a graph.
-    static CAPTURES: Cell<bool> = const { Cell::new(false) };
-    /// Whether this thread has entered ([`Gpu::enter`]): to enter again could wait for a capture that waits for it.
-    static INSIDE: Cell<bool> = const { Cell::new(false) };
+    /// The GPUs that this thread has entered ([`Gpu::enter`]), a bit each: to enter one again could wait for a capture
+    /// that waits for this thread.
+    static INSIDE: Cell<u16> = const { Cell::new(0) };
 }
 
-/// Keeps captures out; see [`Gpu::enter`].
+const _: () = assert!(MAX_GPUS <= u16::BITS as usize);
+
+/// Keeps captures of a GPU out; see [`Gpu::enter`].
 struct Inside<'a> {
+    bit: u16,
     _shared: RwLockReadGuard<'a, ()>,
 }
 
 impl Drop for Inside<'_> {
     fn drop(&mut self) {
-        INSIDE.set(false);
+        INSIDE.set(INSIDE.get() & !self.bit);
     }
 }
 
 impl Gpu {
     /// The GPU of this number, opened at the first call.
-    pub(crate) fn get(ordinal: usize) -> Result<&'static Self> {
+    pub fn get(ordinal: usize) -> Result<&'static Self> {
         static GPUS: [OnceLock<Result<Gpu>>; MAX_GPUS] = [const { OnceLock::new() }; MAX_GPUS];
         let Some(place) = GPUS.get(ordinal) else {
-            return Err(error(ordinal, format!("only the first {MAX_GPUS} GPUs of a machine can be used")));
+            return Err(Error::gpu(
+                ordinal,
+                format!("only the first {MAX_GPUS} GPUs of a machine can be used"),
+            ));
         };
         let gpu = place.get_or_init(|| Self::open(ordinal)).as_ref().map_err(Clone::clone)?;
         gpu.bind()?;
@@ -103,32 +104,33 @@ impl Gpu {
 
     fn open(ordinal: usize) -> Result<Self> {
         let failed = |what: &'static str| {
-            move |cause: result::DriverError| error(ordinal, format!("{what}: {}", describe(cause)))
+            move |cause: result::DriverError| Error::gpu(ordinal, format!("{what}: {}", describe(cause)))
         };
         libraries::need_driver(ordinal)?;
-        result::init().map_err(failed("the driver does not start"))?;
+        result::init().map_err(failed("could not initialise the driver"))?;
         let mut version = 0;
         // SAFETY: it points to an integer.
         unsafe { sys::cuDriverGetVersion(&mut version) }
             .result()
-            .map_err(failed("the driver does not tell its version"))?;
+            .map_err(failed("could not query the driver version"))?;
         if version < OLDEST_DRIVER {
             let release = |version: i32| format!("{}.{}", version / 1000, version % 1000 / 10);
             let (found, needed) = (release(version), release(OLDEST_DRIVER));
             let detail = format!(
-                "the NVIDIA driver is one for CUDA {found}; one for {needed} or later is needed (driver 570 or later)"
+                "the NVIDIA driver supports CUDA {found}; CUDA {needed} is required: install driver 570 or later"
             );
-            return Err(error(ordinal, detail));
+            return Err(Error::gpu(ordinal, detail));
         }
-        let count = result::device::get_count().map_err(failed("the GPUs cannot be counted"))?;
+        let count = result::device::get_count().map_err(failed("could not count the GPUs"))?;
         if ordinal >= usize::try_from(count).unwrap_or(0) {
-            return Err(error(ordinal, format!("this machine has {count} GPUs, counted from cuda:0")));
+            return Err(Error::gpu(ordinal, format!("this machine has {count} GPUs, numbered from cuda:0")));
         }
-        let device = result::device::get(ordinal as i32).map_err(failed("the GPU cannot be opened"))?;
-        let name = result::device::get_name(device).map_err(failed("the GPU does not tell its name"))?;
+        let device = result::device::get(ordinal as i32).map_err(failed("could not open the GPU"))?;
+        let name = result::device::get_name(device).map_err(failed("could not query the GPU's name"))?;
         let attribute = |which| {
             // SAFETY: the device was just obtained.
-            unsafe { result::device::get_attribute(device, which) }.map_err(failed("the GPU cannot be asked"))
+            unsafe { result::device::get_attribute(device, which) }
+                .map_err(failed("could not query device attributes"))
         };
         use sys::CUdevice_attribute_enum as Attribute;
         let capability = (
@@ -137,30 +139,30 @@ impl Gpu {
         );
         if capability < (8, 0) {
             let (major, minor) = capability;
-            let detail = format!(
-                "{name} has compute capability {major}.{minor}; bf16 needs 8.0 (Ampere) or later: use --device cpu"
-            );
-            return Err(error(ordinal, detail));
+            let detail =
+                format!("{name} has compute capability {major}.{minor}; bf16 requires 8.0 (Ampere) or later");
+            return Err(Error::gpu(ordinal, detail));
         }
         // SAFETY: the device exists. The primary context is shared with other users of the driver in this process and
         // kept until the process ends.
         let context =
-            unsafe { result::primary_ctx::retain(device) }.map_err(failed("no context can be made"))?;
+            unsafe { result::primary_ctx::retain(device) }.map_err(failed("could not create a context"))?;
         // SAFETY: the context was just retained.
-        unsafe { result::ctx::set_current(context) }.map_err(failed("the context cannot be bound"))?;
+        unsafe { result::ctx::set_current(context) }.map_err(failed("could not bind the context"))?;
         BOUND.set(Some(ordinal));
         let stream = result::stream::create(result::stream::StreamKind::NonBlocking)
-            .map_err(failed("no stream can be made"))?;
-        let lanes = lanes::Streams::new().map_err(failed("no streams can be made"))?;
+            .map_err(failed("could not create a stream"))?;
+        let forked = forked::Streams::new().map_err(failed("could not create an event"))?;
         Ok(Self {
             ordinal,
             name,
             capability,
             context,
             stream,
-            lanes,
+            forked,
             queue: RwLock::default(),
             pool: Mutex::default(),
+            dropped: Mutex::default(),
             modules: Mutex::default(),
             dnn: OnceLock::new(),
         })
@@ -169,10 +171,28 @@ impl Gpu {
     /// Waits while another thread captures a graph, and keeps others from beginning one until the result is dropped. To
     /// be called before a mutex is taken that a capturing thread may need.
     fn enter(&self) -> Option<Inside<'_>> {
-        if CAPTURES.get() || INSIDE.replace(true) {
+        let bit = 1 << self.ordinal;
+        if graph::captures(self.ordinal) || INSIDE.get() & bit != 0 {
             return None;
         }
-        Some(Inside { _shared: self.queue.read().unwrap_or_else(PoisonError::into_inner) })
+        let shared = self.queue.read().unwrap_or_else(PoisonError::into_inner);
+        INSIDE.set(INSIDE.get() | bit);
+        Some(Inside { bit, _shared: shared })
+    }
+
+    /// As [`Gpu::enter`] where that need not wait; `None` where another thread captures a graph or is about to.
+    fn try_enter(&self) -> Option<Option<Inside<'_>>> {
+        let bit = 1 << self.ordinal;
+        if graph::captures(self.ordinal) || INSIDE.get() & bit != 0 {
+            return Some(None);
+        }
+        let shared = match self.queue.try_read() {
+            Ok(shared) => shared,
+            Err(std::sync::TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(std::sync::TryLockError::WouldBlock) => return None,
+        };
+        INSIDE.set(INSIDE.get() | bit);
+        Some(Some(Inside { bit, _shared: shared }))
     }
 
     /// Makes the GPU's context the calling thread's.
@@ -180,29 +200,31 @@ impl Gpu {
         if BOUND.get() != Some(self.ordinal) {
             // SAFETY: the context lives as long as the process.
             unsafe { result::ctx::set_current(self.context) }
-                .map_err(|cause| self.failed("the context cannot be bound", cause))?;
+                .map_err(|cause| self.failed("could not bind the context", cause))?;
             BOUND.set(Some(self.ordinal));
         }
         Ok(())
     }
 
-    /// Its place in a tensor's address.
-    pub(crate) fn device(&self) -> Device {
-        Device::Cuda(self.ordinal)
+    /// Its number among the machine's GPUs.
+    pub fn ordinal(&self) -> usize {
+        self.ordinal
+    }
+
+    /// An error of this GPU.
+    fn error(&self, detail: impl Into<String>) -> Error {
+        Error::gpu(self.ordinal, detail)
     }
 
     fn failed(&self, what: &str, cause: result::DriverError) -> Error {
-        if let Some(refused) = self.refused_memory(cause) {
-            return refused;
-        }
-        error(self.ordinal, format!("{what}: {}", describe(cause)))
+        self.out_of_memory_or(cause, || self.error(format!("{what}: {}", describe(cause))))
     }
 
-    /// Where the calling thread queues its work: the GPU's stream, or that of a lane.
+    /// Where the calling thread queues its work: the GPU's own stream or a forked one.
     fn stream(&self) -> sys::CUstream {
-        match lanes::current(self.device()) {
+        match current_stream(Some(self.ordinal)) {
             0 => self.stream,
-            lane => self.lanes.lane(lane),
+            number => self.forked.stream(number),
         }
     }
 
@@ -210,20 +232,18 @@ impl Gpu {
     fn wait_for(&self, stream: sys::CUstream) -> Result<()> {
         // SAFETY: the streams live as long as the process.
         unsafe { result::stream::synchronize(stream) }
-            .map_err(|cause| self.failed("work queued before failed", cause))
+            .map_err(|cause| self.failed("earlier work failed", cause))
     }
 
     /// Waits until all queued work is done, and before that for another thread's capture: a stream that is captured
     /// cannot be waited for.
-    pub(crate) fn synchronize(&self) -> Result<()> {
+    ///
+    /// # Errors
+    /// If some of the work failed.
+    pub fn synchronize(&self) -> Result<()> {
         let _queue = self.enter();
-        self.lanes.all().iter().chain([&self.stream]).try_for_each(|stream| self.wait_for(*stream))
+        self.forked.all().into_iter().chain([self.stream]).try_for_each(|stream| self.wait_for(stream))
     }
-}
-
-/// An error of a GPU.
-fn error(ordinal: usize, detail: impl Into<String>) -> Error {
-    Error::Device { device: Device::Cuda(ordinal), detail: detail.into() }
 }
 
 /// What the driver says of an error, with its name.
@@ -234,7 +254,7 @@ fn describe(cause: result::DriverError) -> String {
     format!("{} ({})", text(cause.error_string()), text(cause.error_name()))
 }
 
-/// What the driver calls the GPU, and its compute capability.
+/// The GPU's name as the driver has it, with its compute capability.
 ///
 /// # Errors
 /// If there is no such GPU, or no driver.
@@ -243,10 +263,10 @@ pub fn name(ordinal: usize) -> Result<String> {
     Ok(format!("{} (compute capability {}.{})", gpu.name, gpu.capability.0, gpu.capability.1))
 }
 
-/// Whether a GPU can be used: it is there, and so are the libraries.
+/// Checks that a GPU can be used: that it is there, and the libraries are.
 ///
 /// # Errors
-/// What is missing, and what to install.
+/// Says what is missing and what to install.
 pub fn check(ordinal: usize) -> Result<()> {
     Gpu::get(ordinal)?;
     libraries::need_nvrtc(ordinal)?;

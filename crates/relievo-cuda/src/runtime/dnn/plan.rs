@@ -4,26 +4,24 @@ use std::ffi::c_void;
 use std::mem::{MaybeUninit, transmute};
 
 use cudarc::cudnn::{result, sys};
-use cudarc::driver::sys::CUdeviceptr;
 
-use super::{Key, Places, Product, Refusal, failed};
-use crate::cuda::Gpu;
-use crate::cuda::lowering::{Lowering, Operands};
-use crate::ops::{Activation, Conv2dGeometry};
-use crate::{DataType, Result};
+use super::super::lowering::Operands;
+use super::super::{Gpu, Memory};
+use super::{Arguments, Key, Refusal, failed};
+use crate::{ConvExtents, DataType, Lowering, Product, Result, kernel_int};
 
 /// A product with everything set up. The descriptors live as long as the process, like the GPU.
 pub(super) struct Plan {
     key: Key,
     lowering: Lowering,
     /// The lowering's extents.
-    extents: Conv2dGeometry,
+    extents: ConvExtents,
     x: sys::cudnnTensorDescriptor_t,
     w: sys::cudnnFilterDescriptor_t,
     y: sys::cudnnTensorDescriptor_t,
     convolution: sys::cudnnConvolutionDescriptor_t,
     algorithm: u32,
-    /// Bytes that the algorithm wants beside the operands.
+    /// Bytes that the algorithm needs beside the operands.
     pub workspace: usize,
     /// Of [`Lowering::Fused`].
     fused: Option<(sys::cudnnTensorDescriptor_t, sys::cudnnActivationDescriptor_t)>,
@@ -73,14 +71,18 @@ macro_rules! measured {
         )
         .result()?;
         let written = records[..usize::try_from(count).unwrap_or(0).min(MOST)].iter();
+        // The enumerations are read as the integers they are in C: a later cuDNN may write numbers that they do not have
+        // here.
         let candidate = |record: &MaybeUninit<$record>| {
-            let record = record.assume_init_ref();
+            let record = record.as_ptr();
             Candidate {
-                algorithm: record.algo as u32,
-                math: record.mathType as u32,
-                succeeds: record.status == sys::cudnnStatus_t::CUDNN_STATUS_SUCCESS,
-                memory: record.memory,
-                deterministic: record.determinism == sys::cudnnDeterminism_t::CUDNN_DETERMINISTIC,
+                algorithm: (&raw const (*record).algo).cast::<u32>().read(),
+                math: (&raw const (*record).mathType).cast::<u32>().read(),
+                succeeds: (&raw const (*record).status).cast::<u32>().read()
+                    == sys::cudnnStatus_t::CUDNN_STATUS_SUCCESS as u32,
+                memory: (&raw const (*record).memory).read(),
+                deterministic: (&raw const (*record).determinism).cast::<u32>().read()
+                    == sys::cudnnDeterminism_t::CUDNN_DETERMINISTIC as u32,
             }
         };
         Ok(written.map(candidate).collect())
@@ -88,41 +90,47 @@ macro_rules! measured {
 }
 
 impl Plan {
-    /// Descriptors of the operands and of the convolution in a lowering; no algorithm yet. `None` if the lowering is not to be
-    /// had.
+    /// Descriptors of the operands and of the convolution in a lowering; no algorithm yet. `None` if the lowering does not
+    /// apply.
     pub fn describe(gpu: &'static Gpu, key: &Key, lowering: Lowering) -> Result<Option<Self>> {
-        let Some(extents) = key.extents(lowering) else { return Ok(None) };
-        let plan = Self::from_extents(key, lowering, extents).map_err(Refusal::from);
-        plan.map(Some).map_err(failed(gpu, "the extents of a convolution"))
+        let Some(extents) = key.lowered(lowering) else { return Ok(None) };
+        let int = |extent| kernel_int(extent, "convolution");
+        let [x, w, y] = [extents.x, extents.w, extents.y].map(|[n, h, w, c]| [n, c, h, w].map(int));
+        let all = |[a, b, c, d]: [Result<i32>; 4]| Ok::<_, crate::Error>([a?, b?, c?, d?]);
+        let extents_of = [all(x)?, all(w)?, all(y)?];
+        let steps = [int(extents.stride)?, int(extents.padding)?];
+        let plan = Self::with_extents(key, lowering, extents, extents_of, steps).map_err(Refusal::from);
+        plan.map(Some).map_err(failed(gpu, "describe a convolution"))
     }
 
-    fn from_extents(
+    /// [`Plan::describe`] with the extents of x, w and y in cuDNN's order (channels before height and width), the stride
+    /// and the padding.
+    fn with_extents(
         key: &Key,
         lowering: Lowering,
-        extents: Conv2dGeometry,
+        extents: ConvExtents,
+        [of_x, of_w, of_y]: [[i32; 4]; 3],
+        [stride, padding]: [i32; 2],
     ) -> std::result::Result<Self, result::CudnnError> {
-        let g = &extents;
         let data_type = match key.data_type {
             DataType::F32 => sys::cudnnDataType_t::CUDNN_DATA_FLOAT,
             DataType::Bf16 => sys::cudnnDataType_t::CUDNN_DATA_BFLOAT16,
         };
         let math = match key.data_type {
             DataType::Bf16 => sys::cudnnMathType_t::CUDNN_TENSOR_OP_MATH,
-            DataType::F32 if key.tf32 => sys::cudnnMathType_t::CUDNN_DEFAULT_MATH,
+            DataType::F32 if key.policy.tf32 => sys::cudnnMathType_t::CUDNN_DEFAULT_MATH,
             DataType::F32 => sys::cudnnMathType_t::CUDNN_FMA_MATH,
         };
         let format = sys::cudnnTensorFormat_t::CUDNN_TENSOR_NHWC;
-        let of = |[n, h, w, c]: [usize; 4]| [n as i32, c as i32, h as i32, w as i32];
         // SAFETY: each descriptor is made, then set; they live as long as the process.
         unsafe {
             let x = result::create_tensor_descriptor()?;
-            result::set_tensor4d_descriptor(x, format, data_type, of(g.x_shape()))?;
+            result::set_tensor4d_descriptor(x, format, data_type, of_x)?;
             let y = result::create_tensor_descriptor()?;
-            result::set_tensor4d_descriptor(y, format, data_type, of(g.y_shape()))?;
+            result::set_tensor4d_descriptor(y, format, data_type, of_y)?;
             let w = result::create_filter_descriptor()?;
-            result::set_filter4d_descriptor(w, data_type, format, of(g.w_shape()))?;
+            result::set_filter4d_descriptor(w, data_type, format, of_w)?;
             let convolution = result::create_convolution_descriptor()?;
-            let (padding, stride) = (g.padding() as i32, g.stride() as i32);
             result::set_convolution2d_descriptor(
                 convolution,
                 padding,
@@ -137,11 +145,11 @@ impl Plan {
             result::set_convolution_math_type(convolution, math)?;
             let fused = if lowering == Lowering::Fused {
                 let bias = result::create_tensor_descriptor()?;
-                result::set_tensor4d_descriptor(bias, format, data_type, of([1, 1, 1, g.out_c()]))?;
+                result::set_tensor4d_descriptor(bias, format, data_type, [1, of_y[1], 1, 1])?;
                 let activation = result::create_activation_descriptor()?;
                 let relu = sys::cudnnActivationMode_t::CUDNN_ACTIVATION_RELU;
-                // The other way is not documented for this call. A NaN may come out as zero then, with a gradient that
-                // is none either; what made it is in the losses and in other gradients.
+                // The only mode documented for this call. It turns a NaN into 0 with a gradient of 0, so this layer may
+                // hide one; the NaN still shows in the loss and in other gradients.
                 let not_a_number = sys::cudnnNanPropagation_t::CUDNN_NOT_PROPAGATE_NAN;
                 result::set_activation_descriptor(activation, relu, not_a_number, 0.0)?;
                 Some((bias, activation))
@@ -171,9 +179,9 @@ impl Plan {
     }
 
     /// The operands in the plan's lowering.
-    pub fn operands(&self, gpu: &'static Gpu, given: [CUdeviceptr; 3]) -> Result<Operands> {
-        let Key { product, geometry, data_type, .. } = &self.key;
-        Operands::new(gpu, self.lowering, [geometry, &self.extents], *data_type, product.written(), given)
+    pub fn operands(&self, gpu: &'static Gpu, given: &[Memory; 3]) -> Result<Operands> {
+        let Key { product, extents, data_type, .. } = &self.key;
+        Operands::new(gpu, self.lowering, [extents, &self.extents], *data_type, product.written(), given)
     }
 
     /// Queues the product, and the ReLU if the key has one. The workspace has as many bytes as the plan says.
@@ -181,32 +189,27 @@ impl Plan {
         &self,
         gpu: &'static Gpu,
         handle: sys::cudnnHandle_t,
-        places: Places,
-        workspace: CUdeviceptr,
+        arguments: &Arguments<'_>,
+        workspace: u64,
     ) -> Result<()> {
-        if let Some(queued) = self.run_fused(handle, places, workspace) {
-            return queued.map_err(failed(gpu, "a convolution with a ReLU"));
+        if let Some(queued) = self.run_fused(handle, arguments, workspace) {
+            return queued.map_err(failed(gpu, "queue a convolution with a ReLU"));
         }
-        let Places { operands: given, bias, .. } = places;
+        let given = arguments.operands;
         let operands = self.operands(gpu, given)?;
-        self.run(handle, operands.pointers, workspace as *mut c_void)
+        self.run(handle, operands.pointers(), workspace as *mut c_void)
             .map_err(Refusal::from)
-            .map_err(failed(gpu, "a convolution"))?;
-        let Key { product, geometry, data_type, relu, .. } = &self.key;
-        operands.finish(gpu, [geometry, &self.extents], *data_type, product.written(), given)?;
-        if !relu {
-            return Ok(());
-        }
-        let [_, _, y] = given;
-        let extents = [geometry.out_c(), geometry.y_elements()];
-        Activation::Relu.replace_at((gpu.device(), *data_type), y, bias, extents)
+            .map_err(failed(gpu, "queue a convolution"))?;
+        let Key { product, extents, data_type, .. } = &self.key;
+        operands.finish(gpu, [extents, &self.extents], *data_type, product.written(), given)?;
+        arguments.relu.map_or(Ok(()), |relu| (relu.pass)())
     }
 
     /// Lets cuDNN measure its algorithms for the product, with a workspace of `size` bytes.
     pub fn find(
         &self,
         handle: sys::cudnnHandle_t,
-        operands: [CUdeviceptr; 3],
+        operands: [u64; 3],
         workspace: *mut c_void,
         size: usize,
     ) -> std::result::Result<Vec<Candidate>, Refusal> {
@@ -294,13 +297,15 @@ impl Plan {
     pub fn run_fused(
         &self,
         handle: sys::cudnnHandle_t,
-        places: Places,
-        workspace: CUdeviceptr,
+        arguments: &Arguments<'_>,
+        workspace: u64,
     ) -> Option<std::result::Result<(), Refusal>> {
         let Self { x, w, y, convolution, .. } = *self;
         let (bias, activation) = self.fused?;
-        let added = if places.bias == 0 { places.zeros } else { places.bias };
-        let [x_data, w_data, y_data] = places.operands.map(|pointer| pointer as *mut c_void);
+        let given = arguments.relu.and_then(|relu| relu.bias);
+        let added = given.map_or(arguments.zeros, Memory::pointer);
+        let [x_data, w_data, y_data] =
+            arguments.operands.each_ref().map(|operand| operand.pointer() as *mut c_void);
         let (one, zero) = (scalar(&1.0), scalar(&0.0));
         // SAFETY: descriptors, operands and workspace belong together. What might be added besides, times zero, is y
         // itself, which is not read then.
@@ -332,7 +337,7 @@ impl Plan {
     fn run(
         &self,
         handle: sys::cudnnHandle_t,
-        operands: [CUdeviceptr; 3],
+        operands: [u64; 3],
         scratch: *mut c_void,
     ) -> std::result::Result<(), result::CudnnError> {
         let Self { x, w, y, convolution, .. } = *self;

@@ -1,4 +1,4 @@
-//! Taking the time on a GPU.
+//! Events: order between streams, and time on a GPU.
 
 use std::ffi::c_void;
 use std::sync::Arc;
@@ -20,37 +20,66 @@ const LONG: Duration = Duration::from_millis(100);
 /// The longest that a GPU is kept waiting.
 const LONGEST_WAIT: Duration = Duration::from_millis(20);
 
-/// An event that tells the time.
+/// An event of a GPU's streams.
 pub(super) struct Event(sys::CUevent);
 
+// SAFETY: the handle may be used from any thread that has the context bound.
+unsafe impl Send for Event {}
+// SAFETY: as above; the driver's functions are thread-safe.
+unsafe impl Sync for Event {}
+
 impl Event {
+    /// An event that takes the time.
     pub fn new(gpu: &Gpu) -> Result<Self> {
-        let event = result::event::create(sys::CUevent_flags::CU_EVENT_DEFAULT);
-        Ok(Self(event.map_err(|cause| not_taken(gpu, cause))?))
+        Self::with_flags(gpu, sys::CUevent_flags::CU_EVENT_DEFAULT)
     }
 
-    /// Takes the time when the GPU gets here.
-    fn record(&self, gpu: &Gpu) -> Result<()> {
+    /// An event that is only waited for.
+    pub fn without_time(gpu: &Gpu) -> Result<Self> {
+        Self::with_flags(gpu, sys::CUevent_flags::CU_EVENT_DISABLE_TIMING)
+    }
+
+    fn with_flags(gpu: &Gpu, flags: sys::CUevent_flags) -> Result<Self> {
+        let event = result::event::create(flags);
+        Ok(Self(event.map_err(|cause| gpu.failed("could not create an event", cause))?))
+    }
+
+    /// Marks where a stream is now.
+    pub fn record(&self, gpu: &Gpu, stream: sys::CUstream) -> Result<()> {
         // SAFETY: event and stream live.
-        unsafe { result::event::record(self.0, gpu.stream()) }.map_err(|cause| not_taken(gpu, cause))
+        unsafe { result::event::record(self.0, stream) }.map_err(|cause| not_recorded(gpu, cause))
     }
 
-    /// Takes the time whenever a launch of the graph that is being captured gets here. The graph must not be launched
-    /// after the event is gone.
+    /// Lets what is queued on a stream from now on wait for the mark. An event that was never recorded is not waited for.
+    pub fn hold_up(&self, gpu: &Gpu, stream: sys::CUstream) -> Result<()> {
+        let flags = sys::CUevent_wait_flags::CU_EVENT_WAIT_DEFAULT;
+        // SAFETY: event and stream live.
+        unsafe { result::stream::wait_event(stream, self.0, flags) }
+            .map_err(|cause| gpu.failed("could not wait for an event", cause))
+    }
+
+    /// Waits for the mark on the host.
+    pub fn wait(&self, gpu: &Gpu) -> Result<()> {
+        // SAFETY: the event lives.
+        unsafe { result::event::synchronize(self.0) }
+            .map_err(|cause| gpu.failed("could not wait for an event", cause))
+    }
+
+    /// Takes the time whenever a launch of the graph that is being captured gets here. The graph must own the event.
     pub fn record_in_graph(&self, gpu: &Gpu) -> Result<()> {
         // External: a node of the graph, not a dependency.
         let flags = sys::CUevent_record_flags::CU_EVENT_RECORD_EXTERNAL as u32;
         // SAFETY: event and stream live.
         unsafe { sys::cuEventRecordWithFlags(self.0, gpu.stream(), flags) }
             .result()
-            .map_err(|cause| not_taken(gpu, cause))
+            .map_err(|cause| not_recorded(gpu, cause))
     }
 
-    /// From this to a later event, when the GPU has passed both.
+    /// From this to a later event in seconds, when the GPU has passed both.
     pub fn seconds_until(&self, later: &Self, gpu: &Gpu) -> Result<f64> {
         // SAFETY: both events live.
         let milliseconds = unsafe { result::event::elapsed(self.0, later.0) }
-            .map_err(|cause| gpu.failed("the time cannot be read", cause))?;
+            .map_err(|cause| gpu.failed("could not read the time of an event", cause))?;
         Ok(f64::from(milliseconds) / 1e3)
     }
 }
@@ -62,8 +91,8 @@ impl Drop for Event {
     }
 }
 
-fn not_taken(gpu: &Gpu, cause: result::DriverError) -> Error {
-    gpu.failed("the time cannot be taken", cause)
+fn not_recorded(gpu: &Gpu, cause: result::DriverError) -> Error {
+    gpu.failed("could not record an event", cause)
 }
 
 /// How long the GPU takes for the work that `queue` queues on this thread's stream: the median of some rounds. While a
@@ -75,9 +104,9 @@ pub(super) fn median_seconds(gpu: &Gpu, mut queue: impl FnMut() -> Result<()>) -
     let mut seconds = Vec::with_capacity(ROUNDS);
     while seconds.is_empty() || seconds.len() < ROUNDS && start.elapsed() < LONG {
         let gate = Gate::close(gpu)?;
-        began.record(gpu)?;
+        began.record(gpu, gpu.stream())?;
         (0..RUNS).try_for_each(|_| queue())?;
-        ended.record(gpu)?;
+        ended.record(gpu, gpu.stream())?;
         drop(gate);
         gpu.wait_for(gpu.stream())?;
         seconds.push(began.seconds_until(&ended, gpu)? / RUNS as f64);
@@ -98,7 +127,7 @@ impl Gate {
             .map_err(|cause| {
                 // SAFETY: the function was not queued, so the reference is still ours.
                 drop(unsafe { Arc::from_raw(theirs) });
-                not_taken(gpu, cause)
+                gpu.failed("could not hold up a stream", cause)
             })?;
         Ok(Self(open))
     }

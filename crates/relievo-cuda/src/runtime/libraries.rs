@@ -1,7 +1,6 @@
-//! Whether the libraries a GPU needs are there, and what to install where they are not.
+//! Checks that the libraries which a GPU needs are installed, and says what to install where they are not.
 
-use super::error;
-use crate::Result;
+use crate::{Error, Result};
 
 /// The driver itself.
 pub(super) fn need_driver(ordinal: usize) -> Result<()> {
@@ -9,10 +8,10 @@ pub(super) fn need_driver(ordinal: usize) -> Result<()> {
     if unsafe { cudarc::driver::sys::is_culib_present() } {
         return Ok(());
     }
-    Err(error(
+    Err(Error::gpu(
         ordinal,
         "no NVIDIA driver was found (libcuda.so.1). Install the driver of your GPU (Debian: nvidia-driver, Ubuntu: \
-         ubuntu-drivers install), or use --device cpu",
+         ubuntu-drivers install)",
     ))
 }
 
@@ -22,10 +21,10 @@ pub(super) fn need_nvrtc(ordinal: usize) -> Result<()> {
     if unsafe { cudarc::nvrtc::sys::is_culib_present() } {
         return Ok(());
     }
-    Err(error(
+    Err(Error::gpu(
         ordinal,
         "NVRTC was not found (libnvrtc.so). Install it (pip install nvidia-cuda-nvrtc, or the package cuda-nvrtc of \
-         NVIDIA's repository) and add its folder to LD_LIBRARY_PATH, or use --device cpu",
+         NVIDIA's repository) and add its folder to LD_LIBRARY_PATH",
     ))
 }
 
@@ -35,9 +34,9 @@ pub(super) fn need_cudnn(ordinal: usize) -> Result<()> {
     if unsafe { cudarc::cudnn::sys::is_culib_present() } {
         return Ok(());
     }
-    Err(error(
+    Err(Error::gpu(
         ordinal,
         "cuDNN 9 was not found (libcudnn.so.9). Install it (pip install nvidia-cudnn-cu13, or the package \
-         cudnn9-cuda-13 of NVIDIA's repository) and add its folder to LD_LIBRARY_PATH, or use --device cpu",
+         cudnn9-cuda-13 of NVIDIA's repository) and add its folder to LD_LIBRARY_PATH",
     ))
 }
