@@ -37,7 +37,7 @@ static SAMPLES: [(&str, &[u8]); 3] = [
     ("sample-8", include_bytes!("../assets/000008.png")),
 ];
 
-/// Reconstruct sample images and measure the model that comes with the program
+/// Write reconstructions of sample images, and print how good the model is
 ///
 /// Finds the faces in a scene with four people and in two images of one face
 /// each (synthetic heads, no real persons) and writes a panel, maps and a mesh of

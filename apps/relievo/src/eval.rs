@@ -26,7 +26,7 @@ const MEAN_HEADS: u64 = 256;
 /// Images that go through the networks together.
 const BATCH: usize = 16;
 
-/// Measure a model and, beside it, the baselines of the paper
+/// Print the errors of a model beside those of the baselines of the paper
 ///
 /// On synthetic heads, whose depth is known: SIDE, the scale-invariant depth
 /// error (standard deviation of the logarithm of the depth ratio), MAD, the mean

@@ -12,7 +12,7 @@ use relievo_train::Provenance;
 use crate::console::{Console, clock, counted};
 use crate::weights;
 
-/// Show what the program runs on, and what is in a weights file
+/// Print what the program runs on, and what a weights file holds
 #[derive(Args)]
 pub struct Options {
     /// Weights file, checkpoint, folder of a training run, or weights in the

@@ -17,7 +17,7 @@ use crate::console::{Console, Progress, counted};
 use crate::hint;
 use crate::{Interrupted, train, weights};
 
-/// Reconstruct images: depth, albedo, light, viewpoint and a mesh of each face
+/// Write depth, albedo, light, viewpoint and a mesh for each face in photographs
 ///
 /// Photographs are searched for faces, and each face is cropped as the images
 /// that models of faces learn from. If the images are cropped already, --framed

@@ -155,6 +155,39 @@ fn all_formats_write_their_files_and_a_record_that_names_them() {
     assert!(root.path().join("c.obj").exists());
 }
 
+/// What users' programs read: every key and every text of a record, numbers by their kind. RELIEVO_UPDATE=1 rewrites the
+/// agreed file; read the difference.
+#[test]
+fn a_record_is_as_agreed() {
+    fn by_kind(value: &mut serde_json::Value) {
+        match value {
+            serde_json::Value::Number(number) => {
+                *value = if number.is_f64() { "a number" } else { "a whole number" }.into();
+            }
+            serde_json::Value::Array(values) => values.iter_mut().for_each(by_kind),
+            serde_json::Value::Object(values) => values.values_mut().for_each(by_kind),
+            _ => {}
+        }
+    }
+    let root = tempfile::tempdir().unwrap();
+    let head = Heads::range(1, 0, 1).sample(0, 200).unwrap().image;
+    let mut canvas = Canvas::new(320, 320, [128; 3]);
+    canvas.paste(&Canvas::from_rgb8(&head.pixels, 200), 60, 60);
+    let photograph = Image::from_rgb(320, 320, canvas.bytes().to_vec()).unwrap();
+    let reconstructor = Reconstructor::builder().weights(Weights::FacesSynthetic).refine(1).build().unwrap();
+    let face = &reconstructor.reconstruct(&photograph).unwrap()[0];
+    face.write(root.path(), "photo", "photo.jpg", &all()).unwrap();
+    let record = fs::read_to_string(root.path().join("photo.json")).unwrap();
+    let mut record: serde_json::Value = serde_json::from_str(&record).unwrap();
+    by_kind(&mut record);
+    let record = serde_json::to_string_pretty(&record).unwrap() + "\n";
+    let agreed = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/record.json");
+    if std::env::var_os("RELIEVO_UPDATE").is_some() {
+        fs::write(&agreed, &record).unwrap();
+    }
+    assert_eq!(record, fs::read_to_string(&agreed).unwrap());
+}
+
 #[test]
 fn results_of_faces_that_are_gone_are_removed() {
     let root = tempfile::tempdir().unwrap();

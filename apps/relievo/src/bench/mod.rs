@@ -35,7 +35,7 @@ const FED: usize = 64;
 /// Heads that are fed from memory: few, since they are rendered first.
 const REMEMBERED: u64 = 4 * FED as u64;
 
-/// Measure speed and memory on this machine
+/// Print how fast this machine is, and how much memory that takes
 ///
 /// Inference, training steps, finding faces, synthetic heads and how fast learning
 /// is fed with images: medians, with the quartiles, of as many repetitions as fit

@@ -37,12 +37,13 @@ fn succeed(arguments: &[&str]) -> Ended {
     ended
 }
 
-/// Fails with code 1, and says why in one last line that begins with `error:`, and without a panic.
+/// Fails with code 1, and says why in one last line that begins with `error:`, but for a hint, and without a panic.
 #[track_caller]
 fn fail(arguments: &[&str]) -> Ended {
     let ended = relievo(arguments);
     assert_eq!(ended.code, 1, "{arguments:?}: {}{}", ended.out, ended.err);
-    assert!(ended.err.lines().last().is_some_and(|line| line.starts_with("error: ")), "{}", ended.err);
+    let last = ended.err.lines().rfind(|line| !line.starts_with("hint: "));
+    assert!(last.is_some_and(|line| line.starts_with("error: ")), "{}", ended.err);
     assert!(!ended.err.contains("panicked") && !ended.err.contains("defect"), "{}", ended.err);
     ended
 }
