@@ -14,8 +14,8 @@ use flate2::read::GzDecoder;
 use half::f16;
 use relievo_nets::VGG16_WEIGHTS;
 use relievo_tensor::Tensor;
+use relievo_tensor::safetensors::{Dtype, ReadError, SafetensorsFile};
 use safetensors::tensor::TensorView;
-use safetensors::{Dtype, SafeTensorError, SafeTensors};
 
 /// The repository's copies, where it was built.
 const ASSETS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../assets");
@@ -129,21 +129,16 @@ impl GoldenSet {
     pub fn read(path: &Path) -> Result<Self, GoldenError> {
         let bytes = read_file(path)?;
         let format = |detail: String| GoldenError::Format { path: path.into(), detail };
-        let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|error| format(error.to_string()))?;
-        let metadata = header.metadata().clone().unwrap_or_default();
-        let planes = match metadata.get("byte_planes").map(String::as_str) {
+        let file = SafetensorsFile::open(&bytes).map_err(|error| format(error.to_string()))?;
+        let planes = match file.metadata("byte_planes") {
             None => false,
             Some("4") => true,
             Some(other) => return Err(format(format!("byte_planes is {other}, not 4"))),
         };
-        let file = SafeTensors::deserialize(&bytes).map_err(|error| format(error.to_string()))?;
         let mut tensors = BTreeMap::new();
-        for (name, view) in file.iter() {
+        for name in file.names() {
             // Other files of this format may carry tensors of integers; no test here needs one.
-            if view.dtype() != Dtype::F32 {
-                return Err(format(format!("{name} is {:?}, not F32", view.dtype())));
-            }
-            let data = view.data();
+            let (data, shape) = file.raw(name, Dtype::F32).map_err(|error| format(error.to_string()))?;
             let values = if planes {
                 let count = data.len() / 4;
                 let byte = |i: usize, plane: usize| data[plane * count + i];
@@ -151,9 +146,9 @@ impl GoldenSet {
             } else {
                 data.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()
             };
-            tensors.insert(name.to_owned(), GoldenTensor { shape: view.shape().to_vec(), values });
+            tensors.insert(name.to_owned(), GoldenTensor { shape, values });
         }
-        Ok(Self { path: path.into(), metadata, tensors })
+        Ok(Self { path: path.into(), metadata: file.into_metadata(), tensors })
     }
 
     /// The file's name, for messages.
@@ -244,27 +239,28 @@ pub fn vgg_weights() -> Result<Vec<u8>, GoldenError> {
     let low_path = assets().join("golden/vgg_low_bits.safetensors");
     let (bytes, low_bytes) = (VGG16_WEIGHTS, read_file(&low_path)?);
     let format = |path: &Path, detail: String| GoldenError::Format { path: path.into(), detail };
-    let broken = |path: &Path, error: SafeTensorError| format(path, error.to_string());
-    let half = SafeTensors::deserialize(bytes).map_err(|error| broken(path, error))?;
-    let low = SafeTensors::deserialize(&low_bytes).map_err(|error| broken(&low_path, error))?;
+    let broken = |path: &Path, error: ReadError| format(path, error.to_string());
+    let half = SafetensorsFile::open(bytes).map_err(|error| broken(path, error))?;
+    let low = SafetensorsFile::open(&low_bytes).map_err(|error| broken(&low_path, error))?;
     let mut weights = Vec::new();
-    for (name, half) in half.iter() {
-        let low = low.tensor(name).map_err(|error| broken(&low_path, error))?;
-        if (half.dtype(), low.dtype()) != (Dtype::F16, Dtype::I8) || half.shape() != low.shape() {
+    for name in half.names() {
+        let (half, shape) = half.raw(name, Dtype::F16).map_err(|error| broken(path, error))?;
+        let (low, low_shape) = low.raw(name, Dtype::I8).map_err(|error| broken(&low_path, error))?;
+        if shape != low_shape {
             return Err(format(&low_path, format!("{name} does not fit that of {}", path.display())));
         }
-        let halves = half.data().as_chunks::<2>().0.iter().map(|bytes| f16::from_le_bytes(*bytes));
-        let values = halves.zip(low.data()).flat_map(|(half, low)| {
+        let halves = half.as_chunks::<2>().0.iter().map(|bytes| f16::from_le_bytes(*bytes));
+        let values = halves.zip(low).flat_map(|(half, low)| {
             let low = f32::from(low.cast_signed()) / 256.0;
             (f32::from(half) + low * unit_in_the_last_place(half)).to_le_bytes()
         });
-        weights.push((name, half.shape().to_vec(), values.collect::<Vec<u8>>()));
+        weights.push((name, shape, values.collect::<Vec<u8>>()));
     }
     let views = weights.iter().map(|(name, shape, values)| {
         TensorView::new(Dtype::F32, shape.clone(), values).map(|view| (*name, view))
     });
-    let views = views.collect::<Result<Vec<_>, _>>().map_err(|error| broken(path, error))?;
-    safetensors::serialize(views, None).map_err(|error| broken(path, error))
+    let views = views.collect::<Result<Vec<_>, _>>().map_err(|error| format(path, error.to_string()))?;
+    safetensors::serialize(views, None).map_err(|error| format(path, error.to_string()))
 }
 
 /// The distance of a finite f16 to its neighbours, 2^(exponent - 10).
@@ -545,11 +541,11 @@ mod tests {
     #[test]
     fn half_and_low_bits_make_the_weights() {
         let bytes = vgg_weights().unwrap();
-        let file = SafeTensors::deserialize(&bytes).unwrap();
-        assert_eq!(file.len(), 14);
-        assert_eq!(file.tensor("conv3_3.weight").unwrap().shape(), [256, 256, 3, 3]);
-        let first = file.tensor("conv1_1.weight").unwrap();
-        let first: [f32; 4] = std::array::from_fn(|i| f32::from_le_bytes(first.data().as_chunks::<4>().0[i]));
+        let file = SafetensorsFile::open(&bytes).unwrap();
+        assert_eq!(file.names().count(), 14);
+        assert_eq!(file.numbers("conv3_3.weight").unwrap().1, [256, 256, 3, 3]);
+        let (first, _) = file.numbers("conv1_1.weight").unwrap();
+        let first: [f32; 4] = std::array::from_fn(|i| first[i]);
         // The first numbers of the original f32 file.
         let right = [0.42947057, 0.373467, -0.06136011, 0.27476987];
         assert!(relative_error(&first, &right) < 4e-6);

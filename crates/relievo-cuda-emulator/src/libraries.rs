@@ -4,6 +4,7 @@ use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
 use std::collections::hash_map::DefaultHasher;
 use std::fs::{self, File};
 use std::hash::{Hash, Hasher};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -57,10 +58,12 @@ fn load_all() -> Result<Vec<Library>, String> {
         .and_then(|file| file.lock().map(|()| file))
         .map_err(|error| format!("cannot lock {}: {error}", folder.display()))?;
     for (name, text) in FILES {
-        write_whole(&folder, name, |path| fs::write(path, text).map_err(|error| error.to_string()))?;
+        write_new(&folder.join(name), |path| fs::write(path, text))?;
     }
     for (library, sources) in LIBRARIES {
-        write_whole(&folder, library, |path| compile(&compiler, build, &folder, library, sources, path))?;
+        write_new(&folder.join(library), |path| {
+            compile(&compiler, build, &folder, library, sources, path).map_err(io::Error::other)
+        })?;
     }
     let folder = folder.canonicalize().unwrap_or(folder);
     drop(lock);
@@ -102,19 +105,12 @@ fn folder(build: u64) -> PathBuf {
     std::path::absolute(&target).unwrap_or(target).join(format!("{build:016x}"))
 }
 
-/// Makes a file under another name and renames it, so that it is there whole or not at all; leaves one that is there.
-fn write_whole(
-    folder: &Path,
-    name: &str,
-    make: impl FnOnce(&Path) -> Result<(), String>,
-) -> Result<(), String> {
-    let path = folder.join(name);
+/// Makes a file, whole or not at all, unless it exists.
+fn write_new(path: &Path, make: impl FnOnce(&Path) -> io::Result<()>) -> Result<(), String> {
     if path.exists() {
         return Ok(());
     }
-    let part = folder.join(format!("{name}.{}", std::process::id()));
-    make(&part)?;
-    fs::rename(&part, &path).map_err(|error| format!("cannot write {}: {error}", path.display()))
+    relievo_files::write_by(path, make).map_err(|error| error.to_string())
 }
 
 fn compile(

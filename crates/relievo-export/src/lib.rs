@@ -4,8 +4,8 @@
 //!   [`normals_rgb`], [`viridis`], [`Canvas::from_signed`]); a [`Sheet`] arranges canvases with captions, and a
 //!   [`Chart`] draws curves.
 //! - A [`SurfaceMesh`] is cut from a grid of points and written with a canvas as its texture.
-//! - Files appear whole or not at all: [`write_atomic`], and [`write_durable`] for files that must survive a power cut.
-//!   A [`FolderLock`] keeps two processes from writing to one folder.
+//! - Files appear whole or not at all (`relievo-files`). PNG files carry the mark of a result, unless they are to be read
+//!   as photographs ([`Canvas::write_input_png`]).
 //!
 //! A dome as a textured mesh:
 //!
@@ -31,21 +31,17 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-mod atomic;
 mod canvas;
 mod chart;
 mod colour;
-mod folder_lock;
 mod mesh;
 mod png;
 mod sheet;
 mod text;
 
-pub use atomic::{WriteError, is_partial, remove_partial, write_atomic, write_durable};
 pub use canvas::{Canvas, Colour};
 pub use chart::Chart;
 pub use colour::{Range, depth_grey, normals_rgb, shading_grey, viridis};
-pub use folder_lock::{FolderLock, FolderLocked};
 pub use mesh::{Lighting, SurfaceMesh};
 pub use png::DepthScale;
 pub use sheet::Sheet;

@@ -5,20 +5,30 @@ use std::path::Path;
 
 use image::codecs::png::PngEncoder;
 use image::{ExtendedColorType, ImageEncoder};
+use relievo_files::mark::PNG_KEY;
+use relievo_files::{WriteError, write_atomic};
 
-use crate::atomic::{WriteError, write_atomic};
 use crate::canvas::Canvas;
 
 impl Canvas {
-    /// Writes an 8-bit RGB PNG, whole or not at all.
+    /// Writes an 8-bit RGB PNG, whole or not at all, with the mark of a result ([`relievo_files::mark`]): no command
+    /// reads it as a photograph.
     ///
     /// # Errors
     /// See [`write_atomic`].
     pub fn write_png(&self, path: impl AsRef<Path>) -> Result<(), WriteError> {
+        write_atomic(path, |file| file.write_all(&marked(&self.png()?)))
+    }
+
+    /// As [`Canvas::write_png`] without the mark: for images that models learn from or that are to be reconstructed.
+    ///
+    /// # Errors
+    /// See [`write_atomic`].
+    pub fn write_input_png(&self, path: impl AsRef<Path>) -> Result<(), WriteError> {
         write_atomic(path, |file| file.write_all(&self.png()?))
     }
 
-    /// The same PNG file in memory.
+    /// The PNG file of [`Canvas::write_input_png`] in memory.
     ///
     /// # Errors
     /// If the canvas has no pixels.
@@ -37,9 +47,9 @@ pub struct DepthScale {
 }
 
 impl DepthScale {
-    /// Writes depth `[H,W]` as a 16-bit grey PNG, whole or not at all, and returns its scale. The scale runs from the
-    /// smallest to the largest depth, so nothing is clipped. Pixels where `mask` (if given) is 0 or depth is not finite
-    /// are 0.
+    /// Writes depth `[H,W]` as a 16-bit grey PNG, whole or not at all and with the mark of a result, and returns its
+    /// scale. The scale runs from the smallest to the largest depth, so nothing is clipped. Pixels where `mask` (if
+    /// given) is 0 or depth is not finite are 0.
     ///
     /// # Errors
     /// See [`write_atomic`].
@@ -68,7 +78,7 @@ impl DepthScale {
             .flat_map(|at| if valid(at) { scale.encode(depth[at]) } else { 0 }.to_ne_bytes())
             .collect();
         let encoded = || encode(&bytes, width, depth.len() / width, ExtendedColorType::L16);
-        write_atomic(path, |file| file.write_all(&encoded()?))?;
+        write_atomic(path, |file| file.write_all(&marked(&encoded()?)))?;
         Ok(scale)
     }
 
@@ -95,9 +105,22 @@ fn encode(bytes: &[u8], width: usize, height: usize, colour: ExtendedColorType) 
     Ok(encoded)
 }
 
+/// The PNG file with the mark of a result behind its header.
+fn marked(png: &[u8]) -> Vec<u8> {
+    /// The signature, and the header with its length, type and checksum.
+    const HEADER_END: usize = 8 + 25;
+    let mut chunk = b"tEXt".to_vec();
+    chunk.extend(PNG_KEY.bytes().chain([0]).chain("made by relievo from another image".bytes()));
+    let length = (chunk.len() as u32 - 4).to_be_bytes();
+    let checksum = crc32fast::hash(&chunk).to_be_bytes();
+    let (header, rest) = png.split_at(HEADER_END);
+    [header, &length, &chunk, &checksum, rest].concat()
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use relievo_files::mark::PNG_HEAD;
 
     use super::*;
 
@@ -107,9 +130,15 @@ mod tests {
         let path = folder.path().join("made/for/it.png");
         let canvas = Canvas::from_rgb8(&(0..=251).collect::<Vec<u8>>(), 12);
         canvas.write_png(&path).unwrap();
-        let read = image::open(&path).unwrap().into_rgb8();
-        assert_eq!(read.dimensions(), (12, 7));
-        assert_eq!(read.into_raw(), canvas.bytes());
+        let read = |path: &Path| image::open(path).unwrap().into_rgb8();
+        assert_eq!(read(&path).dimensions(), (12, 7));
+        assert_eq!(read(&path).into_raw(), canvas.bytes());
+        let input = folder.path().join("input.png");
+        canvas.write_input_png(&input).unwrap();
+        assert_eq!(read(&input).into_raw(), canvas.bytes());
+        let is_marked =
+            |path: &Path| relievo_files::mark::is_result_png(&std::fs::read(path).unwrap()[..PNG_HEAD]);
+        assert!(is_marked(&path) && !is_marked(&input));
     }
 
     #[test]
@@ -125,6 +154,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("depth.png");
         DepthScale::write_png(&path, &[f32::NAN, 1.0], 2, Some(&[1, 0])).unwrap();
+        assert!(relievo_files::mark::is_result_png(&std::fs::read(&path).unwrap()));
         assert_eq!(image::open(&path).unwrap().into_luma16().into_raw(), [0, 0]);
     }
 

@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 
-use relievo_nets::{ParameterInfo, StoredWeights};
+use relievo_nets::ParameterInfo;
+use relievo_tensor::safetensors::{Dtype, ReadError, SafetensorsFile};
 use relievo_tensor::{Device, Tensor};
-use safetensors::{Dtype, SafeTensors};
 
 use crate::model::{Model, ModelError};
 use crate::settings::{ModelSettings, Preset};
@@ -19,8 +19,7 @@ impl Preset {
     /// The preset that the weights in a file were trained with, and so the kind of object that their images show;
     /// `None` if the file does not say.
     pub fn in_weights(bytes: &[u8]) -> Option<Self> {
-        let (_, metadata) = SafeTensors::read_metadata(bytes).ok()?;
-        Self::in_run(metadata.metadata().as_ref()?.get(RUN_KEY)?)
+        Self::in_run(SafetensorsFile::open(bytes).ok()?.metadata(RUN_KEY)?)
     }
 
     /// The preset that the settings of a run (TOML) name. The other settings need not be ones that this version knows;
@@ -36,12 +35,12 @@ impl Preset {
 #[non_exhaustive]
 pub enum WeightsError {
     /// Not a safetensors file, or a truncated one.
-    #[error("{origin}: not a readable weights file ({reason}); it may be cut off or of another kind")]
+    #[error("{origin}: not a readable weights file: {source}")]
     Format {
         /// Where the bytes came from.
         origin: String,
-        /// The reader's message.
-        reason: String,
+        /// What is wrong with them.
+        source: ReadError,
     },
     /// A safetensors file without this program's settings.
     #[error(
@@ -110,14 +109,14 @@ impl Model {
     /// # Errors
     /// If the bytes are no such file, or parameters are missing or of the wrong shape.
     pub fn from_safetensors(bytes: &[u8], origin: &str) -> Result<Self, WeightsError> {
-        let settings = settings_in(bytes, origin)?;
         let origin = origin.to_owned();
+        let unreadable = |source| WeightsError::Format { origin: origin.clone(), source };
+        let file = SafetensorsFile::open(bytes).map_err(unreadable)?;
+        let settings = settings_in(&file, &origin)?;
         settings
             .check()
             .map_err(|invalid| WeightsError::Settings { origin: origin.clone(), reason: invalid.reason })?;
         let mut model = Self::without_parameters(settings)?;
-        let unreadable = |reason| WeightsError::Format { origin: origin.clone(), reason };
-        let file = StoredWeights::open(bytes).map_err(unreadable)?;
         let parameters = model.parameter_infos().iter().map(|info| {
             read(&file, info).map_err(|reason| WeightsError::Parameter {
                 origin: origin.clone(),
@@ -137,7 +136,7 @@ impl Model {
     /// If the bytes are no such file, if the file holds no network of this model, or one of another size; then nothing
     /// has changed. For models on the CPU.
     pub fn take_over(&mut self, bytes: &[u8]) -> Result<Vec<String>, String> {
-        let file = StoredWeights::open(bytes)?;
+        let file = SafetensorsFile::open(bytes).map_err(|error| error.to_string())?;
         let network = |info: &ParameterInfo| info.name.split('.').next().map(str::to_owned);
         let infos = self.parameter_infos();
         let there: Vec<_> = infos.iter().filter(|info| file.has(&info.name)).filter_map(network).collect();
@@ -154,7 +153,7 @@ impl Model {
             return Err("it holds no network of this model".into());
         }
         self.parameters = parameters;
-        let Ok(then) = settings_in(bytes, "") else { return Ok(Vec::new()) };
+        let Ok(then) = settings_in(&file, "") else { return Ok(Vec::new()) };
         let both = then.meaning_of_outputs().zip(self.settings().meaning_of_outputs());
         let differences = both.filter(|(then, now)| then != now);
         Ok(differences.map(|((name, then), (_, now))| format!("{name} {then} (here {now})")).collect())
@@ -162,12 +161,10 @@ impl Model {
 }
 
 /// The settings in the metadata of a weights file.
-fn settings_in(bytes: &[u8], origin: &str) -> Result<ModelSettings, WeightsError> {
+fn settings_in(file: &SafetensorsFile<'_>, origin: &str) -> Result<ModelSettings, WeightsError> {
     let origin = || origin.to_owned();
-    let (_, metadata) = SafeTensors::read_metadata(bytes)
-        .map_err(|error| WeightsError::Format { origin: origin(), reason: error.to_string() })?;
-    let settings = metadata.metadata().as_ref().and_then(|all| all.get(SETTINGS_KEY));
-    let settings = settings.ok_or_else(|| WeightsError::NoSettings { origin: origin() })?;
+    let settings =
+        file.metadata(SETTINGS_KEY).ok_or_else(|| WeightsError::NoSettings { origin: origin() })?;
     serde_json::from_str(settings)
         .map_err(|error| WeightsError::Settings { origin: origin(), reason: error.to_string() })
 }
@@ -177,11 +174,11 @@ fn little_endian(numbers: &[f32]) -> Vec<u8> {
 }
 
 /// A parameter out of a file, in f16 or f32.
-fn read(file: &StoredWeights<'_>, info: &ParameterInfo) -> Result<Tensor, String> {
+fn read(file: &SafetensorsFile<'_>, info: &ParameterInfo) -> Result<Tensor, String> {
     if !file.has(&info.name) {
         return Err("is not in the file".into());
     }
-    let (numbers, shape) = file.numbers(&info.name)?;
+    let (numbers, shape) = file.numbers(&info.name).map_err(|error| error.to_string())?;
     if shape[..] != info.shape[..] {
         return Err(format!("has the shape {shape:?}, but the settings ask for {}", info.shape));
     }

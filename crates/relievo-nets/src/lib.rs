@@ -17,7 +17,6 @@
 
 mod architectures;
 mod layers;
-mod stored;
 mod vgg;
 
 /// All files of kernels of this crate: for a test that compiles them.
@@ -28,5 +27,4 @@ pub fn kernels() -> Vec<&'static relievo_tensor::cuda::Kernels> {
 
 pub use architectures::{ConfidenceNetwork, autoencoder, encoder};
 pub use layers::{Initialisation, Layer, Network, ParameterInfo};
-pub use stored::StoredWeights;
 pub use vgg::{VGG16_WEIGHTS, Vgg, VggError};

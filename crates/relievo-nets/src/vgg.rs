@@ -10,13 +10,12 @@ mod cuda;
 pub(crate) use cuda::KERNELS;
 
 use relievo_tensor::ops::{Activation, ConvParams, cast, conv2d, max_pool};
+use relievo_tensor::safetensors::SafetensorsFile;
 use relievo_tensor::{
     Backward, Context, ConvPolicy, DataType, Device, Error, Operation, Random, Result, Tensor, apply_one,
 };
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
-
-use crate::stored::StoredWeights;
 
 /// The embedded weights, a safetensors file: conv1_1 to conv3_3 in half precision (`assets/README.md` says whose they are).
 pub static VGG16_WEIGHTS: &[u8] = include_bytes!("../assets/vgg16-conv1_1-conv3_3-f16.safetensors");
@@ -72,8 +71,8 @@ impl Vgg {
     /// If the file lacks a layer or holds it in another shape or precision.
     pub fn from_safetensors(bytes: &[u8]) -> std::result::Result<Self, VggError> {
         let damaged = VggError::Damaged;
-        let file = StoredWeights::open(bytes).map_err(damaged)?;
-        let read = |name: String| file.numbers(&name).map_err(damaged);
+        let file = SafetensorsFile::open(bytes).map_err(|error| damaged(error.to_string()))?;
+        let read = |name: String| file.numbers(&name).map_err(|error| damaged(error.to_string()));
         let mut convolutions = Vec::new();
         for name in LAYERS.into_iter().flatten() {
             let (weight, shape) = read(format!("{name}.weight"))?;

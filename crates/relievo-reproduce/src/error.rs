@@ -1,10 +1,9 @@
 //! What can go wrong with a table.
 
-use std::io;
 use std::path::PathBuf;
 
 use relievo_data::{LoadError, SplitError};
-use relievo_export::WriteError;
+use relievo_files::{Unreadable, WriteError};
 use relievo_model::{ModelError, WeightsError};
 use relievo_nets::VggError;
 use relievo_train::{EvaluationError, FolderError, SettingsError, TrainError};
@@ -97,13 +96,8 @@ pub enum ReproduceError {
     #[error(transparent)]
     Weights(#[from] WeightsError),
     /// A file that cannot be read.
-    #[error("cannot read {}: {source}", .path.display())]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// The system's reason.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Unreadable(#[from] Unreadable),
     /// The model.
     #[error(transparent)]
     Model(#[from] ModelError),

@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use relievo_export::write_durable;
+use relievo_files::write_durable;
 use relievo_train::Scores;
 use relievo_train::metrics::Statistic;
 use serde::{Deserialize, Serialize};

@@ -6,14 +6,14 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use relievo_data::{CacheBudget, Cached, SYNTHETIC, Source, SourceSpec, Split, WithoutTruth};
-use relievo_export::write_durable;
+use relievo_files::{Unreadable, write_durable};
 use relievo_model::{Model, ModelError};
+use relievo_tensor::safetensors::SafetensorsFile;
 use relievo_tensor::{Device, cuda};
 use relievo_train::{
     EvaluationError, EvaluationOptions, FolderError, HeldOut, Outcome, RunFolder, Scores, Settings,
     SettingsError, Trainer, baselines, evaluate, mean_depth,
 };
-use safetensors::SafeTensors;
 use toml::{Table as Toml, Value};
 
 use crate::error::{RecipeError, ReproduceError};
@@ -236,13 +236,12 @@ impl Reproduction {
         let (path, note) = (self.folder.join(FEATURES), self.feature_settings());
         match fs::read(&path) {
             Ok(bytes) => {
-                let metadata = SafeTensors::read_metadata(&bytes).ok();
-                let notes = metadata.as_ref().and_then(|(_, metadata)| metadata.metadata().as_ref());
-                let is_same = notes.and_then(|notes| notes.get(FEATURES_KEY)) == Some(&note);
+                let file = SafetensorsFile::open(&bytes).ok();
+                let is_same = file.and_then(|file| Some(file.metadata(FEATURES_KEY)? == note)) == Some(true);
                 return if is_same { Ok(true) } else { Err(ReproduceError::OtherFeatures(path)) };
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(source) => return Err(ReproduceError::Unreadable { path, source }),
+            Err(error) => return Err(Unreadable::at(&path)(error).into()),
         }
         let Split { train, .. } = Split::new(self.learned_from(settings), settings.data.holdout())?;
         let device = settings.compute.device().map_err(ModelError::from)?;
@@ -294,8 +293,7 @@ impl Reproduction {
         hours: f64,
     ) -> Result<Measured, ReproduceError> {
         let path = run.model();
-        let bytes =
-            fs::read(&path).map_err(|source| ReproduceError::Unreadable { path: path.clone(), source })?;
+        let bytes = relievo_files::read(&path)?;
         let mut model = Model::from_safetensors(&bytes, &path.display().to_string())?;
         let device = settings.compute.place(&mut model)?;
         let workers = settings.data.workers_beside(device);

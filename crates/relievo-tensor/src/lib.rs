@@ -27,6 +27,7 @@ pub mod cuda;
 mod error;
 pub mod ops;
 mod random;
+pub mod safetensors;
 mod shape;
 mod storage;
 mod tape;

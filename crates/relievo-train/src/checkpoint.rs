@@ -7,13 +7,13 @@
 //! is taken with zeros in its own place. (Files of version 0.1 have the tensors' alone.) The file is written in a stream:
 //! a second copy of three times the parameters would be a lot of memory on a small machine.
 
-use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use relievo_files::Unreadable;
 use relievo_model::{Model, RUN_KEY, SETTINGS_KEY, WeightsError};
+use relievo_tensor::safetensors::SafetensorsFile;
 use relievo_tensor::{Device, Tensor};
-use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -76,13 +76,8 @@ pub struct Checkpoint {
 #[non_exhaustive]
 pub enum CheckpointError {
     /// The file cannot be read.
-    #[error("cannot read the checkpoint {}: {source}", .path.display())]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// The system's reason.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Unreadable(#[from] Unreadable),
     /// The file is cut off, damaged, or no checkpoint.
     #[error("the checkpoint {} is damaged or no checkpoint: {reason}", .path.display())]
     Damaged {
@@ -195,39 +190,27 @@ impl Checkpoint {
     /// # Errors
     /// If the file cannot be read, is cut off or altered, or its parameters do not fit its settings.
     pub fn read(path: &Path) -> Result<Self, CheckpointError> {
-        let bytes =
-            fs::read(path).map_err(|source| CheckpointError::Unreadable { path: path.to_owned(), source })?;
+        let bytes = relievo_files::read(path)?;
         let damaged = |reason: String| CheckpointError::Damaged { path: path.to_owned(), reason };
-        let unreadable = |error: safetensors::SafeTensorError| damaged(format!("{error}; it may be cut off"));
-        let (header, metadata) = SafeTensors::read_metadata(&bytes).map_err(unreadable)?;
-        let file = SafeTensors::deserialize(&bytes).map_err(unreadable)?;
-        let entry = |key: &str| {
-            let found = metadata.metadata().as_ref().and_then(|all| all.get(key));
-            found.ok_or_else(|| damaged(format!("its metadata has no `{key}`")))
-        };
+        let file = SafetensorsFile::open(&bytes).map_err(|error| damaged(error.to_string()))?;
+        let entry =
+            |key: &str| file.metadata(key).ok_or_else(|| damaged(format!("its metadata has no `{key}`")));
         let stored = entry(CHECKSUM_KEY)?;
-        let (header, data) = bytes[size_of::<u64>()..].split_at(header);
-        if *stored != expected_checksums(header, data, stored) {
+        if stored != expected_checksums(file.header(), file.content(), stored) {
             return Err(damaged("its contents do not agree with their checksum".into()));
         }
         let progress = serde_json::from_str(entry(PROGRESS_KEY)?)
             .map_err(|error| damaged(format!("its progress is unreadable: {error}")))?;
-        let settings = entry(RUN_KEY)?.clone();
+        let settings = entry(RUN_KEY)?.to_owned();
         let model = Model::from_safetensors(&bytes, &path.display().to_string())?;
         let group = |prefix: &str| -> Result<Vec<Tensor>, CheckpointError> {
             let tensor = |info: &relievo_nets::ParameterInfo| {
                 let name = format!("{prefix}{}", info.name);
-                let view = file.tensor(&name).map_err(|error| error.to_string())?;
-                if view.dtype() != Dtype::F32 || view.shape() != &info.shape[..] {
-                    return Err(format!("{name} is {:?} {:?}", view.dtype(), view.shape()));
-                }
-                let numbers: Vec<f32> =
-                    view.data().as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
-                Tensor::new(&numbers, info.shape).map_err(|error| error.to_string())
+                file.tensor(&name, info.shape).map_err(|error| error.to_string())
             };
             model.parameter_infos().iter().map(|info| tensor(info).map_err(damaged)).collect()
         };
-        let has_ema = file.names().iter().any(|name| name.starts_with(EMA));
+        let has_ema = file.names().any(|name| name.starts_with(EMA));
         let ema = if has_ema { group(EMA)? } else { Vec::new() };
         let moments = Moments { exp_avg: group("adam.mean.")?, exp_avg_sq: group("adam.square.")?, ema };
         Ok(Self { model, moments, progress, settings })
@@ -236,6 +219,8 @@ impl Checkpoint {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use std::fs;
+
     use super::*;
 
     pub(crate) fn small() -> (Model, Moments, Progress) {

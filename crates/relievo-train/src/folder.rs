@@ -13,7 +13,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use relievo_export::{is_partial, remove_partial};
+use relievo_files::{is_partial, remove_partial};
 
 const SETTINGS: &str = "settings.toml";
 const METRICS: &str = "metrics.jsonl";

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use relievo_data::{Registry, Source, SourceError, SourceSpec, Split};
 use relievo_model::{ModelSettings, Preset, RUN_KEY};
-use safetensors::SafeTensors;
+use relievo_tensor::safetensors::SafetensorsFile;
 
 use crate::checkpoint::{PROGRESS_KEY, Progress};
 use crate::settings::DataSettings;
@@ -27,10 +27,9 @@ pub(crate) fn provenance_notes(progress: &Progress, settings: &str) -> [(String,
 impl Provenance {
     /// Reads it from the bytes of a weights file or a checkpoint; `None` if they name no run.
     pub fn read(bytes: &[u8]) -> Option<Self> {
-        let (_, metadata) = SafeTensors::read_metadata(bytes).ok()?;
-        let notes = metadata.metadata().as_ref()?;
-        let progress = serde_json::from_str(notes.get(PROGRESS_KEY)?).ok()?;
-        Some(Self { progress, settings: notes.get(RUN_KEY)?.clone() })
+        let file = SafetensorsFile::open(bytes).ok()?;
+        let progress = serde_json::from_str(file.metadata(PROGRESS_KEY)?).ok()?;
+        Some(Self { progress, settings: file.metadata(RUN_KEY)?.to_owned() })
     }
 
     /// The recipe of the run, and with it the kind of object that its images show. The other settings need not be

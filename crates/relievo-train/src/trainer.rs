@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use relievo_data::{CacheBudget, Cached, LoadError, Source, Split, WithoutTruth};
-use relievo_export::{FolderLock, WriteError, write_durable};
+use relievo_files::{FolderLock, WriteError, write_durable};
 use relievo_model::{DepthTruth, Model, ModelError, Supervision};
 use relievo_nets::{Vgg, VggError};
 use relievo_tensor::{Device, Tensor};
@@ -188,7 +188,8 @@ impl Trainer {
         write.map_err(|source| TrainError::Write { source, saved: last })?;
         let path = folder.metrics();
         let log = Log::open(&path, &progress).map_err(|source| TrainError::Log { path, source })?;
-        let warnings = folder.remove_partial().err().map(|error| error.to_string()).into_iter().collect();
+        let mut warnings = images.warnings();
+        warnings.extend(folder.remove_partial().err().map(|error| error.to_string()));
         Ok(Self {
             settings,
             settings_text,

@@ -132,15 +132,6 @@ fn whole(kept: &[u8]) -> Option<&[u8]> {
     (*of_code == digest(&[code])).then_some(code)
 }
 
-/// Writes under another name and renames, so that a second program never reads half a file.
-pub(super) fn store(path: &std::path::Path, bytes: &[u8]) -> std::io::Result<()> {
-    let folder = path.parent().ok_or(std::io::ErrorKind::InvalidInput)?;
-    std::fs::create_dir_all(folder)?;
-    let unfinished = path.with_extension(format!("{}.part", std::process::id()));
-    std::fs::write(&unfinished, bytes)?;
-    std::fs::rename(&unfinished, path)
-}
-
 impl Gpu {
     /// A file of kernels, from the cache on disk or compiled, and loaded. It stays loaded.
     fn load(&self, kernels: &Kernels, data_type: DataType) -> Result<sys::CUmodule> {
@@ -159,7 +150,8 @@ impl Gpu {
         let module = load(&code).map_err(|cause| self.failed("could not load compiled kernels", cause))?;
         // The cache saves a second at the next start; a disk that is full or read-only is no reason to stop.
         if let Some(path) = place {
-            let _ = store(&path, &[digest(&[&code]).as_slice(), &code].concat());
+            let kept = [digest(&[&code]).as_slice(), &code].concat();
+            let _ = relievo_files::write_atomic(path, |file| file.write_all(&kept));
         }
         Ok(module)
     }

@@ -7,10 +7,10 @@
 use std::io;
 use std::path::Path;
 
+use relievo_files::{WriteError, write_atomic};
 use serde_json::{Value, json};
 
 use super::SurfaceMesh;
-use crate::atomic::{WriteError, write_atomic};
 use crate::canvas::Canvas;
 
 /// Whether viewers light the surface.

@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
+use relievo_files::{WriteError, write_atomic};
+
 use super::SurfaceMesh;
-use crate::atomic::{WriteError, write_atomic};
 use crate::canvas::Canvas;
 
 impl SurfaceMesh {

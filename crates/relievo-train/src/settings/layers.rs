@@ -1,6 +1,5 @@
 //! Settings files and command lines as tables that are merged.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use relievo_model::Preset;
@@ -88,10 +87,7 @@ pub(super) struct FileLayer {
 
 impl FileLayer {
     pub fn read(path: &Path) -> Result<Self, SettingsError> {
-        match fs::read_to_string(path) {
-            Ok(text) => Self::parse(path, text),
-            Err(source) => Err(SettingsError::Unreadable { path: path.to_owned(), source }),
-        }
+        Self::parse(path, relievo_files::read_to_string(path)?)
     }
 
     pub fn parse(path: &Path, text: String) -> Result<Self, SettingsError> {

@@ -8,10 +8,10 @@ mod layers;
 mod train;
 
 use std::fmt::Write as _;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use relievo_data::SourceSpec;
+use relievo_files::Unreadable;
 use relievo_model::{ComputeSettings, ModelSettings, Preset, Supervision};
 use relievo_settings::{Invalid, Kind, Setting, Value as Shown};
 use serde::{Deserialize, Serialize};
@@ -66,13 +66,8 @@ impl Default for Settings {
 #[non_exhaustive]
 pub enum SettingsError {
     /// A file that cannot be read.
-    #[error("cannot read the settings in {}: {source}", .path.display())]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// The system's message.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Unreadable(#[from] Unreadable),
     /// A file that is not TOML, or has a key or a value that there is not.
     #[error("{}: {reason}", .path.display())]
     Malformed {

@@ -5,7 +5,7 @@ use std::io;
 use std::path::PathBuf;
 
 use relievo_data::{LoadError, SplitError};
-use relievo_export::{FolderLocked, WriteError};
+use relievo_files::{FolderLocked, WriteError};
 use relievo_model::ModelError;
 
 use crate::evaluation::EvaluationError;

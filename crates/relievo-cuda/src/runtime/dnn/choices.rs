@@ -56,7 +56,7 @@ impl Choices {
         }
         // Only saves measuring again; a disk that is full or read-only is no reason to stop.
         if let Some(file) = &self.file {
-            let _ = kernels::store(file, text.as_bytes());
+            let _ = relievo_files::write_atomic(file, |file| file.write_all(text.as_bytes()));
         }
     }
 }

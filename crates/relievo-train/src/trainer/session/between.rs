@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use relievo_data::{Loader, LoaderOptions};
-use relievo_export::{WriteError, write_durable};
+use relievo_files::{WriteError, write_durable};
 use relievo_model::ModelError;
 use relievo_tensor::ops::squared_norm;
 
