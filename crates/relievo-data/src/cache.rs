@@ -56,6 +56,10 @@ impl Source for Cached {
         self.source.describe()
     }
 
+    fn warnings(&self) -> Vec<String> {
+        self.source.warnings()
+    }
+
     fn len(&self) -> u64 {
         self.source.len()
     }

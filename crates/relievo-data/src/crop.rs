@@ -2,7 +2,7 @@
 
 use std::f64::consts::SQRT_2;
 
-use crate::decode::Rectangle;
+use crate::resample::Rectangle;
 use crate::sample::Image;
 
 impl Image {

@@ -1,12 +1,17 @@
-//! Images on disk: files in folders, and members of tar shards, as one numbered set.
+//! Images on disk: files in folders, and members of archives, as one numbered set.
 
 use std::collections::HashSet;
 use std::fs;
-use std::io::{self, Read};
+use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
+use relievo_files::{Unreadable, mark};
+
+use crate::decode::format::{Content, Ending, HEAD};
+use crate::decode::{DecodeOptions, Decoded};
+use crate::left_out::{LeftOut, LeftOutReason, leave_out, merge};
 use crate::sample::{Image, Sample, SampleError, Source};
-use crate::shard::Shard;
+use crate::shard::{Listing, Place, Shard, ShardError};
 
 /// A larger file is not read: no image that can be decoded within the limits needs it, in bytes.
 const MAX_FILE_BYTES: u64 = 256 << 20;
@@ -14,14 +19,17 @@ const MAX_FILE_BYTES: u64 = 256 << 20;
 /// Shards that are kept open; systems often allow 1,024 files in all.
 const OPEN_SHARDS: usize = 256;
 
-const IMAGES: [&str; 4] = ["jpg", "jpeg", "png", "webp"];
-const SHARDS: [&str; 3] = [".tar", ".tar.gz", ".tgz"];
+/// The path that stands for standard input, and the name of what is read there.
+const STANDARD_INPUT: [&str; 2] = ["-", "stdin"];
 
-/// All images below some folders and in some tar shards, in the order of their names.
+/// All images below some folders and in some archives, in the order of their names.
 ///
 /// - A folder is searched with all its sub-folders; symbolic links are followed, each folder is visited once. Files
-///   that end in .jpg, .jpeg, .png or .webp are images, those that end in .tar, .tar.gz or .tgz are shards (capital
-///   letters make no difference); other files are ignored, and so is what is hidden (begins with a dot).
+///   that end in .jpg, .jpeg, .jpe, .jfif, .png, .webp, .gif, .bmp, .tif or .tiff are images, those that end in .tar,
+///   .tar.gz, .tgz, .tar.zst, .tzst or .zip are shards (capital letters make no difference). What is hidden (begins
+///   with a dot) is ignored.
+/// - What relievo made of other images is left out, and so is what cannot be read: [`Images::left_out`] says what and
+///   why.
 /// - An image's name is its path below the folder that was given, with `/` on every system; in a shard,
 ///   `shard.tar/path/in/shard`. Several folders put their own names in front. Sorting by name makes image number N
 ///   the same one on every machine.
@@ -30,6 +38,7 @@ pub struct Images {
     entries: Vec<Entry>,
     shards: Vec<(PathBuf, Shard)>,
     description: String,
+    left_out: Vec<LeftOut>,
 }
 
 struct Entry {
@@ -43,95 +52,146 @@ enum Location {
     Member {
         shard: usize,
         path_at: usize,
-        offset: u64,
-        bytes: u64,
+        place: Place,
     },
+    /// What was read from standard input.
+    Memory(Vec<u8>),
 }
 
 /// Folders or shards that cannot be used.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum OpenError {
     /// A path that does not exist.
-    #[error("{} does not exist; give a folder of images or a .tar file", .0.display())]
+    #[error("{} does not exist; give a folder of images, images, or an archive (.tar, .tar.gz, .tar.zst, .zip)", .0.display())]
     Missing(PathBuf),
+    /// A pattern that no path fits.
+    #[error("no file or folder fits the pattern {0}")]
+    NoMatch(String),
     /// A folder or file that cannot be read.
-    #[error("cannot read {}: {source}", .path.display())]
-    Unreadable {
-        /// The folder or file.
-        path: PathBuf,
-        /// What the system says.
-        source: io::Error,
-    },
-    /// A shard that is no tar file or ends early.
-    #[error("the shard {} is damaged ({source}); fetch or make it again", .path.display())]
+    #[error(transparent)]
+    Unreadable(#[from] Unreadable),
+    /// A shard that is no archive or ends early.
+    #[error("the archive {} is damaged ({source}); fetch or make it again", .path.display())]
     DamagedShard {
         /// The shard.
         path: PathBuf,
         /// Where it breaks off.
         source: io::Error,
     },
+    /// A shard of a kind that is not read.
+    #[error("{} is {kind}, which is not read; unpack it", .path.display())]
+    UnsupportedShard {
+        /// The shard.
+        path: PathBuf,
+        /// The kind, with its article.
+        kind: &'static str,
+    },
+    /// A shard that grows without bounds when it is unpacked.
+    #[error("{} is not unpacked: it grows to more than {} MiB, which images do not", .path.display(), .limit >> 20)]
+    GrowingShard {
+        /// The shard.
+        path: PathBuf,
+        /// The most that it may take, in bytes.
+        limit: u64,
+    },
     /// Nothing there.
-    #[error(
-        "no images in {searched}: looked for .jpg, .jpeg, .png and .webp files, in sub-folders and in .tar, \
-         .tar.gz and .tgz files too, and found {others} files of other kinds"
-    )]
+    #[error("no images in {searched}, nor in sub-folders and archives there{}", found(.left_out))]
     NoImages {
         /// The paths that were searched.
         searched: String,
-        /// Files that were passed over.
-        others: usize,
+        /// What was found instead.
+        left_out: Vec<LeftOut>,
     },
+}
+
+fn found(left_out: &[LeftOut]) -> String {
+    left_out.iter().map(|entry| format!("; {entry}")).collect()
 }
 
 impl OpenError {
     /// Tells what is wrong with a shard from what is wrong with the machine (no permission, no room to unpack).
-    fn shard(path: &Path, source: io::Error) -> Self {
+    fn shard(path: &Path, error: ShardError) -> Self {
         let path = path.to_owned();
+        let source = match error {
+            ShardError::Io(source) => source,
+            ShardError::Unsupported(kind) => return Self::UnsupportedShard { path, kind },
+            ShardError::Grows(limit) => return Self::GrowingShard { path, limit },
+        };
         match source.kind() {
             io::ErrorKind::UnexpectedEof
             | io::ErrorKind::InvalidData
             | io::ErrorKind::InvalidInput
             | io::ErrorKind::Other => Self::DamagedShard { path, source },
-            _ => Self::Unreadable { path, source },
+            _ => Self::Unreadable(Unreadable { path, source }),
+        }
+    }
+
+    /// Why a shard in a folder is left out.
+    fn reason(self) -> LeftOutReason {
+        match self {
+            Self::UnsupportedShard { kind, .. } => LeftOutReason::Archive { kind },
+            Self::DamagedShard { source, .. } => LeftOutReason::DamagedArchive { reason: source.to_string() },
+            Self::Unreadable(Unreadable { source, .. }) => {
+                LeftOutReason::Unreadable { reason: source.to_string() }
+            }
+            other => LeftOutReason::DamagedArchive { reason: other.to_string() },
         }
     }
 }
 
 impl Images {
-    /// Finds the images below the given folders, in the given shards, and the given files themselves (which may
-    /// have any extension).
+    /// Finds the images below the given folders, in the given archives, and the given files themselves (which may
+    /// have any extension). A path that does not exist may be a pattern (`*`, `?`, `[..]`), as a shell would have
+    /// expanded it; `-` is one image or archive on standard input.
+    ///
+    /// ```no_run
+    /// let images = relievo_data::Images::open(&["photographs", "more.zip"])?;
+    /// for left_out in images.left_out() {
+    ///     eprintln!("{left_out}");
+    /// }
+    /// let first = images.image(0)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
-    /// If a path does not exist, a folder cannot be read, a shard is damaged, or there is no image in any of them.
+    /// If a path does not exist, a path that was given cannot be read or is a damaged archive, or there is no image in
+    /// any of them. Sub-folders and archives in folders that cannot be used are left out.
     pub fn open<P: AsRef<Path>>(paths: &[P]) -> Result<Self, OpenError> {
-        let mut found = Search::default();
-        for path in paths {
-            let path = path.as_ref();
-            let metadata = fs::metadata(path).map_err(|source| match source.kind() {
-                io::ErrorKind::NotFound => OpenError::Missing(path.to_owned()),
-                _ => OpenError::Unreadable { path: path.to_owned(), source },
-            })?;
-            let own_name =
-                path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-            if metadata.is_dir() {
-                let prefix = if paths.len() > 1 { own_name } else { String::new() };
-                found.folder(path, &prefix)?;
-            } else if is_shard(&own_name) {
-                found.shard(path, &own_name)?;
-            } else {
-                found.entries.push(Entry { name: own_name, place: Location::File(path.to_owned()) });
-            }
+        Self::search(paths, Search::default())
+    }
+
+    /// As [`Images::open`], without a folder below one of those given: that of the results, say.
+    ///
+    /// # Errors
+    /// As [`Images::open`].
+    pub fn open_except<P: AsRef<Path>>(paths: &[P], except: &Path) -> Result<Self, OpenError> {
+        // A folder that counts as visited is not visited.
+        let visited = fs::canonicalize(except).into_iter().collect();
+        Self::search(paths, Search { visited, ..Search::default() })
+    }
+
+    fn search<P: AsRef<Path>>(paths: &[P], mut search: Search) -> Result<Self, OpenError> {
+        let paths: Vec<PathBuf> =
+            paths.iter().map(|path| expanded(path.as_ref())).collect::<Result<Vec<_>, _>>()?.concat();
+        for path in &paths {
+            search.given(path, paths.len() > 1)?;
         }
-        let searched =
-            paths.iter().map(|path| path.as_ref().display().to_string()).collect::<Vec<_>>().join(", ");
-        if found.entries.is_empty() {
-            return Err(OpenError::NoImages { searched, others: found.others });
+        let searched = paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
+        let Search { mut entries, shards, mut left_out, .. } = search;
+        left_out.sort_by(|a, b| a.reason.cmp(&b.reason));
+        if entries.is_empty() {
+            return Err(OpenError::NoImages { searched, left_out });
         }
-        let Search { mut entries, shards, .. } = found;
         // Stable: images of the same name keep the order in which the paths were given.
         entries.sort_by(|a, b| a.name.cmp(&b.name));
         let description = format!("{} images in {searched}", entries.len());
-        Ok(Self { entries, shards, description })
+        Ok(Self { entries, shards, description, left_out })
+    }
+
+    /// What the search left out, by reasons.
+    pub fn left_out(&self) -> &[LeftOut] {
+        &self.left_out
     }
 
     /// Image `index < len()` as its file has it: not cropped, of its own size.
@@ -139,41 +199,44 @@ impl Images {
     /// # Errors
     /// As [`Source::sample`].
     pub fn image(&self, index: u64) -> Result<Image, SampleError> {
-        let entry = &self.entries[index as usize];
-        self.read(&entry.place)
-            .and_then(|bytes| Image::decode(&bytes))
+        self.decode(index, &DecodeOptions::default()).map(|decoded| decoded.image)
+    }
+
+    /// As [`Images::image`], and says what happened on the way.
+    ///
+    /// # Errors
+    /// As [`Source::sample`].
+    pub fn decode(&self, index: u64, options: &DecodeOptions) -> Result<Decoded, SampleError> {
+        self.bytes(index)
+            .and_then(|bytes| Image::decode_with(&bytes, options).map_err(|error| error.to_string()))
             .map_err(|reason| SampleError { name: self.location(index), reason })
     }
 
-    fn read(&self, place: &Location) -> Result<Vec<u8>, String> {
-        let (bytes, content) = match place {
-            Location::File(path) => {
-                let read = || {
-                    let file = fs::File::open(path)?;
-                    let bytes = file.metadata()?.len();
-                    let mut content = Vec::with_capacity(bytes.min(MAX_FILE_BYTES) as usize);
+    fn bytes(&self, index: u64) -> Result<std::borrow::Cow<'_, [u8]>, String> {
+        let unreadable = |error: io::Error| format!("cannot be read: {error}");
+        let too_large = || format!("the file has more than {} MiB", MAX_FILE_BYTES >> 20);
+        let content = match &self.entries[index as usize].place {
+            Location::Memory(bytes) => return Ok(bytes.into()),
+            Location::File(path) => fs::File::open(path)
+                .and_then(|file| {
+                    let mut content = Vec::with_capacity(file.metadata()?.len().min(MAX_FILE_BYTES) as usize);
                     file.take(MAX_FILE_BYTES + 1).read_to_end(&mut content)?;
-                    Ok((content.len() as u64, content))
-                };
-                read().map_err(|error: io::Error| format!("cannot be read: {error}"))?
-            }
-            Location::Member { bytes, .. } if *bytes > MAX_FILE_BYTES => (*bytes, Vec::new()),
-            Location::Member { shard, offset, bytes, .. } => {
-                let content = self.shards[*shard].1.read(*offset, *bytes);
-                (*bytes, content.map_err(|error| format!("cannot be read: {error}"))?)
+                    Ok(content)
+                })
+                .map_err(unreadable)?,
+            Location::Member { place, .. } if place.bytes() > MAX_FILE_BYTES => return Err(too_large()),
+            Location::Member { shard, place, .. } => {
+                self.shards[*shard].1.read(place, MAX_FILE_BYTES).map_err(unreadable)?
             }
         };
-        if bytes > MAX_FILE_BYTES {
-            return Err(format!("the file has more than {} MiB", MAX_FILE_BYTES >> 20));
-        }
-        Ok(content)
+        if content.len() as u64 > MAX_FILE_BYTES { Err(too_large()) } else { Ok(content.into()) }
     }
 
     /// The file of image `index < len()`, unless it lies in a shard.
     pub fn file(&self, index: u64) -> Option<&Path> {
         match &self.entries[index as usize].place {
             Location::File(path) => Some(path),
-            Location::Member { .. } => None,
+            Location::Member { .. } | Location::Memory(_) => None,
         }
     }
 
@@ -185,6 +248,7 @@ impl Images {
             Location::Member { shard, path_at, .. } => {
                 format!("{} in {}", &name[*path_at..], self.shards[*shard].0.display())
             }
+            Location::Memory(_) => "standard input".into(),
         }
     }
 }
@@ -192,6 +256,10 @@ impl Images {
 impl Source for Images {
     fn describe(&self) -> String {
         self.description.clone()
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        self.left_out.iter().filter(|entry| entry.is_warning()).map(ToString::to_string).collect()
     }
 
     fn len(&self) -> u64 {
@@ -208,13 +276,28 @@ impl Source for Images {
     }
 }
 
+/// The path, or the paths that fit the pattern which it is, in the order of their names.
+fn expanded(path: &Path) -> Result<Vec<PathBuf>, OpenError> {
+    let pattern =
+        path.to_str().filter(|text| text.contains(['*', '?', '[']) && fs::symlink_metadata(path).is_err());
+    let Some(pattern) = pattern else { return Ok(vec![path.to_owned()]) };
+    // As a shell does it.
+    let options = glob::MatchOptions {
+        case_sensitive: true,
+        require_literal_separator: true,
+        require_literal_leading_dot: true,
+    };
+    let fitting = glob::glob_with(pattern, options).map_err(|_| OpenError::Missing(path.to_owned()))?;
+    let fitting: Vec<PathBuf> = fitting.filter_map(Result::ok).collect();
+    if fitting.is_empty() { Err(OpenError::NoMatch(pattern.to_owned())) } else { Ok(fitting) }
+}
+
 /// What has been found so far.
 #[derive(Default)]
 struct Search {
     entries: Vec<Entry>,
     shards: Vec<(PathBuf, Shard)>,
-    /// Files that are neither images nor shards.
-    others: usize,
+    left_out: Vec<LeftOut>,
     /// Folders already visited, by their real paths: a link to a parent would never end.
     visited: HashSet<PathBuf>,
 }
@@ -224,14 +307,70 @@ struct Search {
 pub const CROPS: &str = "crop.json";
 
 impl Search {
-    fn folder(&mut self, folder: &Path, prefix: &str) -> Result<(), OpenError> {
-        let unreadable = |source| OpenError::Unreadable { path: folder.to_owned(), source };
-        if !self.visited.insert(fs::canonicalize(folder).map_err(unreadable)?) {
+    /// A path that was given.
+    fn given(&mut self, path: &Path, one_of_several: bool) -> Result<(), OpenError> {
+        if path.as_os_str() == STANDARD_INPUT[0] {
+            return self.standard_input();
+        }
+        let metadata = fs::metadata(path).map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound => OpenError::Missing(path.to_owned()),
+            _ => Unreadable { path: path.to_owned(), source }.into(),
+        })?;
+        let own_name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+        if metadata.is_dir() {
+            let prefix = if one_of_several { own_name } else { String::new() };
+            self.folder(path, &prefix)?;
+        } else if Ending::from_name(&own_name) == Ending::Shard {
+            self.shard(path, &own_name)?;
+        } else if metadata.is_file() && is_result(path) {
+            self.leave_out(own_name, LeftOutReason::Result);
+        } else {
+            self.entries.push(Entry { name: own_name, place: Location::File(path.to_owned()) });
+        }
+        Ok(())
+    }
+
+    fn standard_input(&mut self) -> Result<(), OpenError> {
+        let [_, name] = STANDARD_INPUT;
+        let unreadable = Unreadable::at(Path::new("standard input"));
+        let mut input = io::stdin().lock();
+        let mut head = Vec::new();
+        input.by_ref().take(HEAD as u64).read_to_end(&mut head).map_err(&unreadable)?;
+        let is_tar = |bytes: &[u8]| bytes.get(257..262) == Some(b"ustar");
+        let mut begin = head;
+        input.by_ref().take(512 - begin.len() as u64).read_to_end(&mut begin).map_err(&unreadable)?;
+        if is_tar(&begin) || matches!(Content::from_head(&begin), Content::Archive(_)) {
+            // Members are read in place, so it goes into a file without a name.
+            let mut spool = || {
+                let mut file = tempfile::tempfile()?;
+                file.write_all(&begin)?;
+                io::copy(&mut input, &mut file)?;
+                file.rewind()?;
+                Ok(file)
+            };
+            let file = spool().map_err(&unreadable)?;
+            let path = PathBuf::from(name);
+            let opened = Shard::from_file(file).map_err(|error| OpenError::shard(&path, error))?;
+            self.add_shard(path, name, opened);
+            return Ok(());
+        }
+        input.take(MAX_FILE_BYTES).read_to_end(&mut begin).map_err(&unreadable)?;
+        self.entries.push(Entry { name: name.to_owned(), place: Location::Memory(begin) });
+        Ok(())
+    }
+
+    fn leave_out(&mut self, name: impl Into<String>, reason: LeftOutReason) {
+        leave_out(&mut self.left_out, name, reason);
+    }
+
+    fn folder(&mut self, folder: &Path, prefix: &str) -> Result<(), Unreadable> {
+        let unreadable = Unreadable::at(folder);
+        if !self.visited.insert(fs::canonicalize(folder).map_err(&unreadable)?) {
             return Ok(());
         }
         let mut children = Vec::new();
-        for child in fs::read_dir(folder).map_err(unreadable)? {
-            children.push(child.map_err(unreadable)?.path());
+        for child in fs::read_dir(folder).map_err(&unreadable)? {
+            children.push(child.map_err(&unreadable)?.path());
         }
         // The system lists in any order, and which of two links to a folder is followed must not depend on it.
         children.sort();
@@ -242,48 +381,118 @@ impl Search {
                 continue;
             }
             let name = if prefix.is_empty() { file_name } else { format!("{prefix}/{file_name}") };
-            // A link that leads nowhere is not an image; it has no metadata.
             match fs::metadata(&child) {
-                Ok(metadata) if metadata.is_dir() => self.folder(&child, &name)?,
-                Ok(metadata) if metadata.is_file() && is_shard(&name) => self.shard(&child, &name)?,
-                Ok(metadata) if metadata.is_file() && is_image(&name) && !shards_only => {
-                    self.entries.push(Entry { name, place: Location::File(child) });
+                Ok(metadata) if metadata.is_dir() => self.sub_folder(&child, &name),
+                Ok(metadata) if metadata.is_file() => self.file(child, name, shards_only),
+                Ok(_) => self.leave_out(name, LeftOutReason::Other),
+                // A link that leads nowhere.
+                Err(error)
+                    if error.kind() == io::ErrorKind::NotFound
+                        && Ending::from_name(&name) != Ending::Image =>
+                {
+                    self.leave_out(name, LeftOutReason::Other);
                 }
-                _ => self.others += 1,
+                Err(error) => self.leave_out(name, LeftOutReason::Unreadable { reason: error.to_string() }),
             }
         }
         Ok(())
+    }
+
+    fn sub_folder(&mut self, folder: &Path, name: &str) {
+        if mark::is_marked(folder) {
+            let mut results = Search::default();
+            let _ = results.folder(folder, name);
+            for Entry { name, .. } in results.entries {
+                self.leave_out(name, LeftOutReason::Result);
+            }
+            let marked = results.left_out.into_iter().filter(|entry| entry.reason == LeftOutReason::Result);
+            marked.for_each(|entry| merge(&mut self.left_out, entry));
+        } else if let Err(error) = self.folder(folder, name) {
+            self.leave_out(name, LeftOutReason::Unreadable { reason: error.source.to_string() });
+        }
+    }
+
+    fn file(&mut self, path: PathBuf, name: String, shards_only: bool) {
+        match Ending::from_name(&name) {
+            Ending::Shard => {
+                if let Err(error) = self.shard(&path, &name) {
+                    self.leave_out(name, error.reason());
+                }
+            }
+            Ending::Image if shards_only || is_result(&path) => self.leave_out(name, LeftOutReason::Result),
+            Ending::Image => self.entries.push(Entry { name, place: Location::File(path) }),
+            Ending::Unknown
+                if matches!(Content::from_head(&head(&path)), Content::Image(_) | Content::Unread(_)) =>
+            {
+                self.leave_out(name, LeftOutReason::UnusualName);
+            }
+            other => self.leave_out(name, reason(other)),
+        }
     }
 
     fn shard(&mut self, path: &Path, name: &str) -> Result<(), OpenError> {
+        let kept_open = self.shards.len() < OPEN_SHARDS;
+        let opened = Shard::open(path, kept_open).map_err(|error| OpenError::shard(path, error))?;
+        self.add_shard(path.to_owned(), name, opened);
+        Ok(())
+    }
+
+    fn add_shard(&mut self, path: PathBuf, name: &str, (shard, listing): (Shard, Listing)) {
         let number = self.shards.len();
-        let kept_open = number < OPEN_SHARDS;
-        let (shard, members) =
-            Shard::open(path, kept_open).map_err(|source| OpenError::shard(path, source))?;
-        self.shards.push((path.to_owned(), shard));
-        for member in members {
-            let path = member.path.trim_start_matches("./");
-            let hidden = path.split('/').any(|part| part.starts_with('.'));
-            if hidden || !is_image(path) {
-                self.others += usize::from(!hidden);
+        for member in listing.members {
+            let member_path = member.path.trim_start_matches("./");
+            if member_path.split('/').any(|part| part.starts_with('.')) {
                 continue;
             }
-            let (path_at, offset, bytes) = (name.len() + 1, member.offset, member.bytes);
-            let place = Location::Member { shard: number, path_at, offset, bytes };
-            self.entries.push(Entry { name: format!("{name}/{path}"), place });
+            let full_name = format!("{name}/{member_path}");
+            // Results are PNG files; most members need not be looked at.
+            let is_png = member_path.len() > 4
+                && member_path.as_bytes()[member_path.len() - 4..].eq_ignore_ascii_case(b".png");
+            let is_result = || {
+                let head = shard.read(&member.place, mark::PNG_HEAD as u64);
+                is_png && head.is_ok_and(|head| mark::is_result_png(&head))
+            };
+            match Ending::from_name(member_path) {
+                Ending::Image if is_result() => self.leave_out(full_name, LeftOutReason::Result),
+                Ending::Image => {
+                    let place =
+                        Location::Member { shard: number, path_at: name.len() + 1, place: member.place };
+                    self.entries.push(Entry { name: full_name, place });
+                }
+                other => self.leave_out(full_name, reason(other)),
+            }
         }
-        Ok(())
+        for unread in listing.unread {
+            let reason = "encrypted, or packed in a way that is not known".to_owned();
+            self.leave_out(format!("{name}/{unread}"), LeftOutReason::Unreadable { reason });
+        }
+        self.shards.push((path, shard));
     }
 }
 
-fn is_image(name: &str) -> bool {
-    name.rsplit_once('.')
-        .is_some_and(|(_, extension)| IMAGES.iter().any(|e| extension.eq_ignore_ascii_case(e)))
+/// Why a file that is no image is left out.
+fn reason(ending: Ending) -> LeftOutReason {
+    match ending {
+        Ending::Unread(kind) => LeftOutReason::NotRead { kind: kind.name, remedy: kind.remedy },
+        Ending::Archive(kind) => LeftOutReason::Archive { kind },
+        Ending::Shard => LeftOutReason::Archive { kind: "an archive in an archive" },
+        Ending::Image | Ending::Other | Ending::Unknown => LeftOutReason::Other,
+    }
 }
 
-fn is_shard(name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
-    SHARDS.iter().any(|extension| name.ends_with(extension))
+/// The first bytes of a file, or none if it cannot be read.
+fn head(path: &Path) -> Vec<u8> {
+    let mut head = Vec::new();
+    if let Ok(file) = fs::File::open(path) {
+        let _ = file.take(HEAD as u64).read_to_end(&mut head);
+    }
+    head
+}
+
+/// Whether a file is a PNG image that relievo made of another image.
+fn is_result(path: &Path) -> bool {
+    let is_png = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("png"));
+    is_png && mark::is_result_png(&head(path))
 }
 
 #[cfg(test)]
@@ -292,8 +501,10 @@ mod tests {
 
     #[test]
     fn a_full_disk_is_no_fault_of_the_shard() {
-        let message = |kind: io::ErrorKind| OpenError::shard(Path::new("a.tar.gz"), kind.into()).to_string();
+        let message = |kind: io::ErrorKind| {
+            OpenError::shard(Path::new("a.tar.gz"), ShardError::Io(kind.into())).to_string()
+        };
         assert!(message(io::ErrorKind::StorageFull).starts_with("cannot read a.tar.gz: "));
-        assert!(message(io::ErrorKind::UnexpectedEof).starts_with("the shard a.tar.gz is damaged"));
+        assert!(message(io::ErrorKind::UnexpectedEof).starts_with("the archive a.tar.gz is damaged"));
     }
 }

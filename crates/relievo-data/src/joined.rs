@@ -35,6 +35,10 @@ impl Source for Joined {
         format!("{} images ({})", self.len(), each.join(", "))
     }
 
+    fn warnings(&self) -> Vec<String> {
+        self.0.iter().flat_map(|source| source.warnings()).collect()
+    }
+
     fn len(&self) -> u64 {
         self.0.iter().map(|source| source.len()).sum()
     }

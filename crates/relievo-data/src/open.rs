@@ -14,7 +14,7 @@ impl Image {
         let path = path.as_ref();
         let failed = |reason| SampleError { name: path.display().to_string(), reason };
         let bytes = fs::read(path).map_err(|error| failed(format!("cannot be read: {error}")))?;
-        Self::decode(&bytes).map_err(failed)
+        Self::decode(&bytes).map_err(|error| failed(error.to_string()))
     }
 
     /// An image from a buffer `[height, width, 3]` of 8-bit sRGB values, row-major, top row first.

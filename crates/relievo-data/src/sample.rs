@@ -81,6 +81,10 @@ impl<S: Source> Source for WithoutTruth<S> {
         self.0.describe()
     }
 
+    fn warnings(&self) -> Vec<String> {
+        self.0.warnings()
+    }
+
     fn len(&self) -> u64 {
         self.0.len()
     }
@@ -110,6 +114,11 @@ pub struct SampleError {
 pub trait Source: Send + Sync {
     /// One line for a person: what this is and how much of it there is.
     fn describe(&self) -> String;
+
+    /// What a person should know before the images are used: what was left out, and why. One line each.
+    fn warnings(&self) -> Vec<String> {
+        Vec::new()
+    }
 
     /// Number of images.
     fn len(&self) -> u64;

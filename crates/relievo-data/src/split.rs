@@ -91,6 +91,10 @@ impl Source for Subset {
         format!("{} of {}", self.indices.len(), self.source.describe())
     }
 
+    fn warnings(&self) -> Vec<String> {
+        self.source.warnings()
+    }
+
     fn len(&self) -> u64 {
         self.indices.len() as u64
     }

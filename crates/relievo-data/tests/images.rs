@@ -5,9 +5,13 @@ use std::io::{Cursor, Write};
 use std::path::Path;
 
 use image::{DynamicImage, ImageBuffer, ImageFormat, Luma, LumaA, Rgb, RgbImage, Rgba};
+use moxcms::{ColorProfile, ToneReprCurve};
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
-use relievo_data::{Image, Images, OpenError, Rectangle, Source};
+use relievo_data::{
+    DecodeError, DecodeOptions, Image, Images, LeftOutReason, Note, OpenError, Rectangle, Source,
+};
+use relievo_files::mark;
 
 /// What the four quarters of every test image look like.
 const QUARTERS: [[u8; 3]; 4] = [[200, 40, 40], [40, 180, 60], [40, 60, 200], [220, 200, 60]];
@@ -43,7 +47,14 @@ fn assert_close(got: [[u8; 3]; 4], expected: [[u8; 3]; 4], tolerance: u8) {
 #[test]
 fn every_kind_of_file_decodes_to_the_same_colours() {
     let rgb = quartered(32);
-    for (format, tolerance) in [(ImageFormat::Png, 0), (ImageFormat::WebP, 0), (ImageFormat::Jpeg, 12)] {
+    for (format, tolerance) in [
+        (ImageFormat::Png, 0),
+        (ImageFormat::WebP, 0),
+        (ImageFormat::Jpeg, 12),
+        (ImageFormat::Gif, 0),
+        (ImageFormat::Bmp, 0),
+        (ImageFormat::Tiff, 0),
+    ] {
         let image = Image::decode(&encode(rgb.clone(), format)).unwrap();
         assert_close(middles(&image), QUARTERS, tolerance);
     }
@@ -227,20 +238,320 @@ proptest! {
     /// Whatever the bytes are, the answer is an image or a sentence.
     #[test]
     fn damaged_files_never_panic(
-        kind in 0_usize..3,
+        kind in 0_usize..6,
         changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
         cut in any::<prop::sample::Index>(),
     ) {
-        let format = [ImageFormat::Jpeg, ImageFormat::Png, ImageFormat::WebP][kind];
-        let mut bytes = encode(quartered(24), format);
+        let mut bytes = encode(quartered(24), FORMATS[kind]);
         for (at, value) in changes {
             let at = at.index(bytes.len());
             bytes[at] = value;
         }
-        let _ = Image::decode(&bytes);
-        bytes.truncate(cut.index(bytes.len()));
-        let _ = Image::decode(&bytes);
+        // A panic is caught on the way and becomes this error.
+        let is_sound = |bytes: &[u8], options: &DecodeOptions| match Image::decode_with(bytes, options) {
+            Ok(decoded) => {
+                let Image { width, height, pixels } = decoded.image;
+                pixels.len() as u64 == u64::from(width) * u64::from(height) * 3
+            }
+            Err(error) => error != DecodeError::Panicked,
+        };
+        for options in [DecodeOptions::default(), DecodeOptions::lenient()] {
+            prop_assert!(is_sound(&bytes, &options));
+            prop_assert!(is_sound(&bytes[..cut.index(bytes.len())], &options));
+        }
     }
+}
+
+const FORMATS: [ImageFormat; 6] = [
+    ImageFormat::Jpeg,
+    ImageFormat::Png,
+    ImageFormat::WebP,
+    ImageFormat::Gif,
+    ImageFormat::Bmp,
+    ImageFormat::Tiff,
+];
+
+fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<(Image, Vec<Note>), String> {
+    Image::decode_with(bytes, options)
+        .map(|decoded| (decoded.image, decoded.notes))
+        .map_err(|error| error.to_string())
+}
+
+#[test]
+fn a_jpeg_without_its_last_bytes_is_for_those_who_ask() {
+    let noisy = RgbImage::from_fn(160, 160, |u, v| Rgb([(u * v) as u8, (u * 37) as u8, (v * 91) as u8]));
+    let whole = encode(noisy, ImageFormat::Jpeg);
+    let image = Image::decode(&whole).unwrap();
+    let cut = |missing: usize, options: &DecodeOptions| decode(&whole[..whole.len() - missing], options);
+    let strict = Err("the JPEG file is cut short".to_owned());
+    for missing in [1, 2] {
+        assert_eq!(cut(missing, &DecodeOptions::lenient()), Ok((image.clone(), vec![Note::EndMissing(0)])));
+        assert_eq!(cut(missing, &DecodeOptions::default()), strict);
+    }
+    let (most, notes) = cut(whole.len() / 40, &DecodeOptions::lenient()).unwrap();
+    assert!(matches!(notes[..], [Note::EndMissing(0..=8)]), "{notes:?}");
+    assert_eq!(most.pixels[..160 * 140 * 3], image.pixels[..160 * 140 * 3]);
+    assert_eq!(cut(whole.len() / 3, &DecodeOptions::lenient()), strict);
+    assert_eq!(cut(whole.len() - 100, &DecodeOptions::lenient()), strict);
+}
+
+#[test]
+fn large_images_are_decoded_at_a_reduced_size() {
+    let image = quartered(400);
+    let mut options = DecodeOptions::default();
+    for (format, most, size) in [
+        (ImageFormat::Jpeg, 200 * 200 * 3, 200),
+        (ImageFormat::Jpeg, 200 * 200 * 3 - 1, 100),
+        (ImageFormat::Jpeg, 50 * 50 * 3, 50),
+        (ImageFormat::Png, 200 * 200 * 3, 200),
+        (ImageFormat::Png, 200 * 200 * 3 - 1, 133),
+    ] {
+        options.max_bytes = most;
+        let (reduced, notes) = decode(&encode(image.clone(), format), &options).unwrap();
+        assert_eq!((reduced.width, reduced.height), (size, size), "{format:?}");
+        assert_eq!(notes, [Note::Reduced([400, 400])]);
+        assert_close(middles(&reduced), QUARTERS, if format == ImageFormat::Jpeg { 12 } else { 0 });
+    }
+    // Transparent, grey, turned.
+    options.max_bytes = 100 * 100 * 3;
+    let clear = ImageBuffer::<LumaA<u8>, _>::from_fn(400, 400, |u, v| {
+        LumaA([100, [0, 128, 255, 51][quarter(u, v, 400)]])
+    });
+    let (clear, _) = decode(&encode(clear, ImageFormat::Png), &options).unwrap();
+    assert_close(middles(&clear), [[255; 3], [177; 3], [100; 3], [224; 3]], 1);
+    options.max_bytes = 16 * 16 * 3;
+    let [a, b, c, d] = QUARTERS;
+    assert_close(middles(&decode(&oriented(6), &options).unwrap().0), [c, a, d, b], 12);
+    // Formats that cannot, and an image that is too large even then.
+    options.max_bytes = 49 * 49 * 3;
+    let refusal = |format| decode(&encode(image.clone(), format), &options).unwrap_err();
+    for format in [ImageFormat::Jpeg, ImageFormat::WebP, ImageFormat::Bmp] {
+        assert!(refusal(format).contains("MiB"), "{format:?}: {}", refusal(format));
+    }
+    let cut = encode(image.clone(), ImageFormat::Png);
+    assert!(decode(&cut[..cut.len() - 40], &options).is_err());
+}
+
+/// A power curve's colours, or those of sRGB's curve, in sRGB: by the definitions of IEC 61966-2-1, from the
+/// chromaticities of red, green and blue under D65.
+fn to_srgb(colour: [u8; 3], primaries: [[f64; 2]; 3], gamma: Option<f64>) -> [u8; 3] {
+    let linear = |value: u8| {
+        let value = f64::from(value) / 255.0;
+        match gamma {
+            Some(gamma) => value.powf(gamma),
+            None if value <= 0.04045 => value / 12.92,
+            None => ((value + 0.055) / 1.055).powf(2.4),
+        }
+    };
+    let encoded = |value: f64| {
+        let value = value.clamp(0.0, 1.0);
+        let curved = if value <= 0.003_130_8 { 12.92 * value } else { 1.055 * value.powf(1.0 / 2.4) - 0.055 };
+        (255.0 * curved).round() as u8
+    };
+    // Columns: XYZ of each primary, scaled so that all together are white.
+    let xyz = |[x, y]: [f64; 2]| [x / y, 1.0, (1.0 - x - y) / y];
+    let white = xyz([0.3127, 0.3290]);
+    let matrix = |primaries: [[f64; 2]; 3]| {
+        let columns = primaries.map(xyz);
+        let scale = solve(columns, white);
+        [0, 1, 2].map(|at| columns[at].map(|value| value * scale[at]))
+    };
+    let (source, srgb) = (matrix(primaries), matrix([[0.64, 0.33], [0.30, 0.60], [0.15, 0.06]]));
+    let light = colour.map(linear);
+    let seen = [0, 1, 2].map(|row| (0..3).map(|at| source[at][row] * light[at]).sum::<f64>());
+    solve(srgb, seen).map(encoded)
+}
+
+/// What times the columns gives the target, by Cramer's rule.
+fn solve(columns: [[f64; 3]; 3], target: [f64; 3]) -> [f64; 3] {
+    let determinant = |m: [[f64; 3]; 3]| {
+        m[0][0] * (m[1][1] * m[2][2] - m[1][2] * m[2][1]) - m[1][0] * (m[0][1] * m[2][2] - m[0][2] * m[2][1])
+            + m[2][0] * (m[0][1] * m[1][2] - m[0][2] * m[1][1])
+    };
+    [0, 1, 2].map(|at| {
+        let mut with = columns;
+        with[at] = target;
+        determinant(with) / determinant(columns)
+    })
+}
+
+const DISPLAY_P3: [[f64; 2]; 3] = [[0.680, 0.320], [0.265, 0.690], [0.150, 0.060]];
+const ADOBE_RGB: [[f64; 2]; 3] = [[0.64, 0.33], [0.21, 0.71], [0.15, 0.06]];
+const SRGB: [[f64; 2]; 3] = [[0.64, 0.33], [0.30, 0.60], [0.15, 0.06]];
+
+/// The file with an ICC profile in it.
+fn with_icc(image: impl Into<DynamicImage>, format: ImageFormat, icc: Vec<u8>) -> Vec<u8> {
+    use image::ImageEncoder;
+    let mut bytes = Vec::new();
+    let image = image.into();
+    match format {
+        ImageFormat::Png => {
+            let mut encoder = image::codecs::png::PngEncoder::new(&mut bytes);
+            encoder.set_icc_profile(icc).unwrap();
+            image.write_with_encoder(encoder).unwrap();
+        }
+        ImageFormat::Jpeg => {
+            let mut encoder = image::codecs::jpeg::JpegEncoder::new_with_quality(&mut bytes, 98);
+            encoder.set_icc_profile(icc).unwrap();
+            image.write_with_encoder(encoder).unwrap();
+        }
+        _ => {
+            let mut encoder = image::codecs::webp::WebPEncoder::new_lossless(&mut bytes);
+            encoder.set_icc_profile(icc).unwrap();
+            image.write_with_encoder(encoder).unwrap();
+        }
+    }
+    bytes
+}
+
+#[test]
+fn colours_are_converted_by_their_icc_profile() {
+    let profiles = [
+        (ColorProfile::new_display_p3(), DISPLAY_P3, None, "Display P3"),
+        (ColorProfile::new_adobe_rgb(), ADOBE_RGB, Some(2.199_218_75), "Adobe RGB 1998"),
+    ];
+    for (profile, primaries, gamma, name) in profiles {
+        let icc = profile.encode().unwrap();
+        let expected = QUARTERS.map(|colour| to_srgb(colour, primaries, gamma));
+        for (format, tolerance) in [(ImageFormat::Png, 2), (ImageFormat::WebP, 2), (ImageFormat::Jpeg, 6)] {
+            let bytes = with_icc(quartered(32), format, icc.clone());
+            let (image, notes) = decode(&bytes, &DecodeOptions::default()).unwrap();
+            assert_close(middles(&image), expected, tolerance);
+            assert_eq!(notes, [Note::ProfileConverted(name.into())], "{format:?}");
+            let mut as_it_is = DecodeOptions::default();
+            as_it_is.convert_profile = false;
+            assert_close(middles(&decode(&bytes, &as_it_is).unwrap().0), QUARTERS, tolerance);
+        }
+        // With transparency, and in 16 bits.
+        let clear = DynamicImage::from(quartered(32)).into_rgba8();
+        let deep = DynamicImage::from(quartered(32)).into_rgb16();
+        for image in [DynamicImage::from(clear), DynamicImage::from(deep)] {
+            let bytes = with_icc(image, ImageFormat::Png, icc.clone());
+            assert_close(middles(&Image::decode(&bytes).unwrap()), expected, 2);
+        }
+    }
+    // Grey of twice the exponent.
+    let mut grey = ColorProfile::new_gray_with_gamma(1.0);
+    grey.gray_trc = Some(ToneReprCurve::Parametric(vec![1.0]));
+    let image = ImageBuffer::<Luma<u8>, _>::from_pixel(16, 16, Luma([128]));
+    let bytes = with_icc(image, ImageFormat::Png, grey.encode().unwrap());
+    assert_close(middles(&Image::decode(&bytes).unwrap()), [to_srgb([128; 3], SRGB, Some(1.0)); 4], 2);
+}
+
+#[test]
+fn images_in_srgb_keep_their_bits() {
+    let noisy = RgbImage::from_fn(40, 40, |u, v| Rgb([(u * v) as u8, (u * 37) as u8, (v * 91) as u8]));
+    let icc = ColorProfile::new_srgb().encode().unwrap();
+    let mut as_it_is = DecodeOptions::default();
+    as_it_is.convert_profile = false;
+    let mut files: Vec<Vec<u8>> = FORMATS.iter().map(|format| encode(noisy.clone(), *format)).collect();
+    files.extend(
+        [ImageFormat::Png, ImageFormat::Jpeg].map(|format| with_icc(noisy.clone(), format, icc.clone())),
+    );
+    // What writers of sRGB put beside or in place of a profile.
+    let png = encode(noisy.clone(), ImageFormat::Png);
+    files.push(with_chunk(&png, b"sRGB", &[0]));
+    files.push(with_chunk(&png, b"gAMA", &45_455_u32.to_be_bytes()));
+    files.push(with_chunk(
+        &with_chunk(&png, b"cHRM", &chromaticities(SRGB)),
+        b"gAMA",
+        &45_455_u32.to_be_bytes(),
+    ));
+    files.push(with_chunk(&png, b"cICP", &[1, 13, 0, 1]));
+    for (number, bytes) in files.iter().enumerate() {
+        let (image, notes) = decode(bytes, &DecodeOptions::default()).unwrap();
+        assert_eq!(notes, [], "file {number}");
+        assert!(image == decode(bytes, &as_it_is).unwrap().0, "file {number}");
+    }
+    let broken = with_icc(noisy, ImageFormat::Png, b"no profile at all".to_vec());
+    let (_, notes) = decode(&broken, &DecodeOptions::default()).unwrap();
+    assert!(matches!(notes[..], [Note::ProfileUnusable(_)]), "{notes:?}");
+}
+
+/// The PNG file with a chunk behind its header.
+fn with_chunk(png: &[u8], kind: &[u8; 4], content: &[u8]) -> Vec<u8> {
+    let mut crc = flate2::Crc::new();
+    crc.update(kind);
+    crc.update(content);
+    let length = (content.len() as u32).to_be_bytes();
+    [&png[..33], &length, kind, content, &crc.sum().to_be_bytes(), &png[33..]].concat()
+}
+
+/// The content of a cHRM chunk, white D65.
+fn chromaticities(primaries: [[f64; 2]; 3]) -> Vec<u8> {
+    let points = [[0.3127, 0.3290]].into_iter().chain(primaries).flatten();
+    points.flat_map(|value| ((value * 100_000.0).round() as u32).to_be_bytes()).collect()
+}
+
+#[test]
+fn chunks_of_png_files_say_what_colours_are() {
+    let png = encode(quartered(32), ImageFormat::Png);
+    let converted = |primaries, gamma| QUARTERS.map(|colour| to_srgb(colour, primaries, gamma));
+    let cases = [
+        (with_chunk(&png, b"gAMA", &100_000_u32.to_be_bytes()), converted(SRGB, Some(1.0))),
+        (with_chunk(&png, b"cHRM", &chromaticities(ADOBE_RGB)), converted(ADOBE_RGB, None)),
+        (with_chunk(&png, b"cICP", &[12, 13, 0, 1]), converted(DISPLAY_P3, None)),
+        // Of several, the first of cICP, iCCP, sRGB, gAMA counts.
+        (
+            with_chunk(&with_chunk(&png, b"gAMA", &100_000_u32.to_be_bytes()), b"cICP", &[12, 13, 0, 1]),
+            converted(DISPLAY_P3, None),
+        ),
+        (with_chunk(&with_chunk(&png, b"gAMA", &100_000_u32.to_be_bytes()), b"sRGB", &[0]), QUARTERS),
+        // Of no meaning: no chromaticity is zero.
+        (with_chunk(&png, b"cHRM", &[0; 32]), QUARTERS),
+    ];
+    for (number, (bytes, expected)) in cases.into_iter().enumerate() {
+        let found = middles(&Image::decode(&bytes).unwrap());
+        let off = found.as_flattened().iter().zip(expected.as_flattened()).map(|(a, b)| a.abs_diff(*b)).max();
+        assert!(off <= Some(2), "case {number}: {found:?} is not {expected:?}");
+    }
+}
+
+/// An ICC profile of inks (version 2, a table of 8 bits with two steps for each ink): what it makes of all 16 corners
+/// is a lightness, without colour.
+fn inks(lightness: impl Fn([usize; 4]) -> u8) -> Vec<u8> {
+    let mut table = b"mft1\0\0\0\0\x04\x03\x02\0".to_vec();
+    for value in [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0_f64] {
+        table.extend(((value * 65536.0) as i32).to_be_bytes());
+    }
+    let ramp: Vec<u8> = (0..=255).collect();
+    table.extend(ramp.repeat(4));
+    for corner in 0..16 {
+        table.extend([lightness([corner >> 3 & 1, corner >> 2 & 1, corner >> 1 & 1, corner & 1]), 128, 128]);
+    }
+    table.extend(ramp.repeat(3));
+    let mut profile = vec![0; 128];
+    profile[8..12].copy_from_slice(&[2, 0x40, 0, 0]);
+    profile[12..24].copy_from_slice(b"prtrCMYKLab ");
+    profile[36..40].copy_from_slice(b"acsp");
+    // The illuminant of the connection space, D50.
+    for (at, value) in [(68, 0xf6d6_u32), (72, 0x10000), (76, 0xd32d)] {
+        profile[at..at + 4].copy_from_slice(&value.to_be_bytes());
+    }
+    profile.extend(1_u32.to_be_bytes());
+    profile.extend(b"A2B0");
+    profile.extend(144_u32.to_be_bytes());
+    profile.extend((table.len() as u32).to_be_bytes());
+    profile.extend(table);
+    let length = profile.len() as u32;
+    profile[..4].copy_from_slice(&length.to_be_bytes());
+    profile
+}
+
+#[test]
+fn inks_are_converted_by_their_profile() {
+    let plain = include_bytes!("files/cmyk.jpg");
+    // Only black counts, so the quarters, which have other inks, come out nearly white.
+    let icc = inks(|[.., black]| if black == 1 { 0 } else { 255 });
+    let mut segment = b"ICC_PROFILE\0\x01\x01".to_vec();
+    segment.extend(icc);
+    let length = (segment.len() as u16 + 2).to_be_bytes();
+    let bytes = [&plain[..2], &[0xff, 0xe2], &length, &segment, &plain[2..]].concat();
+    let (image, notes) = decode(&bytes, &DecodeOptions::default()).unwrap();
+    assert!(matches!(notes[..], [Note::ProfileConverted(_)]), "{notes:?}");
+    let grey = |[r, g, b]: [u8; 3]| r.abs_diff(g) <= 3 && g.abs_diff(b) <= 3;
+    assert!(middles(&image).iter().all(|colour| grey(*colour)), "{:?}", middles(&image));
+    assert!(middles(&image) != middles(&Image::decode(plain).unwrap()));
 }
 
 #[test]
@@ -281,15 +592,25 @@ fn a_bomb_is_refused_before_it_is_unpacked() {
     crc.update(&bytes[12..29]);
     bytes[29..33].copy_from_slice(&crc.sum().to_be_bytes());
     let reason = Image::decode(&bytes).unwrap_err();
-    assert_eq!(reason, "60000 x 60000 pixels take 10299 MiB, more than the 512 allowed");
+    assert_eq!(reason.to_string(), "60000 x 60000 pixels take 10299 MiB, more than the 512 allowed");
 }
 
 #[test]
 fn other_formats_and_text_are_told_apart() {
-    assert_eq!(Image::decode(b"").unwrap_err(), "the file is empty");
-    assert_eq!(Image::decode(b"once upon a time").unwrap_err(), "not a JPEG, PNG or WebP image");
-    let gif = Image::decode(b"GIF89a\x01\0\x01\0").unwrap_err();
-    assert_eq!(gif, "a Gif image; only JPEG, PNG and WebP can be read");
+    let refusal = |bytes: &[u8]| Image::decode(bytes).unwrap_err().to_string();
+    assert_eq!(refusal(b""), "the file is empty");
+    assert_eq!(refusal(b"once upon a time"), "not a JPEG, PNG, WebP, GIF, BMP or TIFF image");
+    let heic = refusal(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic");
+    assert!(heic.starts_with("a HEIC image, which is not read; convert it to JPEG"), "{heic}");
+    let avif = refusal(b"\0\0\0\x1cftypavif\0\0\0\0mif1avifmiaf");
+    assert!(avif.starts_with("an AVIF image, which is not read; convert it"), "{avif}");
+    assert!(refusal(b"PK\x03\x04").starts_with("a zip archive, not an image"));
+    let mut jpeg = encode(quartered(8), ImageFormat::Jpeg);
+    let frame = jpeg.windows(2).position(|bytes| bytes == [0xff, 0xc0]).unwrap();
+    jpeg[frame + 1] = 0xc9;
+    assert!(refusal(&jpeg).starts_with("a JPEG image with arithmetic coding, which is not read; save it"));
+    jpeg[frame + 1] = 0xc3;
+    assert!(refusal(&jpeg).starts_with("a lossless or hierarchical JPEG image, which is not read"));
 }
 
 fn put(path: &Path, bytes: &[u8]) {
@@ -355,21 +676,20 @@ fn nothing_to_find_is_said_clearly() {
     let folder = tempfile::tempdir().unwrap();
     let shown = folder.path().display().to_string();
     let message = |path: &Path| Images::open(&[path]).err().unwrap().to_string();
-    let expected = |others: u32| {
-        format!(
-            "no images in {shown}: looked for .jpg, .jpeg, .png and .webp files, in sub-folders and in .tar, \
-             .tar.gz and .tgz files too, and found {others} files of other kinds"
-        )
-    };
-    assert_eq!(message(folder.path()), expected(0));
+    let nothing = format!("no images in {shown}, nor in sub-folders and archives there");
+    assert_eq!(message(folder.path()), nothing);
     put(&folder.path().join("notes/a.txt"), b"x");
-    put(&folder.path().join("b.gif"), b"x");
-    assert_eq!(message(folder.path()), expected(2));
-    let missing = folder.path().join("missing");
-    assert_eq!(
-        message(&missing),
-        format!("{} does not exist; give a folder of images or a .tar file", missing.display())
+    put(&folder.path().join("b.heic"), b"x");
+    let both = message(folder.path());
+    assert!(
+        both.starts_with(&format!("{nothing}; left out: 1 HEIC image, which is not read (b.heic): ")),
+        "{both}"
     );
+    assert!(both.ends_with("; left out: 1 file of other kinds (notes/a.txt)"), "{both}");
+    let missing = folder.path().join("missing");
+    assert!(message(&missing).starts_with(&format!("{} does not exist; ", missing.display())));
+    let pattern = folder.path().join("*.jpg");
+    assert_eq!(message(&pattern), format!("no file or folder fits the pattern {}", pattern.display()));
 }
 
 fn archive(members: &[(&str, &[u8])]) -> Vec<u8> {
@@ -444,7 +764,7 @@ fn a_bad_image_is_named_with_its_place() {
     let shown = folder.path().display();
     assert_eq!(reasons[0], format!("{shown}/cut.jpg: the JPEG file is cut short"));
     assert_eq!(reasons[1], format!("set/cut.png in {shown}/shard.tar: the file is cut short"));
-    assert_eq!(reasons[2], format!("{shown}/text.jpg: not a JPEG, PNG or WebP image"));
+    assert_eq!(reasons[2], format!("{shown}/text.jpg: not a JPEG, PNG, WebP, GIF, BMP or TIFF image"));
     // A file that goes away after it was listed.
     fs::remove_file(folder.path().join("text.jpg")).unwrap();
     let gone = images.sample(2, 8).unwrap_err().to_string();
@@ -480,4 +800,233 @@ fn a_damaged_shard_is_refused() {
     assert!(between.contains("it breaks off"), "{between}");
     let hole = Images::open(&[folder.path().join("hole.tar")]).err().unwrap().to_string();
     assert!(hole.contains("it has a hole"), "{hole}");
+}
+
+/// What was left out, with the reason in a word or two.
+fn left_out(images: &Images) -> Vec<(String, u64, Vec<String>)> {
+    let reason = |reason: &LeftOutReason| match reason {
+        LeftOutReason::NotRead { kind, .. } | LeftOutReason::Archive { kind } => (*kind).to_owned(),
+        LeftOutReason::Result => "result".into(),
+        LeftOutReason::UnusualName => "name".into(),
+        LeftOutReason::DamagedArchive { .. } => "damaged".into(),
+        LeftOutReason::Unreadable { .. } => "unreadable".into(),
+        _ => "other".into(),
+    };
+    images.left_out().iter().map(|entry| (reason(&entry.reason), entry.count, entry.names.clone())).collect()
+}
+
+fn entry(reason: &str, names: &[&str]) -> (String, u64, Vec<String>) {
+    (reason.to_owned(), names.len() as u64, names.iter().map(|name| (*name).to_owned()).collect())
+}
+
+#[test]
+fn nothing_is_passed_over_in_silence() {
+    let folder = tempfile::tempdir().unwrap();
+    let png = encode(quartered(8), ImageFormat::Png);
+    for name in ["a.jpe", "b.jfif", "c.gif", "d.bmp", "e.tif", "noextension", "photo.jpg.download"] {
+        put(&folder.path().join(name), &png);
+    }
+    for name in ["IMG_1.HEIC", "x.avif", "y.rar", "notes.txt", "broken.tar", "empty"] {
+        put(&folder.path().join(name), b"");
+    }
+    let images = Images::open(&[folder.path()]).unwrap();
+    assert_eq!(names(&images), ["a.jpe", "b.jfif", "c.gif", "d.bmp", "e.tif"]);
+    assert_eq!(
+        left_out(&images),
+        [
+            entry("a HEIC image", &["IMG_1.HEIC"]),
+            entry("an AVIF image", &["x.avif"]),
+            entry("name", &["noextension", "photo.jpg.download"]),
+            entry("a RAR archive", &["y.rar"]),
+            entry("damaged", &["broken.tar"]),
+            entry("other", &["empty", "notes.txt"]),
+        ]
+    );
+    let warnings = images.warnings();
+    assert_eq!(warnings.len(), 5, "{warnings:?}");
+    assert!(
+        warnings[0].starts_with("left out: 1 HEIC image, which is not read (IMG_1.HEIC): convert it to JPEG")
+    );
+    // Whoever names a file means it.
+    let named = Images::open(&[folder.path().join("noextension"), folder.path().join("IMG_1.HEIC")]).unwrap();
+    assert_eq!(names(&named), ["IMG_1.HEIC", "noextension"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn what_cannot_be_read_is_named_and_the_rest_used() {
+    use std::os::unix::fs::symlink;
+    let folder = tempfile::tempdir().unwrap();
+    let png = encode(quartered(8), ImageFormat::Png);
+    put(&folder.path().join("a/one.png"), &png);
+    // The system refuses to follow it, whoever asks: a folder without permissions is no obstacle for root.
+    symlink("loop", folder.path().join("loop")).unwrap();
+    symlink("nowhere", folder.path().join("gone.jpg")).unwrap();
+    // Deeper than a path may be long: two halves, one moved into the other.
+    let half = |name: &str| format!("{name}/{}", vec!["d".repeat(120); 20].join("/"));
+    let [upper, lower] = ["upper", "lower"].map(|name| folder.path().join(half(name)));
+    put(&lower.join("x.png"), &png);
+    fs::create_dir_all(&upper).unwrap();
+    fs::rename(folder.path().join("lower"), upper.join("lower")).unwrap();
+    let images = Images::open(&[folder.path()]).unwrap();
+    assert_eq!(names(&images), ["a/one.png"]);
+    let unreadable: Vec<String> = left_out(&images).into_iter().flat_map(|(_, _, names)| names).collect();
+    assert_eq!(unreadable.len(), 3, "{unreadable:?}");
+    assert!(unreadable.iter().any(|name| name == "gone.jpg"), "{unreadable:?}");
+    assert!(unreadable.iter().any(|name| name.starts_with("upper/dddd")), "{unreadable:?}");
+}
+
+#[test]
+fn results_are_never_photographs() {
+    let folder = tempfile::tempdir().unwrap();
+    let png = encode(quartered(8), ImageFormat::Png);
+    // As relievo writes them: the chunk behind the header.
+    let result = with_chunk(&png, b"tEXt", format!("{}\0made by relievo", mark::PNG_KEY).as_bytes());
+    assert_close(middles(&Image::decode(&result).unwrap()), QUARTERS, 0);
+    put(&folder.path().join("a.png"), &png);
+    put(&folder.path().join("a.panel.png"), &result);
+    put(&folder.path().join("results/b.png"), &png);
+    put(&folder.path().join("results/below/c.jpg"), &png);
+    put(&folder.path().join("results/below/d.png"), &result);
+    put(&folder.path().join("crops.tar"), &archive(&[("x.png", &png), ("y.png", &result)]));
+    mark::mark_folder(&folder.path().join("results")).unwrap();
+    let images = Images::open(&[folder.path()]).unwrap();
+    assert_eq!(names(&images), ["a.png", "crops.tar/x.png"]);
+    let mut found = left_out(&images);
+    found[0].2.sort();
+    let all =
+        ["a.panel.png", "crops.tar/y.png", "results/b.png", "results/below/c.jpg", "results/below/d.png"];
+    assert_eq!(found, [entry("result", &all)]);
+    // A folder of results that is named: what somebody put there counts, what relievo made does not.
+    assert_eq!(names(&Images::open(&[folder.path().join("results")]).unwrap()), ["b.png", "below/c.jpg"]);
+    let only = Images::open(&[folder.path().join("a.panel.png")]).err().unwrap().to_string();
+    assert!(only.ends_with("; left out: 1 image that relievo made (a.panel.png)"), "{only}");
+}
+
+#[test]
+fn patterns_are_expanded_where_no_shell_did() {
+    let folder = tempfile::tempdir().unwrap();
+    let png = encode(quartered(8), ImageFormat::Png);
+    for name in ["b1.png", "a1.png", "a2.png", ".a3.png", "sub/a4.png", "[x].png"] {
+        put(&folder.path().join(name), &png);
+    }
+    let open = |pattern: &str| names(&Images::open(&[folder.path().join(pattern)]).unwrap());
+    assert_eq!(open("a*.png"), ["a1.png", "a2.png"]);
+    assert_eq!(open("?1.png"), ["a1.png", "b1.png"]);
+    // A file of that very name is no pattern.
+    assert_eq!(open("[x].png"), ["[x].png"]);
+}
+
+/// A member of a zip archive: name, content, whether it is deflated, whether its numbers stand in the wide field.
+type ZipMember<'a> = (&'a str, &'a [u8], bool, bool);
+
+/// A zip archive, by hand: another writer than the reader.
+fn zip(members: &[ZipMember<'_>], flags: u16) -> Vec<u8> {
+    let (mut bytes, mut list) = (Vec::new(), Vec::new());
+    for &(name, content, deflated, wide) in members {
+        let mut packed = content.to_vec();
+        if deflated {
+            let mut encoder = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::fast());
+            encoder.write_all(content).unwrap();
+            packed = encoder.finish().unwrap();
+        }
+        let mut crc = flate2::Crc::new();
+        crc.update(content);
+        let begin = bytes.len() as u32;
+        let mut common = Vec::new();
+        common.extend(20_u16.to_le_bytes());
+        common.extend(flags.to_le_bytes());
+        common.extend((if deflated { 8_u16 } else { 0 }).to_le_bytes());
+        common.extend([0; 4]);
+        common.extend(crc.sum().to_le_bytes());
+        let sizes = if wide { [u32::MAX; 2] } else { [packed.len() as u32, content.len() as u32] };
+        common.extend(sizes.iter().flat_map(|size| size.to_le_bytes()));
+        common.extend((name.len() as u16).to_le_bytes());
+        bytes.extend(b"PK\x03\x04");
+        bytes.extend(&common);
+        // An extra field of another length than in the list.
+        bytes.extend(5_u16.to_le_bytes());
+        bytes.extend(name.as_bytes());
+        bytes.extend([9, 9, 1, 0, 7]);
+        bytes.extend(&packed);
+        let mut extra = Vec::new();
+        if wide {
+            extra.extend([1, 0, 24, 0]);
+            extra.extend(
+                [content.len() as u64, packed.len() as u64, u64::from(begin)]
+                    .iter()
+                    .flat_map(|n| n.to_le_bytes()),
+            );
+        }
+        list.extend(b"PK\x01\x02\x14\0");
+        list.extend(&common);
+        list.extend((extra.len() as u16).to_le_bytes());
+        list.extend([0; 10]);
+        list.extend((if wide { u32::MAX } else { begin }).to_le_bytes());
+        list.extend(name.as_bytes());
+        list.extend(&extra);
+    }
+    let (begin, length) = (bytes.len() as u32, list.len() as u32);
+    bytes.extend(&list);
+    bytes.extend(b"PK\x05\x06\0\0\0\0");
+    bytes.extend((members.len() as u16).to_le_bytes().repeat(2));
+    bytes.extend(length.to_le_bytes());
+    bytes.extend(begin.to_le_bytes());
+    bytes.extend([3, 0]);
+    bytes.extend(b"hi!");
+    bytes
+}
+
+#[test]
+fn zip_and_zstd_archives_read_like_folders() {
+    let folder = tempfile::tempdir().unwrap();
+    let png = encode(quartered(8), ImageFormat::Png);
+    let bmp = encode(quartered(8), ImageFormat::Bmp);
+    let members: [ZipMember<'_>; 5] = [
+        ("set/b.png", &png, false, false),
+        ("set/a.bmp", &bmp, true, false),
+        ("set/c.bmp", &bmp, true, true),
+        ("set/", b"", false, false),
+        ("__MACOSX/set/._a.png", b"", false, false),
+    ];
+    put(&folder.path().join("all.ZIP"), &zip(&members, 0));
+    put(&folder.path().join("secret.zip"), &zip(&members[..1], 1));
+    let tar = archive(&[("a.png", &png), ("b.bmp", &bmp)]);
+    let zstd = ruzstd::encoding::compress_to_vec(tar.as_slice(), ruzstd::encoding::CompressionLevel::Fastest);
+    put(&folder.path().join("all.tar.zst"), &zstd);
+    let images = Images::open(&[folder.path()]).unwrap();
+    let expected = [
+        "all.ZIP/set/a.bmp",
+        "all.ZIP/set/b.png",
+        "all.ZIP/set/c.bmp",
+        "all.tar.zst/a.png",
+        "all.tar.zst/b.bmp",
+    ];
+    assert_eq!(names(&images), expected);
+    for index in 0..images.len() {
+        assert_close(middles(&images.image(index).unwrap()), QUARTERS, 0);
+    }
+    assert_eq!(left_out(&images), [entry("unreadable", &["secret.zip/set/b.png"])]);
+    // Damage: a byte of the content, the end, the list.
+    let mut changed = zip(&members[..1], 0);
+    let at = changed.windows(4).position(|bytes| bytes == b"IDAT").unwrap();
+    changed[at + 6] ^= 1;
+    put(&folder.path().join("changed.zip"), &changed);
+    let message =
+        Images::open(&[folder.path().join("changed.zip")]).unwrap().image(0).unwrap_err().to_string();
+    assert!(message.contains("its checksum is another"), "{message}");
+    let whole = zip(&members, 0);
+    for length in 4..whole.len() {
+        put(&folder.path().join("cut.zip"), &whole[..length]);
+        if let Ok(images) = Images::open(&[folder.path().join("cut.zip")]) {
+            // Only the comment at the end is cut off.
+            assert!(length >= whole.len() - 3 && images.len() == 3, "{length}");
+        }
+    }
+    put(&folder.path().join("cut.tar.zst"), &zstd[..zstd.len() / 2]);
+    let cut = Images::open(&[folder.path().join("cut.tar.zst")]).err().unwrap();
+    assert!(matches!(cut, OpenError::DamagedShard { .. }), "{cut}");
+    put(&folder.path().join("other.zip"), b"7z\xbc\xaf\x27\x1c and more");
+    let other = Images::open(&[folder.path().join("other.zip")]).err().unwrap().to_string();
+    assert!(other.ends_with("is a 7-Zip archive, which is not read; unpack it"), "{other}");
 }

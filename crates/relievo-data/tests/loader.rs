@@ -363,7 +363,10 @@ fn a_folder_with_broken_files_trains() {
     };
     let (batches, skipped) = run(1);
     let shown = folder.path().join("broken.jpg").display().to_string();
-    assert_eq!(skipped, [SampleError { name: shown, reason: "not a JPEG, PNG or WebP image".into() }]);
+    assert_eq!(
+        skipped,
+        [SampleError { name: shown, reason: "not a JPEG, PNG, WebP, GIF, BMP or TIFF image".into() }]
+    );
     assert_same(&batches, &run(4).0);
     for batch in &batches {
         for (image, name) in batch.images.data().chunks_exact(8 * 8 * 3).zip(&batch.names) {

@@ -1,72 +1,10 @@
-//! From the bytes of a file to an RGB image, and from any image to a square of the size the networks want.
+//! Squares and rectangles of images at another size.
 
-use std::io::Cursor;
-use std::panic::catch_unwind;
-
-use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
 use rayon::prelude::*;
 
 use crate::sample::Image;
 
-/// Memory that the pixels of one image may take, in bytes: a 12,000 x 12,000 photograph fits, a bomb does not. While
-/// it is turned upright and made RGB there are up to two copies.
-const MAX_DECODED_BYTES: u64 = 512 << 20;
-
 impl Image {
-    /// Decodes a JPEG, PNG or WebP file, whatever its name was.
-    ///
-    /// Grey, 16-bit, palette and CMYK images become 8-bit RGB; what is transparent is laid on white, as viewers
-    /// do; the EXIF orientation is applied; of an animation the first frame is taken. Colour profiles are ignored.
-    ///
-    /// # Errors
-    /// A sentence for a person, without the file's name: another format, broken, cut short (also where a decoder
-    /// would fill the missing part with grey), or more than 512 MiB when decoded.
-    pub fn decode(bytes: &[u8]) -> Result<Self, String> {
-        // A decoder that panics on a strange file must not take a training or a thousand other images with it.
-        catch_unwind(|| Self::decode_or_panic(bytes)).unwrap_or_else(|_| Err("its decoder panicked".into()))
-    }
-
-    fn decode_or_panic(bytes: &[u8]) -> Result<Self, String> {
-        if bytes.is_empty() {
-            return Err("the file is empty".into());
-        }
-        let format = image::guess_format(bytes).map_err(|_| "not a JPEG, PNG or WebP image".to_string())?;
-        match format {
-            ImageFormat::Jpeg if !is_complete_jpeg(bytes) => return Err("the JPEG file is cut short".into()),
-            ImageFormat::Jpeg | ImageFormat::Png | ImageFormat::WebP => {}
-            other => return Err(format!("a {other:?} image; only JPEG, PNG and WebP can be read")),
-        }
-        let mut limits = Limits::no_limits();
-        limits.max_alloc = Some(MAX_DECODED_BYTES);
-        let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
-        reader.limits(limits);
-        let mut decoder = reader.into_decoder().map_err(describe)?;
-        let (width, height) = decoder.dimensions();
-        if decoder.total_bytes() > MAX_DECODED_BYTES {
-            let needed = decoder.total_bytes() >> 20;
-            return Err(format!(
-                "{width} x {height} pixels take {needed} MiB, more than the {} allowed",
-                MAX_DECODED_BYTES >> 20
-            ));
-        }
-        // A damaged EXIF block is no reason to refuse the image.
-        let orientation = decoder.orientation().unwrap_or(image::metadata::Orientation::NoTransforms);
-        let mut decoded = DynamicImage::from_decoder(decoder).map_err(describe)?;
-        decoded.apply_orientation(orientation);
-        Ok(Self::from_decoded(decoded))
-    }
-
-    fn from_decoded(decoded: DynamicImage) -> Self {
-        let (width, height) = (decoded.width(), decoded.height());
-        let pixels = if decoded.color().has_alpha() {
-            let rgba = decoded.into_rgba8();
-            rgba.pixels().flat_map(|&image::Rgba([r, g, b, a])| [r, g, b].map(|c| over_white(c, a))).collect()
-        } else {
-            decoded.into_rgb8().into_raw()
-        };
-        Self { width, height, pixels }
-    }
-
     /// The largest square around the centre, resampled to `size` x `size` with a triangle filter: as wide as the
     /// pixels of the result when it shrinks (so nothing aliases), bilinear when it grows.
     ///
@@ -208,57 +146,5 @@ impl Taps {
 
     fn iter(&self) -> impl Iterator<Item = (usize, f32)> + '_ {
         self.weights.iter().enumerate().map(|(offset, &weight)| (self.first + offset, weight))
-    }
-}
-
-fn over_white(value: u8, alpha: u8) -> u8 {
-    let (value, alpha) = (u32::from(value), u32::from(alpha));
-    ((value * alpha + 255 * (255 - alpha) + 127) / 255) as u8
-}
-
-fn describe(error: ImageError) -> String {
-    match error {
-        ImageError::IoError(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
-            "the file is cut short".into()
-        }
-        ImageError::Limits(_) => {
-            format!("takes more than {} MiB when decoded", MAX_DECODED_BYTES >> 20)
-        }
-        other => other.to_string(),
-    }
-}
-
-/// Whether the file goes on to its end-of-image marker. The decoder fills what is missing with grey and says
-/// nothing, and such an image must not be trained on.
-fn is_complete_jpeg(bytes: &[u8]) -> bool {
-    const END: u8 = 0xd9;
-    const SCAN: u8 = 0xda;
-    let mut at = 2; // behind the start marker, which the format was recognised by
-    loop {
-        // Markers may be preceded by any number of fill bytes.
-        while bytes.get(at) == Some(&0xff) && bytes.get(at + 1) == Some(&0xff) {
-            at += 1;
-        }
-        let (Some(0xff), Some(&marker)) = (bytes.get(at), bytes.get(at + 1)) else { return false };
-        if marker == END {
-            return true;
-        }
-        let Some(length) = bytes.get(at + 2..at + 4) else { return false };
-        at += 2 + usize::from(u16::from_be_bytes([length[0], length[1]]));
-        if marker == SCAN {
-            // Compressed data run to the next marker that is neither an escaped 0xff nor a restart.
-            loop {
-                let Some(skip) = bytes.get(at..).and_then(|rest| rest.iter().position(|&b| b == 0xff)) else {
-                    return false;
-                };
-                at += skip;
-                match bytes.get(at + 1) {
-                    Some(0x00 | 0xd0..=0xd7) => at += 2,
-                    Some(0xff) => at += 1,
-                    Some(_) => break,
-                    None => return false,
-                }
-            }
-        }
     }
 }
