@@ -98,7 +98,8 @@ fn reconstruct_samples(reconstructor: &Reconstructor, out: &Path) -> anyhow::Res
     let (mut names, mut count) = (ResultNames::new(), 0);
     let faces = reconstructor.reconstruct_batch(&images);
     for ((faces, image), (name, _)) in faces.zip(&images).zip(&SAMPLES) {
-        Canvas::from_rgb8(&image.pixels, image.width as usize).write_png(out.join(format!("{name}.png")))?;
+        Canvas::from_rgb8(&image.pixels, image.width as usize)
+            .write_input_png(out.join(format!("{name}.png")))?;
         for (number, face) in faces.with_context(|| *name)?.iter().enumerate() {
             face.write(out, &names.of_face(name, number), name, &output)?;
             count += 1;

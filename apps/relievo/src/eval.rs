@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::{bail, ensure};
 use clap::Args;
 use relievo_data::{LoaderOptions, Registry, SYNTHETIC, Source, SourceSpec};
-use relievo_export::write_atomic;
+use relievo_files::write_atomic;
 use relievo_model::{ComputeSettings, Loss, Model};
 use relievo_synth::Heads;
 use relievo_train::metrics::Statistic;

@@ -1,5 +1,8 @@
 //! What a user of the command line can do about an error: advice that names options, which libraries do not know.
 
+use relievo_data::naming::InsideError;
+use relievo_detect::crops::CropError;
+use relievo_files::NotEmptyError;
 use relievo_model::ModelError;
 use relievo_reproduce::{RecipeError, ReproduceError};
 use relievo_tensor::{Device, Error};
@@ -19,6 +22,9 @@ pub fn hint(error: &anyhow::Error) -> Option<String> {
             .or_else(|| cause.downcast_ref::<EvaluationError>().map(evaluation))
             .or_else(|| cause.downcast_ref::<ModelError>().map(model))
             .or_else(|| cause.downcast_ref::<Error>().map(engine))
+            .or_else(|| cause.downcast_ref::<CropError>().map(crop))
+            .or_else(|| cause.downcast_ref::<InsideError>().map(inside))
+            .or_else(|| cause.downcast_ref::<NotEmptyError>().map(not_empty))
             .flatten()
     })
 }
@@ -52,6 +58,25 @@ fn evaluation(error: &EvaluationError) -> Option<String> {
         EvaluationError::Engine(error) => engine(error),
         _ => None,
     }
+}
+
+fn crop(error: &CropError) -> Option<String> {
+    let advice = match error {
+        CropError::Inside(error) => return inside(error),
+        CropError::NotEmpty(error) => return not_empty(error),
+        CropError::OtherWork(_) => "give another folder with --out, or the same inputs and options as then",
+        CropError::DamagedFile { .. } => "remove it and start again, or give another folder with --out",
+        _ => return None,
+    };
+    Some(advice.into())
+}
+
+fn inside(error: &InsideError) -> Option<String> {
+    matches!(error, InsideError::SameFolder(_)).then(|| "give another folder with --out".into())
+}
+
+fn not_empty(error: &NotEmptyError) -> Option<String> {
+    matches!(error, NotEmptyError::NotEmpty { .. }).then(|| "give another folder with --out".into())
 }
 
 fn train(error: &TrainError) -> Option<String> {

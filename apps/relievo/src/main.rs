@@ -9,7 +9,6 @@ mod console;
 mod crop;
 mod demo;
 mod eval;
-mod folder;
 mod hint;
 mod info;
 mod reconstruct;

@@ -1,16 +1,18 @@
 //! `relievo reconstruct`: images in, their depth, albedo, light and viewpoint out.
 
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
 use anyhow::{Context, bail, ensure};
 use clap::Args;
 use clap::builder::PossibleValuesParser;
 use rayon::prelude::*;
 use relievo::{
-    Canvas, ComputeSettings, Error, FaceSelection, Framing, ImageInput, OutputFormat, OutputOptions,
-    Reconstruction, Reconstructor, ResultNames, ResultsFolder, Texture, contact_sheet, result_stem,
+    Canvas, ComputeSettings, Error, FaceSelection, Framing, Image, ImageInput, OutputFormat, OutputOptions,
+    Reconstruction, Reconstructor, ResultNames, ResultsFolder, SampleError, Texture, contact_sheet,
+    result_stem,
 };
-use relievo_data::{Images, Source};
+use relievo_data::{DecodeOptions, Decoded, Images, Note, Source};
 use relievo_model::Supervision;
 
 use crate::console::{Console, Progress, counted};
@@ -108,9 +110,18 @@ struct Task<'a> {
     name: String,
     /// Where its results go, without the endings: relative to the folder, with `/`.
     stem: String,
+    /// What happened when it was decoded.
+    notes: OnceLock<Vec<Note>>,
 }
 
 impl Task<'_> {
+    /// Decodes the image, also one whose file breaks off.
+    fn load(&self) -> Result<Image, SampleError> {
+        let Decoded { image, notes } = self.images.decode(self.index, &DecodeOptions::lenient())?;
+        let _ = self.notes.set(notes);
+        Ok(image)
+    }
+
     fn location(&self) -> String {
         self.images.location(self.index)
     }
@@ -128,7 +139,7 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
     let output = OutputOptions { formats: formats(&options.format), texture: options.texture };
     let stop = train::stop_on_ctrl_c(*console, "finishing the images at hand")?;
     let mut results = Results::new(&folder, names, output, options.sheet);
-    let images = tasks.iter().map(|task| ImageInput::from_loader(move || task.images.image(task.index)));
+    let images = tasks.iter().map(|task| ImageInput::from_loader(move || task.load()));
     let mut batch = reconstructor.reconstruct_batch(images).cancelled_by(&stop);
     let mut progress = console.progress(tasks.len() as u64, "images");
     let mut done = 0;
@@ -147,7 +158,10 @@ fn open<'a>(paths: &'a [PathBuf], console: &Console) -> (Vec<(&'a PathBuf, Image
     let mut inputs = Vec::new();
     for path in paths {
         match Images::open(&[path]) {
-            Ok(images) => inputs.push((path, images)),
+            Ok(images) => {
+                images.warnings().iter().for_each(|warning| console.warning(warning));
+                inputs.push((path, images));
+            }
             Err(error) => console.warning(format_args!("skipped: {error}")),
         }
     }
@@ -171,7 +185,7 @@ fn tasks<'a>(
                 continue;
             }
             let stem = names.unused(&result_stem(&name));
-            tasks.push(Task { images, index, name, stem });
+            tasks.push(Task { images, index, name, stem, notes: OnceLock::new() });
         }
     }
     folder.spare(tasks.iter().filter_map(|task| task.images.file(task.index)), &[SHEET])?;
@@ -257,6 +271,9 @@ impl<'a> Results<'a> {
                     continue;
                 }
             };
+            for note in task.notes.get().into_iter().flatten().filter(|note| note.is_warning()) {
+                progress.warning(format_args!("{}: {note}", task.location()));
+            }
             self.folder.remove_further_faces(&task.stem, faces.len(), &self.names);
             for (number, face) in faces.into_iter().enumerate() {
                 for doubt in &face.quality().doubts {

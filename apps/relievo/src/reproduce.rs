@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use anyhow::{Context, ensure};
 use clap::{ArgMatches, Args};
-use relievo_export::{FolderLock, write_atomic};
+use relievo_files::{FolderLock, write_atomic};
 use relievo_reproduce::{Event, RESULTS, Reproduction, Row, Table, Task};
 use relievo_train::{GivenSettings, Outcome, Settings};
 

@@ -9,12 +9,12 @@ use clap::Args;
 use rayon::prelude::*;
 use relievo::{Depth, LightRecord, ViewRecord};
 use relievo_data::{Sample, Source};
-use relievo_export::{Canvas, DepthScale, FolderLock, Range, Sheet, depth_grey, normals_rgb, write_atomic};
+use relievo_export::{Canvas, DepthScale, Range, Sheet, depth_grey, normals_rgb};
+use relievo_files::{FolderLock, ensure_empty, write_atomic};
 use relievo_synth::{Heads, Variation};
 use serde::Serialize;
 
 use crate::console::{Console, counted};
-use crate::folder::ensure_empty;
 use crate::{Interrupted, train};
 
 /// The file with the truth about each head.
@@ -161,7 +161,7 @@ fn write_head(out: &Path, file: &str, [seed, number]: [u64; 2], sample: &Sample)
     let name = |folder: &str| format!("{folder}/{file}");
     let (image, normals, albedo) = (name("images"), name("normals"), name("albedo"));
     let (mask, depth) = (name("mask"), name("depth"));
-    Canvas::from_rgb8(&sample.image.pixels, width).write_png(out.join(&image))?;
+    Canvas::from_rgb8(&sample.image.pixels, width).write_input_png(out.join(&image))?;
     normals_rgb(&truth.normals, width).write_png(out.join(&normals))?;
     Canvas::from_unit(&truth.albedo, width).write_png(out.join(&albedo))?;
     mask_image(&truth.mask, width).write_png(out.join(&mask))?;

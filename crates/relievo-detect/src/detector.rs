@@ -3,6 +3,7 @@
 use std::ops::RangeInclusive;
 
 use relievo_data::{Image, Rectangle};
+use relievo_tensor::safetensors::ReadError;
 use relievo_tensor::{Tensor, pool_release, pool_statistics};
 
 use crate::face::{Area, Face, Landmarks, suppress};
@@ -76,7 +77,7 @@ pub enum DetectError {
     #[error(
         "the weights of the face detector are damaged ({0}); restore crates/relievo-detect/assets and build again"
     )]
-    Damaged(String),
+    Damaged(#[from] ReadError),
     /// An image without pixels.
     #[error("an image of {width} x {height} pixels has no faces")]
     Empty {
@@ -101,7 +102,7 @@ impl Detector {
     /// # Errors
     /// If they are damaged.
     pub fn new() -> Result<Self, DetectError> {
-        CenterFace::from_safetensors(WEIGHTS).map(|network| Self { network }).map_err(DetectError::Damaged)
+        Ok(Self { network: CenterFace::from_safetensors(WEIGHTS)? })
     }
 
     /// The faces of an upright photograph, the largest first. The result does not depend on the number of threads.

@@ -3,6 +3,18 @@
 //! [`Detector`] finds boxes and five landmarks with CenterFace (Xu et al. 2020, *CenterFace: Joint Face Detection and
 //! Alignment Using Face as Point*), whose weights are embedded. [`Face::frame`] is the square that a face is cropped
 //! to; [`Frame::cut`] cuts it out of the photograph.
+//! [`crops`] makes training sets.
+//!
+//! ```
+//! use relievo_data::Image;
+//! use relievo_detect::{Detector, Face, FaceSelection};
+//!
+//! let photograph = Image { width: 96, height: 64, pixels: vec![128; 96 * 64 * 3] };
+//! let places = Detector::new()?.places(&photograph, FaceSelection::Largest, Face::frame)?;
+//! let crops: Vec<Image> = places.iter().map(|place| place.crop.cut(&photograph, 64)).collect();
+//! assert!(crops.is_empty(), "nobody is there");
+//! # Ok::<(), relievo_detect::DetectError>(())
+//! ```
 //!
 //! # How faces of all sizes are found
 //! The network finds faces between a dozen and some hundred pixels. It looks at the whole photograph twice: with a long
@@ -12,6 +24,7 @@
 //! faces from what looks like one, and puts their landmarks in place. Where two looks found a face, the more certain
 //! one counts. Heads that lean far are turned upright and looked at once more, for their landmarks.
 
+pub mod crops;
 mod detector;
 mod face;
 mod framing;

@@ -6,13 +6,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::{DetectError, Detector, Face, Frame, MOST_OUTSIDE};
 
+/// A frame of which more than this share lies outside the photograph shows nothing that could be reconstructed, even if
+/// eyes, nose and mouth are within.
+const MOST_REPEATED: f32 = 0.5;
+
 /// Which faces of a photograph count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FaceSelection {
     /// Every face
     All,
-    /// The largest one
+    /// The largest one that is not cut by the photograph's border
     Largest,
 }
 
@@ -32,15 +36,52 @@ pub struct FaceLocation {
 }
 
 impl FaceLocation {
-    /// Why the crop cannot be used, if so.
+    /// A face in a photograph of `photograph` columns and rows, and its frame.
+    pub fn new(photograph: [u32; 2], face: Face, crop: Frame) -> Self {
+        let outside = crop.outside(photograph[0], photograph[1]);
+        Self { photograph, face, crop, outside }
+    }
+
+    /// Whether the photograph has enough around the face, so that its crop can be learned from.
+    pub fn is_whole(&self) -> bool {
+        self.outside <= MOST_OUTSIDE
+    }
+
+    /// Whether eyes, nose and mouth lie within the photograph.
+    fn shows_landmarks(&self) -> bool {
+        let [width, height] = self.photograph.map(|extent| extent as f32);
+        self.face
+            .landmarks
+            .points()
+            .iter()
+            .all(|[x, y]| (0.0..=width).contains(x) && (0.0..=height).contains(y))
+    }
+
+    /// Why the crop cannot be used, if so: the photograph's border cuts the face.
     pub fn refusal(&self) -> Option<String> {
-        (self.outside > MOST_OUTSIDE)
-            .then(|| format!("{:.0} % of the face's crop lie outside the photograph", 100.0 * self.outside))
+        let is_tight = self.outside <= MOST_REPEATED && self.shows_landmarks();
+        (!self.is_whole() && !is_tight).then(|| {
+            let outside = 100.0 * self.outside;
+            format!("the border cuts the face: {outside:.0} % of its crop lie outside the photograph")
+        })
+    }
+
+    /// What is doubtful about a crop that can be used: that pixels of the border are repeated around a tight image.
+    pub fn warning(&self) -> Option<String> {
+        (!self.is_whole() && self.refusal().is_none()).then(|| {
+            let outside = 100.0 * self.outside;
+            format!(
+                "the photograph is tight around the face: {outside:.0} % of its crop lie outside and are filled with \
+                 pixels of the border"
+            )
+        })
     }
 }
 
 impl Detector {
-    /// The faces of a photograph that count, the largest first, each in the frame that `frame` gives it.
+    /// The faces of a photograph that count, the largest first, each in the frame that `frame` gives it. Those that
+    /// cannot be used ([`FaceLocation::refusal`]) are among them: with [`FaceSelection::Largest`], the larger ones
+    /// before the largest that can be used, or all if none can.
     ///
     /// # Errors
     /// As [`Detector::faces`].
@@ -50,15 +91,41 @@ impl Detector {
         which: FaceSelection,
         frame: impl Fn(&Face) -> Frame,
     ) -> Result<Vec<FaceLocation>, DetectError> {
-        let mut faces = self.faces(photograph)?;
-        if which == FaceSelection::Largest {
-            faces.truncate(1);
+        let faces = self.faces(photograph)?;
+        let size = [photograph.width, photograph.height];
+        let mut places: Vec<FaceLocation> =
+            faces.into_iter().map(|face| FaceLocation::new(size, face, frame(&face))).collect();
+        if which == FaceSelection::Largest
+            && let Some(usable) = places.iter().position(|place| place.refusal().is_none())
+        {
+            places.truncate(usable + 1);
         }
-        let place = |face: Face| {
-            let crop = frame(&face);
-            let outside = crop.outside(photograph.width, photograph.height);
-            FaceLocation { photograph: [photograph.width, photograph.height], face, crop, outside }
-        };
-        Ok(faces.into_iter().map(place).collect())
+        Ok(places)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Area, Landmarks};
+
+    /// A face whose frame is a square of side 100 around (`x`, 100), in a photograph of 300 x 200.
+    fn place(x: f32) -> FaceLocation {
+        let points = [[-18.0, -18.0], [18.0, -18.0], [0.0, 0.0], [-12.0, 18.0], [12.0, 18.0]];
+        let landmarks = Landmarks::from_points(points.map(|[right, down]| [x + right, 100.0 + down]));
+        let area = Area { left: x - 40.0, top: 50.0, right: x + 40.0, bottom: 150.0 };
+        let crop = Frame { centre: [x, 100.0], side: 100.0, turned_degrees: 0.0 };
+        FaceLocation::new([300, 200], Face { area, score: 1.0, landmarks }, crop)
+    }
+
+    #[test]
+    fn tight_images_can_be_used_and_cut_faces_cannot() {
+        let whole = place(45.0);
+        assert!(whole.is_whole() && whole.refusal().is_none() && whole.warning().is_none());
+        let tight = place(20.0);
+        assert!(!tight.is_whole() && tight.refusal().is_none());
+        assert!(tight.warning().unwrap().contains("30 % of its crop"), "{:?}", tight.warning());
+        let cut = place(10.0);
+        assert!(cut.refusal().unwrap().contains("the border cuts the face: 40 %") && cut.warning().is_none());
     }
 }

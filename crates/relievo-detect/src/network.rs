@@ -2,8 +2,8 @@
 //! and 4 are added up from coarse to fine, and at stride 4 one layer that says for every place whether a face has its
 //! middle there, how large it is, and where its landmarks are. Batch normalisation is folded into the convolutions.
 
-use relievo_nets::StoredWeights;
 use relievo_tensor::ops::{Activation, ConvParams, conv_transpose2d, conv2d, depthwise_conv2d, weighted_sum};
+use relievo_tensor::safetensors::{ReadError, SafetensorsFile};
 use relievo_tensor::{Result, Tensor};
 
 /// Pixels between places of the output.
@@ -51,11 +51,11 @@ struct Layer {
 
 impl Layer {
     fn read<const N: usize>(
-        file: &StoredWeights<'_>,
+        file: &SafetensorsFile<'_>,
         name: &str,
         shape: [usize; N],
         outputs: usize,
-    ) -> std::result::Result<Self, String> {
+    ) -> std::result::Result<Self, ReadError> {
         Ok(Self {
             weight: file.tensor(&format!("{name}.weight"), shape)?,
             bias: file.tensor(&format!("{name}.bias"), [outputs])?,
@@ -79,10 +79,10 @@ struct Block {
 
 impl Block {
     fn read(
-        file: &StoredWeights<'_>,
+        file: &SafetensorsFile<'_>,
         number: usize,
         [inputs, outputs, expansion, stride]: [usize; 4],
-    ) -> std::result::Result<Self, String> {
+    ) -> std::result::Result<Self, ReadError> {
         let hidden = inputs * expansion;
         let name = |part: &str| format!("block.{number}.{part}");
         Ok(Self {
@@ -130,8 +130,8 @@ impl CenterFace {
     ///
     /// # Errors
     /// What does not fit, without the file's name.
-    pub fn from_safetensors(bytes: &[u8]) -> std::result::Result<Self, String> {
-        let file = &StoredWeights::open(bytes)?;
+    pub fn from_safetensors(bytes: &[u8]) -> std::result::Result<Self, ReadError> {
+        let file = &SafetensorsFile::open(bytes)?;
         let last = BLOCKS[BLOCKS.len() - 1][1];
         let up = |(level, block): (usize, usize)| {
             Ok([
@@ -143,9 +143,9 @@ impl CenterFace {
             stem: Layer::read(file, "stem", [32, 3, 3, 3], 32)?,
             blocks: (BLOCKS.iter().enumerate())
                 .map(|(number, block)| Block::read(file, number, *block))
-                .collect::<std::result::Result<_, String>>()?,
+                .collect::<std::result::Result<_, ReadError>>()?,
             top: Layer::read(file, "top", [FEATURES, 1, 1, last], FEATURES)?,
-            ups: LATERALS.into_iter().enumerate().map(up).collect::<std::result::Result<_, String>>()?,
+            ups: LATERALS.into_iter().enumerate().map(up).collect::<std::result::Result<_, ReadError>>()?,
             neck: Layer::read(file, "neck", [FEATURES, 3, 3, FEATURES], FEATURES)?,
             heads: Layer::read(file, "heads", [OUTPUTS, 1, 1, FEATURES], OUTPUTS)?,
         })
@@ -245,7 +245,7 @@ mod tests {
     #[test]
     fn damaged_weights_are_told_from_good_ones() {
         let weights = include_bytes!("../assets/centerface-f16.safetensors");
-        let message = |bytes: &[u8]| CenterFace::from_safetensors(bytes).err().unwrap();
+        let message = |bytes: &[u8]| CenterFace::from_safetensors(bytes).err().unwrap().to_string();
         assert!(!message(&weights[..weights.len() / 2]).is_empty());
         let mut other = weights.to_vec();
         let name = b"block.3.expand.weight";

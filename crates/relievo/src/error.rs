@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use relievo_data::SampleError;
 use relievo_detect::DetectError;
-use relievo_export::WriteError;
+use relievo_files::WriteError;
 use relievo_model::{ModelError, WeightsError};
 
 use crate::weights::Category;

@@ -5,7 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use relievo_export::{DepthScale, write_atomic};
+use relievo_export::DepthScale;
+use relievo_files::write_atomic;
 
 use crate::mesh::{Mesh, Texture};
 use crate::record::{Depth, Record};

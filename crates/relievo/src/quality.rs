@@ -71,6 +71,10 @@ pub enum Doubt {
     Blurred,
     /// The image is so dark that colours and shape are guesses.
     Dark,
+    /// The photograph has too little around the face: pixels of its border are repeated.
+    Tight,
+    /// A larger face is cut by the border of the photograph, so this one was taken.
+    LargerFaceCut,
 }
 
 impl fmt::Display for Doubt {
@@ -83,6 +87,8 @@ impl fmt::Display for Doubt {
             }
             Self::Blurred => "the face is blurred or very small, so its details are guessed",
             Self::Dark => "the face is very dark, so its colours and shape are guessed",
+            Self::Tight => "the photograph is tight around the face: pixels of its border are repeated",
+            Self::LargerFaceCut => "the border cuts a larger face, so this one was taken",
         })
     }
 }

@@ -9,7 +9,7 @@ use relievo_tensor::{Device, Tensor};
 
 use crate::batch::{Batch, ImageInput};
 use crate::mesh::LEAST_TEXTURE;
-use crate::quality::Quality;
+use crate::quality::{Doubt, Quality};
 use crate::weights::{Category, LoadedWeights, Weights};
 use crate::{Error, Reconstruction, Result};
 
@@ -130,6 +130,8 @@ pub(crate) struct Crop {
     /// Square, of 512 pixels at most (or the model's size, if that is more).
     pub image: Image,
     pub location: Option<FaceLocation>,
+    /// What speaks against the result before there is one.
+    pub doubts: Vec<Doubt>,
 }
 
 impl Reconstructor {
@@ -213,9 +215,17 @@ impl Reconstructor {
         let places = detector.places(image, self.faces, Face::level_frame)?;
         let Some(largest) = places.first() else { return Err(Error::NoFace) };
         let outside = largest.outside;
+        let is_cut = largest.refusal().is_some();
         let usable = places.into_iter().filter(|place| place.refusal().is_none());
-        let crops: Vec<Crop> = usable
-            .map(|place| Crop { image: place.crop.cut(image, self.crop_size()), location: Some(place) })
+        let crops: Vec<Crop> = (usable.enumerate())
+            .map(|(number, place)| {
+                let doubts = [
+                    (place.warning().is_some(), Doubt::Tight),
+                    (is_cut && number == 0, Doubt::LargerFaceCut),
+                ];
+                let doubts = doubts.into_iter().filter_map(|(is_so, doubt)| is_so.then_some(doubt)).collect();
+                Crop { image: place.crop.cut(image, self.crop_size()), location: Some(place), doubts }
+            })
             .collect();
         if crops.is_empty() { Err(Error::FaceCutOff { outside }) } else { Ok(crops) }
     }
@@ -224,7 +234,7 @@ impl Reconstructor {
     fn whole(&self, image: &Image) -> Result<Crop> {
         check(image)?;
         let side = image.width.min(image.height).min(self.crop_size());
-        Ok(Crop { image: image.square(side), location: None })
+        Ok(Crop { image: image.square(side), location: None, doubts: Vec::new() })
     }
 
     /// The most rows and columns of a crop: as many as the textures made of it.
@@ -255,7 +265,9 @@ impl Reconstructor {
             let reconstruction = &answer.image.data()[share(&answer.image)];
             let mask = &answer.mask.data()[share(&answer.mask)];
             let score = crops[number].location.map(|location| location.face.score);
-            Quality::new(&seen[number], reconstruction, mask, score)
+            let mut quality = Quality::new(&seen[number], reconstruction, mask, score);
+            quality.doubts.extend(&crops[number].doubts);
+            quality
         };
         let qualities: Vec<Quality> = (0..crops.len()).map(quality).collect();
         let prediction = Arc::new(match self.refine {

@@ -1,16 +1,14 @@
 //! The folder that results go to: beside what they are of, and never over what is to be read or another's.
 
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 
-use relievo_export::{WriteError, write_atomic};
+use relievo_data::naming::{self, InsideError};
+use relievo_files::mark::FOLDER_FILE;
+use relievo_files::{Unreadable, WriteError, write_atomic};
 
 use crate::naming::{ResultNames, face_stem};
 use crate::output::{OutputFormat, remove_results};
-
-/// The hidden file that marks a folder of results.
-const FOLDER_FILE: &str = ".relievo-results";
 
 /// How the line of the mark begins that names what the results are of.
 const OF: &str = "of: ";
@@ -26,13 +24,8 @@ pub enum FolderError {
     #[error("{} is to be read, and results might be written over it", .0.display())]
     OverInput(PathBuf),
     /// A folder that cannot be read.
-    #[error("cannot read {}: {source}", .path.display())]
-    Unreadable {
-        /// The folder.
-        path: PathBuf,
-        /// What the system says.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Unreadable(#[from] Unreadable),
 }
 
 /// A folder that results go to. It is made when the first file is written.
@@ -109,16 +102,10 @@ impl ResultsFolder {
     /// # Errors
     /// If it is that folder itself, or a folder cannot be read.
     pub fn inside(&self, images: &Path) -> Result<Option<String>, FolderError> {
-        if !images.is_dir() {
-            return Ok(None);
-        }
-        let (out, images) = (real_path(&self.path)?, real_path(images)?);
-        let Ok(below) = out.strip_prefix(&images) else { return Ok(None) };
-        if below.as_os_str().is_empty() {
-            return Err(FolderError::HoldsInputs(self.path.clone()));
-        }
-        let parts: Vec<_> = below.iter().map(|part| part.to_string_lossy()).collect();
-        Ok(Some(parts.join("/") + "/"))
+        naming::inside(&self.path, images).map_err(|error| match error {
+            InsideError::SameFolder(folder) => FolderError::HoldsInputs(folder),
+            InsideError::Unreadable(error) => error.into(),
+        })
     }
 
     /// Refuses to write over what is to be read: files that lie in the folder and have names of results, or one of
@@ -131,7 +118,7 @@ impl ResultsFolder {
         files: impl Iterator<Item = &'f Path>,
         names: &[&str],
     ) -> Result<(), FolderError> {
-        let folder = real_path(&self.path)?;
+        let folder = naming::real_path(&self.path)?;
         let endings = || OutputFormat::ALL.iter().flat_map(|format| format.endings());
         for file in files {
             let name = file.file_name().unwrap_or_default().to_string_lossy();
@@ -169,17 +156,6 @@ fn relative(folder: &Path) -> PathBuf {
     let here = std::env::current_dir().and_then(|here| here.canonicalize());
     let below = here.ok().and_then(|here| folder.strip_prefix(here).ok().map(Path::to_owned));
     below.unwrap_or_else(|| folder.to_owned())
-}
-
-/// The path without links; of a folder that is not there yet, with what is there of it resolved.
-fn real_path(path: &Path) -> Result<PathBuf, FolderError> {
-    let missing: Vec<_> = path.ancestors().take_while(|path| !path.exists()).collect();
-    let there = path.ancestors().find(|path| path.exists()).unwrap_or(Path::new("."));
-    let there = if there.as_os_str().is_empty() { Path::new(".") } else { there };
-    let mut real =
-        there.canonicalize().map_err(|source| FolderError::Unreadable { path: path.to_owned(), source })?;
-    real.extend(missing.iter().rev().filter_map(|path| path.file_name()));
-    Ok(real)
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 #[cfg(target_os = "linux")]
 mod disks;
 mod images;
+mod inputs;
 mod training;
 
 use std::fs;
