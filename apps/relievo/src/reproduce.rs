@@ -140,7 +140,7 @@ pub fn run(options: &Options, matches: &ArgMatches, console: &Console) -> anyhow
 /// Writes all tables of which there is a row.
 fn write_tables(reproduction: &Reproduction, out: &Path) -> anyhow::Result<()> {
     let tables: Vec<String> =
-        Table::ALL.into_iter().filter_map(|table| tables::markdown(table, reproduction.results())).collect();
+        Table::ALL.iter().filter_map(|table| tables::markdown(*table, reproduction.results())).collect();
     if !tables.is_empty() {
         write_atomic(out.join(TABLES), |file| write!(file, "{}", tables.join("\n")))?;
     }

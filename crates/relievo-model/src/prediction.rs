@@ -95,7 +95,7 @@ impl Model {
     pub fn predict(&self, images: &Tensor) -> Result<Prediction, ModelError> {
         self.check_images(images)?;
         let images = images.to_device(self.device())?;
-        Ok(self.take_apart(&images, &self.working_parameters()?)?.to_device(Device::Cpu)?)
+        Ok(self.decompose(&images, &self.working_parameters()?)?.to_device(Device::Cpu)?)
     }
 
     /// As [`Model::predict`], with the confidence.
@@ -120,11 +120,11 @@ impl Model {
     }
 
     /// The forward pass from `parameters` without confidence, not mirrored.
-    pub(crate) fn take_apart(&self, images: &Tensor, parameters: &[Tensor]) -> Result<Prediction, Error> {
+    pub(crate) fn decompose(&self, images: &Tensor, parameters: &[Tensor]) -> Result<Prediction, Error> {
         if self.settings().supervision == Supervision::Depth {
             return self.depth_alone(images, parameters);
         }
-        self.put_together(self.networks.forward(images, parameters, false, None)?, false)
+        self.compose(self.networks.forward(images, parameters, false, None)?, false)
     }
 
     /// The whole forward pass from `parameters`; with `mirrored`, the second half of the doubled batch too, which a
@@ -140,11 +140,11 @@ impl Model {
         }
         // The mirrored half is there to be compared.
         let vgg = self.vgg.as_ref().filter(|_| mirrored);
-        self.put_together(self.networks.forward(images, parameters, true, vgg)?, mirrored)
+        self.compose(self.networks.forward(images, parameters, true, vgg)?, mirrored)
     }
 
     /// From the networks' outputs to the image that they describe.
-    pub(crate) fn put_together(&self, outputs: Outputs, mirrored: bool) -> Result<Prediction, Error> {
+    pub(crate) fn compose(&self, outputs: Outputs, mirrored: bool) -> Result<Prediction, Error> {
         let settings = self.settings();
         let output = |kind| outputs.get(kind);
         let depth = output(NetworkKind::Depth)?;

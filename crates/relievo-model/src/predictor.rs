@@ -7,7 +7,7 @@ use relievo_tensor::{Device, Error, Tensor};
 use crate::model::{Model, ModelError};
 use crate::prediction::Prediction;
 
-/// Takes batch after batch of images apart, with the weights the model has now and without confidence.
+/// Decomposes batch after batch of images, with the weights the model has now and without confidence.
 ///
 /// On a GPU the first batch compiles kernels and measures algorithms; then the work is captured, and every batch is a
 /// replay of it. Weights are brought to the working precision once.
@@ -65,7 +65,7 @@ impl<'m> Predictor<'m> {
         Ok(Self { model, batch, backend })
     }
 
-    /// The first of `too_many` / 2, / 4, ... images that there is memory to take apart together, tried out.
+    /// The first of `too_many` / 2, / 4, ... images that fit into memory together, tried out.
     pub fn batch_that_fits(model: &Model, too_many: usize) -> Option<usize> {
         let size = model.settings().image_size;
         ModelError::largest_that_fits(too_many, |count| {
@@ -78,7 +78,7 @@ impl<'m> Predictor<'m> {
         self.model
     }
 
-    /// Takes `images [B,S,S,3]` in [-1,1] (on the CPU) apart and puts them together again. On a GPU this is only
+    /// Decomposes `images [B,S,S,3]` in [-1,1] (on the CPU) and reconstructs them. On a GPU this is only
     /// queued, and a batch that is not full takes as long as a full one.
     ///
     /// # Errors
@@ -93,7 +93,7 @@ impl<'m> Predictor<'m> {
             Backend::Cpu(last) => {
                 // What is of no use any more gives its memory back first.
                 *last = None;
-                let prediction = self.model.take_apart(images, self.model.parameters())?;
+                let prediction = self.model.decompose(images, self.model.parameters())?;
                 Ok(Predicted { prediction: last.insert(Box::new(prediction)), count, fetch: None })
             }
             Backend::Gpu(captured) => captured.predict(self.model, images, count, self.batch),
@@ -118,7 +118,7 @@ impl Captured {
             self.feed.put(&padded)?;
         }
         self.feed.take(&mut self.images)?;
-        let work = || model.take_apart(&self.images, &self.parameters);
+        let work = || model.decompose(&self.images, &self.parameters);
         let graph = match self.graph.take() {
             Some(graph) => graph,
             None => {

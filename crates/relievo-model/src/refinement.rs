@@ -64,7 +64,7 @@ impl Model {
             light: join(|found| &found.light)?,
             view: join(|found| &found.view)?,
         };
-        Ok(self.put_together(all.outputs(), false)?)
+        Ok(self.compose(all.outputs(), false)?)
     }
 
     /// The best of what `steps` steps come by, beginning with what the networks said of `image [1,S,S,3]`.
@@ -142,7 +142,7 @@ struct Objective<'a> {
 impl<'a> Objective<'a> {
     fn new(model: &'a Model, image: &'a Tensor, beginning: Variables) -> Result<Self, Error> {
         let [_, size, _, _] = image.dims("refinement")?;
-        let prediction = model.put_together(beginning.clone().outputs(), false)?;
+        let prediction = model.compose(beginning.clone().outputs(), false)?;
         Ok(Self {
             model,
             image,
@@ -157,7 +157,7 @@ impl<'a> Objective<'a> {
         let settings = self.model.settings();
         let [_, size, _, _] = self.image.dims("refinement")?;
         let range = settings.max_depth - settings.min_depth;
-        let prediction = self.model.put_together(found.clone().outputs(), true)?;
+        let prediction = self.model.compose(found.clone().outputs(), true)?;
         let as_image = |map: &Tensor| reshape(map, [1, size, size, 1]);
         let reconstruction = photometric_loss(&prediction.image, self.image, &prediction.mask, None)?;
         let moved =

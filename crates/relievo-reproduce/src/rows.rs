@@ -1,25 +1,22 @@
 //! Tables and their rows: what each changes of the recipe, and the paper's figures for it.
 
 use relievo_model::{LightModel, Supervision};
+use relievo_settings::choices;
 use relievo_train::Settings;
-use serde::{Deserialize, Serialize};
 
-/// A table of the paper.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
-pub enum Table {
-    /// Ours, an upper bound with supervision, two baselines without a model
-    Comparison,
-    /// The method without one part after the other
-    Ablation,
-    /// Images that are not symmetric, with and without confidence
-    Perturbation,
+choices! {
+    /// A table of the paper.
+    pub enum Table {
+        /// Ours, an upper bound with supervision, two baselines without a model
+        Comparison,
+        /// The method without one part after the other
+        Ablation,
+        /// Images that are not symmetric, with and without confidence
+        Perturbation,
+    }
 }
 
 impl Table {
-    /// All tables.
-    pub const ALL: [Self; 3] = [Self::Comparison, Self::Ablation, Self::Perturbation];
-
     /// Its rows from top to bottom.
     pub fn rows(self) -> &'static [Row] {
         match self {
@@ -36,46 +33,37 @@ impl Table {
             Self::Perturbation => &[Row::NoConfidence, Row::Ours, Row::PerturbedNoConfidence, Row::Perturbed],
         }
     }
-
-    /// Its name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Comparison => "comparison",
-            Self::Ablation => "ablation",
-            Self::Perturbation => "perturbation",
-        }
-    }
 }
 
-/// A row of a table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
-pub enum Row {
-    /// The recipe unchanged
-    Ours,
-    /// The depth network alone, learning the true depth in the image's own view: an upper bound
-    Supervised,
-    /// A plane that faces the camera
-    ConstantDepth,
-    /// The mean true depth of heads that are learned from
-    MeanDepth,
-    /// The albedo is not mirrored
-    NoAlbedoFlip,
-    /// The depth is not mirrored
-    NoDepthFlip,
-    /// Shading from a network instead of from light and normals
-    ShadingMap,
-    /// Without the perceptual loss
-    NoPerceptualLoss,
-    /// The perceptual loss compares features that were learned without labels, from the same heads
-    SelfSupervisedFeatures,
-    /// Without confidence
-    NoConfidence,
-    /// A coloured patch over one side of each image
-    Perturbed,
-    /// A coloured patch over one side of each image, without confidence
-    PerturbedNoConfidence,
+choices! {
+    /// A row of a table.
+    #[derive(Hash)]
+    pub enum Row {
+        /// The recipe unchanged
+        Ours,
+        /// The depth network alone, learning the true depth in the image's own view: an upper bound
+        Supervised,
+        /// A plane that faces the camera
+        ConstantDepth,
+        /// The mean true depth of heads that are learned from
+        MeanDepth,
+        /// The albedo is not mirrored
+        NoAlbedoFlip,
+        /// The depth is not mirrored
+        NoDepthFlip,
+        /// Shading from a network instead of from light and normals
+        ShadingMap,
+        /// Without the perceptual loss
+        NoPerceptualLoss,
+        /// The perceptual loss compares features that were learned without labels, from the same heads
+        SelfSupervisedFeatures,
+        /// Without confidence
+        NoConfidence,
+        /// A coloured patch over one side of each image
+        Perturbed,
+        /// A coloured patch over one side of each image, without confidence
+        PerturbedNoConfidence,
+    }
 }
 
 /// The paper's figures on its own data.
@@ -88,40 +76,6 @@ pub struct Published {
 }
 
 impl Row {
-    /// All rows.
-    pub const ALL: [Self; 12] = [
-        Self::Ours,
-        Self::Supervised,
-        Self::ConstantDepth,
-        Self::MeanDepth,
-        Self::NoAlbedoFlip,
-        Self::NoDepthFlip,
-        Self::ShadingMap,
-        Self::NoPerceptualLoss,
-        Self::SelfSupervisedFeatures,
-        Self::NoConfidence,
-        Self::Perturbed,
-        Self::PerturbedNoConfidence,
-    ];
-
-    /// Its name in paths and in the results.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Ours => "ours",
-            Self::Supervised => "supervised",
-            Self::ConstantDepth => "constant-depth",
-            Self::MeanDepth => "mean-depth",
-            Self::NoAlbedoFlip => "no-albedo-flip",
-            Self::NoDepthFlip => "no-depth-flip",
-            Self::ShadingMap => "shading-map",
-            Self::NoPerceptualLoss => "no-perceptual-loss",
-            Self::SelfSupervisedFeatures => "self-supervised-features",
-            Self::NoConfidence => "no-confidence",
-            Self::Perturbed => "perturbed",
-            Self::PerturbedNoConfidence => "perturbed-no-confidence",
-        }
-    }
-
     /// Its title in a table.
     pub fn title(self) -> &'static str {
         match self {
@@ -202,25 +156,9 @@ mod tests {
     }
 
     #[test]
-    fn every_row_is_in_a_table_and_named_once() {
-        let mut names = Row::ALL.map(Row::name).to_vec();
-        names.sort_unstable();
-        names.dedup();
-        assert_eq!(names.len(), Row::ALL.len());
+    fn every_row_is_in_a_table() {
         for row in Row::ALL {
-            assert!(Table::ALL.iter().any(|table| table.rows().contains(&row)), "{row:?}");
-            assert_eq!(serde_json::to_value(row).unwrap(), row.name());
+            assert!(Table::ALL.iter().any(|table| table.rows().contains(row)), "{row:?}");
         }
-    }
-
-    #[cfg(feature = "cli")]
-    #[test]
-    fn options_name_rows_and_tables_as_results_do() {
-        use clap::ValueEnum;
-        let name = |value: Option<clap::builder::PossibleValue>| value.unwrap().get_name().to_owned();
-        assert_eq!(Row::value_variants(), Row::ALL);
-        assert_eq!(Table::value_variants(), Table::ALL);
-        assert!(Row::ALL.iter().all(|row| name(row.to_possible_value()) == row.name()));
-        assert!(Table::ALL.iter().all(|table| name(table.to_possible_value()) == table.name()));
     }
 }

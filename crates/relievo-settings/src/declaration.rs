@@ -14,6 +14,31 @@ pub const fn replaced<const LENGTH: usize>(field: &str, separator: u8, in_capita
     name
 }
 
+/// How long the name of a variant is in kebab-case.
+pub const fn kebab_length(variant: &str) -> usize {
+    let (mut length, bytes, mut at) = (variant.len(), variant.as_bytes(), 1);
+    while at < bytes.len() {
+        length += bytes[at].is_ascii_uppercase() as usize;
+        at += 1;
+    }
+    length
+}
+
+/// The name of a variant in kebab-case.
+pub const fn kebab<const LENGTH: usize>(variant: &str) -> [u8; LENGTH] {
+    let (mut name, bytes, mut from, mut to) = ([0; LENGTH], variant.as_bytes(), 0, 0);
+    while from < bytes.len() {
+        if from > 0 && bytes[from].is_ascii_uppercase() {
+            name[to] = b'-';
+            to += 1;
+        }
+        name[to] = bytes[from].to_ascii_lowercase();
+        from += 1;
+        to += 1;
+    }
+    name
+}
+
 /// The text of bytes that are UTF-8.
 pub const fn text(bytes: &[u8]) -> &str {
     match std::str::from_utf8(bytes) {
@@ -32,6 +57,18 @@ macro_rules! name {
     ($field:ident, $separator:literal, $in_capitals:literal) => {{
         const FIELD: &str = stringify!($field);
         const BYTES: [u8; FIELD.len()] = $crate::replaced(FIELD, $separator, $in_capitals);
+        const NAME: &str = $crate::text(&BYTES);
+        NAME
+    }};
+}
+
+/// The name of a variant in kebab-case.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! variant_name {
+    ($variant:ident) => {{
+        const VARIANT: &str = stringify!($variant);
+        const BYTES: [u8; $crate::kebab_length(VARIANT)] = $crate::kebab(VARIANT);
         const NAME: &str = $crate::text(&BYTES);
         NAME
     }};
@@ -181,15 +218,10 @@ macro_rules! choices {
             pub const ALL: &'static [Self] = &[$(Self::$variant),+];
 
             /// The name in files and on the command line.
-            pub fn name(self) -> String {
-                let mut name = String::new();
-                for (at, letter) in format!("{self:?}").chars().enumerate() {
-                    if at > 0 && letter.is_uppercase() {
-                        name.push('-');
-                    }
-                    name.extend(letter.to_lowercase());
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $crate::variant_name!($variant),)+
                 }
-                name
             }
         }
 
@@ -199,7 +231,7 @@ macro_rules! choices {
                 Some(self)
             }
             fn value(&self) -> $crate::Value {
-                $crate::Value::Text(self.name())
+                $crate::Value::Text(self.name().to_owned())
             }
         }
 

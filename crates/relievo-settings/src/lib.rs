@@ -34,7 +34,7 @@ mod value;
 
 pub use allowed::{Allowed, Invalid, check, multiple_of, power_of_two, with_unit};
 #[doc(hidden)]
-pub use declaration::{replaced, text};
+pub use declaration::{kebab, kebab_length, replaced, text};
 pub use value::{Number, SettingType, Value, is_unset};
 
 /// What a setting decides, and so where its value may differ.
@@ -86,4 +86,44 @@ pub struct Setting {
     pub formerly: Option<&'static str>,
     /// Whether it may be left unset.
     pub is_optional: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    choices! {
+        /// Shapes of corners.
+        pub enum Corner {
+            /// Not round
+            Sharp,
+            /// A quarter of a circle
+            QuarterRound,
+            /// By two numbers
+            B2,
+        }
+    }
+
+    #[test]
+    fn names_of_choices_are_those_of_files() {
+        assert_eq!(
+            Corner::ALL.iter().map(|corner| corner.name()).collect::<Vec<_>>(),
+            ["sharp", "quarter-round", "b2"]
+        );
+        for corner in Corner::ALL {
+            assert_eq!(serde_json::to_value(corner).unwrap(), corner.name());
+        }
+        assert_eq!(Some(Corner::QuarterRound).value(), Value::Text("quarter-round".into()));
+        assert_eq!(None::<Corner>.value(), Value::Unset);
+    }
+
+    #[cfg(feature = "cli")]
+    #[test]
+    fn names_of_choices_are_those_of_the_command_line() {
+        use clap::ValueEnum as _;
+
+        for corner in Corner::ALL {
+            assert_eq!(corner.to_possible_value().unwrap().get_name(), corner.name());
+        }
+    }
 }
