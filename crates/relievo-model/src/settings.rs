@@ -24,7 +24,7 @@ settings! {
         min_depth: f32 = 0.9, kind(Meaning);
         /// Farthest canonical depth
         max_depth: f32 = 1.1, kind(Meaning);
-        /// Canonical depth of the two columns at the left and at the right border
+        /// Canonical depth of the two outermost columns on each side
         border_depth: f32 = 1.04, kind(Objective);
         /// Field of view of the camera, in degrees
         field_of_view: f32 = 10.0, in with_unit(0.1..=170.0, "degrees"), kind(Meaning);
@@ -34,17 +34,17 @@ settings! {
         translation_range: f32 = 0.1, in 0.0..=1.0, kind(Meaning);
         /// Largest translation along z
         z_translation_range: f32 = 0.0, in 0.0..=1.0, kind(Objective);
-        /// Least ambient light
+        /// Lower bound of ambient light
         min_ambient: f32 = 0.0, kind(Meaning);
-        /// Most ambient light
+        /// Upper bound of ambient light
         max_ambient: f32 = 1.0, kind(Meaning);
-        /// Least diffuse light
+        /// Lower bound of diffuse light
         min_diffuse: f32 = 0.0, kind(Meaning);
-        /// Most diffuse light
+        /// Upper bound of diffuse light
         max_diffuse: f32 = 1.0, kind(Meaning);
-        /// Where the rasteriser samples a pixel: 0.5 as the original, 0 where the sampling grid puts the pixel
+        /// Where the rasteriser samples a pixel: 0.5 as in the original, 0 where the sampling grid puts the pixel
         pixel_centre: f32 = 0.5, in 0.0..=1.0, kind(Meaning);
-        /// Factor on the last layer of the depth network at the start: 1 as in the paper, smaller begins flatter
+        /// Factor on the initial weights of the depth network's last layer: 1 as in the paper, less starts flatter
         initial_depth_scale: f32 = 1.0, in 0.0..=1e3, kind(Objective);
         /// Height of a dome (nearest in the middle) added to the depth network's output; 0 as in the paper
         dome: f32 = 0.0, in 0.0..=10.0, kind(Meaning);
@@ -56,7 +56,7 @@ settings! {
         flip_albedo: bool = true, kind(Objective);
         /// Where the shading comes from
         light: LightModel = LightModel::Lambert, kind(Architecture);
-        /// Learn where the image cannot be explained by a symmetric object
+        /// Predict confidence: where the image cannot be explained by a symmetric object
         confidence: bool = true, kind(Architecture);
         /// Weight of the mirrored reconstruction in the loss
         flip_weight: f32 = 0.5, in 0.0..=1e6, kind(Objective);
@@ -72,7 +72,7 @@ choices! {
     pub enum LightModel {
         /// From the normals of the depth, an ambient and a directed light
         Lambert,
-        /// From a network of its own, without regard to depth (the ablation "without light")
+        /// From a separate network, independent of depth (the ablation "without light")
         ShadingMap,
     }
 }
@@ -81,10 +81,10 @@ choices! {
     /// What a model learns shape from.
     #[derive(Default)]
     pub enum Supervision {
-        /// Nothing but having to reproduce the image
+        /// Reproducing the image (unsupervised)
         #[default]
         None,
-        /// The true depth of synthetic images: the model is a depth network alone, for depth in the image's own view
+        /// True depth of synthetic images: the depth network alone, which predicts depth in the input view
         Depth,
     }
 }

@@ -23,31 +23,30 @@ settings! {
         source: Vec<SourceSpec> = vec![SourceSpec::registered(SYNTHETIC)], kind(Source);
         /// Seed of the synthetic heads
         synthetic_seed: u64 = 0, kind(Data);
-        /// Number of synthetic heads; an epoch goes through all but those held out
+        /// Number of synthetic heads; an epoch is all but the held-out ones
         synthetic_count: u64 = 20_000, kind(Data);
-        /// Occlude one side of each synthetic head with a coloured patch, which no symmetric object explains
+        /// Cover part of one side of each synthetic head with a random coloured patch, which breaks the symmetry
+        /// assumption (section 4.2 of the paper)
         perturbed: bool = false, kind(Data);
-        /// How far synthetic heads look up and down: the standard deviation of their pitch, in degrees
+        /// Standard deviation of the pitch of synthetic heads, in degrees
         pitch_spread: f32 = 5.5, in with_unit(0.0..=MOST_PITCH_SPREAD, "degrees"), kind(Data);
-        /// How far the light of synthetic heads moves up and down: the standard deviation of its height over its
-        /// distance, the tangent of its elevation
+        /// Standard deviation of the tangent of the light's elevation over synthetic heads
         elevation_spread: f32 = 0.35, in 0.0..=MOST_ELEVATION_SPREAD, kind(Data);
-        /// Held out for validation: below 1 a share of the images, from 1 a number of them; 0 holds out none
+        /// Images held out for validation: a share below 1, a number from 1 on, none for 0
         validation: f64 = 0.02, kind(Data);
-        /// Which images are held out; of the last ones, a number
+        /// Which images are held out; `last` requires a number of them
         held_out: HeldOut = HeldOut::ByName, kind(Data);
-        /// Mirror one training image in two
+        /// Mirror half of the training images, at random
         mirror: bool = true, kind(Data);
-        /// Translate and scale training images at random, each way by up to this share of their side; 0.05, say, where
-        /// images are few
+        /// Translate and scale training images at random by up to this share of their side; 0.05 helps with few images
         jitter: f32 = 0.0, in 0.0..1.0, kind(Data);
-        /// Rotate training images in-plane at random, by up to this many degrees either way
+        /// Rotate training images in-plane at random by up to this many degrees either way
         roll: f32 = 0.0, in with_unit(0.0..=180.0, "degrees"), kind(Data);
-        /// Threads that read and decode images, or generate them; 0 takes one for every two cores, four at most, and
-        /// beside a GPU one for every core but one
+        /// Threads that decode or render images; 0 chooses one for every two cores, at most four, and with a GPU one
+        /// for every core but one
         workers: usize = 0, in 0..=MOST_WORKERS, kind(Free);
-        /// Memory for decoded and generated images, in MiB; the rest is made again in every epoch. 200,000
-        /// images of 64x64 fit into the default
+        /// Memory for decoded and rendered images, in MiB; images that do not fit are made again in every epoch. The
+        /// default holds 200,000 images of 64x64
         cache: u64 = 2560, kind(Free);
     }
 }
@@ -56,7 +55,7 @@ choices! {
     /// Which images are held out.
     #[derive(Default)]
     pub enum HeldOut {
-        /// Those that a hash of their names chooses: stays as it is when images come or go
+        /// By a hash of their names: an image keeps its side when others are added or removed
         #[default]
         ByName,
         /// The last ones, in the order of the source
@@ -70,7 +69,7 @@ impl DataSettings {
         self.source.iter().all(SourceSpec::is_registered)
     }
 
-    /// How far the crops of the images learned from are moved at random.
+    /// The augmentation of training images.
     pub(crate) fn jitter_of_crops(&self) -> Jitter {
         Jitter { crop: self.jitter, roll: self.roll.to_radians() }
     }

@@ -68,7 +68,7 @@ pub enum SettingsError {
     /// A file that cannot be read.
     #[error(transparent)]
     Unreadable(#[from] Unreadable),
-    /// A file that is not TOML, or has a key or a value that there is not.
+    /// A file that is not TOML, or has an unknown key or an invalid value.
     #[error("{}: {reason}", .path.display())]
     Malformed {
         /// The file.
@@ -100,7 +100,7 @@ pub enum SettingsError {
 }
 
 impl Settings {
-    /// Makes the paths absolute, so that they mean the same wherever a run is gone on with.
+    /// Makes the paths absolute, so that a run can be resumed from any folder.
     pub(crate) fn make_absolute(&mut self) {
         let absolute = |path: &Path| std::path::absolute(path).ok();
         for source in &mut self.data.source {

@@ -26,61 +26,60 @@ impl fmt::Debug for EmbeddedWeights {
 settings! {
     /// How the model learns.
     pub struct TrainSettings {
-        /// Seed of the parameters, the order of the images, and their mirroring and jitter
+        /// Seed of the initial weights, the order of the images, mirroring and augmentation
         seed: u64 = 0, kind(Seed);
         /// Passes over the images; by preset: face 30, cat 200, car 100
         epochs: u64 = 30, kind(Free);
-        /// Stop after this many optimiser steps; 0 leaves the end to the epochs
+        /// Stop after this many optimiser steps; 0 stops by epochs
         steps: u64 = 0, kind(Free);
         /// Stop after this many minutes of training; 0 sets no limit
         minutes: f64 = 0.0, in 0.0.., kind(Free);
-        /// Images in an optimiser step
+        /// Images per optimiser step
         batch_size: usize = 64, in 1.., kind(Data);
-        /// Images that go through the networks together; 0 takes 16 on a CPU and the whole batch on a GPU. A smaller
-        /// number needs less memory. The losses are means over the mask within each micro-batch, then over the images
-        /// of the batch, so the result differs slightly from that of the whole batch
+        /// Images processed at a time; 0 chooses 16 on a CPU and the whole batch on a GPU. A smaller number needs less
+        /// memory. The losses are means over the mask within each micro-batch, then over the images of the batch, so
+        /// the result differs slightly from that of the whole batch
         micro_batch: usize = 0, kind(Schedule);
         /// Learning rate of Adam
         learning_rate: f64 = 1e-4, in 0.0.., kind(Schedule);
-        /// Steps over which the learning rate rises linearly from 0 at the beginning
+        /// Steps at the start over which the learning rate rises linearly from 0
         warm_up_steps: u64 = 0, kind(Schedule);
-        /// Steps after the warm-up over which the learning rate falls, along half a cosine, to the final one; 0 leaves
-        /// it as it is
+        /// Steps after the warm-up over which the learning rate falls along half a cosine to the final one; 0 keeps it
+        /// constant
         decay_steps: u64 = 0, kind(Schedule);
-        /// Learning rate after the fall
+        /// Learning rate at the end of the decay
         final_learning_rate: f64 = 0.0, in 0.0.., kind(Schedule);
-        /// Decay of Adam's mean of the gradients
+        /// Decay of Adam's first moment (beta 1)
         beta1: f64 = 0.9, in 0.0..1.0, kind(Schedule);
-        /// Decay of Adam's mean of the squared gradients
+        /// Decay of Adam's second moment (beta 2)
         beta2: f64 = 0.999, in 0.0..1.0, kind(Schedule);
-        /// Added to the denominator of Adam
+        /// Epsilon in the denominator of Adam
         epsilon: f64 = 1e-8, in 1e-37..=1e38, kind(Schedule);
         /// Weight decay, added to the gradient
         weight_decay: f64 = 5e-4, in 0.0.., kind(Schedule);
-        /// Clip the norm of the gradient of all parameters together to this; 0 leaves it as it is
+        /// Clip the norm of the gradient of all parameters to this value; 0 does not clip
         clip_norm: f64 = 0.0, in 0.0.., kind(Schedule);
-        /// Decay of a running mean of the weights (EMA); the mean is then validated, drawn and written as the model. 0
-        /// keeps none, 0.999 is a mean over about 1000 steps
+        /// Decay of an exponential moving average of the weights (EMA), which is then validated, previewed and saved as
+        /// the model; 0 keeps none, 0.999 averages about 1000 steps
         ema_decay: f64 = 0.0, in 0.0..1.0, formerly "average-decay", kind(Schedule);
-        /// Epochs at the beginning in which the mirrored reconstruction has weight 1; by preset: cat 10, others 0
+        /// Epochs at the start in which the mirrored reconstruction has weight 1; by preset: cat 10, others 0
         full_flip_epochs: u64 = 0, kind(Schedule);
-        /// Initial weights instead of random ones, of a model with the same networks: the run then continues another
-        /// one, with other images, for example. A file, the folder of a run, or a name of weights in the program. A
-        /// network that they lack begins at random
+        /// Initial weights, from a model with the same networks: a file, the folder of a run, or the name of weights in
+        /// the program. Networks missing there start at random
         initial_weights: Option<PathBuf> = None, kind(Data);
-        /// Weights of the features that the perceptual loss compares, in VGG16's layers; without it VGG16's own
+        /// Weights for the features of the perceptual loss, in VGG16's layers [default: those of VGG16]
         perceptual_features: Option<PathBuf> = None, kind(File);
-        /// Log every so many steps; 0 logs every step on a CPU and every 20th on a GPU, which works ahead in between
+        /// Steps between log lines; 0 chooses 1 on a CPU and 20 on a GPU, which runs ahead in between
         log_steps: u64 = 0, kind(Free);
-        /// Save every so many minutes; 0 does not look at the clock
+        /// Minutes between checkpoints; 0 does not save by time
         checkpoint_minutes: f64 = 10.0, in 0.0.., kind(Free);
-        /// Save every so many steps; 0 does not count them
+        /// Steps between checkpoints; 0 does not save by steps
         checkpoint_steps: u64 = 0, kind(Free);
-        /// Newest checkpoints to keep; that of the best validation is kept in any case
+        /// Newest checkpoints to keep; the one with the best validation is always kept
         keep: usize = 2, in 1.., kind(Free);
-        /// Validate every so many steps; 0 after every epoch
+        /// Steps between validations; 0 validates after every epoch
         validate_steps: u64 = 0, kind(Schedule);
-        /// Draw a preview sheet every so many steps; 0 after every epoch
+        /// Steps between preview sheets; 0 draws one after every epoch
         preview_steps: u64 = 0, kind(Free);
         /// Images on a preview sheet; 0 draws none
         preview_images: usize = 8, formerly "preview-pictures", kind(Free);
