@@ -33,10 +33,8 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 /// The largest face of a photograph as a textured mesh.
 fn photograph_to_glb(photograph: &str, glb: &str) -> Result<(), Box<dyn Error>> {
-    let reconstructor = Reconstructor::builder()
-        .weights(Weights::FacesSynthetic)
-        .faces(FaceSelection::Largest)
-        .build()?;
+    let reconstructor =
+        Reconstructor::builder().weights(Weights::FacesSynthetic).faces(FaceSelection::Largest).build()?;
     let faces = reconstructor.reconstruct(&Image::open(photograph)?)?;
     let mesh = faces[0].mesh(Texture::Photograph)?;
     mesh.write_glb(glb)?;
