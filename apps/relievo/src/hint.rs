@@ -126,11 +126,12 @@ fn held_out(error: &HeldOutError) -> Option<String> {
 }
 
 pub fn reconstruction(error: &relievo::Error) -> Option<String> {
-    use relievo::Error;
+    use relievo::{Error, Weights};
     let advice = match error {
-        Error::NoFace | Error::FaceCutOff { .. } => {
-            "if the image shows nothing but the object, or the model is not one of human faces, add --framed"
+        Error::NoFace if Weights::named("cats").is_some() => {
+            "for cats, name their model (-m cats); if the image is a crop of the object already, add --framed"
         }
+        Error::NoFace => "if the image is a crop of the object already, add --framed",
         Error::NoDetector { .. } => {
             "leave out --faces, and images are taken as they are; or name a model of faces with --model"
         }
