@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use relievo_export::DepthScale;
+use relievo_files::mark::JSON_KEY;
 use relievo_files::write_atomic;
 
 use crate::mesh::{Mesh, Texture};
@@ -217,5 +218,9 @@ fn remove_files(folder: &Path, stem: &str, formats: impl Iterator<Item = OutputF
 fn is_record(path: &Path) -> bool {
     let text = fs::read(path).unwrap_or_default();
     let record: Option<serde_json::Value> = serde_json::from_slice(&text).ok();
-    record.is_some_and(|record| record.get("field-of-view-degrees").is_some() && record.get("view").is_some())
+    let has = |record: &serde_json::Value, key: &str| record.get(key).is_some();
+    // Version 0.1 did not mark its records at first.
+    record.is_some_and(|record| {
+        has(&record, JSON_KEY) || has(&record, "field-of-view-degrees") && has(&record, "view")
+    })
 }

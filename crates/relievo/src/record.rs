@@ -69,6 +69,8 @@ impl Depth {
 #[derive(Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct Record {
+    /// The version that wrote it; the key is the mark of a record ([`relievo_files::mark::JSON_KEY`]).
+    relievo: &'static str,
     image: String,
     /// Where in it the face is that all maps show; none if it was taken as it is.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -115,6 +117,7 @@ impl Record {
     /// Of a reconstruction of which no file is written yet.
     pub fn new(face: &Reconstruction, image: &str) -> Self {
         Self {
+            relievo: env!("CARGO_PKG_VERSION"),
             image: image.to_owned(),
             place: face.location().copied(),
             quality: face.quality().clone(),

@@ -180,6 +180,8 @@ fn a_record_is_as_agreed() {
     let record = fs::read_to_string(root.path().join("photo.json")).unwrap();
     let mut record: serde_json::Value = serde_json::from_str(&record).unwrap();
     by_kind(&mut record);
+    assert_eq!(record[relievo_files::mark::JSON_KEY], env!("CARGO_PKG_VERSION"));
+    record[relievo_files::mark::JSON_KEY] = "a version".into();
     let record = serde_json::to_string_pretty(&record).unwrap() + "\n";
     let agreed = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/record.json");
     if std::env::var_os("RELIEVO_UPDATE").is_some() {
