@@ -393,9 +393,7 @@ mod tests {
 
     /// Everything small: 8 heads to learn from, 2 to validate on; steps of 4 images.
     fn recipe() -> Settings {
-        let mut settings = Settings::default();
-        let model = &mut settings.model;
-        (model.width, model.code, model.encoder_width, model.perceptual_weight) = (8, 16, 8, 0.0);
+        let mut settings = Settings { model: relievo_model::ModelSettings::tiny(), ..Settings::default() };
         settings.data.synthetic_count = 10;
         settings.data.validation = 2.0;
         settings.data.held_out = HeldOut::Last;
