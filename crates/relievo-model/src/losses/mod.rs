@@ -224,6 +224,34 @@ impl Model {
         Ok(LossTerms::new(&compared, Vec::new())?.read()?)
     }
 
+    /// The losses of `images [B,S,S,3]` in [-1,1] and the prediction that [`Model::predict`] makes of them, on the model's
+    /// device, from one run of the networks: the mirrored reconstruction of the losses is left out of the prediction.
+    /// The `truth` is needed by a model that learns from it.
+    ///
+    /// # Errors
+    /// If images or truth have another size than the model's, or the device fails.
+    pub fn losses_and_prediction(
+        &self,
+        images: &Tensor,
+        truth: Option<&DepthTruth>,
+        flip_weight: f32,
+    ) -> Result<(Losses, Prediction), ModelError> {
+        self.check_images(images)?;
+        let images = images.to_device(self.device())?;
+        let truth = truth.map(|truth| truth.to_device(self.device())).transpose()?;
+        let parameters = self.working_parameters()?;
+        let (mirrored, prediction) = if self.is_mirrored() {
+            let outputs = self.networks.forward(&images, &parameters, true, self.vgg.as_ref())?;
+            (self.put_together(outputs.clone(), true)?, self.put_together(outputs, false)?)
+        } else {
+            let prediction = self.run(&images, &parameters, false)?;
+            (prediction.clone(), prediction)
+        };
+        let compared = self.compared(&images, truth.as_ref(), &mirrored, flip_weight);
+        let losses = LossTerms::new(&compared, Vec::new())?.read()?;
+        Ok((losses, Prediction { confidence: None, target: None, ..prediction }))
+    }
+
     /// The losses and the gradient of their total with respect to each parameter.
     ///
     /// # Errors

@@ -11,8 +11,8 @@ mod scores;
 use std::sync::Arc;
 
 use relievo_data::{Batch, LoadError, Loader, LoaderOptions, Source};
-use relievo_model::{DepthTruth, Losses, Model, ModelError, Predictor, Supervision};
-use relievo_tensor::Tensor;
+use relievo_model::{DepthTruth, Losses, Model, ModelError, Prediction, Predictor, Supervision};
+use relievo_tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::metrics::Statistic;
@@ -124,6 +124,63 @@ pub enum EvaluationError {
     NoTruth(String),
 }
 
+/// A model that is measured, batch by batch.
+struct Measured<'a> {
+    model: &'a Model,
+    options: &'a EvaluationOptions,
+    /// For predictions without losses.
+    predictor: Option<Predictor<'a>>,
+}
+
+/// Depth `[B,S,S]`, mask `[B,S,S]`, reconstruction `[B,S,S,3]` and view `[B,6]`, on the CPU.
+type Maps = [Tensor; 4];
+
+impl<'a> Measured<'a> {
+    fn new(model: &'a Model, options: &'a EvaluationOptions) -> Result<Self, ModelError> {
+        let is_needed = !options.losses && options.refine == 0;
+        let predictor = is_needed.then(|| Predictor::new(model, options.batch_size)).transpose()?;
+        Ok(Self { model, options, predictor })
+    }
+
+    /// The losses of a batch, if they are asked for, and its maps, if they are needed. The networks run once for both.
+    fn measure(
+        &mut self,
+        batch: &Batch,
+        with_maps: bool,
+    ) -> Result<(Option<Losses>, Option<Maps>), EvaluationError> {
+        let &mut Self { model, options, .. } = self;
+        let (images, refine) = (&batch.images, options.refine);
+        let pick = |p: &Prediction| [p.depth.clone(), p.mask.clone(), p.image.clone(), p.view.clone()];
+        let (mut losses, mut maps) = (None, None);
+        if options.losses {
+            let truth = match model.settings().supervision {
+                Supervision::None => None,
+                Supervision::Depth => Some(depth_truth(batch, model.settings().image_size)?),
+            };
+            let flip_weight = model.settings().flip_weight;
+            if with_maps && refine == 0 {
+                let (found, prediction) = model.losses_and_prediction(images, truth.as_ref(), flip_weight)?;
+                let [depth, mask, image, view] = pick(&prediction);
+                let here = |tensor: Tensor| tensor.to_device(Device::Cpu);
+                maps = Some([here(depth)?, here(mask)?, here(image)?, here(view)?]);
+                losses = Some(found);
+            } else {
+                losses = Some(match &truth {
+                    None => model.losses(images, flip_weight)?,
+                    Some(truth) => model.depth_losses(images, truth)?,
+                });
+            }
+        }
+        if with_maps && refine > 0 {
+            maps = Some(pick(&model.refine(images, refine)?));
+        } else if let Some(predictor) = self.predictor.as_mut().filter(|_| with_maps) {
+            let found = predictor.predict(images)?;
+            maps = Some(found.fetch(|p| [&p.depth, &p.mask, &p.image, &p.view])?);
+        }
+        Ok((losses, maps))
+    }
+}
+
 /// Measures a model on all images of a source.
 ///
 /// # Errors
@@ -140,32 +197,19 @@ pub fn evaluate(
 
     // A model that learned depth from true depth reconstructs nothing.
     let reconstructs = options.reconstruction && model.settings().supervision == Supervision::None;
-    let mut predictor = Predictor::new(model, options.batch_size)?;
+    let mut network = Measured::new(model, options)?;
     let (mut images, mut losses, mut reconstruction) = (0, Losses::default(), Mean::default());
     let (mut visible, mut whole, mut uncovered) =
         (Collected::default(), Collected::default(), Mean::default());
     let mut views: Vec<[[f32; 3]; 2]> = Vec::new();
     while let Some(batch) = loader.next().transpose()? {
-        if options.losses {
-            let of_batch = match model.settings().supervision {
-                Supervision::None => model.losses(&batch.images, model.settings().flip_weight)?,
-                Supervision::Depth => {
-                    model.depth_losses(&batch.images, &depth_truth(&batch, camera.size)?)?
-                }
-            };
-            losses.add(&of_batch, batch.names.len() as f32);
-        }
         images += batch.names.len() as u64;
         let has_truth = batch.truths.iter().any(Option::is_some);
-        if !has_truth && !reconstructs {
-            continue;
+        let (of_batch, maps) = network.measure(&batch, has_truth || reconstructs)?;
+        if let Some(of_batch) = of_batch {
+            losses.add(&of_batch, batch.names.len() as f32);
         }
-        let [depth, mask, image, view] = if options.refine > 0 {
-            let refined = model.refine(&batch.images, options.refine)?;
-            [refined.depth, refined.mask, refined.image, refined.view]
-        } else {
-            predictor.predict(&batch.images)?.fetch(|p| [&p.depth, &p.mask, &p.image, &p.view])?
-        };
+        let Some([depth, mask, image, view]) = maps else { continue };
         let per_image = depth.numel() / batch.names.len();
         let maps = depth.data().chunks(per_image).zip(view.data().chunks(6)).zip(&batch.names);
         let strange =
@@ -252,6 +296,7 @@ fn loader(
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use relievo_model::ModelSettings;
     use relievo_synth::Heads;
 
     use super::*;
@@ -305,6 +350,34 @@ pub(crate) mod tests {
         assert_eq!(alone.constant_depth, whole.constant_depth);
         let of_many = mean_depth(&heads(20), 64, 1).unwrap();
         assert!(of_many.iter().all(|depth| (0.8..1.2).contains(depth)));
+    }
+
+    #[test]
+    fn losses_and_errors_of_one_run_of_the_networks_are_those_of_two() {
+        let reconstruction = true;
+        for supervision in [Supervision::None, Supervision::Depth] {
+            let settings = ModelSettings { supervision, ..ModelSettings::tiny() };
+            let (model, heads) = (Model::new(settings, 1).unwrap(), heads(3));
+            let measure = |losses| {
+                let options = EvaluationOptions { losses, reconstruction, ..EvaluationOptions::new(2, 1) };
+                evaluate(&model, &heads, &options).unwrap()
+            };
+            let [together, errors] = [true, false].map(measure);
+            let mut expected = Losses::default();
+            for batch in loader(&heads, 64, 2, 1).unwrap() {
+                let batch = batch.unwrap();
+                let truth = depth_truth(&batch, 64).unwrap();
+                let losses = match supervision {
+                    Supervision::None => model.losses(&batch.images, model.settings().flip_weight).unwrap(),
+                    Supervision::Depth => model.depth_losses(&batch.images, &truth).unwrap(),
+                };
+                expected.add(&losses, batch.names.len() as f32);
+            }
+            let mut mean = Losses::default();
+            mean.add(&expected, 1.0 / 3.0);
+            assert_eq!(together.losses, Some(mean));
+            assert_eq!(Evaluation { losses: None, ..together }, errors);
+        }
     }
 
     #[test]
