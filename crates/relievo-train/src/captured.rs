@@ -3,13 +3,15 @@
 
 use relievo_model::{LossTerms, Losses, Model, ModelError};
 use relievo_tensor::cuda::Graph;
-use relievo_tensor::ops::{DeviceAdam, NonFinite, add_into, scale_all, weighted_sum};
+use relievo_tensor::ops::{DeviceAdam, NonFinite, weighted_sum};
 use relievo_tensor::transfer::UploadQueue;
 use relievo_tensor::{Device, Error, Tensor};
 
 use crate::optimiser::Moments;
 use crate::settings::TrainSettings;
-use crate::step::{adam_step, as_f32, average, name_of_first_not_finite};
+use crate::step::{
+    MicroBatch, Shares, accumulate, adam_step, average, micro_batches, name_of_first_not_finite,
+};
 
 /// Training steps on a GPU. The first one runs as it is queued (kernels are compiled, algorithms measured); then the
 /// work is captured, and steps are replays.
@@ -19,8 +21,8 @@ pub struct CapturedStep {
     model: Model,
     moments: Moments,
     ordinal: usize,
-    /// The numbers of images that go through the networks together, one for each piece of the batch.
-    counts: Vec<usize>,
+    /// The parts of the batch that go through the networks together.
+    parts: Vec<MicroBatch>,
     clip_norm: f64,
     ema_decay: f64,
     /// The steps done before the first of these.
@@ -31,26 +33,23 @@ pub struct CapturedStep {
 
 /// What the steps need on the GPU beside model and moments.
 struct State {
+    parts: Vec<MicroBatch>,
+    /// The images of each part.
     pieces: Vec<Piece>,
     adam: DeviceAdam,
     /// The networks' working copies of parameters. Adam writes them with those.
     copies: Vec<Option<Tensor>>,
     /// The captured work, with the flip weight that is a part of it.
-    graph: Option<(f32, Graph<Weighted>)>,
+    graph: Option<(f32, Graph<Shares<LossTerms>>)>,
     /// The losses of a step that was not a replay.
-    uncaptured: Option<Weighted>,
+    uncaptured: Option<Shares<LossTerms>>,
 }
 
 /// Images that go through the networks together.
 struct Piece {
     upload: UploadQueue,
     images: Tensor,
-    /// Their share of the batch.
-    weight: f32,
 }
-
-/// The losses of each piece with its share of the batch.
-type Weighted = Vec<(f32, LossTerms)>;
 
 /// How the steps queued on a GPU went.
 #[derive(Debug, Clone, PartialEq)]
@@ -66,21 +65,26 @@ pub struct StepStatus {
 }
 
 impl State {
-    fn new(model: &Model, counts: &[usize], clip_norm: f64) -> Result<Self, ModelError> {
+    fn new(model: &Model, parts: &[MicroBatch], clip_norm: f64) -> Result<Self, ModelError> {
         let (device, size) = (model.device(), model.settings().image_size);
         let Device::Cuda(ordinal) = device else {
             return Err(Error::Device { device, detail: "steps are captured on GPUs only".into() }.into());
         };
-        let batch: usize = counts.iter().sum();
-        let piece = |count: &usize| {
-            let shape = [*count, size, size, 3];
+        let piece = |part: &MicroBatch| {
+            let shape = [part.count, size, size, 3];
             let images = Tensor::full_on(device, shape, 0.0)?;
-            let weight = *count as f32 / batch as f32;
-            Ok(Piece { upload: UploadQueue::new(ordinal, shape)?, images, weight })
+            Ok(Piece { upload: UploadQueue::new(ordinal, shape)?, images })
         };
-        let pieces = counts.iter().map(piece).collect::<Result<_, Error>>()?;
+        let pieces = parts.iter().map(piece).collect::<Result<_, Error>>()?;
         let adam = DeviceAdam::new(device, clip_norm)?;
-        Ok(Self { pieces, adam, copies: model.working_copies()?, graph: None, uncaptured: None })
+        Ok(Self {
+            parts: parts.to_vec(),
+            pieces,
+            adam,
+            copies: model.working_copies()?,
+            graph: None,
+            uncaptured: None,
+        })
     }
 
     /// Sends the batch on its way, piece by piece.
@@ -107,26 +111,14 @@ impl State {
         moments: &mut Moments,
         flip_weight: f32,
         ema_decay: f64,
-    ) -> Result<Weighted, ModelError> {
-        let mut losses: Weighted = Vec::new();
-        let mut gradients: Vec<Tensor> = Vec::new();
+    ) -> Result<Shares<LossTerms>, ModelError> {
         let copied = model.parameters().iter().zip(&self.copies);
         let working: Vec<Tensor> = copied.map(|(own, copy)| copy.as_ref().unwrap_or(own).clone()).collect();
-        for Piece { images, weight, .. } in &self.pieces {
-            let mut found = model.differentiate(&working, images, flip_weight, |_, _| Ok(Vec::new()))?;
-            if self.pieces.len() > 1 {
-                found.of_parameters = as_f32(&found.of_parameters)?;
-                scale_all(&mut found.of_parameters, *weight)?;
-            }
-            losses.push((*weight, found.terms));
-            if gradients.is_empty() {
-                gradients = found.of_parameters;
-            } else {
-                for (sum, gradient) in gradients.iter_mut().zip(&found.of_parameters) {
-                    add_into(sum, gradient)?;
-                }
-            }
-        }
+        let (losses, gradients) = accumulate(&self.parts, |number| {
+            let images = &self.pieces[number].images;
+            let found = model.differentiate(&working, images, flip_weight, |_, _| Ok(Vec::new()))?;
+            Ok((found.terms, found.of_parameters))
+        })?;
         let totals: Vec<(f32, &Tensor)> =
             losses.iter().map(|(weight, terms)| (*weight, &terms.total)).collect();
         let total = weighted_sum(&totals)?;
@@ -156,13 +148,11 @@ impl CapturedStep {
         let Device::Cuda(ordinal) = device else {
             return Err(Error::Device { device, detail: "steps are captured on GPUs only".into() }.into());
         };
-        let (batch, micro_batch) = (settings.batch_size, micro_batch.max(1));
-        let counts = (0..batch).step_by(micro_batch).map(|first| micro_batch.min(batch - first)).collect();
         Ok(Self {
             model,
             moments,
             ordinal,
-            counts,
+            parts: micro_batches(settings.batch_size, micro_batch),
             clip_norm: settings.clip_norm,
             ema_decay: settings.ema_decay,
             before,
@@ -206,7 +196,7 @@ impl CapturedStep {
         let Self { model, moments, ordinal, ema_decay, .. } = self;
         let state = match &mut self.state {
             Some(state) => state,
-            None => self.state.insert(State::new(model, &self.counts, self.clip_norm)?),
+            None => self.state.insert(State::new(model, &self.parts, self.clip_norm)?),
         };
         state.send(images)?;
         state.adam.prepare(&adam_step(settings, step))?;

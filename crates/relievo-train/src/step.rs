@@ -110,18 +110,19 @@ pub(crate) fn micro_batches(batch: usize, size: usize) -> Vec<MicroBatch> {
 pub(crate) type Shares<L> = Vec<(f32, L)>;
 
 /// Losses `L` of each micro-batch, and the gradients of the batch: the mean over its micro-batches,
-/// weighted by their numbers of images. This is the body of a step, taken from the host or captured.
+/// weighted by their numbers of images. `differentiate` is called with the number of each. This is the body of a step,
+/// taken from the host or captured.
 ///
 /// Within a micro-batch a loss is the mean over all pixels that the masks leave, so an image with more of them weighs
 /// more than another. Micro-batches are weighted by their numbers of images alone. That is the difference to the whole
 /// batch at once.
 pub(crate) fn accumulate<L>(
     parts: &[MicroBatch],
-    mut differentiate: impl FnMut(&MicroBatch) -> Result<(L, Vec<Tensor>), ModelError>,
+    mut differentiate: impl FnMut(usize) -> Result<(L, Vec<Tensor>), ModelError>,
 ) -> Result<(Shares<L>, Vec<Tensor>), ModelError> {
     let (mut losses, mut sum) = (Vec::new(), Vec::new());
-    for part in parts {
-        let (found, mut gradients) = differentiate(part)?;
+    for (number, part) in parts.iter().enumerate() {
+        let (found, mut gradients) = differentiate(number)?;
         losses.push((part.share, found));
         if parts.len() > 1 {
             gradients = as_f32(&gradients)?;
@@ -146,7 +147,9 @@ fn losses_and_gradients(
     micro_batch: usize,
 ) -> Result<(Losses, Vec<Tensor>), StepError> {
     let [batch, _, _, _] = images.dims("training step")?;
-    let (of_parts, gradients) = accumulate(&micro_batches(batch, micro_batch), |part| {
+    let parts = micro_batches(batch, micro_batch);
+    let (of_parts, gradients) = accumulate(&parts, |number| {
+        let part = &parts[number];
         if part.count == batch {
             return differentiate(model, images, target);
         }
@@ -168,7 +171,7 @@ fn losses_and_gradients(
 }
 
 /// Gradients as they are added up: those of working copies have the copies' precision.
-pub(crate) fn as_f32(gradients: &[Tensor]) -> Result<Vec<Tensor>, relievo_tensor::Error> {
+fn as_f32(gradients: &[Tensor]) -> Result<Vec<Tensor>, relievo_tensor::Error> {
     gradients.iter().map(|gradient| cast(gradient, DataType::F32)).collect()
 }
 
