@@ -154,9 +154,16 @@ fn list(mut file: File) -> Result<(File, bool, Listing), ShardError> {
     Ok((unpacked, true, Listing { members, unread: Vec::new() }))
 }
 
+/// A file without a name in the folder for temporary files, which an error names.
+fn temporary_file(folder: &Path) -> io::Result<File> {
+    tempfile::tempfile_in(folder).map_err(|error| {
+        io::Error::new(error.kind(), format!("it cannot be unpacked into {}: {error}", folder.display()))
+    })
+}
+
 /// Unpacks into a file without a name, `limit` bytes at most.
 fn unpack(mut packed: impl Read, limit: u64) -> Result<File, ShardError> {
-    let mut unpacked = tempfile::tempfile()?;
+    let mut unpacked = temporary_file(&std::env::temp_dir())?;
     if io::copy(&mut packed.by_ref().take(limit), &mut unpacked)? == limit && packed.read(&mut [0])? > 0 {
         return Err(ShardError::Grows(limit));
     }
@@ -237,5 +244,12 @@ mod tests {
         let unpacked = unpack(&[7; 1000][..], 1000).ok().map(|file| file.metadata().unwrap().len());
         assert_eq!(unpacked, Some(1000));
         assert!(matches!(unpack(&[7; 1001][..], 1000), Err(ShardError::Grows(1000))));
+    }
+
+    #[test]
+    fn a_temporary_folder_that_cannot_be_used_is_named() {
+        let error = temporary_file(Path::new("/nowhere/tmp")).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+        assert!(error.to_string().starts_with("it cannot be unpacked into /nowhere/tmp: "), "{error}");
     }
 }
