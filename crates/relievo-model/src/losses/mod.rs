@@ -242,7 +242,7 @@ impl Model {
         let parameters = self.working_parameters()?;
         let (mirrored, prediction) = if self.is_mirrored() {
             let outputs = self.networks.forward(&images, &parameters, true, self.vgg.as_ref())?;
-            (self.put_together(outputs.clone(), true)?, self.put_together(outputs, false)?)
+            (self.compose(outputs.clone(), true)?, self.compose(outputs, false)?)
         } else {
             let prediction = self.run(&images, &parameters, false)?;
             (prediction.clone(), prediction)
