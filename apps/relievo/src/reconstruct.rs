@@ -79,10 +79,10 @@ pub struct Options {
     /// What is seen on the mesh
     #[arg(long, value_enum, default_value_t)]
     texture: Texture,
-    /// Then fit depth, albedo, light and viewpoint to each image in so many steps; 50 bring the
-    /// reconstruction much closer to it, and take a few times as long
-    #[arg(long, value_name = "STEPS", default_value_t = 0)]
-    refine: u16,
+    /// Fit depth, albedo, light and viewpoint to each image in so many steps, 0 for the networks'
+    /// own answer [default: 50; 0 for a model of depth alone]
+    #[arg(long, value_name = "STEPS")]
+    refine: Option<u16>,
     /// Also draw sheet.png, a row for each image, the first 100
     #[arg(long)]
     sheet: bool,
@@ -199,14 +199,16 @@ fn reconstructor(options: &Options, images: usize, console: &Console) -> anyhow:
         (false, Some(_)) => Framing::Faces,
         (false, None) => Framing::Automatic,
     };
-    let reconstructor = Reconstructor::builder()
+    let mut builder = Reconstructor::builder()
         .weights(weights::choose(options.model.as_deref())?)
         .compute(options.compute)
         .framing(framing)
         .faces(options.faces.unwrap_or(FaceSelection::Largest))
-        .refine(options.refine)
-        .batch_size(usize::from(options.batch_size).min(images))
-        .build()?;
+        .batch_size(usize::from(options.batch_size).min(images));
+    if let Some(steps) = options.refine {
+        builder = builder.refine(steps);
+    }
+    let reconstructor = builder.build()?;
     let origin = reconstructor.origin();
     if framing == Framing::Automatic && !reconstructor.looks_for_faces() {
         let category = reconstructor.category();

@@ -24,6 +24,7 @@
 
 mod albedo_prior;
 mod compute;
+mod fill;
 mod losses;
 mod model;
 mod networks;
@@ -44,5 +45,5 @@ pub use object::{FRAME, object_level};
 pub use prediction::Prediction;
 pub use predictor::{Predicted, Predictor};
 pub use settings::{LightModel, ModelSettings, Preset, Supervision};
-pub use texture::{FineImage, TextureParts, image_texture};
+pub use texture::{FineImage, ImageTexture, TextureParts, image_texture};
 pub use weights::{RUN_KEY, SETTINGS_KEY, WeightsError};

@@ -19,14 +19,15 @@ pub(crate) const LEAST_TEXTURE: usize = 512;
 #[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[non_exhaustive]
 pub enum Texture {
-    /// Colour without light: viewers light it
+    /// The photograph's own pixels without its light, the mirrored ones or the learned albedo where it
+    /// does not show the surface: viewers light it
     #[default]
-    Albedo,
-    /// Colour in the light of the photograph: viewers show it as it is
-    Shaded,
-    /// The photograph's own pixels, mirrored where it does not show the surface: viewers show them as they are
     #[cfg_attr(feature = "cli", value(aliases = ["picture", "image"]))]
     Photograph,
+    /// The same in the light of the photograph: viewers show it as it is
+    Shaded,
+    /// The learned albedo: viewers light it
+    Albedo,
 }
 
 /// A textured surface: x right, y up, z towards the viewer, in units of the distance from the camera to the object,
@@ -51,14 +52,16 @@ impl Mesh {
             .ok_or(Error::NoSurface)?;
         let (texture, lighting) = match texture {
             Texture::Albedo => (enlarged(&face.draw_albedo()), Lighting::Viewer),
-            Texture::Shaded => (enlarged(&face.draw_canonical_image()), Lighting::InTexture),
-            Texture::Photograph => {
+            Texture::Photograph | Texture::Shaded => {
                 // A texture is laid over the pixels of the maps, from edge to edge.
                 let side = LEAST_TEXTURE.max(size);
                 let places: Vec<f32> =
                     (0..side).map(|at| (at as f32 + 0.5) * size as f32 / side as f32 - 0.5).collect();
-                let pixels = face.photograph_texture(&face.fine(), &places);
-                (Canvas::from_signed(&pixels, side), Lighting::InTexture)
+                let colours = face.photograph_texture(&places)?;
+                match texture {
+                    Texture::Shaded => (Canvas::from_signed(&colours.lit, side), Lighting::InTexture),
+                    _ => (Canvas::from_signed(&colours.even, side), Lighting::Viewer),
+                }
             }
         };
         Ok(Self { surface, texture, lighting })

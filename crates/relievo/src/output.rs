@@ -61,7 +61,7 @@ impl OutputFormat {
         let face = result.face;
         match self {
             Self::Panel => {
-                face.draw_panel(&face.fine())?.write_png(result.path("panel.png"))?;
+                face.panel()?.write_png(result.path("panel.png"))?;
                 record.panel = Some(result.file("panel.png"));
             }
             Self::Maps => {

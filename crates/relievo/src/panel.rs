@@ -1,6 +1,5 @@
 //! Reconstructions drawn for people: single maps, a panel of everything, a contact sheet of many.
 
-use relievo_data::Image;
 use relievo_export::{Canvas, Range, Sheet, depth_grey, normals_rgb, shading_grey};
 use relievo_model::FRAME;
 use relievo_render::{ViewSettings, render_views};
@@ -55,12 +54,12 @@ impl Reconstruction {
         shading_grey(self.diffuse_shading().values(), [ambient, diffuse], self.size())
     }
 
-    /// The object under the photograph's light, turned about the vertical axis by angles in degrees.
+    /// The object in the photograph's own pixels and light, turned about the vertical axis by angles in degrees.
     ///
     /// # Errors
     /// If the engine fails.
     pub fn draw_views(&self, yaws: &[f32]) -> Result<Vec<Canvas>> {
-        Ok(self.turned([self.canonical_image().values().as_flattened()], yaws)?.concat())
+        Ok(self.turned([&self.photograph_on_grid(TILE)?.lit], yaws)?.concat())
     }
 
     /// The surface with each of some images on it, `[T,T,3]` in [-1,1], turned about the vertical axis by angles in
@@ -90,11 +89,7 @@ impl Reconstruction {
     /// # Errors
     /// If the engine fails.
     pub fn panel(&self) -> Result<Canvas> {
-        self.draw_panel(&self.fine())
-    }
-
-    pub(crate) fn draw_panel(&self, fine: &Image) -> Result<Canvas> {
-        let input = fine.square(TILE as u32);
+        let input = self.crop.square(TILE as u32);
         let input = Canvas::from_rgb8(&input.pixels, TILE);
         let maps = [
             ("input", input),
@@ -108,17 +103,14 @@ impl Reconstruction {
         let (captions, maps): (Vec<_>, Vec<_>) = maps.into_iter().unzip();
         let mut upper = Sheet::new(TILE).columns(captions);
         upper.row("", maps);
-        let mut lower = Sheet::new(TILE).columns(YAWS.map(|yaw| format!("turned by {yaw} degrees")));
-        // As fine as the views: the grid's first and last points stay where they are.
-        let step = (self.size() - 1) as f32 / (TILE - 1) as f32;
-        let places: Vec<f32> = (0..TILE).map(|place| place as f32 * step).collect();
-        let pixels = self.photograph_texture(fine, &places);
-        let [lit, in_pixels] =
-            self.turned([self.canonical_image().values().as_flattened(), &pixels], &YAWS)?;
-        lower.row("", lit);
-        let mut worn = Sheet::new(TILE).columns(YAWS.map(|yaw| format!("in the image's pixels, {yaw}")));
-        worn.row("", in_pixels);
-        let sheets = [upper.draw(), lower.draw(), worn.draw()];
+        let pixels = self.photograph_on_grid(TILE)?.lit;
+        let [in_pixels, in_albedo] =
+            self.turned([&pixels, self.canonical_image().values().as_flattened()], &YAWS)?;
+        let mut middle = Sheet::new(TILE).columns(YAWS.map(|yaw| format!("turned by {yaw} degrees")));
+        middle.row("", in_pixels);
+        let mut lower = Sheet::new(TILE).columns(YAWS.map(|yaw| format!("learned albedo, {yaw}")));
+        lower.row("", in_albedo);
+        let sheets = [upper.draw(), middle.draw(), lower.draw()];
         let height = sheets.iter().map(Canvas::height).sum();
         let mut panel = Canvas::new(sheets[0].width(), height, [255; 3]);
         let mut top = 0;

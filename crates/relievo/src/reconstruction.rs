@@ -5,8 +5,8 @@ use std::sync::Arc;
 use relievo_data::{Image, Light};
 use relievo_detect::FaceLocation;
 use relievo_export::Canvas;
-use relievo_model::{FRAME, FineImage, ModelSettings, Prediction, TextureParts, image_texture};
-use relievo_render::{ViewSettings, diffuse_shading, render_views, shade};
+use relievo_model::{FRAME, FineImage, ImageTexture, ModelSettings, Prediction, TextureParts, image_texture};
+use relievo_render::{ViewSettings, diffuse_shading, render_views};
 use relievo_tensor::Tensor;
 
 use crate::Result;
@@ -136,7 +136,7 @@ impl Reconstruction {
         Mesh::new(self, texture)
     }
 
-    /// The object from a camera, under a light, as an RGB image of `size` x `size` pixels.
+    /// The object from a camera, under a light, in the photograph's own colours, as an RGB image of `size` x `size` pixels.
     ///
     /// # Errors
     /// If `size` is 0.
@@ -146,7 +146,10 @@ impl Reconstruction {
         let Light { ambient, diffuse, direction: [x, y, z] } = *light;
         let light = Tensor::new(&[ambient, diffuse, x, y, z], [1, 5])?;
         let [_, shading] = diffuse_shading(&depth, &light, own)?;
-        let lit = shade(&self.tensor(&self.prediction.albedo)?, &shading, &light)?;
+        let side = size.clamp(self.size(), LEAST_TEXTURE.max(self.size()));
+        let colours = self.photograph_on_grid(side)?;
+        let lit = colours.relit([ambient, diffuse], shading.data(), self.size());
+        let lit = Tensor::new(&lit, [1, side, side, 3])?;
         let background = camera.background.map(|value| f32::from(value) / 127.5 - 1.0);
         let view = ViewSettings { size, crop: FRAME, background, ..ViewSettings::with_room(own) };
         let views = render_views(&[&lit], &depth, &[camera.view()], &view)?;
@@ -179,9 +182,10 @@ impl Reconstruction {
         self.crop.square(side.max(self.size() as u32))
     }
 
-    /// The surface seen from the front in the photograph's own pixels (`fine`), in [-1,1], at pairs of `places` (0 to
-    /// the map's last column).
-    pub(crate) fn photograph_texture(&self, fine: &Image, places: &[f32]) -> Vec<f32> {
+    /// The surface seen from the front in the photograph's own pixels, at pairs of `places` (0 to the map's last
+    /// column).
+    pub(crate) fn photograph_texture(&self, places: &[f32]) -> Result<ImageTexture> {
+        let fine = self.fine();
         let prediction = &self.prediction;
         let parts = TextureParts {
             canonical_depth: self.share(&prediction.canonical_depth),
@@ -190,12 +194,16 @@ impl Reconstruction {
             diffuse_shading: self.share(&prediction.diffuse_shading),
             light: self.light_numbers(),
             view: self.view_numbers(),
-            depth: self.share(&prediction.depth),
-            mask: self.share(&prediction.mask),
         };
         let values: Vec<f32> = fine.signed().collect();
         let fine = FineImage { values: &values, side: fine.width as usize };
-        image_texture(&self.settings, &parts, fine, places)
+        Ok(image_texture(&self.settings, &parts, fine, places)?)
+    }
+
+    /// The same at `side` x `side` places, the first and the last of which lie on those of the maps.
+    pub(crate) fn photograph_on_grid(&self, side: usize) -> Result<ImageTexture> {
+        let step = (self.size() - 1) as f32 / (side - 1) as f32;
+        self.photograph_texture(&(0..side).map(|place| place as f32 * step).collect::<Vec<_>>())
     }
 
     /// This image's share of a tensor of the batch.

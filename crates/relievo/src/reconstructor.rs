@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use relievo_data::{Image, SampleError};
 use relievo_detect::{Detector, Face, FaceLocation, FaceSelection};
-use relievo_model::{ComputeSettings, DeviceChoice, Model, ModelSettings, Predictor};
+use relievo_model::{ComputeSettings, DeviceChoice, Model, ModelSettings, Predictor, Supervision};
 use relievo_tensor::{Device, Tensor};
 
 use crate::batch::{Batch, ImageInput};
@@ -15,6 +15,9 @@ use crate::{Error, Reconstruction, Result};
 
 /// Images that go through the networks together, if nothing else is said.
 const BATCH_SIZE: usize = 16;
+
+/// Steps of refinement if nothing is said: more bring hardly anything that a person sees.
+const REFINEMENT_STEPS: u16 = 50;
 
 /// How the object is found in an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -37,7 +40,7 @@ pub struct Builder {
     compute: ComputeSettings,
     framing: Framing,
     faces: Option<FaceSelection>,
-    refine: u16,
+    refine: Option<u16>,
     batch_size: Option<usize>,
 }
 
@@ -73,9 +76,10 @@ impl Builder {
     }
 
     /// Fits depth, albedo, light and viewpoint to each image in so many steps, about 4 ms each on a core; 50 bring the
-    /// reconstruction much closer to the image. 0, the default, gives the networks' own answer.
+    /// reconstruction much closer to the image and are the default, but for models of depth alone, which have nothing to
+    /// refine. 0 gives the networks' own answer.
     pub fn refine(mut self, steps: u16) -> Self {
-        self.refine = steps;
+        self.refine = Some(steps);
         self
     }
 
@@ -98,6 +102,10 @@ impl Builder {
             (Framing::Faces, category) => return Err(Error::NoDetector { origin, category }),
         };
         self.compute.place(&mut model)?;
+        let refine = match model.settings().supervision {
+            Supervision::Depth => 0,
+            _ => REFINEMENT_STEPS,
+        };
         Ok(Reconstructor {
             settings: Arc::new(model.settings().clone()),
             model,
@@ -105,7 +113,7 @@ impl Builder {
             origin,
             detector: looks_for_faces.then(Detector::new).transpose()?,
             faces: self.faces.unwrap_or(FaceSelection::All),
-            refine: self.refine,
+            refine: self.refine.unwrap_or(refine),
             batch_size: self.batch_size.unwrap_or(BATCH_SIZE).max(1),
         })
     }

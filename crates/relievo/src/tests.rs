@@ -21,7 +21,7 @@ fn builder(model: &Model) -> Builder {
 }
 
 fn framed() -> Reconstructor {
-    builder(&model()).framing(Framing::Whole).batch_size(2).build().unwrap()
+    builder(&model()).framing(Framing::Whole).refine(0).batch_size(2).build().unwrap()
 }
 
 fn image(shade: u8) -> Image {
@@ -99,6 +99,24 @@ fn views_show_the_models_own_memory() {
     assert!((length(&direction) - 1.0).abs() < 1e-5);
     assert_eq!((face.crop().width, face.crop().height), (80, 80));
     assert!(face.location().is_none() && face.refined() == 0);
+}
+
+#[test]
+fn unless_asked_otherwise_the_answer_is_refined_and_the_mesh_wears_the_photograph() {
+    let reconstructor = builder(&model()).framing(Framing::Whole).build().unwrap();
+    let face = &reconstructor.reconstruct(&image(90)).unwrap()[0];
+    assert_eq!(face.refined(), 50);
+    let own = &framed().reconstruct(&image(90)).unwrap()[0];
+    let error = |face: &Reconstruction| -> f32 {
+        let seen = face.crop().square(64).signed().collect::<Vec<_>>();
+        let found = face.reconstruction().values().as_flattened();
+        let inside = |at: usize| face.mask().values()[at / 3] > 0.5;
+        (0..found.len()).filter(|at| inside(*at)).map(|at| (found[at] - seen[at]).abs()).sum()
+    };
+    assert!(error(face) < 0.5 * error(own), "{} {}", error(face), error(own));
+    let texture = |texture: Texture| face.mesh(texture).unwrap().texture().bytes().to_vec();
+    assert!(texture(Texture::default()) == texture(Texture::Photograph));
+    assert!(texture(Texture::Photograph) != texture(Texture::Albedo));
 }
 
 #[test]
