@@ -24,7 +24,7 @@ use crate::{Interrupted, train};
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
 pub struct Options {
-    /// Folders of photographs, tar files of photographs, photographs
+    /// Photographs, folders and archives of photographs
     #[arg(required = true, value_name = "INPUTS")]
     inputs: Vec<PathBuf>,
     /// Folder to write to

@@ -25,8 +25,8 @@ use crate::{Interrupted, train, weights};
 /// that models of faces learn from. If the images are cropped already, --framed
 /// takes them as they are; of an image that is not square then the middle. For a
 /// model of something else (its file says so: preset cat or car) that needs no
-/// --framed. JPEG, PNG and WebP files are read, also from folders and their
-/// sub-folders and from tar files.
+/// --framed. JPEG, PNG, WebP, GIF, BMP and TIFF files are read, also from folders,
+/// their sub-folders and tar and zip archives.
 ///
 /// Without -o, the results of NAME.jpg go to the folder NAME.relievo beside it.
 /// For each image NAME it gets, by --format:
@@ -47,7 +47,7 @@ use crate::{Interrupted, train, weights};
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
 pub struct Options {
-    /// Images, folders of images, tar files of images
+    /// Images, folders and archives of images, or - for standard input
     #[arg(required = true, value_name = "IMAGES")]
     images: Vec<PathBuf>,
     /// Folder to write to [default: NAME.relievo beside the image or folder NAME;
