@@ -1,4 +1,4 @@
-//! Images kept in memory once they are decoded.
+//! Decoded images kept in memory.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -15,7 +15,7 @@ impl CacheBudget {
         Self(Arc::new(AtomicU64::new(bytes)))
     }
 
-    /// Whether there were so many left; they are taken then.
+    /// Takes so many bytes, if so many are left.
     fn take(&self, bytes: u64) -> bool {
         let take = |left: u64| left.checked_sub(bytes);
         self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
@@ -26,16 +26,14 @@ impl CacheBudget {
     }
 }
 
-/// A source that remembers what it has decoded or generated, as long as its budget lasts; what no longer fits is made
-/// every time.
+/// A source that keeps what it has decoded or generated while its budget lasts; other images are made every time.
 ///
-/// Worth it when one pass over the images is short: decoding a small JPEG takes longer than copying it, and rendering
-/// a head takes six hundred times longer.
+/// Worthwhile if an epoch is short: decoding a small JPEG takes longer than copying it, and rendering a head takes six
+/// hundred times longer.
 ///
-/// It fills as images are asked for, so in training during the first epoch. To fill it before would take longer in
-/// all: the first epoch takes the longer of making the images and learning from them, not their sum, and the order of
-/// the images is the same. (160,000 heads on 16 cores take 40 s, the 2,500 steps of an epoch on a fast GPU 20 to 40
-/// s.)
+/// It fills lazily, in training during the first epoch. Filling it beforehand would be slower, because making images
+/// overlaps with training: the first epoch takes the longer of the two, not their sum. The order of the images does not
+/// change. (160,000 heads take 40 s on 16 cores, the 2,500 steps of an epoch 20 to 40 s on a fast GPU.)
 pub struct Cached {
     source: Arc<dyn Source>,
     size: u32,
@@ -79,7 +77,7 @@ impl Source for Cached {
         let sample = self.source.sample(index, size)?;
         let bytes = bytes_of(&sample);
         if self.budget.take(bytes) && slot.set(sample.clone()).is_err() {
-            // Another thread was faster and has paid for it already.
+            // Another thread was faster, and its copy is in the budget.
             self.budget.give_back(bytes);
         }
         Ok(sample)

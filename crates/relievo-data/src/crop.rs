@@ -1,4 +1,4 @@
-//! Squares of images that are turned.
+//! Rotated squares of images.
 
 use std::f64::consts::SQRT_2;
 
@@ -12,8 +12,8 @@ impl Image {
     /// # Panics
     /// If the image has no pixels.
     pub fn turned_square(&self, centre: [f64; 2], side: f64, angle: f32, size: u32) -> Self {
-        // An upright square that holds it whatever the angle, with more than two pixels for one of the result along
-        // either axis: what is bilinear in between shows no less than the result can.
+        // An upright square that contains it at any angle, with more than two pixels for each of the result along
+        // either axis, so that bilinear sampling loses nothing that the result could show.
         let around = SQRT_2 * side;
         let [left, top] = centre.map(|middle| middle - around / 2.0);
         let fine = (2.0 * SQRT_2 * f64::from(size)).ceil() as u32;
@@ -34,8 +34,8 @@ pub(crate) struct Crop {
 }
 
 impl Crop {
-    /// What it shows of a square image, at as many pixels, bilinear in between. Outside the image the pixels of its
-    /// edge are repeated.
+    /// The crop of a square image, at as many pixels, by bilinear sampling. Outside the image the pixels of its edge are
+    /// repeated.
     ///
     /// # Panics
     /// If the image has no pixels.

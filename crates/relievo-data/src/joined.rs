@@ -16,7 +16,7 @@ impl Joined {
     /// The source that image `index` is from, and its number there.
     ///
     /// # Panics
-    /// If there are not so many images.
+    /// If `index` is out of range.
     fn place(&self, index: u64) -> (&dyn Source, u64) {
         let mut left = index;
         for source in &self.0 {

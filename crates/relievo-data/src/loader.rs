@@ -1,14 +1,14 @@
-//! Batches, made in the background while the last one is being learned from.
+//! Batches, made in the background while the model trains on the previous one.
 //!
-//! The order of the images is cut into batches, and batches into places. Worker threads take the next free place,
-//! decode its image, and the one that fills the last place of a batch puts the batch together. At most
-//! [`LoaderOptions::ahead`] batches are open at a time, and that bounds the memory. The workers are threads of the
-//! loader's own and not those of the compute pool: a pool thread that reads a file cannot multiply.
+//! The order of the images is divided into batches, and batches into places. Worker threads take the next free place and
+//! decode its image; the worker that fills the last place of a batch assembles the batch. At most
+//! [`LoaderOptions::ahead`] batches are open at a time, which bounds the memory. The workers are not threads of the
+//! compute pool, because a pool thread that reads a file cannot compute.
 //!
-//! What stands at a place is a pure function of the source, the seed, the epoch and the place, so batches are the
+//! The content of a place is a pure function of the source, the seed, the epoch and the place, so batches are the
 //! same for any number of workers, and a run that starts at a position gets what the uninterrupted run got there.
-//! That includes bad images: in training the place of a bad one is taken by the next good one in the epoch's order
-//! (which thus comes twice in that epoch), and the places after it stay as they are.
+//! That includes bad images: in training, the next good image in the epoch's order takes the place of a bad one (and so
+//! occurs twice in that epoch); later places do not change.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -27,18 +27,18 @@ const ORDER: u64 = 1;
 const MIRRORING: u64 = 2;
 const JITTER: u64 = 3;
 
-/// Images that go through the networks together.
+/// Images that pass through the networks together.
 #[derive(Clone, Debug)]
 pub struct Batch {
     /// `[B,S,S,3]` in \[-1,1\].
     pub images: Tensor,
-    /// What is known about each image; mirrored if the image is. Nothing of one whose crop was moved.
+    /// Ground truth of each image, mirrored with it; `None` for an image whose crop was moved.
     pub truths: Vec<Option<Truth>>,
     /// The name of each image.
     pub names: Vec<String>,
     /// The number of each image in the source.
     pub indices: Vec<u64>,
-    /// Which batch this is.
+    /// The batch's position in the run.
     pub position: Position,
 }
 
@@ -93,10 +93,10 @@ pub struct Training {
     pub start: Position,
 }
 
-/// Why there is no batch.
+/// A sequence of batches that cannot be made or continued.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LoadError {
-    /// Options that make no batch.
+    /// Options out of range.
     #[error(
         "batches of {batch_size} images of {size} x {size} pixels by {workers} threads, {ahead} ahead: each must be at least 1"
     )]
@@ -110,7 +110,7 @@ pub enum LoadError {
         /// As asked for.
         ahead: usize,
     },
-    /// Not one whole batch.
+    /// Fewer images than one batch.
     #[error("{source_is}: too few for a batch of {batch_size}; add images or make the batch smaller")]
     TooFew {
         /// What the source says it is.
@@ -126,7 +126,7 @@ pub enum LoadError {
         /// The first few names and reasons.
         first: String,
     },
-    /// The system gives no thread.
+    /// A thread could not be started.
     #[error("cannot start a thread to load images: {0}")]
     Thread(String),
     /// A worker panicked outside of the source: a defect of the loader.
@@ -210,7 +210,7 @@ impl Loader {
         new
     }
 
-    /// Time in which the consumer stood still because the next batch was not ready.
+    /// Time that the consumer has waited for batches.
     pub fn waited(&self) -> Duration {
         self.waited
     }
@@ -244,7 +244,7 @@ impl Iterator for Loader {
             match self.next_open()? {
                 Finished::Batch(batch) => return Some(Ok(*batch)),
                 Finished::Empty if self.shared.all_bad() => {
-                    // Nothing will ever come: do not try the same images again.
+                    // No batch will follow: do not try the same images again.
                     self.shared.lock().ended = true;
                     return Some(Err(self.shared.none_good()));
                 }
@@ -275,15 +275,15 @@ enum Plan {
     Evaluation,
 }
 
-/// What the workers and the consumer share.
+/// State shared by the workers and the consumer.
 struct Shared {
     source: Arc<dyn Source>,
     options: LoaderOptions,
     plan: Plan,
     state: Mutex<State>,
-    /// Signals workers: there may be a place to fill, or the end has come.
+    /// Wakes workers: there may be a place to fill, or the loader is dropped.
     work: Condvar,
-    /// Signals the consumer: a batch is finished.
+    /// Wakes the consumer: a batch is finished.
     ready: Condvar,
     bad: Mutex<Bad>,
 }
@@ -297,7 +297,7 @@ struct State {
     /// The order of the epoch the last of them belongs to.
     order: Option<(u64, Arc<Vec<u64>>)>,
     ended: bool,
-    /// A worker panicked, and what it had in its hands will never be finished.
+    /// A worker panicked, so its place will never be filled.
     broken: bool,
 }
 
@@ -381,9 +381,9 @@ impl Shared {
         }
     }
 
-    /// A worker's life.
+    /// The workers' main loop.
     fn work(&self) {
-        // The consumer must not wait for one that is no more.
+        // Wakes the consumer if a worker panics.
         struct Alarm<'a>(&'a Shared);
         impl Drop for Alarm<'_> {
             fn drop(&mut self) {

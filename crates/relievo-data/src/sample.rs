@@ -1,4 +1,4 @@
-//! What a source of images hands out: an image, what is known about it, or why it cannot be had.
+//! Sources of images and their items: an image with its ground truth, or the reason for its absence.
 
 /// An 8-bit RGB image (sRGB values, as files hold them).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,10 +42,10 @@ impl Light {
     }
 }
 
-/// What is known exactly about a synthetic image; all maps are in the input view and of the sample's size `S`.
+/// Ground truth of a synthetic image; all maps are in the input view and of the sample's size `S`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Truth {
-    /// `[S,S]` camera depth (the z coordinate) in units; where `mask` is 0 it has no meaning but is finite.
+    /// `[S,S]` camera depth (the z coordinate) in units; meaningless but finite where `mask` is 0.
     pub depth: Vec<f32>,
     /// `[S,S,3]` unit normals of the visible surface, with the sign of `t_u x t_v` (+z for a plane that faces the
     /// camera).
@@ -64,16 +64,16 @@ pub struct Truth {
 /// One image of a source.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sample {
-    /// What a person would call it: a path relative to the folder, a member of a shard, a number of a generator.
+    /// Its name: a path relative to the folder, a member of a shard, or a number of a generator.
     pub name: String,
     /// Square, of the size that was asked for.
     pub image: Image,
-    /// Only synthetic images have it.
+    /// Ground truth, which only synthetic images have.
     pub truth: Option<Truth>,
 }
 
-/// The images of a source without what is known about them: all that learning needs, and with synthetic heads an
-/// eleventh of the memory.
+/// A source without its ground truth: enough for unsupervised training, and an eleventh of the memory with synthetic
+/// heads.
 pub struct WithoutTruth<S>(pub S);
 
 impl<S: Source> Source for WithoutTruth<S> {
@@ -98,24 +98,24 @@ impl<S: Source> Source for WithoutTruth<S> {
     }
 }
 
-/// An image that cannot be had: which one, and why.
+/// An image that cannot be read or made.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{name}: {reason}")]
 pub struct SampleError {
     /// The file (with its folder, or the shard it is in) or the number of the image.
     pub name: String,
-    /// Why it cannot be had, for a person to read.
+    /// The reason, as a sentence.
     pub reason: String,
 }
 
 /// A numbered set of images: folder, shards, generator.
 ///
-/// Image `index` is always the same one: training resumes bit for bit because of that.
+/// Image `index` is always the same one, which lets training resume bit for bit.
 pub trait Source: Send + Sync {
-    /// One line for a person: what this is and how much of it there is.
+    /// A description in one line, with the number of images.
     fn describe(&self) -> String;
 
-    /// What a person should know before the images are used: what was left out, and why. One line each.
+    /// Warnings to show before the images are used, one line each: what was left out, and why.
     fn warnings(&self) -> Vec<String> {
         Vec::new()
     }
@@ -136,6 +136,6 @@ pub trait Source: Send + Sync {
 
     /// Image `index < len()` as a square of `size` x `size` pixels, with its truth if there is one.
     ///
-    /// Called from several threads at once. An error means that this one image cannot be had; the others may.
+    /// Called from several threads at once. An error concerns this image only.
     fn sample(&self, index: u64, size: u32) -> Result<Sample, SampleError>;
 }

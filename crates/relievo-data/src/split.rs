@@ -20,13 +20,13 @@ pub enum Holdout {
 
 /// A source in two parts that share no image.
 pub struct Split {
-    /// What is learned from.
+    /// Images to train on.
     pub train: Subset,
-    /// What is held out.
+    /// Images held out.
     pub validation: Subset,
 }
 
-/// A split that leaves nothing to learn from.
+/// A split that leaves nothing to train on.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum SplitError {
     /// The share is not in \[0,1).
@@ -37,7 +37,7 @@ pub enum SplitError {
     NothingLeft {
         /// Images held out.
         held_out: u64,
-        /// Images there are.
+        /// Images in all.
         all: u64,
     },
 }

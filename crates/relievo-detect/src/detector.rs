@@ -1,4 +1,4 @@
-//! From a photograph to its faces: at which scales the network looks, and what it makes of what it sees.
+//! Detection: the scales at which the network looks at a photograph, and how its outputs become faces.
 
 use std::ops::RangeInclusive;
 
@@ -60,17 +60,17 @@ const WINDOW: u32 = 256;
 /// Second looks taken together.
 const WINDOWS: usize = 4;
 
-/// Numbers that the network gives for a window.
+/// Outputs of the network for a window.
 const WINDOW_OUTPUTS: usize = (WINDOW as usize / STRIDE) * (WINDOW as usize / STRIDE) * OUTPUTS;
 
-/// Second looks at one photograph: those at the most certain suspects. More faces than this are not told apart from
-/// texture that looks like faces.
+/// Second looks at one photograph, at its most certain candidates: beyond this number they are more likely texture than
+/// faces.
 const MOST_WINDOWS: usize = 256;
 
 /// Memory of tensors kept for the next photograph, in bytes. Photographs of other shapes need tensors of other sizes.
 const KEPT_MEMORY: usize = 1 << 30;
 
-/// Why faces cannot be looked for.
+/// A failure of the detector.
 #[derive(Debug, thiserror::Error)]
 pub enum DetectError {
     /// The embedded weights do not hold what they should: the program was built from a damaged checkout.
@@ -148,7 +148,7 @@ impl Detector {
         Ok(faces)
     }
 
-    /// What is suspected in an image, in its pixels.
+    /// Candidates in an image, in its pixels.
     fn look(&self, seen: &Image) -> Result<Vec<Face>, DetectError> {
         let (rows, columns) = (parts(seen.height as usize), parts(seen.width as usize));
         let mut faces = Vec::new();
@@ -170,8 +170,7 @@ impl Detector {
         Ok(faces)
     }
 
-    /// Cuts suspects out of the photograph so that they are as large as the network likes best, and tells which are
-    /// faces.
+    /// Cuts candidates out of the photograph at the size that the network knows best, and returns those that are faces.
     fn look_closely(&self, photograph: &Image, suspects: &[Face]) -> Result<Vec<Face>, DetectError> {
         let windows: Vec<Rectangle> = suspects.iter().map(|suspect| window(&suspect.area)).collect();
         let output = self.see(windows.iter().map(|window| photograph.resampled(*window, WINDOW, WINDOW)))?;
@@ -234,7 +233,7 @@ impl Detector {
         Ok(())
     }
 
-    /// What the network makes of images of [`WINDOW`] rows and columns, [`WINDOWS`] at most.
+    /// The network's output for images of [`WINDOW`] rows and columns, [`WINDOWS`] at most.
     fn see(&self, windows: impl ExactSizeIterator<Item = Image>) -> Result<Tensor, DetectError> {
         let side = WINDOW as usize;
         // One, two or four, so that groups need tensors of few sizes.

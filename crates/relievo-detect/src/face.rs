@@ -1,4 +1,4 @@
-//! What is known of a face, and how faces that are the same one are told.
+//! Faces: box, landmarks, score; and non-maximum suppression.
 
 use serde::{Deserialize, Serialize};
 
@@ -136,7 +136,7 @@ pub struct Face {
     /// From forehead to chin, ears not included.
     #[serde(rename = "box")]
     pub area: Area,
-    /// How certain the network is, in \[0,1\].
+    /// The network's certainty, in \[0,1\].
     pub score: f32,
     /// Eyes, nose and mouth.
     pub landmarks: Landmarks,

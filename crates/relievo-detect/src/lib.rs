@@ -2,8 +2,7 @@
 //!
 //! [`Detector`] finds boxes and five landmarks with CenterFace (Xu et al. 2020, *CenterFace: Joint Face Detection and
 //! Alignment Using Face as Point*), whose weights are embedded. [`Face::frame`] is the square that a face is cropped
-//! to; [`Frame::cut`] cuts it out of the photograph.
-//! [`crops`] makes training sets.
+//! to; [`Frame::cut`] cuts it out of the photograph. [`crops`] makes training sets.
 //!
 //! ```
 //! use relievo_data::Image;
@@ -20,8 +19,8 @@
 //! The network finds faces between a dozen and some hundred pixels. It looks at the whole photograph twice: with a long
 //! side of 384 pixels, for faces that fill it, and with one of 2,048, for those down to a hundredth of it (small
 //! images are looked at once). At either look only faces of a middling size count at once. Others are only suspected:
-//! they are cut out of the photograph, brought to the size the network knows best, and looked at once more. That tells
-//! faces from what looks like one, and puts their landmarks in place. Where two looks found a face, the more certain
+//! they are cut out of the photograph, scaled to the size the network knows best, and looked at once more. That rejects
+//! most mistakes and improves landmarks. Where two looks found a face, the more certain
 //! one counts. Heads that lean far are turned upright and looked at once more, for their landmarks.
 
 pub mod crops;
