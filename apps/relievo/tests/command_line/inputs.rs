@@ -63,7 +63,7 @@ fn crop_tries_again_what_it_could_not_read_and_makes_lost_shards_again() {
 #[test]
 fn results_of_one_run_are_not_photographs_of_the_next() {
     let place = TestFolder::new();
-    for name in ["in/a.jpg", "in/b.jpg"] {
+    for name in ["in/a.jpg", "in/b.jpg", "in/c.jpg", "in/d.jpg"] {
         place.write(name, &jpeg(260, 220, &[[30, 20, 150]]));
     }
     let (model, inputs) = (place.model(), place.at("in"));
@@ -71,14 +71,14 @@ fn results_of_one_run_are_not_photographs_of_the_next() {
     let ended = succeed(&["crop", &inputs, "-o", &place.at("set")]);
     assert!(ended.err.contains("that relievo made"), "{}", ended.err);
     let report = json(&place.at("set/report.json"));
-    assert_eq!(report["summary"]["inputs"], 2, "{report}");
+    assert_eq!(report["summary"]["inputs"], 4, "{report}");
     assert_eq!(report["left-out"][0]["reason"], "result", "{report}");
     // Beside the photographs themselves, in the folder of a run, and in the set.
     succeed(&["reconstruct", &place.at("in/a.jpg"), "-m", &model, "-o", &inputs]);
     let run = place.at("in/run");
     succeed(&[&["train", &inputs], &TINY[3..], &[&run]].concat());
     let page = succeed(&["info", &run]).out;
-    assert!(page.contains(" steps on 2 images, "), "{page}");
+    assert!(page.contains(" steps on 4 images, "), "{page}");
 }
 
 #[test]
