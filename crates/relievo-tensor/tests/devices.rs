@@ -586,7 +586,7 @@ fn running_means() {
     assert_same_bits(&there, &here);
     let shared = there[66].clone();
     let error = ema_update(&mut there, &sent(&parameters(4), device), 0.1).unwrap_err().to_string();
-    assert_eq!(error, "lerp: tensor 66 shares its memory with another tensor");
+    assert_eq!(error, "ema_update: tensor 66 shares its memory with another tensor");
     drop(shared);
     assert_same_bits(&there, &here);
 }

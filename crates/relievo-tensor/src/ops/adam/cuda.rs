@@ -306,7 +306,7 @@ pub(super) fn ema_update(
     let (groups, _) = gradient_groups(targets)?;
     let mut groups: Vec<Members> = groups.into_iter().map(|(_, group)| group).collect();
     for (index, tensor) in tensors.iter_mut().enumerate() {
-        check_owned(tensor, "lerp", || format!("tensor {index}"))?;
+        check_owned(tensor, "ema_update", || format!("tensor {index}"))?;
         let members = &mut groups[index / TENSORS];
         let pointer = members.pointer(tensor.memory_mut()?);
         members.group.parameters[index % TENSORS] = pointer;
@@ -322,7 +322,7 @@ pub(super) fn ema_update(
         Ok(())
     };
     // The tensors are read and written, the targets read.
-    marked(device.ordinal(), "lerp", Pass::Update, run, |()| {
+    marked(device.ordinal(), "ema_update", Pass::Update, run, |()| {
         cost_of(tensors.iter().chain(targets).chain(tensors.iter()))
     })
 }

@@ -13,8 +13,6 @@ mod epilogue;
 mod geometry;
 #[cfg(test)]
 mod plain;
-#[cfg(test)]
-mod testing;
 
 pub(crate) use cuda::{KERNELS, extents};
 use epilogue::{Epilogue, bias_gradient};
@@ -196,14 +194,9 @@ impl Operation for Convolution {
 
 #[cfg(test)]
 mod tests {
-    use super::testing::numbers;
     use super::*;
     use crate::Tape;
-    use crate::testing::{Tolerance, assert_gradients};
-
-    fn random(seed: u64, shape: [usize; 4]) -> Tensor {
-        Tensor::new(&numbers(seed, shape.iter().product()), shape).unwrap()
-    }
+    use crate::testing::{Tolerance, assert_gradients, random_tensor};
 
     fn dot(a: &Tensor, b: &Tensor) -> f64 {
         assert_eq!(a.shape(), b.shape());
@@ -217,9 +210,9 @@ mod tests {
     #[test]
     fn the_transposed_convolution_is_the_adjoint() {
         for (stride, padding) in [(1, 1), (2, 1), (1, 0), (2, 0)] {
-            let (x, w) = (random(1, [2, 8, 6, 5]), random(2, [7, 4, 4, 5]));
+            let (x, w) = (random_tensor(1, [2, 8, 6, 5]), random_tensor(2, [7, 4, 4, 5]));
             let conv = conv2d(&x, &w, None, linear(stride, padding)).unwrap();
-            let y = random(3, conv.shape().dims().unwrap());
+            let y = random_tensor(3, conv.shape().dims::<4>().unwrap());
             let back = conv_transpose2d(&y, &w, None, linear(stride, padding)).unwrap();
             let (forth, back) = (dot(&conv, &y), dot(&back, &x));
             assert!((forth - back).abs() < 1e-4 * forth.abs().max(1.0), "{forth} and {back}");
@@ -235,11 +228,8 @@ mod tests {
                 [Activation::Identity, Activation::Softplus, Activation::Relu, Activation::LeakyRelu]
             {
                 let params = ConvParams::new(2, 1, activation);
-                let inputs = [
-                    random(1, [2, 6, 6, 3]),
-                    random(2, weight),
-                    Tensor::new(&numbers(3, channels), [channels]).unwrap(),
-                ];
+                let inputs =
+                    [random_tensor(1, [2, 6, 6, 3]), random_tensor(2, weight), random_tensor(3, [channels])];
                 // Where a kink lies between the ends of a step, the difference is a mean of two slopes.
                 let tolerance = if matches!(activation, Activation::Relu | Activation::LeakyRelu) {
                     Tolerance { norm: 2e-2, element: 0.5 }
@@ -254,7 +244,7 @@ mod tests {
     #[test]
     fn only_wanted_gradients_are_computed() {
         let tape = Tape::new();
-        let (x, w) = (tape.watch(&random(1, [1, 4, 4, 2])), random(2, [3, 3, 3, 2]));
+        let (x, w) = (tape.watch(&random_tensor(1, [1, 4, 4, 2])), random_tensor(2, [3, 3, 3, 2]));
         let y = conv2d(&x, &w, None, linear(1, 1)).unwrap();
         let gradients = tape.backward(&y).unwrap();
         assert!(gradients.get(&x).is_some() && gradients.get(&w).is_none());
@@ -262,10 +252,10 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_refused() {
-        let (x, w) = (random(1, [1, 4, 4, 2]), random(2, [3, 3, 3, 2]));
+        let (x, w) = (random_tensor(1, [1, 4, 4, 2]), random_tensor(2, [3, 3, 3, 2]));
         let error = conv2d(&x, &w, Some(&Tensor::zeros([2])), linear(1, 1)).unwrap_err().to_string();
         assert_eq!(error, "conv2d: a bias of shape [2] for 3 channels");
-        assert!(conv2d(&random(1, [1, 4, 4, 3]), &w, None, linear(1, 1)).is_err());
+        assert!(conv2d(&random_tensor(1, [1, 4, 4, 3]), &w, None, linear(1, 1)).is_err());
         assert!(conv2d(&Tensor::zeros([4]), &w, None, linear(1, 1)).is_err());
     }
 }
