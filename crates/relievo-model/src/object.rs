@@ -22,7 +22,7 @@ const ROUNDED: i32 = 4;
 /// How far each point of a canonical depth map `[S,S]` is within the object: above 0 inside, 0 at its outline, below
 /// outside, in units of depth.
 ///
-/// The object is what lies nearer than [`REACH`] of the way from its nearest point to the border's depth, within a
+/// The object is what lies nearer than `REACH` of the way from its nearest point to the border's depth, within a
 /// rounded square, and hangs together with that point; what it encloses belongs to it. The frame, [`FRAME`] cells wide, gets its values by the
 /// same rule but can neither join nor separate anything. Where nothing is nearer than the border, everything is object.
 ///

@@ -27,7 +27,7 @@ pub struct Prediction {
     pub light: Tensor,
     /// Normals of the canonical depth, `[B,S,S,3]` of length one.
     pub normals: Tensor,
-    /// `max(0, normal . direction)`, `[B,S,S]`; with a shading map: that map, in [0,2].
+    /// `max(0, normal . direction)`, `[B,S,S]`; with a shading map: that map, in \[0,2\].
     pub diffuse_shading: Tensor,
     /// The lit object in the canonical view, `[B,S,S,3]`.
     pub canonical_image: Tensor,

@@ -13,9 +13,9 @@ use super::{EvaluationError, loader};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Baselines {
-    /// See [`Comparison::constant_depth`].
+    /// See [`crate::Comparison::constant_depth`].
     pub constant_depth: Scores,
-    /// See [`Comparison::mean_depth`].
+    /// See [`crate::Comparison::mean_depth`].
     pub mean_depth: Scores,
 }
 

@@ -408,7 +408,7 @@ mod tests {
         let message = refusal(Some("preset = \"car\"\n"), &["--preset", "cat"]);
         assert!(message.contains("the preset car and the command line from cat"), "{message}");
         let missing = Settings::layered(Some(Path::new("/nowhere/run.toml")), None).unwrap_err().to_string();
-        assert!(missing.starts_with("cannot read the settings in /nowhere/run.toml"), "{missing}");
+        assert!(missing.starts_with("cannot read /nowhere/run.toml"), "{missing}");
     }
 
     #[test]
