@@ -3,9 +3,7 @@
 //! An operation starts one of its kernels with [`launch`]. In a program without the feature `cuda` all of this is there, and
 //! asking for a GPU is an error.
 
-pub(crate) use relievo_cuda::{
-    ConvExtents, Gpu, Lowering, Memory, Product, Relu, compile_check, current_stream, marked,
-};
+pub(crate) use relievo_cuda::{ConvExtents, Gpu, Memory, Product, Relu, current_stream, marked};
 pub use relievo_cuda::{
     Cost, DevicePointer, Error, ForkedStreams, GpuMemoryStatistics, Graph, Kernels, Launch, Pass, Profiler,
     Span, check, kernel_int, memory_statistics, name, synchronize,

@@ -1,9 +1,10 @@
 //! Checks of what only a GPU's runtime has: the lowerings of convolutions, and kernels that compile.
 
+use relievo_cuda::{Lowering, compile_check};
 use relievo_require::{Requirement, skip};
 
 use super::{distance, random_tensor};
-use crate::cuda::{DevicePointer, Gpu, Kernels, Lowering, Memory, Product, Relu, compile_check};
+use crate::cuda::{DevicePointer, Gpu, Kernels, Memory, Product, Relu};
 use crate::ops::conv2d::extents;
 use crate::ops::{Activation, Conv2dGeometry, cast};
 use crate::{ConvPolicy, DataType, Device, Result, Tensor};

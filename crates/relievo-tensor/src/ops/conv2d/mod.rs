@@ -14,7 +14,9 @@ mod geometry;
 #[cfg(test)]
 mod plain;
 
-pub(crate) use cuda::{KERNELS, extents};
+pub(crate) use cuda::KERNELS;
+#[cfg(any(test, feature = "testing"))]
+pub(crate) use cuda::extents;
 use epilogue::{Epilogue, bias_gradient};
 pub use geometry::Conv2dGeometry;
 
