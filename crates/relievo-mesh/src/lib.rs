@@ -1,0 +1,9 @@
+//! A differentiable renderer of triangle meshes: any mesh, on CPUs and GPUs, with gradients into vertices, textures,
+//! lights and cameras.
+//!
+//! It implements Kato, Ushiku and Harada, *Neural 3D Mesh Renderer* (CVPR 2018), with the published code's results as
+//! its reference.
+
+mod mesh;
+
+pub use mesh::{Material, Mesh, Picture, TextureCoordinates};
