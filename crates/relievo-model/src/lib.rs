@@ -36,6 +36,7 @@ mod settings;
 mod texture;
 mod visibility;
 mod weights;
+mod widening;
 
 pub use compute::{ComputeSettings, DeviceChoice, Precision};
 pub use losses::{DepthTruth, Differentiated, Loss, LossGroup, LossTerms, Losses};

@@ -8,6 +8,7 @@ use relievo_tensor::{Device, Tensor};
 
 use crate::model::{Model, ModelError};
 use crate::settings::{ModelSettings, Preset};
+use crate::widening::{another_shape, widen};
 
 /// The key under which the settings stand in a weights file's metadata, as JSON.
 pub const SETTINGS_KEY: &str = "relievo.model";
@@ -129,12 +130,14 @@ impl Model {
     }
 
     /// Takes over the parameters in a file that [`Model::to_safetensors`] wrote; networks that the file lacks keep theirs.
-    /// Returns the settings of [`Kind::Meaning`](relievo_settings::Kind::Meaning) that differ, with their values in the
-    /// file: there, the same outputs meant another surface, view or light. Errors are sentences without the file's name.
+    /// Networks that are narrower in the file are widened: the outputs stay the same up to rounding, and the copies of a
+    /// channel learn apart (the module `widening`). Returns the settings of
+    /// [`Kind::Meaning`](relievo_settings::Kind::Meaning) that differ, with their values in the file: there, the same
+    /// outputs meant another surface, view or light. Errors are sentences without the file's name.
     ///
     /// # Errors
-    /// If the bytes are no such file, if the file holds no network of this model, or one of another size; then nothing
-    /// has changed. For models on the CPU.
+    /// If the bytes are no such file, if the file holds no network of this model, or a wider one; then nothing has
+    /// changed. For models on the CPU.
     pub fn take_over(&mut self, bytes: &[u8]) -> Result<Vec<String>, String> {
         let file = SafetensorsFile::open(bytes).map_err(|error| error.to_string())?;
         let network = |info: &ParameterInfo| info.name.split('.').next().map(str::to_owned);
@@ -144,8 +147,9 @@ impl Model {
         let mut taken = 0;
         for (info, parameter) in infos.iter().zip(&mut parameters) {
             if network(info).is_some_and(|network| there.contains(&network)) {
-                *parameter =
-                    read(&file, info).map_err(|reason| format!("parameter {}: {reason}", info.name))?;
+                let named = |reason| format!("parameter {}: {reason}", info.name);
+                let (numbers, shape) = read_any(&file, info).map_err(named)?;
+                *parameter = widen(info, &numbers, &shape).map_err(named)?;
                 taken += 1;
             }
         }
@@ -173,19 +177,25 @@ fn little_endian(numbers: &[f32]) -> Vec<u8> {
     numbers.iter().flat_map(|number| number.to_le_bytes()).collect()
 }
 
-/// A parameter out of a file, in f16 or f32.
+/// A parameter out of a file, in f16 or f32, of the shape that the settings ask for.
 fn read(file: &SafetensorsFile<'_>, info: &ParameterInfo) -> Result<Tensor, String> {
+    let (numbers, shape) = read_any(file, info)?;
+    if shape[..] != info.shape[..] {
+        return Err(another_shape(info, &shape));
+    }
+    Tensor::new(&numbers, info.shape).map_err(|error| error.to_string())
+}
+
+/// Numbers and shape of a parameter in a file, in f16 or f32.
+fn read_any(file: &SafetensorsFile<'_>, info: &ParameterInfo) -> Result<(Vec<f32>, Vec<usize>), String> {
     if !file.has(&info.name) {
         return Err("is not in the file".into());
     }
     let (numbers, shape) = file.numbers(&info.name).map_err(|error| error.to_string())?;
-    if shape[..] != info.shape[..] {
-        return Err(format!("has the shape {shape:?}, but the settings ask for {}", info.shape));
-    }
     if let Some(index) = numbers.iter().position(|number| !number.is_finite()) {
         return Err(format!("holds {} at place {index}", numbers[index]));
     }
-    Tensor::new(&numbers, info.shape).map_err(|error| error.to_string())
+    Ok((numbers, shape))
 }
 
 /// A tensor's bytes, owned, as the serialiser wants to see them.
@@ -276,9 +286,9 @@ mod tests {
         let mut raised = Model::new(raised, 1).unwrap();
         let otherwise = raised.take_over(&known.to_safetensors().unwrap()).unwrap();
         assert_eq!(otherwise, ["dome 0 (here 0.7)"]);
-        let wider = ModelSettings { width: 16, ..small().settings().clone() };
-        let mut wider = Model::new(wider, 1).unwrap();
-        let refusal = wider.take_over(&known.to_safetensors().unwrap()).unwrap_err();
+        let narrower = ModelSettings { width: 4, ..small().settings().clone() };
+        let mut narrower = Model::new(narrower, 1).unwrap();
+        let refusal = narrower.take_over(&known.to_safetensors().unwrap()).unwrap_err();
         assert!(refusal.starts_with("parameter depth.0.weight: has the shape [8, 4, 4, 3]"), "{refusal}");
         let nothing = safetensors::serialize(Vec::<(String, OwnedView)>::new(), None).unwrap();
         assert_eq!(model.take_over(&nothing).unwrap_err(), "it holds no network of this model");

@@ -64,8 +64,8 @@ settings! {
         ema_decay: f64 = 0.0, in 0.0..1.0, formerly "average-decay", kind(Schedule);
         /// Epochs at the start in which the mirrored reconstruction has weight 1; by preset: cat 10, others 0
         full_flip_epochs: u64 = 0, kind(Schedule);
-        /// Initial weights, from a model with the same networks: a file, the folder of a run, or the name of weights in
-        /// the program. Networks missing there start at random
+        /// Initial weights, from a model with the same networks or narrower ones, which are widened: a file, the folder of
+        /// a run, or the name of weights in the program. Networks missing there start at random
         initial_weights: Option<PathBuf> = None, kind(Data);
         /// Weights for the features of the perceptual loss, in VGG16's layers [default: those of VGG16]
         perceptual_features: Option<PathBuf> = None, kind(File);
