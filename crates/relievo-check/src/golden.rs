@@ -37,7 +37,7 @@ pub enum GoldenError {
         source: std::io::Error,
     },
     /// A folder without any golden file.
-    #[error("{0}: no file named ops* or step_* with the ending .safetensors or .planes.gz")]
+    #[error("{0}: no file named ops*, step_* or nmr* with the ending .safetensors or .planes.gz")]
     Empty(PathBuf),
     /// A file that is not what it should be.
     #[error("{path}: {detail}")]
@@ -198,7 +198,10 @@ fn read_file(path: &Path) -> Result<Vec<u8>, GoldenError> {
     Ok(unpacked)
 }
 
-/// The sets whose file names begin with `kind` (`ops`, `step_`), in the order of their names: those of the folder
+/// How the names of golden sets begin.
+const KINDS: [&str; 3] = ["ops", "step_", "nmr"];
+
+/// The sets whose file names begin with `kind` (`ops`, `step_`, `nmr`), in the order of their names: those of the folder
 /// `RELIEVO_GOLDEN` names, else the repository's. None if the folder has only sets of other kinds.
 ///
 /// # Errors
@@ -215,7 +218,7 @@ fn sets_in(folder: &Path, kind: &str) -> Result<Vec<GoldenSet>, GoldenError> {
         let path = entry.map_err(io)?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         if [".safetensors", ".planes.gz"].iter().any(|ending| name.ends_with(ending))
-            && ["ops", "step_"].iter().any(|kind| name.starts_with(kind))
+            && KINDS.iter().any(|kind| name.starts_with(kind))
         {
             files.push(path);
         }

@@ -3,10 +3,48 @@
 //!
 //! It implements Kato, Ushiku and Harada, *Neural 3D Mesh Renderer* (CVPR 2018), with the published code's results as
 //! its reference.
+//!
+//! ```rust
+//! use relievo_mesh::{Appearance, Camera, Faces, Object, Outputs, Renderer, Scene};
+//! use relievo_tensor::{Tape, Tensor};
+//!
+//! let tape = Tape::new();
+//! let corners = [-0.5, -0.5, 0.0, 0.5, -0.5, 0.0, 0.0, 0.5, 0.0];
+//! let vertices = tape.watch(&Tensor::new(&corners, [3, 3])?);
+//! let faces = Faces::new(vec![[0, 1, 2]]);
+//! let object = Object { vertices: vertices.clone(), faces, appearance: Appearance::White };
+//! let scene = Scene::new(object, Camera::default());
+//! let silhouettes = Renderer::new(64, 64).render(&[scene], Outputs::SILHOUETTE)?.alpha.unwrap();
+//! assert_eq!(silhouettes.shape(), [1, 64, 64].into());
+//! // The triangle should cover less: its edges move inwards against the gradient.
+//! let gradients = tape.backward(&silhouettes)?;
+//! assert!(gradients.get(&vertices).unwrap().data()[0] < 0.0);
+//! # Ok::<(), relievo_tensor::Error>(())
+//! ```
 
+mod camera;
+mod check;
+mod clip;
 mod cubes;
+mod faces;
+mod light;
 mod mesh;
+mod raster;
+mod renderer;
+mod resolve;
+mod shade;
 pub mod shapes;
+mod vector;
 
+pub use camera::{
+    Camera, Lens, View, look_at_rotation, look_rotation, move_rigidly, orthographic, perspective,
+    points_from_angles, project, view_from,
+};
+pub use clip::BehindCamera;
 pub use cubes::{CubeOptions, Filter, Wrapped};
+pub use faces::Faces;
+pub use light::{Ambient, Directional, Lights, light_faces};
 pub use mesh::{Material, Mesh, MeshError, Picture, TextureCoordinates, Wrap};
+pub use renderer::{LitSide, Object, Outputs, Rendered, Renderer, Scene};
+pub use resolve::{DepthMean, Gradient};
+pub use shade::Appearance;

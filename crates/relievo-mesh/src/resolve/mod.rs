@@ -1,0 +1,280 @@
+//! From samples to images, and the gradient of what is seen where.
+
+mod depth;
+mod kato;
+mod lines;
+
+use rayon::prelude::*;
+use relievo_tensor::{Backward, Context, Operation, Result, Tensor, apply};
+
+use crate::raster::{Coverage, Covered};
+use crate::shade::SamplesByFace;
+use lines::Upstream;
+
+/// How vertices learn what would change if they moved.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Gradient {
+    /// That of Kato, Ushiku and Harada (CVPR 2018) and their published code: every edge hears all samples of the rows and
+    /// columns that it crosses, however far, and follows those that it would make better, by one over the distance. Points
+    /// well from afar; it is not the derivative of an image and too long for one: use an optimiser that normalises (Adam).
+    #[default]
+    Kato,
+}
+
+/// What the samples of a pixel without a face count for in the depth of the pixel.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum DepthMean {
+    /// They count as `far`, as in the published code: pixels at silhouettes are nearly that deep.
+    All,
+    /// They do not count; a pixel without any face has this depth.
+    Covered {
+        /// Depth where there is nothing.
+        background: f32,
+    },
+}
+
+/// Which images are made of the samples.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    pub alpha: bool,
+    pub colour: bool,
+    pub depth: bool,
+}
+
+/// Alpha `[B, H, W]`, colour `[B, H, W, 3]` and depth `[B, H, W]`, as far as wanted. `screens` are the vertices of all
+/// parts; `colours` `[B, rows, columns, 3]` those of the samples.
+pub(crate) fn resolve(
+    coverage: Coverage,
+    per_pixel: usize,
+    wanted: Wanted,
+    depth_mean: DepthMean,
+    gradient: Gradient,
+    screens: &[Tensor],
+    colours: Option<&Tensor>,
+) -> Result<[Option<Tensor>; 3]> {
+    let operation = Resolve { coverage, per_pixel, wanted, depth_mean, gradient };
+    let inputs: Vec<&Tensor> = screens.iter().chain(colours).collect();
+    let mut outputs = apply(operation, &inputs)?.into_iter();
+    Ok([wanted.alpha, wanted.colour, wanted.depth].map(|wanted| if wanted { outputs.next() } else { None }))
+}
+
+/// Inputs: screen vertices of all parts, then the colours of the samples if they are wanted. Outputs: those wanted.
+struct Resolve {
+    coverage: Coverage,
+    per_pixel: usize,
+    wanted: Wanted,
+    depth_mean: DepthMean,
+    gradient: Gradient,
+}
+
+/// Kato's eps, which keeps distances from zero, as the published code has it: for silhouettes alone, and with colours.
+const SILHOUETTE_EPS: f32 = 1e-4;
+const COLOUR_EPS: f32 = 1e-3;
+
+impl Resolve {
+    /// Width and height of the images.
+    fn size(&self) -> [usize; 2] {
+        [self.coverage.samples.columns / self.per_pixel, self.coverage.samples.rows / self.per_pixel]
+    }
+
+    /// The samples of row `y` of pixels, counted from the top, as a range of those of an image.
+    fn samples_of_row(&self, y: usize) -> std::ops::Range<usize> {
+        let [_, height] = self.size();
+        let row = self.per_pixel * self.coverage.samples.columns;
+        (height - 1 - y) * row..(height - y) * row
+    }
+
+    /// The mean over the samples of each pixel of all images: `value(image, sample)` of a sample.
+    fn means(&self, pixels: &mut Tensor, value: impl Fn(usize, usize) -> f32 + Sync) {
+        let ([width, height], columns) = (self.size(), self.coverage.samples.columns);
+        let share = 1.0 / (self.per_pixel * self.per_pixel) as f32;
+        pixels.data_mut().par_chunks_mut(width).enumerate().for_each(|(line, pixels)| {
+            let first = self.samples_of_row(line % height).start;
+            for (x, pixel) in pixels.iter_mut().enumerate() {
+                let mut sum = 0.0;
+                for row in 0..self.per_pixel {
+                    for column in 0..self.per_pixel {
+                        sum += value(line / height, first + row * columns + x * self.per_pixel + column);
+                    }
+                }
+                *pixel = sum * share;
+            }
+        });
+    }
+
+    /// The pixel of a sample, both as indices into an image.
+    fn pixel_of(&self, sample: usize) -> usize {
+        let ([width, height], columns) = (self.size(), self.coverage.samples.columns);
+        let (row, column) = (sample / columns / self.per_pixel, sample % columns / self.per_pixel);
+        (height - 1 - row) * width + column
+    }
+
+    /// The share of each sample in its pixel's depth, where only covered ones count.
+    fn covered_shares(&self, image: &Covered<'_>) -> Vec<f32> {
+        let [width, height] = self.size();
+        let mut counts = vec![0.0f32; width * height];
+        for (sample, number) in image.numbers.iter().enumerate() {
+            counts[self.pixel_of(sample)] += f32::from(*number >= 0.0);
+        }
+        counts.iter_mut().for_each(|count| *count = 1.0 / count.max(1.0));
+        counts
+    }
+
+    /// Gradients of one image in all of its screen vertices.
+    fn screen_gradients(
+        &self,
+        image: &Covered<'_>,
+        upstream: &Upstream<'_>,
+        depth: Option<&[f32]>,
+    ) -> Vec<[f32; 3]> {
+        let mut gradients = vec![[0.0; 3]; image.geometry.vertices()];
+        if upstream.alpha.is_some() || upstream.colour.is_some() {
+            let eps = if self.wanted.colour { COLOUR_EPS } else { SILHOUETTE_EPS };
+            match self.gradient {
+                Gradient::Kato => kato::add_edge_gradients(image, upstream, eps, &mut gradients),
+            }
+        }
+        if let Some(depth) = depth {
+            let by_face = SamplesByFace::new(image);
+            let all = 1.0 / (self.per_pixel * self.per_pixel) as f32;
+            match self.depth_mean {
+                DepthMean::All => {
+                    let of_sample = |sample: usize| depth[self.pixel_of(sample)] * all;
+                    depth::add_depth_gradients(image, &by_face, of_sample, &mut gradients);
+                }
+                DepthMean::Covered { .. } => {
+                    let shares = self.covered_shares(image);
+                    let of_sample = |sample: usize| {
+                        let pixel = self.pixel_of(sample);
+                        depth[pixel] * shares[pixel]
+                    };
+                    depth::add_depth_gradients(image, &by_face, of_sample, &mut gradients);
+                }
+            }
+        }
+        gradients
+    }
+}
+
+impl Operation for Resolve {
+    fn name(&self) -> &'static str {
+        "render"
+    }
+
+    fn forward(&self, inputs: &[&Tensor], context: &mut Context) -> Result<Vec<Tensor>> {
+        let [width, height] = self.size();
+        let images: Vec<Covered<'_>> = self.coverage.images().collect();
+        let mut outputs = Vec::new();
+        if self.wanted.alpha {
+            let mut alpha = Tensor::empty([images.len(), height, width]);
+            self.means(&mut alpha, |image, sample| f32::from(images[image].numbers[sample] >= 0.0));
+            outputs.push(alpha);
+        }
+        if self.wanted.colour {
+            let colours = inputs[inputs.len() - 1];
+            context.save(colours);
+            let samples = colours.data().as_chunks::<3>().0;
+            let count = self.coverage.samples.count();
+            let mut colour = Tensor::empty([images.len(), height, width, 3]);
+            let share = 1.0 / (self.per_pixel * self.per_pixel) as f32;
+            colour.data_mut().par_chunks_mut(width * 3).enumerate().for_each(|(line, pixels)| {
+                let rows = &samples[line / height * count..][self.samples_of_row(line % height)];
+                for (x, pixel) in pixels.as_chunks_mut::<3>().0.iter_mut().enumerate() {
+                    let mut sum = [0.0; 3];
+                    for row in rows.chunks_exact(self.coverage.samples.columns) {
+                        for sample in &row[x * self.per_pixel..(x + 1) * self.per_pixel] {
+                            sum.iter_mut().zip(sample).for_each(|(sum, value)| *sum += value);
+                        }
+                    }
+                    *pixel = sum.map(|sum| sum * share);
+                }
+            });
+            outputs.push(colour);
+        }
+        if self.wanted.depth {
+            let mut depth = Tensor::empty([images.len(), height, width]);
+            let of = |image: usize| images[image].depth.expect("depths were kept");
+            match self.depth_mean {
+                DepthMean::All => self.means(&mut depth, |image, sample| of(image)[sample]),
+                DepthMean::Covered { background } => {
+                    // The mean of depth less `far`, over the share that is covered.
+                    let mut covered = Tensor::empty([images.len(), height, width]);
+                    self.means(&mut covered, |image, sample| f32::from(images[image].numbers[sample] >= 0.0));
+                    self.means(&mut depth, |image, sample| match images[image].numbers[sample] >= 0.0 {
+                        true => of(image)[sample],
+                        false => 0.0,
+                    });
+                    for (depth, covered) in depth.data_mut().iter_mut().zip(covered.data()) {
+                        *depth = if *covered > 0.0 { *depth / covered } else { background };
+                    }
+                }
+            }
+            outputs.push(depth);
+        }
+        Ok(outputs)
+    }
+
+    fn backward(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
+        let [width, height] = self.size();
+        let (pixels, count) = (width * height, self.coverage.samples.count());
+        let images: Vec<Covered<'_>> = self.coverage.images().collect();
+        let mut given = backward.gradients.iter();
+        let Wanted { alpha, colour, depth } = self.wanted;
+        let [alpha, colour, depth] = [alpha, colour, depth]
+            .map(|wanted| if wanted { given.next().and_then(Option::as_ref) } else { None });
+        let parts: usize = self.coverage.geometries.iter().map(|geometry| geometry.parts().len()).sum();
+        let mut gradients: Vec<Option<Tensor>> = vec![None; parts];
+        if (0..parts).any(|part| backward.wants(part)) {
+            let of_image = |(index, image): (usize, &Covered<'_>)| {
+                let upstream = Upstream {
+                    alpha: alpha.map(|alpha| &alpha.data()[index * pixels..][..pixels]),
+                    colour: colour.map(|colour| {
+                        let data = colour.data();
+                        let colours = backward.saved[0].data();
+                        [
+                            &data[index * pixels * 3..][..pixels * 3],
+                            &colours[index * count * 3..][..count * 3],
+                        ]
+                    }),
+                    per_pixel: self.per_pixel,
+                };
+                let depth = depth.map(|depth| &depth.data()[index * pixels..][..pixels]);
+                self.screen_gradients(image, &upstream, depth)
+            };
+            let found: Vec<Vec<[f32; 3]>> = images.par_iter().enumerate().map(of_image).collect();
+            let mut next = gradients.iter_mut();
+            for (image, found) in images.iter().zip(&found) {
+                for part in 0..image.geometry.parts().len() {
+                    let own = &found[image.geometry.part_vertices(part)];
+                    let gradient = Tensor::new(own.as_flattened(), [own.len(), 3])?;
+                    *next.next().expect("a gradient for each part") = Some(gradient);
+                }
+            }
+        }
+        if self.wanted.colour {
+            let wanted = colour.filter(|_| backward.wants(parts));
+            gradients.push(wanted.map(|colour| self.spread(colour, images.len())));
+        }
+        Ok(gradients)
+    }
+}
+
+impl Resolve {
+    /// The gradient of all samples' colours from that of the pixels.
+    fn spread(&self, colour: &Tensor, images: usize) -> Tensor {
+        let ([width, height], samples) = (self.size(), self.coverage.samples);
+        let share = 1.0 / (self.per_pixel * self.per_pixel) as f32;
+        let mut spread = Tensor::empty([images, samples.rows, samples.columns, 3]);
+        let pixels = colour.data().as_chunks::<3>().0;
+        spread.data_mut().par_chunks_mut(samples.columns * 3).enumerate().for_each(|(line, row)| {
+            let (image, y) = (line / samples.rows, height - 1 - line % samples.rows / self.per_pixel);
+            let pixels = &pixels[(image * height + y) * width..][..width];
+            for (samples, pixel) in row.chunks_exact_mut(self.per_pixel * 3).zip(pixels) {
+                let g = pixel.map(|g| g * share);
+                samples.as_chunks_mut::<3>().0.iter_mut().for_each(|sample| *sample = g);
+            }
+        });
+        spread
+    }
+}
