@@ -5,9 +5,12 @@
 //! The input gradient of a stride-s convolution falls into s*s phases, each a stride-1 correlation of dy with the
 //! taps that reach that phase.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use super::kernels::{DotTile, GemmTile, Kernels, RawEpilogue};
+use super::{few_outputs, few_pixels};
 use crate::Buffer;
 use crate::ops::conv2d::{Conv2dGeometry, Epilogue};
 
@@ -20,8 +23,6 @@ const FEW_OUTPUTS: usize = 8;
 const FEW_PIXELS: usize = 32;
 /// Up to this many pixels, forward reads the weights in place, by dot products.
 const VERY_FEW_PIXELS: usize = 8;
-/// Rows of output in a job of [`forward_by_contributions`].
-const BAND: usize = 16;
 /// Products in a job that is worth handing to another thread.
 const JOB_PRODUCTS: usize = 1 << 18;
 /// Jobs aimed at, whatever the number of threads.
@@ -101,6 +102,77 @@ struct Block {
     y: usize,
 }
 
+/// A register tile's worth of output channels.
+#[derive(Clone, Copy)]
+struct Panel {
+    index: usize,
+    first: usize,
+    columns: usize,
+    raw_epilogue: RawEpilogue,
+}
+
+impl Table {
+    /// The products of a block of pixels with a panel of the weights, `depth` deep at each tap.
+    ///
+    /// # Safety
+    /// The pointers of the table must be good for `depth` elements, those of `y` for the columns of the panel, which nobody
+    /// else may write; so must the weights.
+    unsafe fn multiply(
+        &self,
+        kernels: &Kernels,
+        block: &Block,
+        weights: Weights<'_>,
+        depth: usize,
+        panel: Panel,
+    ) {
+        let Panel { index, first, columns, raw_epilogue } = panel;
+        let (rows, taps) = (block.rows, block.taps);
+        let (a, b, y) = (self.a[block.a..].as_ptr(), self.b[block.b..].as_ptr(), self.y[block.y..].as_ptr());
+        match weights {
+            Weights::ByDepth { stride: b_stride, panel: size, .. } => {
+                let b_offset = size.map_or(first, |size| index * size);
+                let (a_offset, y_offset) = (0, first);
+                // SAFETY: the caller's.
+                unsafe {
+                    (kernels.gemm_tile)(&GemmTile {
+                        rows,
+                        columns,
+                        taps,
+                        depth,
+                        a,
+                        a_offset,
+                        b,
+                        b_offset,
+                        b_stride,
+                        y,
+                        y_offset,
+                        raw_epilogue,
+                    });
+                }
+            }
+            Weights::ByChannel { stride: b_stride, .. } => {
+                let (b_offset, y_offset) = (first * b_stride, first);
+                // SAFETY: the caller's.
+                unsafe {
+                    (kernels.dot_tile)(&DotTile {
+                        rows,
+                        columns,
+                        taps,
+                        depth,
+                        a,
+                        b,
+                        b_offset,
+                        b_stride,
+                        y,
+                        y_offset,
+                        raw_epilogue,
+                    });
+                }
+            }
+        }
+    }
+}
+
 impl Correlation<'_> {
     fn pixels(&self) -> usize {
         self.batch * self.rows * self.columns
@@ -172,6 +244,54 @@ impl Correlation<'_> {
     }
 }
 
+/// The share of a thread in some correlations: blocks of pixels of one of them, and panels of output channels.
+struct Job<'a> {
+    correlation: &'a Correlation<'a>,
+    batch_first: bool,
+    blocks: &'a [(usize, usize)],
+    panels: Range<usize>,
+}
+
+/// A correlation and the blocks of its pixels.
+struct Plan<'a> {
+    correlation: &'a Correlation<'a>,
+    batch_first: bool,
+    blocks: Vec<(usize, usize)>,
+}
+
+impl<'a> Plan<'a> {
+    /// In blocks of at most `most` pixels.
+    fn new(correlation: &'a Correlation<'a>, most: usize) -> Self {
+        // Images that are small beside the padding: blocks of the same pixel of several images, so that taps in the
+        // padding can be left out.
+        let batch_first = correlation.rows * correlation.columns <= 64 && correlation.batch >= 4;
+        Plan { correlation, batch_first, blocks: correlation.blocks(most, batch_first) }
+    }
+}
+
+/// Divides correlations with `channels` output channels, in `panels`, into jobs: by their extents alone, so that results
+/// do not depend on the number of threads.
+fn divide<'a>(plans: &'a [Plan<'a>], channels: usize, panels: usize) -> Vec<Job<'a>> {
+    let product = |c: &Correlation<'_>| c.pixels() * c.taps.len() * c.depth * channels;
+    let products: usize = plans.iter().map(|plan| product(plan.correlation)).sum();
+    let jobs = (products / JOB_PRODUCTS).clamp(1, JOBS);
+    // Many weights and few pixels: split the columns, so that each weight is read by one job only. Else the pixels.
+    let total_blocks: usize = plans.iter().map(|plan| plan.blocks.len()).sum();
+    let column_jobs = if total_blocks >= 4 * jobs { 1 } else { jobs.min(panels) };
+    let block_jobs = jobs.div_ceil(column_jobs);
+    let per_job = total_blocks.div_ceil(block_jobs).max(1);
+    let chunks = plans.iter().flat_map(|plan| plan.blocks.chunks(per_job).map(move |blocks| (plan, blocks)));
+    let jobs = chunks.flat_map(|(plan, blocks)| {
+        (0..column_jobs).map(move |i| Job {
+            correlation: plan.correlation,
+            batch_first: plan.batch_first,
+            blocks,
+            panels: i * panels / column_jobs..(i + 1) * panels / column_jobs,
+        })
+    });
+    jobs.collect()
+}
+
 /// Runs correlations that share source, weights and output channels, and write disjoint pixels of `y`.
 fn correlate(
     kernels: &Kernels,
@@ -187,89 +307,22 @@ fn correlate(
         Weights::ByDepth { .. } => (kernels.rows, kernels.columns),
         Weights::ByChannel { .. } => (kernels.dot, kernels.dot),
     };
-    let panels = channels.div_ceil(width);
-    let y_start = Shared(y.as_mut_ptr());
-
-    // Images that are small beside the padding: blocks of the same pixel of several images, so that taps in the
-    // padding can be left out.
-    let plans: Vec<_> = correlations
-        .iter()
-        .map(|c| {
-            let batch_first = c.rows * c.columns <= 64 && c.batch >= 4;
-            (c, batch_first, c.blocks(most_rows, batch_first))
-        })
-        .collect();
-    let products: usize = correlations.iter().map(|c| c.pixels() * c.taps.len() * c.depth * channels).sum();
-    let jobs = (products / JOB_PRODUCTS).clamp(1, JOBS);
-    // Many weights and few pixels: split the columns, so that each weight is read by one job only. Else the pixels.
-    let total_blocks: usize = plans.iter().map(|(.., blocks)| blocks.len()).sum();
-    let column_jobs = if total_blocks >= 4 * jobs { 1 } else { jobs.min(panels) };
-    let block_jobs = jobs.div_ceil(column_jobs);
-    let per_job = total_blocks.div_ceil(block_jobs).max(1);
-    let work: Vec<_> = plans
-        .iter()
-        .flat_map(|(c, batch_first, blocks)| {
-            blocks.chunks(per_job).map(move |chunk| (*c, *batch_first, chunk))
-        })
-        .flat_map(|(c, batch_first, chunk)| {
-            (0..column_jobs).map(move |i| {
-                (c, batch_first, chunk, i * panels / column_jobs..(i + 1) * panels / column_jobs)
-            })
-        })
-        .collect();
-
-    work.into_par_iter().for_each(|(c, batch_first, chunk, panels)| {
+    let (Weights::ByDepth { b, .. } | Weights::ByChannel { b, .. }) = weights;
+    let y = Shared(y.as_mut_ptr());
+    let plans: Vec<_> = correlations.iter().map(|c| Plan::new(c, most_rows)).collect();
+    divide(&plans, channels, channels.div_ceil(width)).into_par_iter().for_each(|job| {
         let mut table = Table::default();
-        let (b, stride) = match weights {
-            Weights::ByDepth { b, stride, .. } | Weights::ByChannel { b, stride } => (b, stride),
-        };
-        for &block in chunk {
-            c.add_block(&mut table, block, batch_first, b, &zeros, y_start);
+        for &block in job.blocks {
+            job.correlation.add_block(&mut table, block, job.batch_first, b, &zeros, y);
         }
-        for panel in panels {
-            let first = panel * width;
+        for index in job.panels {
+            let first = index * width;
             let columns = (channels - first).min(width);
-            let raw_epilogue = RawEpilogue::new(epilogue, first);
+            let panel = Panel { index, first, columns, raw_epilogue: RawEpilogue::new(epilogue, first) };
             for block in &table.blocks {
-                let (a, b, y) = (&table.a[block.a..], &table.b[block.b..], &table.y[block.y..]);
-                match weights {
-                    Weights::ByDepth { panel: size, .. } => {
-                        let tile = GemmTile {
-                            rows: block.rows,
-                            columns,
-                            taps: block.taps,
-                            depth: c.depth,
-                            a: a.as_ptr(),
-                            a_offset: 0,
-                            b: b.as_ptr(),
-                            b_offset: size.map_or(first, |size| panel * size),
-                            b_stride: stride,
-                            y: y.as_ptr(),
-                            y_offset: first,
-                            raw_epilogue,
-                        };
-                        // SAFETY: the table points at pixels of the source or at zeros, all `depth` long; weights and
-                        // output rows hold `columns` from `first`; other jobs write other pixels or columns.
-                        unsafe { (kernels.gemm_tile)(&tile) }
-                    }
-                    Weights::ByChannel { .. } => {
-                        let dots = DotTile {
-                            rows: block.rows,
-                            columns,
-                            taps: block.taps,
-                            depth: c.depth,
-                            a: a.as_ptr(),
-                            b: b.as_ptr(),
-                            b_offset: first * stride,
-                            b_stride: stride,
-                            y: y.as_ptr(),
-                            y_offset: first,
-                            raw_epilogue,
-                        };
-                        // SAFETY: as above.
-                        unsafe { (kernels.dot_tile)(&dots) }
-                    }
-                }
+                // SAFETY: the table points at pixels of the source or at zeros, all `depth` long; weights and output rows
+                // hold `columns` from `first`; other jobs write other pixels or columns.
+                unsafe { table.multiply(kernels, block, weights, job.correlation.depth, panel) }
             }
         }
     });
@@ -343,7 +396,7 @@ pub fn forward(
     epilogue: Epilogue<'_>,
 ) {
     if g.stride() == 1 && g.taps() > 1 && g.out_c() <= FEW_OUTPUTS && g.in_c() >= 2 * kernels.lanes {
-        return forward_by_contributions(kernels, g, x, w, y, epilogue);
+        return few_outputs::forward(kernels, g, x, w, y, epilogue);
     }
     let k = g.taps() * g.in_c();
     let copy;
@@ -374,7 +427,7 @@ pub fn forward(
     let by_dots = g.out_c() <= FEW_OUTPUTS || correlation.pixels() <= VERY_FEW_PIXELS;
     let width = kernels.columns;
     if !by_dots && 2 * correlation.pixels() < g.out_c() && correlation.depth == g.in_c() {
-        return forward_by_pixels(kernels, g, x, w, y, epilogue);
+        return few_pixels::forward(kernels, g, x, w, y, epilogue);
     }
     for row in 0..g.kernel_h() {
         for column in 0..tap_w {
@@ -393,150 +446,6 @@ pub fn forward(
     let packed = pack_by_channel(w, g.out_c(), k, width);
     let weights = Weights::ByDepth { b: &packed, stride: width, panel: Some(k * width) };
     correlate(kernels, &[correlation], weights, g.out_c(), y, epilogue);
-}
-
-/// A stride-1 convolution with few output channels in reverse: first the contributions of each input pixel to each tap and
-/// output (a matrix product with `taps * out_c` columns), then the sum over taps of shifted contributions. The input is read
-/// once instead of once for each tap. Each job computes some rows of one image, through scratch that stays in the
-/// second-level cache.
-fn forward_by_contributions(
-    kernels: &Kernels,
-    g: &Conv2dGeometry,
-    x: &[f32],
-    w: &[f32],
-    y: &mut [f32],
-    epilogue: Epilogue<'_>,
-) {
-    let (taps, width) = (g.taps(), kernels.columns);
-    let contributions = taps * g.out_c();
-    // [panel][in_c][width], columns (tap, output).
-    let panels = contributions.div_ceil(width);
-    let mut packed = Buffer::zeros(panels * g.in_c() * width);
-    for (at, w) in w.iter().enumerate() {
-        let (output, tap, c) = (at / (taps * g.in_c()), at / g.in_c() % taps, at % g.in_c());
-        let column = tap * g.out_c() + output;
-        packed[(column / width * g.in_c() + c) * width + column % width] = *w;
-    }
-    let (row_in, row_out) = (g.in_w() * g.in_c(), g.out_w() * g.out_c());
-    let stride = panels * width;
-    y.par_chunks_mut(g.out_h() * row_out).enumerate().for_each(|(image, y)| {
-        let x = &x[image * g.in_h() * row_in..][..g.in_h() * row_in];
-        y.par_chunks_mut(BAND * row_out).enumerate().for_each(|(band, y)| {
-            let first = (band * BAND).saturating_sub(g.padding()).min(g.in_h());
-            let last = (band * BAND + y.len() / row_out - 1 + g.kernel_h() - 1).saturating_sub(g.padding());
-            let (x, rows) = (&x[first * row_in..], (last + 1).min(g.in_h()).saturating_sub(first));
-            let mut sums = Buffer::empty(rows * g.in_w() * stride);
-            let pixels = rows * g.in_w();
-            let mut a = [std::ptr::null(); 16];
-            let mut to = [std::ptr::null_mut(); 16];
-            let blocks = pixels.div_ceil(kernels.rows);
-            for block in 0..blocks {
-                let block = block * pixels / blocks..(block + 1) * pixels / blocks;
-                for (i, pixel) in block.clone().enumerate() {
-                    a[i] = x[pixel * g.in_c()..].as_ptr();
-                    to[i] = sums[pixel * stride..].as_mut_ptr();
-                }
-                for panel in 0..panels {
-                    let b = [packed[panel * g.in_c() * width..].as_ptr()];
-                    let extents = [width, g.in_c(), width];
-                    let tile = GemmTile::new(&a[..block.len()], &b, &to[..block.len()], extents);
-                    let tile = GemmTile { y_offset: panel * width, ..tile };
-                    // SAFETY: pixels of x with `in_c` channels, a whole panel of weights, rows of `sums`.
-                    unsafe { (kernels.gemm_tile)(&tile) }
-                }
-            }
-            match epilogue.bias {
-                None => y.fill(0.0),
-                Some(bias) => y.chunks_exact_mut(g.out_c()).for_each(|y| y.copy_from_slice(bias)),
-            }
-            for (row, y) in y.chunks_exact_mut(row_out).enumerate() {
-                for tap in 0..taps {
-                    let Some(from_row) = g.source(band * BAND + row, tap / g.kernel_w(), g.in_h()) else {
-                        continue;
-                    };
-                    // The columns whose tap is not in the padding.
-                    let shift = tap % g.kernel_w();
-                    let columns = g.padding().saturating_sub(shift)
-                        ..(g.in_w() + g.padding()).saturating_sub(shift).min(g.out_w());
-                    let from = ((from_row - first) * g.in_w()) * stride + tap * g.out_c();
-                    for column in columns {
-                        let sums = &sums[from + (column + shift - g.padding()) * stride..][..g.out_c()];
-                        for (y, sum) in y[column * g.out_c()..][..g.out_c()].iter_mut().zip(sums) {
-                            *y += sum;
-                        }
-                    }
-                }
-            }
-            if RawEpilogue::new(epilogue, 0).slope.is_some() {
-                epilogue.activation.apply(y);
-            }
-        });
-    });
-}
-
-/// A convolution with fewer pixels than output channels, transposed: the unrolled input is packed, with pixels along the
-/// vectors, and the weights, of which there are many more, are broadcast in place and read once.
-fn forward_by_pixels(
-    kernels: &Kernels,
-    g: &Conv2dGeometry,
-    x: &[f32],
-    w: &[f32],
-    y: &mut [f32],
-    epilogue: Epilogue<'_>,
-) {
-    let (pixels, k, width) = (g.batch() * g.out_h() * g.out_w(), g.taps() * g.in_c(), kernels.columns);
-    let panels = pixels.div_ceil(width);
-    // [panel][tap][in_c][width]
-    let mut packed = Buffer::empty(panels * k * width);
-    packed.par_chunks_mut(g.in_c() * width).enumerate().for_each(|(at, to)| {
-        let (panel, tap) = (at / g.taps(), at % g.taps());
-        for (lane, pixel) in (panel * width..pixels.min(panel * width + width)).enumerate() {
-            let (line, column) = (pixel / g.out_w(), pixel % g.out_w());
-            let row = g.source(line % g.out_h(), tap / g.kernel_w(), g.in_h());
-            let column = g.source(column, tap % g.kernel_w(), g.in_w());
-            let lanes = to[lane..].iter_mut().step_by(width);
-            if let (Some(row), Some(column)) = (row, column) {
-                let from = ((line / g.out_h() * g.in_h() + row) * g.in_w() + column) * g.in_c();
-                lanes.zip(&x[from..from + g.in_c()]).for_each(|(to, x)| *to = *x);
-            } else {
-                lanes.for_each(|to| *to = 0.0);
-            }
-        }
-    });
-    // [out_c][pixels]
-    let mut sums = Buffer::empty(g.out_c() * pixels);
-    let to = Shared(sums.as_mut_ptr());
-    let blocks = g.out_c().div_ceil(kernels.rows);
-    (0..blocks).into_par_iter().for_each(|block| {
-        let outputs = block * g.out_c() / blocks..(block + 1) * g.out_c() / blocks;
-        let mut a = [std::ptr::null(); 16];
-        let mut y = [std::ptr::null_mut(); 16];
-        for (i, output) in outputs.clone().enumerate() {
-            a[i] = w[output * k..].as_ptr();
-            // SAFETY: a row of `sums`, which no other job writes.
-            y[i] = unsafe { to.add(output * pixels) };
-        }
-        for panel in 0..panels {
-            let b = [packed[panel * k * width..].as_ptr()];
-            let extents = [(pixels - panel * width).min(width), k, width];
-            let tile = GemmTile::new(&a[..outputs.len()], &b, &y[..outputs.len()], extents);
-            let tile = GemmTile { y_offset: panel * width, ..tile };
-            // SAFETY: rows of weights of `k`, a panel of k rows, rows of `sums` of `pixels`.
-            unsafe { (kernels.gemm_tile)(&tile) }
-        }
-    });
-    let fused = RawEpilogue::new(epilogue, 0).slope.is_some();
-    y.par_chunks_mut(8 * g.out_c()).enumerate().for_each(|(at, y)| {
-        for (pixel, y) in y.chunks_exact_mut(g.out_c()).enumerate() {
-            for (output, y) in y.iter_mut().enumerate() {
-                let bias = epilogue.bias.map_or(0.0, |bias| bias[output]);
-                *y = sums[output * pixels + at * 8 + pixel] + bias;
-            }
-        }
-        if fused {
-            epilogue.activation.apply(y);
-        }
-    });
 }
 
 /// `dx = epilogue(gradient of sum(conv(x, w) * dy) in x)`.

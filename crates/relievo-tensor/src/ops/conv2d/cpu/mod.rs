@@ -1,12 +1,14 @@
 //! The fast convolution: implicit matrix products with SIMD chosen at run time, and Winograd where it wins.
 //!
 //! `simd.rs` has the instruction sets, `kernels.rs` the inner loops on registers, `direct.rs` forward and input
-//! gradient of any convolution, `weights.rs` the weight gradient, `winograd.rs` and `transforms.rs` all three for 3x3
-//! and 5x5. Unsafe code is in the inner loops, which take pointers, and at their call sites. The functions here check the
+//! gradient of any convolution, with `few_outputs.rs` and `few_pixels.rs` for two kinds of extents, `weights.rs` the
+//! weight gradient, `winograd.rs` and `transforms.rs` all three for 3x3 and 5x5. Unsafe code is in the inner loops, which take pointers, and at their call sites. The functions here check the
 //! lengths of all slices (`check`, `check_bias`); everything else that the loops rely on follows from [`Conv2dGeometry`],
 //! whose fields are private.
 
 mod direct;
+mod few_outputs;
+mod few_pixels;
 #[allow(clippy::needless_range_loop, reason = "several arrays share an index, and constant ranges unroll")]
 mod kernels;
 mod simd;
