@@ -1,7 +1,7 @@
 //! What can go wrong on a GPU.
 
 /// The result of a call that needs a GPU.
-pub type Result<T> = std::result::Result<T, Error>;
+pub(crate) type Result<T> = std::result::Result<T, Error>;
 
 /// An error of a GPU or of its libraries. Exhaustive: `relievo-tensor` turns each into one of its own.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -40,7 +40,7 @@ pub enum Error {
 
 impl Error {
     /// An error of GPU `ordinal`.
-    pub fn gpu(ordinal: usize, detail: impl Into<String>) -> Self {
+    pub(crate) fn gpu(ordinal: usize, detail: impl Into<String>) -> Self {
         Self::Gpu { ordinal, detail: detail.into() }
     }
 }

@@ -33,7 +33,8 @@ pub use runtime::{
     current_stream, kernels, marked, memory_statistics, name, synchronize,
 };
 
-pub use error::{Error, Result};
+pub use error::Error;
+pub(crate) use error::Result;
 pub use types::{
     ConvExtents, ConvPolicy, Cost, DataType, DevicePointer, GpuMemoryStatistics, Kernels, Lowering, Pass,
     Product, Relu, Span, kernel_int,

@@ -109,7 +109,7 @@ pub enum Product {
 
 impl Product {
     /// The index among x, w, y of the tensor it computes.
-    pub fn written(self) -> usize {
+    pub(crate) fn written(self) -> usize {
         match self {
             Self::Forward => 2,
             Self::InputGradient => 0,
@@ -169,7 +169,7 @@ pub enum Lowering {
 
 impl Lowering {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Plain, Self::Flat, Self::Padded, Self::Fused];
+    pub(crate) const ALL: [Self; 4] = [Self::Plain, Self::Flat, Self::Padded, Self::Fused];
 }
 
 /// A number as a kernel's `int`. `what` names the kernel or the operation in the error.

@@ -4,7 +4,7 @@ use crate::sample::{Image, Sample, Truth};
 
 impl Sample {
     /// Mirrors the image and its truth.
-    pub fn flip(&mut self) {
+    pub(crate) fn flip(&mut self) {
         if let Some(truth) = &mut self.truth {
             truth.flip(self.image.width as usize);
         }
@@ -14,7 +14,7 @@ impl Sample {
 
 impl Image {
     /// Mirrors the columns.
-    pub fn flip(&mut self) {
+    pub(crate) fn flip(&mut self) {
         flip_rows::<_, 3>(&mut self.pixels, self.width as usize);
     }
 }
@@ -24,7 +24,7 @@ impl Truth {
     ///
     /// Mirroring is x -> -x. With M = diag(-1,1,1), M Rz Ry Rx M turns about y and z the other way and about x the
     /// same way; the principal point is the middle of the image, so the maps only change sides.
-    pub fn flip(&mut self, width: usize) {
+    pub(crate) fn flip(&mut self, width: usize) {
         flip_rows::<_, 1>(&mut self.depth, width);
         flip_rows::<_, 3>(&mut self.normals, width);
         flip_rows::<_, 3>(&mut self.albedo, width);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::sample::{Sample, SampleError, Source};
 
 /// The images of several sources, one source after the other.
-pub struct Joined(Vec<Arc<dyn Source>>);
+pub(crate) struct Joined(Vec<Arc<dyn Source>>);
 
 impl Joined {
     /// Joins sources in this order.

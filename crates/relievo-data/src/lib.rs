@@ -41,7 +41,6 @@ pub use cache::{CacheBudget, Cached};
 pub use decode::{DecodeError, DecodeOptions, Decoded, Note};
 pub use images::{CROPS, Images, OpenError};
 pub use jitter::Jitter;
-pub use joined::Joined;
 pub use left_out::{LeftOut, LeftOutReason};
 pub use loader::{Batch, LoadError, Loader, LoaderOptions, Position, Training};
 pub use registry::{Registry, SYNTHETIC, SourceError, SourceSpec};

@@ -18,7 +18,7 @@ pub struct Area {
 
 impl Area {
     /// Columns.
-    pub fn width(&self) -> f32 {
+    pub(crate) fn width(&self) -> f32 {
         self.right - self.left
     }
 
@@ -33,7 +33,7 @@ impl Area {
     }
 
     /// Pixels that lie in both.
-    pub fn shared(&self, other: &Self) -> f32 {
+    pub(crate) fn shared(&self, other: &Self) -> f32 {
         let width = self.right.min(other.right) - self.left.max(other.left);
         let height = self.bottom.min(other.bottom) - self.top.max(other.top);
         width.max(0.0) * height.max(0.0)
@@ -80,7 +80,7 @@ impl Landmarks {
     }
 
     /// From points in the order of [`Landmarks::points`].
-    pub fn from_points([right_eye, left_eye, nose, right_mouth, left_mouth]: [[f32; 2]; 5]) -> Self {
+    pub(crate) fn from_points([right_eye, left_eye, nose, right_mouth, left_mouth]: [[f32; 2]; 5]) -> Self {
         Self { right_eye, left_eye, nose, right_mouth, left_mouth }
     }
 

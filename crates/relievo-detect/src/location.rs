@@ -41,13 +41,13 @@ pub struct FaceLocation {
 
 impl FaceLocation {
     /// A face in a photograph of `photograph` columns and rows, and its frame.
-    pub fn new(photograph: [u32; 2], face: Face, crop: Frame) -> Self {
+    pub(crate) fn new(photograph: [u32; 2], face: Face, crop: Frame) -> Self {
         let outside = crop.outside(photograph[0], photograph[1]);
         Self { photograph, face, crop, outside }
     }
 
     /// Whether the photograph has enough around the face, so that its crop can be learned from.
-    pub fn is_whole(&self) -> bool {
+    pub(crate) fn is_whole(&self) -> bool {
         self.outside <= MOST_OUTSIDE
     }
 

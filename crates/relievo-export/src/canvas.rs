@@ -66,7 +66,8 @@ impl Canvas {
     }
 
     /// The colour of a pixel; `None` outside.
-    pub fn get(&self, x: usize, y: usize) -> Option<Colour> {
+    #[cfg(test)]
+    pub(crate) fn get(&self, x: usize, y: usize) -> Option<Colour> {
         (x < self.width && y < self.height).then(|| self.pixels[y * self.width + x])
     }
 
@@ -76,7 +77,7 @@ impl Canvas {
     }
 
     /// Blends a colour over a pixel, with `opacity` in \[0,1\].
-    pub fn blend(&mut self, x: i64, y: i64, colour: Colour, opacity: f32) {
+    pub(crate) fn blend(&mut self, x: i64, y: i64, colour: Colour, opacity: f32) {
         let inside = |at: i64, size: usize| usize::try_from(at).ok().filter(|&at| at < size);
         let (Some(x), Some(y)) = (inside(x, self.width), inside(y, self.height)) else { return };
         for (below, above) in self.pixels[y * self.width + x].iter_mut().zip(colour) {
@@ -86,7 +87,7 @@ impl Canvas {
     }
 
     /// Fills a rectangle.
-    pub fn fill(&mut self, x: usize, y: usize, width: usize, height: usize, colour: Colour) {
+    pub(crate) fn fill(&mut self, x: usize, y: usize, width: usize, height: usize, colour: Colour) {
         let right = x.saturating_add(width).min(self.width);
         for row in y..y.saturating_add(height).min(self.height) {
             if let Some(pixels) = self.pixels.get_mut(row * self.width + x..row * self.width + right) {
@@ -106,7 +107,7 @@ impl Canvas {
 
     /// Draws connected lines, antialiased and with round ends. Points and `width` are in pixels; (0,0) is the upper
     /// left corner of the upper left pixel.
-    pub fn polyline(&mut self, points: &[[f32; 2]], width: f32, colour: Colour) {
+    pub(crate) fn polyline(&mut self, points: &[[f32; 2]], width: f32, colour: Colour) {
         // The stronger coverage counts where segments meet: blending twice would leave dark joints.
         let mut coverage = std::collections::BTreeMap::<(i64, i64), f32>::new();
         for pair in points.windows(2) {

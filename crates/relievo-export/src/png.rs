@@ -83,14 +83,15 @@ impl DepthScale {
     }
 
     /// The value of a depth between `min` and `max`; depths outside are clamped.
-    pub fn encode(self, depth: f32) -> u16 {
+    pub(crate) fn encode(self, depth: f32) -> u16 {
         let (min, max) = (f64::from(self.min), f64::from(self.max));
         let share = if max > min { (f64::from(depth) - min) / (max - min) } else { 0.0 };
         1 + (share.clamp(0.0, 1.0) * 65534.0).round() as u16
     }
 
     /// The depth of a value; `None` for 0.
-    pub fn decode(self, number: u16) -> Option<f32> {
+    #[cfg(test)]
+    fn decode(self, number: u16) -> Option<f32> {
         let share = f64::from(number.checked_sub(1)?) / 65534.0;
         Some((f64::from(self.min) + share * (f64::from(self.max) - f64::from(self.min))) as f32)
     }

@@ -174,7 +174,7 @@ impl Outputs {
     }
 
     /// The outputs of a network, one for each head; none if it did not run.
-    pub fn heads(&self, kind: NetworkKind) -> &[Tensor] {
+    pub(crate) fn heads(&self, kind: NetworkKind) -> &[Tensor] {
         self.of.iter().find(|(of, _)| *of == kind).map_or(&[], |(_, heads)| heads)
     }
 
@@ -182,7 +182,7 @@ impl Outputs {
     ///
     /// # Errors
     /// If the network did not run.
-    pub fn get(&self, kind: NetworkKind) -> Result<&Tensor, Error> {
+    pub(crate) fn get(&self, kind: NetworkKind) -> Result<&Tensor, Error> {
         let missing = || Error::shape("model", format!("there is no output of the network {kind:?}"));
         self.heads(kind).first().ok_or_else(missing)
     }

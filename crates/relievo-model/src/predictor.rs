@@ -73,11 +73,6 @@ impl<'m> Predictor<'m> {
         })
     }
 
-    /// The model that predicts.
-    pub fn model(&self) -> &'m Model {
-        self.model
-    }
-
     /// Decomposes `images [B,S,S,3]` in [-1,1] (on the CPU) and reconstructs them. On a GPU this is only
     /// queued, and a batch that is not full takes as long as a full one.
     ///

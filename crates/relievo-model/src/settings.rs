@@ -192,12 +192,12 @@ impl ModelSettings {
     }
 
     /// The range of canonical depth.
-    pub fn depth_range(&self) -> DepthRange {
+    pub(crate) fn depth_range(&self) -> DepthRange {
         DepthRange { min: self.min_depth, max: self.max_depth }
     }
 
     /// The ranges of ambient and diffuse light.
-    pub fn light_range(&self) -> LightRange {
+    pub(crate) fn light_range(&self) -> LightRange {
         LightRange {
             ambient: [self.min_ambient, self.max_ambient],
             diffuse: [self.min_diffuse, self.max_diffuse],
@@ -210,7 +210,7 @@ impl ModelSettings {
     }
 
     /// The factors for the view network's outputs in (-1, 1): radians about x, y, z, then units along them.
-    pub fn view_ranges(&self) -> [f32; 6] {
+    pub(crate) fn view_ranges(&self) -> [f32; 6] {
         let angle = self.rotation_range.to_radians();
         [angle, angle, angle, self.translation_range, self.translation_range, self.z_translation_range]
     }

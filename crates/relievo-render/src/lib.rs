@@ -54,7 +54,7 @@ pub use camera::Camera;
 pub use depth::{DepthRange, DepthSettings, Doubling, canonical_depth};
 pub use grid::sampling_grid;
 pub use light::{LightRange, light_from_raw};
-pub use motion::{Motion, PIVOT, move_surface, rotation};
+pub use motion::{Motion, move_surface};
 pub use normals::normals;
 pub use rasterise::{RasterSettings, rasterise_depth};
 pub use reconstruction::{Reconstruction, Scene};

@@ -103,7 +103,12 @@ impl Raster {
 
     /// [`Raster::visit`] for the samples of some rows, so that threads can share a raster by bands of rows.
     #[inline]
-    pub fn visit_rows(&self, corners: &[[f32; 3]; 3], rows: Range<usize>, mut visit: impl FnMut(Sample)) {
+    pub(crate) fn visit_rows(
+        &self,
+        corners: &[[f32; 3]; 3],
+        rows: Range<usize>,
+        mut visit: impl FnMut(Sample),
+    ) {
         let [rows, columns] = self.bounds(corners, rows);
         if rows.is_empty() || columns.is_empty() {
             return;

@@ -67,7 +67,7 @@ impl Results {
     ///
     /// # Errors
     /// If the file cannot be read or is no such file.
-    pub fn read(path: &Path) -> Result<Self, ReproduceError> {
+    pub(crate) fn read(path: &Path) -> Result<Self, ReproduceError> {
         let unreadable = |reason: String| ReproduceError::Results { path: path.to_owned(), reason };
         match fs::read_to_string(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),

@@ -101,7 +101,7 @@ impl Row {
 
     /// Changes the setting of the recipe that makes the row. Self-supervised features are a file that
     /// [`Reproduction`](crate::Reproduction) makes and names.
-    pub fn change(self, settings: &mut Settings) {
+    pub(crate) fn change(self, settings: &mut Settings) {
         let Settings { model, data, .. } = settings;
         match self {
             Self::Ours | Self::ConstantDepth | Self::MeanDepth | Self::SelfSupervisedFeatures => {}

@@ -42,7 +42,7 @@ impl Requirement {
         [Self::Gpu, Self::Emulator, Self::Nvrtc, Self::Meshes, Self::Disks, Self::Golden, Self::Data];
 
     /// The name in `RELIEVO_REQUIRE`.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Gpu => "gpu",
             Self::Emulator => "emulator",

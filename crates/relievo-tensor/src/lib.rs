@@ -40,7 +40,7 @@ pub use error::{Error, Result};
 pub use ops::conv2d::cpu::SimdLevel;
 pub use random::Random;
 pub use relievo_cuda::{ConvPolicy, DataType};
-pub use shape::{MAX_RANK, Shape};
+pub use shape::Shape;
 pub use storage::{Buffer, PoolStatistics, pool_release, pool_statistics};
 pub use tape::{Backward, Context, Gradients, Operation, Tape, apply, apply_one};
 pub use tensor::{Device, Tensor};

@@ -52,7 +52,7 @@ impl Random {
     ///
     /// # Panics
     /// If `n` is zero.
-    pub fn below(&self, index: u64, n: u64) -> u64 {
+    pub(crate) fn below(&self, index: u64, n: u64) -> u64 {
         assert!(n > 0, "there is no number below zero");
         // The high half of a 128-bit product (Lemire 2019); its bias, n / 2^64, cannot be measured.
         ((u128::from(self.bits(index)) * u128::from(n)) >> 64) as u64

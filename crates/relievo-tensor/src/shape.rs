@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::Deref;
 
 /// The most axes a tensor can have.
-pub const MAX_RANK: usize = 5;
+pub(crate) const MAX_RANK: usize = 5;
 
 /// Extents, outermost axis first. A scalar has no axes and one element.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]

@@ -57,24 +57,19 @@ fn not_implemented(device: Device, operation: &'static str) -> Error {
 
 /// Tensors that an operation keeps between forward and backward.
 pub struct Context {
-    wanted: Option<Vec<bool>>,
+    is_recording: bool,
     saved: Vec<Tensor>,
 }
 
 impl Context {
     /// Whether a backward pass may follow. If not, nothing needs to be saved.
     pub fn is_recording(&self) -> bool {
-        self.wanted.is_some()
-    }
-
-    /// Whether the gradient of input `index` will be needed.
-    pub fn wants(&self, index: usize) -> bool {
-        self.wanted.as_ref().is_some_and(|wanted| wanted[index])
+        self.is_recording
     }
 
     /// Keeps a tensor for the backward pass: the next of [`Backward::saved`].
     pub fn save(&mut self, tensor: &Tensor) {
-        if self.is_recording() {
+        if self.is_recording {
             // Off the tape: the tape owns the record, and a record that owned the tape would never be freed.
             self.saved.push(tensor.detach());
         }
@@ -314,8 +309,7 @@ pub fn apply(operation: impl Operation, inputs: &[&Tensor]) -> Result<Vec<Tensor
         }
         tape = Some(&node.tape);
     }
-    let wanted = tape.map(|_| inputs.iter().map(|input| input.node.is_some()).collect());
-    let mut context = Context { wanted, saved: Vec::new() };
+    let mut context = Context { is_recording: tape.is_some(), saved: Vec::new() };
     let device = inputs.first().map_or(Device::Cpu, |input| input.device());
     if let Some(other) = inputs.iter().map(|input| input.device()).find(|other| *other != device) {
         let detail = format!("{}: inputs on {device} and on {other}", operation.name());

@@ -98,7 +98,7 @@ impl Tensor {
     ///
     /// # Panics
     /// If the shape has another number of elements.
-    pub fn from_buffer(buffer: Buffer, shape: impl Into<Shape>) -> Self {
+    pub(crate) fn from_buffer(buffer: Buffer, shape: impl Into<Shape>) -> Self {
         let shape = shape.into();
         assert_eq!(buffer.len(), shape.numel(), "buffer and shape {shape} differ in size");
         let storage = Arc::new(Storage::Cpu(buffer));

@@ -100,7 +100,7 @@ fn fetch(tensor: &Tensor) -> io::Result<Tensor> {
 ///
 /// # Errors
 /// Those of the writer.
-pub fn write(
+pub(crate) fn write(
     out: &mut dyn Write,
     model: &Model,
     moments: &Moments,

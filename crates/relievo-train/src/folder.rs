@@ -109,7 +109,7 @@ impl RunFolder {
     }
 
     /// The folder itself.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
@@ -119,12 +119,12 @@ impl RunFolder {
     }
 
     /// The log.
-    pub fn metrics(&self) -> PathBuf {
+    pub(crate) fn metrics(&self) -> PathBuf {
         self.path.join(METRICS)
     }
 
     /// The log drawn.
-    pub fn curves(&self) -> PathBuf {
+    pub(crate) fn curves(&self) -> PathBuf {
         self.path.join(CURVES)
     }
 
@@ -134,12 +134,12 @@ impl RunFolder {
     }
 
     /// The checkpoint after `step` steps.
-    pub fn checkpoint(&self, step: u64) -> PathBuf {
+    pub(crate) fn checkpoint(&self, step: u64) -> PathBuf {
         self.path.join(CHECKPOINTS).join(format!("step-{step:07}.safetensors"))
     }
 
     /// A preview sheet, `name` without extension.
-    pub fn preview(&self, name: &str) -> PathBuf {
+    pub(crate) fn preview(&self, name: &str) -> PathBuf {
         self.path.join(PREVIEW).join(format!("{name}.png"))
     }
 
@@ -147,7 +147,7 @@ impl RunFolder {
     ///
     /// # Errors
     /// If the folder cannot be read.
-    pub fn checkpoints(&self) -> Result<Vec<u64>, FolderError> {
+    pub(crate) fn checkpoints(&self) -> Result<Vec<u64>, FolderError> {
         let path = self.path.join(CHECKPOINTS);
         let names = match names_in(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
@@ -165,7 +165,7 @@ impl RunFolder {
     ///
     /// # Errors
     /// If one cannot be deleted.
-    pub fn prune(&self, newest: u64, keep: usize, best: Option<u64>) -> Result<(), FolderError> {
+    pub(crate) fn prune(&self, newest: u64, keep: usize, best: Option<u64>) -> Result<(), FolderError> {
         let mut steps = self.checkpoints()?;
         steps.retain(|step| *step <= newest);
         for &step in &steps[..steps.len().saturating_sub(keep)] {
@@ -181,7 +181,7 @@ impl RunFolder {
     ///
     /// # Errors
     /// If one cannot be deleted.
-    pub fn remove_partial(&self) -> Result<(), FolderError> {
+    pub(crate) fn remove_partial(&self) -> Result<(), FolderError> {
         for path in [self.path.clone(), self.path.join(CHECKPOINTS), self.path.join(PREVIEW)] {
             remove_partial(&path).map_err(|source| FolderError::Unusable { path, source })?;
         }

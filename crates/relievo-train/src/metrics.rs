@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 /// Scale-invariant depth error: `sqrt(mean((D - mean D)^2))` with `D = ln prediction - ln truth` over the mask.
 ///
 /// `None` if the mask is empty. Depths must be above 0 where the mask holds.
-pub fn scale_invariant_error(prediction: &[f32], truth: &[f32], mask: &[bool]) -> Option<f64> {
+pub(crate) fn scale_invariant_error(prediction: &[f32], truth: &[f32], mask: &[bool]) -> Option<f64> {
     let logarithms = masked(prediction, truth, mask).map(|(p, t)| p.ln() - t.ln());
     let (mean, variance) = mean_and_variance(logarithms)?;
     debug_assert!(mean.is_finite());
@@ -36,7 +36,7 @@ fn angle(a: [f32; 3], b: [f32; 3]) -> f64 {
 /// Correlation of two depth maps over the mask, in [-1, 1]: below 0 the prediction is inside out.
 ///
 /// `None` if the mask is empty or one of the maps is constant there.
-pub fn depth_correlation(prediction: &[f32], truth: &[f32], mask: &[bool]) -> Option<f64> {
+pub(crate) fn depth_correlation(prediction: &[f32], truth: &[f32], mask: &[bool]) -> Option<f64> {
     let (mean_p, variance_p) = mean_and_variance(masked(prediction, truth, mask).map(|(p, _)| p))?;
     let (mean_t, variance_t) = mean_and_variance(masked(prediction, truth, mask).map(|(_, t)| t))?;
     let products = masked(prediction, truth, mask).map(|(p, t)| (p - mean_p) * (t - mean_t));
@@ -46,7 +46,7 @@ pub fn depth_correlation(prediction: &[f32], truth: &[f32], mask: &[bool]) -> Op
 }
 
 /// Keeps the pixels whose whole 3x3 neighbourhood is in the mask; outside the image nothing is.
-pub fn erode(mask: &[bool], size: usize) -> Vec<bool> {
+pub(crate) fn erode(mask: &[bool], size: usize) -> Vec<bool> {
     let holds = |row: usize, column: usize| {
         (row - 1..=row + 1)
             .all(|row| mask[row * size + column - 1..=row * size + column + 1].iter().all(|m| *m))
@@ -59,7 +59,7 @@ pub fn erode(mask: &[bool], size: usize) -> Vec<bool> {
 }
 
 /// The pixels at which both masks hold.
-pub fn both(a: &[bool], b: &[bool]) -> Vec<bool> {
+pub(crate) fn both(a: &[bool], b: &[bool]) -> Vec<bool> {
     a.iter().zip(b).map(|(a, b)| *a && *b).collect()
 }
 

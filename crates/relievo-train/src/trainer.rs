@@ -220,11 +220,6 @@ impl Trainer {
         &self.progress
     }
 
-    /// The images held out for validation.
-    pub fn held_out(&self) -> &Arc<dyn Source> {
-        &self.held_out
-    }
-
     /// Trains until the end of the run, or until `stop` is set; then it finishes the step in progress and saves.
     ///
     /// # Errors

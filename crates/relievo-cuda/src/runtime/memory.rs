@@ -263,7 +263,7 @@ impl Memory {
     }
 
     /// Whether it was made on a forked stream and the calling thread works on another one: then it must not be used.
-    pub fn belongs_to_another_stream(&self) -> bool {
+    pub(crate) fn belongs_to_another_stream(&self) -> bool {
         let here = current_stream(Some(self.0.gpu.ordinal));
         self.0.stream != 0 && here != 0 && here != self.0.stream
     }

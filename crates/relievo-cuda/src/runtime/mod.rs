@@ -240,7 +240,7 @@ impl Gpu {
     ///
     /// # Errors
     /// If some of the work failed.
-    pub fn synchronize(&self) -> Result<()> {
+    pub(crate) fn synchronize(&self) -> Result<()> {
         let _queue = self.enter();
         self.forked.all().into_iter().chain([self.stream]).try_for_each(|stream| self.wait_for(stream))
     }

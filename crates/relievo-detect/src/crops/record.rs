@@ -32,7 +32,7 @@ pub struct Record {
 
 impl Record {
     /// Names of its crops in the shard.
-    pub fn files(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn files(&self) -> impl Iterator<Item = &str> {
         self.faces.iter().filter_map(|face| face.file.as_deref())
     }
 }

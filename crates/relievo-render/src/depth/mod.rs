@@ -20,18 +20,13 @@ pub struct DepthRange {
 
 impl DepthRange {
     /// Half the range: the amount by which a rasterised depth may leave it.
-    pub fn margin(&self) -> f32 {
+    pub(crate) fn margin(&self) -> f32 {
         (self.max - self.min) / 2.0
     }
 
     /// The least and the greatest depth a rasterised surface is clamped to: the range widened by its margin.
     pub fn widened(&self) -> [f32; 2] {
         [self.min - self.margin(), self.max + self.margin()]
-    }
-
-    /// The depth `weight` of the way from `min` (0) to `max` (1). The border of the method is at 0.7.
-    pub fn between(&self, weight: f32) -> f32 {
-        weight * self.max + (1.0 - weight) * self.min
     }
 }
 

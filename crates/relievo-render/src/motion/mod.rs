@@ -10,7 +10,7 @@ use relievo_tensor::{Backward, Context, Error, Operation, Result, Tensor, apply_
 use crate::{Camera, check_shared, check_type, sums_of_shared};
 
 /// The point about which a viewpoint rotates: on the optical axis at the middle of the depths.
-pub const PIVOT: [f32; 3] = [0.0, 0.0, 1.0];
+pub(crate) const PIVOT: [f32; 3] = [0.0, 0.0, 1.0];
 
 /// Numbers of a viewpoint: rotations about x, y, z in radians, translations along x, y, z.
 pub(crate) const VIEW: usize = 6;
@@ -43,7 +43,7 @@ fn compose([x, y, z]: [&Matrix; 3]) -> Matrix {
 }
 
 /// The rotation matrix `R = Rz Ry Rx` of three angles in radians, rows first: it turns column vectors.
-pub fn rotation(angles: [f32; 3]) -> [[f32; 3]; 3] {
+pub(crate) fn rotation(angles: [f32; 3]) -> [[f32; 3]; 3] {
     let ([x, y, z], _) = axis_rotations(angles);
     compose([&x, &y, &z]).map(|row| row.map(|r| r as f32))
 }
@@ -77,7 +77,7 @@ impl Motion {
     }
 
     /// `R^T (P - t - c) + c`: undoes [`Motion::apply`].
-    pub fn apply_inverse(&self, point: [f32; 3]) -> [f32; 3] {
+    pub(crate) fn apply_inverse(&self, point: [f32; 3]) -> [f32; 3] {
         let q = subtract(subtract(point, self.translation), PIVOT);
         let turned = self.rotate_back(q);
         std::array::from_fn(|i| turned[i] + PIVOT[i])

@@ -65,7 +65,7 @@ choices! {
 
 impl DataSettings {
     /// Whether all images are made by a program, which can know their depth.
-    pub fn is_generated(&self) -> bool {
+    pub(crate) fn is_generated(&self) -> bool {
         self.source.iter().all(SourceSpec::is_registered)
     }
 

@@ -118,7 +118,7 @@ impl Settings {
     }
 
     /// The recipe of a preset.
-    pub fn from_preset(preset: Preset) -> Self {
+    pub(crate) fn from_preset(preset: Preset) -> Self {
         let train = TrainSettings {
             epochs: preset.epochs(),
             full_flip_epochs: preset.full_flip_epochs(),
@@ -135,7 +135,7 @@ impl Settings {
     }
 
     /// All settings but the preset, each with its section.
-    pub fn declared() -> impl Iterator<Item = (&'static str, &'static Setting)> {
+    pub(crate) fn declared() -> impl Iterator<Item = (&'static str, &'static Setting)> {
         let sections = [
             ("data", DataSettings::DECLARED),
             ("model", ModelSettings::DECLARED),

@@ -12,7 +12,7 @@ pub struct EmbeddedWeights(pub &'static [(&'static str, &'static [u8])]);
 
 impl EmbeddedWeights {
     /// The file of that name.
-    pub fn find(&self, name: &Path) -> Option<&'static [u8]> {
+    pub(crate) fn find(&self, name: &Path) -> Option<&'static [u8]> {
         self.0.iter().find(|(known, _)| Path::new(known) == name).map(|(_, bytes)| *bytes)
     }
 }

@@ -250,7 +250,7 @@ fn the_running_mean_of_the_weights_is_what_is_validated_and_written() {
         assert!(written.data() == mean);
     }
     let options = EvaluationOptions { losses: true, ..EvaluationOptions::new(2, 1) };
-    assert_eq!(evaluate(&written, trainer.held_out(), &options).unwrap().losses, validated);
+    assert_eq!(evaluate(&written, &trainer.held_out, &options).unwrap().losses, validated);
     // What learns are the weights themselves.
     let learning = trainer.model().parameters();
     assert!(learning.iter().zip(&mean).any(|(p, mean)| p.data() != mean));
@@ -344,7 +344,7 @@ fn images_held_out_that_cannot_be_read_are_no_reason_to_stop() {
         settings.train.preview_images = 1;
         settings.train.steps = 1;
     };
-    let held_out = Run::new(change).begin().held_out().name(0);
+    let held_out = Run::new(change).begin().held_out.name(0);
     let bad = held_out.strip_prefix("noise ").unwrap().parse().unwrap();
     let run_of = Run::new(change);
     let folder = RunFolder::create(run_of.root.path(), false).unwrap();
@@ -519,7 +519,7 @@ fn a_model_learns_depth_from_true_depth_and_goes_on_with_it() {
     let source = || Arc::new(Heads::range(0, 0, 12));
     let folder = RunFolder::create(run_of.root.path(), false).unwrap();
     let mut trainer = Trainer::begin(run_of.settings.clone(), source(), folder).unwrap();
-    let names: Vec<String> = (0..4).map(|index| trainer.held_out().name(index)).collect();
+    let names: Vec<String> = (0..4).map(|index| trainer.held_out.name(index)).collect();
     assert_eq!(names, ["8", "9", "10", "11"]);
     assert_eq!(run(&mut trainer, 2).0.unwrap(), Outcome::Interrupted);
     drop(trainer);

@@ -33,37 +33,39 @@ const BLOCK: usize = 2048;
 
 impl Activation {
     /// y at x.
-    pub fn value(self, x: f32) -> f32 {
+    #[cfg(test)]
+    pub(crate) fn value(self, x: f32) -> f32 {
         with_curve!(self, C => C::value(x))
     }
 
     /// dy/dx at x.
-    pub fn slope(self, x: f32) -> f32 {
+    pub(crate) fn slope(self, x: f32) -> f32 {
         with_curve!(self, C => C::slope(x))
     }
 
     /// dy/dx where the output is y: every activation here can be differentiated knowing its output alone.
-    pub fn slope_from_output(self, y: f32) -> f32 {
+    #[cfg(test)]
+    fn slope_from_output(self, y: f32) -> f32 {
         with_curve!(self, C => C::slope_from_output(y))
     }
 
     /// Replaces each x by its y. Vectorised, on the calling thread: for fused operations to call on a block that
     /// is still in the cache.
-    pub fn apply(self, values: &mut [f32]) {
+    pub(crate) fn apply(self, values: &mut [f32]) {
         if self != Activation::Identity {
             with_curve!(self, C => cpu::apply::<C>(values));
         }
     }
 
     /// `dx = dy * slope`, from the outputs y. Vectorised, on the calling thread.
-    pub fn pull_back(self, y: &[f32], dy: &[f32], dx: &mut [f32]) {
+    pub(crate) fn pull_back(self, y: &[f32], dy: &[f32], dx: &mut [f32]) {
         debug_assert!(y.len() == dy.len() && y.len() == dx.len());
         with_curve!(self, C => cpu::pull_back::<C>(y, dy, dx));
     }
 
     /// The gradient before the activation, from its output `y` and the gradient `dy` of that, on the CPU. On all
     /// threads.
-    pub fn gradient(self, y: &Tensor, dy: &Tensor) -> Tensor {
+    pub(crate) fn gradient(self, y: &Tensor, dy: &Tensor) -> Tensor {
         if self == Activation::Identity {
             return dy.detach();
         }

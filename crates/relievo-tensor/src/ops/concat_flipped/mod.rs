@@ -46,7 +46,7 @@ impl ConcatFlipped {
 
 /// The shape with another batch size.
 fn with_batch(shape: Shape, batch: usize) -> Shape {
-    let mut extents = [1; crate::MAX_RANK];
+    let mut extents = [1; crate::shape::MAX_RANK];
     extents[..shape.len()].copy_from_slice(&shape);
     extents[0] = batch;
     Shape::from(&extents[..shape.len()])

@@ -94,7 +94,7 @@ impl Conv2dGeometry {
     /// # Errors
     /// If the channels differ, an extent or the stride is zero, the padding leaves no output, or a tensor does not fit
     /// into the address space.
-    pub fn adjoint(y: [usize; 4], w: [usize; 4], stride: usize, padding: usize) -> Result<Self> {
+    pub(crate) fn adjoint(y: [usize; 4], w: [usize; 4], stride: usize, padding: usize) -> Result<Self> {
         let [batch, out_h, out_w, out_c] = y;
         let [weight_c, kernel_h, kernel_w, in_c] = w;
         let refuse = |why: &str| refused("conv_transpose2d", y, w, stride, padding, why);
@@ -155,17 +155,17 @@ impl Conv2dGeometry {
     }
 
     /// The extents of x.
-    pub fn x_shape(&self) -> [usize; 4] {
+    pub(crate) fn x_shape(&self) -> [usize; 4] {
         [self.batch, self.in_h, self.in_w, self.in_c]
     }
 
     /// The extents of w.
-    pub fn w_shape(&self) -> [usize; 4] {
+    pub(crate) fn w_shape(&self) -> [usize; 4] {
         [self.out_c, self.kernel_h, self.kernel_w, self.in_c]
     }
 
     /// The extents of y.
-    pub fn y_shape(&self) -> [usize; 4] {
+    pub(crate) fn y_shape(&self) -> [usize; 4] {
         [self.batch, self.out_h, self.out_w, self.out_c]
     }
 
@@ -185,7 +185,7 @@ impl Conv2dGeometry {
     }
 
     /// Positions of the kernel.
-    pub fn taps(&self) -> usize {
+    pub(crate) fn taps(&self) -> usize {
         self.kernel_h * self.kernel_w
     }
 
@@ -196,7 +196,7 @@ impl Conv2dGeometry {
 
     /// The input gradient as a forward convolution: that of dy with the weights rotated by 180 degrees and input and
     /// output channels swapped. `None` unless the stride is 1, the kernel square and larger than the padding.
-    pub fn flipped(&self) -> Option<Self> {
+    pub(crate) fn flipped(&self) -> Option<Self> {
         let applies = self.stride == 1 && self.kernel_h == self.kernel_w && self.padding < self.kernel_h;
         applies.then(|| Self {
             in_h: self.out_h,
@@ -213,25 +213,16 @@ impl Conv2dGeometry {
     /// The same product as a 1x1 convolution of single pixels that have all of an image's numbers as channels, that is
     /// as one matrix product. `None` unless the kernel covers the whole of an input without padding, and if the
     /// convolution has that form already.
-    pub fn as_single_pixels(&self) -> Option<Self> {
+    pub(crate) fn as_single_pixels(&self) -> Option<Self> {
         let covers = self.padding == 0 && [self.in_h, self.in_w] == [self.kernel_h, self.kernel_w];
         let in_c = self.in_h * self.in_w * self.in_c;
         let pixels = Self { in_h: 1, in_w: 1, in_c, kernel_h: 1, kernel_w: 1, stride: 1, ..*self };
         (covers && pixels != *self).then_some(pixels)
     }
 
-    /// The same with other numbers of channels.
-    ///
-    /// # Errors
-    /// As [`Conv2dGeometry::new`].
-    pub fn with_channels(&self, in_c: usize, out_c: usize) -> Result<Self> {
-        let [x, w] = [[self.batch, self.in_h, self.in_w, in_c], [out_c, self.kernel_h, self.kernel_w, in_c]];
-        Self::new(x, w, self.stride, self.padding)
-    }
-
     /// The coordinate of x, along one axis, that tap `tap` of output `out` reads; `None` in the padding.
     #[inline]
-    pub fn source(&self, out: usize, tap: usize, extent: usize) -> Option<usize> {
+    pub(crate) fn source(&self, out: usize, tap: usize, extent: usize) -> Option<usize> {
         (out * self.stride + tap).checked_sub(self.padding).filter(|&at| at < extent)
     }
 }
@@ -279,10 +270,6 @@ mod tests {
         let g = Conv2dGeometry::new([2, 4, 4, 3], [8, 4, 4, 3], 1, 0).unwrap();
         let pixels = Conv2dGeometry::new([2, 1, 1, 48], [8, 1, 1, 48], 1, 0).unwrap();
         assert_eq!((g.as_single_pixels(), pixels.as_single_pixels()), (Some(pixels), None));
-        assert_eq!(
-            g.with_channels(4, 16).unwrap(),
-            Conv2dGeometry::new([2, 4, 4, 4], [16, 4, 4, 4], 1, 0).unwrap()
-        );
         let same = Conv2dGeometry::new([2, 9, 7, 3], [8, 3, 3, 3], 1, 1).unwrap();
         assert_eq!(same.flipped(), Some(Conv2dGeometry::new([2, 9, 7, 8], [3, 3, 3, 8], 1, 1).unwrap()));
         assert_eq!((same.as_single_pixels(), same.flipped().unwrap().flipped()), (None, Some(same)));

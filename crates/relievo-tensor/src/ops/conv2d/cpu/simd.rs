@@ -22,7 +22,7 @@ pub enum SimdLevel {
 
 impl SimdLevel {
     /// The levels this machine can run, the best last.
-    pub fn available() -> impl DoubleEndedIterator<Item = SimdLevel> {
+    pub(crate) fn available() -> impl DoubleEndedIterator<Item = SimdLevel> {
         #[cfg(target_arch = "x86_64")]
         let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
         // The kernels of AVX-512 are compiled with all three switched on.
