@@ -117,7 +117,7 @@ struct Task<'a> {
 impl Task<'_> {
     /// Decodes the image, also one whose file breaks off.
     fn load(&self) -> Result<Image, SampleError> {
-        let Decoded { image, notes } = self.images.decode(self.index, &DecodeOptions::lenient())?;
+        let Decoded { image, notes, .. } = self.images.decode(self.index, &DecodeOptions::lenient())?;
         let _ = self.notes.set(notes);
         Ok(image)
     }

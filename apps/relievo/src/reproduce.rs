@@ -122,6 +122,7 @@ pub fn run(options: &Options, matches: &ArgMatches, console: &Console) -> anyhow
         let mut show = |event: Event<'_>| match event {
             Event::Features { step, steps, loss } => display.show_features(step, steps, loss),
             Event::Run(event) => display.show(&event),
+            _ => {}
         };
         let outcome = reproduction.run(*task, &mut show, &stop)?;
         drop(display);

@@ -156,6 +156,7 @@ impl<'a> Display<'a> {
                 Some(bar) => bar.warning(warning),
                 None => self.console.warning(warning),
             },
+            _ => {}
         }
     }
 

@@ -121,22 +121,23 @@ fn compare(what: &str, case: &Case, got: &[f32], expected: &[f32]) {
     }
 }
 
-fn run(case: Case) {
-    let [x_shape, w_shape, y_shape] = case.shapes();
-    let count = |s: [usize; 4]| s.iter().product::<usize>();
-    let (x, w, dy) = (numbers(count(x_shape), 1), numbers(count(w_shape), 2), numbers(count(y_shape), 3));
-    let mut y = vec![0f32; dy.len()];
-    let mut dx = vec![0f32; x.len()];
-    let mut dw = vec![0f32; w.len()];
-    case.products(|i, j, k| {
-        y[k] += x[i] * w[j];
-        dx[i] += dy[k] * w[j];
-        dw[j] += dy[k] * x[i];
-    });
-    // SAFETY: descriptors, pointers and extents belong together; the emulator checks them, too.
-    unsafe {
-        let handle = result::create_handle().unwrap();
-        result::set_stream(handle, std::ptr::null_mut()).unwrap();
+/// A convolution as cuDNN is told about it, with x, w and dy in its memory.
+struct Described {
+    case: Case,
+    handle: sys::cudnnHandle_t,
+    x: sys::cudnnTensorDescriptor_t,
+    w: sys::cudnnFilterDescriptor_t,
+    y: sys::cudnnTensorDescriptor_t,
+    convolution: sys::cudnnConvolutionDescriptor_t,
+    operands: [Data; 3],
+}
+
+fn pointer(v: &f32) -> *const c_void {
+    std::ptr::from_ref(v).cast()
+}
+
+impl Described {
+    fn new(case: Case, operands: [&[f32]; 3]) -> Self {
         let format = if case.channels_last {
             sys::cudnnTensorFormat_t::CUDNN_TENSOR_NHWC
         } else {
@@ -147,107 +148,160 @@ fn run(case: Case) {
         } else {
             sys::cudnnDataType_t::CUDNN_DATA_FLOAT
         };
-        let tensor = |s: [usize; 4]| {
-            let t = result::create_tensor_descriptor().unwrap();
-            result::set_tensor4d_descriptor(t, format, kind, s.map(|v| v as i32)).unwrap();
-            t
-        };
-        let (xt, yt) = (tensor(x_shape), tensor(y_shape));
-        let wt = result::create_filter_descriptor().unwrap();
-        result::set_filter4d_descriptor(wt, kind, format, w_shape.map(|v| v as i32)).unwrap();
-        let conv = result::create_convolution_descriptor().unwrap();
+        let [x_shape, w_shape, y_shape] = case.shapes().map(|shape| shape.map(|v| v as i32));
         let (stride, dilation) = (case.stride as i32, case.dilation as i32);
-        result::set_convolution2d_descriptor(
-            conv,
-            case.pad.0 as i32,
-            case.pad.1 as i32,
-            stride,
-            stride,
-            dilation,
-            dilation,
-            sys::cudnnConvolutionMode_t::CUDNN_CROSS_CORRELATION,
-            sys::cudnnDataType_t::CUDNN_DATA_FLOAT,
-        )
-        .unwrap();
-        let (x_data, w_data, dy_data) =
-            (Data::new(&x, case.bf16), Data::new(&w, case.bf16), Data::new(&dy, case.bf16));
-        let (one, zero, two) = (1f32, 0f32, 2f32);
-        let pointer = |v: &f32| std::ptr::from_ref(v).cast::<c_void>();
+        let handle = result::create_handle().unwrap();
+        let w = result::create_filter_descriptor().unwrap();
+        let convolution = result::create_convolution_descriptor().unwrap();
+        let tensor = |shape: [i32; 4]| {
+            let tensor = result::create_tensor_descriptor().unwrap();
+            // SAFETY: a descriptor and its extents.
+            unsafe { result::set_tensor4d_descriptor(tensor, format, kind, shape).unwrap() };
+            tensor
+        };
+        // SAFETY: descriptors and their extents; a null pointer is the default stream.
+        unsafe {
+            result::set_stream(handle, std::ptr::null_mut()).unwrap();
+            result::set_filter4d_descriptor(w, kind, format, w_shape).unwrap();
+            result::set_convolution2d_descriptor(
+                convolution,
+                case.pad.0 as i32,
+                case.pad.1 as i32,
+                stride,
+                stride,
+                dilation,
+                dilation,
+                sys::cudnnConvolutionMode_t::CUDNN_CROSS_CORRELATION,
+                sys::cudnnDataType_t::CUDNN_DATA_FLOAT,
+            )
+            .unwrap();
+        }
+        let operands = operands.map(|values| Data::new(values, case.bf16));
+        Self { case, handle, x: tensor(x_shape), w, y: tensor(y_shape), convolution, operands }
+    }
 
+    /// Memory for a result of so many elements, which are NaN.
+    fn result(&self, length: usize) -> Data {
+        Data::new(&vec![f32::NAN; length], self.case.bf16)
+    }
+
+    /// `out = alpha * conv(x, w) + beta * out`.
+    fn forward(&self, out: &Data, alpha: f32, beta: f32) {
+        let Self { handle, x, w, y, convolution, .. } = *self;
         let algorithm = sys::cudnnConvolutionFwdAlgo_t::CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_PRECOMP_GEMM;
-        let size =
-            result::get_convolution_forward_workspace_size(handle, xt, wt, conv, yt, algorithm).unwrap();
-        assert!(size > 0);
-        let workspace = Buffer::<u8>::new(size);
-        let out = Data::new(&vec![f32::NAN; y.len()], case.bf16);
-        for (alpha, beta) in [(&one, &zero), (&two, &one)] {
+        // SAFETY: descriptors, pointers and extents belong together; the emulator checks them, too.
+        unsafe {
+            let size =
+                result::get_convolution_forward_workspace_size(handle, x, w, convolution, y, algorithm)
+                    .unwrap();
+            assert!(size > 0);
+            let workspace = Buffer::<u8>::new(size);
             result::convolution_forward(
                 handle,
-                pointer(alpha),
-                xt,
-                x_data.pointer(),
-                wt,
-                w_data.pointer(),
-                conv,
+                pointer(&alpha),
+                x,
+                self.operands[0].pointer(),
+                w,
+                self.operands[1].pointer(),
+                convolution,
                 algorithm,
                 workspace.pointer as *mut c_void,
                 size,
-                pointer(beta),
-                yt,
+                pointer(&beta),
+                y,
                 out.pointer(),
             )
             .unwrap();
-            let factor = alpha + beta * 1.0;
-            compare("y", &case, &out.read(), &y.iter().map(|v| v * factor).collect::<Vec<_>>());
         }
-
-        let algorithm = sys::cudnnConvolutionBwdDataAlgo_t::CUDNN_CONVOLUTION_BWD_DATA_ALGO_1;
-        let size = result::get_convolution_backward_data_workspace_size(handle, wt, yt, conv, xt, algorithm)
-            .unwrap();
-        let workspace = Buffer::<u8>::new(size);
-        let out = Data::new(&vec![f32::NAN; x.len()], case.bf16);
-        result::convolution_backward_data(
-            handle,
-            pointer(&one),
-            wt,
-            w_data.pointer(),
-            yt,
-            dy_data.pointer(),
-            conv,
-            algorithm,
-            workspace.pointer as *mut c_void,
-            size,
-            pointer(&zero),
-            xt,
-            out.pointer(),
-        )
-        .unwrap();
-        compare("dx", &case, &out.read(), &dx);
-
-        let algorithm = sys::cudnnConvolutionBwdFilterAlgo_t::CUDNN_CONVOLUTION_BWD_FILTER_ALGO_1;
-        let size =
-            result::get_convolution_backward_filter_workspace_size(handle, xt, yt, conv, wt, algorithm)
-                .unwrap();
-        let workspace = Buffer::<u8>::new(size);
-        let out = Data::new(&vec![f32::NAN; w.len()], case.bf16);
-        result::convolution_backward_filter(
-            handle,
-            pointer(&one),
-            xt,
-            x_data.pointer(),
-            yt,
-            dy_data.pointer(),
-            conv,
-            algorithm,
-            workspace.pointer as *mut c_void,
-            size,
-            pointer(&zero),
-            wt,
-            out.pointer(),
-        )
-        .unwrap();
-        compare("dw", &case, &out.read(), &dw);
     }
+
+    fn input_gradient(&self, length: usize) -> Vec<f32> {
+        let Self { handle, x, w, y, convolution, .. } = *self;
+        let algorithm = sys::cudnnConvolutionBwdDataAlgo_t::CUDNN_CONVOLUTION_BWD_DATA_ALGO_1;
+        let out = self.result(length);
+        // SAFETY: as in `forward`.
+        unsafe {
+            let size =
+                result::get_convolution_backward_data_workspace_size(handle, w, y, convolution, x, algorithm)
+                    .unwrap();
+            let workspace = Buffer::<u8>::new(size);
+            result::convolution_backward_data(
+                handle,
+                pointer(&1.0),
+                w,
+                self.operands[1].pointer(),
+                y,
+                self.operands[2].pointer(),
+                convolution,
+                algorithm,
+                workspace.pointer as *mut c_void,
+                size,
+                pointer(&0.0),
+                x,
+                out.pointer(),
+            )
+            .unwrap();
+        }
+        out.read()
+    }
+
+    fn weight_gradient(&self, length: usize) -> Vec<f32> {
+        let Self { handle, x, w, y, convolution, .. } = *self;
+        let algorithm = sys::cudnnConvolutionBwdFilterAlgo_t::CUDNN_CONVOLUTION_BWD_FILTER_ALGO_1;
+        let out = self.result(length);
+        // SAFETY: as in `forward`.
+        unsafe {
+            let size = result::get_convolution_backward_filter_workspace_size(
+                handle,
+                x,
+                y,
+                convolution,
+                w,
+                algorithm,
+            )
+            .unwrap();
+            let workspace = Buffer::<u8>::new(size);
+            result::convolution_backward_filter(
+                handle,
+                pointer(&1.0),
+                x,
+                self.operands[0].pointer(),
+                y,
+                self.operands[2].pointer(),
+                convolution,
+                algorithm,
+                workspace.pointer as *mut c_void,
+                size,
+                pointer(&0.0),
+                w,
+                out.pointer(),
+            )
+            .unwrap();
+        }
+        out.read()
+    }
+}
+
+fn run(case: Case) {
+    let [x, w, dy] = [(0, 1), (1, 2), (2, 3)]
+        .map(|(operand, seed)| numbers(case.shapes()[operand].iter().product::<usize>(), seed));
+    let [mut dx, mut dw, mut y] = [&x, &w, &dy].map(|values| vec![0f32; values.len()]);
+    case.products(|i, j, k| {
+        y[k] += x[i] * w[j];
+        dx[i] += dy[k] * w[j];
+        dw[j] += dy[k] * x[i];
+    });
+    let described = Described::new(case, [&x, &w, &dy]);
+    let case = &described.case;
+    let out = described.result(y.len());
+    for (alpha, beta) in [(1.0, 0.0), (2.0, 1.0)] {
+        described.forward(&out, alpha, beta);
+        // The second adds to the result of the first.
+        let right: Vec<f32> = y.iter().map(|v| v * (alpha + beta)).collect();
+        compare("y", case, &out.read(), &right);
+    }
+    compare("dx", case, &described.input_gradient(dx.len()), &dx);
+    compare("dw", case, &described.weight_gradient(dw.len()), &dw);
 }
 
 #[test]

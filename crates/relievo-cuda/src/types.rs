@@ -54,6 +54,7 @@ pub trait DevicePointer {
 
 /// What the pool of a GPU has done since it was opened.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct GpuMemoryStatistics {
     /// Blocks asked of the driver. Does not grow in the steady state.
     pub allocations: u64,

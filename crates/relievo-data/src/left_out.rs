@@ -48,6 +48,7 @@ pub enum LeftOutReason {
 /// Files and folders that are left out for one reason.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub struct LeftOut {
     /// The reason.
     pub reason: LeftOutReason,

@@ -30,6 +30,8 @@ mod left_out;
 mod loader;
 pub mod naming;
 mod open;
+#[cfg(test)]
+mod plain;
 mod registry;
 mod resample;
 mod sample;

@@ -95,6 +95,7 @@ pub struct Training {
 
 /// A sequence of batches that cannot be made or continued.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum LoadError {
     /// Options out of range.
     #[error(

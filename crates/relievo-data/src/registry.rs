@@ -223,23 +223,7 @@ impl<S> Registry<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sample::{Image, Sample, SampleError};
-
-    /// So many images of one colour.
-    struct Plain(u64, u8);
-
-    impl Source for Plain {
-        fn describe(&self) -> String {
-            format!("{} of {}", self.0, self.1)
-        }
-        fn len(&self) -> u64 {
-            self.0
-        }
-        fn sample(&self, index: u64, size: u32) -> Result<Sample, SampleError> {
-            let image = Image { width: size, height: size, pixels: vec![self.1; (size * size * 3) as usize] };
-            Ok(Sample { name: self.name(index), image, truth: None })
-        }
-    }
+    use crate::plain::Plain;
 
     fn specs(texts: &[&str]) -> Vec<SourceSpec> {
         texts.iter().map(|text| (*text).into()).collect()

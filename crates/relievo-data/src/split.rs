@@ -28,6 +28,7 @@ pub struct Split {
 
 /// A split that leaves nothing to train on.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
 pub enum SplitError {
     /// The share is not in \[0,1).
     #[error("cannot hold out a share of {0}: it must be at least 0 and less than 1")]

@@ -72,6 +72,7 @@ const KEPT_MEMORY: usize = 1 << 30;
 
 /// A failure of the detector.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum DetectError {
     /// The embedded weights do not hold what they should: the program was built from a damaged checkout.
     #[error(

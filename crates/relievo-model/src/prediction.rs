@@ -108,17 +108,6 @@ impl Model {
         Ok(self.run(&images, &self.working_parameters()?, false)?.to_device(Device::Cpu)?)
     }
 
-    /// The forward pass on `images [B,S,S,3]` from `parameters` in the order of [`Model::parameter_infos`], on their
-    /// device: the model's own, or the same as variables of a tape, for losses of your own. The prediction is not
-    /// doubled, and has the confidence where there is such a network.
-    ///
-    /// # Errors
-    /// If the images have another size than the model's, or the device fails.
-    pub fn explain(&self, images: &Tensor, parameters: &[Tensor]) -> Result<Prediction, ModelError> {
-        self.check_images(images)?;
-        Ok(self.run(images, parameters, false)?)
-    }
-
     /// The forward pass from `parameters` without confidence, not mirrored.
     pub(crate) fn decompose(&self, images: &Tensor, parameters: &[Tensor]) -> Result<Prediction, Error> {
         if self.settings().supervision == Supervision::Depth {

@@ -57,6 +57,7 @@ impl Task {
 
 /// Something that happened while a row was run.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum Event<'a> {
     /// A step of learning perceptual features was taken; that comes before the run that needs them.
     Features {

@@ -80,6 +80,27 @@ struct Eyes {
     white: Colour,
 }
 
+/// A point of the skin, with numbers that several layers of paint need.
+struct Point<'a> {
+    place: &'a Place,
+    /// Distance from the plane of symmetry.
+    m: f32,
+    /// The same along the skin, around the head.
+    s: f32,
+    /// How far the point is on the front of the head, in \[0,1\].
+    front: f32,
+    pores: f32,
+}
+
+impl Point<'_> {
+    /// A soft spot of radius `r` around (`cx`, `cy`) on both halves of the face, in \[0,1\].
+    fn spot(&self, cx: f32, cy: f32, r: f32) -> f32 {
+        let [_, y, _] = self.place.position;
+        let d2 = ((self.m - cx).powi(2) + (y - cy).powi(2)) / (r * r);
+        self.front * (1.0 - d2 * 0.25).max(0.0).powi(4)
+    }
+}
+
 /// Skin from the lightest to the darkest, evenly spaced in melanin.
 const SKIN: [Colour; 7] = [
     [0.97, 0.82, 0.74],
@@ -95,6 +116,36 @@ const SKIN: [Colour; 7] = [
 const EYE: [f32; 3] = [0.3078, 7.2841, 1.2440];
 const EYE_RADIUS: f32 = 0.1475;
 
+fn draw_lips(skin: Colour, made_up: bool, draws: &mut Draws) -> Colour {
+    let natural = mix([skin[0] * 0.88, skin[1] * 0.66, skin[2] * 0.68], [0.72, 0.36, 0.36], 0.35);
+    let painted = [[0.72, 0.12, 0.16], [0.78, 0.28, 0.36], [0.55, 0.12, 0.22], [0.80, 0.42, 0.42]]
+        [draws.pick(&[1.0; 4])];
+    if made_up { mix(natural, painted, draws.between(0.2, 0.9)) } else { natural }
+}
+
+fn draw_iris([african, asian, caucasian]: [f32; 3], melanin: f32, draws: &mut Draws) -> Colour {
+    let dark = [0.20, 0.12, 0.07];
+    let others = [
+        dark,
+        [0.36, 0.23, 0.12],
+        [0.42, 0.38, 0.22],
+        [0.33, 0.45, 0.36],
+        [0.36, 0.50, 0.62],
+        [0.48, 0.54, 0.58],
+    ];
+    let light = caucasian * (1.0 - melanin).max(0.0);
+    others[draws.pick(&[1.2 + 3.0 * (african + asian), 1.0, light, light, 1.4 * light, 0.7 * light])]
+}
+
+fn draw_moles(draws: &mut Draws) -> Vec<([f32; 3], f32)> {
+    (0..draws.pick(&[4.0, 3.0, 2.0, 1.0, 1.0]))
+        .map(|_| {
+            let place = [draws.between(-0.6, 0.6), draws.between(6.2, 7.8), draws.between(0.9, 1.6)];
+            (place, draws.between(0.008, 0.02))
+        })
+        .collect()
+}
+
 impl Appearance {
     pub fn draw(identity: &Identity, draws: &mut Draws) -> Self {
         let Identity { ethnicity, male, child, old, .. } = *identity;
@@ -106,33 +157,11 @@ impl Appearance {
         let skin = [skin[0] * tint[0], skin[1] * tint[1], skin[2] * tint[2]].map(|c| c.clamp(0.05, 0.97));
         let made_up = male < 0.5 && child < 0.1 && draws.chance(0.5);
         let bearded = male > 0.6 && child < 0.05;
-        let lips = {
-            let natural = mix([skin[0] * 0.88, skin[1] * 0.66, skin[2] * 0.68], [0.72, 0.36, 0.36], 0.35);
-            let painted = [[0.72, 0.12, 0.16], [0.78, 0.28, 0.36], [0.55, 0.12, 0.22], [0.80, 0.42, 0.42]]
-                [draws.pick(&[1.0; 4])];
-            if made_up { mix(natural, painted, draws.between(0.2, 0.9)) } else { natural }
-        };
+        let lips = draw_lips(skin, made_up, draws);
         let beard_kind = if bearded { draws.pick(&[0.45, 0.35, 0.2]) } else { 3 };
         let dark_hair = hair.root_colour();
-        let iris = {
-            let dark = [0.20, 0.12, 0.07];
-            let others = [
-                dark,
-                [0.36, 0.23, 0.12],
-                [0.42, 0.38, 0.22],
-                [0.33, 0.45, 0.36],
-                [0.36, 0.50, 0.62],
-                [0.48, 0.54, 0.58],
-            ];
-            let light = caucasian * (1.0 - melanin).max(0.0);
-            others[draws.pick(&[1.2 + 3.0 * (african + asian), 1.0, light, light, 1.4 * light, 0.7 * light])]
-        };
-        let moles = (0..draws.pick(&[4.0, 3.0, 2.0, 1.0, 1.0]))
-            .map(|_| {
-                let place = [draws.between(-0.6, 0.6), draws.between(6.2, 7.8), draws.between(0.9, 1.6)];
-                (place, draws.between(0.008, 0.02))
-            })
-            .collect();
+        let iris = draw_iris(ethnicity, melanin, draws);
+        let moles = draw_moles(draws);
         Self {
             skin,
             redness: draws.between(0.4, 1.5),
@@ -211,70 +240,15 @@ impl Appearance {
             return self.hair.colour(place.wrap);
         }
 
-        // Texture: blotches, pores, and a little that the other half does not have.
-        let blotch = self.mottle.at([s * 3.5, down * 3.5]);
-        let grain = self.mottle.at([s * 14.0 + 80.0, down * 14.0]);
         let pores = self.fine.at([s * 42.0, down * 42.0]);
-        let uneven = self.uneven.at([around * 6.0, down * 6.0]);
-        let light = 1.0 + self.roughness * (0.045 * blotch + 0.045 * grain + 0.055 * pores + 0.02 * uneven);
-
-        // Blood: cheeks, nose, ears, chin.
-        let spot = |cx: f32, cy: f32, r: f32| {
-            let d2 = ((m - cx).powi(2) + (y - cy).powi(2)) / (r * r);
-            front * (1.0 - d2 * 0.25).max(0.0).powi(4)
-        };
-        let blood = 0.75 * spot(0.42, 6.93, 0.2) + 0.8 * spot(0.0, 6.93, 0.1) + 0.25 * spot(0.0, 6.3, 0.14);
-        let blood = (blood + 0.5 * place.mask(Region::Ears)) * self.redness * (1.0 + 0.7 * blotch);
-        let mut colour = [
-            self.skin[0] * light * (1.0 - 0.02 * blood),
-            self.skin[1] * light * (1.0 - 0.16 * blood - 0.02 * grain),
-            self.skin[2] * light * (1.0 - 0.15 * blood - 0.03 * grain),
-        ];
-
-        // Under the eyes; the fold above them.
-        if (y - 7.25).abs() < 0.3 {
-            let bag = spot(0.28, 7.15, 0.075);
-            let lid = spot(0.31, 7.355, 0.085) * self.eye_shadow;
-            darken(&mut colour, [0.20, 0.26, 0.22], bag * (0.5 + 0.5 * self.wrinkles));
-            darken(&mut colour, [0.55, 0.60, 0.50], lid);
-        }
-
+        let at = Point { place, m, s, front, pores };
+        let mut colour = self.tone(&at);
+        self.shade_eyes(&mut colour, &at);
         if self.wrinkles > 0.0 {
             colour = self.wrinkle(colour, m, y, front);
         }
-        if self.freckles > 0.0 {
-            let speck = self.spots.at([s * 38.0, down * 38.0]);
-            let here = spot(0.3, 7.0, 0.35) + spot(0.0, 7.0, 0.2);
-            darken(
-                &mut colour,
-                [0.30, 0.42, 0.50],
-                smoothstep(0.3, 0.55, speck) * self.freckles * here.min(1.0),
-            );
-        }
-        for (centre, radius) in &self.moles {
-            let d2 = (x - centre[0]).powi(2) + (y - centre[1]).powi(2);
-            let there = front * smoothstep(radius * radius, 0.25 * radius * radius, d2);
-            colour = mix(colour, [0.24, 0.14, 0.10], 0.7 * there);
-        }
-
-        // Nostrils: dark inside.
-        if (y - 6.845).abs() < 0.05 {
-            let nostril =
-                ((m - 0.085) / 0.05).powi(2) + ((y - 6.845) / 0.028).powi(2) + ((z - 1.5) / 0.09).powi(2);
-            darken(&mut colour, [0.75, 0.8, 0.8], smoothstep(1.3, 0.3, nostril));
-        }
-
-        // Lips, with their fine vertical lines.
-        let lips = smoothstep(0.25, 0.75, place.mask(Region::Lips)) * self.lip_strength;
-        if lips > 0.0 {
-            let line = self.fine.at([m * 55.0, y * 8.0]);
-            colour = mix(colour, self.lips.map(|c| c * (1.0 + 0.14 * line + 0.04 * pores)), lips);
-        }
-        let inside = place.mask(Region::InsideMouth);
-        if inside > 0.0 {
-            colour = mix(colour, [0.30, 0.10, 0.10], smoothstep(0.3, 0.8, inside));
-        }
-
+        self.mark(&mut colour, &at);
+        self.paint_mouth(&mut colour, &at);
         colour = self.beard(colour, place, m, y, z);
         colour = self.brow.paint(colour, m, y, front, self.strands);
         let rim = smoothstep(0.72, 0.98, place.mask(Region::Eyelids));
@@ -285,6 +259,73 @@ impl Appearance {
             colour = mix(colour, self.hair.colour(place.wrap), hair_cover);
         }
         colour
+    }
+
+    /// Bare skin: its texture (blotches, pores, and a little that the other half does not have), and blood in cheeks, nose,
+    /// ears and chin.
+    fn tone(&self, at: &Point<'_>) -> Colour {
+        let [around, down] = at.place.wrap;
+        let s = at.s;
+        let blotch = self.mottle.at([s * 3.5, down * 3.5]);
+        let grain = self.mottle.at([s * 14.0 + 80.0, down * 14.0]);
+        let uneven = self.uneven.at([around * 6.0, down * 6.0]);
+        let light =
+            1.0 + self.roughness * (0.045 * blotch + 0.045 * grain + 0.055 * at.pores + 0.02 * uneven);
+        let blood =
+            0.75 * at.spot(0.42, 6.93, 0.2) + 0.8 * at.spot(0.0, 6.93, 0.1) + 0.25 * at.spot(0.0, 6.3, 0.14);
+        let blood = (blood + 0.5 * at.place.mask(Region::Ears)) * self.redness * (1.0 + 0.7 * blotch);
+        [
+            self.skin[0] * light * (1.0 - 0.02 * blood),
+            self.skin[1] * light * (1.0 - 0.16 * blood - 0.02 * grain),
+            self.skin[2] * light * (1.0 - 0.15 * blood - 0.03 * grain),
+        ]
+    }
+
+    /// The skin under the eyes, and the fold above them.
+    fn shade_eyes(&self, colour: &mut Colour, at: &Point<'_>) {
+        let [_, y, _] = at.place.position;
+        if (y - 7.25).abs() < 0.3 {
+            let bag = at.spot(0.28, 7.15, 0.075);
+            let lid = at.spot(0.31, 7.355, 0.085) * self.eye_shadow;
+            darken(colour, [0.20, 0.26, 0.22], bag * (0.5 + 0.5 * self.wrinkles));
+            darken(colour, [0.55, 0.60, 0.50], lid);
+        }
+    }
+
+    /// Freckles and moles, and the dark inside of nostrils.
+    fn mark(&self, colour: &mut Colour, at: &Point<'_>) {
+        let [x, y, z] = at.place.position;
+        let [_, down] = at.place.wrap;
+        if self.freckles > 0.0 {
+            let speck = self.spots.at([at.s * 38.0, down * 38.0]);
+            let here = at.spot(0.3, 7.0, 0.35) + at.spot(0.0, 7.0, 0.2);
+            let amount = smoothstep(0.3, 0.55, speck) * self.freckles * here.min(1.0);
+            darken(colour, [0.30, 0.42, 0.50], amount);
+        }
+        for (centre, radius) in &self.moles {
+            let d2 = (x - centre[0]).powi(2) + (y - centre[1]).powi(2);
+            let there = at.front * smoothstep(radius * radius, 0.25 * radius * radius, d2);
+            *colour = mix(*colour, [0.24, 0.14, 0.10], 0.7 * there);
+        }
+        if (y - 6.845).abs() < 0.05 {
+            let nostril =
+                ((at.m - 0.085) / 0.05).powi(2) + ((y - 6.845) / 0.028).powi(2) + ((z - 1.5) / 0.09).powi(2);
+            darken(colour, [0.75, 0.8, 0.8], smoothstep(1.3, 0.3, nostril));
+        }
+    }
+
+    /// Lips, with their fine vertical lines, and the inside of the mouth.
+    fn paint_mouth(&self, colour: &mut Colour, at: &Point<'_>) {
+        let [_, y, _] = at.place.position;
+        let lips = smoothstep(0.25, 0.75, at.place.mask(Region::Lips)) * self.lip_strength;
+        if lips > 0.0 {
+            let line = self.fine.at([at.m * 55.0, y * 8.0]);
+            *colour = mix(*colour, self.lips.map(|c| c * (1.0 + 0.14 * line + 0.04 * at.pores)), lips);
+        }
+        let inside = at.place.mask(Region::InsideMouth);
+        if inside > 0.0 {
+            *colour = mix(*colour, [0.30, 0.10, 0.10], smoothstep(0.3, 0.8, inside));
+        }
     }
 
     /// Lines across the forehead and from the nose to the mouth's corners.

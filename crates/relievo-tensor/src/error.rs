@@ -7,6 +7,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 
 /// An error of the engine: shapes that do not fit, a tape used wrongly, a GPU that is missing or fails.
 #[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
 pub enum Error {
     /// The shapes (or types) of the inputs do not fit the operation.
     #[error("{operation}: {detail}")]

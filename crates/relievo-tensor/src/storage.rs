@@ -35,6 +35,7 @@ struct Pool {
 
 /// Statistics of the pool since the program started.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct PoolStatistics {
     /// Blocks allocated by the system. Constant once all sizes have been used.
     pub allocations: u64,

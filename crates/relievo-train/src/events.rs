@@ -21,6 +21,7 @@ impl<F: FnMut(Event<'_>) + Send> Observer for F {
 
 /// An event of a run.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum Event<'a> {
     /// Training starts, or resumes.
     Started(TrainingStarted<'a>),
@@ -39,6 +40,7 @@ pub enum Event<'a> {
 
 /// The size of a run when it starts.
 #[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
 pub struct TrainingStarted<'a> {
     /// Description of the training images.
     pub source: &'a str,

@@ -20,6 +20,7 @@ use crate::quality::Quality;
 ///
 /// Camera frame: x right, y down, z away from the camera; the unit is the distance from the camera to the object.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub struct Viewpoint {
     /// Radians about x, y and z.
     pub rotation: [f32; 3],

@@ -107,6 +107,7 @@ impl From<&Path> for Weights {
 }
 
 /// A model read from weights.
+#[non_exhaustive]
 pub struct LoadedWeights {
     /// The model, on the CPU.
     pub model: Model,

@@ -12,13 +12,15 @@ use std::sync::Arc;
 use relievo::{FaceSelection, Image, Reconstructor, Texture, Weights};
 use relievo_data::{Loader, LoaderOptions, Training};
 use relievo_model::{Model, ModelSettings};
-use relievo_tensor::ops::AdamStep;
-use relievo_tensor::{Tape, Tensor};
+use relievo_tensor::Tensor;
+use relievo_tensor::ops::{AdamStep, concat_flipped};
 
 use crate::edge_loss::edge_loss;
 use crate::ellipses::Ellipses;
 
 const BATCH: usize = 4;
+/// Weight of the edge loss.
+const EDGE_WEIGHT: f32 = 10.0;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -42,7 +44,8 @@ fn photograph_to_glb(photograph: &str, glb: &str) -> Result<(), Box<dyn Error>> 
     Ok(())
 }
 
-/// A few steps of a small model on images of [`Ellipses`], by the [`edge_loss`]; gives its value in each.
+/// A few steps of a small model on images of [`Ellipses`], with the [`edge_loss`] besides the model's own losses; gives
+/// its value in each.
 fn train(steps: u64) -> Result<Vec<f32>, Box<dyn Error>> {
     let settings = ModelSettings {
         width: 8,
@@ -61,24 +64,17 @@ fn train(steps: u64) -> Result<Vec<f32>, Box<dyn Error>> {
     let mut losses = Vec::new();
     for step in 1..=steps {
         let batch = loader.next().ok_or("training never ends")??;
-        let images = batch.images;
-
-        let tape = Tape::new();
-        let parameters: Vec<Tensor> =
-            model.parameters().iter().map(|parameter| tape.watch(parameter)).collect();
-        let prediction = model.explain(&images, &parameters)?;
-        let loss = edge_loss(&prediction.image, &images)?;
-        losses.push(loss.item()?);
-
-        let mut gradients = tape.backward(&loss)?;
-        // The confidence network has no part in this loss.
-        let gradients: Vec<Tensor> = parameters
-            .iter()
-            .map(|parameter| gradients.take(parameter).unwrap_or_else(|| Tensor::zeros(parameter.shape())))
-            .collect();
-        drop((parameters, prediction, loss));
+        // The model's losses, and the edges of both reconstructions besides: as seen, and from mirrored depth and albedo.
+        let working = model.working_parameters()?;
+        let flip_weight = model.settings().flip_weight;
+        let found = model.differentiate(&working, &batch.images, flip_weight, |prediction, _| {
+            let edges = edge_loss(&prediction.image, &concat_flipped(&batch.images, false)?)?;
+            losses.push(edges.item()?);
+            Ok(vec![(EDGE_WEIGHT, edges)])
+        })?;
+        drop(working);
         let rule = AdamStep { learning_rate: 1e-3, step, ..AdamStep::default() };
-        rule.apply(model.parameters_mut(), &gradients, &mut first, &mut second)?;
+        rule.apply(model.parameters_mut(), &found.of_parameters, &mut first, &mut second)?;
     }
     Ok(losses)
 }

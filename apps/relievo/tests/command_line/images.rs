@@ -264,9 +264,8 @@ fn cats_need_no_framed() {
     assert!(Path::new(&place.at("out/cat.glb")).exists());
 }
 
-#[test]
-fn crops_are_the_same_however_often_the_work_is_interrupted() {
-    let place = TestFolder::new();
+/// Fifteen photographs in `in/`, with 14 faces that are large enough, and a file that is broken.
+fn write_photographs(place: &TestFolder) {
     for number in 0..12 {
         let side = 60 + 9 * number;
         let photograph = photograph(260, 220, &[[10 + number, 20, side]]);
@@ -277,7 +276,33 @@ fn crops_are_the_same_however_often_the_work_is_interrupted() {
     place.write("in/small.png", &encode(photograph(90, 80, &[[20, 20, 36]]), ImageFormat::Png));
     place.write("in/none.png", &encode(photograph(200, 200, &[]), ImageFormat::Png));
     place.write("in/broken.jpg", b"\xff\xd8\xff\xe0 and no more");
-    let whole = place.at("whole");
+}
+
+/// Kills `crop` when so many of its inputs are done.
+fn interrupt_crop(inputs: &str, out: &str, enough: usize) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_relievo"))
+        .args(["crop", inputs, "-o", out, "--faces=all", "--threads=1"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let done = || {
+        let files = fs::read_dir(format!("{out}/.unfinished/00000")).into_iter().flatten().flatten();
+        files.filter(|file| file.path().extension().is_some_and(|ending| ending == "json")).count()
+    };
+    while done() < enough {
+        assert!(child.try_wait().unwrap().is_none(), "it ended before it could be killed");
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn crops_are_the_same_however_often_the_work_is_interrupted() {
+    let place = TestFolder::new();
+    write_photographs(&place);
+    let [whole, parts] = [place.at("whole"), place.at("in/parts")];
     let crop = |out: &str, more: &[&str]| {
         relievo(&[&["crop", &place.at("in"), "-o", out, "--faces=all"], more].concat())
     };
@@ -294,25 +319,8 @@ fn crops_are_the_same_however_often_the_work_is_interrupted() {
     assert!(ended.out.lines().all(|line| line.chars().count() <= 80), "{}", ended.out);
     assert_eq!(files(&whole), ["crop.json", "faces-00000.tar", "histograms.png", "report.json", "sheet.png"]);
 
-    let parts = place.at("in/parts");
-    // Killed in the middle: when so many of the sixteen are done.
     for enough in [1, 3, 8] {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_relievo"))
-            .args(["crop", &place.at("in"), "-o", &parts, "--faces=all", "--threads=1"])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let done = || {
-            let files = fs::read_dir(format!("{parts}/.unfinished/00000")).into_iter().flatten().flatten();
-            files.filter(|file| file.path().extension().is_some_and(|ending| ending == "json")).count()
-        };
-        while done() < enough {
-            assert!(child.try_wait().unwrap().is_none(), "it ended before it could be killed");
-            std::thread::sleep(std::time::Duration::from_millis(1));
-        }
-        child.kill().unwrap();
-        child.wait().unwrap();
+        interrupt_crop(&place.at("in"), &parts, enough);
     }
     assert!(!Path::new(&parts).join("report.json").exists());
     crop(&parts, &[]);
@@ -332,9 +340,16 @@ fn crops_are_the_same_however_often_the_work_is_interrupted() {
     );
     let other = fail(&["crop", &place.at("in"), "-o", &parts, "--size=64"]);
     assert!(other.err.contains("made otherwise"), "{}", other.err);
-    // What it is for.
+}
+
+#[test]
+fn crops_are_learned_from() {
+    let place = TestFolder::new();
+    write_photographs(&place);
+    let crops = place.at("crops");
+    relievo(&["crop", &place.at("in"), "-o", &crops, "--faces=all"]);
     let run = place.at("run");
-    succeed(&[&["train", &whole], &TINY[3..], &[&run]].concat());
+    succeed(&[&["train", &crops], &TINY[3..], &[&run]].concat());
     // The sheet and the histograms are no faces.
     let page = succeed(&["info", &run]).out;
     assert!(page.contains(" steps on 14 images, "), "{page}");
@@ -345,14 +360,19 @@ fn crops_are_the_same_however_often_the_work_is_interrupted() {
         let narrow = ["--width=16", "--code=64", "--encoder-width=16", "--batch-size=2", "--steps=1"];
         let rest = ["--validation=0", "--perceptual-weight=0", "--preview-images=0", "--quiet"];
         let began = Command::new(env!("CARGO_BIN_EXE_relievo"))
-            .args(["train", &whole, "--initial-weights=faces", "-o", "begun"])
+            .args(["train", &crops, "--initial-weights=faces", "-o", "begun"])
             .args(narrow.iter().chain(&rest))
             .current_dir(place.at(""))
             .output()
             .unwrap();
         assert!(began.status.success(), "{}", String::from_utf8_lossy(&began.stderr));
     }
-    // Nor is a folder of other things written to.
+}
+
+#[test]
+fn a_folder_of_other_things_is_not_written_to() {
+    let place = TestFolder::new();
+    place.write("in/none.png", &encode(photograph(200, 200, &[]), ImageFormat::Png));
     place.write("full/notes.txt", b"mine");
     for command in [&["crop", &place.at("in")][..], &["synth", "--count=1"]] {
         let refused = fail(&[command, &["-o", &place.at("full")]].concat());

@@ -46,6 +46,7 @@ impl DecodeOptions {
 
 /// An image and what happened to it on the way.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Decoded {
     /// The image, upright.
     pub image: Image,

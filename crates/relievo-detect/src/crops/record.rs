@@ -67,6 +67,7 @@ pub enum Reason {
 /// Records in numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub struct Summary {
     /// Inputs.
     pub inputs: u64,

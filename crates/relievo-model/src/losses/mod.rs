@@ -287,7 +287,9 @@ impl Model {
     /// `parameters` are the [working ones](Model::working_parameters).
     ///
     /// `more` gets the prediction and its tape before the tape is played. It may ask the tape to retain gradients, and
-    /// gives the terms that are minimised besides the model's own: a weight and a value without axes for each.
+    /// returns the caller's terms, which are minimised together with the model's: a weight and a value without axes for
+    /// each. A model that compares with the mirrored reconstruction predicts `2B` images: the second half is from mirrored
+    /// depth and albedo.
     ///
     /// # Errors
     /// If the images have another size than the model's, or the device fails.

@@ -9,13 +9,96 @@ use crate::ops::conv2d::extents;
 use crate::ops::{Activation, Conv2dGeometry, cast};
 use crate::{ConvPolicy, DataType, Device, Result, Tensor};
 
+/// A product of a convolution on a GPU, of random numbers that are rounded to a type.
+struct Case {
+    gpu: &'static Gpu,
+    geometry: Conv2dGeometry,
+    product: Product,
+    /// The operand that the product computes: of x, w and y.
+    written: usize,
+    rounded_to: DataType,
+}
+
+impl Case {
+    /// A random tensor on the GPU, rounded, in a type.
+    fn random<const N: usize>(&self, seed: u64, shape: [usize; N], data_type: DataType) -> Result<Tensor> {
+        let values = random_tensor(seed, shape).to_device(Device::Cuda(self.gpu.ordinal()))?;
+        cast(&cast(&values, self.rounded_to)?, data_type)
+    }
+
+    /// The result of a lowering, for the forward product with a bias and ReLU after it if asked for; `None` if the
+    /// lowering does not apply.
+    fn compute(
+        &self,
+        lowering: Lowering,
+        relu: bool,
+        data_type: DataType,
+        tf32: bool,
+    ) -> Result<Option<Vec<f32>>> {
+        let geometry = &self.geometry;
+        let [x, w, y] = [geometry.x_shape(), geometry.w_shape(), geometry.y_shape()];
+        let mut operands =
+            [self.random(0, x, data_type)?, self.random(1, w, data_type)?, self.random(2, y, data_type)?];
+        let shape = operands[self.written].shape();
+        let nothing = Tensor::full_on(operands[0].device(), shape, f32::NAN)?;
+        operands[self.written] = cast(&nothing, data_type)?;
+        let places: [Memory; 3] = operands.each_ref().map(|x| x.memory().expect("on the GPU").clone());
+        let bias = self.random(3, [geometry.out_c()], data_type)?;
+        let pass = || {
+            let channels = [geometry.out_c(), geometry.y_elements()];
+            Activation::Relu.replace_in(data_type, &places[2], bias.memory(), channels)
+        };
+        let relu = relu.then(|| Relu { bias: bias.memory(), pass: &pass });
+        let policy = ConvPolicy { tf32, deterministic: false };
+        let extents = extents(geometry);
+        let (product, relu) = (self.product, relu.as_ref());
+        let computed =
+            self.gpu.convolve_lowered(lowering, product, &extents, data_type, policy, &places, relu)?;
+        let result = operands[self.written].to_device(Device::Cpu)?;
+        Ok(computed.then(|| result.data().to_vec()))
+    }
+
+    /// Asserts that every lowering that applies gives what the plain one gives. Returns how many applied.
+    fn assert_lowerings_agree(&self, tf32: bool, tolerance: f64) -> Result<usize> {
+        let mut compared = 0;
+        for (lowering, relu) in [
+            (Lowering::Flat, false),
+            (Lowering::Padded, false),
+            (Lowering::Fused, true),
+            // A pass after other extents.
+            (Lowering::Padded, true),
+        ] {
+            if relu && self.product != Product::Forward {
+                continue;
+            }
+            let Some(found) = self.compute(lowering, relu, self.rounded_to, tf32)? else { continue };
+            // In f32, of the rounded numbers: cuDNN need not have a plain lowering of all of these in all types.
+            let right = self
+                .compute(Lowering::Plain, relu, DataType::F32, false)?
+                .expect("every product has the plain lowering in f32");
+            let right: Vec<f64> = right.into_iter().map(f64::from).collect();
+            let off = distance(&found, &right);
+            // Written so that NaN fails.
+            assert!(
+                off <= tolerance,
+                "{:?} of {:?}, {lowering:?}, in {:?}: off by {off}",
+                self.product,
+                self.geometry,
+                self.rounded_to
+            );
+            compared += 1;
+        }
+        Ok(compared)
+    }
+}
+
 /// Computes the three products of convolutions on GPU `ordinal` in every lowering that applies, and asserts that the
 /// results are those of the plain lowering. Returns how many of 15 convolutions took a ReLU with them.
 pub fn assert_lowerings_agree(ordinal: usize) -> usize {
     let check = || -> Result<usize> {
-        let (gpu, device) = (Gpu::get(ordinal)?, Device::Cuda(ordinal));
+        let gpu = Gpu::get(ordinal)?;
         let mut compared = 0;
-        for (data_type, tf32, tolerance) in
+        for (rounded_to, tf32, tolerance) in
             [(DataType::F32, false, 1e-5), (DataType::F32, true, 2e-3), (DataType::Bf16, false, 5e-3)]
         {
             // A kernel that covers all; few channels in, out, in both; single pixels.
@@ -27,71 +110,10 @@ pub fn assert_lowerings_agree(ordinal: usize) -> usize {
                 ([3, 1, 1, 8], [2, 1, 1, 8], 1, 0),
             ] {
                 let geometry = Conv2dGeometry::new(x, w, stride, padding)?;
-                for (written, product) in [Product::InputGradient, Product::WeightGradient, Product::Forward]
-                    .into_iter()
-                    .enumerate()
-                {
-                    let result = |lowering: Lowering,
-                                  relu: bool,
-                                  types: (DataType, bool)|
-                     -> Result<Option<Vec<f32>>> {
-                        let mut operands = Vec::new();
-                        for (index, shape) in [x, w, geometry.y_shape()].into_iter().enumerate() {
-                            let mut operand = random_tensor(index as u64, shape);
-                            if index == written {
-                                operand.data_mut().fill(f32::NAN);
-                            }
-                            let rounded = cast(&operand.to_device(device)?, data_type)?;
-                            operands.push(cast(&rounded, types.0)?);
-                        }
-                        let memory = |tensor: &Tensor| tensor.memory().expect("on the GPU").clone();
-                        let places: [Memory; 3] = [0, 1, 2].map(|index: usize| memory(&operands[index]));
-                        let bias = random_tensor(3, [geometry.out_c()]);
-                        let bias = cast(&cast(&bias.to_device(device)?, data_type)?, types.0)?;
-                        let pass = || {
-                            let channels = [geometry.out_c(), geometry.y_elements()];
-                            Activation::Relu.replace_in(types.0, &places[2], bias.memory(), channels)
-                        };
-                        let relu = relu.then(|| Relu { bias: bias.memory(), pass: &pass });
-                        let policy = ConvPolicy { tf32: types.1, deterministic: false };
-                        let computed = gpu.convolve_lowered(
-                            lowering,
-                            product,
-                            &extents(&geometry),
-                            types.0,
-                            policy,
-                            &places,
-                            relu.as_ref(),
-                        )?;
-                        let result = operands[written].to_device(Device::Cpu)?;
-                        Ok(computed.then(|| result.data().to_vec()))
-                    };
-                    // In f32, of the rounded numbers: cuDNN need not have a plain lowering of all of these in all types.
-                    let right = |relu: bool| -> Result<Vec<f64>> {
-                        let right = result(Lowering::Plain, relu, (DataType::F32, false))?
-                            .expect("every product has the plain lowering in f32");
-                        Ok(right.into_iter().map(f64::from).collect())
-                    };
-                    for (lowering, relu) in [
-                        (Lowering::Flat, false),
-                        (Lowering::Padded, false),
-                        (Lowering::Fused, true),
-                        // A pass after other extents.
-                        (Lowering::Padded, true),
-                    ] {
-                        if relu && product != Product::Forward {
-                            continue;
-                        }
-                        let Some(found) = result(lowering, relu, (data_type, tf32))? else { continue };
-                        let right = right(relu)?;
-                        let off = distance(&found, &right);
-                        // Written so that NaN fails.
-                        assert!(
-                            off <= tolerance,
-                            "{product:?} of {geometry:?}, {lowering:?}, in {data_type:?}: off by {off}"
-                        );
-                        compared += 1;
-                    }
+                let products = [Product::InputGradient, Product::WeightGradient, Product::Forward];
+                for (written, product) in products.into_iter().enumerate() {
+                    let case = Case { gpu, geometry, product, written, rounded_to };
+                    compared += case.assert_lowerings_agree(tf32, tolerance)?;
                 }
             }
         }
