@@ -1,4 +1,4 @@
-//! What a reconstruction is written as. A new format is a variant of [`OutputFormat`] and its arms here.
+//! What a reconstruction is written as. A new format is an entry in the list below.
 
 use std::cell::OnceCell;
 use std::fs;
@@ -13,90 +13,87 @@ use crate::mesh::{Mesh, Texture};
 use crate::record::{Depth, Record};
 use crate::{Error, Reconstruction, Result};
 
-/// A kind of file that results are written as. `FromStr` reads its [name](OutputFormat::name).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum OutputFormat {
-    /// Everything at a glance, and views from the side: a PNG to look at.
-    Panel,
-    /// Depth in the view of the photograph and from the front as 16-bit PNG, normals and albedo as 8-bit PNG.
-    Maps,
-    /// The textured mesh as binary glTF.
-    Glb,
-    /// The textured mesh as Wavefront OBJ, in three files.
-    Obj,
-    /// Light, viewpoint, camera, ranges of the depths, the place of the face, the quality, and the names of the other
-    /// files.
-    Json,
+/// Declares the formats: the one to open first in front, and last the record, which names the files of the others. Each has
+/// its name, the endings of its files (in front the one to open), and the function that writes them, which returns whether
+/// there was anything to write.
+macro_rules! formats {
+    ($($(#[$about:meta])+ $format:ident = $name:literal, $endings:expr, $write:expr;)+) => {
+        /// A kind of file that results are written as. `FromStr` reads its [name](OutputFormat::name).
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[non_exhaustive]
+        pub enum OutputFormat {
+            $($(#[$about])+ $format,)+
+        }
+
+        impl OutputFormat {
+            /// All of them: the one to open first in front, and last the record, which names the files of the others.
+            pub const ALL: &'static [Self] = &[$(Self::$format),+];
+
+            /// The name in lower case.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Self::$format => $name,)+
+                }
+            }
+
+            /// The endings of its files' names, behind the stem and a dot; in front the one to open.
+            pub fn endings(self) -> &'static [&'static str] {
+                match self {
+                    $(Self::$format => &$endings,)+
+                }
+            }
+
+            /// Writes its files and notes them in the record. `false` if there is nothing to write.
+            fn write(self, result: &Written<'_>, record: &mut Record) -> Result<bool> {
+                let write: fn(&Written<'_>, &mut Record) -> Result<bool> = match self {
+                    $(Self::$format => $write,)+
+                };
+                write(result, record)
+            }
+        }
+    };
 }
 
-impl OutputFormat {
-    /// All of them: the one to open first in front, and last the record, which names the files of the others.
-    pub const ALL: &'static [Self] = &[Self::Panel, Self::Glb, Self::Maps, Self::Obj, Self::Json];
+formats! {
+    /// Everything at a glance, and views from the side: a PNG to look at.
+    Panel = "panel", ["panel.png"], |result, record| {
+        result.face.panel()?.write_png(result.path("panel.png"))?;
+        record.panel = Some(result.file("panel.png"));
+        Ok(true)
+    };
+    /// The textured mesh as binary glTF.
+    Glb = "glb", ["glb"], |result, record| {
+        result.write_mesh(record, "gltf", "glb", |mesh, path| mesh.write_glb(path))
+    };
+    /// Depth in the view of the photograph and from the front as 16-bit PNG, normals and albedo as 8-bit PNG.
+    Maps = "maps", ["normals.png", "depth.png", "canonical-depth.png", "albedo.png"], write_maps;
+    /// The textured mesh as Wavefront OBJ, in three files.
+    Obj = "obj", ["obj", "mtl", "texture.png"], |result, record| {
+        result.write_mesh(record, "obj", "obj", |mesh, path| mesh.write_obj(path))
+    };
+    /// Light, viewpoint, camera, ranges of the depths, the place of the face, the quality, and the names of the other
+    /// files.
+    Json = "json", ["json"], |result, record| {
+        let text = serde_json::to_string_pretty(record).expect("a record is plain numbers and names");
+        write_atomic(result.path("json"), |file| writeln!(file, "{text}"))?;
+        Ok(true)
+    };
+}
 
-    /// The name in lower case.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Panel => "panel",
-            Self::Maps => "maps",
-            Self::Glb => "glb",
-            Self::Obj => "obj",
-            Self::Json => "json",
-        }
-    }
-
-    /// The endings of its files' names, behind the stem and a dot; in front the one to open.
-    pub fn endings(self) -> &'static [&'static str] {
-        match self {
-            Self::Panel => &["panel.png"],
-            Self::Maps => &["normals.png", "depth.png", "canonical-depth.png", "albedo.png"],
-            Self::Glb => &["glb"],
-            Self::Obj => &["obj", "mtl", "texture.png"],
-            Self::Json => &["json"],
-        }
-    }
-
-    /// Writes its files and notes them in the record.
-    fn write(self, result: &Written<'_>, record: &mut Record) -> Result<()> {
-        let face = result.face;
-        match self {
-            Self::Panel => {
-                face.panel()?.write_png(result.path("panel.png"))?;
-                record.panel = Some(result.file("panel.png"));
-            }
-            Self::Maps => {
-                face.draw_normals().write_png(result.path("normals.png"))?;
-                face.draw_albedo().write_png(result.path("albedo.png"))?;
-                let mask: Vec<u8> = face.mask().values().iter().map(|&seen| u8::from(seen > 0.5)).collect();
-                let depth = |ending: &str, depth: &[f32], mask: Option<&[u8]>| {
-                    let scale = DepthScale::write_png(result.path(ending), depth, face.size(), mask)?;
-                    Ok::<_, Error>(Depth::new(result.file(ending), scale))
-                };
-                record.depth = Some(depth("depth.png", face.depth().values(), Some(&mask))?);
-                record.canonical_depth =
-                    Some(depth("canonical-depth.png", face.canonical_depth().values(), None)?);
-                record.normals = Some(result.file("normals.png"));
-                record.albedo = Some(result.file("albedo.png"));
-            }
-            Self::Glb => {
-                if let Some(mesh) = result.mesh()? {
-                    mesh.write_glb(result.path("glb"))?;
-                    record.add_mesh(mesh, result.texture, "gltf", result.file("glb"));
-                }
-            }
-            Self::Obj => {
-                if let Some(mesh) = result.mesh()? {
-                    mesh.write_obj(result.path("obj"))?;
-                    record.add_mesh(mesh, result.texture, "obj", result.file("obj"));
-                }
-            }
-            Self::Json => {
-                let text = serde_json::to_string_pretty(record).expect("a record is plain numbers and names");
-                write_atomic(result.path("json"), |file| writeln!(file, "{text}"))?;
-            }
-        }
-        Ok(())
-    }
+fn write_maps(result: &Written<'_>, record: &mut Record) -> Result<bool> {
+    let face = result.face;
+    face.draw_normals().write_png(result.path("normals.png"))?;
+    face.draw_albedo().write_png(result.path("albedo.png"))?;
+    let mask: Vec<u8> = face.mask().values().iter().map(|&seen| u8::from(seen > 0.5)).collect();
+    let depth = |ending: &str, depth: &[f32], mask: Option<&[u8]>| {
+        let scale = DepthScale::write_png(result.path(ending), depth, face.size(), mask)?;
+        Ok::<_, Error>(Depth::new(result.file(ending), scale))
+    };
+    record.depth = Some(depth("depth.png", face.depth().values(), Some(&mask))?);
+    record.canonical_depth = Some(depth("canonical-depth.png", face.canonical_depth().values(), None)?);
+    record.normals = Some(result.file("normals.png"));
+    record.albedo = Some(result.file("albedo.png"));
+    Ok(true)
 }
 
 impl FromStr for OutputFormat {
@@ -159,6 +156,20 @@ impl Written<'_> {
         };
         Ok(self.mesh.get_or_init(|| mesh).as_ref())
     }
+
+    /// Writes the mesh, if there is one, to the file with an ending, and notes it in the record under a key.
+    fn write_mesh(
+        &self,
+        record: &mut Record,
+        key: &'static str,
+        ending: &str,
+        write: impl Fn(&Mesh, PathBuf) -> Result<()>,
+    ) -> Result<bool> {
+        let Some(mesh) = self.mesh()? else { return Ok(false) };
+        write(mesh, self.path(ending))?;
+        record.add_mesh(mesh, self.texture, key, self.file(ending));
+        Ok(true)
+    }
 }
 
 impl Reconstruction {
@@ -180,21 +191,17 @@ impl Reconstruction {
         let result = Written { face: self, folder, stem, texture: *texture, mesh: OnceCell::new() };
         let mut record = Record::new(self, name);
         let is_earlier_there = is_record(&result.path("json"));
-        let chosen = |format: &&OutputFormat| formats.contains(format);
-        for format in OutputFormat::ALL.iter().filter(chosen) {
-            format.write(&result, &mut record)?;
+        let mut written = Vec::new();
+        for format in OutputFormat::ALL.iter().filter(|format| formats.contains(format)) {
+            if format.write(&result, &mut record)? {
+                written.push(*format);
+            }
         }
-        let has_mesh = result.mesh.get().is_none_or(Option::is_some);
-        let is_written = |format: &OutputFormat| {
-            let is_mesh = matches!(format, OutputFormat::Glb | OutputFormat::Obj);
-            formats.contains(format) && (has_mesh || !is_mesh)
-        };
         if is_earlier_there {
-            let stale = OutputFormat::ALL.iter().filter(|format| !is_written(format));
+            let stale = OutputFormat::ALL.iter().filter(|format| !written.contains(format));
             remove_files(folder, stem, stale.copied());
         }
-        let first = OutputFormat::ALL.iter().find(|format| is_written(format));
-        Ok(first.map(|format| result.path(format.endings()[0])))
+        Ok(written.first().map(|format| result.path(format.endings()[0])))
     }
 }
 
