@@ -136,6 +136,9 @@ pub trait Source: Send + Sync {
 
     /// Image `index < len()` as a square of `size` x `size` pixels, with its truth if there is one.
     ///
-    /// Called from several threads at once. An error concerns this image only.
+    /// Called from several threads at once.
+    ///
+    /// # Errors
+    /// If the image cannot be read or made. It concerns this image only: the loader takes another one in its place.
     fn sample(&self, index: u64, size: u32) -> Result<Sample, SampleError>;
 }

@@ -307,7 +307,7 @@ mod tests {
             [model.parameters(), &watched].map(|parameters| model.outputs(&images, parameters).unwrap());
         for kind in NetworkKind::ALL {
             let [off, on] = [&off, &on].map(|outputs| outputs.heads(*kind));
-            assert!(!off.is_empty() && off.len() == on.len(), "{kind:?}");
+            assert_eq!(off.len(), on.len(), "{kind:?}");
             assert!(off.iter().zip(on).all(|(off, on)| off.data() == on.data()), "{kind:?}");
         }
         assert_eq!(off.iter().count(), 6);

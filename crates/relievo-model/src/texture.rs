@@ -28,17 +28,17 @@ const MIXED: [f32; 2] = [0.25, 0.6];
 /// What a model says of one image, as in [`crate::Prediction`]: maps of SxS, row by row.
 #[derive(Debug, Clone, Copy)]
 pub struct TextureParts<'a> {
-    /// Depth in the canonical view.
+    /// Depth in the canonical view, `[S,S]`.
     pub canonical_depth: &'a [f32],
-    /// Its normals, three numbers each.
+    /// Its normals, `[S,S,3]` of length one.
     pub normals: &'a [f32],
-    /// Albedo in [-1,1], three numbers each.
+    /// Albedo, `[S,S,3]` in [-1,1].
     pub albedo: &'a [f32],
-    /// `max(0, normal . direction)`.
+    /// `max(0, normal . direction)`, `[S,S]`.
     pub diffuse_shading: &'a [f32],
-    /// Ambient, diffuse, direction.
+    /// Ambient, diffuse, direction (x, y, z) of length one.
     pub light: [f32; 5],
-    /// Viewpoint.
+    /// Viewpoint: radians about x, y, z, translation along x, y, z.
     pub view: [f32; 6],
 }
 

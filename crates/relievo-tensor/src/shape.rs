@@ -17,7 +17,7 @@ impl Shape {
     /// A shape of the given extents.
     ///
     /// # Panics
-    /// If there are more than [`MAX_RANK`] axes, or as many elements as do not fit into the address space.
+    /// If there are more than five axes, or as many elements as do not fit into the address space.
     pub fn new(extents: &[usize]) -> Self {
         assert!(extents.len() <= MAX_RANK, "a tensor has at most {MAX_RANK} axes, not {}", extents.len());
         assert!(

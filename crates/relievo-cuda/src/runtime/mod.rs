@@ -89,6 +89,9 @@ impl Drop for Inside<'_> {
 
 impl Gpu {
     /// The GPU of this number, opened at the first call.
+    ///
+    /// # Errors
+    /// If the driver, a library or the GPU is missing or refuses; the same at every later call.
     pub fn get(ordinal: usize) -> Result<&'static Self> {
         static GPUS: [OnceLock<Result<Gpu>>; MAX_GPUS] = [const { OnceLock::new() }; MAX_GPUS];
         let Some(place) = GPUS.get(ordinal) else {

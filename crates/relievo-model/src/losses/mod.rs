@@ -252,7 +252,8 @@ impl Model {
         Ok((losses, Prediction { confidence: None, target: None, ..prediction }))
     }
 
-    /// The losses and the gradient of their total with respect to each parameter.
+    /// The losses of `images [B,S,S,3]` in [-1,1], and the gradient of their total with respect to each parameter, in the
+    /// order and the shapes of [`Model::parameters`].
     ///
     /// # Errors
     /// If the images have another size than the model's, or the device fails.
@@ -267,7 +268,8 @@ impl Model {
         Ok((found.terms.read()?, found.of_parameters))
     }
 
-    /// The losses of images whose depth is known and the gradient of their total with respect to each parameter.
+    /// The losses of `images [B,S,S,3]` in [-1,1] whose depth is known, and the gradient of their total with respect to each
+    /// parameter.
     ///
     /// # Errors
     /// As [`Model::depth_losses`].

@@ -109,10 +109,9 @@ mod tests {
         losses[Loss::Photometric] = -0.25;
         losses[Loss::Perceptual] = 2.0;
         let json = serde_json::to_string(&losses).unwrap();
-        assert_eq!(
-            json,
-            r#"{"total":1.5,"depth":0.0,"photometric":-0.25,"photometric-flip":0.0,"smoothness":0.0,"perceptual":2.0,"perceptual-flip":0.0}"#
-        );
+        let start = r#"{"total":1.5,"depth":0.0,"photometric":-0.25,"photometric-flip":0.0,"smoothness":0.0,"perceptual":2.0,"#;
+        assert!(json.starts_with(start), "{json}");
+        assert!(Loss::ALL.iter().all(|loss| json.contains(&format!("\"{}\":", loss.name()))), "{json}");
         assert_eq!(serde_json::from_str::<Losses>(&json).unwrap(), losses);
         let older = r#"{"total":1.5,"photometric":-0.25,"perceptual":2.0,"of-tomorrow":[1]}"#;
         assert_eq!(serde_json::from_str::<Losses>(older).unwrap(), losses);

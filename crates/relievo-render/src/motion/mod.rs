@@ -51,9 +51,9 @@ pub(crate) fn rotation(angles: [f32; 3]) -> [[f32; 3]; 3] {
 /// A viewpoint, prepared for moving points.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Motion {
-    /// The rotation about [`PIVOT`].
+    /// The rotation about (0, 0, 1).
     pub rotation: [[f32; 3]; 3],
-    /// Added after the rotation.
+    /// Added after the rotation, in distances from the camera to the object.
     pub translation: [f32; 3],
 }
 
@@ -244,8 +244,8 @@ pub(crate) fn differentiate_points<const C: usize>(
 }
 
 /// The surface grid of a depth map, moved by the image's viewpoint: pixel (u, v) of depth d is the point `P = d ((u -
-/// c) / f, (v - c) / f, 1)` of the canonical view, and `P' = R (P - p) + p + t` with p the [`PIVOT`] and R =
-/// [`rotation`] where it is seen.
+/// c) / f, (v - c) / f, 1)` of the canonical view, and `P' = R (P - p) + p + t` with p = (0, 0, 1) and R =
+/// Rz Ry Rx where it is seen.
 ///
 /// `depth` `[B, S, S]`, S the camera's size; `view` `[B', 6]`, radians and lengths, B' a divisor of B (image i takes
 /// view `i % B'`); result `[B, S, S, 3]`. Gradient in the depth: the output's gradient turned by R^T, times the pixel's

@@ -29,7 +29,7 @@ use crate::triangle::{Raster, Sample};
 pub struct RasterSettings {
     /// Samples per pixel along each axis; a pixel's depth is the mean of its samples.
     pub supersampling: usize,
-    /// The near plane: nothing at this depth or nearer is visible.
+    /// The near plane, in units of depth: nothing at this depth or nearer is visible.
     pub near: f32,
     /// The far plane: nothing at this depth or farther is visible. Also the depth of a sample without a triangle.
     pub far: f32,
