@@ -27,6 +27,8 @@ mod check;
 mod clip;
 mod cubes;
 mod faces;
+#[cfg(feature = "files")]
+pub mod files;
 mod light;
 mod mesh;
 mod raster;

@@ -1,0 +1,40 @@
+//! Converts a mesh file to another format, told by the extensions of the names.
+//!
+//!     cargo run --release -p relievo-mesh --example convert -- scan.ply scan.glb
+//!     cargo run --release -p relievo-mesh --example convert -- teapot teapot.obj
+
+use std::error::Error;
+
+use relievo_mesh::{Mesh, shapes};
+
+fn main() {
+    if let Err(error) = convert() {
+        eprintln!("error: {error}");
+        std::process::exit(1);
+    }
+}
+
+fn convert() -> Result<(), Box<dyn Error>> {
+    let names: Vec<String> = std::env::args().skip(1).collect();
+    let [from, to] = &names[..] else { return Err("two names are needed: convert FROM TO".into()) };
+    // A file of that name or, without an extension, a shape.
+    let mesh = match from.as_str() {
+        "teapot" => shapes::teapot(8),
+        "icosphere" => shapes::icosphere(3),
+        "cube" => shapes::cube(),
+        "torus" => shapes::torus(1.0, 0.4, 64, 32),
+        file => Mesh::open(file)?,
+    };
+    mesh.write(to)?;
+    let pictures = mesh.materials.iter().filter(|material| material.picture.is_some()).count();
+    println!(
+        "{} vertices, {} faces, {} materials, {pictures} with a picture",
+        mesh.vertices.len(),
+        mesh.faces.len(),
+        mesh.materials.len(),
+    );
+    if let Some([low, high]) = mesh.bounds() {
+        println!("from {low:?} to {high:?}");
+    }
+    Ok(())
+}
