@@ -38,8 +38,9 @@ impl AlbedoPrior {
         let view = std::array::from_fn(|at| view.data()[at]);
         let seen = visibility(camera, canonical_depth.data(), normals.data(), view, &places)?;
         let mut shown = Tensor::empty([1, size, size, 3]);
+        let pixels = image.data().as_chunks::<3>().0;
         for (pixel, seen) in shown.data_mut().as_chunks_mut::<3>().0.iter_mut().zip(&seen) {
-            *pixel = std::array::from_fn(|channel| sample(image.data(), size, seen.at, channel, 3));
+            *pixel = sample(pixels, size, seen.at);
         }
         let differences = difference_kernel()?;
         let changes = conv2d(&shown, &differences, None, PLAIN)?;

@@ -16,6 +16,9 @@ use crate::settings::{LightModel, Supervision};
 pub struct Prediction {
     /// The depth network's output, before the dome and the range: `[B,S,S]`; never doubled.
     pub raw_depth: Tensor,
+    /// The outputs of the networks for light, `[B,1,1,4]` (or the shading map, `[B,S,S,1]`), and viewpoint, `[B,1,1,6]`, in
+    /// (-1, 1): where refinement begins. `None` for a model of depth alone.
+    pub(crate) raw_light_and_view: Option<[Tensor; 2]>,
     /// Canonical depth before the border was set: `[B,S,S]`; never doubled.
     pub smooth_depth: Tensor,
     /// Depth in the canonical view, `[B,S,S]`, within the settings' range.
@@ -63,6 +66,10 @@ impl Prediction {
     ) -> Result<Self, Error> {
         Ok(Self {
             raw_depth: change(&self.raw_depth)?,
+            raw_light_and_view: match &self.raw_light_and_view {
+                Some([light, view]) => Some([change(light)?, change(view)?]),
+                None => None,
+            },
             smooth_depth: change(&self.smooth_depth)?,
             canonical_depth: change(&self.canonical_depth)?,
             albedo: change(&self.albedo)?,
@@ -142,11 +149,7 @@ impl Model {
         let double =
             |x: &Tensor, mirror: bool| if mirrored { concat_flipped(x, mirror) } else { Ok(x.clone()) };
 
-        let doubling = match (mirrored, settings.flip_depth) {
-            (false, _) => Doubling::Single,
-            (true, false) => Doubling::Repeated,
-            (true, true) => Doubling::Mirrored,
-        };
+        let doubling = self.doubling(mirrored);
         let (raw_depth, [smooth_depth, canonical_depth]) = self.shape(depth, doubling)?;
         let albedo = double(output(NetworkKind::Albedo)?, settings.flip_albedo)?;
 
@@ -178,16 +181,15 @@ impl Model {
 
         let raw_view = reshape(output(NetworkKind::View)?, [batch, 6])?;
         let view = mul_columns(&raw_view, &settings.view_ranges())?;
-        let scene = Scene {
-            camera,
-            depth_range: settings.depth_range(),
-            raster: RasterSettings { pixel_centre: settings.pixel_centre, ..RasterSettings::default() },
-        };
         let parts = if mirrored { 2 } else { 1 };
-        let reconstruction = scene.reconstruct(&canonical_image, &canonical_depth, &view, parts)?;
+        let reconstruction = self.scene().reconstruct(&canonical_image, &canonical_depth, &view, parts)?;
 
         Ok(Prediction {
             raw_depth,
+            raw_light_and_view: Some([
+                output(NetworkKind::Light)?.clone(),
+                output(NetworkKind::View)?.clone(),
+            ]),
             smooth_depth,
             canonical_depth,
             albedo,
@@ -207,8 +209,27 @@ impl Model {
         })
     }
 
+    /// What the canonical surface is rendered by.
+    pub(crate) fn scene(&self) -> Scene {
+        let settings = self.settings();
+        Scene {
+            camera: settings.camera(),
+            depth_range: settings.depth_range(),
+            raster: RasterSettings { pixel_centre: settings.pixel_centre, ..RasterSettings::default() },
+        }
+    }
+
+    /// How the canonical depths are doubled.
+    pub(crate) fn doubling(&self, mirrored: bool) -> Doubling {
+        match (mirrored, self.settings().flip_depth) {
+            (false, _) => Doubling::Single,
+            (true, false) => Doubling::Repeated,
+            (true, true) => Doubling::Mirrored,
+        }
+    }
+
     /// Raw depth `[B,S,S]` and the two depths of [`canonical_depth`], from the depth network's output `[B,S,S,1]`.
-    fn shape(&self, output: &Tensor, doubling: Doubling) -> Result<(Tensor, [Tensor; 2]), Error> {
+    pub(crate) fn shape(&self, output: &Tensor, doubling: Doubling) -> Result<(Tensor, [Tensor; 2]), Error> {
         let settings = self.settings();
         let [batch, size, _, _] = output.dims("depth")?;
         let raw_depth = reshape(output, [batch, size, size])?;
@@ -239,6 +260,7 @@ impl Model {
         let [normals, diffuse_shading] = diffuse_shading(&depth, &light, settings.camera())?;
         Ok(Prediction {
             raw_depth,
+            raw_light_and_view: None,
             smooth_depth: depth.clone(),
             canonical_depth: depth.clone(),
             albedo: images.clone(),

@@ -40,17 +40,21 @@ const PRIOR_WEIGHT: f32 = 0.7;
 const VIEW_WEIGHT: f32 = 300.0;
 
 impl Model {
-    /// As [`Model::predict`], after `steps` steps of refinement of each image. Of all that is met on the way, the
-    /// beginning included, what is kept has the smallest loss: photometric, mirrored, smoothness, a prior on the albedo,
-    /// and the distances from the beginning. The networks run on the model's device, refinement on all cores of the CPU.
+    /// What [`Model::predict`] found in `images [B,S,S,3]`, after `steps` steps of refinement of each image. Of all that
+    /// is met on the way, the beginning included, what is kept has the smallest loss: photometric, mirrored, smoothness,
+    /// a prior on the albedo, and the distances from the beginning. On all cores of the CPU.
     ///
     /// # Errors
-    /// If the images have another size than the model's, the model has a depth network only, or the device fails.
-    pub fn refine(&self, images: &Tensor, steps: usize) -> Result<Prediction, ModelError> {
+    /// If the images have another size than the model's, the prediction is one of other images or of a training step,
+    /// or the model has a depth network only.
+    pub fn refine(
+        &self,
+        images: &Tensor,
+        prediction: &Prediction,
+        steps: usize,
+    ) -> Result<Prediction, ModelError> {
         let count = self.check_images(images)?;
-        let there = images.to_device(self.device())?;
-        let outputs = self.networks.forward(&there, &self.working_parameters()?, false, None)?;
-        let beginnings = Variables::from_outputs(&outputs)?;
+        let beginnings = Variables::from_prediction(prediction, count)?;
         let spline = spline(self.settings().image_size)?;
         let refined = (0..count).into_par_iter().map(|number| {
             let beginning = beginnings.map(|tensor| tensor.narrow(number, 1))?;
@@ -184,15 +188,20 @@ struct Variables {
 }
 
 impl Variables {
-    /// What networks said, on the CPU.
-    fn from_outputs(outputs: &Outputs) -> Result<Self, Error> {
-        let here = |kind| outputs.get(kind)?.to_device(Device::Cpu);
-        Ok(Self {
-            depth: here(NetworkKind::Depth)?,
-            albedo: here(NetworkKind::Albedo)?,
-            light: here(NetworkKind::Light)?,
-            view: here(NetworkKind::View)?,
-        })
+    /// What networks said of `count` images.
+    fn from_prediction(prediction: &Prediction, count: usize) -> Result<Self, Error> {
+        let Prediction { raw_depth, albedo, raw_light_and_view, .. } = prediction;
+        let [light, view] = raw_light_and_view.as_ref().ok_or_else(|| {
+            Error::shape("refinement", "the model has learned depth from true depth and knows nothing else")
+        })?;
+        let [batch, rows, columns] = raw_depth.dims("refinement")?;
+        if batch != count || albedo.shape()[0] != count {
+            let detail = format!("{count} images and a prediction of albedos {}", albedo.shape());
+            return Err(Error::shape("refinement", detail));
+        }
+        let depth = reshape(raw_depth, [batch, rows, columns, 1])?;
+        Self { depth, albedo: albedo.clone(), light: light.clone(), view: view.clone() }
+            .map(|tensor| tensor.to_device(Device::Cpu))
     }
 
     fn map(&self, change: impl Fn(&Tensor) -> Result<Tensor, Error>) -> Result<Self, Error> {
@@ -278,6 +287,10 @@ mod tests {
         (Model::new(settings, 5).unwrap(), Tensor::new(&images, [2, 64, 64, 3]).unwrap())
     }
 
+    fn refined(model: &Model, images: &Tensor, steps: usize) -> Prediction {
+        model.refine(images, &model.predict(images).unwrap(), steps).unwrap()
+    }
+
     fn error(images: &Tensor, prediction: &Prediction) -> f32 {
         absolute_error(&prediction.image, images, &prediction.mask).unwrap().item().unwrap()
     }
@@ -292,10 +305,10 @@ mod tests {
         for light in [LightModel::Lambert, LightModel::ShadingMap] {
             let (model, images) = example(ModelSettings { light, ..ModelSettings::tiny() });
             let networks = model.predict(&images).unwrap();
-            assert_eq!(values(&model.refine(&images, 0).unwrap()), values(&networks));
-            let errors = [0, 5, 40].map(|steps| error(&images, &model.refine(&images, steps).unwrap()));
+            assert_eq!(values(&refined(&model, &images, 0)), values(&networks));
+            let errors = [0, 5, 40].map(|steps| error(&images, &refined(&model, &images, steps)));
             assert!(errors[1] < 0.9 * errors[0] && errors[2] < 0.5 * errors[0], "{errors:?}");
-            let refined = model.refine(&images, 40).unwrap();
+            let refined = refined(&model, &images, 40);
             assert!(refined.raw_depth.data() != networks.raw_depth.data());
             assert!(refined.albedo.data().iter().all(|colour| colour.abs() <= 1.0));
         }
@@ -304,7 +317,7 @@ mod tests {
     #[test]
     fn the_surface_stays_in_the_image() {
         let (model, images) = example(ModelSettings::tiny());
-        let (before, after) = (model.predict(&images).unwrap(), model.refine(&images, 40).unwrap());
+        let (before, after) = (model.predict(&images).unwrap(), refined(&model, &images, 40));
         let covered = |prediction: &Prediction| prediction.mask.data().iter().sum::<f32>();
         // Without the weight of the viewpoint 0.94.
         assert!(covered(&after) > 0.97 * covered(&before), "{} of {}", covered(&after), covered(&before));
@@ -319,9 +332,9 @@ mod tests {
     #[test]
     fn what_images_go_together_makes_no_difference() {
         let (model, images) = example(ModelSettings::tiny());
-        let together = model.refine(&images, 3).unwrap();
+        let together = refined(&model, &images, 3);
         for number in 0..2 {
-            let alone = model.refine(&images.narrow(number, 1).unwrap(), 3).unwrap();
+            let alone = refined(&model, &images.narrow(number, 1).unwrap(), 3);
             let found = together.image.narrow(number, 1).unwrap();
             let off = alone.image.data().iter().zip(found.data()).map(|(a, b)| (a - b).abs());
             assert!(off.fold(0.0, f32::max) < 1e-3);
@@ -359,7 +372,16 @@ mod tests {
     fn a_model_of_depth_alone_has_nothing_to_refine() {
         let settings = ModelSettings { supervision: Supervision::Depth, ..ModelSettings::tiny() };
         let (model, images) = example(settings);
-        let error = model.refine(&images, 1).err().unwrap().to_string();
+        let prediction = model.predict(&images).unwrap();
+        let error = model.refine(&images, &prediction, 1).err().unwrap().to_string();
         assert!(error.contains("learned depth from true depth"), "{error}");
+    }
+
+    #[test]
+    fn a_prediction_of_other_images_is_refused() {
+        let (model, images) = example(ModelSettings::tiny());
+        let prediction = model.predict(&images.narrow(0, 1).unwrap()).unwrap();
+        let error = model.refine(&images, &prediction, 1).err().unwrap().to_string();
+        assert!(error.contains("2 images"), "{error}");
     }
 }

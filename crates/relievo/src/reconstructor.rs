@@ -280,7 +280,7 @@ impl Reconstructor {
         let qualities: Vec<Quality> = (0..crops.len()).map(quality).collect();
         let prediction = Arc::new(match self.refine {
             0 => answer,
-            steps => self.model.refine(&images, steps.into())?,
+            steps => self.model.refine(&images, &answer, steps.into())?,
         });
         let reconstruction = |(number, (crop, quality)): (usize, (&Crop, Quality))| Reconstruction {
             settings: Arc::clone(&self.settings),

@@ -146,13 +146,13 @@ pub(crate) struct Surface<'a> {
 }
 
 impl Surface<'_> {
-    /// Calls `visit(number of the triangle, its corners' indices, their places, sample)` for every sample of the rows
-    /// `rows` that a triangle covers, triangle by triangle in order.
+    /// Calls `visit(number of the triangle, row and column of its cell, its corners' places, sample)` for every sample of
+    /// the rows `rows` that a triangle covers, triangle by triangle in order.
     pub fn visit_band(
         &self,
         raster: &Raster,
         rows: &Range<usize>,
-        mut visit: impl FnMut(usize, &[usize; 3], &[[f32; 3]; 3], Sample),
+        mut visit: impl FnMut(usize, [usize; 2], &[[f32; 3]; 3], Sample),
     ) {
         let [top, bottom] = [rows.start, rows.end - 1].map(|row| row as f32 + raster.offset);
         for (row, [low, high]) in self.extents.iter().enumerate() {
@@ -164,7 +164,7 @@ impl Surface<'_> {
                 for (half, indices) in triangles(self.size, row, column).iter().enumerate() {
                     let corners = indices.map(|index| self.screen[index]);
                     raster.visit_rows(&corners, rows.clone(), |sample| {
-                        visit(first + half, indices, &corners, sample);
+                        visit(first + half, [row, column], &corners, sample);
                     });
                 }
             }
