@@ -144,7 +144,7 @@ impl Model {
         let settings = self.settings();
         let output = |kind| outputs.get(kind);
         let depth = output(NetworkKind::Depth)?;
-        let [batch, size, _, _] = depth.dims("model")?;
+        let [batch, ..] = depth.dims::<4>("model")?;
         let device = depth.device();
         let double =
             |x: &Tensor, mirror: bool| if mirrored { concat_flipped(x, mirror) } else { Ok(x.clone()) };
@@ -154,27 +154,17 @@ impl Model {
         let albedo = double(output(NetworkKind::Albedo)?, settings.flip_albedo)?;
 
         let camera = settings.camera();
+        let lighting = self.lighting(output(NetworkKind::Light)?)?;
         let (light, [normals, diffuse_shading]) = match settings.light {
             LightModel::Lambert => {
-                let light = light_from_raw(
-                    &reshape(output(NetworkKind::Light)?, [batch, 4])?,
-                    settings.light_range(),
-                )?;
-                let shaded = diffuse_shading(&canonical_depth, &light, camera)?;
-                (light, shaded)
+                let shaded = diffuse_shading(&canonical_depth, &lighting, camera)?;
+                (lighting, shaded)
             }
             LightModel::ShadingMap => {
-                let map = reshape(output(NetworkKind::Light)?, [batch, size, size])?;
-                let shading =
-                    weighted_sum(&[(1.0, &map), (1.0, &Tensor::full_on(map.device(), map.shape(), 1.0)?)])?;
-                // The map alone: no ambient light, and a diffuse light of strength one from the front.
-                let frontal = [0.0, 1.0, 0.0, 0.0, 1.0].repeat(batch);
-                let light = self.constant("frontal light", batch, device, || {
-                    Tensor::new(&frontal, [batch, 5]).expect("five numbers for each image")
-                })?;
+                let light = self.frontal_light(batch, device)?;
                 // The normals have no part in it; they are there to be looked at.
                 let [normals, _] = diffuse_shading(&canonical_depth.detach(), &light, camera)?;
-                (light, [normals, double(&shading, false)?])
+                (light, [normals, double(&lighting, false)?])
             }
         };
         let canonical_image = shade(&albedo, &diffuse_shading, &light)?;
@@ -206,6 +196,27 @@ impl Model {
                 _ => None,
             },
             target: outputs.target,
+        })
+    }
+
+    /// The lights `[B,5]` of the light network's outputs; with a shading map, that map `[B,S,S]`, in \[0,2\].
+    pub(crate) fn lighting(&self, raw: &Tensor) -> Result<Tensor, Error> {
+        let (batch, size) = (raw.shape()[0], self.settings().image_size);
+        match self.settings().light {
+            LightModel::Lambert => light_from_raw(&reshape(raw, [batch, 4])?, self.settings().light_range()),
+            LightModel::ShadingMap => {
+                let map = reshape(raw, [batch, size, size])?;
+                weighted_sum(&[(1.0, &map), (1.0, &Tensor::full_on(map.device(), map.shape(), 1.0)?)])
+            }
+        }
+    }
+
+    /// The light beside a shading map, which is all there is: no ambient light, and a diffuse light of strength one from
+    /// the front.
+    pub(crate) fn frontal_light(&self, batch: usize, device: Device) -> Result<Tensor, Error> {
+        let frontal = [0.0, 1.0, 0.0, 0.0, 1.0].repeat(batch);
+        self.constant("frontal light", batch, device, || {
+            Tensor::new(&frontal, [batch, 5]).expect("five numbers for each image")
         })
     }
 

@@ -127,7 +127,6 @@ pub fn render_views(
         .chunks_mut(to * to)
         .map(|coverage| (rows.iter_mut().filter_map(Iterator::next).collect(), coverage))
         .collect();
-    let shown = shown_triangles(settings);
     let images: Vec<Vec<Padded>> = images.iter().map(|image| padded(image)).collect();
     parts.into_par_iter().enumerate().for_each(|(number, (layers, coverage))| {
         let (surface_number, view) = (number / views.len(), number % views.len());
@@ -140,7 +139,9 @@ pub fn render_views(
             })
             .collect();
         let screen = moved_screen(depth, &Motion::new(views[view]), settings);
-        let surface = Surface { screen: &screen, extents: &cell_row_extents(&screen, from), size: from };
+        let cells = settings.crop..(from - 1).saturating_sub(settings.crop);
+        let extents = cell_row_extents(&screen, from);
+        let surface = Surface { screen: &screen, extents: &extents, size: from, cells };
         let mut rows: Vec<_> = layers.into_iter().map(|layer| layer.chunks_mut(BAND * to * 3)).collect();
         let bands: Vec<(Vec<&mut [f32]>, &mut [f32])> = coverage
             .chunks_mut(BAND * to)
@@ -148,7 +149,7 @@ pub fn render_views(
             .collect();
         bands.into_par_iter().enumerate().for_each(|(band, (layers, coverage))| {
             let first = band * BAND;
-            let hits = nearest(&surface, &shown, settings, first..first + coverage.len() / to);
+            let hits = nearest(&surface, settings, first..first + coverage.len() / to);
             for (layer, colours) in layers.into_iter().zip(&colours) {
                 paint(&hits, colours, settings, layer.as_chunks_mut().0);
             }
@@ -170,14 +171,6 @@ fn moved_screen(depth: &[f32], motion: &Motion, settings: &ViewSettings) -> Vec<
     let mut screen = vec![[0.0; 3]; points.len()];
     project(&points, &camera, settings.raster.supersampling, &mut screen);
     screen
-}
-
-/// The numbers of the triangles that are shown.
-fn shown_triangles(settings: &ViewSettings) -> Vec<bool> {
-    let cells = settings.camera.size - 1;
-    let inside = |cell: usize| (settings.crop..cells.saturating_sub(settings.crop)).contains(&cell);
-    let rows = (0..cells).flat_map(|row| (0..cells).map(move |column| inside(row) && inside(column)));
-    rows.flat_map(|shown| [shown; 2]).collect()
 }
 
 /// The triangle that a sample sees, and the place in it.
@@ -204,7 +197,7 @@ impl Hit {
 }
 
 /// The hits of the samples of the rows of pixels `rows`, row by row.
-fn nearest(surface: &Surface<'_>, shown: &[bool], settings: &ViewSettings, rows: Range<usize>) -> Vec<Hit> {
+fn nearest(surface: &Surface<'_>, settings: &ViewSettings, rows: Range<usize>) -> Vec<Hit> {
     let per_pixel = settings.raster.supersampling;
     let raster = settings.raster.raster(settings.size);
     let rows = rows.start * per_pixel..rows.end * per_pixel;
@@ -212,7 +205,7 @@ fn nearest(surface: &Surface<'_>, shown: &[bool], settings: &ViewSettings, rows:
     let mut hits = vec![Hit { cell: NOTHING, second: false, weights: [0.0; 3] }; depths.len()];
     surface.visit_band(&raster, &rows, |number, cell, corners, sample| {
         let place = (sample.row - rows.start) * raster.columns + sample.column;
-        if shown[number] && sample.depth > settings.raster.near && sample.depth < depths[place] {
+        if sample.depth > settings.raster.near && sample.depth < depths[place] {
             depths[place] = sample.depth;
             let weights = sample.surface_weights(corners.map(|corner| corner[2]));
             hits[place] = Hit { cell: cell.map(|at| at as u32), second: number % 2 == 1, weights };

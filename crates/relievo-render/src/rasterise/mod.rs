@@ -143,6 +143,8 @@ pub(crate) struct Surface<'a> {
     pub extents: &'a [[f32; 2]],
     /// Rows and columns of corners.
     pub size: usize,
+    /// The rows and the columns of cells that are drawn.
+    pub cells: Range<usize>,
 }
 
 impl Surface<'_> {
@@ -155,11 +157,12 @@ impl Surface<'_> {
         mut visit: impl FnMut(usize, [usize; 2], &[[f32; 3]; 3], Sample),
     ) {
         let [top, bottom] = [rows.start, rows.end - 1].map(|row| row as f32 + raster.offset);
-        for (row, [low, high]) in self.extents.iter().enumerate() {
-            if *low > bottom || *high < top {
+        for row in self.cells.clone() {
+            let [low, high] = self.extents[row];
+            if low > bottom || high < top {
                 continue;
             }
-            for column in 0..self.size - 1 {
+            for column in self.cells.clone() {
                 let first = first_triangle(self.size, row, column);
                 for (half, indices) in triangles(self.size, row, column).iter().enumerate() {
                     let corners = indices.map(|index| self.screen[index]);
@@ -301,7 +304,8 @@ impl Operation for RasteriseDepth {
             images.zip(won.data_mut().as_chunks_mut().0.par_chunks_mut(raster.rows * raster.columns));
         images.zip(screen.par_chunks(size * size * 3)).for_each(|((depth, won), screen)| {
             let screen = screen.as_chunks::<3>().0;
-            let surface = Surface { screen, extents: &cell_row_extents(screen, size), size };
+            let surface =
+                Surface { screen, extents: &cell_row_extents(screen, size), size, cells: 0..size - 1 };
             let bands = depth.par_chunks_mut(BAND * size);
             let bands = bands.zip(won.par_chunks_mut(BAND * per_pixel * raster.columns)).enumerate();
             bands.for_each(|(band, (depth, won))| {

@@ -356,11 +356,13 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_refused() {
         let ([prediction, target, mask], _) = case([2, 4, 4, 3]);
-        let error = photometric_loss(&target, &target, &mask, None).unwrap_err().to_string();
+        let error = photometric_loss(&target, &prediction, &mask, None).unwrap_err().to_string();
         let expected =
-            "a prediction of shape [2, 4, 4, 3] for a target of [2, 4, 4, 3] under a mask of [2, 4, 4]";
+            "a prediction of shape [2, 4, 4, 3] for a target of [4, 4, 4, 3] under a mask of [2, 4, 4]";
         assert_eq!(error, format!("photometric_loss: {expected}"));
         assert!(photometric_loss(&prediction, &target, &mask, Some(&mask)).is_err());
+        // A confidence says something of both halves.
+        assert!(photometric_loss(&target, &target, &mask, Some(&Tensor::full([2, 4, 4, 2], 1.0))).is_err());
         assert!(perceptual_loss(&prediction, &target, &Tensor::zeros([2, 6, 6]), None).is_err());
         assert!(perceptual_loss(&prediction, &target, &Tensor::zeros([2, 2, 2]), None).is_err());
         assert!(perceptual_loss(&prediction, &target, &Tensor::scalar(1.0), None).is_err());
