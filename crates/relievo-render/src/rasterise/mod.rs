@@ -221,8 +221,8 @@ fn clamp_row(pixels: &mut [f32], [low, high]: [f32; 2], won: &mut [Won], supersa
 }
 
 /// Gradients of one triangle's corners on the screen and in depth (`[x, y, z]` in units of samples), from its sums A.
-fn corner_gradients(corners: &[[f32; 3]; 3], sums: [f64; 3]) -> [[f32; 3]; 3] {
-    let [a, b, c] = corners.map(|[x, y, z]| [f64::from(x), f64::from(y), 1.0 / f64::from(z)]);
+/// Corners are given as `[x, y, 1 / z]`.
+fn corner_gradients([a, b, c]: [[f64; 3]; 3], sums: [f64; 3]) -> [[f32; 3]; 3] {
     let [ab, ac] = [b, c].map(|p| [p[0] - a[0], p[1] - a[1], p[2] - a[2]]);
     let inverse_area = 1.0 / (ab[0] * ac[1] - ab[1] * ac[0]);
     let along_x = (ab[2] * ac[1] - ac[2] * ab[1]) * inverse_area;
@@ -252,11 +252,13 @@ fn screen_gradients(
             sums.iter_mut().zip(shares).for_each(|(sum, share)| *sum += f64::from(g * share));
         }
     }
+    let corners: Vec<[f64; 3]> =
+        screen.iter().map(|[x, y, z]| [f64::from(*x), f64::from(*y), 1.0 / f64::from(*z)]).collect();
     let cells = (0..size - 1).flat_map(|row| (0..size - 1).map(move |column| triangles(size, row, column)));
     for (indices, sums) in cells.flatten().zip(sums) {
         if *sums != [0.0; 3] {
-            let corners = indices.map(|corner| screen[corner]);
-            for (corner, gradient) in indices.into_iter().zip(corner_gradients(&corners, *sums)) {
+            let of_corners = corner_gradients(indices.map(|corner| corners[corner]), *sums);
+            for (corner, gradient) in indices.into_iter().zip(of_corners) {
                 gradients[corner].iter_mut().zip(gradient).for_each(|(sum, g)| *sum += g);
             }
         }
