@@ -19,8 +19,8 @@ pub enum BehindCamera {
     Drop,
 }
 
-/// Faces are cut if a corner is nearer than this share of `near`; beyond, the depth of samples decides. On the screen such
-/// corners are not so far out yet that f32 misses samples.
+/// Faces are cut if a corner is nearer than this share of `near`. Of others the depth of samples decides what is nearer than
+/// `near`; on the screen their corners are not so far out that f32 misses samples.
 const SHARE: f32 = 1.0 / 16.0;
 
 /// The cut of an edge with the plane z = `near`.
@@ -46,7 +46,6 @@ pub(crate) fn cut(seen: &Tensor, faces: &Faces, near: f32, behind: BehindCamera)
     // On a GPU, too, the list of faces is made here.
     let here = seen.to_device(relievo_tensor::Device::Cpu)?;
     let places = as_vectors(&here);
-    let is_behind = |index: u32| places[index as usize][2] < near * SHARE;
     let some_behind = places.iter().any(|place| place[2] < near * SHARE);
     if behind == BehindCamera::Drop || !some_behind {
         // Faces with z <= 0 are not drawn anyway.
@@ -55,7 +54,9 @@ pub(crate) fn cut(seen: &Tensor, faces: &Faces, near: f32, behind: BehindCamera)
     let (mut list, mut pieces, mut cuts) = (Vec::new(), Vec::new(), Vec::new());
     for (index, face) in faces.as_slice().iter().enumerate() {
         let whole = Piece { face: index as u32, corners: None };
-        let behind = face.map(is_behind);
+        let depths = face.map(|index| places[index as usize][2]);
+        let reaches_behind = depths.iter().any(|depth| *depth < near * SHARE);
+        let behind = depths.map(|depth| reaches_behind && depth < near);
         match behind.iter().filter(|behind| **behind).count() {
             0 => {
                 list.push(*face);
@@ -73,7 +74,7 @@ pub(crate) fn cut(seen: &Tensor, faces: &Faces, near: f32, behind: BehindCamera)
                 let mut point = |from: usize, to: usize| {
                     let ends = if hidden == 1 { [face[from], face[to]] } else { [face[to], face[from]] };
                     let [behind, before] = ends.map(|index| places[index as usize]);
-                    let s = share(near, behind, before).clamp(0.0, 1.0);
+                    let s = share(near, behind, before);
                     let (first, second) = if hidden == 1 { (from, to) } else { (to, from) };
                     let weights = add(scale(unit(first), 1.0 - s), scale(unit(second), s));
                     cuts.push(Cut { ends });

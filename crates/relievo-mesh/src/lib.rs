@@ -22,6 +22,7 @@
 //! # Ok::<(), relievo_tensor::Error>(())
 //! ```
 
+mod attributes;
 mod camera;
 mod check;
 mod clip;
@@ -29,6 +30,7 @@ mod cubes;
 mod faces;
 #[cfg(feature = "files")]
 pub mod files;
+mod lanes;
 mod light;
 mod mesh;
 mod raster;
@@ -38,6 +40,7 @@ mod shade;
 pub mod shapes;
 mod vector;
 
+pub use attributes::Normals;
 pub use camera::{
     Camera, Lens, View, look_at_rotation, look_rotation, move_rigidly, orthographic, perspective,
     points_from_angles, project, view_from,
@@ -49,4 +52,4 @@ pub use light::{Ambient, Directional, Lights, light_faces};
 pub use mesh::{Material, Mesh, MeshError, Picture, TextureCoordinates, Wrap};
 pub use renderer::{LitSide, Object, Outputs, Rendered, Renderer, Scene};
 pub use resolve::{DepthMean, Gradient};
-pub use shade::Appearance;
+pub use shade::{Appearance, PictureTexture};

@@ -114,11 +114,17 @@ fn rays<'a>(inputs: impl Iterator<Item = &'a Tensor>) -> Vec<Ray> {
     inputs.chunks_exact(3).map(of_light).collect()
 }
 
-/// Two edges of a face, whose cross product is its normal.
+/// Edges longer than this are scaled down: their cross product would overflow.
+const LONG: f32 = 1e12;
+
+/// Two edges of a face, whose cross product is its normal, and what they are scaled by.
 #[inline(always)]
-fn edges(vertices: &[Vector], face: [u32; 3]) -> [Vector; 2] {
+fn edges(vertices: &[Vector], face: [u32; 3]) -> ([Vector; 2], f32) {
     let [a, b, c] = face.map(|index| vertices[index as usize]);
-    [sub(a, b), sub(c, b)]
+    let edges = [sub(a, b), sub(c, b)];
+    let longest = edges.as_flattened().iter().fold(0.0f32, |longest, x| longest.max(x.abs()));
+    let by = if longest > LONG { 1.0 / longest } else { 1.0 };
+    (edges.map(|edge| scale(edge, by)), by)
 }
 
 impl Operation for LightFaces {
@@ -145,7 +151,7 @@ impl Operation for LightFaces {
         each.zip([self.side, -self.side]).for_each(|(light, side)| {
             let pairs = light.par_iter_mut().with_min_len(1 << 12).zip(self.faces.as_slice());
             pairs.for_each(|(light, face)| {
-                let [a, b] = edges(vertices, *face);
+                let ([a, b], _) = edges(vertices, *face);
                 let normal = scale(normalise(cross(a, b)), side);
                 let lit = |sum, ray: &Ray| {
                     add(sum, scale(ray.colour, ray.intensity * dot(normal, ray.direction).max(0.0)))
@@ -172,7 +178,7 @@ impl Operation for LightFaces {
             ambient.iter_mut().zip(g).for_each(|(sum, g)| *sum += f64::from(*g));
             let side = if index < self.faces.len() { self.side } else { -self.side };
             let face = self.faces.as_slice()[index % self.faces.len()];
-            let [a, b] = edges(vertices, face);
+            let ([a, b], by) = edges(vertices, face);
             let area = cross(a, b);
             let normal = scale(normalise(area), side);
             let mut dnormal = [0.0; 3];
@@ -188,7 +194,7 @@ impl Operation for LightFaces {
             if dnormal == [0.0; 3] {
                 continue;
             }
-            let darea = normalise_gradient(area, scale(dnormal, side));
+            let darea = scale(normalise_gradient(area, scale(dnormal, side)), by);
             let (da, db) = (cross(b, darea), cross(darea, a));
             for (corner, d) in face.into_iter().zip([da, scale(add(da, db), -1.0), db]) {
                 into[corner as usize] = add(into[corner as usize], d);

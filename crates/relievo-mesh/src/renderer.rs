@@ -1,13 +1,17 @@
 //! Scenes in, images out.
 
+use std::collections::BTreeMap;
+
 use relievo_tensor::{Error, Result, Tensor};
 
+use crate::attributes::{Nearest, Normals, Per, identify, interpolate, normalised, normals};
+use crate::check::shape;
 use crate::clip::{BehindCamera, cut};
 use crate::light::light_faces;
-use crate::raster::{Geometry, Part, Samples, cover};
-use crate::resolve::{DepthMean, Gradient, Wanted, resolve};
-use crate::shade::{Appearance, Surface, shade};
-use crate::{Camera, Faces, Lights};
+use crate::raster::{Coverage, Geometry, Part, Samples, cover};
+use crate::resolve::{DepthMean, Gradient, ResolveSettings, Wanted, resolve};
+use crate::shade::{Appearance, PictureTexture, Surface, shade};
+use crate::{Camera, Faces, Lights, Mesh};
 
 /// An object of a scene.
 #[derive(Clone, Debug)]
@@ -18,6 +22,58 @@ pub struct Object {
     pub faces: Faces,
     /// What they look like.
     pub appearance: Appearance,
+}
+
+impl Object {
+    /// The objects of a mesh as files hold it, one for each of its materials, with `vertices` `[V, 3]` in place of its own:
+    /// watch them to get their gradient.
+    ///
+    /// Faces with a picture and texture coordinates show the picture, others the mesh's vertex colours; either times the
+    /// material's colour. A face without any of them is white. Colours are taken as they are, without a curve.
+    ///
+    /// # Errors
+    /// If the mesh is not sound ([`Mesh::check`]), or `vertices` has another shape.
+    pub fn of_mesh(mesh: &Mesh, vertices: &Tensor) -> Result<Vec<Self>> {
+        let refused = |detail: String| Error::shape("of_mesh", detail);
+        mesh.check().map_err(|error| refused(error.to_string()))?;
+        shape("of_mesh", "vertices", vertices, &[mesh.vertices.len(), 3])?;
+        let material_of = |face: usize| mesh.face_materials.get(face).copied().flatten();
+        let mut by_material: BTreeMap<Option<u32>, Vec<usize>> = BTreeMap::new();
+        (0..mesh.faces.len()).for_each(|face| by_material.entry(material_of(face)).or_default().push(face));
+        let mut objects = Vec::with_capacity(by_material.len());
+        for (material, faces) in by_material {
+            let material = material.map(|index| &mesh.materials[index as usize]);
+            let colour = material.map_or([1.0; 3], |material| material.colour);
+            let picture = material.and_then(|material| Some((material.picture.as_ref()?, material.wrap)));
+            let times = |rgb: [f32; 3]| -> [f32; 3] { std::array::from_fn(|k| rgb[k] * colour[k]) };
+            let appearance = if let (Some((picture, wrap)), Some(texture)) =
+                (picture, &mesh.texture_coordinates)
+            {
+                let pixels =
+                    picture.rgb.as_chunks::<3>().0.iter().map(|rgb| times(rgb.map(|c| f32::from(c) / 255.0)));
+                let pixels: Vec<[f32; 3]> = pixels.collect();
+                let corners = faces.iter().map(|face| {
+                    texture.faces[*face]
+                        .map(|corners| corners.map(|corner| texture.coordinates[corner as usize]))
+                });
+                Appearance::Picture(PictureTexture {
+                    picture: Tensor::new(pixels.as_flattened(), [picture.height, picture.width, 3])?,
+                    corners: corners.collect(),
+                    wrap,
+                })
+            } else if mesh.vertex_colours.is_none() && colour == [1.0; 3] {
+                Appearance::White
+            } else {
+                let of_vertex =
+                    |vertex| mesh.vertex_colours.as_ref().map_or(colour, |colours| times(colours[vertex]));
+                let colours: Vec<[f32; 3]> = (0..mesh.vertices.len()).map(of_vertex).collect();
+                Appearance::VertexColours(Tensor::new(colours.as_flattened(), [colours.len(), 3])?)
+            };
+            let faces = Faces::new(faces.iter().map(|face| mesh.faces[*face]).collect::<Vec<_>>());
+            objects.push(Self { vertices: vertices.clone(), faces, appearance });
+        }
+        Ok(objects)
+    }
 }
 
 /// What is on one image. Scenes of a batch may have different numbers of objects, vertices and faces, and may share tensors.
@@ -58,21 +114,37 @@ pub struct Outputs {
     pub colour: bool,
     /// Depth along the axis of the camera.
     pub depth: bool,
+    /// Normals, of either kind.
+    pub normals: Option<Normals>,
+    /// Places in the world.
+    pub positions: bool,
+    /// Which face is seen, and where on it.
+    pub faces: bool,
 }
 
 impl Outputs {
+    /// Nothing; to be filled in.
+    pub const NONE: Self =
+        Self { alpha: false, colour: false, depth: false, normals: None, positions: false, faces: false };
     /// The silhouette alone.
-    pub const SILHOUETTE: Self = Self { alpha: true, colour: false, depth: false };
+    pub const SILHOUETTE: Self = Self { alpha: true, ..Self::NONE };
     /// Colour alone.
-    pub const COLOUR: Self = Self { alpha: false, colour: true, depth: false };
+    pub const COLOUR: Self = Self { colour: true, ..Self::NONE };
+    /// Colour and silhouette.
+    pub const RGBA: Self = Self { alpha: true, ..Self::COLOUR };
     /// Depth alone.
-    pub const DEPTH: Self = Self { alpha: false, colour: false, depth: true };
+    pub const DEPTH: Self = Self { depth: true, ..Self::NONE };
     /// Colour, silhouette and depth.
-    pub const ALL: Self = Self { alpha: true, colour: true, depth: true };
+    pub const RGBA_DEPTH: Self = Self { depth: true, ..Self::RGBA };
+
+    /// Whether something is asked for of the nearest sample of pixels.
+    fn of_nearest(self) -> bool {
+        self.normals.is_some() || self.positions || self.faces
+    }
 }
 
 /// The images of a batch of B scenes; `None` where they were not asked for.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Rendered {
     /// `[B, H, W]`: the share of a pixel that is covered.
     pub alpha: Option<Tensor>,
@@ -80,6 +152,16 @@ pub struct Rendered {
     pub colour: Option<Tensor>,
     /// `[B, H, W]`, in the units of the vertices.
     pub depth: Option<Tensor>,
+    /// `[B, H, W, 3]`: unit vectors in the world, on the side that is seen; 0 where there is nothing. Of the nearest sample
+    /// of each pixel, not mixed at edges. Gradient: in the vertices, what is seen where held constant.
+    pub normals: Option<Tensor>,
+    /// `[B, H, W, 3]`: places in the world; 0 where there is nothing. Otherwise as `normals`.
+    pub positions: Option<Tensor>,
+    /// `[B, H, W]`: the face that the nearest sample shows, counted through all objects of the scene; -1 where there is
+    /// none. No gradient.
+    pub face_index: Option<Tensor>,
+    /// `[B, H, W, 3]`: its barycentric coordinates on the surface, 0 where there is none. No gradient.
+    pub barycentrics: Option<Tensor>,
 }
 
 /// How images are made.
@@ -175,16 +257,54 @@ impl Renderer {
         }
         let per_pixel = self.per_pixel();
         let samples = Samples { columns: self.width * per_pixel, rows: self.height * per_pixel };
-        let coverage = cover(geometries, &screens, samples, [self.near, self.far], outputs.depth)?;
+        let keep_depth = outputs.depth || outputs.of_nearest();
+        let coverage = cover(geometries, &screens, samples, [self.near, self.far], keep_depth)?;
         let colours = match outputs.colour {
             true => Some(shade(coverage.clone(), &surfaces, &self.background)?),
             false => None,
         };
-        let Outputs { alpha, colour, depth } = outputs;
-        let wanted = Wanted { alpha, colour, depth };
-        let [alpha, colour, depth] =
-            resolve(coverage, per_pixel, wanted, self.depth_mean, self.gradient, &screens, colours.as_ref())?;
-        Ok(Rendered { alpha, colour, depth })
+        let mut rendered = match outputs.of_nearest() {
+            true => self.nearest(scenes, outputs, coverage.clone())?,
+            false => Rendered::default(),
+        };
+        let Outputs { alpha, colour, depth, .. } = outputs;
+        let settings = ResolveSettings {
+            per_pixel,
+            wanted: Wanted { alpha, colour, depth },
+            far: self.far,
+            depth_mean: self.depth_mean,
+            gradient: self.gradient,
+        };
+        [rendered.alpha, rendered.colour, rendered.depth] =
+            resolve(coverage, settings, &screens, colours.as_ref())?;
+        Ok(rendered)
+    }
+
+    /// What the nearest samples show.
+    fn nearest(&self, scenes: &[Scene], outputs: Outputs, coverage: Coverage) -> Result<Rendered> {
+        let objects =
+            || scenes.iter().flat_map(|scene| scene.objects.iter().map(move |object| (scene, object)));
+        let faces = objects().map(|(_, object)| object.faces.clone()).collect();
+        let nearest = Nearest::new(coverage, self.per_pixel(), faces);
+        let mut rendered = Rendered::default();
+        if let Some(kind) = outputs.normals {
+            let of_object = |(scene, object): (&Scene, &Object)| {
+                normals(&object.vertices, &object.faces, kind, !scene.camera.mirrors()?)
+            };
+            let list = objects().map(of_object).collect::<Result<Vec<_>>>()?;
+            rendered.normals = Some(match kind {
+                Normals::Faces => interpolate(&nearest, Per::Face, true, &list)?,
+                Normals::Smooth => normalised(&interpolate(&nearest, Per::Vertex, true, &list)?)?,
+            });
+        }
+        if outputs.positions {
+            let list: Vec<Tensor> = objects().map(|(_, object)| object.vertices.clone()).collect();
+            rendered.positions = Some(interpolate(&nearest, Per::Vertex, false, &list)?);
+        }
+        if outputs.faces {
+            [rendered.face_index, rendered.barycentrics] = identify(&nearest)?.map(Some);
+        }
+        Ok(rendered)
     }
 
     /// An object's vertices on the screen, and the faces to draw.

@@ -33,7 +33,6 @@ mod prediction;
 mod predictor;
 mod refinement;
 mod settings;
-mod spline;
 mod texture;
 mod visibility;
 mod weights;

@@ -5,18 +5,16 @@
 //! time, and a sample changes hands only to a face that is nearer: of equals the lower number stays.
 
 use rayon::prelude::*;
-use relievo_tensor::vectorised;
 
 use super::geometry::Geometry;
 use super::samples::{Samples, place};
-use super::triangle::{Triangle, clamp_to_unit};
+use super::triangle::Triangle;
+use crate::lanes::{LANES, Lanes, Work, run};
 
 /// Rows of samples in a tile; threads share a raster by bands of so many.
 const TILE_ROWS: usize = 32;
 /// Columns of samples in a tile: its depths and numbers fit into a core's cache.
 const TILE_COLUMNS: usize = 512;
-/// Samples that are tested together.
-const LANES: usize = 8;
 /// Faces that a thread prepares at a time.
 const CHUNK: usize = 2048;
 
@@ -106,15 +104,8 @@ pub(crate) fn draw(
             for tile in 0..across {
                 let columns = [tile * TILE_COLUMNS, (tile + 1) * TILE_COLUMNS - 1];
                 let target = Target { depth: best, numbers: shown, stride };
-                draw_tile(
-                    &faces,
-                    tiles.of(band * across + tile),
-                    samples,
-                    [rows, columns],
-                    near,
-                    &places,
-                    target,
-                );
+                let list = tiles.of(band * across + tile);
+                run(DrawTile { faces: &faces, list, samples, rows, columns, near, places: &places, target });
             }
             let copy = |to: &mut [f32], from: &[f32]| {
                 let rows = to.chunks_exact_mut(samples.columns).zip(from.chunks_exact(stride));
@@ -137,38 +128,48 @@ pub(crate) fn draw(
     }
 }
 
-vectorised! {
-    fn draw_tile(
-        faces: &[Boxed],
-        list: &[u32],
-        samples: Samples,
-        tile: [[usize; 2]; 2],
-        near: f32,
-        places: &[f32],
-        target: Target<'_>,
-    ) {
-        let Target { depth, numbers, stride } = target;
-        let [rows, columns] = tile;
-        for face in list {
-            let Boxed { triangle, columns: across, rows: down } = &faces[*face as usize];
-            let first = across[0].max(columns[0]) / LANES * LANES;
-            let end = across[1].min(columns[1]) + 1;
-            for row in down[0].max(rows[0])..=down[1].min(rows[1]) {
-                let line = (row - rows[0]) * stride;
-                let [depth, numbers] = [&mut *depth, &mut *numbers].map(|all| &mut all[line..line + stride]);
-                draw_row(triangle, place(row, samples.rows), row as f32, [first, end], near, places, depth, numbers);
+/// The faces of a list, drawn into a tile.
+struct DrawTile<'a> {
+    faces: &'a [Boxed],
+    list: &'a [u32],
+    samples: Samples,
+    /// First and last row and column of the tile.
+    rows: [usize; 2],
+    columns: [usize; 2],
+    near: f32,
+    /// Places of the columns on the screen.
+    places: &'a [f32],
+    target: Target<'a>,
+}
+
+impl Work for DrawTile<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, l: L) {
+        let Target { depth, numbers, stride } = self.target;
+        for face in self.list {
+            let Boxed { triangle, columns, rows } = &self.faces[*face as usize];
+            let first = columns[0].max(self.columns[0]) / LANES * LANES;
+            let last = columns[1].min(self.columns[1]);
+            for row in rows[0].max(self.rows[0])..=rows[1].min(self.rows[1]) {
+                let line = (row - self.rows[0]) * stride;
+                let (depth, numbers) = (&mut depth[line..line + stride], &mut numbers[line..line + stride]);
+                let at = [place(row, self.samples.rows), row as f32];
+                draw_row(l, triangle, at, [first, last], self.near, self.places, depth, numbers);
             }
         }
     }
 }
 
-/// Draws the blocks of samples from `span[0]` on, a multiple of [`LANES`], up to `span[1]` of one row.
+/// Draws the samples of one row from `span[0]` on, a multiple of [`LANES`], to `span[1]` or somewhat further. `at` is the
+/// place of the row on the screen and its number.
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
-fn draw_row(
+fn draw_row<L: Lanes>(
+    l: L,
     triangle: &Triangle,
-    y: f32,
-    row: f32,
+    [y, row]: [f32; 2],
     span: [usize; 2],
     near: f32,
     places: &[f32],
@@ -176,33 +177,40 @@ fn draw_row(
     numbers: &mut [f32],
 ) {
     let Triangle { x: tx, y: ty, z, px, py, slopes, .. } = triangle;
-    let edges: [[f32; 3]; 3] = [(0, 1), (1, 2), (2, 0)]
-        .map(|(a, b): (usize, usize)| [(y - ty[a]) * (tx[b] - tx[a]), tx[a], ty[b] - ty[a]]);
-    let inverse_z = z.map(|z| 1.0 / z);
-    let along = slopes.map(|slope| slope[1] * (row - py[0]));
-    let number = triangle.number as f32;
-    let blocks = places.as_chunks::<LANES>().0;
-    let (depth, numbers) = (depth.as_chunks_mut::<LANES>().0, numbers.as_chunks_mut::<LANES>().0);
-    for block in span[0] / LANES..span[1].div_ceil(LANES) {
-        let places = &blocks[block];
-        let mut inside = [0u32; LANES];
-        for lane in 0..LANES {
-            let within = |[constant, from, slope]: [f32; 3]| constant >= (places[lane] - from) * slope;
-            inside[lane] = u32::from(within(edges[0]) & within(edges[1]) & within(edges[2]));
+    let edge = |a: usize, b: usize| {
+        let constant = (y - ty[a]) * (tx[b] - tx[a]);
+        [l.splat(constant), l.splat(tx[a]), l.splat(ty[b] - ty[a])]
+    };
+    let edges = [edge(0, 1), edge(1, 2), edge(2, 0)];
+    let inverse_z = [l.splat(1.0 / z[0]), l.splat(1.0 / z[1]), l.splat(1.0 / z[2])];
+    let dy = row - py[0];
+    let along = [l.splat(slopes[0][1] * dy), l.splat(slopes[1][1] * dy)];
+    let across = [l.splat(slopes[0][0]), l.splat(slopes[1][0])];
+    let (start, number, near) = (l.splat(px[0]), l.splat(triangle.number as f32), l.splat(near));
+    let (zero, one) = (l.splat(0.0), l.splat(1.0));
+    let mut first = span[0];
+    while first <= span[1] {
+        let x = l.load(places, first);
+        let within = |[constant, from, slope]: [L::V; 3]| l.ge(constant, l.mul(l.sub(x, from), slope));
+        let inside = l.and(l.and(within(edges[0]), within(edges[1])), within(edges[2]));
+        if l.any(inside) {
+            let dx = l.sub(l.from(first as f32), start);
+            let b = l.add(l.mul(across[0], dx), along[0]);
+            let c = l.add(l.mul(across[1], dx), along[1]);
+            // As `clamp_to_unit` has it.
+            let clamp = |w: L::V| {
+                let w = l.select(l.gt(w, zero), w, zero);
+                l.select(l.gt(one, w), w, one)
+            };
+            let a = clamp(l.sub(l.sub(one, b), c));
+            let (b, c) = (clamp(b), clamp(c));
+            let over_z = l.add(l.add(l.mul(a, inverse_z[0]), l.mul(b, inverse_z[1])), l.mul(c, inverse_z[2]));
+            let d = l.div(l.add(l.add(a, b), c), over_z);
+            let best = l.load(depth, first);
+            let wins = l.and(inside, l.and(l.gt(d, near), l.gt(best, d)));
+            l.store(depth, first, l.select(wins, d, best));
+            l.store(numbers, first, l.select(wins, number, l.load(numbers, first)));
         }
-        if inside == [0; LANES] {
-            continue;
-        }
-        let (depth, numbers) = (&mut depth[block], &mut numbers[block]);
-        for lane in 0..LANES {
-            let dx = (block * LANES + lane) as f32 - px[0];
-            let b = slopes[0][0] * dx + along[0];
-            let c = slopes[1][0] * dx + along[1];
-            let [a, b, c] = [clamp_to_unit(1.0 - b - c), clamp_to_unit(b), clamp_to_unit(c)];
-            let d = (a + b + c) / (a * inverse_z[0] + b * inverse_z[1] + c * inverse_z[2]);
-            let wins = (inside[lane] != 0) & (d > near) & (d < depth[lane]);
-            depth[lane] = if wins { d } else { depth[lane] };
-            numbers[lane] = if wins { number } else { numbers[lane] };
-        }
+        first += LANES;
     }
 }

@@ -21,14 +21,16 @@ pub(crate) struct Triangle {
 
 /// Corners nearer to the camera than this are behind it: their gradients could not be represented.
 const LEAST_DEPTH: f32 = 1e-6;
+/// Corners further away are as good as not finite.
+const GREATEST_DEPTH: f32 = 1e15;
 /// A weight that changes faster from sample to sample is that of a face without area.
 const STEEPEST: f32 = 1e6;
-/// Corners further out, in samples, are as good as not finite.
-const FURTHEST: f32 = 1e15;
+/// And so are corners further out, in samples.
+const FURTHEST: f32 = 1e9;
 
 /// Clamped to [0, 1]; 0 for NaN.
 #[inline(always)]
-pub(super) fn clamp_to_unit(w: f32) -> f32 {
+fn clamp_to_unit(w: f32) -> f32 {
     let w = if w > 0.0 { w } else { 0.0 };
     if w < 1.0 { w } else { 1.0 }
 }
@@ -40,7 +42,7 @@ impl Triangle {
     pub fn new(number: u32, corners: [[f32; 3]; 3], samples: Samples) -> Option<Self> {
         let [x, y, z] = [0, 1, 2].map(|axis: usize| corners.map(|corner| corner[axis]));
         let front = (y[2] - y[0]) * (x[1] - x[0]) > (y[1] - y[0]) * (x[2] - x[0]);
-        if !(front && z.iter().all(|z| (LEAST_DEPTH..=f32::MAX).contains(z))) {
+        if !(front && z.iter().all(|z| (LEAST_DEPTH..=GREATEST_DEPTH).contains(z))) {
             return None;
         }
         let px = x.map(|x| in_samples(x, samples.columns));

@@ -9,9 +9,9 @@
 //! Threads take blocks of lines; the sums of each block are added in the order of blocks.
 
 use rayon::prelude::*;
-use relievo_tensor::vectorised;
 
 use super::lines::{Axis, BLOCK, ColourLines, Crossing, Lines, SilhouetteLines, Upstream};
+use crate::lanes::{Lanes, Work, run};
 use crate::raster::{Bins, Covered, Triangle};
 
 /// Adds the gradients in the screen coordinates of all vertices of one image. `eps` is what D is kept away from zero by, in
@@ -39,7 +39,7 @@ pub(super) fn add_edge_gradients(
 }
 
 /// For each face the sums of its corners along the lines of one axis.
-fn axis_sums<L: Lines>(
+fn axis_sums<G: Lines>(
     image: &Covered<'_>,
     visible: &[Triangle],
     upstream: &Upstream<'_>,
@@ -54,17 +54,17 @@ fn axis_sums<L: Lines>(
             (first / BLOCK..=last / BLOCK).for_each(add);
         }
     });
-    let work = Work { image, visible, upstream, axis, eps };
+    let shared = Shared { image, visible, upstream, axis, eps };
     let found: Vec<Vec<[f32; 3]>> = (0..lines.div_ceil(BLOCK))
         .into_par_iter()
         .map_init(
-            || L::new(length),
+            || G::new(length),
             |scratch, block| {
                 let list = blocks.of(block);
                 let mut sums = vec![[0.0; 3]; list.len()];
                 if !list.is_empty() {
                     let range = [block * BLOCK, ((block + 1) * BLOCK).min(lines) - 1];
-                    sweep_block(scratch, &work, list, range, &mut sums);
+                    run(SweepBlock { shared: &shared, lines: scratch, range, list, sums: &mut sums });
                 }
                 sums
             },
@@ -98,7 +98,7 @@ fn lines_between(least: f32, greatest: f32, lines: usize) -> Option<[usize; 2]> 
 }
 
 /// What all blocks share.
-struct Work<'a> {
+struct Shared<'a> {
     image: &'a Covered<'a>,
     visible: &'a [Triangle],
     upstream: &'a Upstream<'a>,
@@ -106,29 +106,37 @@ struct Work<'a> {
     eps: f32,
 }
 
-vectorised! {
-    /// The sums of the faces `list` over the lines from `range[0]` to `range[1]`.
-    fn sweep_block<L: Lines>(
-        lines: &mut L,
-        work: &Work<'_>,
-        list: &[u32],
-        range: [usize; 2],
-        sums: &mut [[f32; 3]],
-    ) {
-        lines.gather(work.axis, range[0], range[1] + 1 - range[0], work.image, work.upstream);
+/// The sums of some faces over a block of lines.
+struct SweepBlock<'a, G> {
+    shared: &'a Shared<'a>,
+    /// Room for the lines.
+    lines: &'a mut G,
+    /// First and last line.
+    range: [usize; 2],
+    list: &'a [u32],
+    sums: &'a mut [[f32; 3]],
+}
+
+impl<G: Lines> Work for SweepBlock<'_, G> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, l: L) {
+        let Self { shared, lines, range, list, sums } = self;
+        lines.gather(shared.axis, range[0], range[1] + 1 - range[0], shared.image, shared.upstream);
         for (face, sums) in list.iter().zip(sums) {
-            let triangle = &work.visible[*face as usize];
+            let triangle = &shared.visible[*face as usize];
             for edge in [[0, 1, 2], [1, 2, 0], [2, 0, 1]] {
-                sweep_edge(lines, work, triangle, edge, range, sums);
+                sweep_edge(l, &*lines, shared, triangle, edge, range, sums);
             }
         }
     }
 }
 
-/// The line through two corners at `q`, as f32 rounds it from `a`.
+/// The slope of the line through two corners.
 #[inline(always)]
-fn crossing([ua, va]: [f32; 2], [ub, vb]: [f32; 2], q: f32) -> f32 {
-    (vb - va) / (ub - ua) * (q - ua) + va
+fn slope([ua, va]: [f32; 2], [ub, vb]: [f32; 2]) -> f32 {
+    (vb - va) / (ub - ua)
 }
 
 /// Steeper than any edge on a screen; keeps products finite.
@@ -136,62 +144,78 @@ const STEEPEST: f32 = 1e15;
 
 /// Adds what the edge between corners `a` and `b` gets, `c` the other corner.
 #[inline(always)]
-fn sweep_edge<L: Lines>(
-    lines: &L,
-    work: &Work<'_>,
+fn sweep_edge<L: Lanes, G: Lines>(
+    l: L,
+    lines: &G,
+    shared: &Shared<'_>,
     triangle: &Triangle,
     [a, b, c]: [usize; 3],
     range: [usize; 2],
     sums: &mut [f32; 3],
 ) {
-    let [u, v] = across_and_along(triangle, work.axis);
-    let [count, length] = work.axis.extents(work.image.samples);
+    let [u, v] = across_and_along(triangle, shared.axis);
+    let [count, length] = shared.axis.extents(shared.image.samples);
     let (ua, ub) = (u[a], u[b]);
     let Some([first, last]) = lines_between(ua.min(ub), ua.max(ub), count) else { return };
     if ua == ub {
         return;
     }
     // The side of the edge that is outside of the face.
-    let up = (work.axis == Axis::Row) == (ua < ub);
-    let step = if up { 1 } else { -1 };
+    let up = (shared.axis == Axis::Row) == (ua < ub);
+    let step = if up { 1.0 } else { -1.0 };
     let number = triangle.number as f32;
     let corner = |k: usize| [u[k], v[k]];
     let unit = 2.0 / length as f32;
+    let most = (length - 1) as f32;
+    let along = slope(corner(a), corner(b));
+    // Of the other two sides, as they are needed.
+    let mut others: Option<[f32; 2]> = None;
     for line in first.max(range[0])..=last.min(range[1]) {
         let q = line as f32;
-        let at = crossing(corner(a), corner(b), q);
+        let at = along * (q - ua) + v[a];
         let inner = if up { at.floor() } else { at.ceil() };
-        let outer = inner + step as f32;
-        let most = (length - 1) as f32;
+        let outer = inner + step;
         // Written so that NaN is skipped.
         if !(inner >= 0.0 && inner <= most && outer >= 0.0 && outer <= most) {
             continue;
         }
         let (inner, outer) = (inner as usize, outer as usize);
-        // An end on the line itself is not moved by the other end.
-        let [by_a, by_b] = [ub - q, q - ua].map(|arm| {
-            if arm == 0.0 { None } else { Some(((ub - ua) / arm).clamp(-STEEPEST, STEEPEST) * unit) }
-        });
-        let slopes = [by_a.unwrap_or(1.0), by_b.unwrap_or(1.0)];
-        let crossed = Crossing { at, slopes, eps: work.eps };
-        let mut found = [0.0; 2];
         let own = line - range[0];
-        if lines.shows(own, inner) == number {
-            found = lines.outward(own, inner, step, &crossed);
+        let outward = lines.shows(own, inner) == number && lines.pulls_outward(own, inner, up);
+        let inward = lines.pulls_inward(own, outer);
+        if !(outward || inward) {
+            continue;
         }
-        let end = if (q - ua) * (q - u[c]) < 0.0 {
-            crossing(corner(a), corner(c), q)
-        } else {
-            crossing(corner(c), corner(b), q)
+        // An end on the line itself is not moved by the other end.
+        let (by_a, by_b) = (ub - q, q - ua);
+        let slope_by = |arm: f32| {
+            if arm == 0.0 { 1.0 } else { ((ub - ua) / arm).clamp(-STEEPEST, STEEPEST) * unit }
         };
-        // NaN becomes 0, as a conversion to integers on a GPU does.
-        let end = (if up { end.ceil() } else { end.floor() }) as i32;
-        let span = [end.min(inner as i32).max(0) as usize, (end.max(inner as i32) as usize).min(length - 1)];
-        let inward = lines.inward(own, outer, number, span, &crossed);
-        for (end, by, k) in [(0, by_a, a), (1, by_b, b)] {
-            if by.is_some() {
-                sums[k] += found[end] + inward[end];
-            }
+        let crossed = Crossing { at, slopes: [slope_by(by_a), slope_by(by_b)], eps: shared.eps };
+        let mut found = [0.0; 2];
+        if outward {
+            found = lines.outward(l, own, inner, up, &crossed);
+        }
+        if inward {
+            let [from_a, from_c] =
+                *others.get_or_insert_with(|| [slope(corner(a), corner(c)), slope(corner(c), corner(b))]);
+            let end = if (q - ua) * (q - u[c]) < 0.0 {
+                from_a * (q - ua) + v[a]
+            } else {
+                from_c * (q - u[c]) + v[c]
+            };
+            // NaN becomes 0, as a conversion to integers on a GPU does.
+            let end = (if up { end.ceil() } else { end.floor() }) as i32;
+            let span =
+                [end.min(inner as i32).max(0) as usize, (end.max(inner as i32) as usize).min(length - 1)];
+            let inward = lines.inward(l, own, outer, number, span, &crossed);
+            found = [found[0] + inward[0], found[1] + inward[1]];
+        }
+        if by_a != 0.0 {
+            sums[a] += found[0];
+        }
+        if by_b != 0.0 {
+            sums[b] += found[1];
         }
     }
 }

@@ -3,12 +3,11 @@
 //! Lines are columns or rows. A block of lines is brought together once, so that every sum runs over neighbouring numbers
 //! whichever way the lines go, and all edges that cross the block use it.
 
+use crate::lanes::{LANES, Lanes};
 use crate::raster::{Covered, Samples};
 
 /// Lines in a block.
 pub(super) const BLOCK: usize = 16;
-/// Samples that are added up together.
-const LANES: usize = 8;
 
 /// The way lines go.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -50,7 +49,7 @@ pub(super) struct Upstream<'a> {
 }
 
 /// Sums over one line of a block.
-pub(super) trait Lines {
+pub(super) trait Lines: Send {
     /// Room for a block of lines of so many samples.
     fn new(samples_per_line: usize) -> Self;
     /// Takes the lines from `first` on, `count` of them.
@@ -64,99 +63,114 @@ pub(super) trait Lines {
     );
     /// The face that a sample of a line of the block shows.
     fn shows(&self, line: usize, place: usize) -> f32;
-    /// Over the places from `inner + step` on to the border: the sum of G / D for both ends, over those that want to become
-    /// what `inner` is.
-    fn outward(&self, line: usize, inner: usize, step: isize, crossing: &Crossing) -> [f32; 2];
+    /// Whether a sample beyond `inner` may want to become what it is.
+    fn pulls_outward(&self, line: usize, inner: usize, up: bool) -> bool;
+    /// Over the places beyond `inner` up to the border: the sum of G / D for both ends, over those that want to become what
+    /// `inner` is.
+    fn outward<L: Lanes>(&self, l: L, line: usize, inner: usize, up: bool, crossing: &Crossing) -> [f32; 2];
+    /// Whether a sample of a face may want to become what `outer` is.
+    fn pulls_inward(&self, line: usize, outer: usize) -> bool;
     /// Over those places in `first..=last` that show `face`: the same for becoming what `outer` is.
-    fn inward(&self, line: usize, outer: usize, face: f32, span: [usize; 2], crossing: &Crossing)
-    -> [f32; 2];
+    fn inward<L: Lanes>(
+        &self,
+        l: L,
+        line: usize,
+        outer: usize,
+        face: f32,
+        span: [usize; 2],
+        crossing: &Crossing,
+    ) -> [f32; 2];
 }
 
-/// Calls `each(line of the block, place on it, sample, pixel)` for all samples of a block.
+/// Copies what the samples of a block of lines show, line by line.
 #[inline(always)]
-fn visit(
+fn copy_shown(axis: Axis, first: usize, count: usize, image: &Covered<'_>, stride: usize, shows: &mut [f32]) {
+    let Samples { columns, rows } = image.samples;
+    match axis {
+        Axis::Column => {
+            for row in 0..rows {
+                let numbers = &image.numbers[row * columns + first..][..count];
+                for (line, number) in numbers.iter().enumerate() {
+                    shows[line * stride + row] = *number;
+                }
+            }
+        }
+        Axis::Row => {
+            let numbers = image.numbers[first * columns..].chunks_exact(columns).take(count);
+            for (line, numbers) in shows.chunks_exact_mut(stride).zip(numbers) {
+                line[..columns].copy_from_slice(numbers);
+            }
+        }
+    }
+}
+
+/// Calls `each(line of the block, place on it, pixel)` for the first sample of each pixel of a block of lines.
+#[inline(always)]
+fn visit_pixels(
     axis: Axis,
     first: usize,
     count: usize,
     samples: Samples,
     per_pixel: usize,
-    mut each: impl FnMut(usize, usize, usize, usize),
+    mut each: impl FnMut(usize, usize, usize),
 ) {
-    let [_, length] = axis.extents(samples);
     let [width, height] = [samples.columns / per_pixel, samples.rows / per_pixel];
-    let half = per_pixel - 1;
+    let lines = first / per_pixel..(first + count) / per_pixel;
     match axis {
         Axis::Column => {
-            for row in 0..length {
-                let pixels = (height - 1 - (row >> half)) * width;
-                for line in 0..count {
-                    let column = first + line;
-                    each(line, row, row * samples.columns + column, pixels + (column >> half));
+            for y in 0..height {
+                for x in lines.clone() {
+                    each(x * per_pixel - first, y * per_pixel, (height - 1 - y) * width + x);
                 }
             }
         }
         Axis::Row => {
-            for line in 0..count {
-                let row = first + line;
-                let pixels = (height - 1 - (row >> half)) * width;
-                for column in 0..length {
-                    each(line, column, row * samples.columns + column, pixels + (column >> half));
+            for y in lines {
+                for x in 0..width {
+                    each(y * per_pixel - first, x * per_pixel, (height - 1 - y) * width + x);
                 }
             }
         }
     }
 }
 
-/// Places and pulls of some samples.
-type Pulls = [[f32; LANES]; 2];
-
-/// The sums of `pull / D` for both ends over the positive pulls from index `start` up to `end`. `from(index)` gives those of
-/// [`LANES`] indices; lists have room behind their ends.
+/// Writes a value to all samples of a pixel.
 #[inline(always)]
-fn sum(start: usize, end: usize, crossing: &Crossing, from: impl Fn(usize) -> Pulls) -> [f32; 2] {
+fn spread(list: &mut [f32], stride: usize, [line, place]: [usize; 2], per_pixel: usize, value: f32) {
+    for line in line..line + per_pixel {
+        list[line * stride + place..][..per_pixel].fill(value);
+    }
+}
+
+/// The sums of `pull / D` for both ends over the positive pulls from index `start` up to `end`. `from(index)` gives places
+/// and pulls of [`LANES`] indices; lists have room behind their ends.
+#[inline(always)]
+fn sum<L: Lanes>(
+    l: L,
+    start: usize,
+    end: usize,
+    crossing: &Crossing,
+    from: impl Fn(usize) -> [L::V; 2],
+) -> [f32; 2] {
     let Crossing { at, slopes: [a, b], eps } = *crossing;
-    let (mut first, mut second) = ([0.0f32; LANES], [0.0f32; LANES]);
+    let [at, a, b, plus, minus] = [at, a, b, eps, -eps].map(|x| l.splat(x));
+    let zero = l.splat(0.0);
+    let (mut first, mut second) = (zero, zero);
+    let away_from_zero = |d: L::V| l.add(d, l.select(l.gt(d, zero), plus, minus));
     let mut index = start;
     while index < end {
         let [places, pulls] = from(index);
-        let left = (end - index) as i32;
-        for lane in 0..LANES {
-            let pull = if (pulls[lane] > 0.0) & ((lane as i32) < left) { pulls[lane] } else { 0.0 };
-            let away = places[lane] - at;
-            let [da, db] = [a * away, b * away].map(|d| if d > 0.0 { d + eps } else { d - eps });
-            // One division for both.
-            let share = pull / (da * db);
-            first[lane] += share * db;
-            second[lane] += share * da;
-        }
+        let counts = l.and(l.gt(pulls, zero), l.gt(l.splat((end - index) as f32), l.from(0.0)));
+        let pulls = l.select(counts, pulls, zero);
+        let away = l.sub(places, at);
+        let (da, db) = (away_from_zero(l.mul(a, away)), away_from_zero(l.mul(b, away)));
+        // One division for both.
+        let share = l.div(pulls, l.mul(da, db));
+        first = l.add(first, l.mul(share, db));
+        second = l.add(second, l.mul(share, da));
         index += LANES;
     }
-    [first, second].map(|lanes| {
-        let [a, b, c, d, e, f, g, h] = lanes;
-        ((a + b) + (c + d)) + ((e + f) + (g + h))
-    })
-}
-
-/// The numbers from `index` on.
-#[inline(always)]
-fn lanes(list: &[f32], index: usize) -> [f32; LANES] {
-    list[index..index + LANES].try_into().expect("as many lanes as asked for")
-}
-
-/// A number for every lane.
-#[inline(always)]
-fn each(of_lane: impl Fn(usize) -> f32) -> [f32; LANES] {
-    let mut all = [0.0; LANES];
-    for (lane, one) in all.iter_mut().enumerate() {
-        *one = of_lane(lane);
-    }
-    all
-}
-
-/// Places that follow each other.
-#[inline(always)]
-fn places_from(place: usize) -> [f32; LANES] {
-    each(|lane| (place + lane) as f32)
+    [l.sum(first), l.sum(second)]
 }
 
 /// Lines of silhouettes: a covered sample counts one, others nothing. Only an uncovered sample that should be covered pulls
@@ -177,6 +191,14 @@ impl SilhouetteLines {
     fn stride(&self) -> usize {
         self.length + LANES
     }
+
+    /// First and last but one of the pulls beyond `inner`.
+    #[inline(always)]
+    fn beyond(&self, line: usize, inner: usize, up: bool) -> [usize; 2] {
+        let before = &self.before[line * self.stride()..][..self.length + 1];
+        let [start, end] = if up { [inner + 1, self.length] } else { [0, inner] };
+        [before[start] as usize, before[end] as usize]
+    }
 }
 
 impl Lines for SilhouetteLines {
@@ -195,26 +217,27 @@ impl Lines for SilhouetteLines {
         image: &Covered<'_>,
         upstream: &Upstream<'_>,
     ) {
-        let stride = self.stride();
+        let (stride, per_pixel) = (self.stride(), upstream.per_pixel);
         let gradients = upstream.alpha.expect("silhouettes have a gradient");
-        let share = 1.0 / (upstream.per_pixel * upstream.per_pixel) as f32;
-        let (own, shows) = (&mut self.gradients[..], &mut self.shows[..]);
-        visit(axis, first, count, image.samples, upstream.per_pixel, |line, place, sample, pixel| {
-            shows[line * stride + place] = image.numbers[sample];
-            own[line * stride + place] = gradients[pixel] * share;
+        let share = 1.0 / (per_pixel * per_pixel) as f32;
+        copy_shown(axis, first, count, image, stride, &mut self.shows);
+        let own = &mut self.gradients[..];
+        visit_pixels(axis, first, count, image.samples, per_pixel, |line, place, pixel| {
+            spread(own, stride, [line, place], per_pixel, gradients[pixel] * share);
         });
         for line in 0..count {
             let all = line * stride..(line + 1) * stride;
-            let [shows, gradients] = [&self.shows[all.clone()], &self.gradients[all.clone()]];
+            let [shows, gradients] =
+                [&self.shows, &self.gradients].map(|list| &list[all.clone()][..self.length]);
             let [places, pulls] =
-                [&mut self.places[..], &mut self.pulls[..]].map(|list| &mut list[all.clone()]);
-            let before = &mut self.before[all];
+                [&mut self.places, &mut self.pulls].map(|list| &mut list[all.clone()][..self.length]);
+            let before = &mut self.before[all][..self.length + 1];
             let mut found = 0;
-            for place in 0..self.length {
+            for (place, (shows, g)) in shows.iter().zip(gradients).enumerate() {
                 before[place] = found as u32;
                 places[found] = place as f32;
-                pulls[found] = -gradients[place];
-                found += usize::from((shows[place] < 0.0) & (gradients[place] < 0.0));
+                pulls[found] = -g;
+                found += usize::from((*shows < 0.0) & (*g < 0.0));
             }
             before[self.length] = found as u32;
         }
@@ -226,33 +249,40 @@ impl Lines for SilhouetteLines {
     }
 
     #[inline(always)]
-    fn outward(&self, line: usize, inner: usize, step: isize, crossing: &Crossing) -> [f32; 2] {
-        let all = line * self.stride()..(line + 1) * self.stride();
-        let before = &self.before[all.clone()];
-        let [start, end] = if step > 0 { [inner + 1, self.length] } else { [0, inner] };
-        let [places, pulls] = [&self.places[all.clone()], &self.pulls[all]];
-        sum(before[start] as usize, before[end] as usize, crossing, |index| {
-            [lanes(places, index), lanes(pulls, index)]
-        })
+    fn pulls_outward(&self, line: usize, inner: usize, up: bool) -> bool {
+        let [start, end] = self.beyond(line, inner, up);
+        start < end
     }
 
     #[inline(always)]
-    fn inward(
+    fn outward<L: Lanes>(&self, l: L, line: usize, inner: usize, up: bool, crossing: &Crossing) -> [f32; 2] {
+        let all = line * self.stride()..(line + 1) * self.stride();
+        let [places, pulls] = [&self.places[all.clone()], &self.pulls[all]];
+        let [start, end] = self.beyond(line, inner, up);
+        sum(l, start, end, crossing, |index| [l.load(places, index), l.load(pulls, index)])
+    }
+
+    #[inline(always)]
+    fn pulls_inward(&self, line: usize, outer: usize) -> bool {
+        self.shows(line, outer) < 0.0
+    }
+
+    #[inline(always)]
+    fn inward<L: Lanes>(
         &self,
+        l: L,
         line: usize,
-        outer: usize,
+        _: usize,
         face: f32,
         span: [usize; 2],
         crossing: &Crossing,
     ) -> [f32; 2] {
-        if self.shows(line, outer) >= 0.0 {
-            return [0.0; 2];
-        }
         let all = line * self.stride()..(line + 1) * self.stride();
         let [shows, gradients] = [&self.shows[all.clone()], &self.gradients[all]];
-        sum(span[0], span[1] + 1, crossing, |place| {
-            let (shows, gradients) = (lanes(shows, place), lanes(gradients, place));
-            [places_from(place), each(|lane| if shows[lane] == face { gradients[lane] } else { 0.0 })]
+        let (face, zero) = (l.splat(face), l.splat(0.0));
+        sum(l, span[0], span[1] + 1, crossing, |place| {
+            let own = l.eq(l.load(shows, place), face);
+            [l.from(place as f32), l.select(own, l.load(gradients, place), zero)]
         })
     }
 }
@@ -278,27 +308,32 @@ impl ColourLines {
         self.length + LANES
     }
 
-    /// The sum over the places `start..end` that `counts` lets pass, of becoming like `model`.
+    /// The sum over the places `start..end`, those of `face` only if there is one, of becoming like `model`.
     #[inline(always)]
-    fn towards(
+    fn towards<L: Lanes>(
         &self,
+        l: L,
         line: usize,
         model: usize,
         [start, end]: [usize; 2],
         crossing: &Crossing,
-        counts: impl Fn(f32) -> bool,
+        face: Option<f32>,
     ) -> [f32; 2] {
         let all = line * self.stride()..(line + 1) * self.stride();
-        let [a, b, c, d] = self.values[all.clone()][model];
-        let [ga, gb, gc, gd] = [0, 1, 2, 3].map(|channel: usize| &self.gradients[channel][all.clone()]);
-        let [own, shows] = [&self.own[all.clone()], &self.shows[all]];
-        sum(start, end, crossing, |place| {
-            let [own, shows, ga, gb, gc, gd] = [own, shows, ga, gb, gc, gd].map(|list| lanes(list, place));
-            let gain = each(|i| {
-                let gain = own[i] - (ga[i] * a + gb[i] * b + gc[i] * c + gd[i] * d);
-                if counts(shows[i]) { gain } else { 0.0 }
-            });
-            [places_from(place), gain]
+        let [a, b, c, d] = self.values[all.clone()][model].map(|value| l.splat(value));
+        let [ga, gb, gc, gd] = &self.gradients;
+        let (ga, gb, gc, gd) = (&ga[all.clone()], &gb[all.clone()], &gc[all.clone()], &gd[all.clone()]);
+        let (own, shows) = (&self.own[all.clone()], &self.shows[all]);
+        let zero = l.splat(0.0);
+        sum(l, start, end, crossing, |place| {
+            let warm = l.add(l.mul(l.load(ga, place), a), l.mul(l.load(gb, place), b));
+            let cold = l.add(l.mul(l.load(gc, place), c), l.mul(l.load(gd, place), d));
+            let gain = l.sub(l.load(own, place), l.add(warm, cold));
+            let gain = match face {
+                Some(face) => l.select(l.eq(l.load(shows, place), l.splat(face)), gain, zero),
+                None => gain,
+            };
+            [l.from(place as f32), gain]
         })
     }
 }
@@ -320,26 +355,32 @@ impl Lines for ColourLines {
         image: &Covered<'_>,
         upstream: &Upstream<'_>,
     ) {
-        let stride = self.stride();
+        let (stride, per_pixel) = (self.stride(), upstream.per_pixel);
         let [by_pixel, colours] = upstream.colour.expect("colours have a gradient");
         let [by_pixel, colours] = [by_pixel, colours].map(|list| list.as_chunks::<3>().0);
-        let share = 1.0 / (upstream.per_pixel * upstream.per_pixel) as f32;
-        visit(axis, first, count, image.samples, upstream.per_pixel, |line, place, sample, pixel| {
-            let at = line * stride + place;
-            let shows = image.numbers[sample];
-            let [a, b, c] = colours[sample];
-            let values = [a, b, c, f32::from(shows >= 0.0)];
-            let [ga, gb, gc] = by_pixel[pixel];
-            let alpha = upstream.alpha.map_or(0.0, |alpha| alpha[pixel]);
-            let mut own = 0.0;
-            for (channel, g) in [ga, gb, gc, alpha].into_iter().enumerate() {
-                let g = g * share;
-                self.gradients[channel][at] = g;
-                own += g * values[channel];
+        let share = 1.0 / (per_pixel * per_pixel) as f32;
+        copy_shown(axis, first, count, image, stride, &mut self.shows);
+        visit_pixels(axis, first, count, image.samples, per_pixel, |line, place, pixel| {
+            let [a, b, c] = by_pixel[pixel].map(|g| g * share);
+            let alpha = upstream.alpha.map_or(0.0, |alpha| alpha[pixel] * share);
+            let gradients = [a, b, c, alpha];
+            for (list, g) in self.gradients.iter_mut().zip(gradients) {
+                spread(list, stride, [line, place], per_pixel, g);
             }
-            self.shows[at] = shows;
-            self.values[at] = values;
-            self.own[at] = own;
+            for line in line..line + per_pixel {
+                for place in place..place + per_pixel {
+                    let at = line * stride + place;
+                    let sample = match axis {
+                        Axis::Column => place * image.samples.columns + first + line,
+                        Axis::Row => (first + line) * image.samples.columns + place,
+                    };
+                    let [a, b, c] = colours[sample];
+                    let values = [a, b, c, f32::from(self.shows[at] >= 0.0)];
+                    self.values[at] = values;
+                    let warm = gradients[0] * values[0] + gradients[1] * values[1];
+                    self.own[at] = warm + (gradients[2] * values[2] + gradients[3] * values[3]);
+                }
+            }
         });
     }
 
@@ -349,20 +390,31 @@ impl Lines for ColourLines {
     }
 
     #[inline(always)]
-    fn outward(&self, line: usize, inner: usize, step: isize, crossing: &Crossing) -> [f32; 2] {
-        let span = if step > 0 { [inner + 1, self.length] } else { [0, inner] };
-        self.towards(line, inner, span, crossing, |_| true)
+    fn pulls_outward(&self, _: usize, _: usize, _: bool) -> bool {
+        true
     }
 
     #[inline(always)]
-    fn inward(
+    fn outward<L: Lanes>(&self, l: L, line: usize, inner: usize, up: bool, crossing: &Crossing) -> [f32; 2] {
+        let span = if up { [inner + 1, self.length] } else { [0, inner] };
+        self.towards(l, line, inner, span, crossing, None)
+    }
+
+    #[inline(always)]
+    fn pulls_inward(&self, _: usize, _: usize) -> bool {
+        true
+    }
+
+    #[inline(always)]
+    fn inward<L: Lanes>(
         &self,
+        l: L,
         line: usize,
         outer: usize,
         face: f32,
         span: [usize; 2],
         crossing: &Crossing,
     ) -> [f32; 2] {
-        self.towards(line, outer, [span[0], span[1] + 1], crossing, |shows| shows == face)
+        self.towards(l, line, outer, [span[0], span[1] + 1], crossing, Some(face))
     }
 }

@@ -42,30 +42,36 @@ pub(crate) struct Wanted {
     pub depth: bool,
 }
 
+/// How images are made of samples.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ResolveSettings {
+    /// Samples along a side of a pixel, 1 or 2.
+    pub per_pixel: usize,
+    pub wanted: Wanted,
+    /// The depth of samples without a face.
+    pub far: f32,
+    pub depth_mean: DepthMean,
+    pub gradient: Gradient,
+}
+
 /// Alpha `[B, H, W]`, colour `[B, H, W, 3]` and depth `[B, H, W]`, as far as wanted. `screens` are the vertices of all
 /// parts; `colours` `[B, rows, columns, 3]` those of the samples.
 pub(crate) fn resolve(
     coverage: Coverage,
-    per_pixel: usize,
-    wanted: Wanted,
-    depth_mean: DepthMean,
-    gradient: Gradient,
+    settings: ResolveSettings,
     screens: &[Tensor],
     colours: Option<&Tensor>,
 ) -> Result<[Option<Tensor>; 3]> {
-    let operation = Resolve { coverage, per_pixel, wanted, depth_mean, gradient };
     let inputs: Vec<&Tensor> = screens.iter().chain(colours).collect();
-    let mut outputs = apply(operation, &inputs)?.into_iter();
-    Ok([wanted.alpha, wanted.colour, wanted.depth].map(|wanted| if wanted { outputs.next() } else { None }))
+    let mut outputs = apply(Resolve { coverage, settings }, &inputs)?.into_iter();
+    let Wanted { alpha, colour, depth } = settings.wanted;
+    Ok([alpha, colour, depth].map(|wanted| if wanted { outputs.next() } else { None }))
 }
 
 /// Inputs: screen vertices of all parts, then the colours of the samples if they are wanted. Outputs: those wanted.
 struct Resolve {
     coverage: Coverage,
-    per_pixel: usize,
-    wanted: Wanted,
-    depth_mean: DepthMean,
-    gradient: Gradient,
+    settings: ResolveSettings,
 }
 
 /// Kato's eps, which keeps distances from zero, as the published code has it: for silhouettes alone, and with colours.
@@ -75,30 +81,36 @@ const COLOUR_EPS: f32 = 1e-3;
 impl Resolve {
     /// Width and height of the images.
     fn size(&self) -> [usize; 2] {
-        [self.coverage.samples.columns / self.per_pixel, self.coverage.samples.rows / self.per_pixel]
+        [
+            self.coverage.samples.columns / self.settings.per_pixel,
+            self.coverage.samples.rows / self.settings.per_pixel,
+        ]
     }
 
     /// The samples of row `y` of pixels, counted from the top, as a range of those of an image.
     fn samples_of_row(&self, y: usize) -> std::ops::Range<usize> {
         let [_, height] = self.size();
-        let row = self.per_pixel * self.coverage.samples.columns;
+        let row = self.settings.per_pixel * self.coverage.samples.columns;
         (height - 1 - y) * row..(height - y) * row
     }
 
-    /// The mean over the samples of each pixel of all images: `value(image, sample)` of a sample.
-    fn means(&self, pixels: &mut Tensor, value: impl Fn(usize, usize) -> f32 + Sync) {
-        let ([width, height], columns) = (self.size(), self.coverage.samples.columns);
-        let share = 1.0 / (self.per_pixel * self.per_pixel) as f32;
-        pixels.data_mut().par_chunks_mut(width).enumerate().for_each(|(line, pixels)| {
-            let first = self.samples_of_row(line % height).start;
-            for (x, pixel) in pixels.iter_mut().enumerate() {
-                let mut sum = 0.0;
-                for row in 0..self.per_pixel {
-                    for column in 0..self.per_pixel {
-                        sum += value(line / height, first + row * columns + x * self.per_pixel + column);
-                    }
+    /// The mean over the samples of each pixel of all images: of `value` of what `samples` has of an image.
+    fn means<'a>(
+        &self,
+        pixels: &mut Tensor,
+        samples: impl Fn(usize) -> &'a [f32] + Sync,
+        value: impl Fn(f32) -> f32 + Sync,
+    ) {
+        let [width, height] = self.size();
+        pixels.data_mut().par_chunks_mut(width).with_min_len(8).enumerate().for_each(|(line, pixels)| {
+            let samples = &samples(line / height)[self.samples_of_row(line % height)];
+            if self.settings.per_pixel == 2 {
+                let (lower, upper) = samples.as_chunks::<2>().0.split_at(width);
+                for (pixel, ([a, b], [c, d])) in pixels.iter_mut().zip(lower.iter().zip(upper)) {
+                    *pixel = (value(*a) + value(*b) + value(*c) + value(*d)) * 0.25;
                 }
-                *pixel = sum * share;
+            } else {
+                pixels.iter_mut().zip(samples).for_each(|(pixel, sample)| *pixel = value(*sample));
             }
         });
     }
@@ -106,7 +118,8 @@ impl Resolve {
     /// The pixel of a sample, both as indices into an image.
     fn pixel_of(&self, sample: usize) -> usize {
         let ([width, height], columns) = (self.size(), self.coverage.samples.columns);
-        let (row, column) = (sample / columns / self.per_pixel, sample % columns / self.per_pixel);
+        let (row, column) =
+            (sample / columns / self.settings.per_pixel, sample % columns / self.settings.per_pixel);
         (height - 1 - row) * width + column
     }
 
@@ -130,15 +143,15 @@ impl Resolve {
     ) -> Vec<[f32; 3]> {
         let mut gradients = vec![[0.0; 3]; image.geometry.vertices()];
         if upstream.alpha.is_some() || upstream.colour.is_some() {
-            let eps = if self.wanted.colour { COLOUR_EPS } else { SILHOUETTE_EPS };
-            match self.gradient {
+            let eps = if self.settings.wanted.colour { COLOUR_EPS } else { SILHOUETTE_EPS };
+            match self.settings.gradient {
                 Gradient::Kato => kato::add_edge_gradients(image, upstream, eps, &mut gradients),
             }
         }
         if let Some(depth) = depth {
             let by_face = SamplesByFace::new(image);
-            let all = 1.0 / (self.per_pixel * self.per_pixel) as f32;
-            match self.depth_mean {
+            let all = 1.0 / (self.settings.per_pixel * self.settings.per_pixel) as f32;
+            match self.settings.depth_mean {
                 DepthMean::All => {
                     let of_sample = |sample: usize| depth[self.pixel_of(sample)] * all;
                     depth::add_depth_gradients(image, &by_face, of_sample, &mut gradients);
@@ -166,24 +179,24 @@ impl Operation for Resolve {
         let [width, height] = self.size();
         let images: Vec<Covered<'_>> = self.coverage.images().collect();
         let mut outputs = Vec::new();
-        if self.wanted.alpha {
+        if self.settings.wanted.alpha {
             let mut alpha = Tensor::empty([images.len(), height, width]);
-            self.means(&mut alpha, |image, sample| f32::from(images[image].numbers[sample] >= 0.0));
+            self.means(&mut alpha, |image| images[image].numbers, |number| f32::from(number >= 0.0));
             outputs.push(alpha);
         }
-        if self.wanted.colour {
+        if self.settings.wanted.colour {
             let colours = inputs[inputs.len() - 1];
             context.save(colours);
             let samples = colours.data().as_chunks::<3>().0;
             let count = self.coverage.samples.count();
             let mut colour = Tensor::empty([images.len(), height, width, 3]);
-            let share = 1.0 / (self.per_pixel * self.per_pixel) as f32;
+            let share = 1.0 / (self.settings.per_pixel * self.settings.per_pixel) as f32;
             colour.data_mut().par_chunks_mut(width * 3).enumerate().for_each(|(line, pixels)| {
                 let rows = &samples[line / height * count..][self.samples_of_row(line % height)];
                 for (x, pixel) in pixels.as_chunks_mut::<3>().0.iter_mut().enumerate() {
                     let mut sum = [0.0; 3];
                     for row in rows.chunks_exact(self.coverage.samples.columns) {
-                        for sample in &row[x * self.per_pixel..(x + 1) * self.per_pixel] {
+                        for sample in &row[x * self.settings.per_pixel..(x + 1) * self.settings.per_pixel] {
                             sum.iter_mut().zip(sample).for_each(|(sum, value)| *sum += value);
                         }
                     }
@@ -192,19 +205,20 @@ impl Operation for Resolve {
             });
             outputs.push(colour);
         }
-        if self.wanted.depth {
+        if self.settings.wanted.depth {
             let mut depth = Tensor::empty([images.len(), height, width]);
             let of = |image: usize| images[image].depth.expect("depths were kept");
-            match self.depth_mean {
-                DepthMean::All => self.means(&mut depth, |image, sample| of(image)[sample]),
+            match self.settings.depth_mean {
+                DepthMean::All => self.means(&mut depth, of, |depth| depth),
                 DepthMean::Covered { background } => {
-                    // The mean of depth less `far`, over the share that is covered.
                     let mut covered = Tensor::empty([images.len(), height, width]);
-                    self.means(&mut covered, |image, sample| f32::from(images[image].numbers[sample] >= 0.0));
-                    self.means(&mut depth, |image, sample| match images[image].numbers[sample] >= 0.0 {
-                        true => of(image)[sample],
-                        false => 0.0,
-                    });
+                    self.means(
+                        &mut covered,
+                        |image| images[image].numbers,
+                        |number| f32::from(number >= 0.0),
+                    );
+                    // Samples without a face are as deep as `far`, others less.
+                    self.means(&mut depth, of, |depth| if depth < self.settings.far { depth } else { 0.0 });
                     for (depth, covered) in depth.data_mut().iter_mut().zip(covered.data()) {
                         *depth = if *covered > 0.0 { *depth / covered } else { background };
                     }
@@ -220,7 +234,7 @@ impl Operation for Resolve {
         let (pixels, count) = (width * height, self.coverage.samples.count());
         let images: Vec<Covered<'_>> = self.coverage.images().collect();
         let mut given = backward.gradients.iter();
-        let Wanted { alpha, colour, depth } = self.wanted;
+        let Wanted { alpha, colour, depth } = self.settings.wanted;
         let [alpha, colour, depth] = [alpha, colour, depth]
             .map(|wanted| if wanted { given.next().and_then(Option::as_ref) } else { None });
         let parts: usize = self.coverage.geometries.iter().map(|geometry| geometry.parts().len()).sum();
@@ -237,7 +251,7 @@ impl Operation for Resolve {
                             &colours[index * count * 3..][..count * 3],
                         ]
                     }),
-                    per_pixel: self.per_pixel,
+                    per_pixel: self.settings.per_pixel,
                 };
                 let depth = depth.map(|depth| &depth.data()[index * pixels..][..pixels]);
                 self.screen_gradients(image, &upstream, depth)
@@ -252,7 +266,7 @@ impl Operation for Resolve {
                 }
             }
         }
-        if self.wanted.colour {
+        if self.settings.wanted.colour {
             let wanted = colour.filter(|_| backward.wants(parts));
             gradients.push(wanted.map(|colour| self.spread(colour, images.len())));
         }
@@ -264,13 +278,14 @@ impl Resolve {
     /// The gradient of all samples' colours from that of the pixels.
     fn spread(&self, colour: &Tensor, images: usize) -> Tensor {
         let ([width, height], samples) = (self.size(), self.coverage.samples);
-        let share = 1.0 / (self.per_pixel * self.per_pixel) as f32;
+        let share = 1.0 / (self.settings.per_pixel * self.settings.per_pixel) as f32;
         let mut spread = Tensor::empty([images, samples.rows, samples.columns, 3]);
         let pixels = colour.data().as_chunks::<3>().0;
         spread.data_mut().par_chunks_mut(samples.columns * 3).enumerate().for_each(|(line, row)| {
-            let (image, y) = (line / samples.rows, height - 1 - line % samples.rows / self.per_pixel);
+            let (image, y) =
+                (line / samples.rows, height - 1 - line % samples.rows / self.settings.per_pixel);
             let pixels = &pixels[(image * height + y) * width..][..width];
-            for (samples, pixel) in row.chunks_exact_mut(self.per_pixel * 3).zip(pixels) {
+            for (samples, pixel) in row.chunks_exact_mut(self.settings.per_pixel * 3).zip(pixels) {
                 let g = pixel.map(|g| g * share);
                 samples.as_chunks_mut::<3>().0.iter_mut().for_each(|sample| *sample = g);
             }

@@ -4,13 +4,15 @@ mod by_face;
 
 pub(crate) use by_face::SamplesByFace;
 
+use std::sync::Arc;
+
 use rayon::prelude::*;
 use relievo_tensor::{Backward, Context, Error, Operation, Result, Tensor, apply_one};
 
-use crate::Faces;
 use crate::check::{as_vectors, floats, shape};
 use crate::raster::{Coverage, Covered, Place};
 use crate::vector::{Vector, add, scale};
+use crate::{Faces, Wrap};
 
 /// What the faces of an object look like, before light.
 #[derive(Clone, Debug)]
@@ -22,6 +24,20 @@ pub enum Appearance {
     Cubes(Tensor),
     /// A colour for each vertex, `[V, 3]`, interpolated over the faces.
     VertexColours(Tensor),
+    /// A picture, sampled at every sample.
+    Picture(PictureTexture),
+}
+
+/// A picture on the faces of an object.
+#[derive(Clone, Debug)]
+pub struct PictureTexture {
+    /// `[h, w, 3]`, row 0 at the top. It has a gradient; the coordinates have none.
+    pub picture: Tensor,
+    /// (u, v) of the three corners of each face, v upwards: (0, 0) is the centre of the lower left pixel, (1, 1) that of the
+    /// upper right one. Faces without are white.
+    pub corners: Arc<[Option<[[f32; 2]; 3]>]>,
+    /// How it continues along u and along v; each sample is wrapped by itself.
+    pub wrap: [Wrap; 2],
 }
 
 impl Appearance {
@@ -30,6 +46,7 @@ impl Appearance {
         match self {
             Self::White => None,
             Self::Cubes(tensor) | Self::VertexColours(tensor) => Some(tensor),
+            Self::Picture(texture) => Some(&texture.picture),
         }
     }
 }
@@ -68,6 +85,7 @@ enum Kind {
     White { faces: usize },
     Cubes { faces: usize, side: usize },
     VertexColours { faces: Faces },
+    Picture { corners: Arc<[Option<[[f32; 2]; 3]>]>, wrap: [Wrap; 2], size: [usize; 2] },
 }
 
 /// What a cube ends short of, in texels, so that each sample has a next one.
@@ -97,6 +115,22 @@ impl Kind {
                 shape("render", "vertex colours", colours, &[surface.vertices, 3])?;
                 Ok(Self::VertexColours { faces: surface.faces.clone() })
             }
+            Appearance::Picture(PictureTexture { picture, corners, wrap }) => {
+                floats("render", &[picture])?;
+                let (corners, wrap) = (Arc::clone(corners), *wrap);
+                match picture.shape()[..] {
+                    [height, width, 3] if height > 0 && width > 0 && corners.len() == faces => {
+                        Ok(Self::Picture { corners, wrap, size: [width, height] })
+                    }
+                    _ => {
+                        let (shape, count) = (picture.shape(), corners.len());
+                        let detail = format!(
+                            "a picture is [h, w, 3] with coordinates of all {faces} faces, not {shape} with {count}"
+                        );
+                        Err(Error::shape("render", detail))
+                    }
+                }
+            }
         }
     }
 
@@ -104,28 +138,30 @@ impl Kind {
         match self {
             Self::White { faces } | Self::Cubes { faces, .. } => *faces,
             Self::VertexColours { faces } => faces.len(),
+            Self::Picture { corners, .. } => corners.len(),
         }
     }
 
     fn inputs(&self) -> usize {
         match self {
             Self::White { .. } => 1,
-            Self::Cubes { .. } | Self::VertexColours { .. } => 2,
+            _ => 2,
         }
     }
 
-    /// Vectors of the tensor of colours that one face refers to.
+    /// Vectors of the tensor of colours that one face refers to; 0 if that differs.
     fn per_face(&self) -> usize {
         match self {
-            Self::White { .. } => 0,
+            Self::White { .. } | Self::Picture { .. } => 0,
             Self::Cubes { side, .. } => side * side * side,
             Self::VertexColours { .. } => 3,
         }
     }
 
-    /// Calls `visit` with each colour that a place on a face is mixed of: its index among those of the face, and its weight.
+    /// Calls `visit` with each colour that a place on a face is mixed of: its index among those of the face, or in the
+    /// picture, and its weight.
     #[inline(always)]
-    fn mixture(&self, weights: [f32; 3], mut visit: impl FnMut(usize, f32)) {
+    fn mixture(&self, face: usize, weights: [f32; 3], mut visit: impl FnMut(usize, f32)) {
         match self {
             Self::White { .. } => {}
             Self::Cubes { side, .. } => {
@@ -147,6 +183,27 @@ impl Kind {
             Self::VertexColours { .. } => {
                 weights.into_iter().enumerate().for_each(|(corner, weight)| visit(corner, weight));
             }
+            Self::Picture { corners, wrap, size } => {
+                let Some(corners) = corners[face] else { return };
+                let mut at = [[0; 2]; 2];
+                let mut shares = [[0.0; 2]; 2];
+                for axis in 0..2 {
+                    let place = (0..3).map(|k| weights[k] * corners[k][axis]).sum();
+                    // Beyond a border it is black.
+                    let Some(place) = wrap[axis].apply(place) else { return };
+                    let most = size[axis] - 1;
+                    let place = if axis == 0 { place } else { 1.0 - place } * most as f32;
+                    let first = (place.max(0.0) as usize).min(most);
+                    at[axis] = [first, (first + 1).min(most)];
+                    let rest = (place - first as f32).clamp(0.0, 1.0);
+                    shares[axis] = [1.0 - rest, rest];
+                }
+                for (row, down) in at[1].into_iter().zip(shares[1]) {
+                    for (column, across) in at[0].into_iter().zip(shares[0]) {
+                        visit(row * size[0] + column, down * across);
+                    }
+                }
+            }
         }
     }
 
@@ -157,17 +214,23 @@ impl Kind {
             Self::White { .. } => 0,
             Self::Cubes { .. } => face * self.per_face() + of_face,
             Self::VertexColours { faces } => faces.as_slice()[face][of_face] as usize,
+            Self::Picture { .. } => of_face,
         }
     }
 
     /// The colour at a place on a face.
     #[inline(always)]
     fn colour(&self, colours: &[Vector], face: usize, weights: [f32; 3]) -> Vector {
-        if let Self::White { .. } = self {
+        let white = match self {
+            Self::White { .. } => true,
+            Self::Picture { corners, .. } => corners[face].is_none(),
+            _ => false,
+        };
+        if white {
             return [1.0; 3];
         }
         let mut colour = [0.0; 3];
-        self.mixture(weights, |of_face, weight| {
+        self.mixture(face, weights, |of_face, weight| {
             colour = add(colour, scale(colours[self.index(face, of_face)], weight));
         });
         colour
@@ -232,6 +295,8 @@ struct FaceSums {
     face: usize,
     light: Vector,
     colours: Vec<Vector>,
+    /// Of a picture: what each pixel of it gets, in the order of samples.
+    pixels: Vec<(u32, Vector)>,
 }
 
 impl Operation for Shade {
@@ -312,6 +377,7 @@ impl Operation for Shade {
                 let (face, _) = image.geometry.on_face(place, [0.0; 3]);
                 let light = part.light[part.side(face, place)];
                 let (mut of_light, mut of_colours) = ([0.0; 3], vec![[0.0; 3]; part.kind.per_face()]);
+                let mut pixels = Vec::new();
                 for sample in list {
                     let (column, row) =
                         (*sample as usize % samples.columns, *sample as usize / samples.columns);
@@ -320,11 +386,12 @@ impl Operation for Shade {
                     let own = part.kind.colour(part.colours, face, weights);
                     let lit: Vector = std::array::from_fn(|channel| g[channel] * light[channel]);
                     of_light = add(of_light, std::array::from_fn(|channel| g[channel] * own[channel]));
-                    part.kind.mixture(weights, |index, weight| {
-                        of_colours[index] = add(of_colours[index], scale(lit, weight));
+                    part.kind.mixture(face, weights, |index, weight| match part.kind {
+                        Kind::Picture { .. } => pixels.push((index as u32, scale(lit, weight))),
+                        _ => of_colours[index] = add(of_colours[index], scale(lit, weight)),
                     });
                 }
-                FaceSums { place, face, light: of_light, colours: of_colours }
+                FaceSums { place, face, light: of_light, colours: of_colours, pixels }
             };
             let found: Vec<FaceSums> = by_face.faces().into_par_iter().map(of_face).collect();
             // Part by part, so that each gradient is borrowed once.
@@ -345,6 +412,10 @@ impl Operation for Shade {
                     for sums in own() {
                         for (of_face, sum) in sums.colours.iter().enumerate() {
                             let into = &mut colours[part.kind.index(sums.face, of_face)];
+                            *into = add(*into, *sum);
+                        }
+                        for (index, sum) in &sums.pixels {
+                            let into = &mut colours[*index as usize];
                             *into = add(*into, *sum);
                         }
                     }

@@ -4,8 +4,7 @@
 //! roundings in the same order, so results are the same on every machine.
 
 /// Defines functions whose bodies are compiled for AVX-512, for AVX2 and for the baseline. What a body calls must
-/// be `#[inline(always)]` to be compiled along with it. For crates that define operations, too.
-#[macro_export]
+/// be `#[inline(always)]` to be compiled along with it.
 macro_rules! vectorised {
     ($($(#[$meta:meta])* $vis:vis fn $name:ident $(<$generic:ident: $bound:path>)? (
         $($argument:ident: $type:ty),* $(,)?

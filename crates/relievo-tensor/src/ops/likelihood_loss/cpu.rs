@@ -23,9 +23,6 @@ impl Likelihood {
     fn error(self, prediction: &[f32], target: &[f32]) -> f64 {
         match self {
             Likelihood::Laplace => prediction.iter().zip(target).map(|(a, b)| f64::from((a - b).abs())).sum(),
-            Likelihood::Gauss if prediction.len() < reduce::LANES => {
-                prediction.iter().zip(target).map(|(a, b)| f64::from(a - b).powi(2)).sum()
-            }
             Likelihood::Gauss => reduce::squared_distance(prediction, target),
         }
     }
@@ -63,8 +60,6 @@ impl Likelihood {
 /// The extents of the target.
 #[derive(Clone, Copy)]
 pub struct Layout {
-    /// Predictions of each target: 1 or 2.
-    pub halves: usize,
     /// Rows in all its images together.
     pub rows: usize,
     /// Pixels in a row.
@@ -80,15 +75,15 @@ impl Layout {
     }
 }
 
-/// For each half, the sum over pixels of mask times error, from prediction, target and mask.
+/// For both halves, the sum over pixels of mask times error, from prediction, target and mask.
 pub fn sums(
     likelihood: Likelihood,
     layout: Layout,
     [prediction, target, mask]: [&[f32]; 3],
     confidence: Option<&[f32]>,
-) -> Vec<f64> {
+) -> [f64; 2] {
     let channels = layout.channels;
-    let of_half = |half: usize| {
+    [0, 1].map(|half| {
         sum_in_order(layout.rows, |row| {
             let prediction = &prediction[layout.row(half * layout.rows + row, channels)];
             let target = &target[layout.row(row, channels)];
@@ -105,8 +100,7 @@ pub fn sums(
             });
             pixels.sum()
         })
-    };
-    (0..layout.halves).map(of_half).collect()
+    })
 }
 
 /// The sum of the mask.
@@ -118,7 +112,7 @@ pub fn mask_sum(layout: Layout, mask: &[f32]) -> f64 {
 pub fn prediction_gradient(
     likelihood: Likelihood,
     layout: Layout,
-    scale: &[f32],
+    scale: [f32; 2],
     [prediction, target, mask]: [&[f32]; 3],
     confidence: Option<&[f32]>,
     gradient: &mut [f32],
@@ -141,7 +135,7 @@ pub fn prediction_gradient(
 pub fn confidence_gradient(
     likelihood: Likelihood,
     layout: Layout,
-    scale: &[f32],
+    scale: [f32; 2],
     [prediction, target, mask]: [&[f32]; 3],
     confidence: &[f32],
     gradient: &mut [f32],
@@ -150,7 +144,7 @@ pub fn confidence_gradient(
     gradient.par_chunks_mut(2 * layout.width).enumerate().for_each(|(row, gradient)| {
         for (pixel, gradient) in layout.row(row, 1).zip(gradient.chunks_exact_mut(2)) {
             let target = &target[pixel * channels..][..channels];
-            for half in 0..layout.halves {
+            for half in 0..2 {
                 let s = confidence[2 * pixel + half];
                 let start = (half * layout.rows * layout.width + pixel) * channels;
                 let error = likelihood.error(&prediction[start..start + channels], target) as f32;
