@@ -61,9 +61,10 @@ fn refinement_begins_with_what_the_networks_say_on_the_gpu() {
     let Some(ordinal) = relievo_cuda_emulator::test_gpu() else { return };
     let mut model = Model::new(tiny(), 3).unwrap();
     let images = heads(0, 2);
-    let (before, right) = (model.predict(&images).unwrap(), model.refine(&images, 5).unwrap());
+    let before = model.predict(&images).unwrap();
+    let right = model.refine(&images, &before, 5).unwrap();
     model.to_device(Device::Cuda(ordinal), DataType::F32).unwrap();
-    let found = model.refine(&images, 5).unwrap();
+    let found = model.refine(&images, &model.predict(&images).unwrap(), 5).unwrap();
     let from_right =
         |of: Prediction| distance(&[of.image, of.depth], &[right.image.clone(), right.depth.clone()]);
     let (off, moved) = (from_right(found), from_right(before));

@@ -51,7 +51,10 @@ impl Canvas {
     /// From three values per pixel, `[H,W,3]`, each mapped to \[0,1\].
     fn from_colours(values: &[f32], width: usize, map: impl Fn(f32) -> f32) -> Self {
         let height = rows(values.len(), width * 3);
-        let pixels = values.as_chunks::<3>().0.iter().map(|rgb| rgb.map(|value| byte(map(value)))).collect();
+        // Number by number, not colour by colour, so that the compiler vectorises.
+        let mut pixels = vec![[0; 3]; width * height];
+        let bytes = pixels.as_flattened_mut().iter_mut();
+        bytes.zip(values).for_each(|(target, value)| *target = byte(map(*value)));
         Self { width, height, pixels }
     }
 
@@ -127,26 +130,25 @@ impl Canvas {
         let down = taps(self.height, height);
         // Overshoot of the first pass is kept; clamping happens once, at the end.
         let mut narrow = vec![[0_f32; 3]; self.height * width];
+        let mut line = vec![[0_f32; 3]; self.width];
         for (row, target) in narrow.chunks_exact_mut(width).enumerate() {
+            let bytes = self.pixels[row * self.width..][..self.width].as_flattened();
+            line.as_flattened_mut().iter_mut().zip(bytes).for_each(|(value, byte)| *value = f32::from(*byte));
             for (pixel, taps) in target.iter_mut().zip(&across) {
                 for &(at, weight) in taps {
-                    for (sum, &value) in pixel.iter_mut().zip(&self.pixels[row * self.width + at]) {
-                        *sum += weight * f32::from(value);
-                    }
+                    pixel.iter_mut().zip(line[at]).for_each(|(sum, value)| *sum += weight * value);
                 }
             }
         }
-        let mut pixels = Vec::with_capacity(width * height);
-        for taps in &down {
-            for column in 0..width {
-                let mut colour = [0_f32; 3];
-                for &(at, weight) in taps {
-                    for (sum, value) in colour.iter_mut().zip(narrow[at * width + column]) {
-                        *sum += weight * value;
-                    }
-                }
-                pixels.push(colour.map(to_byte));
+        let mut pixels = vec![[0; 3]; width * height];
+        let mut line = vec![0_f32; 3 * width];
+        for (target, taps) in pixels.chunks_exact_mut(width).zip(&down) {
+            line.fill(0.0);
+            for &(at, weight) in taps {
+                let from = narrow[at * width..][..width].as_flattened();
+                line.iter_mut().zip(from).for_each(|(sum, value)| *sum += weight * value);
             }
+            target.as_flattened_mut().iter_mut().zip(&line).for_each(|(byte, value)| *byte = to_byte(*value));
         }
         Self { width, height, pixels }
     }

@@ -2,7 +2,7 @@
 //! (`npm install gltf-validator`, found through `NODE_PATH`), trimesh (`pip install trimesh pillow`, in the `python3` of the
 //! path). Where one of the last two is missing, its test is skipped, unless `RELIEVO_REQUIRE` has `meshes`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
@@ -186,6 +186,26 @@ fn errors_name_the_file_that_is_wrong() {
     for (name, expected) in [("missing.obj", "cannot read"), ("cube.png", "not a mesh of a known kind")] {
         let error = Mesh::open(at(name)).unwrap_err().to_string();
         assert!(error.contains(expected) && error.contains(name), "{error}");
+    }
+}
+
+#[test]
+fn pictures_of_all_kinds_are_decoded() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
+    for (kind, tolerance) in [("bmp", 0), ("gif", 0), ("jpg", 12), ("tga", 0), ("tif", 0), ("webp", 0)] {
+        let material = format!("newmtl m\nmap_Kd picture.{kind}\n");
+        let mut files = beside(&folder);
+        let mut resolver = |name: &str| {
+            if name == "a.mtl" { Ok(Some(material.clone().into_bytes())) } else { files(name) }
+        };
+        let text = b"mtllib a.mtl\nv 0 0 0\nusemtl m\nf 1 1 1\n";
+        let mesh = Mesh::from_bytes(text, MeshFormat::Obj, &mut resolver).unwrap();
+        let Picture { width, height, ref rgb } = **mesh.materials[0].picture.as_ref().unwrap();
+        assert_eq!((width, height), (4, 3), "{kind}");
+        let expected = (0..12).flat_map(|at| [at % 4 * 60, at / 4 * 100, 30]);
+        for (found, expected) in rgb.iter().zip(expected) {
+            assert!((i32::from(*found) - expected).abs() <= tolerance, "{kind}: {rgb:?}");
+        }
     }
 }
 

@@ -150,7 +150,14 @@ property int texnumber\nend_header\n";
         memory: (200, beyond),
     };
     let plain = 1 << 16;
-    vec![
+    let pictures = ["bmp", "gif", "jpg", "tga", "tif", "webp"].map(|kind| {
+        let name = format!("picture.{kind}");
+        let bytes = std::fs::read(format!("{}/tests/data/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap();
+        let mtl = format!("newmtl m\nmap_Kd {name}\n");
+        let obj = b"mtllib a.mtl\nv 0 0 0\nvt 0 0\nusemtl m\nf 1/1 1/1 1/1\n";
+        seed(MeshFormat::Obj, obj, &[("a.mtl", mtl.as_bytes()), (&name, &bytes)], PICTURES)
+    });
+    let meshes = vec![
         seed(MeshFormat::Obj, &obj, &[], plain),
         seed(MeshFormat::Obj, &obj, &[("a.mtl", &mtl), ("a.png", &png)], PICTURES),
         seed(MeshFormat::Ply, &ply, &[], plain),
@@ -160,7 +167,8 @@ property int texnumber\nend_header\n";
         seed(MeshFormat::Stl, solid.as_bytes(), &[], plain),
         seed(MeshFormat::Glb, &glb, &[], PICTURES + REPEATED),
         seed(MeshFormat::Gltf, gltf.as_bytes(), &[("a.bin", &numbers), ("a.png", &png)], PICTURES + REPEATED),
-    ]
+    ];
+    meshes.into_iter().chain(pictures).collect()
 }
 
 /// Texts and bytes that programs trip over.

@@ -5,8 +5,8 @@
 //! in Retinex, edges of the image are taken for edges of the albedo, and everything smoother for light.
 
 use relievo_render::Camera;
-use relievo_tensor::ops::{Activation, ConvParams, absolute_error, conv2d};
-use relievo_tensor::{Error, Tensor};
+use relievo_tensor::ops::absolute_error;
+use relievo_tensor::{Backward, Context, Error, Operation, Tensor, apply_one};
 
 use crate::prediction::Prediction;
 use crate::visibility::{sample, visibility};
@@ -15,13 +15,8 @@ use crate::visibility::{sample, visibility};
 /// light: there the prior's weight has fallen to 1/e.
 const EDGE: f32 = 0.1;
 
-/// Neighbouring pixels of a map, without padding.
-const PLAIN: ConvParams = ConvParams::new(1, 0, Activation::Identity);
-
 /// How the albedo `[1,S,S,3]` of an image should change from pixel to pixel.
 pub(crate) struct AlbedoPrior {
-    /// The kernel of differences to the right neighbour (three channels) and to the one below (three more).
-    differences: Tensor,
     /// Differences that are best, `[1,S-1,S-1,6]`: none where the image is seen and smooth; where it is not seen, those
     /// of the network's albedo, so that what changes around it goes on smoothly.
     target: Tensor,
@@ -38,12 +33,12 @@ impl AlbedoPrior {
         let view = std::array::from_fn(|at| view.data()[at]);
         let seen = visibility(camera, canonical_depth.data(), normals.data(), view, &places)?;
         let mut shown = Tensor::empty([1, size, size, 3]);
+        let pixels = image.data().as_chunks::<3>().0;
         for (pixel, seen) in shown.data_mut().as_chunks_mut::<3>().0.iter_mut().zip(&seen) {
-            *pixel = std::array::from_fn(|channel| sample(image.data(), size, seen.at, channel, 3));
+            *pixel = sample(pixels, size, seen.at);
         }
-        let differences = difference_kernel()?;
-        let changes = conv2d(&shown, &differences, None, PLAIN)?;
-        let mut target = conv2d(albedo, &differences, None, PLAIN)?;
+        let changes = differences(&shown)?;
+        let mut target = differences(albedo)?;
         let mut weights = Tensor::empty([1, size - 1, size - 1]);
         let rows = changes.data().as_chunks::<6>().0.iter().zip(target.data_mut().as_chunks_mut::<6>().0);
         for ((place, (change, target)), weight) in rows.enumerate().zip(weights.data_mut()) {
@@ -56,33 +51,84 @@ impl AlbedoPrior {
             *weight = trust * smooth + (1.0 - trust);
             target.iter_mut().for_each(|difference| *difference *= 1.0 - trust * smooth);
         }
-        Ok(Self { differences, target, weights })
+        Ok(Self { target, weights })
     }
 
     /// The weighted mean absolute distance of the differences of `albedo [1,S,S,3]` from the best ones.
     pub fn loss(&self, albedo: &Tensor) -> Result<Tensor, Error> {
-        absolute_error(&conv2d(albedo, &self.differences, None, PLAIN)?, &self.target, &self.weights)
+        absolute_error(&differences(albedo)?, &self.target, &self.weights)
     }
 }
 
-/// `[6,2,2,3]`.
-fn difference_kernel() -> Result<Tensor, Error> {
-    let mut kernel = Tensor::zeros([6, 2, 2, 3]);
-    for (output, taps) in kernel.data_mut().chunks_exact_mut(12).enumerate() {
-        // Taps are the pixel, its right neighbour, the one below and the one diagonally below.
-        let neighbour = if output < 3 { 1 } else { 2 };
-        taps[output % 3] = -1.0;
-        taps[3 * neighbour + output % 3] = 1.0;
+/// Differences of an image `[1,S,S,3]` to the right neighbour (three channels) and to the one below (three more),
+/// `[1,S-1,S-1,6]`. Gradient of a pixel: those of the differences it is the neighbour in, minus those of its own.
+///
+/// # Errors
+/// If the image has another shape or fewer than two rows.
+fn differences(image: &Tensor) -> Result<Tensor, Error> {
+    apply_one(Differences, &[image])
+}
+
+struct Differences;
+
+impl Operation for Differences {
+    fn name(&self) -> &'static str {
+        "differences"
     }
-    Ok(kernel)
+
+    fn forward(&self, inputs: &[&Tensor], context: &mut Context) -> Result<Vec<Tensor>, Error> {
+        let size = match inputs[0].dims(self.name())? {
+            [1, rows, columns, 3] if rows == columns && rows > 1 => rows,
+            _ => return Err(Error::shape(self.name(), format!("an image of shape {}", inputs[0].shape()))),
+        };
+        context.save(inputs[0]);
+        let image = inputs[0].data().as_chunks::<3>().0;
+        let mut differences = Tensor::empty([1, size - 1, size - 1, 6]);
+        let rows = image.chunks_exact(size).zip(image.chunks_exact(size).skip(1));
+        let pixels = differences.data_mut().as_chunks_mut::<6>().0.chunks_exact_mut(size - 1);
+        for (differences, (row, below)) in pixels.zip(rows) {
+            for (column, difference) in differences.iter_mut().enumerate() {
+                let here = row[column];
+                *difference = std::array::from_fn(|i| match i {
+                    0..3 => row[column + 1][i] - here[i],
+                    _ => below[column][i - 3] - here[i - 3],
+                });
+            }
+        }
+        Ok(vec![differences])
+    }
+
+    fn backward(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>, Error> {
+        let shape = backward.saved[0].shape();
+        let size = shape[1];
+        let mut dimage = Tensor::zeros(shape);
+        let gradients = dimage.data_mut().as_chunks_mut::<3>().0;
+        let dy = backward.gradient().data().as_chunks::<6>().0;
+        for (row, dy) in dy.chunks_exact(size - 1).enumerate() {
+            for (column, dy) in dy.iter().enumerate() {
+                let at = row * size + column;
+                for i in 0..3 {
+                    let (right, below) = (dy[i], dy[3 + i]);
+                    gradients[at][i] -= right + below;
+                    gradients[at + 1][i] += right;
+                    gradients[at + size][i] += below;
+                }
+            }
+        }
+        Ok(vec![Some(dimage)])
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use relievo_tensor::testing::{Tolerance, assert_gradients, random_tensor};
+
     use super::*;
     use crate::{Model, ModelSettings};
 
     const SIZE: usize = 64;
+
+    const TOLERANCE: Tolerance = Tolerance { norm: 1e-3, element: 1e-3 };
 
     /// A nearly flat surface, seen from where the networks say, that is all of the image.
     fn prior(pixel: impl Fn(usize, usize) -> f32) -> AlbedoPrior {
@@ -98,6 +144,17 @@ mod tests {
     fn stripes(height: f32) -> Tensor {
         let values: Vec<f32> = (0..SIZE * SIZE).flat_map(|at| [height * (at % 2) as f32; 3]).collect();
         Tensor::new(&values, [1, SIZE, SIZE, 3]).unwrap()
+    }
+
+    #[test]
+    fn differences_and_their_gradients() {
+        let found = differences(
+            &Tensor::new(&[[1.0; 3], [3.0; 3], [6.0; 3], [0.0; 3]].concat(), [1, 2, 2, 3]).unwrap(),
+        );
+        assert_eq!(found.unwrap().data(), [2.0, 2.0, 2.0, 5.0, 5.0, 5.0]);
+        let image = random_tensor(4, [1, 9, 9, 3]);
+        assert_gradients(&[image], 1.0 / 64.0, TOLERANCE, |x| differences(&x[0]));
+        assert!(differences(&Tensor::zeros([1, 1, 1, 3])).is_err());
     }
 
     #[test]

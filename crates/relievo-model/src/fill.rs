@@ -2,28 +2,33 @@
 //!
 //! Source: Gortler, Grzeszczuk, Szeliski and Cohen, *The Lumigraph* (1996), section 3.4.
 
+use rayon::prelude::*;
+
+use crate::visibility::{Enlarged, sample};
+
 /// Rows and columns to which colours are averaged first: what is continued is smooth, so finer detail is not needed.
 const COARSE: usize = 64;
 
-/// Colours everywhere on a square grid, by interpolation of a coarser one, `steps` places to each of its.
-pub(crate) struct Filled {
-    side: usize,
-    steps: usize,
-    colours: Vec<[f32; 3]>,
-}
-
-/// Continues what `colour` gives for places of a grid `[side, side]`, as far as `weights` (0 to 1) says it is known.
-/// Zero everywhere if nothing is.
-pub(crate) fn filled(side: usize, colour: impl Fn(usize) -> [f32; 3], weights: &[f32]) -> Filled {
+/// Continues colours of a square grid of `side` rows as far as they are known: `row` writes those of a row, and from 0 to
+/// 1 how well each is known. Everywhere on the grid, then; zero if nothing is known.
+pub(crate) fn filled(side: usize, row: impl Fn(usize, &mut [[f32; 3]], &mut [f32]) + Sync) -> Enlarged<3> {
     let steps = side.div_ceil(COARSE).max(1);
     let coarse = side.div_ceil(steps);
     let mut sums = vec![[0.0; 4]; coarse * coarse];
-    for (place, &weight) in weights.iter().enumerate().filter(|(_, weight)| **weight > 0.0) {
-        let sum = &mut sums[place / side / steps * coarse + place % side / steps];
-        add(sum, colour(place), weight);
-    }
+    sums.par_chunks_mut(coarse.max(1)).enumerate().for_each(|(number, sums)| {
+        let (mut colours, mut weights) = (vec![[0.0; 3]; side], vec![0.0; side]);
+        for number in number * steps..side.min((number + 1) * steps) {
+            row(number, &mut colours, &mut weights);
+            let cells = colours.chunks(steps).zip(weights.chunks(steps)).zip(sums.iter_mut());
+            for ((colours, weights), sum) in cells {
+                let known = colours.iter().zip(weights).filter(|(_, weight)| **weight > 0.0);
+                known.for_each(|(colour, weight)| add(sum, *colour, *weight));
+            }
+        }
+    });
     let grid = Sparse::from_sums(coarse, &sums, (steps * steps) as f32);
-    Filled { side: coarse, steps, colours: grid.pushed() }
+    let places: Vec<f32> = (0..side).map(|at| (at as f32 + 0.5) / steps as f32 - 0.5).collect();
+    Enlarged::new(&grid.pushed(), coarse, &places)
 }
 
 /// Weighted colours on a square grid, `side` rows of `side`.
@@ -67,20 +72,12 @@ impl Sparse {
         let coarser = coarser.pushed();
         (0..self.side * self.side)
             .map(|place| {
-                let at = [place / self.side, place % self.side].map(|at| (at as f32 - 0.5) / 2.0);
-                let around = bilinear(&coarser, side, at);
+                let at = [place % self.side, place / self.side].map(|at| (at as f32 - 0.5) / 2.0);
+                let around = sample(&coarser, side, at);
                 let weight = self.weights[place];
                 std::array::from_fn(|i| weight * self.colours[place][i] + (1.0 - weight) * around[i])
             })
             .collect()
-    }
-}
-
-impl Filled {
-    /// At a place of the fine grid.
-    pub fn at(&self, row: usize, column: usize) -> [f32; 3] {
-        let coarse = |at: usize| (at as f32 + 0.5) / self.steps as f32 - 0.5;
-        bilinear(&self.colours, self.side, [coarse(row), coarse(column)])
     }
 }
 
@@ -89,46 +86,39 @@ fn add(sum: &mut [f32; 4], colour: [f32; 3], weight: f32) {
     sum[3] += weight;
 }
 
-/// Between the four places around (row, column); beyond the border the border's.
-fn bilinear(colours: &[[f32; 3]], side: usize, at: [f32; 2]) -> [f32; 3] {
-    let [(row, down), (column, right)] = at.map(|x| {
-        let x = x.clamp(0.0, (side - 1) as f32);
-        let low = x as usize;
-        (low, x - low as f32)
-    });
-    let [below, beside] = [row, column].map(|at| (at + 1).min(side - 1));
-    let corner = |row: usize, column: usize, i: usize| colours[row * side + column][i];
-    std::array::from_fn(|i| {
-        let upper = (1.0 - right) * corner(row, column, i) + right * corner(row, beside, i);
-        let lower = (1.0 - right) * corner(below, column, i) + right * corner(below, beside, i);
-        (1.0 - down) * upper + down * lower
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// [`filled`], row after row.
+    fn all(
+        side: usize,
+        colour: impl Fn(usize) -> f32 + Sync,
+        weight: impl Fn(usize) -> f32 + Sync,
+    ) -> Vec<Vec<[f32; 3]>> {
+        let filled = filled(side, |_, colours, weights| {
+            for (at, (colours, weights)) in colours.iter_mut().zip(weights).enumerate() {
+                (*colours, *weights) = ([colour(at); 3], weight(at));
+            }
+        });
+        (0..side).map(|row| filled.row(row)).collect()
+    }
 
     #[test]
     fn known_colours_stay_and_unknown_ones_lie_between() {
         // Known at the left and at the right edge.
         const SIDE: usize = 128;
-        let weights: Vec<f32> =
-            (0..SIDE * SIDE).map(|at| f32::from(!(8..SIDE - 8).contains(&(at % SIDE)))).collect();
-        let filled = filled(SIDE, |at| [if at % SIDE < 8 { 1.0 } else { 3.0 }; 3], &weights);
-        for row in 0..SIDE {
-            assert!(
-                (filled.at(row, 3)[0] - 1.0).abs() < 1e-5 && (filled.at(row, SIDE - 4)[2] - 3.0).abs() < 1e-5
-            );
-            let line: Vec<f32> = (0..SIDE).map(|column| filled.at(row, column)[1]).collect();
-            assert!((line[SIDE / 2] - 2.0).abs() < 0.05, "{}", line[SIDE / 2]);
-            assert!(line.windows(2).all(|pair| (pair[1] - pair[0]).abs() < 0.25), "no step");
+        let colour = |column: usize| if column < 8 { 1.0 } else { 3.0 };
+        let filled = all(SIDE, colour, |column| f32::from(!(8..SIDE - 8).contains(&column)));
+        for row in filled {
+            assert!((row[3][0] - 1.0).abs() < 1e-5 && (row[SIDE - 4][2] - 3.0).abs() < 1e-5);
+            assert!((row[SIDE / 2][1] - 2.0).abs() < 0.05, "{:?}", row[SIDE / 2]);
+            assert!(row.windows(2).all(|pair| (pair[1][1] - pair[0][1]).abs() < 0.25), "no step");
         }
     }
 
     #[test]
     fn nothing_known_is_zero_everywhere() {
-        let filled = filled(20, |_| [5.0; 3], &[0.0; 400]);
-        assert!((0..20).all(|at| filled.at(at, 19 - at) == [0.0; 3]));
+        assert!(all(20, |_| 5.0, |_| 0.0).concat().iter().all(|colour| *colour == [0.0; 3]));
     }
 }

@@ -33,6 +33,7 @@ mod prediction;
 mod predictor;
 mod refinement;
 mod settings;
+mod spline;
 mod texture;
 mod visibility;
 mod weights;

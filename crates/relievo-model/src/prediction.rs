@@ -16,6 +16,9 @@ use crate::settings::{LightModel, Supervision};
 pub struct Prediction {
     /// The depth network's output, before the dome and the range: `[B,S,S]`; never doubled.
     pub raw_depth: Tensor,
+    /// The outputs of the networks for light, `[B,1,1,4]` (or the shading map, `[B,S,S,1]`), and viewpoint, `[B,1,1,6]`, in
+    /// (-1, 1): where refinement begins. `None` for a model of depth alone.
+    pub(crate) raw_light_and_view: Option<[Tensor; 2]>,
     /// Canonical depth before the border was set: `[B,S,S]`; never doubled.
     pub smooth_depth: Tensor,
     /// Depth in the canonical view, `[B,S,S]`, within the settings' range.
@@ -63,6 +66,10 @@ impl Prediction {
     ) -> Result<Self, Error> {
         Ok(Self {
             raw_depth: change(&self.raw_depth)?,
+            raw_light_and_view: match &self.raw_light_and_view {
+                Some([light, view]) => Some([change(light)?, change(view)?]),
+                None => None,
+            },
             smooth_depth: change(&self.smooth_depth)?,
             canonical_depth: change(&self.canonical_depth)?,
             albedo: change(&self.albedo)?,
@@ -137,57 +144,42 @@ impl Model {
         let settings = self.settings();
         let output = |kind| outputs.get(kind);
         let depth = output(NetworkKind::Depth)?;
-        let [batch, size, _, _] = depth.dims("model")?;
+        let [batch, ..] = depth.dims::<4>("model")?;
         let device = depth.device();
         let double =
             |x: &Tensor, mirror: bool| if mirrored { concat_flipped(x, mirror) } else { Ok(x.clone()) };
 
-        let doubling = match (mirrored, settings.flip_depth) {
-            (false, _) => Doubling::Single,
-            (true, false) => Doubling::Repeated,
-            (true, true) => Doubling::Mirrored,
-        };
+        let doubling = self.doubling(mirrored);
         let (raw_depth, [smooth_depth, canonical_depth]) = self.shape(depth, doubling)?;
         let albedo = double(output(NetworkKind::Albedo)?, settings.flip_albedo)?;
 
         let camera = settings.camera();
+        let lighting = self.lighting(output(NetworkKind::Light)?)?;
         let (light, [normals, diffuse_shading]) = match settings.light {
             LightModel::Lambert => {
-                let light = light_from_raw(
-                    &reshape(output(NetworkKind::Light)?, [batch, 4])?,
-                    settings.light_range(),
-                )?;
-                let shaded = diffuse_shading(&canonical_depth, &light, camera)?;
-                (light, shaded)
+                let shaded = diffuse_shading(&canonical_depth, &lighting, camera)?;
+                (lighting, shaded)
             }
             LightModel::ShadingMap => {
-                let map = reshape(output(NetworkKind::Light)?, [batch, size, size])?;
-                let shading =
-                    weighted_sum(&[(1.0, &map), (1.0, &Tensor::full_on(map.device(), map.shape(), 1.0)?)])?;
-                // The map alone: no ambient light, and a diffuse light of strength one from the front.
-                let frontal = [0.0, 1.0, 0.0, 0.0, 1.0].repeat(batch);
-                let light = self.constant("frontal light", batch, device, || {
-                    Tensor::new(&frontal, [batch, 5]).expect("five numbers for each image")
-                })?;
+                let light = self.frontal_light(batch, device)?;
                 // The normals have no part in it; they are there to be looked at.
                 let [normals, _] = diffuse_shading(&canonical_depth.detach(), &light, camera)?;
-                (light, [normals, double(&shading, false)?])
+                (light, [normals, double(&lighting, false)?])
             }
         };
         let canonical_image = shade(&albedo, &diffuse_shading, &light)?;
 
         let raw_view = reshape(output(NetworkKind::View)?, [batch, 6])?;
         let view = mul_columns(&raw_view, &settings.view_ranges())?;
-        let scene = Scene {
-            camera,
-            depth_range: settings.depth_range(),
-            raster: RasterSettings { pixel_centre: settings.pixel_centre, ..RasterSettings::default() },
-        };
         let parts = if mirrored { 2 } else { 1 };
-        let reconstruction = scene.reconstruct(&canonical_image, &canonical_depth, &view, parts)?;
+        let reconstruction = self.scene().reconstruct(&canonical_image, &canonical_depth, &view, parts)?;
 
         Ok(Prediction {
             raw_depth,
+            raw_light_and_view: Some([
+                output(NetworkKind::Light)?.clone(),
+                output(NetworkKind::View)?.clone(),
+            ]),
             smooth_depth,
             canonical_depth,
             albedo,
@@ -207,8 +199,48 @@ impl Model {
         })
     }
 
+    /// The lights `[B,5]` of the light network's outputs; with a shading map, that map `[B,S,S]`, in \[0,2\].
+    pub(crate) fn lighting(&self, raw: &Tensor) -> Result<Tensor, Error> {
+        let (batch, size) = (raw.shape()[0], self.settings().image_size);
+        match self.settings().light {
+            LightModel::Lambert => light_from_raw(&reshape(raw, [batch, 4])?, self.settings().light_range()),
+            LightModel::ShadingMap => {
+                let map = reshape(raw, [batch, size, size])?;
+                weighted_sum(&[(1.0, &map), (1.0, &Tensor::full_on(map.device(), map.shape(), 1.0)?)])
+            }
+        }
+    }
+
+    /// The light beside a shading map, which is all there is: no ambient light, and a diffuse light of strength one from
+    /// the front.
+    pub(crate) fn frontal_light(&self, batch: usize, device: Device) -> Result<Tensor, Error> {
+        let frontal = [0.0, 1.0, 0.0, 0.0, 1.0].repeat(batch);
+        self.constant("frontal light", batch, device, || {
+            Tensor::new(&frontal, [batch, 5]).expect("five numbers for each image")
+        })
+    }
+
+    /// What the canonical surface is rendered by.
+    pub(crate) fn scene(&self) -> Scene {
+        let settings = self.settings();
+        Scene {
+            camera: settings.camera(),
+            depth_range: settings.depth_range(),
+            raster: RasterSettings { pixel_centre: settings.pixel_centre, ..RasterSettings::default() },
+        }
+    }
+
+    /// How the canonical depths are doubled.
+    pub(crate) fn doubling(&self, mirrored: bool) -> Doubling {
+        match (mirrored, self.settings().flip_depth) {
+            (false, _) => Doubling::Single,
+            (true, false) => Doubling::Repeated,
+            (true, true) => Doubling::Mirrored,
+        }
+    }
+
     /// Raw depth `[B,S,S]` and the two depths of [`canonical_depth`], from the depth network's output `[B,S,S,1]`.
-    fn shape(&self, output: &Tensor, doubling: Doubling) -> Result<(Tensor, [Tensor; 2]), Error> {
+    pub(crate) fn shape(&self, output: &Tensor, doubling: Doubling) -> Result<(Tensor, [Tensor; 2]), Error> {
         let settings = self.settings();
         let [batch, size, _, _] = output.dims("depth")?;
         let raw_depth = reshape(output, [batch, size, size])?;
@@ -239,6 +271,7 @@ impl Model {
         let [normals, diffuse_shading] = diffuse_shading(&depth, &light, settings.camera())?;
         Ok(Prediction {
             raw_depth,
+            raw_light_and_view: None,
             smooth_depth: depth.clone(),
             canonical_depth: depth.clone(),
             albedo: images.clone(),

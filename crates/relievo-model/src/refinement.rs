@@ -7,9 +7,10 @@
 //! this makes images match better and depth worse (docs/notebook.md). So is the viewpoint.
 
 use rayon::prelude::*;
+use relievo_render::{Traced, diffuse_shading, shade};
 use relievo_tensor::ops::{
-    Activation, AdamStep, ConvParams, absolute_error, activate, conv2d, photometric_loss, reshape,
-    smoothness, squared_error, weighted_elements_sum, weighted_sum,
+    Activation, AdamStep, absolute_error, activate, grid_sample, mul_columns, reshape, smoothness,
+    squared_error, weighted_sum,
 };
 use relievo_tensor::{Device, Error, Tape, Tensor};
 
@@ -17,12 +18,9 @@ use crate::albedo_prior::AlbedoPrior;
 use crate::model::{Model, ModelError};
 use crate::networks::{NetworkKind, Outputs};
 use crate::prediction::Prediction;
+use crate::settings::LightModel;
+use crate::spline::{POINTS, spline};
 
-/// Rows and columns of cells of the field that is added to raw depth: a uniform cubic B-spline, so normals have no
-/// creases where cells meet.
-const CELLS: usize = 7;
-/// Its control points along one axis.
-const POINTS: usize = CELLS + 3;
 /// Adam's learning rate at the beginning; it falls along half a cosine.
 const LEARNING_RATE: f64 = 0.02;
 /// The weight of the photometric loss of the mirrored reconstruction. Smaller than in training: a single image is not
@@ -40,21 +38,24 @@ const PRIOR_WEIGHT: f32 = 0.7;
 const VIEW_WEIGHT: f32 = 300.0;
 
 impl Model {
-    /// As [`Model::predict`], after `steps` steps of refinement of each image. Of all that is met on the way, the
-    /// beginning included, what is kept has the smallest loss: photometric, mirrored, smoothness, a prior on the albedo,
-    /// and the distances from the beginning. The networks run on the model's device, refinement on all cores of the CPU.
+    /// What [`Model::predict`] found in `images [B,S,S,3]`, after `steps` steps of refinement of each image. Of all that
+    /// is met on the way, the beginning included, what is kept has the smallest loss: photometric, mirrored, smoothness,
+    /// a prior on the albedo, and the distances from the beginning. On all cores of the CPU.
     ///
     /// # Errors
-    /// If the images have another size than the model's, the model has a depth network only, or the device fails.
-    pub fn refine(&self, images: &Tensor, steps: usize) -> Result<Prediction, ModelError> {
+    /// If the images have another size than the model's, the prediction is one of other images or of a training step,
+    /// or the model has a depth network only.
+    pub fn refine(
+        &self,
+        images: &Tensor,
+        prediction: &Prediction,
+        steps: usize,
+    ) -> Result<Prediction, ModelError> {
         let count = self.check_images(images)?;
-        let there = images.to_device(self.device())?;
-        let outputs = self.networks.forward(&there, &self.working_parameters()?, false, None)?;
-        let beginnings = Variables::from_outputs(&outputs)?;
-        let spline = spline(self.settings().image_size)?;
+        let beginnings = Variables::from_prediction(prediction, count)?;
         let refined = (0..count).into_par_iter().map(|number| {
             let beginning = beginnings.map(|tensor| tensor.narrow(number, 1))?;
-            self.refine_one(&images.narrow(number, 1)?, beginning, &spline, steps)
+            self.refine_one(&images.narrow(number, 1)?, beginning, steps)
         });
         let refined: Vec<Variables> = refined.collect::<Result<_, Error>>()?;
         let join = |pick: fn(&Variables) -> &Tensor| joined(&refined.iter().map(pick).collect::<Vec<_>>());
@@ -68,15 +69,9 @@ impl Model {
     }
 
     /// The best of what `steps` steps come by, beginning with what the networks said of `image [1,S,S,3]`.
-    fn refine_one(
-        &self,
-        image: &Tensor,
-        beginning: Variables,
-        spline: &Tensor,
-        steps: usize,
-    ) -> Result<Variables, Error> {
+    fn refine_one(&self, image: &Tensor, beginning: Variables, steps: usize) -> Result<Variables, Error> {
         let mut parameters = [
-            Tensor::zeros([1, 1, 1, POINTS * POINTS]),
+            Tensor::zeros([1, POINTS, POINTS]),
             before_tanh(&beginning.albedo),
             before_tanh(&beginning.light),
             before_tanh(&beginning.view),
@@ -88,28 +83,21 @@ impl Model {
         for step in 0..=steps {
             let tape = Tape::new();
             let watched = parameters.each_ref().map(|parameter| tape.watch(parameter));
-            let [points, albedo, light, view] = &watched;
-            let beginning = &objective.beginning;
-            let field = reshape(&conv2d(points, spline, None, PRODUCT)?, beginning.depth.shape())?;
-            let found = Variables {
-                depth: weighted_sum(&[(1.0, &beginning.depth), (1.0, &field)])?,
-                albedo: activate(albedo, Activation::Tanh)?,
-                light: activate(light, Activation::Tanh)?,
-                view: activate(view, Activation::Tanh)?,
-            };
-            let loss = objective.loss(&found)?;
-            let value = loss.item()?;
+            let found = objective.variables(&watched)?;
+            let LossAndGradients { value, gradients } = objective.loss(&found)?;
             if value < best.0 {
-                best = (value, if step == 0 { beginning.clone() } else { found.detach() });
+                best = (value, if step == 0 { objective.beginning.clone() } else { found.detach() });
             }
             if step == steps || !value.is_finite() {
                 break;
             }
-            let mut gradients = tape.backward(&loss)?;
-            let gradients = watched.each_ref().map(|variable| gradients.take(variable));
+            let seeds: Vec<(&Tensor, Tensor)> = gradients.iter().map(|(of, g)| (of, g.clone())).collect();
+            let mut of_parameters = tape.backward_from(&seeds)?;
+            let of_parameters = watched.each_ref().map(|variable| of_parameters.take(variable));
             // Nobody else holds the parameters, so that they change in place.
-            drop((watched, found, loss));
-            let gradients: Vec<Tensor> = gradients
+            drop(seeds);
+            drop((gradients, watched, found));
+            let of_parameters: Vec<Tensor> = of_parameters
                 .into_iter()
                 .zip(&parameters)
                 .map(|(gradient, parameter)| gradient.unwrap_or_else(|| Tensor::zeros(parameter.shape())))
@@ -120,7 +108,7 @@ impl Model {
                 step: step as u64 + 1,
                 ..AdamStep::default()
             };
-            rule.apply(&mut parameters, &gradients, &mut first, &mut second)?;
+            rule.apply(&mut parameters, &of_parameters, &mut first, &mut second)?;
         }
         Ok(best.1)
     }
@@ -139,6 +127,12 @@ struct Objective<'a> {
     everywhere: Tensor,
 }
 
+/// The loss, and its gradients in some values of the tape, from which the rest of it is played backwards.
+struct LossAndGradients {
+    value: f32,
+    gradients: Vec<(Tensor, Tensor)>,
+}
+
 impl<'a> Objective<'a> {
     fn new(model: &'a Model, image: &'a Tensor, beginning: Variables) -> Result<Self, Error> {
         let [_, size, _, _] = image.dims("refinement")?;
@@ -153,25 +147,157 @@ impl<'a> Objective<'a> {
         })
     }
 
-    fn loss(&self, found: &Variables) -> Result<Tensor, Error> {
-        let settings = self.model.settings();
-        let [_, size, _, _] = self.image.dims("refinement")?;
-        let range = settings.max_depth - settings.min_depth;
-        let prediction = self.model.compose(found.clone().outputs(), true)?;
-        let as_image = |map: &Tensor| reshape(map, [1, size, size, 1]);
-        let reconstruction = photometric_loss(&prediction.image, self.image, &prediction.mask, None)?;
-        let moved =
-            squared_error(&as_image(&prediction.smooth_depth)?, &as_image(&self.depth)?, &self.everywhere)?;
-        let turned = squared_error(&found.view, &self.beginning.view, &Tensor::full([1, 1, 1], 1.0))?;
-        weighted_sum(&[
-            (1.0, &weighted_elements_sum(&reconstruction, &[1.0, FLIP_WEIGHT])?),
-            (settings.smoothness_weight, &smoothness(&prediction.smooth_depth, range)?),
-            (DEPTH_WEIGHT / (range * range), &moved),
-            (ALBEDO_WEIGHT, &absolute_error(&found.albedo, &self.beginning.albedo, &self.everywhere)?),
-            (PRIOR_WEIGHT, &self.prior.loss(&found.albedo)?),
-            (VIEW_WEIGHT, &turned),
-        ])
+    /// What the parameters stand for.
+    fn variables(&self, [points, albedo, light, view]: &[Tensor; 4]) -> Result<Variables, Error> {
+        let field = spline(points, self.model.settings().image_size)?;
+        Ok(Variables {
+            depth: weighted_sum(&[(1.0, &self.beginning.depth), (1.0, &field)])?,
+            albedo: activate(albedo, Activation::Tanh)?,
+            light: activate(light, Activation::Tanh)?,
+            view: activate(view, Activation::Tanh)?,
+        })
     }
+
+    /// The terms do not meet before they are added up, so each has a tape of its own, and two cores share them: the
+    /// reconstruction as seen and the penalty on albedo here, the mirrored one and that on depth there.
+    fn loss(&self, found: &Variables) -> Result<LossAndGradients, Error> {
+        let model = self.model;
+        let (_, [smooth_depth, depth]) = model.shape(&found.depth, model.doubling(true))?;
+        let lighting = model.lighting(&found.light)?;
+        let view = mul_columns(&reshape(&found.view, [1, 6])?, &model.settings().view_ranges())?;
+        let half = |number: usize| {
+            let mirror = number == 1 && model.settings().flip_albedo;
+            let albedo = if mirror { mirrored(&found.albedo) } else { found.albedo.clone() };
+            Half::new(model, [&depth.narrow(number, 1)?, &albedo, &lighting, &view])
+        };
+        let (as_seen, flipped) = rayon::join(|| half(0), || half(1));
+        let (as_seen, flipped) = (as_seen?, flipped?);
+        let mut mask = as_seen.traced.mask.clone();
+        mask.data_mut().iter_mut().zip(flipped.traced.mask.data()).for_each(|(mask, other)| *mask *= other);
+        let ((as_seen, of_albedo), (flipped, of_depth)) = rayon::join(
+            || rayon::join(|| as_seen.loss(self.image, &mask, 1.0), || self.albedo_loss(&found.albedo)),
+            || {
+                rayon::join(
+                    || flipped.loss(self.image, &mask, FLIP_WEIGHT),
+                    || self.depth_loss(&smooth_depth),
+                )
+            },
+        );
+        let of_view = differentiate(&[&found.view], |[view]| {
+            let turned = squared_error(view, &self.beginning.view, &Tensor::full([1, 1, 1], 1.0))?;
+            weighted_sum(&[(VIEW_WEIGHT, &turned)])
+        });
+        let ((seen_loss, seen), (flipped_loss, flipped)) = (as_seen?, flipped?);
+        let ((albedo_loss, [of_albedo]), (depth_loss, [of_depth]), (view_loss, [of_view])) =
+            (of_albedo?, of_depth?, of_view?);
+        let [depth_seen, albedo_seen, lighting_seen, view_seen] = seen;
+        let [depth_flipped, albedo_flipped, lighting_flipped, view_flipped] = flipped;
+        let albedo_flipped = albedo_flipped
+            .map(|gradient| if model.settings().flip_albedo { mirrored(&gradient) } else { gradient });
+        let of_depths = match (depth_seen, depth_flipped) {
+            (Some(seen), Some(flipped)) => Some(joined(&[&seen, &flipped])?),
+            _ => None,
+        };
+        let gradients = [
+            (&depth, of_depths),
+            (&smooth_depth, of_depth),
+            (&found.albedo, albedo_seen),
+            (&found.albedo, albedo_flipped),
+            (&found.albedo, of_albedo),
+            (&lighting, lighting_seen),
+            (&lighting, lighting_flipped),
+            (&view, view_seen),
+            (&view, view_flipped),
+            (&found.view, of_view),
+        ];
+        Ok(LossAndGradients {
+            value: seen_loss + flipped_loss + albedo_loss + depth_loss + view_loss,
+            gradients: gradients
+                .into_iter()
+                .filter_map(|(of, gradient)| Some((of.clone(), gradient?)))
+                .collect(),
+        })
+    }
+
+    /// What holds the albedo, and its gradient.
+    fn albedo_loss(&self, albedo: &Tensor) -> Result<(f32, [Option<Tensor>; 1]), Error> {
+        differentiate(&[albedo], |[albedo]| {
+            let changed = absolute_error(albedo, &self.beginning.albedo, &self.everywhere)?;
+            weighted_sum(&[(ALBEDO_WEIGHT, &changed), (PRIOR_WEIGHT, &self.prior.loss(albedo)?)])
+        })
+    }
+
+    /// What holds the depth before its border is set, and its gradient.
+    fn depth_loss(&self, depth: &Tensor) -> Result<(f32, [Option<Tensor>; 1]), Error> {
+        let settings = self.model.settings();
+        let range = settings.max_depth - settings.min_depth;
+        let size = settings.image_size;
+        let as_image = |map: &Tensor| reshape(map, [1, size, size, 1]);
+        differentiate(&[depth], |[depth]| {
+            let moved = squared_error(&as_image(depth)?, &as_image(&self.depth)?, &self.everywhere)?;
+            let rough = smoothness(depth, range)?;
+            weighted_sum(&[(settings.smoothness_weight, &rough), (DEPTH_WEIGHT / (range * range), &moved)])
+        })
+    }
+}
+
+/// One half of the doubled batch, as seen or mirrored, on its way to the input view.
+struct Half {
+    tape: Tape,
+    /// Depth `[1,S,S]`, albedo, lighting and viewpoint, variables of the tape.
+    inputs: [Tensor; 4],
+    /// The canonical image.
+    image: Tensor,
+    traced: Traced,
+}
+
+impl Half {
+    fn new(model: &Model, inputs: [&Tensor; 4]) -> Result<Self, Error> {
+        let tape = Tape::new();
+        let inputs = inputs.map(|input| tape.watch(input));
+        let [depth, albedo, lighting, view] = &inputs;
+        let scene = model.scene();
+        let image = match model.settings().light {
+            LightModel::Lambert => {
+                let [_, shading] = diffuse_shading(depth, lighting, scene.camera)?;
+                shade(albedo, &shading, lighting)?
+            }
+            LightModel::ShadingMap => shade(albedo, lighting, &model.frontal_light(1, Device::Cpu)?)?,
+        };
+        let traced = scene.trace(depth, view, 1)?;
+        Ok(Self { tape, inputs, image, traced })
+    }
+
+    /// The mean absolute error of the reconstruction of `target`, times `weight`, and its gradients in the inputs.
+    fn loss(self, target: &Tensor, mask: &Tensor, weight: f32) -> Result<(f32, [Option<Tensor>; 4]), Error> {
+        let image = grid_sample(&self.image, &self.traced.grid, Some(mask))?;
+        let loss = weighted_sum(&[(weight, &absolute_error(&image, target, mask)?)])?;
+        let mut gradients = self.tape.backward(&loss)?;
+        Ok((loss.item()?, self.inputs.each_ref().map(|input| gradients.take(input))))
+    }
+}
+
+/// A scalar computed from some values, and its gradients in them.
+fn differentiate<const N: usize>(
+    values: &[&Tensor; N],
+    scalar: impl FnOnce(&[Tensor; N]) -> Result<Tensor, Error>,
+) -> Result<(f32, [Option<Tensor>; N]), Error> {
+    let tape = Tape::new();
+    let watched = values.map(|value| tape.watch(value));
+    let scalar = scalar(&watched)?;
+    let mut gradients = tape.backward(&scalar)?;
+    Ok((scalar.item()?, watched.each_ref().map(|value| gradients.take(value))))
+}
+
+/// An image `[1,S,S,3]` with its columns from right to left, off the tape.
+fn mirrored(image: &Tensor) -> Tensor {
+    let columns = image.shape()[2];
+    let mut mirrored = Tensor::empty(image.shape());
+    let rows = mirrored.data_mut().as_chunks_mut::<3>().0.chunks_exact_mut(columns);
+    for (mirrored, row) in rows.zip(image.data().as_chunks::<3>().0.chunks_exact(columns)) {
+        mirrored.iter_mut().zip(row.iter().rev()).for_each(|(mirrored, pixel)| *mirrored = *pixel);
+    }
+    mirrored
 }
 
 /// What is refined: what the networks say, as [`Outputs`] have it.
@@ -184,15 +310,20 @@ struct Variables {
 }
 
 impl Variables {
-    /// What networks said, on the CPU.
-    fn from_outputs(outputs: &Outputs) -> Result<Self, Error> {
-        let here = |kind| outputs.get(kind)?.to_device(Device::Cpu);
-        Ok(Self {
-            depth: here(NetworkKind::Depth)?,
-            albedo: here(NetworkKind::Albedo)?,
-            light: here(NetworkKind::Light)?,
-            view: here(NetworkKind::View)?,
-        })
+    /// What networks said of `count` images.
+    fn from_prediction(prediction: &Prediction, count: usize) -> Result<Self, Error> {
+        let Prediction { raw_depth, albedo, raw_light_and_view, .. } = prediction;
+        let [light, view] = raw_light_and_view.as_ref().ok_or_else(|| {
+            Error::shape("refinement", "the model has learned depth from true depth and knows nothing else")
+        })?;
+        let [batch, rows, columns] = raw_depth.dims("refinement")?;
+        if batch != count || albedo.shape()[0] != count {
+            let detail = format!("{count} images and a prediction of albedos {}", albedo.shape());
+            return Err(Error::shape("refinement", detail));
+        }
+        let depth = reshape(raw_depth, [batch, rows, columns, 1])?;
+        Self { depth, albedo: albedo.clone(), light: light.clone(), view: view.clone() }
+            .map(|tensor| tensor.to_device(Device::Cpu))
     }
 
     fn map(&self, change: impl Fn(&Tensor) -> Result<Tensor, Error>) -> Result<Self, Error> {
@@ -232,32 +363,6 @@ fn joined(entries: &[&Tensor]) -> Result<Tensor, Error> {
     Tensor::new(&values, shape.as_slice())
 }
 
-/// A convolution that is the product with a matrix.
-const PRODUCT: ConvParams = ConvParams::new(1, 0, Activation::Identity);
-
-/// What the control points of a field make of it, `[size*size,1,1,POINTS*POINTS]`: how much of each (rows, then
-/// columns) is in each pixel. The corners of the field are those of the image.
-fn spline(size: usize) -> Result<Tensor, Error> {
-    // The four points around, and their shares.
-    let along = |index: usize| {
-        let place = index as f32 / (size - 1) as f32 * CELLS as f32;
-        let cell = (place as usize).min(CELLS - 1);
-        let t = place - cell as f32;
-        let (t2, t3) = (t * t, t * t * t);
-        let shares = [(1.0 - t).powi(3), 3.0 * t3 - 6.0 * t2 + 4.0, 3.0 * (t + t2 - t3) + 1.0, t3];
-        (cell, shares.map(|share| share / 6.0))
-    };
-    let mut matrix = Tensor::zeros([size * size, 1, 1, POINTS * POINTS]);
-    for (pixel, row) in matrix.data_mut().chunks_exact_mut(POINTS * POINTS).enumerate() {
-        let ((top, of_rows), (left, of_columns)) = (along(pixel / size), along(pixel % size));
-        for (below, of_row) in of_rows.iter().enumerate() {
-            let line = &mut row[(top + below) * POINTS + left..][..4];
-            line.iter_mut().zip(of_columns).for_each(|(share, of_column)| *share = of_row * of_column);
-        }
-    }
-    Ok(matrix)
-}
-
 /// What tanh makes this of; of what it has rounded to one, something large from which there is still a way back.
 fn before_tanh(y: &Tensor) -> Tensor {
     let mut x = y.clone();
@@ -278,6 +383,10 @@ mod tests {
         (Model::new(settings, 5).unwrap(), Tensor::new(&images, [2, 64, 64, 3]).unwrap())
     }
 
+    fn refined(model: &Model, images: &Tensor, steps: usize) -> Prediction {
+        model.refine(images, &model.predict(images).unwrap(), steps).unwrap()
+    }
+
     fn error(images: &Tensor, prediction: &Prediction) -> f32 {
         absolute_error(&prediction.image, images, &prediction.mask).unwrap().item().unwrap()
     }
@@ -292,10 +401,10 @@ mod tests {
         for light in [LightModel::Lambert, LightModel::ShadingMap] {
             let (model, images) = example(ModelSettings { light, ..ModelSettings::tiny() });
             let networks = model.predict(&images).unwrap();
-            assert_eq!(values(&model.refine(&images, 0).unwrap()), values(&networks));
-            let errors = [0, 5, 40].map(|steps| error(&images, &model.refine(&images, steps).unwrap()));
+            assert_eq!(values(&refined(&model, &images, 0)), values(&networks));
+            let errors = [0, 5, 40].map(|steps| error(&images, &refined(&model, &images, steps)));
             assert!(errors[1] < 0.9 * errors[0] && errors[2] < 0.5 * errors[0], "{errors:?}");
-            let refined = model.refine(&images, 40).unwrap();
+            let refined = refined(&model, &images, 40);
             assert!(refined.raw_depth.data() != networks.raw_depth.data());
             assert!(refined.albedo.data().iter().all(|colour| colour.abs() <= 1.0));
         }
@@ -304,7 +413,7 @@ mod tests {
     #[test]
     fn the_surface_stays_in_the_image() {
         let (model, images) = example(ModelSettings::tiny());
-        let (before, after) = (model.predict(&images).unwrap(), model.refine(&images, 40).unwrap());
+        let (before, after) = (model.predict(&images).unwrap(), refined(&model, &images, 40));
         let covered = |prediction: &Prediction| prediction.mask.data().iter().sum::<f32>();
         // Without the weight of the viewpoint 0.94.
         assert!(covered(&after) > 0.97 * covered(&before), "{} of {}", covered(&after), covered(&before));
@@ -319,9 +428,9 @@ mod tests {
     #[test]
     fn what_images_go_together_makes_no_difference() {
         let (model, images) = example(ModelSettings::tiny());
-        let together = model.refine(&images, 3).unwrap();
+        let together = refined(&model, &images, 3);
         for number in 0..2 {
-            let alone = model.refine(&images.narrow(number, 1).unwrap(), 3).unwrap();
+            let alone = refined(&model, &images.narrow(number, 1).unwrap(), 3);
             let found = together.image.narrow(number, 1).unwrap();
             let off = alone.image.data().iter().zip(found.data()).map(|(a, b)| (a - b).abs());
             assert!(off.fold(0.0, f32::max) < 1e-3);
@@ -329,37 +438,19 @@ mod tests {
     }
 
     #[test]
-    fn a_field_is_smooth_and_reaches_the_corners() {
-        let spline = spline(64).unwrap();
-        let field = |value: &dyn Fn(f32, f32) -> f32| -> Vec<f32> {
-            let points = (0..POINTS * POINTS).map(|point| {
-                // The point between two cells, or the middle of the one before the first and behind the last.
-                let [row, column] = [point / POINTS, point % POINTS].map(|place| place as f32 - 1.0);
-                value(row, column)
-            });
-            let points = Tensor::new(&points.collect::<Vec<_>>(), [1, 1, 1, POINTS * POINTS]).unwrap();
-            conv2d(&points, &spline, None, PRODUCT).unwrap().data().to_vec()
-        };
-        for (pixel, value) in field(&|row, column| 2.0 * row - column + 3.0).iter().enumerate() {
-            let [row, column] = [pixel / 64, pixel % 64].map(|place| place as f32 * CELLS as f32 / 63.0);
-            let right = 2.0 * row - column + 3.0;
-            assert!((value - right).abs() < 1e-4, "{pixel}: {value} for {right}");
-        }
-        // Of a single point at the height 1: its slope has no jumps, and changes by at most 2 in the length of a cell.
-        let bump = field(&|row, column| f32::from(row == 3.0 && column == 4.0));
-        let step = CELLS as f32 / 63.0;
-        for line in bump.chunks_exact(64) {
-            let slopes: Vec<f32> = line.windows(2).map(|pair| (pair[1] - pair[0]) / step).collect();
-            assert!(slopes.windows(2).all(|pair| (pair[1] - pair[0]).abs() < 2.0 * step));
-        }
-        assert!(bump.iter().fold(0.0f32, |largest, value| largest.max(*value)) > 0.4);
-    }
-
-    #[test]
     fn a_model_of_depth_alone_has_nothing_to_refine() {
         let settings = ModelSettings { supervision: Supervision::Depth, ..ModelSettings::tiny() };
         let (model, images) = example(settings);
-        let error = model.refine(&images, 1).err().unwrap().to_string();
+        let prediction = model.predict(&images).unwrap();
+        let error = model.refine(&images, &prediction, 1).err().unwrap().to_string();
         assert!(error.contains("learned depth from true depth"), "{error}");
+    }
+
+    #[test]
+    fn a_prediction_of_other_images_is_refused() {
+        let (model, images) = example(ModelSettings::tiny());
+        let prediction = model.predict(&images.narrow(0, 1).unwrap()).unwrap();
+        let error = model.refine(&images, &prediction, 1).err().unwrap().to_string();
+        assert!(error.contains("2 images"), "{error}");
     }
 }

@@ -11,7 +11,7 @@ use relievo_tensor::Error;
 
 use crate::fill::filled;
 use crate::settings::ModelSettings;
-use crate::visibility::{sample, smooth_step, visibility};
+use crate::visibility::{Enlarged, Seen, sample, smooth_step, visibility};
 
 /// The least light that is taken out, as a share of the mean: below it a pixel is brightened no further, since shading
 /// is least certain where it is smallest.
@@ -51,34 +51,58 @@ pub struct FineImage<'a> {
     pub side: usize,
 }
 
-/// Colours of the surface in the canonical view, three numbers in [-1,1] for each place, row by row.
+/// Colours of the surface in the canonical view at pairs of a row and a column.
 #[derive(Debug, Clone)]
 pub struct ImageTexture {
-    /// In light that is the same everywhere, as strong as the image's on average: for viewers that light the surface.
-    pub even: Vec<f32>,
-    /// In the image's light: where the image shows the surface, its own pixels.
-    pub lit: Vec<f32>,
+    /// In \[0,1\] and beyond, in even light.
+    colours: Vec<[f32; 3]>,
+    /// The image's light on each place, over its mean.
+    light: Vec<f32>,
     /// The mean of the image's light on what it shows: ambient and diffuse.
     mean_light: f32,
     places: Vec<f32>,
 }
 
 impl ImageTexture {
-    /// The colours in another light, given as ambient, diffuse and `max(0, normal . direction)` for each of `size` rows
-    /// and columns of the canonical view.
+    /// In light that is the same everywhere, as strong as the image's on average, for viewers that light the surface:
+    /// three numbers in \[-1,1\] for each place, row by row.
+    pub fn even(&self) -> Vec<f32> {
+        self.map(|_, colour| colour.map(signed))
+    }
+
+    /// In the image's light, as [`ImageTexture::even`]: where the image shows the surface, its own pixels.
+    pub fn lit(&self) -> Vec<f32> {
+        self.map(|place, colour| colour.map(|value| signed(value * self.light[place])))
+    }
+
+    /// In another light, given as ambient, diffuse and `max(0, normal . direction)` for each of `size` rows and columns
+    /// of the canonical view; otherwise as [`ImageTexture::even`].
     ///
     /// # Panics
     /// If the shading has another size.
     pub fn relit(&self, [ambient, diffuse]: [f32; 2], shading: &[f32], size: usize) -> Vec<f32> {
         assert_eq!(shading.len(), size * size, "a shading of {size} rows and columns");
         let count = self.places.len();
-        let colour = |(place, colour): (usize, &[f32; 3])| {
+        self.map(|place, colour| {
             let at = [self.places[place % count], self.places[place / count]];
-            let light = (ambient + diffuse * sample(shading, size, at, 0, 1)) / self.mean_light;
-            colour.map(|value| ((value + 1.0) * light - 1.0).clamp(-1.0, 1.0))
-        };
-        self.even.as_chunks().0.iter().enumerate().flat_map(colour).collect()
+            let [shading] = sample(shading.as_chunks::<1>().0, size, at);
+            let light = (ambient + diffuse * shading) / self.mean_light;
+            colour.map(|value| ((signed(value) + 1.0) * light - 1.0).clamp(-1.0, 1.0))
+        })
     }
+
+    /// `change` of the number and the colour of each place.
+    fn map(&self, change: impl Fn(usize, [f32; 3]) -> [f32; 3] + Sync) -> Vec<f32> {
+        let mut values = vec![0.0; 3 * self.colours.len()];
+        let places = values.as_chunks_mut::<3>().0.par_iter_mut().zip(&self.colours).enumerate();
+        places.with_min_len(LEAST_TASK).for_each(|(place, (value, colour))| *value = change(place, *colour));
+        values
+    }
+}
+
+/// From \[0,1\] to \[-1,1\], clamped.
+fn signed(value: f32) -> f32 {
+    (2.0 * value - 1.0).clamp(-1.0, 1.0)
 }
 
 /// The surface in the canonical view in the pixels of an image, at pairs of a row and a column among `places` (in
@@ -102,60 +126,84 @@ pub fn image_texture(
         "maps of {size} rows and columns"
     );
     let seen = visibility(settings.camera(), parts.canonical_depth, parts.normals, parts.view, places)?;
-    let trust: Vec<f32> = seen.iter().map(|seen| seen.weight).collect();
-    let shading = smooth_shading(parts, size);
-    let at = |row: usize, column: usize| [places[column], places[row]];
-    let light: Vec<f32> = (0..count * count)
-        .into_par_iter()
-        .map(|place| sample(&shading, size, at(place / count, place % count), 0, 1))
-        .collect();
-    let mean = mean_light(&light, &trust);
-    let light: Vec<f32> = light.iter().map(|light| (light / mean).max(LEAST_LIGHT)).collect();
+    let shading = Enlarged::new(smooth_shading(parts, size).as_chunks::<1>().0, size, places);
+    let mut light = rows_of(count, |row, light| {
+        light.copy_from_slice(shading.row(row).as_flattened());
+    });
+    let mean = mean_light(&light, &seen);
+    light.par_iter_mut().with_min_len(LEAST_TASK).for_each(|light| *light = (*light / mean).max(LEAST_LIGHT));
 
     let scale = image.side as f32 / size as f32;
-    let own: Vec<[f32; 3]> = (seen.par_iter().zip(&light))
-        .map(|(seen, light)| {
+    let pixels = image.values.as_chunks::<3>().0;
+    let own = rows_of(count, |row, own: &mut [[f32; 3]]| {
+        let here = row * count..(row + 1) * count;
+        for (own, (seen, light)) in own.iter_mut().zip(seen[here.clone()].iter().zip(&light[here])) {
             let pixel = seen.at.map(|place| (place + 0.5) * scale - 0.5);
-            std::array::from_fn(|i| (sample(image.values, image.side, pixel, i, 3) / 2.0 + 0.5) / light)
-        })
-        .collect();
-    let albedo: Vec<[f32; 3]> = (0..count * count)
-        .into_par_iter()
-        .map(|place| {
-            let at = at(place / count, place % count);
-            std::array::from_fn(|i| (sample(parts.albedo, size, at, i, 3) / 2.0 + 0.5) * mean)
-        })
-        .collect();
-    let mirrored = joined(&albedo, &flipped(&own, count), &flipped(&trust, count), count);
-    let colours = joined(&mirrored, &own, &trust, count);
-    let signed = |value: f32| (2.0 * value - 1.0).clamp(-1.0, 1.0);
-    let lit = (colours.iter().zip(&light)).flat_map(|(colour, light)| colour.map(|c| signed(c * light)));
-    Ok(ImageTexture {
-        even: colours.iter().flat_map(|colour| colour.map(signed)).collect(),
-        lit: lit.collect(),
-        mean_light: mean,
-        places: places.to_vec(),
-    })
+            *own = sample(pixels, image.side, pixel).map(|value| (value / 2.0 + 0.5) / light);
+        }
+    });
+    let albedo = Enlarged::new(parts.albedo.as_chunks::<3>().0, size, places);
+    let albedo = rows_of(count, |row, colours: &mut [[f32; 3]]| {
+        for (colour, albedo) in colours.iter_mut().zip(albedo.row(row)) {
+            *colour = albedo.map(|value| (value / 2.0 + 0.5) * mean);
+        }
+    });
+    let own = Layer { colours: &own, seen: &seen, side: count, mirrored: false };
+    let mirrored = joined(&albedo, &Layer { mirrored: true, ..own });
+    let colours = joined(&mirrored, &own);
+    Ok(ImageTexture { colours, light, mean_light: mean, places: places.to_vec() })
+}
+
+/// Least places that a thread takes at a time.
+const LEAST_TASK: usize = 4096;
+
+/// `side` rows of as many values, each row written by `write`.
+fn rows_of<T: Copy + Default + Send>(side: usize, write: impl Fn(usize, &mut [T]) + Sync) -> Vec<T> {
+    let mut rows = vec![T::default(); side * side];
+    let least = LEAST_TASK.div_ceil(side.max(1));
+    let lines = rows.par_chunks_mut(side.max(1)).enumerate().with_min_len(least);
+    lines.for_each(|(number, row)| write(number, row));
+    rows
+}
+
+/// Colours that are trusted as far as they are seen.
+#[derive(Clone, Copy)]
+struct Layer<'a> {
+    colours: &'a [[f32; 3]],
+    seen: &'a [Seen],
+    side: usize,
+    /// Whether rows run from right to left.
+    mirrored: bool,
+}
+
+impl Layer<'_> {
+    /// The colour at a place, and how much it is to be trusted.
+    fn at(&self, row: usize, column: usize) -> ([f32; 3], f32) {
+        let column = if self.mirrored { self.side - 1 - column } else { column };
+        let place = row * self.side + column;
+        (self.colours[place], self.seen[place].weight)
+    }
 }
 
 /// `better` where it is to be trusted, `base` elsewhere, shifted by their difference where both are known.
-fn joined(base: &[[f32; 3]], better: &[[f32; 3]], trust: &[f32], side: usize) -> Vec<[f32; 3]> {
-    let difference =
-        |place: usize| -> [f32; 3] { std::array::from_fn(|i| better[place][i] - base[place][i]) };
-    let shift = filled(side, difference, trust);
-    (0..side * side)
-        .into_par_iter()
-        .map(|place| {
-            let share = smooth_step(trust[place], MIXED);
-            let shift = shift.at(place / side, place % side);
-            std::array::from_fn(|i| share * better[place][i] + (1.0 - share) * (base[place][i] + shift[i]))
-        })
-        .collect()
-}
-
-/// Rows from right to left.
-fn flipped<T: Copy>(map: &[T], columns: usize) -> Vec<T> {
-    map.chunks_exact(columns).flat_map(|row| row.iter().rev()).copied().collect()
+fn joined(base: &[[f32; 3]], better: &Layer<'_>) -> Vec<[f32; 3]> {
+    let side = better.side;
+    let shift = filled(side, |row, differences, weights| {
+        let base = &base[row * side..][..side];
+        for (column, (difference, weight)) in differences.iter_mut().zip(weights).enumerate() {
+            let (colour, trust) = better.at(row, column);
+            *difference = std::array::from_fn(|i| colour[i] - base[column][i]);
+            *weight = trust;
+        }
+    });
+    rows_of(side, |row, joined: &mut [[f32; 3]]| {
+        let base = base[row * side..][..side].iter().zip(shift.row(row));
+        for (column, (joined, (base, shift))) in joined.iter_mut().zip(base).enumerate() {
+            let (colour, trust) = better.at(row, column);
+            let share = smooth_step(trust, MIXED);
+            *joined = std::array::from_fn(|i| share * colour[i] + (1.0 - share) * (base[i] + shift[i]));
+        }
+    })
 }
 
 /// Ambient and diffuse light on every pixel, smoothed.
@@ -177,14 +225,15 @@ fn smooth_shading(parts: &TextureParts<'_>, size: usize) -> Vec<f32> {
 }
 
 /// The mean of the light on what is seen; of all if nothing is. Above zero.
-fn mean_light(light: &[f32], trust: &[f32]) -> f32 {
-    let total: f64 = trust.iter().map(|trust| f64::from(*trust)).sum();
-    let sum = |weight: &dyn Fn(usize) -> f64| -> f64 {
-        light.iter().enumerate().map(|(at, light)| f64::from(*light) * weight(at)).sum()
-    };
+fn mean_light(light: &[f32], seen: &[Seen]) -> f32 {
+    let total: f64 = seen.iter().map(|seen| f64::from(seen.weight)).sum();
     let mean = match total {
-        0.0 => sum(&|_| 1.0) / light.len().max(1) as f64,
-        total => sum(&|at| f64::from(trust[at])) / total,
+        0.0 => light.iter().map(|light| f64::from(*light)).sum::<f64>() / light.len().max(1) as f64,
+        total => {
+            let weighted =
+                light.iter().zip(seen).map(|(light, seen)| f64::from(*light) * f64::from(seen.weight));
+            weighted.sum::<f64>() / total
+        }
     };
     (mean as f32).max(1e-3)
 }
@@ -244,13 +293,13 @@ mod tests {
     fn seen_from_the_front_it_is_the_image_and_in_even_light_too() {
         let values = slope();
         let texture = Flat::new([0.0; 6], |_| 1.0).texture(FineImage { values: &values, side: 128 });
-        assert_eq!(texture.even, texture.lit);
+        assert_eq!(texture.even(), texture.lit());
         let half = texture.relit([0.5, 0.0], &[0.3; SIZE * SIZE], SIZE);
-        assert!((red(&half, 9, 9) - ((red(&texture.even, 9, 9) + 1.0) / 2.0 - 1.0)).abs() < 1e-5);
+        assert!((red(&half, 9, 9) - ((red(&texture.even(), 9, 9) + 1.0) / 2.0 - 1.0)).abs() < 1e-5);
         for row in 1..SIZE - 1 {
             for column in 1..SIZE - 1 {
                 let right = (column as f32 * 2.0 + 0.5) / 127.0;
-                assert!((red(&texture.lit, row, column) - right).abs() < 1e-4, "{row} {column}");
+                assert!((red(&texture.lit(), row, column) - right).abs() < 1e-4, "{row} {column}");
             }
         }
     }
@@ -262,10 +311,10 @@ mod tests {
         let pixel = |at: usize| 0.6 * (0.5 + 0.5 * (0.2 + 0.8 * (at % SIZE) as f32 / 63.0)) * 2.0 - 1.0;
         let values: Vec<f32> = (0..SIZE * SIZE).flat_map(|at| [pixel(at); 3]).collect();
         let texture = Flat::new([0.0; 6], diffuse).texture(FineImage { values: &values, side: SIZE });
-        let inner: Vec<f32> = (20..55).map(|column| red(&texture.even, 31, column)).collect();
+        let inner: Vec<f32> = (20..55).map(|column| red(&texture.even(), 31, column)).collect();
         assert!(inner.iter().all(|value| (value - inner[0]).abs() < 0.02), "{inner:?}");
         // At most twice as bright as the pixel.
-        let edge = (red(&texture.even, 31, 1) + 1.0) / (pixel(1) + 1.0);
+        let edge = (red(&texture.even(), 31, 1) + 1.0) / (pixel(1) + 1.0);
         assert!(edge <= 2.0 + 1e-4, "{edge}");
     }
 
@@ -276,12 +325,12 @@ mod tests {
         let shift = 10.0 / ModelSettings::default().camera().focal();
         let flat = Flat::new([0.0, 0.0, 0.0, shift, 0.0, 0.0], |_| 1.0);
         let texture = flat.texture(FineImage { values: &values, side: 128 });
-        assert!((red(&texture.lit, 30, 20) - (30.0 * 2.0 + 0.5) / 127.0).abs() < 1e-3);
+        assert!((red(&texture.lit(), 30, 20) - (30.0 * 2.0 + 0.5) / 127.0).abs() < 1e-3);
         // What lies outside comes from the mirrored place, shifted to go on where the image ends.
-        let [seen, beside] = [red(&texture.lit, 30, 51), red(&texture.lit, 30, 56)];
+        let [seen, beside] = [red(&texture.lit(), 30, 51), red(&texture.lit(), 30, 56)];
         assert!((seen - beside).abs() < 0.15, "{seen} {beside}");
         // There red falls to the right, as the mirror image does.
-        assert!(red(&texture.lit, 30, 61) < red(&texture.lit, 30, 57));
+        assert!(red(&texture.lit(), 30, 61) < red(&texture.lit(), 30, 57));
     }
 
     #[test]
@@ -289,6 +338,6 @@ mod tests {
         let values = slope();
         let flat = Flat::new([0.0, 0.0, 0.0, 0.5, 0.0, 0.0], |_| 1.0);
         let texture = flat.texture(FineImage { values: &values, side: 128 });
-        assert!(texture.even.iter().all(|value| (value + 0.5).abs() < 1e-4));
+        assert!(texture.even().iter().all(|value| (value + 0.5).abs() < 1e-4));
     }
 }

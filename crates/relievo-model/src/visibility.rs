@@ -48,19 +48,30 @@ pub(crate) fn visibility(
     let last = size as f32 - 1.0;
     let map = SeenMap::new(camera, depth, view)?;
     let motion = Motion::new(view);
-    let seen = |[u, v]: [f32; 2]| {
-        let point = motion.apply(camera.lift(u, v, sample(depth, size, [u, v], 0, 1)));
-        let at = camera.project(point);
+    let (focal, centre) = (camera.focal(), camera.centre());
+    let slopes: Vec<f32> = places.iter().map(|place| (place - centre) / focal).collect();
+    let depth = Enlarged::new(depth.as_chunks::<1>().0, size, places);
+    let normals = Enlarged::new(normals.as_chunks::<3>().0, size, places);
+    let seen = |point: [f32; 3], normal: [f32; 3], place: [f32; 2]| {
+        let point = motion.apply(point);
+        let at = [0, 1].map(|axis| focal * point[axis] / point[2] + centre);
         if at.iter().any(|place| !(0.0..=last).contains(place)) {
             return Seen { at, weight: 0.0 };
         }
-        let normal: [f32; 3] = std::array::from_fn(|i| sample(normals, size, [u, v], i, 3));
         let turned = motion.rotation.map(|row| dot(row, normal));
         let facing = dot(turned, point) / dot(point, point).sqrt();
-        Seen { at, weight: map.trust(at, [u, v]) * smooth_step(facing, GRAZING) }
+        Seen { at, weight: map.trust(at, place) * smooth_step(facing, GRAZING) }
     };
-    let rows = places.par_iter().flat_map_iter(|&v| places.iter().map(move |&u| [u, v]));
-    Ok(rows.map(seen).collect())
+    let mut all = vec![Seen { at: [0.0; 2], weight: 0.0 }; places.len().pow(2)];
+    all.par_chunks_mut(places.len().max(1)).enumerate().for_each(|(row, all)| {
+        let (depths, normals) = (depth.row(row), normals.row(row));
+        for (column, all) in all.iter_mut().enumerate() {
+            let [depth] = depths[column];
+            let point = [depth * slopes[column], depth * slopes[row], depth];
+            *all = seen(point, normals[column], [places[column], places[row]]);
+        }
+    });
+    Ok(all)
 }
 
 /// What the image shows where: a finer z-buffer.
@@ -116,7 +127,7 @@ impl SeenMap {
 
     /// How much the pixel at `at` shows the place of the canonical view.
     fn trust(&self, at: [f32; 2], place: [f32; 2]) -> f32 {
-        let [column, row] = at.map(|x| ((x * self.scale).round() as usize).min(self.side - 1));
+        let [column, row] = at.map(|x| nearest(x * self.scale).min(self.side - 1));
         let sample = row * self.side + column;
         let [u, v] = self.places[sample];
         let off = (u - place[0]).abs().max((v - place[1]).abs());
@@ -124,21 +135,35 @@ impl SeenMap {
     }
 }
 
+/// The whole number nearest to one that is not below 0, as `round` has it, which is a function call.
+fn nearest(x: f32) -> usize {
+    let low = x as i32;
+    (low + i32::from(x - low as f32 >= 0.5)) as usize
+}
+
 /// Distances to the nearest zero, in two passes, along rows, columns and diagonals.
 fn spread_distances(distances: &mut [f32], side: usize) {
-    let diagonal = std::f32::consts::SQRT_2;
-    let pass = |distances: &mut [f32], at: usize, steps: [(isize, isize); 4]| {
-        let (row, column) = (at / side, at % side);
-        for (down, right) in steps {
-            let there = row.checked_add_signed(down).zip(column.checked_add_signed(right));
-            if let Some((row, column)) = there.filter(|&(row, column)| row < side && column < side) {
-                let step = if down != 0 && right != 0 { diagonal } else { 1.0 };
-                distances[at] = distances[at].min(distances[row * side + column] + step);
-            }
+    // From the row before, which begins and ends with a place that is in no row, then along the row.
+    let pass = |before: &mut [f32], row: &mut [f32], backwards: bool| {
+        for (at, distance) in row.iter_mut().enumerate() {
+            let diagonal = before[at].min(before[at + 2]) + std::f32::consts::SQRT_2;
+            *distance = distance.min(diagonal).min(before[at + 1] + 1.0);
         }
+        let along = |last: f32, distance: &mut f32| {
+            *distance = distance.min(last + 1.0);
+            *distance
+        };
+        match backwards {
+            false => row.iter_mut().fold(f32::INFINITY, along),
+            true => row.iter_mut().rev().fold(f32::INFINITY, along),
+        };
+        before[1..=side].copy_from_slice(row);
     };
-    (0..side * side).for_each(|at| pass(distances, at, [(0, -1), (-1, -1), (-1, 0), (-1, 1)]));
-    (0..side * side).rev().for_each(|at| pass(distances, at, [(0, 1), (1, 1), (1, 0), (1, -1)]));
+    let nothing = vec![f32::INFINITY; side + 2];
+    let mut before = nothing.clone();
+    distances.chunks_exact_mut(side).for_each(|row| pass(&mut before, row, false));
+    let mut before = nothing;
+    distances.chunks_exact_mut(side).rev().for_each(|row| pass(&mut before, row, true));
 }
 
 fn dot(a: [f32; 3], b: [f32; 3]) -> f32 {
@@ -151,23 +176,64 @@ pub(crate) fn smooth_step(x: f32, [low, high]: [f32; 2]) -> f32 {
     t * t * (3.0 - 2.0 * t)
 }
 
-/// A channel of a map of `size` x `size` at a place (column, row) between its pixels; at the border the border's.
-pub(crate) fn sample(map: &[f32], size: usize, place: [f32; 2], channel: usize, channels: usize) -> f32 {
-    let split = |x: f32| {
-        let x = x.clamp(0.0, size as f32 - 1.0);
-        let low = (x as usize).min(size.saturating_sub(2));
-        (low, x - low as f32)
-    };
-    let ([column, row], [s, t]) = {
-        let [(column, s), (row, t)] = place.map(split);
-        ([column, row], [s, t])
-    };
-    let at = |down: usize, right: usize| {
-        let pixel = (row + down).min(size - 1) * size + (column + right).min(size - 1);
-        map[pixel * channels + channel]
-    };
-    let (upper, lower) = ((1.0 - s) * at(0, 0) + s * at(0, 1), (1.0 - s) * at(1, 0) + s * at(1, 1));
-    (1.0 - t) * upper + t * lower
+/// A place along an axis between two of `size` pixels: their numbers, and the share of the second. At the border the
+/// border's.
+#[derive(Clone, Copy)]
+struct Between {
+    low: usize,
+    high: usize,
+    share: f32,
+}
+
+impl Between {
+    fn new(place: f32, size: usize) -> Self {
+        let place = place.clamp(0.0, size as f32 - 1.0);
+        // By way of i32, for which the processor has an instruction.
+        let low = (place as i32 as usize).min(size.saturating_sub(2));
+        Self { low, high: (low + 1).min(size - 1), share: place - low as i32 as f32 }
+    }
+
+    fn mix<const C: usize>(&self, [low, high]: [[f32; C]; 2]) -> [f32; C] {
+        std::array::from_fn(|i| (1.0 - self.share) * low[i] + self.share * high[i])
+    }
+}
+
+/// A map of `size` x `size` at a place (column, row) between its pixels; at the border the border's.
+pub(crate) fn sample<const C: usize>(map: &[[f32; C]], size: usize, place: [f32; 2]) -> [f32; C] {
+    let [column, row] = place.map(|place| Between::new(place, size));
+    let along = |row: usize| column.mix([column.low, column.high].map(|column| map[row * size + column]));
+    row.mix([row.low, row.high].map(along))
+}
+
+/// A map of `size` x `size` at all pairs of a row and a column among some places, as [`sample`] has it.
+pub(crate) struct Enlarged<const C: usize> {
+    rows: Vec<Between>,
+    /// The map's rows at the places along them.
+    lines: Vec<[f32; C]>,
+}
+
+impl<const C: usize> Enlarged<C> {
+    pub fn new(map: &[[f32; C]], size: usize, places: &[f32]) -> Self {
+        let places: Vec<Between> = places.iter().map(|place| Between::new(*place, size)).collect();
+        let mut lines = Vec::with_capacity(size * places.len());
+        for row in map.chunks_exact(size) {
+            lines.extend(places.iter().map(|place| place.mix([row[place.low], row[place.high]])));
+        }
+        Self { rows: places, lines }
+    }
+
+    /// The row at the place of this number.
+    pub fn row(&self, number: usize) -> Vec<[f32; C]> {
+        let columns = self.rows.len();
+        let row = self.rows[number];
+        let [low, high] = [row.low, row.high].map(|line| &self.lines[line * columns..][..columns]);
+        let mut mixed = vec![[0.0; C]; columns];
+        let pairs = low.as_flattened().iter().zip(high.as_flattened());
+        for (mixed, (low, high)) in mixed.as_flattened_mut().iter_mut().zip(pairs) {
+            *mixed = (1.0 - row.share) * low + row.share * high;
+        }
+        mixed
+    }
 }
 
 #[cfg(test)]

@@ -57,7 +57,7 @@ pub use light::{LightRange, light_from_raw};
 pub use motion::{Motion, move_surface};
 pub use normals::normals;
 pub use rasterise::{RasterSettings, rasterise_depth};
-pub use reconstruction::{Reconstruction, Scene};
+pub use reconstruction::{Reconstruction, Scene, Traced};
 pub use shading::{diffuse_shading, shade};
 pub use views::{Texture, ViewSettings, Views, render_views};
 

@@ -52,11 +52,12 @@ fn map_of_line(depth: &Tensor, size: usize, line: usize) -> &[f32] {
 
 /// The normals of row `row` of one depth map.
 pub(crate) fn row_of_normals(depth: &[f32], rays: &Rays, row: usize, normals: &mut [[f32; 3]]) {
+    normals.fill([0.0, 0.0, 1.0]);
     let size = rays.slopes.len();
-    for (column, normal) in normals.iter_mut().enumerate() {
-        *normal = [0.0, 0.0, 1.0];
-        if is_inner(size, row) && is_inner(size, column) {
-            let [tu, tv] = tangents(depth, &rays.slopes, row, column);
+    if is_inner(size, row) {
+        let around = Around::new(depth, &rays.slopes, row);
+        for (at, normal) in normals[1..size - 1].iter_mut().enumerate() {
+            let [tu, tv] = around.tangents(at);
             let m = cross(tu, tv);
             let inverse = 1.0 / (norm(m) + rays.epsilon);
             *normal = m.map(|m| m * inverse);
@@ -80,12 +81,14 @@ pub(crate) fn depth_gradient<T: Send>(
         |of_normals, (line, gradients)| {
             let (depth, row) = (map_of_line(depth, size, line), line % size);
             let result = of_line(line, of_normals);
-            let places = gradients.as_chunks_mut::<6>().0.iter_mut().zip(of_normals);
-            for (column, (gradient, dy)) in places.enumerate() {
-                *gradient = [0.0; 6];
-                if is_inner(size, row) && is_inner(size, column) {
-                    let pair = tangent_gradients(tangents(depth, slopes, row, column), *dy, rays.epsilon);
-                    gradient.copy_from_slice(pair.as_flattened());
+            let gradients = gradients.as_chunks_mut::<6>().0;
+            gradients.fill([0.0; 6]);
+            if is_inner(size, row) {
+                let around = Around::new(depth, slopes, row);
+                let places = gradients[1..size - 1].iter_mut().zip(&of_normals[1..size - 1]);
+                for (at, (gradient, dy)) in places.enumerate() {
+                    let [[a, b, c], [d, e, f]] = tangent_gradients(around.tangents(at), *dy, rays.epsilon);
+                    *gradient = [a, b, c, d, e, f];
                 }
             }
             result
@@ -126,18 +129,48 @@ fn norm(v: [f32; 3]) -> f32 {
     (v[0] * v[0] + v[1] * v[1] + v[2] * v[2]).sqrt()
 }
 
-/// Tangents at the inner pixel (`row`, `column`) of one depth map.
-fn tangents(depth: &[f32], slopes: &[f32], row: usize, column: usize) -> [[f32; 3]; 2] {
-    let size = slopes.len();
-    let at = row * size + column;
-    let (left, right, above, below) = (depth[at - 1], depth[at + 1], depth[at - size], depth[at + size]);
-    let (x, y) = (slopes[column], slopes[row]);
-    let across = right - left;
-    let down = below - above;
-    [
-        [right * slopes[column + 1] - left * slopes[column - 1], across * y, across],
-        [down * x, below * slopes[row + 1] - above * slopes[row - 1], down],
-    ]
+/// The depths around the inner pixels of an inner row, and their rays: slices of one length, so that loops over them
+/// have no checks and are vectorised.
+struct Around<'a> {
+    left: &'a [f32],
+    right: &'a [f32],
+    above: &'a [f32],
+    below: &'a [f32],
+    /// Of the pixel itself, of the one to the left and of the one to the right.
+    across: [&'a [f32]; 3],
+    /// Of the row itself, of the one above and of the one below.
+    down: [f32; 3],
+}
+
+impl<'a> Around<'a> {
+    fn new(depth: &'a [f32], slopes: &'a [f32], row: usize) -> Self {
+        let size = slopes.len();
+        let inner = size - 2;
+        let from = |at: usize| &depth[at..][..inner];
+        let here = row * size + 1;
+        Self {
+            left: from(here - 1),
+            right: from(here + 1),
+            above: from(here - size),
+            below: from(here + size),
+            across: [1, 0, 2].map(|first| &slopes[first..][..inner]),
+            down: [row, row - 1, row + 1].map(|row| slopes[row]),
+        }
+    }
+
+    /// Tangents at an inner pixel.
+    #[inline(always)]
+    fn tangents(&self, at: usize) -> [[f32; 3]; 2] {
+        let (left, right, above, below) = (self.left[at], self.right[at], self.above[at], self.below[at]);
+        let [x, x_left, x_right] = self.across.map(|slopes| slopes[at]);
+        let [y, y_above, y_below] = self.down;
+        let across = right - left;
+        let down = below - above;
+        [
+            [right * x_right - left * x_left, across * y, across],
+            [down * x, below * y_below - above * y_above, down],
+        ]
+    }
 }
 
 /// Gradients of the two tangents at an inner pixel, given that of the normal.

@@ -29,6 +29,17 @@ pub struct Reconstruction {
     pub image: Tensor,
 }
 
+/// Where the canonical image shows what the input view shows: fields as in [`Reconstruction`].
+#[derive(Clone, Debug)]
+pub struct Traced {
+    /// Depth in the input view.
+    pub depth: Tensor,
+    /// The place in the canonical image of each pixel of the input view.
+    pub grid: Tensor,
+    /// 1 where the surface is seen in all parts of the batch, else 0.
+    pub mask: Tensor,
+}
+
 impl Scene {
     /// Reconstructs the input view: the surface moved by the viewpoint is rasterised, every pixel of its depth traced
     /// back into the canonical image, and that image sampled there.
@@ -46,12 +57,21 @@ impl Scene {
         view: &Tensor,
         parts: usize,
     ) -> Result<Reconstruction> {
+        let Traced { depth, grid, mask } = self.trace(depth, view, parts)?;
+        let image = grid_sample(image, &grid, Some(&mask))?;
+        Ok(Reconstruction { depth, grid, mask, image })
+    }
+
+    /// All of [`Scene::reconstruct`] but the sampling, for which the image need not be there yet.
+    ///
+    /// # Errors
+    /// If the shapes do not fit each other or the camera.
+    pub fn trace(&self, depth: &Tensor, view: &Tensor, parts: usize) -> Result<Traced> {
         let limits @ [_, far] = self.depth_range.widened();
         let moved = move_surface(depth, view, self.camera)?;
         let depth = rasterise_depth(&moved, self.camera, self.raster, limits)?;
         let [grid, mask] = sampling_grid(&depth, view, self.camera, far, parts)?;
-        let image = grid_sample(image, &grid, Some(&mask))?;
-        Ok(Reconstruction { depth, grid, mask, image })
+        Ok(Traced { depth, grid, mask })
     }
 }
 

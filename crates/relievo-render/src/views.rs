@@ -127,19 +127,21 @@ pub fn render_views(
         .chunks_mut(to * to)
         .map(|coverage| (rows.iter_mut().filter_map(Iterator::next).collect(), coverage))
         .collect();
-    let shown = shown_triangles(settings);
+    let images: Vec<Vec<Padded>> = images.iter().map(|image| padded(image)).collect();
     parts.into_par_iter().enumerate().for_each(|(number, (layers, coverage))| {
         let (surface_number, view) = (number / views.len(), number % views.len());
         let depth = &depth.data()[surface_number * from * from..][..from * from];
-        let colours: Vec<&[[f32; 3]]> = images
+        let colours: Vec<&[Padded]> = images
             .iter()
             .map(|image| {
-                let pixels = image.numel() / batch / 3;
-                &image.data().as_chunks::<3>().0[surface_number * pixels..][..pixels]
+                let pixels = image.len() / batch;
+                &image[surface_number * pixels..][..pixels]
             })
             .collect();
         let screen = moved_screen(depth, &Motion::new(views[view]), settings);
-        let surface = Surface { screen: &screen, extents: &cell_row_extents(&screen, from), size: from };
+        let cells = settings.crop..(from - 1).saturating_sub(settings.crop);
+        let extents = cell_row_extents(&screen, from);
+        let surface = Surface { screen: &screen, extents: &extents, size: from, cells };
         let mut rows: Vec<_> = layers.into_iter().map(|layer| layer.chunks_mut(BAND * to * 3)).collect();
         let bands: Vec<(Vec<&mut [f32]>, &mut [f32])> = coverage
             .chunks_mut(BAND * to)
@@ -147,7 +149,7 @@ pub fn render_views(
             .collect();
         bands.into_par_iter().enumerate().for_each(|(band, (layers, coverage))| {
             let first = band * BAND;
-            let hits = nearest(&surface, &shown, settings, first..first + coverage.len() / to);
+            let hits = nearest(&surface, settings, first..first + coverage.len() / to);
             for (layer, colours) in layers.into_iter().zip(&colours) {
                 paint(&hits, colours, settings, layer.as_chunks_mut().0);
             }
@@ -171,30 +173,23 @@ fn moved_screen(depth: &[f32], motion: &Motion, settings: &ViewSettings) -> Vec<
     screen
 }
 
-/// The numbers of the triangles that are shown.
-fn shown_triangles(settings: &ViewSettings) -> Vec<bool> {
-    let cells = settings.camera.size - 1;
-    let inside = |cell: usize| (settings.crop..cells.saturating_sub(settings.crop)).contains(&cell);
-    let rows = (0..cells).flat_map(|row| (0..cells).map(move |column| inside(row) && inside(column)));
-    rows.flat_map(|shown| [shown; 2]).collect()
-}
-
 /// The triangle that a sample sees, and the place in it.
 #[derive(Clone, Copy)]
 struct Hit {
-    /// The upper left corner of the triangle's cell, by its number in the grid; [`NOTHING`] if it sees none.
-    corner: u32,
+    /// Row and column of the triangle's cell; [`NOTHING`] if it sees none.
+    cell: [u32; 2],
     /// Whether it is the second triangle of the cell.
     second: bool,
     /// The weights of the triangle's corners on the surface.
     weights: [f32; 3],
 }
 
-/// The corner of a sample that sees nothing.
-const NOTHING: u32 = u32::MAX;
+/// The cell of a sample that sees nothing.
+const NOTHING: [u32; 2] = [u32::MAX; 2];
 
 impl Hit {
     /// How far the place is to the right and below in its cell, in [0, 1].
+    #[inline(always)]
     fn place_in_cell(&self) -> [f32; 2] {
         let w = self.weights;
         if self.second { [w[0] + w[2], w[1] + w[2]] } else { [w[2], w[1]] }
@@ -202,28 +197,37 @@ impl Hit {
 }
 
 /// The hits of the samples of the rows of pixels `rows`, row by row.
-fn nearest(surface: &Surface<'_>, shown: &[bool], settings: &ViewSettings, rows: Range<usize>) -> Vec<Hit> {
+fn nearest(surface: &Surface<'_>, settings: &ViewSettings, rows: Range<usize>) -> Vec<Hit> {
     let per_pixel = settings.raster.supersampling;
     let raster = settings.raster.raster(settings.size);
     let rows = rows.start * per_pixel..rows.end * per_pixel;
     let mut depths = vec![settings.raster.far; rows.len() * raster.columns];
-    let mut hits = vec![Hit { corner: NOTHING, second: false, weights: [0.0; 3] }; depths.len()];
-    surface.visit_band(&raster, &rows, |number, indices, corners, sample| {
+    let mut hits = vec![Hit { cell: NOTHING, second: false, weights: [0.0; 3] }; depths.len()];
+    surface.visit_band(&raster, &rows, |number, cell, corners, sample| {
         let place = (sample.row - rows.start) * raster.columns + sample.column;
-        if shown[number] && sample.depth > settings.raster.near && sample.depth < depths[place] {
+        if sample.depth > settings.raster.near && sample.depth < depths[place] {
             depths[place] = sample.depth;
             let weights = sample.surface_weights(corners.map(|corner| corner[2]));
-            // The first triangle's first corner is the cell's, the second's second the one below it.
-            let second = number % 2 == 1;
-            let corner = if second { indices[1] - surface.size } else { indices[0] };
-            hits[place] = Hit { corner: corner as u32, second, weights };
+            hits[place] = Hit { cell: cell.map(|at| at as u32), second: number % 2 == 1, weights };
         }
     });
     hits
 }
 
-/// The colour that a sample sees, of an image of as many pixels as the grid has points.
-fn colour_of_cell(hit: &Hit, colours: &[[f32; 3]], size: usize, texture: Texture) -> [f32; 3] {
+/// A colour and a number that is not used, so that it fills a vector register.
+type Padded = [f32; 4];
+
+/// The colours of an image.
+fn padded(image: &Tensor) -> Vec<Padded> {
+    image.data().as_chunks::<3>().0.iter().map(|&[r, g, b]| [r, g, b, 0.0]).collect()
+}
+
+/// The upper left one of four pixels, and the shares of all four.
+type Mixture = (usize, [f32; 4]);
+
+/// What a sample sees of an image of as many pixels as the grid has points.
+#[inline(always)]
+fn in_cell(hit: &Hit, size: usize, texture: Texture) -> Mixture {
     let w = hit.weights;
     let shares = match (texture, hit.second) {
         (Texture::Original, false) => [w[0], w[1], w[2], 0.0],
@@ -234,72 +238,112 @@ fn colour_of_cell(hit: &Hit, colours: &[[f32; 3]], size: usize, texture: Texture
             [left * up, right * up, left * down, right * down]
         }
     };
-    let corner = hit.corner as usize;
-    mix(colours, [corner, corner + 1, corner + size, corner + size + 1], shares)
+    (hit.cell[0] as usize * size + hit.cell[1] as usize, shares)
 }
 
-/// The same of an image of `pixels` rows and columns.
-fn colour_at(hit: &Hit, colours: &[[f32; 3]], size: usize, pixels: usize) -> [f32; 3] {
-    let scale = (pixels - 1) as f32 / (size - 1) as f32;
+/// The same of an image of `pixels` rows and columns, `scale` for each of the grid.
+#[inline(always)]
+fn in_image(hit: &Hit, pixels: usize, scale: f32) -> Mixture {
     let [right, down] = hit.place_in_cell();
-    let corner = hit.corner as usize;
     let split = |place: f32| {
         let place = (place * scale).clamp(0.0, (pixels - 1) as f32);
-        let low = (place as usize).min(pixels - 2);
-        (low, place - low as f32)
+        // By way of i32, for which the processor has an instruction.
+        let low = (place as i32 as usize).min(pixels - 2);
+        (low, place - low as i32 as f32)
     };
-    let (column, right) = split((corner % size) as f32 + right);
-    let (row, down) = split((corner / size) as f32 + down);
-    let (at, left, up) = (row * pixels + column, 1.0 - right, 1.0 - down);
-    let shares = [left * up, right * up, left * down, right * down];
-    mix(colours, [at, at + 1, at + pixels, at + pixels + 1], shares)
+    let [row, column] = hit.cell.map(|at| at as i32 as f32);
+    let (column, right) = split(column + right);
+    let (row, down) = split(row + down);
+    let (left, up) = (1.0 - right, 1.0 - down);
+    (row * pixels + column, [left * up, right * up, left * down, right * down])
 }
 
-fn mix(colours: &[[f32; 3]], places: [usize; 4], shares: [f32; 4]) -> [f32; 3] {
-    let mut sum = [0.0; 3];
-    for (place, share) in places.into_iter().zip(shares) {
-        sum.iter_mut().zip(colours[place]).for_each(|(sum, value)| *sum += share * value);
-    }
-    sum
+/// For each of some rows of pixels: the pixels, and the rows of their samples.
+fn rows_with_samples<'p, T>(
+    hits: &'p [Hit],
+    settings: &ViewSettings,
+    pixels: &'p mut [T],
+) -> impl Iterator<Item = (&'p mut [T], &'p [Hit])> {
+    let (size, per_pixel) = (settings.size, settings.raster.supersampling);
+    pixels.chunks_exact_mut(size).zip(hits.chunks_exact(size * per_pixel * per_pixel))
 }
 
-/// The samples of every pixel, of the rows that `hits` are the samples of.
-fn samples_of_pixels<'h>(
+/// The samples of the pixel of a column, of those of a row of pixels.
+#[inline(always)]
+fn samples_of<'h>(
     hits: &'h [Hit],
     settings: &ViewSettings,
-) -> impl Iterator<Item = impl Iterator<Item = &'h Hit>> {
-    let (size, per_pixel) = (settings.size, settings.raster.supersampling);
-    let columns = size * per_pixel;
-    hits.chunks_exact(columns * per_pixel).flat_map(move |rows| {
-        (0..size).map(move |column| {
-            rows.chunks_exact(columns).flat_map(move |row| &row[column * per_pixel..][..per_pixel])
-        })
-    })
+    column: usize,
+) -> impl Iterator<Item = &'h [Hit]> {
+    let per_pixel = settings.raster.supersampling;
+    let columns = settings.size * per_pixel;
+    (0..per_pixel).map(move |row| &hits[row * columns + column * per_pixel..][..per_pixel])
 }
 
 /// Paints rows of pixels of one view.
-fn paint(hits: &[Hit], colours: &[[f32; 3]], settings: &ViewSettings, pixels: &mut [[f32; 3]]) {
+fn paint(hits: &[Hit], colours: &[Padded], settings: &ViewSettings, pixels: &mut [[f32; 3]]) {
     let (size, side) = (settings.camera.size, colours.len().isqrt());
+    if side == size {
+        paint_by(hits, (colours, side), settings, pixels, |hit| in_cell(hit, size, settings.texture));
+    } else {
+        let scale = (side - 1) as f32 / (size - 1) as f32;
+        paint_by(hits, (colours, side), settings, pixels, |hit| in_image(hit, side, scale));
+    }
+}
+
+/// Paints what samples see of an image, of so many rows and columns.
+#[inline(always)]
+fn paint_by(
+    hits: &[Hit],
+    (colours, side): (&[Padded], usize),
+    settings: &ViewSettings,
+    pixels: &mut [[f32; 3]],
+    mixture: impl Fn(&Hit) -> Mixture,
+) {
     let share = 1.0 / (settings.raster.supersampling as f32).powi(2);
-    for (pixel, samples) in pixels.iter_mut().zip(samples_of_pixels(hits, settings)) {
-        let mut sum = [0.0; 3];
-        for hit in samples {
-            let colour = match hit.corner {
-                NOTHING => settings.background,
-                _ if side == size => colour_of_cell(hit, colours, size, settings.texture),
-                _ => colour_at(hit, colours, size, side),
-            };
-            sum.iter_mut().zip(colour).for_each(|(sum, value)| *sum += value);
+    let [r, g, b] = settings.background;
+    for (pixels, hits) in rows_with_samples(hits, settings, pixels) {
+        for (column, pixel) in pixels.iter_mut().enumerate() {
+            let mut sum = [0.0; 4];
+            for row in samples_of(hits, settings, column) {
+                for hit in row {
+                    let mut colour = [r, g, b, 0.0];
+                    if hit.cell != NOTHING {
+                        let (corner, shares) = mixture(hit);
+                        let (upper, lower) = (&colours[corner..][..2], &colours[corner + side..][..2]);
+                        colour = [0.0; 4];
+                        add_share(&mut colour, shares[0], upper[0]);
+                        add_share(&mut colour, shares[1], upper[1]);
+                        add_share(&mut colour, shares[2], lower[0]);
+                        add_share(&mut colour, shares[3], lower[1]);
+                    }
+                    add_share(&mut sum, 1.0, colour);
+                }
+            }
+            let [r, g, b, _] = sum;
+            *pixel = [r, g, b].map(|sum| (sum * share).clamp(-1.0, 1.0));
         }
-        *pixel = sum.map(|sum| (sum * share).clamp(-1.0, 1.0));
+    }
+}
+
+#[inline(always)]
+fn add_share(sum: &mut Padded, share: f32, colour: Padded) {
+    for i in 0..4 {
+        sum[i] += share * colour[i];
     }
 }
 
 /// How much of each pixel the surface covers.
 fn cover(hits: &[Hit], settings: &ViewSettings, coverage: &mut [f32]) {
     let share = 1.0 / (settings.raster.supersampling as f32).powi(2);
-    for (coverage, samples) in coverage.iter_mut().zip(samples_of_pixels(hits, settings)) {
-        *coverage = samples.filter(|hit| hit.corner != NOTHING).count() as f32 * share;
+    for (coverage, hits) in rows_with_samples(hits, settings, coverage) {
+        for (column, coverage) in coverage.iter_mut().enumerate() {
+            let mut count = 0;
+            for row in samples_of(hits, settings, column) {
+                count += row.iter().filter(|hit| hit.cell != NOTHING).count();
+            }
+            *coverage = count as f32 * share;
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Tables of papers on synthetic heads: which rows they have, how a row is run, and what was measured.
 //!
-//! A row is the recipe of all rows with one point changed ([`Row::change`]). It is trained once for each seed, in the
+//! A row is the recipe of all rows with one point changed. It is trained once for each seed, in the
 //! folder of an ordinary run, and measured on heads that no row has learned from:
 //!
 //! ```text

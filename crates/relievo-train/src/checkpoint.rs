@@ -185,7 +185,7 @@ fn in_bytes(numbers: &[f32], mut hand_on: impl FnMut(&[u8]) -> io::Result<()>) -
 }
 
 impl Checkpoint {
-    /// Reads what [`write()`] wrote.
+    /// Reads the checkpoint of a run.
     ///
     /// # Errors
     /// If the file cannot be read, is cut off or altered, or its parameters do not fit its settings.

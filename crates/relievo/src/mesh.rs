@@ -59,8 +59,8 @@ impl Mesh {
                     (0..side).map(|at| (at as f32 + 0.5) * size as f32 / side as f32 - 0.5).collect();
                 let colours = face.photograph_texture(&places)?;
                 match texture {
-                    Texture::Shaded => (Canvas::from_signed(&colours.lit, side), Lighting::InTexture),
-                    _ => (Canvas::from_signed(&colours.even, side), Lighting::Viewer),
+                    Texture::Shaded => (Canvas::from_signed(&colours.lit(), side), Lighting::InTexture),
+                    _ => (Canvas::from_signed(&colours.even(), side), Lighting::Viewer),
                 }
             }
         };

@@ -59,7 +59,7 @@ impl Reconstruction {
     /// # Errors
     /// If the engine fails.
     pub fn draw_views(&self, yaws: &[f32]) -> Result<Vec<Canvas>> {
-        Ok(self.turned([&self.photograph_on_grid(TILE)?.lit], yaws)?.concat())
+        Ok(self.turned([&self.photograph_on_grid(TILE)?.lit()], yaws)?.concat())
     }
 
     /// The surface with each of some images on it, `[T,T,3]` in [-1,1], turned about the vertical axis by angles in
@@ -103,7 +103,7 @@ impl Reconstruction {
         let (captions, maps): (Vec<_>, Vec<_>) = maps.into_iter().unzip();
         let mut upper = Sheet::new(TILE).columns(captions);
         upper.row("", maps);
-        let pixels = self.photograph_on_grid(TILE)?.lit;
+        let pixels = self.photograph_on_grid(TILE)?.lit();
         let [in_pixels, in_albedo] =
             self.turned([&pixels, self.canonical_image().values().as_flattened()], &YAWS)?;
         let mut middle = Sheet::new(TILE).columns(YAWS.map(|yaw| format!("turned by {yaw} degrees")));

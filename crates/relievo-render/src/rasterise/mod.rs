@@ -143,28 +143,31 @@ pub(crate) struct Surface<'a> {
     pub extents: &'a [[f32; 2]],
     /// Rows and columns of corners.
     pub size: usize,
+    /// The rows and the columns of cells that are drawn.
+    pub cells: Range<usize>,
 }
 
 impl Surface<'_> {
-    /// Calls `visit(number of the triangle, its corners' indices, their places, sample)` for every sample of the rows
-    /// `rows` that a triangle covers, triangle by triangle in order.
+    /// Calls `visit(number of the triangle, row and column of its cell, its corners' places, sample)` for every sample of
+    /// the rows `rows` that a triangle covers, triangle by triangle in order.
     pub fn visit_band(
         &self,
         raster: &Raster,
         rows: &Range<usize>,
-        mut visit: impl FnMut(usize, &[usize; 3], &[[f32; 3]; 3], Sample),
+        mut visit: impl FnMut(usize, [usize; 2], &[[f32; 3]; 3], Sample),
     ) {
         let [top, bottom] = [rows.start, rows.end - 1].map(|row| row as f32 + raster.offset);
-        for (row, [low, high]) in self.extents.iter().enumerate() {
-            if *low > bottom || *high < top {
+        for row in self.cells.clone() {
+            let [low, high] = self.extents[row];
+            if low > bottom || high < top {
                 continue;
             }
-            for column in 0..self.size - 1 {
+            for column in self.cells.clone() {
                 let first = first_triangle(self.size, row, column);
                 for (half, indices) in triangles(self.size, row, column).iter().enumerate() {
                     let corners = indices.map(|index| self.screen[index]);
                     raster.visit_rows(&corners, rows.clone(), |sample| {
-                        visit(first + half, indices, &corners, sample);
+                        visit(first + half, [row, column], &corners, sample);
                     });
                 }
             }
@@ -218,8 +221,8 @@ fn clamp_row(pixels: &mut [f32], [low, high]: [f32; 2], won: &mut [Won], supersa
 }
 
 /// Gradients of one triangle's corners on the screen and in depth (`[x, y, z]` in units of samples), from its sums A.
-fn corner_gradients(corners: &[[f32; 3]; 3], sums: [f64; 3]) -> [[f32; 3]; 3] {
-    let [a, b, c] = corners.map(|[x, y, z]| [f64::from(x), f64::from(y), 1.0 / f64::from(z)]);
+/// Corners are given as `[x, y, 1 / z]`.
+fn corner_gradients([a, b, c]: [[f64; 3]; 3], sums: [f64; 3]) -> [[f32; 3]; 3] {
     let [ab, ac] = [b, c].map(|p| [p[0] - a[0], p[1] - a[1], p[2] - a[2]]);
     let inverse_area = 1.0 / (ab[0] * ac[1] - ab[1] * ac[0]);
     let along_x = (ab[2] * ac[1] - ac[2] * ab[1]) * inverse_area;
@@ -249,11 +252,13 @@ fn screen_gradients(
             sums.iter_mut().zip(shares).for_each(|(sum, share)| *sum += f64::from(g * share));
         }
     }
+    let corners: Vec<[f64; 3]> =
+        screen.iter().map(|[x, y, z]| [f64::from(*x), f64::from(*y), 1.0 / f64::from(*z)]).collect();
     let cells = (0..size - 1).flat_map(|row| (0..size - 1).map(move |column| triangles(size, row, column)));
     for (indices, sums) in cells.flatten().zip(sums) {
         if *sums != [0.0; 3] {
-            let corners = indices.map(|corner| screen[corner]);
-            for (corner, gradient) in indices.into_iter().zip(corner_gradients(&corners, *sums)) {
+            let of_corners = corner_gradients(indices.map(|corner| corners[corner]), *sums);
+            for (corner, gradient) in indices.into_iter().zip(of_corners) {
                 gradients[corner].iter_mut().zip(gradient).for_each(|(sum, g)| *sum += g);
             }
         }
@@ -301,7 +306,8 @@ impl Operation for RasteriseDepth {
             images.zip(won.data_mut().as_chunks_mut().0.par_chunks_mut(raster.rows * raster.columns));
         images.zip(screen.par_chunks(size * size * 3)).for_each(|((depth, won), screen)| {
             let screen = screen.as_chunks::<3>().0;
-            let surface = Surface { screen, extents: &cell_row_extents(screen, size), size };
+            let surface =
+                Surface { screen, extents: &cell_row_extents(screen, size), size, cells: 0..size - 1 };
             let bands = depth.par_chunks_mut(BAND * size);
             let bands = bands.zip(won.par_chunks_mut(BAND * per_pixel * raster.columns)).enumerate();
             bands.for_each(|(band, (depth, won))| {

@@ -11,7 +11,7 @@ pub fn sum_in_order(parts: usize, part: impl Fn(usize) -> f64 + Sync + Send) -> 
 }
 
 /// Partial sums side by side; a fixed number, so that every instruction set adds in the same order.
-const LANES: usize = 16;
+pub const LANES: usize = 16;
 
 vectorised! {
     /// The sum.

@@ -320,6 +320,10 @@ fn likelihood_losses() {
             agree(&inputs[..2], |x, real| {
                 loss(&cast(&x[0], real)?, &cast(&x[1].detach(), real)?, &there(&x[0])?, None)
             });
+            // Without a second half.
+            agree(&[random_multiples(5, [b, h, w, c], 3), inputs[1].clone()], |x, real| {
+                loss(&cast(&x[0], real)?, &cast(&x[1].detach(), real)?, &there(&x[0])?, None)
+            });
         }
     }
     // Nothing seen: losses and gradients of zero.

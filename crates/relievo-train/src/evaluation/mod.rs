@@ -172,7 +172,7 @@ impl<'a> Measured<'a> {
             }
         }
         if with_maps && refine > 0 {
-            maps = Some(pick(&model.refine(images, refine)?));
+            maps = Some(pick(&model.refine(images, &model.predict(images)?, refine)?));
         } else if let Some(predictor) = self.predictor.as_mut().filter(|_| with_maps) {
             let found = predictor.predict(images)?;
             maps = Some(found.fetch(|p| [&p.depth, &p.mask, &p.image, &p.view])?);

@@ -23,6 +23,9 @@ impl Likelihood {
     fn error(self, prediction: &[f32], target: &[f32]) -> f64 {
         match self {
             Likelihood::Laplace => prediction.iter().zip(target).map(|(a, b)| f64::from((a - b).abs())).sum(),
+            Likelihood::Gauss if prediction.len() < reduce::LANES => {
+                prediction.iter().zip(target).map(|(a, b)| f64::from(a - b).powi(2)).sum()
+            }
             Likelihood::Gauss => reduce::squared_distance(prediction, target),
         }
     }
@@ -60,6 +63,8 @@ impl Likelihood {
 /// The extents of the target.
 #[derive(Clone, Copy)]
 pub struct Layout {
+    /// Predictions of each target: 1 or 2.
+    pub halves: usize,
     /// Rows in all its images together.
     pub rows: usize,
     /// Pixels in a row.
@@ -75,15 +80,15 @@ impl Layout {
     }
 }
 
-/// For both halves, the sum over pixels of mask times error, from prediction, target and mask.
+/// For each half, the sum over pixels of mask times error, from prediction, target and mask.
 pub fn sums(
     likelihood: Likelihood,
     layout: Layout,
     [prediction, target, mask]: [&[f32]; 3],
     confidence: Option<&[f32]>,
-) -> [f64; 2] {
+) -> Vec<f64> {
     let channels = layout.channels;
-    [0, 1].map(|half| {
+    let of_half = |half: usize| {
         sum_in_order(layout.rows, |row| {
             let prediction = &prediction[layout.row(half * layout.rows + row, channels)];
             let target = &target[layout.row(row, channels)];
@@ -100,7 +105,8 @@ pub fn sums(
             });
             pixels.sum()
         })
-    })
+    };
+    (0..layout.halves).map(of_half).collect()
 }
 
 /// The sum of the mask.
@@ -112,7 +118,7 @@ pub fn mask_sum(layout: Layout, mask: &[f32]) -> f64 {
 pub fn prediction_gradient(
     likelihood: Likelihood,
     layout: Layout,
-    scale: [f32; 2],
+    scale: &[f32],
     [prediction, target, mask]: [&[f32]; 3],
     confidence: Option<&[f32]>,
     gradient: &mut [f32],
@@ -135,7 +141,7 @@ pub fn prediction_gradient(
 pub fn confidence_gradient(
     likelihood: Likelihood,
     layout: Layout,
-    scale: [f32; 2],
+    scale: &[f32],
     [prediction, target, mask]: [&[f32]; 3],
     confidence: &[f32],
     gradient: &mut [f32],
@@ -144,7 +150,7 @@ pub fn confidence_gradient(
     gradient.par_chunks_mut(2 * layout.width).enumerate().for_each(|(row, gradient)| {
         for (pixel, gradient) in layout.row(row, 1).zip(gradient.chunks_exact_mut(2)) {
             let target = &target[pixel * channels..][..channels];
-            for half in 0..2 {
+            for half in 0..layout.halves {
                 let s = confidence[2 * pixel + half];
                 let start = (half * layout.rows * layout.width + pixel) * channels;
                 let error = likelihood.error(&prediction[start..start + channels], target) as f32;

@@ -17,6 +17,7 @@ const FEW_CHANNELS: usize = 8;
 /// What all kernels take.
 struct Shape {
     laplace: usize,
+    halves: usize,
     pixels: usize,
     channels: usize,
     /// Threads that share a pixel.
@@ -27,6 +28,7 @@ impl Shape {
     fn new(likelihood: Likelihood, layout: Layout) -> Self {
         Self {
             laplace: usize::from(matches!(likelihood, Likelihood::Laplace)),
+            halves: layout.halves,
             pixels: layout.rows * layout.width,
             channels: layout.channels,
             lanes: if layout.channels < FEW_CHANNELS { 1 } else { 32 },
@@ -49,7 +51,7 @@ fn check_types(name: &'static str, prediction: &Tensor, target: &Tensor) -> Resu
     Err(Error::shape(name, detail))
 }
 
-/// The two losses, and one over the sum of the mask in all channels.
+/// The losses of the halves, and one over the sum of the mask in all channels.
 pub(super) fn forward(
     loss: &LikelihoodLoss,
     layout: Layout,
@@ -59,7 +61,7 @@ pub(super) fn forward(
     check_types(loss.name, prediction, target)?;
     let (device, shape) = (prediction.device(), Shape::new(loss.likelihood, layout));
     // Numbers of 64 bits, in twice as many of 32.
-    let mut sums = Tensor::empty_on(device, DataType::F32, [3, shape.blocks(), 2])?;
+    let mut sums = Tensor::empty_on(device, DataType::F32, [shape.halves + 1, shape.blocks(), 2])?;
     cuda::launch(device, &KERNELS, "sums", prediction.data_type())?
         .output(&mut sums)
         .input(prediction)
@@ -70,13 +72,14 @@ pub(super) fn forward(
         .int(shape.pixels)
         .int(shape.channels)
         .int(shape.lanes)
-        .blocks([shape.blocks(), 2, 1], THREADS)?;
-    let mut losses = Tensor::empty_on(device, DataType::F32, [2])?;
+        .blocks([shape.blocks(), shape.halves, 1], THREADS)?;
+    let mut losses = Tensor::empty_on(device, DataType::F32, [shape.halves])?;
     let mut share = Tensor::empty_on(device, DataType::F32, [])?;
     cuda::launch(device, &KERNELS, "means", prediction.data_type())?
         .output(&mut losses)
         .output(&mut share)
         .input(&sums)
+        .int(shape.halves)
         .int(shape.blocks())
         .int(shape.channels)
         .blocks([1, 1, 1], THREADS)?;
@@ -102,6 +105,7 @@ pub(super) fn prediction_gradient(
         .input(dy)
         .input(share)
         .int(shape.laplace)
+        .int(shape.halves)
         .int(shape.pixels)
         .int(shape.channels)
         .elements(prediction.numel() / each)?;
@@ -129,6 +133,6 @@ pub(super) fn confidence_gradient(
         .int(shape.pixels)
         .int(shape.channels)
         .int(shape.lanes)
-        .blocks([shape.blocks(), 2, 1], THREADS)?;
+        .blocks([shape.blocks(), shape.halves, 1], THREADS)?;
     Ok(gradient)
 }

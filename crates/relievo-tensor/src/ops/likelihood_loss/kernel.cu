@@ -25,7 +25,8 @@ __device__ __forceinline__ float pixel_error(const real* prediction, const real*
     return lanes == 1 ? error : warp_sum(error);
 }
 
-// Block (x, half): the sums of mask * loss and of the mask over its pixels, to sums[half][x] and sums[2][x].
+// Block (x, half): the sums of mask * loss and of the mask over its pixels, to sums[half][x] and, behind
+// those of the halves, to sums[halves][x].
 extern "C" __global__ void sums(double* sums, const real* prediction, const real* target, const float* mask,
                                 const float* confidence, int laplace, int pixels, int channels, int lanes) {
     int half = blockIdx.y, pixel = thread_number() / lanes;
@@ -47,24 +48,24 @@ extern "C" __global__ void sums(double* sums, const real* prediction, const real
     weight = block_sum(weight);
     if (threadIdx.x == 0) {
         sums[half * gridDim.x + blockIdx.x] = loss;
-        if (half == 0) sums[2 * gridDim.x + blockIdx.x] = weight;
+        if (half == 0) sums[gridDim.y * gridDim.x + blockIdx.x] = weight;
     }
 }
 
-// One block: losses[2] = the two means, share = 1 / (sum of the mask times channels), 0 for an empty mask.
-extern "C" __global__ void means(float* losses, float* share, const double* sums, int blocks, int channels) {
+// One block: losses[halves] = the means, share = 1 / (sum of the mask times channels), 0 for an empty mask.
+extern "C" __global__ void means(float* losses, float* share, const double* sums, int halves, int blocks,
+                                 int channels) {
     double total[3];
-    for (int k = 0; k < 3; k++) {
+    for (int k = 0; k <= halves; k++) {
         double sum = 0.0;
         for (int i = threadIdx.x; i < blocks; i += 256) sum += sums[k * blocks + i];
         total[k] = block_sum(sum);
     }
     if (threadIdx.x == 0) {
-        double weight = total[2] * channels;
+        double weight = total[halves] * channels;
         // Written so that a mask that is no number gives none.
         double part = weight == 0.0 ? 0.0 : 1.0 / weight;
-        losses[0] = (float)(total[0] * part);
-        losses[1] = (float)(total[1] * part);
+        for (int k = 0; k < halves; k++) losses[k] = (float)(total[k] * part);
         *share = (float)part;
     }
 }
@@ -73,13 +74,13 @@ __device__ __forceinline__ float error_slope(int laplace, float d) {
     return laplace ? (d > 0.0f ? 1.0f : d < 0.0f ? -1.0f : d) : 2.0f * d;
 }
 
-// One thread for each element of both halves, or for four neighbours where the channels of a pixel come by fours.
+// One thread for each element of all halves, or for four neighbours where the channels of a pixel come by fours.
 extern "C" __global__ void prediction_gradient(real* gradient, const real* prediction, const real* target,
                                                const float* mask, const float* confidence, const float* dy,
-                                               const float* share, int laplace, int pixels, int channels) {
+                                               const float* share, int laplace, int halves, int pixels, int channels) {
     bool fours = channels % 4 == 0;
     int i = (fours ? 4 : 1) * thread_number(), count = pixels * channels;
-    if (i >= 2 * count) return;
+    if (i >= halves * count) return;
     int half = i / count, at = i % count, pixel = at / channels;
     float scale = dy[half] * *share * mask[pixel];
     if (confidence) scale *= precision_at(laplace, confidence[2 * pixel + half]);

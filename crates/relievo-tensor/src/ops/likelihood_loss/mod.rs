@@ -9,15 +9,16 @@ mod cuda;
 pub(crate) use cuda::KERNELS;
 
 use super::average_pool::average_pool;
-use super::{concat_flipped, weighted_elements_sum};
+use super::weighted_elements_sum;
 use crate::{Backward, Context, Error, Operation, Result, Tensor, apply_one};
 use cpu::Likelihood;
 
 /// The photometric losses of the reconstruction: `[2]`, first of the first half of the batch (as seen), then of the second
-/// (flipped).
+/// (flipped); `[1]` of a batch without a second half.
 ///
-/// reconstruction `[2B,H,W,C]`, target `[B,H,W,C]` (the same for both halves), mask `[B,H,W]`, confidence `[B,H,W,2]`
-/// (positive: the scale s; channel 0 for the half as seen, channel 1 for the flipped). Per pixel and channel
+/// reconstruction `[2B,H,W,C]` or `[B,H,W,C]`, target `[B,H,W,C]` (the same for both halves), mask `[B,H,W]`,
+/// confidence `[B,H,W,2]`
+/// (positive: the scale s; channel 0 for the half as seen, channel 1 for the flipped; only with both). Per pixel and channel
 /// |reconstruction - target| sqrt(2) / (s + eps) + ln(s + eps), eps = 1e-7; without confidence the plain absolute
 /// difference. Then the mean over pixels and channels, weighted by the mask.
 ///
@@ -69,11 +70,7 @@ pub fn perceptual_loss(
 /// # Errors
 /// If the shapes do not fit.
 pub fn absolute_error(prediction: &Tensor, target: &Tensor, mask: &Tensor) -> Result<Tensor> {
-    // Both halves are the same. Computing the error twice takes no time beside the networks.
-    weighted_elements_sum(
-        &photometric_loss(&concat_flipped(prediction, false)?, target, mask, None)?,
-        &[1.0, 0.0],
-    )
+    weighted_elements_sum(&photometric_loss(prediction, target, mask, None)?, &[1.0])
 }
 
 /// The mean squared error, otherwise as [`absolute_error`].
@@ -81,10 +78,7 @@ pub fn absolute_error(prediction: &Tensor, target: &Tensor, mask: &Tensor) -> Re
 /// # Errors
 /// If the shapes do not fit.
 pub fn squared_error(prediction: &Tensor, target: &Tensor, mask: &Tensor) -> Result<Tensor> {
-    weighted_elements_sum(
-        &perceptual_loss(&concat_flipped(prediction, false)?, target, mask, None)?,
-        &[1.0, 0.0],
-    )
+    weighted_elements_sum(&perceptual_loss(prediction, target, mask, None)?, &[1.0])
 }
 
 struct LikelihoodLoss {
@@ -115,20 +109,22 @@ impl LikelihoodLoss {
 
     fn layout(&self, prediction: &Tensor, target: &Tensor, mask: &Tensor) -> Result<cpu::Layout> {
         let [batch, height, width, channels] = target.dims(self.name)?;
-        let fits = *prediction.shape() == [2 * batch, height, width, channels]
+        let halves = if *prediction.shape() == *target.shape() { 1 } else { 2 };
+        let fits = *prediction.shape() == [halves * batch, height, width, channels]
             && *mask.shape() == [batch, height, width]
             && target.numel() > 0;
         if !fits {
             return Err(self.misfit(prediction, target, mask));
         }
-        Ok(cpu::Layout { rows: batch * height, width, channels })
+        Ok(cpu::Layout { halves, rows: batch * height, width, channels })
     }
 
     /// The layout of the inputs in the order of [`LikelihoodLoss::apply`], if they all fit.
     fn check(&self, inputs: &[&Tensor]) -> Result<cpu::Layout> {
         let layout = self.layout(inputs[0], inputs[1], inputs[2])?;
         let [batch, height, width] = inputs[2].dims(self.name)?;
-        match inputs.get(3).filter(|confidence| *confidence.shape() != [batch, height, width, 2]) {
+        let fits = |confidence: &Tensor| *confidence.shape() == [batch, height, width, layout.halves];
+        match inputs.get(3).filter(|confidence| layout.halves != 2 || !fits(confidence)) {
             Some(confidence) => {
                 let (confidence, mask) = (confidence.shape(), inputs[2].shape());
                 let detail = format!("a confidence of shape {confidence} for a mask of {mask}");
@@ -153,7 +149,8 @@ impl Operation for LikelihoodLoss {
         let share = if weight > 0.0 { 1.0 / weight } else { 0.0 };
         inputs.iter().for_each(|input| context.save(input));
         context.save(&Tensor::scalar(share as f32));
-        Ok(vec![Tensor::new(&losses.map(|loss| (loss * share) as f32), [2])?])
+        let losses: Vec<f32> = losses.iter().map(|loss| (loss * share) as f32).collect();
+        Ok(vec![Tensor::new(&losses, [layout.halves])?])
     }
 
     fn backward(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
@@ -161,12 +158,12 @@ impl Operation for LikelihoodLoss {
         let (prediction, target, mask, confidence) = (&inputs[0], &inputs[1], &inputs[2], inputs.get(3));
         let layout = self.layout(prediction, target, mask)?;
         let dy = backward.gradient().data();
-        let scale = [dy[0], dy[1]].map(|dy| dy * share.data()[0]);
+        let scale: Vec<f32> = dy.iter().map(|dy| dy * share.data()[0]).collect();
         let data = [prediction, target, mask].map(Tensor::data);
         let dprediction = backward.wants(0).then(|| {
             let mut gradient = Tensor::empty(prediction.shape());
             let confidence = confidence.map(Tensor::data);
-            cpu::prediction_gradient(self.likelihood, layout, scale, data, confidence, gradient.data_mut());
+            cpu::prediction_gradient(self.likelihood, layout, &scale, data, confidence, gradient.data_mut());
             gradient
         });
         let mut gradients = vec![dprediction, None, None];
@@ -174,7 +171,7 @@ impl Operation for LikelihoodLoss {
             gradients.push(backward.wants(3).then(|| {
                 let mut gradient = Tensor::empty(confidence.shape());
                 let ds = gradient.data_mut();
-                cpu::confidence_gradient(self.likelihood, layout, scale, data, confidence.data(), ds);
+                cpu::confidence_gradient(self.likelihood, layout, &scale, data, confidence.data(), ds);
                 gradient
             }));
         }
@@ -359,11 +356,13 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_refused() {
         let ([prediction, target, mask], _) = case([2, 4, 4, 3]);
-        let error = photometric_loss(&target, &target, &mask, None).unwrap_err().to_string();
+        let error = photometric_loss(&target, &prediction, &mask, None).unwrap_err().to_string();
         let expected =
-            "a prediction of shape [2, 4, 4, 3] for a target of [2, 4, 4, 3] under a mask of [2, 4, 4]";
+            "a prediction of shape [2, 4, 4, 3] for a target of [4, 4, 4, 3] under a mask of [2, 4, 4]";
         assert_eq!(error, format!("photometric_loss: {expected}"));
         assert!(photometric_loss(&prediction, &target, &mask, Some(&mask)).is_err());
+        // A confidence says something of both halves.
+        assert!(photometric_loss(&target, &target, &mask, Some(&Tensor::full([2, 4, 4, 2], 1.0))).is_err());
         assert!(perceptual_loss(&prediction, &target, &Tensor::zeros([2, 6, 6]), None).is_err());
         assert!(perceptual_loss(&prediction, &target, &Tensor::zeros([2, 2, 2]), None).is_err());
         assert!(perceptual_loss(&prediction, &target, &Tensor::scalar(1.0), None).is_err());
