@@ -12,9 +12,10 @@ use crate::{Interrupted, train};
 
 /// Make a training set of faces from raw photographs
 ///
-/// Finds faces and crops each from chin to forehead, upright photographs only:
-/// the EXIF orientation is heeded, heads are not turned. `relievo train FOLDER`
-/// learns from the result. Ctrl-C leaves; the same command goes on.
+/// Finds faces and crops each from chin to forehead. Photographs are turned
+/// upright by their EXIF orientation; heads that lean are not turned. `relievo
+/// train FOLDER` learns from the result. Ctrl-C stops; the same command
+/// continues.
 ///
 /// The folder gets
 ///   faces-00000.tar ..  the crops as PNG files, those of 1000 inputs in each
@@ -30,13 +31,13 @@ pub struct Options {
     /// Folder to write to
     #[arg(short, long, value_name = "FOLDER")]
     out: PathBuf,
-    /// Height and width of the crops: a quarter more than the 64 that models take by default
+    /// Height and width of the crops. Models take 64 by default; what is more serves --jitter and larger models
     #[arg(long, value_name = "PIXELS", default_value_t = 80, value_parser = clap::value_parser!(u32).range(16..=1024))]
     size: u32,
-    /// Which faces of a photograph
+    /// Which faces of a photograph to crop
     #[arg(long, value_enum, default_value_t = FaceSelection::Largest)]
     faces: FaceSelection,
-    /// Least height and width of a crop in the photograph: smaller faces are dropped
+    /// Drop faces whose crop has fewer rows and columns than this in the photograph
     #[arg(long, value_name = "PIXELS", default_value_t = 40)]
     min_side: u32,
 }

@@ -9,7 +9,7 @@ use relievo::{Canvas, Image, OutputFormat, OutputOptions, Reconstructor, ResultN
 use relievo_data::{Sample, Source};
 use relievo_export::{Range, Sheet, depth_grey};
 use relievo_synth::Heads;
-use relievo_train::Comparison;
+use relievo_train::{Comparison, EvaluationOptions, evaluate_beside};
 
 use crate::console::{Console, counted};
 use crate::{eval, weights};
@@ -77,9 +77,10 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
 
     console.note(format_args!("measuring on {MEASURED} heads that it has not learned from"));
     let heads: Arc<dyn Source> = Arc::new(Heads::range(UNSEEN_SEED, 0, MEASURED));
-    let evaluation = eval::measured(reconstructor.model(), &heads, eval::usual())?;
-    console.result(eval::table(&evaluation));
-    eval::write_json(&evaluation, &out.join("errors.json"))?;
+    let how = EvaluationOptions::default();
+    let evaluation = evaluate_beside(reconstructor.model(), &heads, &eval::other_heads(), how)?;
+    console.result(&evaluation);
+    evaluation.write_json(&out.join("errors.json"))?;
     let comparison = evaluation.visible.context("synthetic heads without their depth")?;
     sheet(&reconstructor, &title(&comparison))?.write_png(out.join("demo.png"))?;
     console.result(format_args!(

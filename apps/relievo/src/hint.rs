@@ -1,10 +1,13 @@
 //! What a user of the command line can do about an error: advice that names options, which libraries do not know.
 
 use relievo_data::naming::InsideError;
+use relievo_detect::DetectError;
 use relievo_detect::crops::CropError;
 use relievo_files::NotEmptyError;
-use relievo_model::ModelError;
+use relievo_model::{ModelError, WeightsError};
+use relievo_pytorch::CheckpointError;
 use relievo_reproduce::{RecipeError, ReproduceError};
+use relievo_tensor::safetensors::ReadError;
 use relievo_tensor::{Device, Error};
 use relievo_train::{EvaluationError, FolderError, HeldOutError, TrainError};
 
@@ -20,6 +23,8 @@ pub fn hint(error: &anyhow::Error) -> Option<String> {
             .or_else(|| cause.downcast_ref::<relievo::Error>().map(reconstruction))
             .or_else(|| cause.downcast_ref::<relievo::FolderError>().map(results_folder))
             .or_else(|| cause.downcast_ref::<EvaluationError>().map(evaluation))
+            .or_else(|| cause.downcast_ref::<WeightsError>().map(weights))
+            .or_else(|| cause.downcast_ref::<CheckpointError>().map(import))
             .or_else(|| cause.downcast_ref::<ModelError>().map(model))
             .or_else(|| cause.downcast_ref::<Error>().map(engine))
             .or_else(|| cause.downcast_ref::<CropError>().map(crop))
@@ -44,6 +49,27 @@ fn folder(error: &FolderError) -> Option<String> {
 fn engine(error: &Error) -> Option<String> {
     match error {
         Error::Device { device: Device::Cuda(_), .. } => Some("--device cpu computes without a GPU".into()),
+        _ => None,
+    }
+}
+
+fn weights(error: &WeightsError) -> Option<String> {
+    match error {
+        WeightsError::Format { source: ReadError::PyTorch(_), .. } => Some(
+            "`relievo import CHECKPOINT -o weights.safetensors` makes weights of a checkpoint of unsup3d or LeMul".into(),
+        ),
+        WeightsError::Model(error) => model(error),
+        _ => None,
+    }
+}
+
+fn import(error: &CheckpointError) -> Option<String> {
+    match error {
+        CheckpointError::Refused(_) => Some(
+            "in the program that trained the model, save the networks' state_dict() alone, by their names (netD, netA, \
+             netL, netV)"
+                .into(),
+        ),
         _ => None,
     }
 }
@@ -141,7 +167,11 @@ pub fn reconstruction(error: &relievo::Error) -> Option<String> {
                 if names.is_empty() { String::new() } else { format!(", or one of {}", names.join(", ")) };
             return Some(format!("give a weights file, the folder of a run{known}"));
         }
+        Error::Weights(error) => return weights(error),
         Error::NotEmbedded { .. } => "name a weights file or the folder of a run with --model",
+        Error::OutOfMemory { .. } | Error::Detector(DetectError::OutOfMemory(_)) => {
+            "a smaller --max-memory leaves more for it, and so do fewer --threads"
+        }
         error if error.is_out_of_memory() => "the memory is not enough for a single image: take --device cpu",
         _ => return None,
     };
@@ -151,7 +181,7 @@ pub fn reconstruction(error: &relievo::Error) -> Option<String> {
 fn results_folder(error: &relievo::FolderError) -> Option<String> {
     use relievo::FolderError;
     match error {
-        FolderError::HoldsInputs(_) | FolderError::OverInput(_) => {
+        FolderError::HoldsInputs(_) | FolderError::OverInput(_) | FolderError::IsFile(_) => {
             Some("give another folder with --out".into())
         }
         _ => None,
@@ -212,6 +242,7 @@ mod tests {
             (reproduce(&RecipeError::NoSteps.into()), &of_reproduce),
             (reproduce(&ReproduceError::OtherFeatures(folder())), &of_reproduce),
             (reconstruction(&relievo::Error::NoFace), &of_reconstruct),
+            (reconstruction(&relievo::Error::OutOfMemory { needed: 1 }), &of_reconstruct),
             (reconstruction(&no_detector), &of_reconstruct),
             (results_folder(&relievo::FolderError::HoldsInputs(folder())), &of_reconstruct),
         ];

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use relievo_model::Model;
+use relievo_model::{Model, Preset};
 use relievo_settings::Value;
 use relievo_tensor::{SimdLevel, cuda};
 use relievo_train::Provenance;
@@ -45,10 +45,10 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
     let provenance = Provenance::read(&bytes);
     // Weights may be packed without what only training needs.
     let trained = provenance.as_ref().and_then(Provenance::model).unwrap_or_else(|| model.settings().clone());
+    if let Some(preset) = Preset::in_weights(&bytes) {
+        row("preset", &preset.name());
+    }
     if let Some(provenance) = provenance {
-        if let Some(preset) = provenance.preset() {
-            row("preset", &serde_json::to_value(preset)?.as_str().unwrap_or_default());
-        }
         let Provenance { progress, settings } = provenance;
         let trained = Duration::try_from_secs_f64(progress.seconds).unwrap_or_default();
         row(

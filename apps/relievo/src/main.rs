@@ -10,6 +10,7 @@ mod crop;
 mod demo;
 mod eval;
 mod hint;
+mod import;
 mod info;
 mod reconstruct;
 mod reproduce;
@@ -64,6 +65,7 @@ enum Command {
     Eval(eval::Options),
     Reproduce(Box<reproduce::Options>),
     Bench(bench::Options),
+    Import(import::Options),
     Info(info::Options),
 }
 
@@ -109,6 +111,7 @@ fn run(line: Line, matches: &ArgMatches, console: &Console) -> anyhow::Result<()
         Command::Synth(options) => synth::run(&options, console),
         Command::Eval(options) => eval::run(&options, console),
         Command::Bench(options) => bench::run(&options, console),
+        Command::Import(options) => import::run(&options, console),
         Command::Info(options) => info::run(&options, console),
         Command::Train(options) => train::run(&options, of_command, console),
         Command::Reproduce(options) => reproduce::run(&options, of_command, console),

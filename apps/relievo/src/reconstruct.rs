@@ -23,10 +23,10 @@ use crate::{Interrupted, train, weights};
 ///
 /// Photographs are searched for faces, and each face is cropped as the images
 /// that models of faces learn from. If the images are cropped already, --framed
-/// takes them as they are; of an image that is not square then the middle. For a
-/// model of something else (its file says so: preset cat or car) that needs no
-/// --framed. JPEG, PNG, WebP, GIF, BMP and TIFF files are read, also from folders,
-/// their sub-folders and tar and zip archives.
+/// takes them as they are, or the middle square of one that is not square. Models
+/// of cats and cars always take images as they are. JPEG, PNG, WebP, GIF, BMP and
+/// TIFF files are read, also from folders, their sub-folders and tar and zip
+/// archives. What relievo made itself is left out.
 ///
 /// Without -o, the results of NAME.jpg go to the folder NAME.relievo beside it.
 /// For each image NAME it gets, by --format:
@@ -58,7 +58,7 @@ pub struct Options {
     /// faces-synthetic, cats [default: faces]
     #[arg(short, long, value_name = "FILE")]
     model: Option<PathBuf>,
-    /// Which faces of a photograph [default: largest]
+    /// Which faces of a photograph to reconstruct [default: largest]
     #[arg(long, value_enum)]
     faces: Option<FaceSelection>,
     /// Look for no faces: the images are cropped already, or show something else
@@ -76,7 +76,7 @@ pub struct Options {
         value_parser = PossibleValuesParser::new(format_names())
     )]
     format: Vec<String>,
-    /// What is seen on the mesh
+    /// Texture of the mesh
     #[arg(long, value_enum, default_value_t)]
     texture: Texture,
     /// Fit depth, albedo, light and viewpoint to each image in so many steps, 0 for the networks'
@@ -86,9 +86,32 @@ pub struct Options {
     /// Also draw sheet.png, a row for each image, the first 100
     #[arg(long)]
     sheet: bool,
+    /// Memory that the pixels of one photograph may take, as 800MiB or 2GiB: larger ones are decoded
+    /// at a half, a quarter or an eighth of their size
+    #[arg(long, value_name = "SIZE", default_value = "512MiB", value_parser = memory_size, help_heading = "Computing")]
+    max_memory: u64,
     #[command(flatten, next_help_heading = "Computing")]
     compute: ComputeSettings,
 }
+
+/// A size of memory in bytes, from a number with or without a unit.
+fn memory_size(text: &str) -> Result<u64, String> {
+    const UNITS: [(&str, u32); 7] =
+        [("kib", 10), ("mib", 20), ("gib", 30), ("k", 10), ("m", 20), ("g", 30), ("", 0)];
+    let lower = text.trim().to_ascii_lowercase();
+    let (number, shift) = UNITS
+        .into_iter()
+        .find_map(|(unit, shift)| Some((lower.strip_suffix(unit)?.trim_end(), shift)))
+        .unwrap_or((&lower, 0));
+    let bytes = number.parse::<f64>().ok().map(|number| number * f64::from(1_u32 << shift));
+    match bytes {
+        Some(bytes) if (1.0..=LARGEST_MEMORY).contains(&bytes) => Ok(bytes as u64),
+        _ => Err("a size is a number and a unit, as 800MiB or 2GiB".into()),
+    }
+}
+
+/// Larger sizes of memory are slips, in bytes.
+const LARGEST_MEMORY: f64 = (1_u64 << 50) as f64;
 
 /// Stands for every format.
 const ALL_FORMATS: &str = "all";
@@ -107,6 +130,8 @@ const MOST_ROWS: usize = 100;
 struct Task<'a> {
     images: &'a Images,
     index: u64,
+    /// See [`Options::max_memory`].
+    max_memory: u64,
     name: String,
     /// Where its results go, without the endings: relative to the folder, with `/`.
     stem: String,
@@ -117,7 +142,8 @@ struct Task<'a> {
 impl Task<'_> {
     /// Decodes the image, also one whose file breaks off.
     fn load(&self) -> Result<Image, SampleError> {
-        let Decoded { image, notes, .. } = self.images.decode(self.index, &DecodeOptions::lenient())?;
+        let options = DecodeOptions::lenient().within(self.max_memory);
+        let Decoded { image, notes, .. } = self.images.decode(self.index, &options)?;
         let _ = self.notes.set(notes);
         Ok(image)
     }
@@ -128,17 +154,25 @@ impl Task<'_> {
 }
 
 pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
-    let (inputs, mut failed) = open(&options.images, console);
     let folder = match &options.out {
         Some(out) => ResultsFolder::new(out),
         None => ResultsFolder::for_inputs(&options.images),
     };
+    let done = reconstruct_into(&folder, options, console);
+    if done.is_err() {
+        folder.remove_if_empty();
+    }
+    done
+}
+
+fn reconstruct_into(folder: &ResultsFolder, options: &Options, console: &Console) -> anyhow::Result<()> {
+    let (inputs, mut failed) = open(&options.images, console);
     let mut names = ResultNames::new();
-    let tasks = tasks(&inputs, &folder, &mut names)?;
+    let tasks = tasks(&inputs, folder, &mut names, options.max_memory)?;
     let reconstructor = reconstructor(options, tasks.len(), console)?;
     let output = OutputOptions { formats: formats(&options.format), texture: options.texture };
     let stop = train::stop_on_ctrl_c(*console, "finishing the images at hand")?;
-    let mut results = Results::new(&folder, names, output, options.sheet);
+    let mut results = Results::new(folder, names, output, options.sheet);
     let images = tasks.iter().map(|task| ImageInput::from_loader(move || task.load()));
     let mut batch = reconstructor.reconstruct_batch(images).cancelled_by(&stop);
     let mut progress = console.progress(tasks.len() as u64, "images");
@@ -175,6 +209,7 @@ fn tasks<'a>(
     inputs: &'a [(&PathBuf, Images)],
     folder: &ResultsFolder,
     names: &mut ResultNames,
+    max_memory: u64,
 ) -> anyhow::Result<Vec<Task<'a>>> {
     let mut tasks = Vec::new();
     for (path, images) in inputs {
@@ -185,7 +220,7 @@ fn tasks<'a>(
                 continue;
             }
             let stem = names.unused(&result_stem(&name));
-            tasks.push(Task { images, index, name, stem, notes: OnceLock::new() });
+            tasks.push(Task { images, index, max_memory, name, stem, notes: OnceLock::new() });
         }
     }
     folder.spare(tasks.iter().filter_map(|task| task.images.file(task.index)), &[SHEET])?;
@@ -343,5 +378,19 @@ fn skipped(error: Error, task: &Task<'_>) -> anyhow::Result<String> {
         Error::Image(error) => Ok(error.to_string()),
         error if concerns_all => Err(error).with_context(|| task.location()),
         error => Ok(format!("{}: {error}{advice}", task.location())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::memory_size;
+
+    #[test]
+    fn sizes_of_memory_have_units() {
+        let sizes = ["512MiB", "2gib", "1.5 G", "100k", "4096", "64M"].map(|text| memory_size(text).unwrap());
+        assert_eq!(sizes, [512 << 20, 2 << 30, 3 << 29, 100 << 10, 4096, 64 << 20]);
+        for text in ["", "MiB", "-1GiB", "0", "nan", "inf", "2 TiB", "1e30", "512MB"] {
+            assert!(memory_size(text).is_err(), "{text}");
+        }
     }
 }

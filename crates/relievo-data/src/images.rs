@@ -28,8 +28,8 @@ const STANDARD_INPUT: [&str; 2] = ["-", "stdin"];
 ///   that end in .jpg, .jpeg, .jpe, .jfif, .png, .webp, .gif, .bmp, .tif or .tiff are images, those that end in .tar,
 ///   .tar.gz, .tgz, .tar.zst, .tzst or .zip are shards (capital letters make no difference). What is hidden (begins
 ///   with a dot) is ignored.
-/// - What relievo made of other images is left out, and so is what cannot be read: [`Images::left_out`] says what and
-///   why.
+/// - What relievo made of other images is left out (of a folder of `relievo crop` only if it lies below one that was
+///   given), and so is what cannot be read: [`Images::left_out`] says what and why.
 /// - An image's name is its path below the folder that was given, with `/` on every system; in a shard,
 ///   `shard.tar/path/in/shard`. Several folders put their own names in front. Sorting by name makes image number N
 ///   the same one on every machine.
@@ -303,7 +303,7 @@ struct Search {
 }
 
 /// The file that marks a folder of `relievo crop`. Images beside its shards are for people: a contact sheet is no
-/// face.
+/// face. A folder that is given is read; one below it is left out, because its crops are of the photographs around it.
 pub const CROPS: &str = "crop.json";
 
 impl Search {
@@ -407,6 +407,8 @@ impl Search {
             }
             let marked = results.left_out.into_iter().filter(|entry| entry.reason == LeftOutReason::Result);
             marked.for_each(|entry| merge(&mut self.left_out, entry));
+        } else if folder.join(CROPS).is_file() {
+            self.leave_out(name, LeftOutReason::Crops);
         } else if let Err(error) = self.folder(folder, name) {
             self.leave_out(name, LeftOutReason::Unreadable { reason: error.source.to_string() });
         }
@@ -441,7 +443,8 @@ impl Search {
         let number = self.shards.len();
         for member in listing.members {
             let member_path = member.path.trim_start_matches("./");
-            if member_path.split('/').any(|part| part.starts_with('.')) {
+            // A path may lead out of the archive; nothing is unpacked, and names of results stay in their folder.
+            if member_path.split('/').any(|part| part.starts_with('.') && part != "..") {
                 continue;
             }
             let full_name = format!("{name}/{member_path}");

@@ -17,6 +17,8 @@ const NAMES_IN_SENTENCE: usize = 3;
 pub enum LeftOutReason {
     /// relievo made it of another image.
     Result,
+    /// A folder of `relievo crop` below one that was given: its crops would be a second copy of the photographs there.
+    Crops,
     /// An image of a kind that is not read.
     NotRead {
         /// The kind, with its article: "a HEIC image".
@@ -81,6 +83,13 @@ impl fmt::Display for LeftOut {
             LeftOutReason::Result => {
                 let images = if many { "images" } else { "image" };
                 write!(f, "left out: {count} {images} that relievo made ({shown}{more})")
+            }
+            LeftOutReason::Crops => {
+                let sets = if many { "training sets" } else { "training set" };
+                write!(
+                    f,
+                    "left out: {count} {sets} that `relievo crop` made ({shown}{more}): give the folder itself to read it"
+                )
             }
             LeftOutReason::NotRead { kind, remedy } => {
                 write!(f, "left out: {}, which is not read ({shown}{more}): {remedy}", of_kind(kind))

@@ -28,6 +28,7 @@ mod jitter;
 mod joined;
 mod left_out;
 mod loader;
+mod memory;
 pub mod naming;
 mod open;
 #[cfg(test)]
@@ -37,7 +38,6 @@ mod resample;
 mod sample;
 mod shard;
 mod split;
-mod zip;
 
 pub use cache::{CacheBudget, Cached};
 pub use decode::{DecodeError, DecodeOptions, Decoded, Note};
@@ -45,6 +45,7 @@ pub use images::{CROPS, Images, OpenError};
 pub use jitter::Jitter;
 pub use left_out::{LeftOut, LeftOutReason};
 pub use loader::{Batch, LoadError, Loader, LoaderOptions, Position, Training};
+pub use memory::has_memory;
 pub use registry::{Registry, SYNTHETIC, SourceError, SourceSpec};
 pub use resample::Rectangle;
 pub use sample::{Image, Light, Sample, SampleError, Source, Truth, WithoutTruth};

@@ -54,8 +54,9 @@ pub fn stem(name: &str) -> String {
         .components()
         .filter_map(|part| match part {
             Component::Normal(part) => {
-                // A hidden file would be found by nobody.
-                let name = shortened(part.to_string_lossy().replace(['\\', '\n', '\r'], "-"));
+                // A hidden file would be found by nobody, and what commands a terminal does so in every list of files.
+                let is_strange = |c: char| c == '\\' || c.is_control();
+                let name = shortened(part.to_string_lossy().replace(is_strange, "-"));
                 Some(if name.starts_with('.') { name.replacen('.', "_", 1) } else { name })
             }
             _ => None,
@@ -90,6 +91,7 @@ mod tests {
         assert_eq!(stem("../../etc/passwd"), "etc/passwd");
         assert_eq!(stem("faces.tar//x.png"), "faces.tar/x");
         assert_eq!([stem(".hidden.jpg"), stem("...jpg"), stem("a/.b/c.png")], ["_hidden", "image", "a/_b/c"]);
+        assert_eq!(stem("a/new\nline\x1b[31m.png"), "a/new-line-[31m");
         let long = "ä".repeat(120);
         assert_eq!(stem(&format!("a/{long}.png")), format!("a/{}", &long[..200]));
         let mut taken = HashSet::new();

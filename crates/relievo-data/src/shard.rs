@@ -8,11 +8,11 @@ use std::io::{self, Read, Seek};
 use std::path::{Path, PathBuf};
 
 use flate2::read::MultiGzDecoder;
+use relievo_zip::{self as zip, Packed, ReadAt};
 use ruzstd::decoding::StreamingDecoder;
 use tar::Archive;
 
 use crate::decode::format::{Content, HEAD};
-use crate::zip::{self, Packed};
 
 /// Compressed archives may grow to so many times their size, and [`ROOM`] bytes more, when they are unpacked. Images
 /// hardly grow; what grows more is made to fill the disk.
@@ -117,7 +117,7 @@ impl Shard {
         match place {
             Place::Plain { offset, bytes } => {
                 let mut content = vec![0; most.min(*bytes) as usize];
-                read_at(file, &mut content, *offset)?;
+                file.read_at(&mut content, *offset)?;
                 Ok(content)
             }
             Place::Zip(packed) => packed.read(file, most),
@@ -213,26 +213,11 @@ fn check_end(file: &File, begin: u64, end: u64) -> io::Result<()> {
         return broken("it has a hole: its last part is empty");
     }
     let mut rest = vec![0; empty as usize];
-    read_at(file, &mut rest, begin)?;
+    file.read_at(&mut rest, begin)?;
     if rest.iter().any(|byte| *byte != 0) {
         return broken("it has a hole: an empty block with more behind it");
     }
     Ok(())
-}
-
-/// Reads at an offset without the file's cursor, so that threads can share the file.
-#[cfg(unix)]
-pub(crate) fn read_at(file: &File, content: &mut [u8], offset: u64) -> io::Result<()> {
-    std::os::unix::fs::FileExt::read_exact_at(file, content, offset)
-}
-
-/// Where there is no such call the threads take turns with the cursor.
-#[cfg(not(unix))]
-pub(crate) fn read_at(mut file: &File, content: &mut [u8], offset: u64) -> io::Result<()> {
-    static CURSOR: std::sync::Mutex<()> = std::sync::Mutex::new(());
-    let _turn = CURSOR.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    file.seek(io::SeekFrom::Start(offset))?;
-    file.read_exact(content)
 }
 
 #[cfg(test)]

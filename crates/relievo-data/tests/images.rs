@@ -9,7 +9,7 @@ use moxcms::{ColorProfile, ToneReprCurve};
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
 use relievo_data::{
-    DecodeError, DecodeOptions, Image, Images, LeftOutReason, Note, OpenError, Rectangle, Source,
+    CROPS, DecodeError, DecodeOptions, Image, Images, LeftOutReason, Note, OpenError, Rectangle, Source,
 };
 use relievo_files::mark;
 
@@ -605,12 +605,70 @@ fn other_formats_and_text_are_told_apart() {
     let avif = refusal(b"\0\0\0\x1cftypavif\0\0\0\0mif1avifmiaf");
     assert!(avif.starts_with("an AVIF image, which is not read; convert it"), "{avif}");
     assert!(refusal(b"PK\x03\x04").starts_with("a zip archive, not an image"));
+    assert_eq!(refusal(b"\xfd7zXZ\0"), "an xz archive, which is not read; unpack it");
+    let webp = encode(quartered(40), ImageFormat::WebP);
+    assert_eq!(refusal(&webp[..webp.len() / 2]), "the file is cut short");
+    assert_eq!(
+        refusal(&grey_of_floats()),
+        "an image of an unusual kind, which is not read; save it as an ordinary JPEG or PNG"
+    );
     let mut jpeg = encode(quartered(8), ImageFormat::Jpeg);
     let frame = jpeg.windows(2).position(|bytes| bytes == [0xff, 0xc0]).unwrap();
     jpeg[frame + 1] = 0xc9;
     assert!(refusal(&jpeg).starts_with("a JPEG image with arithmetic coding, which is not read; save it"));
     jpeg[frame + 1] = 0xc3;
     assert!(refusal(&jpeg).starts_with("a lossless or hierarchical JPEG image, which is not read"));
+}
+
+/// A TIFF image of one pixel, a floating-point number.
+fn grey_of_floats() -> Vec<u8> {
+    // Tags of one number each: width, height, bits, compression, black is zero, strip, samples, rows, bytes, floats.
+    let tags: [(u16, u32); 10] =
+        [(256, 1), (257, 1), (258, 32), (259, 1), (262, 1), (273, 8), (277, 1), (278, 1), (279, 4), (339, 3)];
+    let mut bytes = b"II*\0\x0c\0\0\0\0\0\0\0".to_vec();
+    bytes.extend((tags.len() as u16).to_le_bytes());
+    for (tag, value) in tags {
+        bytes.extend(tag.to_le_bytes());
+        // A 32-bit number, one of it.
+        bytes.extend([4, 0, 1, 0, 0, 0]);
+        bytes.extend(value.to_le_bytes());
+    }
+    bytes.extend([0; 4]);
+    bytes
+}
+
+#[test]
+fn members_of_archives_may_have_any_path() {
+    let folder = tempfile::tempdir().unwrap();
+    let png = encode(quartered(8), ImageFormat::Png);
+    let members = [
+        ("../../out.png", &*png, false, false),
+        ("./a.png", &png, false, false),
+        (".b.png", &png, false, false),
+    ];
+    let zip = folder.path().join("all.zip");
+    put(&zip, &relievo_zip::testing::archive(&members, 0));
+    assert_eq!(names(&Images::open(&[&zip]).unwrap()), ["all.zip/../../out.png", "all.zip/a.png"]);
+    put(&zip, &relievo_zip::testing::archive(&[], 0));
+    let error = Images::open(&[&zip]).err().unwrap().to_string();
+    assert!(error.starts_with("no images in ") && !error.contains("damaged"), "{error}");
+}
+
+#[test]
+fn a_set_of_crops_is_read_if_it_is_given_and_left_out_below_what_is_given() {
+    let folder = tempfile::tempdir().unwrap();
+    let png = encode(quartered(8), ImageFormat::Png);
+    let set = folder.path().join("photos/set");
+    put(&folder.path().join("photos/a.png"), &png);
+    put(&set.join(CROPS), b"{}");
+    put(&set.join("faces-00000.tar"), &archive(&[("b.png", &png)]));
+    assert_eq!(names(&Images::open(&[&set]).unwrap()), ["faces-00000.tar/b.png"]);
+    let photos = Images::open(&[folder.path().join("photos")]).unwrap();
+    assert_eq!(names(&photos), ["a.png"]);
+    assert_eq!(
+        photos.warnings(),
+        ["left out: 1 training set that `relievo crop` made (set): give the folder itself to read it"]
+    );
 }
 
 fn put(path: &Path, bytes: &[u8]) {
@@ -917,80 +975,20 @@ fn patterns_are_expanded_where_no_shell_did() {
     assert_eq!(open("[x].png"), ["[x].png"]);
 }
 
-/// A member of a zip archive: name, content, whether it is deflated, whether its numbers stand in the wide field.
-type ZipMember<'a> = (&'a str, &'a [u8], bool, bool);
-
-/// A zip archive, by hand: another writer than the reader.
-fn zip(members: &[ZipMember<'_>], flags: u16) -> Vec<u8> {
-    let (mut bytes, mut list) = (Vec::new(), Vec::new());
-    for &(name, content, deflated, wide) in members {
-        let mut packed = content.to_vec();
-        if deflated {
-            let mut encoder = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::fast());
-            encoder.write_all(content).unwrap();
-            packed = encoder.finish().unwrap();
-        }
-        let mut crc = flate2::Crc::new();
-        crc.update(content);
-        let begin = bytes.len() as u32;
-        let mut common = Vec::new();
-        common.extend(20_u16.to_le_bytes());
-        common.extend(flags.to_le_bytes());
-        common.extend((if deflated { 8_u16 } else { 0 }).to_le_bytes());
-        common.extend([0; 4]);
-        common.extend(crc.sum().to_le_bytes());
-        let sizes = if wide { [u32::MAX; 2] } else { [packed.len() as u32, content.len() as u32] };
-        common.extend(sizes.iter().flat_map(|size| size.to_le_bytes()));
-        common.extend((name.len() as u16).to_le_bytes());
-        bytes.extend(b"PK\x03\x04");
-        bytes.extend(&common);
-        // An extra field of another length than in the list.
-        bytes.extend(5_u16.to_le_bytes());
-        bytes.extend(name.as_bytes());
-        bytes.extend([9, 9, 1, 0, 7]);
-        bytes.extend(&packed);
-        let mut extra = Vec::new();
-        if wide {
-            extra.extend([1, 0, 24, 0]);
-            extra.extend(
-                [content.len() as u64, packed.len() as u64, u64::from(begin)]
-                    .iter()
-                    .flat_map(|n| n.to_le_bytes()),
-            );
-        }
-        list.extend(b"PK\x01\x02\x14\0");
-        list.extend(&common);
-        list.extend((extra.len() as u16).to_le_bytes());
-        list.extend([0; 10]);
-        list.extend((if wide { u32::MAX } else { begin }).to_le_bytes());
-        list.extend(name.as_bytes());
-        list.extend(&extra);
-    }
-    let (begin, length) = (bytes.len() as u32, list.len() as u32);
-    bytes.extend(&list);
-    bytes.extend(b"PK\x05\x06\0\0\0\0");
-    bytes.extend((members.len() as u16).to_le_bytes().repeat(2));
-    bytes.extend(length.to_le_bytes());
-    bytes.extend(begin.to_le_bytes());
-    bytes.extend([3, 0]);
-    bytes.extend(b"hi!");
-    bytes
-}
-
 #[test]
 fn zip_and_zstd_archives_read_like_folders() {
     let folder = tempfile::tempdir().unwrap();
     let png = encode(quartered(8), ImageFormat::Png);
     let bmp = encode(quartered(8), ImageFormat::Bmp);
-    let members: [ZipMember<'_>; 5] = [
+    let members: [relievo_zip::testing::Member<'_>; 5] = [
         ("set/b.png", &png, false, false),
         ("set/a.bmp", &bmp, true, false),
         ("set/c.bmp", &bmp, true, true),
         ("set/", b"", false, false),
         ("__MACOSX/set/._a.png", b"", false, false),
     ];
-    put(&folder.path().join("all.ZIP"), &zip(&members, 0));
-    put(&folder.path().join("secret.zip"), &zip(&members[..1], 1));
+    put(&folder.path().join("all.ZIP"), &relievo_zip::testing::archive(&members, 0));
+    put(&folder.path().join("secret.zip"), &relievo_zip::testing::archive(&members[..1], 1));
     let tar = archive(&[("a.png", &png), ("b.bmp", &bmp)]);
     let zstd = ruzstd::encoding::compress_to_vec(tar.as_slice(), ruzstd::encoding::CompressionLevel::Fastest);
     put(&folder.path().join("all.tar.zst"), &zstd);
@@ -1008,14 +1006,14 @@ fn zip_and_zstd_archives_read_like_folders() {
     }
     assert_eq!(left_out(&images), [entry("unreadable", &["secret.zip/set/b.png"])]);
     // Damage: a byte of the content, the end, the list.
-    let mut changed = zip(&members[..1], 0);
+    let mut changed = relievo_zip::testing::archive(&members[..1], 0);
     let at = changed.windows(4).position(|bytes| bytes == b"IDAT").unwrap();
     changed[at + 6] ^= 1;
     put(&folder.path().join("changed.zip"), &changed);
     let message =
         Images::open(&[folder.path().join("changed.zip")]).unwrap().image(0).unwrap_err().to_string();
     assert!(message.contains("its checksum is another"), "{message}");
-    let whole = zip(&members, 0);
+    let whole = relievo_zip::testing::archive(&members, 0);
     for length in 4..whole.len() {
         put(&folder.path().join("cut.zip"), &whole[..length]);
         if let Ok(images) = Images::open(&[folder.path().join("cut.zip")]) {

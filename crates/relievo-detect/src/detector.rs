@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use relievo_data::{Image, Rectangle};
+use relievo_data::{Image, Rectangle, has_memory};
 use relievo_tensor::safetensors::ReadError;
 use relievo_tensor::{Tensor, pool_release, pool_statistics};
 
@@ -42,8 +42,11 @@ const LARGE: u32 = 576;
 const FINE: u32 = 2048;
 
 /// The most of an image that the network sees at a time, height and width: what is larger is taken in parts, which
-/// saves memory.
-const PART_SIDE: usize = 1152;
+/// saves memory. The smaller ones are for when there is not enough of it.
+const PART_SIDES: [usize; 4] = [1152, 832, 576, 384];
+
+/// Memory of the network's tensors for each pixel that it sees, in bytes.
+const BYTES_PER_PIXEL: u64 = 400;
 
 /// By how much neighbouring parts overlap: by the largest face that is found in them only.
 const PART_OVERLAP: usize = 160;
@@ -87,6 +90,12 @@ pub enum DetectError {
         /// Rows.
         height: u32,
     },
+    /// The system has too little memory.
+    #[error("there is too little memory to look for faces: it needs {} MiB", .0 >> 20)]
+    OutOfMemory(
+        /// What the smallest look needs, in bytes.
+        u64,
+    ),
     /// The network failed.
     #[error(transparent)]
     Tensor(#[from] relievo_tensor::Error),
@@ -106,10 +115,11 @@ impl Detector {
         Ok(Self { network: CenterFace::from_safetensors(WEIGHTS)? })
     }
 
-    /// The faces of an upright photograph, the largest first. The result does not depend on the number of threads.
+    /// The faces of an upright photograph, the largest first. The result does not depend on the number of threads. Where
+    /// memory is short, the network sees the photograph in smaller parts.
     ///
     /// # Errors
-    /// If the image has no pixels.
+    /// If the image has no pixels, or memory does not suffice for the smallest parts.
     pub fn faces(&self, photograph: &Image) -> Result<Vec<Face>, DetectError> {
         let &Image { width, height, .. } = photograph;
         if width == 0 || height == 0 {
@@ -137,13 +147,13 @@ impl Detector {
         suppress(&mut suspects, SAME, PART);
         suspects.retain(|suspect| faces.iter().all(|face| face.area.overlap(&suspect.area) <= SAME));
         suspects.truncate(MOST_WINDOWS);
-        for group in suspects.chunks(WINDOWS) {
+        for group in suspects.chunks(windows_together()?) {
             faces.extend(self.look_closely(photograph, group)?);
         }
         suppress(&mut faces, SAME, PART);
         faces.sort_by(|a, b| b.area.pixels().total_cmp(&a.area.pixels()));
         let leaning: Vec<usize> = (0..faces.len()).filter(|at| faces[*at].leans()).collect();
-        for group in leaning.chunks(WINDOWS) {
+        for group in leaning.chunks(windows_together()?) {
             self.look_upright(photograph, group, &mut faces)?;
         }
         Ok(faces)
@@ -151,7 +161,9 @@ impl Detector {
 
     /// Candidates in an image, in its pixels.
     fn look(&self, seen: &Image) -> Result<Vec<Face>, DetectError> {
-        let (rows, columns) = (parts(seen.height as usize), parts(seen.width as usize));
+        let extents = |side: usize| [seen.height, seen.width].map(|extent| parts(extent as usize, side));
+        let pixels = |[rows, columns]: &[Parts; 2]| rows.length * columns.length;
+        let [rows, columns] = first_that_fits(PART_SIDES.map(extents), pixels)?;
         let mut faces = Vec::new();
         for top in &rows.starts {
             for left in &columns.starts {
@@ -267,9 +279,32 @@ struct Parts {
     length: usize,
 }
 
-/// The fewest parts that cover a line of `extent`, a multiple of [`MULTIPLE`].
-fn parts(extent: usize) -> Parts {
-    let count = extent.saturating_sub(PART_OVERLAP).div_ceil(PART_SIDE - PART_OVERLAP).max(1);
+/// The first of several ways to look that memory suffices for; the last one needs least. `pixels` says how many the
+/// network sees at a time.
+fn first_that_fits<T, const N: usize>(ways: [T; N], pixels: impl Fn(&T) -> usize) -> Result<T, DetectError> {
+    let mut needed = 0;
+    for way in ways {
+        needed = (pixels(&way) as u64).saturating_mul(BYTES_PER_PIXEL);
+        if has_memory(needed) {
+            return Ok(way);
+        }
+        // Tensors of the last photograph may be all that stands in the way.
+        pool_release();
+        if has_memory(needed) {
+            return Ok(way);
+        }
+    }
+    Err(DetectError::OutOfMemory(needed))
+}
+
+/// How many second looks are taken together.
+fn windows_together() -> Result<usize, DetectError> {
+    first_that_fits([WINDOWS, 1], |count| count * (WINDOW * WINDOW) as usize)
+}
+
+/// The fewest parts of at most `side` that cover a line of `extent`, a multiple of [`MULTIPLE`].
+fn parts(extent: usize, side: usize) -> Parts {
+    let count = extent.saturating_sub(PART_OVERLAP).div_ceil(side - PART_OVERLAP).max(1);
     if count == 1 {
         return Parts { starts: vec![0], length: extent };
     }
@@ -322,16 +357,26 @@ mod tests {
 
     #[test]
     fn parts_cover_the_line_and_overlap_enough() {
-        for extent in (MULTIPLE..6000).step_by(MULTIPLE) {
-            let Parts { starts, length } = parts(extent);
-            assert!(length <= PART_SIDE && length.is_multiple_of(MULTIPLE), "{extent}: {length}");
-            assert_eq!((starts[0], starts[starts.len() - 1] + length), (0, extent));
-            for pair in starts.windows(2) {
-                assert!(
-                    pair[0] + length >= pair[1] + PART_OVERLAP - MULTIPLE,
-                    "{extent}: {starts:?} of {length}"
-                );
+        for side in PART_SIDES {
+            for extent in (MULTIPLE..6000).step_by(MULTIPLE) {
+                let Parts { starts, length } = parts(extent, side);
+                assert!(length <= side && length.is_multiple_of(MULTIPLE), "{extent}: {length}");
+                assert_eq!((starts[0], starts[starts.len() - 1] + length), (0, extent));
+                for pair in starts.windows(2) {
+                    assert!(
+                        pair[0] + length >= pair[1] + PART_OVERLAP - MULTIPLE,
+                        "{extent}: {starts:?} of {length}"
+                    );
+                }
             }
         }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_taken_in_smaller_parts_or_refused() {
+        let way = |pixels: [usize; 3]| first_that_fits(pixels, |pixels| *pixels);
+        assert_eq!(way([usize::MAX >> 2, 4, 2]).unwrap(), 4);
+        let error = way([usize::MAX >> 2, usize::MAX >> 3, 1 << 50]).unwrap_err().to_string();
+        assert!(error.starts_with("there is too little memory to look for faces: it needs "), "{error}");
     }
 }

@@ -191,6 +191,15 @@ impl ModelSettings {
         [self.albedo_width.unwrap_or(self.width), self.albedo_code.unwrap_or(self.code)]
     }
 
+    /// Memory that the networks need on a CPU to decompose so many images together, in bytes, about: measured at widths of
+    /// 16 and 64, and rounded up.
+    pub fn prediction_bytes(&self, images: usize) -> u64 {
+        const OF_CHANNEL: usize = 40;
+        let [albedo_width, _] = self.albedo_channels();
+        let pixels = images.saturating_mul(self.image_size * self.image_size);
+        (pixels.saturating_mul(OF_CHANNEL * (self.width + albedo_width))) as u64
+    }
+
     /// The range of canonical depth.
     pub(crate) fn depth_range(&self) -> DepthRange {
         DepthRange { min: self.min_depth, max: self.max_depth }

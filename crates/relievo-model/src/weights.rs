@@ -117,15 +117,34 @@ impl Model {
         settings
             .check()
             .map_err(|invalid| WeightsError::Settings { origin: origin.clone(), reason: invalid.reason })?;
-        let mut model = Self::without_parameters(settings)?;
-        let parameters = model.parameter_infos().iter().map(|info| {
+        Self::with_parameters(settings, |info| {
             read(&file, info).map_err(|reason| WeightsError::Parameter {
                 origin: origin.clone(),
                 name: info.name.clone(),
                 reason,
             })
+        })
+    }
+
+    /// A model with the parameters that `read` gives, one after the other in the order of [`Model::parameter_infos`], on
+    /// the CPU.
+    ///
+    /// # Errors
+    /// If a setting is invalid, `read` fails, or a parameter has another shape than the settings ask for.
+    pub fn with_parameters<E: From<ModelError>>(
+        settings: ModelSettings,
+        mut read: impl FnMut(&ParameterInfo) -> Result<Tensor, E>,
+    ) -> Result<Self, E> {
+        let mut model = Self::without_parameters(settings)?;
+        let checked = model.parameter_infos().iter().map(|info| {
+            let parameter = read(info)?;
+            if *parameter.shape() == *info.shape {
+                return Ok(parameter);
+            }
+            let reason = format!("{} has the shape {}, not {}", info.name, parameter.shape(), info.shape);
+            Err(ModelError::from(relievo_tensor::Error::shape("model", reason)).into())
         });
-        model.parameters = parameters.collect::<Result<_, _>>()?;
+        model.parameters = checked.collect::<Result<_, E>>()?;
         Ok(model)
     }
 

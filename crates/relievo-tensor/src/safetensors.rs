@@ -24,6 +24,9 @@ use crate::{Shape, Tensor};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReadError {
+    /// A checkpoint of PyTorch, or another zip archive or pickle.
+    #[error("it is {0}, not a safetensors file")]
+    PyTorch(&'static str),
     /// Another kind of file, recognised by its first bytes.
     #[error("it is {0}, not a safetensors file")]
     OtherKind(&'static str),
@@ -55,13 +58,17 @@ pub enum ReadError {
     },
 }
 
-/// What other programs keep weights in, by the first bytes of a file.
-const OTHER_KINDS: [(&[u8], &str); 8] = [
+/// The two formats of PyTorch's checkpoints, by the first bytes of a file.
+const PYTORCH: [(&[u8], &str); 5] = [
     (b"PK\x03\x04", "a PyTorch checkpoint or another zip archive"),
     (b"\x80\x02", "a PyTorch checkpoint of the old kind (a pickle)"),
     (b"\x80\x03", "a pickle of Python objects"),
     (b"\x80\x04", "a pickle of Python objects"),
     (b"\x80\x05", "a pickle of Python objects"),
+];
+
+/// What other programs keep weights in, by the first bytes of a file.
+const OTHER_KINDS: [(&[u8], &str); 3] = [
     (b"\x89HDF\r\n", "an HDF5 file (Keras weights, perhaps)"),
     (b"GGUF", "a GGUF file"),
     (b"\x93NUMPY", "a NumPy array"),
@@ -84,9 +91,12 @@ impl<'a> SafetensorsFile<'a> {
     pub fn open(bytes: &'a [u8]) -> Result<Self, ReadError> {
         let damaged = |error: ::safetensors::SafeTensorError| {
             // The length of the header comes first: eight bytes that make sense, or a file of another kind.
-            let other = OTHER_KINDS.iter().find(|(magic, _)| bytes.starts_with(magic));
-            other
-                .map_or_else(|| ReadError::Damaged(error.to_string()), |(_, kind)| ReadError::OtherKind(kind))
+            let kind = |kinds: &[(&[u8], &'static str)]| {
+                kinds.iter().find(|(magic, _)| bytes.starts_with(magic)).map(|(_, kind)| *kind)
+            };
+            let pytorch = kind(&PYTORCH).map(ReadError::PyTorch);
+            let other = pytorch.or_else(|| kind(&OTHER_KINDS).map(ReadError::OtherKind));
+            other.unwrap_or_else(|| ReadError::Damaged(error.to_string()))
         };
         let file = SafeTensors::deserialize(bytes).map_err(damaged)?;
         let (header, metadata) = SafeTensors::read_metadata(bytes).map_err(damaged)?;

@@ -53,6 +53,12 @@ pub enum Error {
     /// A weights file that holds no model.
     #[error(transparent)]
     Weights(#[from] WeightsError),
+    /// The system has too little memory for the networks.
+    #[error("there is too little memory for the networks: they need {} MiB", needed >> 20)]
+    OutOfMemory {
+        /// What they need, in bytes.
+        needed: u64,
+    },
     /// The model or the device failed; [`ModelError::is_out_of_memory`] says whether memory was the reason.
     #[error(transparent)]
     Model(#[from] ModelError),
@@ -79,6 +85,10 @@ impl From<relievo_tensor::Error> for Error {
 impl Error {
     /// Whether memory was the reason; a smaller batch or another device may do.
     pub fn is_out_of_memory(&self) -> bool {
-        matches!(self, Self::Model(error) if error.is_out_of_memory())
+        match self {
+            Self::OutOfMemory { .. } | Self::Detector(DetectError::OutOfMemory(_)) => true,
+            Self::Model(error) => error.is_out_of_memory(),
+            _ => false,
+        }
     }
 }

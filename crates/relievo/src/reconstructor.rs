@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use relievo_data::{Image, SampleError};
+use relievo_data::{Image, SampleError, has_memory};
 use relievo_detect::{Detector, Face, FaceLocation, FaceSelection};
 use relievo_model::{ComputeSettings, DeviceChoice, Model, ModelSettings, Predictor, Supervision};
-use relievo_tensor::{Device, Tensor};
+use relievo_tensor::{Device, Tensor, pool_release};
 
 use crate::batch::{Batch, ImageInput};
 use crate::mesh::LEAST_TEXTURE;
@@ -250,6 +250,17 @@ impl Reconstructor {
         LEAST_TEXTURE.max(self.settings.image_size) as u32
     }
 
+    /// Fails where the system would end the program while the networks run on so many crops. A GPU tells by itself.
+    fn ensure_memory(&self, crops: usize) -> Result<()> {
+        let needed = self.settings.prediction_bytes(crops);
+        if self.model.device() != Device::Cpu || has_memory(needed) {
+            return Ok(());
+        }
+        // Tensors of the search for faces may be all that stands in the way.
+        pool_release();
+        if has_memory(needed) { Ok(()) } else { Err(Error::OutOfMemory { needed }) }
+    }
+
     /// Runs the networks on crops, at most a batch, through `predictor` if there is one, and refines their answer if
     /// that is asked for.
     pub(crate) fn reconstruct_crops(
@@ -257,6 +268,7 @@ impl Reconstructor {
         crops: &[Crop],
         predictor: Option<&mut Predictor<'_>>,
     ) -> Result<Vec<Reconstruction>> {
+        self.ensure_memory(crops.len())?;
         let size = self.settings.image_size;
         let seen: Vec<Image> = crops.iter().map(|crop| crop.image.square(size as u32)).collect();
         let values: Vec<f32> = seen.iter().flat_map(Image::signed).collect();

@@ -23,6 +23,9 @@ pub enum FolderError {
     /// A file that is to be read has the name of a result.
     #[error("{} is to be read, and results might be written over it", .0.display())]
     OverInput(PathBuf),
+    /// There is a file of that name.
+    #[error("{} is a file, not a folder", .0.display())]
+    IsFile(PathBuf),
     /// A folder that cannot be read.
     #[error(transparent)]
     Unreadable(#[from] Unreadable),
@@ -34,12 +37,15 @@ pub struct ResultsFolder {
     path: PathBuf,
     /// What its results are of, for its mark; none if the folder was chosen and may hold other things.
     of: Option<String>,
+    /// Whether it was not there before.
+    is_new: bool,
 }
 
 impl ResultsFolder {
     /// The folder at a path.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), of: None }
+        let path = path.into();
+        Self { is_new: !path.exists(), path, of: None }
     }
 
     /// The folder for inputs that were given without one: beside a single one ([`ResultsFolder::beside`]), for several
@@ -48,7 +54,10 @@ impl ResultsFolder {
         /// Inputs that a mark names.
         const NAMED: usize = 3;
         if let [input] = inputs {
-            return Self::beside(input.as_ref());
+            return match input.as_ref().to_str() {
+                Some("-") => Self::free("stdin", Path::new(""), "standard input".into()),
+                _ => Self::beside(input.as_ref()),
+            };
         }
         let names: Vec<_> = inputs.iter().map(|input| input.as_ref().to_string_lossy()).collect();
         let further = names.len().saturating_sub(NAMED);
@@ -74,7 +83,7 @@ impl ResultsFolder {
         let mut paths = names.map(|name| parent.join(format!("{name}.relievo")));
         let is_free = |path: &PathBuf| !path.exists() || marked_of(path).is_some_and(|marked| marked == of);
         let path = paths.find(is_free).unwrap_or_default();
-        Self { path, of: Some(of) }
+        Self { is_new: !path.exists(), path, of: Some(of) }
     }
 
     /// The folder's path.
@@ -97,6 +106,13 @@ impl ResultsFolder {
         })
     }
 
+    /// Removes the folder again if it was made for results and holds none, because nothing could be written.
+    pub fn remove_if_empty(&self) {
+        if self.is_new {
+            let _ = fs::remove_dir(&self.path);
+        }
+    }
+
     /// If the folder lies inside a folder of images: how names of images in it begin.
     ///
     /// # Errors
@@ -112,12 +128,15 @@ impl ResultsFolder {
     /// `names`.
     ///
     /// # Errors
-    /// If there is such a file, or the folder cannot be read.
+    /// If there is such a file, the folder is itself a file, or it cannot be read.
     pub fn spare<'f>(
         &self,
         files: impl Iterator<Item = &'f Path>,
         names: &[&str],
     ) -> Result<(), FolderError> {
+        if let Some(file) = self.path.ancestors().find(|path| path.is_file()) {
+            return Err(FolderError::IsFile(file.to_owned()));
+        }
         let folder = naming::real_path(&self.path)?;
         let endings = || OutputFormat::ALL.iter().flat_map(|format| format.endings());
         for file in files {
@@ -179,6 +198,34 @@ mod tests {
         assert_eq!(name(&beside("photo.png")), "photo-2.relievo");
         fs::create_dir(at("faces.relievo")).unwrap();
         assert_eq!([name(&beside("faces")), name(&beside("faces.tar"))], ["faces-2.relievo"; 2]);
+    }
+
+    #[test]
+    fn results_of_standard_input_have_its_name() {
+        let folder = ResultsFolder::for_inputs(&["-"]);
+        assert_eq!(folder.path(), Path::new("stdin.relievo"));
+    }
+
+    #[test]
+    fn a_file_takes_no_results_and_an_empty_folder_does_not_stay() {
+        let root = tempfile::tempdir().unwrap();
+        let photo = root.path().join("photo.jpg");
+        fs::write(&photo, "").unwrap();
+        for path in [photo.clone(), photo.join("below")] {
+            let error = ResultsFolder::new(path).spare([&*photo].into_iter(), &[]).unwrap_err();
+            assert_eq!(error.to_string(), format!("{} is a file, not a folder", photo.display()));
+        }
+        let made = ResultsFolder::new(root.path().join("results"));
+        fs::create_dir(made.path()).unwrap();
+        let there = ResultsFolder::new(made.path());
+        there.remove_if_empty();
+        assert!(made.path().exists(), "it was there before");
+        fs::write(made.path().join("a.json"), "").unwrap();
+        made.remove_if_empty();
+        assert!(made.path().exists(), "it holds results");
+        fs::remove_file(made.path().join("a.json")).unwrap();
+        made.remove_if_empty();
+        assert!(!made.path().exists());
     }
 
     #[test]

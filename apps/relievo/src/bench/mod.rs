@@ -35,12 +35,12 @@ const FED: usize = 64;
 /// Heads that are fed from memory: few, since they are rendered first.
 const REMEMBERED: u64 = 4 * FED as u64;
 
-/// Print how fast this machine is, and how much memory that takes
+/// Print how fast this machine computes, and how much memory that takes
 ///
-/// Inference, training steps, finding faces, synthetic heads and how fast learning
-/// is fed with images: medians, with the quartiles, of as many repetitions as fit
-/// into the time, at least five. The networks are those of the paper for 64x64
-/// pixels, or those of --model. Run it on an idle machine.
+/// Measures inference, training steps, the search for faces, the rendering of
+/// synthetic heads and the loading of training images: medians and quartiles of as
+/// many repetitions as fit into the time, at least five. The networks are those of
+/// the paper for 64x64 pixels, or those of --model. Run it on an idle machine.
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
 pub struct Options {

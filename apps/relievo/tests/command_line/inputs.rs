@@ -2,6 +2,8 @@
 
 use std::io::Write;
 
+use relievo_pytorch::testing::{CheckpointWriter, Numbers};
+
 use super::*;
 
 /// A photograph with synthetic heads in it: left, top and side of each.
@@ -120,5 +122,152 @@ fn standard_input_is_an_image_or_an_archive() {
         let ended = child.wait_with_output().unwrap();
         assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
         assert!(Path::new(&format!("{out}/{stem}.json")).exists(), "{:?}", files(&out));
+    }
+}
+
+#[test]
+fn checkpoints_of_pytorch_are_imported() {
+    let place = TestFolder::new();
+    let mut checkpoint = CheckpointWriter::of_model(&tiny_model(), Numbers::F32);
+    checkpoint.entry("epoch", |writer| writer.int(30));
+    let file = place.write("checkpoint030.pth", &checkpoint.archive(false));
+    let face = place.write("face.png", &encode(photo(64, 64), ImageFormat::Png));
+    // As weights, it is named with what to do.
+    let ended = fail(&["reconstruct", &face, "-m", &file]);
+    assert!(
+        ended.err.contains("a PyTorch checkpoint") && ended.err.contains("relievo import"),
+        "{}",
+        ended.err
+    );
+    let weights = place.at("weights.safetensors");
+    let ended = succeed(&["import", &file, "-o", &weights]);
+    assert_eq!(ended.out, format!("{weights}: the weights of unsup3d after 30 epochs\n"));
+    assert!(ended.err.contains("preset face") && ended.err.contains("--preset"), "{}", ended.err);
+    // The same results as with the model itself.
+    let json_of = |model: &str, out: &str| {
+        succeed(&[
+            "reconstruct",
+            &face,
+            "--framed",
+            "-m",
+            model,
+            "--format",
+            "json,maps",
+            "-o",
+            &place.at(out),
+        ]);
+        fs::read(place.at(&format!("{out}/face.depth.png"))).unwrap()
+    };
+    assert!(json_of(&weights, "imported") == json_of(&place.model(), "own"));
+    // Older files are streams of pickles.
+    let old = place.write("old.pth", &checkpoint.stream());
+    let cats = place.at("cats.safetensors");
+    succeed(&["import", &old, "-o", &cats, "--preset", "cat", "--rotation-range", "50"]);
+    let page = succeed(&["info", &cats]).out;
+    for row in ["preset              cat", "z-translation-range 0.1", "rotation-range      50"] {
+        assert!(page.contains(row), "{page}");
+    }
+    // Nothing is run, nothing written over.
+    let mut hostile = CheckpointWriter::new();
+    hostile.entry("netD", |writer| writer.raw(b"cposix\nsystem\nX\x02\0\0\0id\x85R"));
+    let hostile = place.write("hostile.pth", &hostile.archive(false));
+    let ended = fail(&["import", &hostile, "-o", &weights]);
+    assert!(ended.err.contains("hostile.pth: it names the Python object posix.system"), "{}", ended.err);
+    let ended = fail(&["import", &file, "-o", &file]);
+    assert!(ended.err.contains("is the checkpoint itself"), "{}", ended.err);
+}
+
+#[test]
+fn crops_below_an_input_are_left_out_and_named() {
+    let place = TestFolder::new();
+    place.write("in/a.jpg", &jpeg(260, 220, &[[30, 20, 150]]));
+    let (inputs, set) = (place.at("in"), place.at("in/set"));
+    succeed(&["crop", &inputs, "-o", &set]);
+    let out = place.at("out");
+    let ended = succeed(&["reconstruct", &inputs, "-m", &place.model(), "--format", "json", "-o", &out]);
+    assert!(ended.err.contains("1 training set that `relievo crop` made (set)"), "{}", ended.err);
+    assert_eq!(files(&out), ["a.json"]);
+    // Given itself it is what somebody wants to learn from.
+    let run = place.at("run");
+    succeed(&[&["train", &set], &TINY[3..], &[&run, "--batch-size=1"]].concat());
+}
+
+#[test]
+fn results_go_to_no_file_and_names_are_harmless() {
+    let place = TestFolder::new();
+    let (model, png) = (place.model(), encode(photo(64, 64), ImageFormat::Png));
+    let image = place.write("in/p.png", &png);
+    for out in [image.clone(), place.at("in/p.png/below")] {
+        let ended = fail(&["reconstruct", &image, "--framed", "-m", &model, "-o", &out]);
+        assert!(ended.err.contains("p.png is a file, not a folder"), "{}", ended.err);
+    }
+    assert!(fs::read(&image).unwrap() == png);
+    if cfg!(unix) {
+        let strange = place.write("strange/new\nline\x1b[31m.png", &png);
+        let out = place.at("out");
+        succeed(&["reconstruct", &strange, "--framed", "-m", &model, "--format", "json", "-o", &out]);
+        assert_eq!(files(&out), ["new-line-[31m.json"]);
+    }
+}
+
+#[test]
+fn a_photograph_that_takes_more_than_it_may_is_decoded_smaller() {
+    let place = TestFolder::new();
+    let photograph = place.write("large.jpg", &jpeg(1200, 900, &[[300, 200, 500]]));
+    let out = place.at("out");
+    let ended = succeed(&[
+        "reconstruct",
+        &photograph,
+        "-m",
+        &place.model(),
+        "--max-memory",
+        "1MiB",
+        "--format",
+        "json",
+        "-o",
+        &out,
+    ]);
+    assert!(
+        ended.err.contains("it has 1200 x 900 pixels and was decoded at a reduced size"),
+        "{}",
+        ended.err
+    );
+    assert_eq!(files(&out), ["large.json"]);
+    let whole = place.at("whole");
+    let ended =
+        succeed(&["reconstruct", &photograph, "-m", &place.model(), "--format", "json", "-o", &whole]);
+    assert!(!ended.err.contains("reduced"), "{}", ended.err);
+}
+
+/// Large photographs under a limit of memory: each is done, at a size that there is memory for.
+#[cfg(target_os = "linux")]
+#[test]
+fn too_little_memory_is_no_abort() {
+    let place = TestFolder::new();
+    // 48 megapixels, a face in the middle.
+    let mut large = RgbImage::from_pixel(8000, 6000, Rgb([120, 110, 100]));
+    let head = Heads::range(11, 0, 1).sample(0, 2400).unwrap().image;
+    let head = RgbImage::from_raw(2400, 2400, head.pixels).unwrap();
+    image::imageops::replace(&mut large, &head, 2800, 1700);
+    place.write("in/large.jpg", &encode(large, ImageFormat::Jpeg));
+    place.write("in/small.jpg", &jpeg(260, 220, &[[30, 20, 150]]));
+    let (model, inputs) = (place.model(), place.at("in"));
+    for mebibytes in [900, 600, 450] {
+        let out = place.at(&format!("out-{mebibytes}"));
+        let command = format!("ulimit -v {}; exec \"$@\"", mebibytes * 1024);
+        let ended = Command::new("sh")
+            .args(["-c", &command, "sh", env!("CARGO_BIN_EXE_relievo"), "reconstruct", &inputs])
+            .args(["-m", &model, "--format", "json", "--threads", "2", "-o", &out])
+            .output()
+            .unwrap();
+        let err = String::from_utf8_lossy(&ended.stderr);
+        assert!(
+            ended.status.code().is_some_and(|code| code < 2),
+            "{mebibytes} MiB: {:?}: {err}",
+            ended.status
+        );
+        let is_done = ended.status.success();
+        assert!(is_done || err.contains("too little memory"), "{mebibytes} MiB: {err}");
+        assert!(is_done || mebibytes < 900, "{mebibytes} MiB: {err}");
     }
 }

@@ -129,8 +129,8 @@ fn json(path: &str) -> Value {
     serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
 }
 
-const COMMANDS: [&str; 9] =
-    ["demo", "train", "reconstruct", "crop", "eval", "reproduce", "synth", "bench", "info"];
+const COMMANDS: [&str; 10] =
+    ["demo", "train", "reconstruct", "crop", "eval", "reproduce", "synth", "bench", "import", "info"];
 
 /// The help pages are what `tests/help.txt` says (RELIEVO_UPDATE=1 rewrites it; read the difference), but for the
 /// settings of `train`, which are documented where they are defined; `reproduce` has them too.
@@ -173,6 +173,8 @@ fn a_senseless_command_line_ends_with_2() {
         &["synth", "-o", "x", "--start", "18446744073709551615"],
         &["reconstruct", "-o", "x"],
         &["reconstruct", "a.jpg", "--format", "fbx"],
+        &["reconstruct", "a.jpg", "--max-memory", "much"],
+        &["import", "a.pth"],
         &["demo", "--minutes", "3"],
         &["info", "--threads", "0"],
         &["reproduce"],

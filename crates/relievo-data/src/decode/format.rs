@@ -51,8 +51,10 @@ pub(crate) enum Content {
 impl Content {
     /// By the first [`HEAD`] bytes, or all.
     pub fn from_head(head: &[u8]) -> Self {
-        const ARCHIVES: [(&[u8], &str); 7] = [
+        const ARCHIVES: [(&[u8], &str); 8] = [
             (b"PK\x03\x04", "a zip archive"),
+            // One without members.
+            (b"PK\x05\x06", "a zip archive"),
             (b"\x1f\x8b", "a gzip archive"),
             (b"\x28\xb5\x2f\xfd", "a zstd archive"),
             (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive"),
@@ -193,6 +195,7 @@ mod tests {
         assert_eq!(of(b"\0\0\0\x18ftypisom\0\0\0\0mp41mp42"), Content::Unknown);
         assert_eq!(of(b"II*\0\x10\0\0\0CR\x02\0"), Content::Unread(RAW));
         assert_eq!(of(b"PK\x03\x04"), Content::Archive("a zip archive"));
+        assert_eq!(of(b"PK\x05\x06"), Content::Archive("a zip archive"));
         assert_eq!(of(b"qoif"), Content::Unread(RARE));
         assert_eq!((of(b"once upon"), of(b"")), (Content::Unknown, Content::Unknown));
         // A box whose length is nonsense.

@@ -109,17 +109,27 @@ pub(super) fn missing_rows(image: &DynamicImage) -> u32 {
     rows.take_while(|row| row.iter().all(|value| *value == GREY)).count() as u32
 }
 
-/// The image at a half, a quarter or an eighth of its width and height, the largest whose pixels take `max_bytes` at
-/// most; `None` if none does. The decoder leaves high frequencies out, so memory and time shrink as well.
-pub(super) fn reduced(
-    bytes: &[u8],
-    [width, height]: [u32; 2],
-    max_bytes: u64,
-) -> Option<Result<DynamicImage, DecodeError>> {
-    let extents = |factor: u32| [width.div_ceil(factor), height.div_ceil(factor)];
-    let fits = |factor: &u32| extents(*factor).map(u64::from).iter().product::<u64>() * 3 <= max_bytes;
-    let [width, height] = extents([2, 4, 8].into_iter().find(fits)?);
-    Some(decode_reduced(bytes, width as u16, height as u16))
+/// A JPEG image at a half, a quarter or an eighth of its width and height. The decoder leaves high frequencies out, so
+/// memory and time shrink as well.
+pub(super) struct Reduced([u32; 2]);
+
+impl Reduced {
+    /// The largest whose pixels take `max_bytes` at most; `None` if none does.
+    pub fn within([width, height]: [u32; 2], max_bytes: u64) -> Option<Self> {
+        let extents = |factor: u32| Self([width.div_ceil(factor), height.div_ceil(factor)]);
+        [2, 4, 8].map(extents).into_iter().find(|reduced| reduced.bytes() <= max_bytes)
+    }
+
+    /// Memory of its pixels, in bytes.
+    pub fn bytes(&self) -> u64 {
+        self.0.map(u64::from).iter().product::<u64>() * 3
+    }
+
+    /// The image.
+    pub fn decode(&self, bytes: &[u8]) -> Result<DynamicImage, DecodeError> {
+        let [width, height] = self.0;
+        decode_reduced(bytes, width as u16, height as u16)
+    }
 }
 
 fn decode_reduced(bytes: &[u8], width: u16, height: u16) -> Result<DynamicImage, DecodeError> {

@@ -12,6 +12,7 @@ use std::sync::Once;
 
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
 
+use crate::memory::has_memory;
 use crate::sample::Image;
 use format::Content;
 
@@ -29,18 +30,28 @@ pub struct DecodeOptions {
     /// Whether colours are converted to sRGB where the file says that they are others (an ICC profile; in PNG files
     /// also cICP, gAMA and cHRM). Yes by default. An image without a profile keeps its bits.
     pub convert_profile: bool,
+    /// Whether an image for which the system has too little memory is decoded at a reduced size, with a note, as one of
+    /// more than `max_bytes` is. No by default: what is learned from must not depend on the machine.
+    pub fit_memory: bool,
 }
 
 impl Default for DecodeOptions {
     fn default() -> Self {
-        Self { max_bytes: 512 << 20, accept_missing_end: false, convert_profile: true }
+        Self { max_bytes: 512 << 20, accept_missing_end: false, convert_profile: true, fit_memory: false }
     }
 }
 
 impl DecodeOptions {
-    /// For an image that somebody wants to see reconstructed: takes what there is of a JPEG file that breaks off.
+    /// For an image that somebody wants to see reconstructed: takes what there is of a JPEG file that breaks off, at the
+    /// size that there is memory for.
     pub fn lenient() -> Self {
-        Self { accept_missing_end: true, ..Self::default() }
+        Self { accept_missing_end: true, fit_memory: true, ..Self::default() }
+    }
+
+    /// The same with another `max_bytes`.
+    #[must_use]
+    pub fn within(self, max_bytes: u64) -> Self {
+        Self { max_bytes, ..self }
     }
 }
 
@@ -106,6 +117,9 @@ pub enum DecodeError {
     /// Files packed into one, under a name that does not say so.
     #[error("{0}, not an image; give it a name that ends so, or unpack it")]
     Archive(&'static str),
+    /// Files packed into one, in a way that is not read.
+    #[error("{0}, which is not read; unpack it")]
+    UnreadArchive(&'static str),
     /// The file breaks off, also where a decoder would fill the missing part with grey.
     #[error("the {} is cut short", if *.jpeg { "JPEG file" } else { "file" })]
     CutShort {
@@ -199,7 +213,10 @@ fn decode_or_panic(bytes: &[u8], options: &DecodeOptions) -> Result<Decoded, Dec
     let format = match Content::from_head(&bytes[..bytes.len().min(format::HEAD)]) {
         Content::Image(format) => format,
         Content::Unread(kind) => return Err(DecodeError::NotRead { kind: kind.name, remedy: kind.remedy }),
-        Content::Archive(name) => return Err(DecodeError::Archive(name)),
+        Content::Archive(name @ ("a zip archive" | "a gzip archive" | "a zstd archive")) => {
+            return Err(DecodeError::Archive(name));
+        }
+        Content::Archive(name) => return Err(DecodeError::UnreadArchive(name)),
         Content::Unknown => return Err(DecodeError::Unknown),
     };
     let jpeg = (format == ImageFormat::Jpeg).then(|| jpeg::Structure::read(bytes)).transpose()?;
@@ -207,8 +224,11 @@ fn decode_or_panic(bytes: &[u8], options: &DecodeOptions) -> Result<Decoded, Dec
     if breaks_off && !options.accept_missing_end {
         return Err(DecodeError::CutShort { jpeg: true });
     }
-    let failed =
-        |error| if breaks_off { DecodeError::CutShort { jpeg: true } } else { describe(error, options) };
+    let failed = |error| match format {
+        _ if breaks_off => DecodeError::CutShort { jpeg: true },
+        ImageFormat::WebP if is_webp_cut_short(bytes) => DecodeError::CutShort { jpeg: false },
+        _ => describe(error, options),
+    };
     let mut limits = Limits::no_limits();
     limits.max_alloc = Some(options.max_bytes);
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
@@ -223,11 +243,22 @@ fn decode_or_panic(bytes: &[u8], options: &DecodeOptions) -> Result<Decoded, Dec
     let orientation = decoder.orientation().unwrap_or(image::metadata::Orientation::NoTransforms);
     let profile = if options.convert_profile { profile::find(format, bytes, &mut decoder) } else { None };
     let mut notes = Vec::new();
-    let is_too_large = decoder.total_bytes() > options.max_bytes;
+    let mut is_too_large = decoder.total_bytes() > options.max_bytes;
     let copies = if orientation == image::metadata::Orientation::NoTransforms { 1 } else { 2 };
     let coefficients = jpeg.as_ref().map_or(0, |jpeg| jpeg.coefficient_bytes([width, height]));
     if !is_too_large {
-        ensure_memory(copies * decoder.total_bytes() + coefficients)?;
+        let needed = copies * decoder.total_bytes() + coefficients;
+        // What comes after it needs memory too.
+        let room = if options.fit_memory { ROOM } else { 0 };
+        match ensure_memory(needed, room) {
+            Err(_) if options.fit_memory && matches!(format, ImageFormat::Jpeg | ImageFormat::Png) => {
+                is_too_large = needed > MOST_UNREDUCED;
+                if !is_too_large {
+                    ensure_memory(needed, 0)?;
+                }
+            }
+            enough => enough?,
+        }
     }
     let cmyk = jpeg.as_ref().is_some_and(|jpeg| jpeg.components == 4);
     let mut decoded = match (&profile, format) {
@@ -261,6 +292,12 @@ fn decode_or_panic(bytes: &[u8], options: &DecodeOptions) -> Result<Decoded, Dec
     Ok(Decoded { image: flatten(decoded), notes })
 }
 
+/// Images whose pixels take less are not reduced for want of memory, in bytes.
+const MOST_UNREDUCED: u64 = 16 << 20;
+
+/// Memory that is left for the work on an image when it is reduced to fit, in bytes.
+const ROOM: u64 = 256 << 20;
+
 /// The image at a reduced size.
 fn reduced(
     format: ImageFormat,
@@ -270,15 +307,35 @@ fn reduced(
     coefficients: u64,
     options: &DecodeOptions,
 ) -> Result<DynamicImage, DecodeError> {
-    let too_large = DecodeError::TooLarge { width, height, needed, allowed: options.max_bytes };
-    match format {
-        ImageFormat::Jpeg if coefficients <= 2 * options.max_bytes => {
-            ensure_memory(coefficients + options.max_bytes)?;
-            jpeg::reduced(bytes, [width, height], options.max_bytes).ok_or(too_large)?
+    let too_large = match options.max_bytes {
+        allowed if needed > allowed => DecodeError::TooLarge { width, height, needed, allowed },
+        _ => DecodeError::OutOfMemory(needed),
+    };
+    let room = if options.fit_memory { ROOM } else { 0 };
+    // Halves of the limit, down to small images; only the limit itself where the size must not depend on the machine.
+    let least = if options.fit_memory { MOST_UNREDUCED.min(options.max_bytes) } else { options.max_bytes };
+    let limits = std::iter::successors(Some(options.max_bytes.min(needed)), |limit| Some(limit / 2));
+    let mut short = None;
+    for limit in limits.take_while(|limit| *limit >= least.min(needed) && *limit > 0) {
+        let found = match format {
+            ImageFormat::Jpeg if coefficients <= 2 * options.max_bytes => {
+                jpeg::Reduced::within([width, height], limit).map(|reduced| {
+                    // The planes of the components, and the pixels made of them.
+                    ensure_memory(coefficients + 2 * reduced.bytes(), room)?;
+                    reduced.decode(bytes)
+                })
+            }
+            ImageFormat::Png => ensure_memory(2 * limit, room)
+                .map_or_else(|short| Some(Err(short)), |()| png::reduced(bytes, limit)),
+            _ => None,
+        };
+        match found {
+            Some(Err(error @ DecodeError::OutOfMemory(_))) => short = Some(error),
+            Some(found) => return found,
+            None => {}
         }
-        ImageFormat::Png => png::reduced(bytes, options.max_bytes).ok_or(too_large)?,
-        _ => Err(too_large),
     }
+    Err(short.unwrap_or(too_large))
 }
 
 /// What is left to try with a file that its decoder does not open within the limits.
@@ -297,10 +354,9 @@ fn reduced_png_or(
     Ok(Decoded { image: flatten(image), notes: vec![Note::Reduced(size)] })
 }
 
-/// Fails where the system would end the program in the middle of decoding.
-fn ensure_memory(bytes: u64) -> Result<(), DecodeError> {
-    let needed = usize::try_from(bytes).map_err(|_| DecodeError::OutOfMemory(bytes))?;
-    Vec::<u8>::new().try_reserve_exact(needed).map_err(|_| DecodeError::OutOfMemory(bytes))
+/// Fails where the system would end the program in the middle of decoding, or leave less than `room` behind it.
+fn ensure_memory(bytes: u64, room: u64) -> Result<(), DecodeError> {
+    if has_memory(bytes.saturating_add(room)) { Ok(()) } else { Err(DecodeError::OutOfMemory(bytes)) }
 }
 
 /// 8-bit RGB, what is transparent laid on white.
@@ -320,8 +376,18 @@ fn over_white(value: u8, alpha: u8) -> u8 {
     ((value * alpha + 255 * (255 - alpha) + 127) / 255) as u8
 }
 
+/// Whether a WebP file has fewer bytes than its header says (RIFF: the length follows the first four bytes).
+fn is_webp_cut_short(bytes: &[u8]) -> bool {
+    let length = bytes.get(4..8).and_then(|length| length.try_into().ok()).map(u32::from_le_bytes);
+    length.is_some_and(|length| (bytes.len() as u64) < u64::from(length) + 8)
+}
+
 fn describe(error: ImageError, options: &DecodeOptions) -> DecodeError {
     match error {
+        ImageError::Unsupported(_) => DecodeError::NotRead {
+            kind: "an image of an unusual kind",
+            remedy: "save it as an ordinary JPEG or PNG",
+        },
         ImageError::IoError(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
             DecodeError::CutShort { jpeg: false }
         }

@@ -304,10 +304,20 @@ impl CropRun {
     /// Crops the faces of an input and notes what became of it.
     fn crop_one(&self, input: u64, again: bool) -> Result<Record, CropError> {
         let mut record = Record { input: self.images.name(input), error: None, faces: Vec::new() };
-        match self.images.image(input) {
-            Err(error) => record.error = Some(error.to_string()),
-            Ok(photograph) => {
-                for place in self.faces(&photograph)? {
+        let found = match self.images.image(input) {
+            Err(error) => Err(error.to_string()),
+            Ok(photograph) => match self.faces(&photograph) {
+                // Another time there may be more.
+                Err(error @ DetectError::OutOfMemory(_)) => {
+                    Err(format!("{}: {error}", self.images.location(input)))
+                }
+                faces => Ok((photograph, faces?)),
+            },
+        };
+        match found {
+            Err(error) => record.error = Some(error),
+            Ok((photograph, faces)) => {
+                for place in faces {
                     let dropped = self.dropped(&place);
                     let number = record.files().count();
                     let file = dropped.is_none().then(|| crop_name(&self.stems[input as usize], number));

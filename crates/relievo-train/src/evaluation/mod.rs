@@ -7,10 +7,14 @@
 
 mod baselines;
 mod scores;
+mod table;
 
+use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 use relievo_data::{Batch, LoadError, Loader, LoaderOptions, Source};
+use relievo_files::{WriteError, write_atomic};
 use relievo_model::{DepthTruth, Losses, Model, ModelError, Prediction, Predictor, Supervision};
 use relievo_tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
@@ -42,6 +46,14 @@ impl EvaluationOptions {
     /// Only the errors of the networks' depth, where the truth is known.
     pub fn new(batch_size: usize, workers: usize) -> Self {
         Self { batch_size, workers, losses: false, reconstruction: false, refine: 0, mean_depth: None }
+    }
+}
+
+impl Default for EvaluationOptions {
+    /// [`EvaluationOptions::new`] with 16 images in a batch and as many threads as a loader usually has.
+    fn default() -> Self {
+        const BATCH_SIZE: usize = 16;
+        Self::new(BATCH_SIZE, LoaderOptions::new(BATCH_SIZE, 1).workers)
     }
 }
 
@@ -77,6 +89,17 @@ pub struct Evaluation {
     /// Errors of the viewpoint; only with a truth, and for a model that predicts one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub viewpoint: Option<Viewpoint>,
+}
+
+impl Evaluation {
+    /// Writes all numbers as JSON.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn write_json(&self, path: &Path) -> Result<(), WriteError> {
+        let text = serde_json::to_string_pretty(self).map_err(io::Error::from);
+        write_atomic(path, |file| writeln!(file, "{}", text?))
+    }
 }
 
 /// Errors of predicted viewpoints. The model chooses which pose is frontal, so constant differences are ignored.
@@ -246,6 +269,26 @@ pub fn evaluate(
     })
 }
 
+/// As [`evaluate`], with the mean depth of `others` for the second baseline where the source knows its depth: images of
+/// the same kind that are not among those of the source.
+///
+/// # Errors
+/// As [`evaluate`] and [`mean_depth`].
+pub fn evaluate_beside(
+    model: &Model,
+    source: &Arc<dyn Source>,
+    others: &Arc<dyn Source>,
+    mut options: EvaluationOptions,
+) -> Result<Evaluation, EvaluationError> {
+    let size = model.settings().image_size;
+    // Where sources are joined, those with a truth come last.
+    let last = source.len().checked_sub(1).and_then(|last| source.sample(last, size as u32).ok());
+    if last.is_some_and(|sample| sample.truth.is_some()) {
+        options.mean_depth = Some(mean_depth(others, size, options.workers)?);
+    }
+    evaluate(model, source, &options)
+}
+
 /// From rotations about x, y, z, found and true, in radians; `None` of too few or if they are all alike.
 fn viewpoint(views: &[[[f32; 3]; 2]]) -> Option<Viewpoint> {
     let errors = |axis: usize| {
@@ -307,6 +350,22 @@ pub(crate) mod tests {
 
     pub(crate) fn heads(count: u64) -> Arc<dyn Source> {
         Arc::new(Heads::range(5, 0, count))
+    }
+
+    #[test]
+    fn the_table_has_the_mean_depth_of_others_and_fits_into_80_columns() {
+        let how = EvaluationOptions { losses: true, reconstruction: true, ..EvaluationOptions::new(2, 1) };
+        let others: Arc<dyn Source> = Arc::new(Heads::range(6, 0, 3));
+        let text = evaluate_beside(&model(), &heads(3), &others, how.clone()).unwrap().to_string();
+        assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+        for part in ["3 images: ", "\nloss ", "\nreconstruction: ", "\n  mean depth of heads ", "\n  yaw "] {
+            assert!(text.contains(part), "{text}");
+        }
+        assert_eq!(text.trim_end(), text);
+        // Without a truth there is nothing to set beside it.
+        let photographs: Arc<dyn Source> = Arc::new(relievo_data::WithoutTruth(Heads::range(5, 0, 2)));
+        let text = evaluate_beside(&model(), &photographs, &others, how).unwrap().to_string();
+        assert!(text.starts_with("2 images: ") && !text.contains("SIDE"), "{text}");
     }
 
     #[test]

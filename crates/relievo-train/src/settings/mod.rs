@@ -27,14 +27,15 @@ use layers::{FileLayer, has_key, merge, rename_old_keys};
 const ON_THE_COMMAND_LINE: &str = "on the command line: ";
 
 /// The documentation of the preset.
-const ABOUT_PRESET: &str = "The recipe everything starts from; other settings change single points of it";
+const ABOUT_PRESET: &str =
+    "Recipe to start from; the file of --config and other options override its settings";
 
 /// The settings of a run. The sections of the TOML file are the fields.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 #[cfg_attr(feature = "cli", derive(clap::Args))]
 pub struct Settings {
-    /// The recipe everything starts from.
+    /// The recipe to start from.
     #[cfg_attr(feature = "cli", arg(long, value_enum, default_value_t = Preset::Face, help = ABOUT_PRESET))]
     pub preset: Preset,
     /// The images.

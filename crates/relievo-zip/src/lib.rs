@@ -1,12 +1,25 @@
-//! Zip archives as sets of images: the list of members is read once, members are read in place (PKWARE's *APPNOTE*,
-//! section 4).
+//! Zip archives read in place: the list of members is read once, then any member by itself (PKWARE's *APPNOTE*,
+//! section 4). Members may be stored or deflated; archives may have more than 4 GiB.
+//!
+//! ```
+//! // An archive without members is its end record alone.
+//! let mut empty = b"PK\x05\x06".to_vec();
+//! empty.resize(22, 0);
+//! let (entries, unread) = relievo_zip::entries(&empty[..])?;
+//! assert!(entries.is_empty() && unread.is_empty());
+//! assert!(relievo_zip::entries(&b"no archive"[..]).is_err());
+//! # Ok::<(), std::io::Error>(())
+//! ```
 
-use std::fs::File;
+mod read_at;
+#[cfg(feature = "testing")]
+pub mod testing;
+
 use std::io::{self, Read};
 
 use flate2::read::DeflateDecoder;
 
-use crate::shard::read_at;
+pub use read_at::{ReadAt, ReaderAt};
 
 const END: &[u8] = b"PK\x05\x06";
 const END_64: &[u8] = b"PK\x06\x06";
@@ -24,7 +37,7 @@ const MOST_LIST: u64 = 512 << 20;
 const ELSEWHERE: u64 = 0xffff_ffff;
 
 /// A file in an archive.
-pub(crate) struct Entry {
+pub struct Entry {
     /// Its path, with `/`.
     pub path: String,
     /// Where it is.
@@ -33,11 +46,11 @@ pub(crate) struct Entry {
 
 /// Where and how a file lies in an archive.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Packed {
+pub struct Packed {
     /// Where its own header begins.
     header: u64,
     /// Bytes in the archive.
-    stored: u64,
+    pub stored: u64,
     /// Bytes of the file.
     pub bytes: u64,
     checksum: u32,
@@ -66,10 +79,10 @@ fn u64_at(bytes: &[u8], at: usize) -> io::Result<u64> {
 ///
 /// # Errors
 /// If it is not a zip archive, or cut short.
-pub(crate) fn entries(file: &File) -> io::Result<(Vec<Entry>, Vec<String>)> {
+pub fn entries(file: &(impl ReadAt + ?Sized)) -> io::Result<(Vec<Entry>, Vec<String>)> {
     let (begin, length) = find_list(file)?;
     let mut list = vec![0; usize::try_from(length).map_err(|_| damaged("its list of files is too long"))?];
-    read_at(file, &mut list, begin)?;
+    file.read_at(&mut list, begin)?;
     let (mut entries, mut unread) = (Vec::new(), Vec::new());
     let mut rest = list.as_slice();
     while rest.starts_with(ENTRY) {
@@ -91,11 +104,11 @@ pub(crate) fn entries(file: &File) -> io::Result<(Vec<Entry>, Vec<String>)> {
 }
 
 /// Where the list of members begins and how long it is.
-fn find_list(file: &File) -> io::Result<(u64, u64)> {
-    let end = file.metadata()?.len();
+fn find_list(file: &(impl ReadAt + ?Sized)) -> io::Result<(u64, u64)> {
+    let end = file.bytes()?;
     let tail_bytes = end.min(END_BYTES + 0xffff);
     let mut tail = vec![0; tail_bytes as usize];
-    read_at(file, &mut tail, end - tail_bytes)?;
+    file.read_at(&mut tail, end - tail_bytes)?;
     let at =
         (0..tail.len().saturating_sub(END_BYTES as usize - 1)).rev().find(|at| tail[*at..].starts_with(END));
     let at = at.ok_or_else(|| {
@@ -105,7 +118,7 @@ fn find_list(file: &File) -> io::Result<(u64, u64)> {
     let locator = at.checked_sub(20).map(|at| &tail[at..]).filter(|locator| locator.starts_with(LOCATOR_64));
     if let Some(locator) = locator.filter(|_| begin == ELSEWHERE || length == ELSEWHERE) {
         let mut record = [0; 56];
-        read_at(file, &mut record, u64_at(locator, 8)?)?;
+        file.read_at(&mut record, u64_at(locator, 8)?)?;
         if !record.starts_with(END_64) {
             return Err(damaged("its list of files is not where it should be"));
         }
@@ -151,15 +164,18 @@ fn wide_numbers(mut extra: &[u8]) -> impl Iterator<Item = u64> + '_ {
 }
 
 impl Packed {
-    /// The first `most` bytes of the file, or all of it, which is then checked.
-    pub fn read(&self, file: &File, most: u64) -> io::Result<Vec<u8>> {
+    /// The first `most` bytes of the file, or all of it, which is then checked against its checksum.
+    ///
+    /// # Errors
+    /// If the archive cannot be read, or the file is cut short or damaged.
+    pub fn read(&self, file: &(impl ReadAt + ?Sized), most: u64) -> io::Result<Vec<u8>> {
         let mut header = [0; 30];
-        read_at(file, &mut header, self.header)?;
+        file.read_at(&mut header, self.header)?;
         if !header.starts_with(LOCAL) {
             return Err(damaged("a file is not where the list says"));
         }
         let begin = self.header + 30 + u16_at(&header, 26)? + u16_at(&header, 28)?;
-        let reader = At { file, at: begin, left: self.stored };
+        let reader = ReaderAt::new(file, begin).take(self.stored);
         let most = most.min(self.bytes);
         let mut content = Vec::with_capacity(most.min(1 << 20) as usize);
         if self.is_deflated {
@@ -178,22 +194,5 @@ impl Packed {
             }
         }
         Ok(content)
-    }
-}
-
-/// A part of a file, without its cursor.
-struct At<'a> {
-    file: &'a File,
-    at: u64,
-    left: u64,
-}
-
-impl Read for At<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.left.min(buffer.len() as u64) as usize;
-        read_at(self.file, &mut buffer[..count], self.at)?;
-        self.at += count as u64;
-        self.left -= count as u64;
-        Ok(count)
     }
 }
