@@ -8,7 +8,7 @@ mod profile;
 use std::cell::Cell;
 use std::io::Cursor;
 use std::panic::{catch_unwind, set_hook, take_hook};
-use std::sync::Once;
+use std::sync::{Mutex, Once, PoisonError};
 
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
 
@@ -246,6 +246,10 @@ fn decode_or_panic(bytes: &[u8], options: &DecodeOptions) -> Result<Decoded, Dec
     let mut is_too_large = decoder.total_bytes() > options.max_bytes;
     let copies = if orientation == image::metadata::Orientation::NoTransforms { 1 } else { 2 };
     let coefficients = jpeg.as_ref().map_or(0, |jpeg| jpeg.coefficient_bytes([width, height]));
+    // Where memory is short, images are decoded one after the other: each asks what the last one has left.
+    static TURN: Mutex<()> = Mutex::new(());
+    let is_short = options.fit_memory && !has_memory(PLENTY.saturating_mul(decoder.total_bytes()));
+    let _turn = is_short.then(|| TURN.lock().unwrap_or_else(PoisonError::into_inner));
     if !is_too_large {
         let needed = copies * decoder.total_bytes() + coefficients;
         // What comes after it needs memory too.
@@ -291,6 +295,9 @@ fn decode_or_panic(bytes: &[u8], options: &DecodeOptions) -> Result<Decoded, Dec
     decoded.apply_orientation(orientation);
     Ok(Decoded { image: flatten(decoded), notes })
 }
+
+/// Memory is short if there is less than so many times that of an image's pixels.
+const PLENTY: u64 = 16;
 
 /// Images whose pixels take less are not reduced for want of memory, in bytes.
 const MOST_UNREDUCED: u64 = 16 << 20;
