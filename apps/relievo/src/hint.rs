@@ -170,7 +170,7 @@ pub fn reconstruction(error: &relievo::Error) -> Option<String> {
         Error::Weights(error) => return weights(error),
         Error::NotEmbedded { .. } => "name a weights file or the folder of a run with --model",
         Error::OutOfMemory { .. } | Error::Detector(DetectError::OutOfMemory(_)) => {
-            "a smaller --max-memory leaves more for it, and so do fewer --threads"
+            "a smaller --max-memory leaves more for it, and so do fewer threads"
         }
         error if error.is_out_of_memory() => "the memory is not enough for a single image: take --device cpu",
         _ => return None,

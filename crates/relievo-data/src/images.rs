@@ -408,7 +408,10 @@ impl Search {
             let marked = results.left_out.into_iter().filter(|entry| entry.reason == LeftOutReason::Result);
             marked.for_each(|entry| merge(&mut self.left_out, entry));
         } else if folder.join(CROPS).is_file() {
-            self.leave_out(name, LeftOutReason::Crops);
+            // One that is being made of these very images is no news.
+            if fs::canonicalize(folder).is_ok_and(|folder| self.visited.insert(folder)) {
+                self.leave_out(name, LeftOutReason::Crops);
+            }
         } else if let Err(error) = self.folder(folder, name) {
             self.leave_out(name, LeftOutReason::Unreadable { reason: error.source.to_string() });
         }

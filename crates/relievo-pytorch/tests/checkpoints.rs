@@ -269,7 +269,7 @@ fn hostile_pickles_end_in_an_error() {
         (huge, "netD: it is no list of parameters"),
         // Instructions without what they work on: the dictionary and the key are below them.
         (b"000", "it is damaged: an instruction lacks its arguments"),
-        (b"R", "it is damaged: a call"),
+        (b"R", "it is damaged: it calls what is no function"),
         (b"b", "it is damaged: it gives attributes"),
         (b"h\x07", "it is damaged: it refers to an object that is not there"),
         (b"\xff", "it is damaged: it has an unknown instruction"),
