@@ -259,7 +259,7 @@ fn hostile_pickles_end_in_an_error() {
     ]
     .concat();
     let huge = b"ctorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\0aNJ\xff\xff\xff\x7ftQK\0(J\xff\xff\xff\x7fJ\xff\xff\xff\x7ftK\x01K\x01\x86tR";
-    let cases: [(&[u8], &str); 12] = [
+    let cases: [(&[u8], &str); 13] = [
         (&deep, "netD: it is no list of parameters"),
         (&many, "its list of objects is too long"),
         (&marks, "its list of objects is too long"),
@@ -270,7 +270,8 @@ fn hostile_pickles_end_in_an_error() {
         // Instructions without what they work on: the dictionary and the key are below them.
         (b"000", "it is damaged: an instruction lacks its arguments"),
         (b"R", "it is damaged: it calls what is no function"),
-        (b"b", "it is damaged: it gives attributes"),
+        (b"0b", "it is damaged: an instruction lacks its arguments"),
+        (b"K\x01Nb", "it is damaged: it gives attributes"),
         (b"h\x07", "it is damaged: it refers to an object that is not there"),
         (b"\xff", "it is damaged: it has an unknown instruction"),
     ];
