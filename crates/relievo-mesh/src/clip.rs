@@ -23,6 +23,9 @@ pub enum BehindCamera {
 /// `near`; on the screen their corners are not so far out that f32 misses samples.
 const SHARE: f32 = 1.0 / 16.0;
 
+/// Corners further away are as good as not finite.
+const FURTHEST: f32 = 1e15;
+
 /// The cut of an edge with the plane z = `near`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Cut {
@@ -67,7 +70,9 @@ pub(crate) fn cut(seen: &Tensor, faces: &Faces, near: f32, behind: BehindCamera)
                 // In an order in which the corner that is alone on its side comes first.
                 let alone = behind.iter().position(|behind| *behind == (hidden == 1)).expect("one is alone");
                 let [a, b, c] = [0, 1, 2].map(|k| (alone + k) % 3);
-                if face.iter().any(|index| !places[*index as usize].iter().all(|x| x.is_finite())) {
+                // Written so that NaN is too far, too.
+                let near_enough = |index: &u32| places[*index as usize].iter().all(|x| x.abs() <= FURTHEST);
+                if !face.iter().all(near_enough) {
                     continue;
                 }
                 let unit = |k: usize| -> Vector { std::array::from_fn(|i| f32::from(i == k)) };
@@ -123,8 +128,11 @@ impl Operation for AppendCuts {
         own.copy_from_slice(seen);
         for (to, cut) in cuts.iter_mut().zip(&self.cuts) {
             let [behind, before] = cut.ends.map(|index| seen[index as usize]);
-            let [x, y, _] = add(behind, scale(sub(before, behind), share(self.near, behind, before)));
-            *to = [x, y, self.near];
+            // From the end that is closer to the plane: the other may be so far away that nothing is left of a sum.
+            let along = sub(before, behind);
+            let close = if self.near - behind[2] < before[2] - self.near { behind } else { before };
+            let by = (self.near - close[2]) / along[2];
+            *to = [close[0] + by * along[0], close[1] + by * along[1], self.near];
         }
         Ok(vec![all])
     }
@@ -139,7 +147,7 @@ impl Operation for AppendCuts {
             let s = share(self.near, behind, before);
             let along = sub(before, behind);
             // The depth of the cut is fixed; s is moved by both ends.
-            let of_share = (gx * along[0] + gy * along[1]) / along[2];
+            let of_share = gx * (along[0] / along[2]) + gy * (along[1] / along[2]);
             for (end, weight) in cut.ends.into_iter().zip([1.0 - s, s]) {
                 let g = [gx * weight, gy * weight, -of_share * weight];
                 into[end as usize] = add(into[end as usize], g);

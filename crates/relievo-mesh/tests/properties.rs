@@ -1,5 +1,5 @@
-//! What must hold for any scene: batches equal single images, vertices land on their pixels, every number that comes out
-//! is one.
+//! What must hold for any scene: batches equal single images, vertices land on their pixels, nothing panics, and every
+//! number that comes out is one.
 
 use proptest::prelude::*;
 use relievo_mesh::{
@@ -260,6 +260,17 @@ fn any_camera() -> impl Strategy<Value = Camera> {
     })
 }
 
+/// Numbers that files and optimisers come up with.
+fn any_number() -> impl Strategy<Value = f32> {
+    prop_oneof![
+        8 => -2.0f32..2.0,
+        1 => prop::sample::select(vec![
+            0.0, -0.0, 1.0, f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MAX, f32::MIN_POSITIVE, 1e-40, 1e20, -1e10, 1e4,
+        ]),
+        1 => any::<f32>(),
+    ]
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 
@@ -288,5 +299,31 @@ proptest! {
             let covered = alpha.data()[y as usize * width + x as usize];
             prop_assert!(covered > 0.0, "({x}, {y}) of {width}x{height} is not covered");
         }
+    }
+
+    #[test]
+    fn nothing_panics_and_every_number_is_one(
+        numbers in prop::collection::vec(any_number(), 30),
+        faces in prop::collection::vec([0u32..10, 0u32..10, 0u32..10], 0..20),
+        camera in any_camera(),
+        kind in 0..3,
+        anti_aliasing in any::<bool>(),
+        drop in any::<bool>(),
+        fill_back in any::<bool>(),
+    ) {
+        let vertices = Tensor::new(&numbers, [10, 3]).unwrap();
+        let appearance = match kind {
+            0 => Appearance::White,
+            1 => Appearance::Cubes(random_tensor(1, [faces.len(), 2, 2, 2, 3])),
+            _ => Appearance::VertexColours(random_tensor(2, [10, 3])),
+        };
+        let scene = Scene::new(Object { vertices, faces: Faces::new(faces), appearance }, camera);
+        let renderer = Renderer {
+            anti_aliasing,
+            fill_back,
+            behind_camera: if drop { BehindCamera::Drop } else { BehindCamera::Cut },
+            ..Renderer::new(13, 10)
+        };
+        assert_all_finite(&render(&renderer, &[scene]));
     }
 }

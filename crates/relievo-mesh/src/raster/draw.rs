@@ -162,6 +162,20 @@ impl Work for DrawTile<'_> {
     }
 }
 
+/// Which of some samples of a row lie inside an edge: its value where it does not depend on x, where it starts, its slope.
+#[inline(always)]
+fn within<L: Lanes>(l: L, [constant, from, slope]: [f32; 3], x: L::V) -> L::M {
+    l.ge(l.splat(constant), l.mul(l.sub(x, l.splat(from)), l.splat(slope)))
+}
+
+/// Clamped to [0, 1]; 0 for NaN. As [`Triangle::weights`] has it.
+#[inline(always)]
+fn clamp_to_unit<L: Lanes>(l: L, w: L::V) -> L::V {
+    let (zero, one) = (l.splat(0.0), l.splat(1.0));
+    let w = l.select(l.gt(w, zero), w, zero);
+    l.select(l.gt(one, w), w, one)
+}
+
 /// Draws the samples of one row from `span[0]` on, a multiple of [`LANES`], to `span[1]` or somewhat further. `at` is the
 /// place of the row on the screen and its number.
 #[inline(always)]
@@ -177,33 +191,24 @@ fn draw_row<L: Lanes>(
     numbers: &mut [f32],
 ) {
     let Triangle { x: tx, y: ty, z, px, py, slopes, .. } = triangle;
-    let edge = |a: usize, b: usize| {
-        let constant = (y - ty[a]) * (tx[b] - tx[a]);
-        [l.splat(constant), l.splat(tx[a]), l.splat(ty[b] - ty[a])]
-    };
-    let edges = [edge(0, 1), edge(1, 2), edge(2, 0)];
+    let edges = [(0, 1), (1, 2), (2, 0)];
+    let edges = edges.map(|(a, b): (usize, usize)| [(y - ty[a]) * (tx[b] - tx[a]), tx[a], ty[b] - ty[a]]);
     let inverse_z = [l.splat(1.0 / z[0]), l.splat(1.0 / z[1]), l.splat(1.0 / z[2])];
     let dy = row - py[0];
     let along = [l.splat(slopes[0][1] * dy), l.splat(slopes[1][1] * dy)];
     let across = [l.splat(slopes[0][0]), l.splat(slopes[1][0])];
     let (start, number, near) = (l.splat(px[0]), l.splat(triangle.number as f32), l.splat(near));
-    let (zero, one) = (l.splat(0.0), l.splat(1.0));
+    let one = l.splat(1.0);
     let mut first = span[0];
     while first <= span[1] {
         let x = l.load(places, first);
-        let within = |[constant, from, slope]: [L::V; 3]| l.ge(constant, l.mul(l.sub(x, from), slope));
-        let inside = l.and(l.and(within(edges[0]), within(edges[1])), within(edges[2]));
+        let inside = l.and(l.and(within(l, edges[0], x), within(l, edges[1], x)), within(l, edges[2], x));
         if l.any(inside) {
             let dx = l.sub(l.from(first as f32), start);
             let b = l.add(l.mul(across[0], dx), along[0]);
             let c = l.add(l.mul(across[1], dx), along[1]);
-            // As `clamp_to_unit` has it.
-            let clamp = |w: L::V| {
-                let w = l.select(l.gt(w, zero), w, zero);
-                l.select(l.gt(one, w), w, one)
-            };
-            let a = clamp(l.sub(l.sub(one, b), c));
-            let (b, c) = (clamp(b), clamp(c));
+            let a = clamp_to_unit(l, l.sub(l.sub(one, b), c));
+            let (b, c) = (clamp_to_unit(l, b), clamp_to_unit(l, c));
             let over_z = l.add(l.add(l.mul(a, inverse_z[0]), l.mul(b, inverse_z[1])), l.mul(c, inverse_z[2]));
             let d = l.div(l.add(l.add(a, b), c), over_z);
             let best = l.load(depth, first);

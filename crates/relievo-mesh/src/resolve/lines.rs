@@ -142,28 +142,32 @@ fn spread(list: &mut [f32], stride: usize, [line, place]: [usize; 2], per_pixel:
     }
 }
 
-/// The sums of `pull / D` for both ends over the positive pulls from index `start` up to `end`. `from(index)` gives places
-/// and pulls of [`LANES`] indices; lists have room behind their ends.
+/// Where the samples of a sum come from.
+trait Source {
+    /// Places and pulls of [`LANES`] indices; lists have room behind their ends.
+    fn at<L: Lanes>(&self, l: L, index: usize) -> [L::V; 2];
+}
+
+/// `d + eps` above zero, else `d - eps`.
 #[inline(always)]
-fn sum<L: Lanes>(
-    l: L,
-    start: usize,
-    end: usize,
-    crossing: &Crossing,
-    from: impl Fn(usize) -> [L::V; 2],
-) -> [f32; 2] {
-    let Crossing { at, slopes: [a, b], eps } = *crossing;
-    let [at, a, b, plus, minus] = [at, a, b, eps, -eps].map(|x| l.splat(x));
-    let zero = l.splat(0.0);
+fn away_from_zero<L: Lanes>(l: L, d: L::V, eps: f32) -> L::V {
+    l.add(d, l.select(l.gt(d, l.splat(0.0)), l.splat(eps), l.splat(-eps)))
+}
+
+/// The sums of `pull / D` for both ends over the positive pulls from index `start` up to `end`.
+#[inline(always)]
+fn sum<L: Lanes, S: Source>(l: L, start: usize, end: usize, crossing: &Crossing, source: S) -> [f32; 2] {
+    let Crossing { at, slopes, eps } = *crossing;
+    let (at, a, b, zero) = (l.splat(at), l.splat(slopes[0]), l.splat(slopes[1]), l.splat(0.0));
     let (mut first, mut second) = (zero, zero);
-    let away_from_zero = |d: L::V| l.add(d, l.select(l.gt(d, zero), plus, minus));
     let mut index = start;
     while index < end {
-        let [places, pulls] = from(index);
+        let [places, pulls] = source.at(l, index);
         let counts = l.and(l.gt(pulls, zero), l.gt(l.splat((end - index) as f32), l.from(0.0)));
         let pulls = l.select(counts, pulls, zero);
         let away = l.sub(places, at);
-        let (da, db) = (away_from_zero(l.mul(a, away)), away_from_zero(l.mul(b, away)));
+        let da = away_from_zero(l, l.mul(a, away), eps);
+        let db = away_from_zero(l, l.mul(b, away), eps);
         // One division for both.
         let share = l.div(pulls, l.mul(da, db));
         first = l.add(first, l.mul(share, db));
@@ -171,6 +175,59 @@ fn sum<L: Lanes>(
         index += LANES;
     }
     [l.sum(first), l.sum(second)]
+}
+
+/// Listed pulls.
+struct Listed<'a> {
+    places: &'a [f32],
+    pulls: &'a [f32],
+}
+
+impl Source for Listed<'_> {
+    #[inline(always)]
+    fn at<L: Lanes>(&self, l: L, index: usize) -> [L::V; 2] {
+        [l.load(self.places, index), l.load(self.pulls, index)]
+    }
+}
+
+/// Gradients of the samples that show a face.
+struct OfFace<'a> {
+    shows: &'a [f32],
+    gradients: &'a [f32],
+    face: f32,
+}
+
+impl Source for OfFace<'_> {
+    #[inline(always)]
+    fn at<L: Lanes>(&self, l: L, place: usize) -> [L::V; 2] {
+        let own = l.eq(l.load(self.shows, place), l.splat(self.face));
+        [l.from(place as f32), l.select(own, l.load(self.gradients, place), l.splat(0.0))]
+    }
+}
+
+/// What samples gain by becoming like a model, those of `face` only if there is one.
+struct Gains<'a> {
+    own: &'a [f32],
+    gradients: [&'a [f32]; CHANNELS],
+    model: [f32; CHANNELS],
+    shows: &'a [f32],
+    face: Option<f32>,
+}
+
+impl Source for Gains<'_> {
+    #[inline(always)]
+    fn at<L: Lanes>(&self, l: L, place: usize) -> [L::V; 2] {
+        let [ga, gb, gc, gd] = self.gradients;
+        let [a, b, c, d] = self.model;
+        let warm = l.add(l.mul(l.load(ga, place), l.splat(a)), l.mul(l.load(gb, place), l.splat(b)));
+        let cold = l.add(l.mul(l.load(gc, place), l.splat(c)), l.mul(l.load(gd, place), l.splat(d)));
+        let gain = l.sub(l.load(self.own, place), l.add(warm, cold));
+        let gain = match self.face {
+            Some(face) => l.select(l.eq(l.load(self.shows, place), l.splat(face)), gain, l.splat(0.0)),
+            None => gain,
+        };
+        [l.from(place as f32), gain]
+    }
 }
 
 /// Lines of silhouettes: a covered sample counts one, others nothing. Only an uncovered sample that should be covered pulls
@@ -259,7 +316,7 @@ impl Lines for SilhouetteLines {
         let all = line * self.stride()..(line + 1) * self.stride();
         let [places, pulls] = [&self.places[all.clone()], &self.pulls[all]];
         let [start, end] = self.beyond(line, inner, up);
-        sum(l, start, end, crossing, |index| [l.load(places, index), l.load(pulls, index)])
+        sum(l, start, end, crossing, Listed { places, pulls })
     }
 
     #[inline(always)]
@@ -279,11 +336,7 @@ impl Lines for SilhouetteLines {
     ) -> [f32; 2] {
         let all = line * self.stride()..(line + 1) * self.stride();
         let [shows, gradients] = [&self.shows[all.clone()], &self.gradients[all]];
-        let (face, zero) = (l.splat(face), l.splat(0.0));
-        sum(l, span[0], span[1] + 1, crossing, |place| {
-            let own = l.eq(l.load(shows, place), face);
-            [l.from(place as f32), l.select(own, l.load(gradients, place), zero)]
-        })
+        sum(l, span[0], span[1] + 1, crossing, OfFace { shows, gradients, face })
     }
 }
 
@@ -320,21 +373,11 @@ impl ColourLines {
         face: Option<f32>,
     ) -> [f32; 2] {
         let all = line * self.stride()..(line + 1) * self.stride();
-        let [a, b, c, d] = self.values[all.clone()][model].map(|value| l.splat(value));
-        let [ga, gb, gc, gd] = &self.gradients;
-        let (ga, gb, gc, gd) = (&ga[all.clone()], &gb[all.clone()], &gc[all.clone()], &gd[all.clone()]);
+        let model = self.values[all.clone()][model];
+        let [a, b, c, d] = &self.gradients;
+        let gradients = [&a[all.clone()], &b[all.clone()], &c[all.clone()], &d[all.clone()]];
         let (own, shows) = (&self.own[all.clone()], &self.shows[all]);
-        let zero = l.splat(0.0);
-        sum(l, start, end, crossing, |place| {
-            let warm = l.add(l.mul(l.load(ga, place), a), l.mul(l.load(gb, place), b));
-            let cold = l.add(l.mul(l.load(gc, place), c), l.mul(l.load(gd, place), d));
-            let gain = l.sub(l.load(own, place), l.add(warm, cold));
-            let gain = match face {
-                Some(face) => l.select(l.eq(l.load(shows, place), l.splat(face)), gain, zero),
-                None => gain,
-            };
-            [l.from(place as f32), gain]
-        })
+        sum(l, start, end, crossing, Gains { own, gradients, model, shows, face })
     }
 }
 
