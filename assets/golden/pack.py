@@ -11,7 +11,7 @@ import pathlib
 import struct
 import sys
 
-FILES = ["ops", "step_celeba", "step_car", "nmr", "nmr_cases"]
+FILES = ["ops", "step_celeba", "step_car", "nmr", "nmr_cases", "lemul_flip", "lemul_pairs", "lemul_finetune"]
 # Both step files use the same images and the same VGG16, so one copy of the features is enough.
 SHARED = ("step_car", "step_celeba", "perc_feat_input")
 

@@ -37,7 +37,7 @@ pub enum GoldenError {
         source: std::io::Error,
     },
     /// A folder without any golden file.
-    #[error("{0}: no file named ops*, step_* or nmr* with the ending .safetensors or .planes.gz")]
+    #[error("{0}: no file named ops*, step_*, nmr* or lemul_* with the ending .safetensors or .planes.gz")]
     Empty(PathBuf),
     /// A file that is not what it should be.
     #[error("{path}: {detail}")]
@@ -199,7 +199,7 @@ fn read_file(path: &Path) -> Result<Vec<u8>, GoldenError> {
 }
 
 /// How the names of golden sets begin.
-const KINDS: [&str; 3] = ["ops", "step_", "nmr"];
+const KINDS: [&str; 4] = ["ops", "step_", "nmr", "lemul_"];
 
 /// The sets whose file names begin with `kind` (`ops`, `step_`, `nmr`), in the order of their names: those of the folder
 /// `RELIEVO_GOLDEN` names, else the repository's. None if the folder has only sets of other kinds.

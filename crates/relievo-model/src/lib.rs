@@ -40,12 +40,12 @@ mod weights;
 mod widening;
 
 pub use compute::{ComputeSettings, DeviceChoice, Precision};
-pub use losses::{DepthTruth, Differentiated, Loss, LossGroup, LossTerms, Losses};
+pub use losses::{DepthTruth, Differentiated, Loss, LossGroup, LossTerms, Losses, Partners};
 pub use model::{Model, ModelError};
 pub use networks::{NetworkKind, Outputs};
 pub use object::{FRAME, object_level};
 pub use prediction::Prediction;
 pub use predictor::{Predicted, Predictor};
-pub use settings::{LightModel, ModelSettings, Preset, Supervision};
+pub use settings::{LightModel, Method, ModelSettings, Preset, Supervision};
 pub use texture::{FineImage, ImageTexture, TextureParts, image_texture};
 pub use weights::{RUN_KEY, SETTINGS_KEY, WeightsError};

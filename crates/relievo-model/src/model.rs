@@ -8,7 +8,7 @@ use relievo_settings::Invalid;
 use relievo_tensor::ops::cast;
 use relievo_tensor::{ConvPolicy, DataType, Device, Error, Tensor, cuda};
 
-use crate::networks::{Networks, Outputs};
+use crate::networks::{Networks, Outputs, Purpose};
 use crate::settings::{ModelSettings, Supervision};
 
 /// A model that could not be made or run.
@@ -227,7 +227,7 @@ impl Model {
     /// If the images have another size than the model's, or the model has a depth network only.
     pub fn outputs(&self, images: &Tensor, parameters: &[Tensor]) -> Result<Outputs, ModelError> {
         self.check_images(images)?;
-        Ok(self.networks.forward(images, parameters, true, None)?)
+        Ok(self.networks.forward(images, parameters, Purpose::Losses, None)?)
     }
 
     /// Refuses images of another shape than `[B,size,size,3]`.

@@ -5,10 +5,10 @@ use std::ops::Range;
 use rayon::prelude::*;
 use relievo_nets::{ConfidenceNetwork, Network, ParameterInfo, Vgg, autoencoder, encoder};
 use relievo_tensor::cuda::ForkedStreams;
-use relievo_tensor::ops::{Activation, cast};
+use relievo_tensor::ops::{Activation, ConcatAxis, cast, concat, narrow_batch};
 use relievo_tensor::{ConvPolicy, Device, Error, Tensor};
 
-use crate::settings::{LightModel, ModelSettings, Supervision};
+use crate::settings::{LightModel, Method, ModelSettings, Supervision};
 
 /// A network that a model may have.
 trait Architecture: Send + Sync {
@@ -60,6 +60,29 @@ impl Architecture for ConfidenceNetwork {
 enum Use {
     Reconstruction,
     Losses,
+    /// The losses of pairs.
+    Pairs,
+}
+
+/// What a pass through the networks is for: which of them run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// A reconstruction alone.
+    Reconstruction,
+    /// The losses of single images.
+    Losses,
+    /// The losses of pairs: the partner of image i of 2B is image i + B, counted around.
+    Pairs,
+}
+
+impl Purpose {
+    fn includes(self, need: Use) -> bool {
+        match need {
+            Use::Reconstruction => true,
+            Use::Losses => self != Self::Reconstruction,
+            Use::Pairs => self == Self::Pairs,
+        }
+    }
 }
 
 /// The form of a network's output. Maps cost much more to compute than vectors, so their work is queued first.
@@ -124,10 +147,20 @@ networks! {
     /// Viewpoint `[B,1,1,6]` in (-1, 1).
     View: Vector for Reconstruction, |s| Some(Box::new(encoder("view", s.encoder_width, 6, s.image_size)));
     /// The scale of the error, above 0: of the photometric loss `[B,S,S,2]` and of the perceptual loss
-    /// `[B,S/4,S/4,2]`; channel 0 as seen, 1 for the mirrored half.
+    /// `[B,S/4,S/4,2]`; channel 0 as seen, 1 for the mirrored half. A model that learns from pairs has channel 0 alone.
     Confidence: Maps for Losses, |s| {
-        let network = || ConfidenceNetwork::new("confidence", s.width, s.code / 2, s.image_size);
+        let outputs = if s.method == Method::Lemul { 1 } else { 2 };
+        let network =
+            || ConfidenceNetwork::new("confidence", [3, outputs], s.width, s.code / 2, s.image_size);
         s.confidence.then(|| Box::new(network()) as Box<dyn Architecture>)
+    };
+    /// The scale of the error of an image reconstructed from its partner's depth and albedo, from both images:
+    /// `[B,S,S,1]` and `[B,S/4,S/4,1]`. Of a model that learns from pairs.
+    PairConfidence: Maps for Pairs, |s| {
+        let network =
+            || ConfidenceNetwork::new("pair-confidence", [6, 1], s.width, s.code / 2, s.image_size);
+        let has = s.confidence && s.method == Method::Lemul;
+        has.then(|| Box::new(network()) as Box<dyn Architecture>)
     };
 }
 
@@ -220,7 +253,7 @@ impl Networks {
         self.depth_network().parameters.end - 1
     }
 
-    /// Runs the networks on `images [B,S,S,3]`, those for the losses alone only if asked to, side by side: most layers
+    /// Runs the networks that a purpose needs on `images [B,S,S,3]`, side by side: most layers
     /// are too small to be shared out among all of a GPU or, for a single image, among all cores, but the networks do
     /// not wait for each other. On a CPU's tape one after the other, so that a step is always recorded in the same
     /// order. The features of the perceptual loss do not wait for the networks either.
@@ -231,7 +264,7 @@ impl Networks {
         &self,
         images: &Tensor,
         parameters: &[Tensor],
-        for_losses: bool,
+        purpose: Purpose,
         vgg: Option<&Vgg>,
     ) -> Result<Outputs, Error> {
         if self.parts.len() == 1 {
@@ -243,11 +276,16 @@ impl Networks {
             Some(weight) => cast(images, weight.data_type())?,
             None => images.clone(),
         };
-        let asked =
-            self.parts.iter().filter(|part| for_losses || part.kind.needed_for() == Use::Reconstruction);
+        let asked = self.parts.iter().filter(|part| purpose.includes(part.kind.needed_for()));
         let mut asked: Vec<&Part> = asked.collect();
+        let pairs = asked.iter().any(|part| part.kind.needed_for() == Use::Pairs);
+        let pairs = pairs.then(|| with_partners(images)).transpose()?;
         let run = |part: &&Part| -> Result<_, Error> {
-            Ok((part.kind, part.forward(images, parameters, self.policy)?))
+            let input = match (&pairs, part.kind.needed_for()) {
+                (Some(pairs), Use::Pairs) => pairs,
+                _ => images,
+            };
+            Ok((part.kind, part.forward(input, parameters, self.policy)?))
         };
         if parameters.iter().any(Tensor::is_recorded) || images.device() != Device::Cpu {
             asked.sort_by_key(|part| part.kind.output() == Output::Vector);
@@ -274,6 +312,17 @@ impl Networks {
     }
 }
 
+/// `[2B,S,S,6]`: the channels of each image's partner, then its own.
+fn with_partners(images: &Tensor) -> Result<Tensor, Error> {
+    let [count, ..] = images.dims::<4>("pairs")?;
+    if count % 2 == 1 {
+        return Err(Error::shape("pairs", format!("{count} images are no pairs")));
+    }
+    let half = |first| narrow_batch(images, first, count / 2);
+    let partners = concat(&half(count / 2)?, &half(0)?, ConcatAxis::Batch)?;
+    concat(&partners, images, ConcatAxis::Channels)
+}
+
 #[cfg(test)]
 mod tests {
     use relievo_tensor::Tape;
@@ -294,7 +343,9 @@ mod tests {
         assert_eq!(names(tiny.clone()), ["depth", "albedo", "light", "view", "confidence"]);
         let shading = ModelSettings { light: LightModel::ShadingMap, confidence: false, ..tiny.clone() };
         assert_eq!(names(shading), ["depth", "albedo", "shading", "view"]);
-        assert_eq!(names(ModelSettings { supervision: Supervision::Depth, ..tiny }), ["depth"]);
+        assert_eq!(names(ModelSettings { supervision: Supervision::Depth, ..tiny.clone() }), ["depth"]);
+        let pairs = ModelSettings { method: Method::Lemul, ..tiny };
+        assert_eq!(names(pairs), ["depth", "albedo", "light", "view", "confidence", "pair-confidence"]);
     }
 
     #[test]

@@ -1,17 +1,22 @@
 //! From an image to depth, albedo, light and viewpoint, and back to the image: section 3 of Wu et al. 2020.
 
+use relievo_nets::Vgg;
 use relievo_render::{
     DepthSettings, Doubling, RasterSettings, Scene, canonical_depth, diffuse_shading, light_from_raw, shade,
 };
-use relievo_tensor::ops::{concat_flipped, mul_columns, reshape, weighted_sum};
+use relievo_tensor::ops::{
+    ConcatAxis, concat, concat_flipped, concat_swapped, grid_sample, mul_columns, reshape, weighted_sum,
+};
 use relievo_tensor::{Device, Error, Tensor};
 
 use crate::model::{Model, ModelError};
-use crate::networks::{NetworkKind, Outputs};
+use crate::networks::{NetworkKind, Outputs, Purpose};
 use crate::settings::{LightModel, Supervision};
 
 /// Everything the model finds in a batch of B images of SxS pixels. In training, depth, albedo and what depends on
-/// them have 2B entries: B as seen, then B mirrored; both halves share light, viewpoint and mask.
+/// them have 2B entries: B as seen, then B mirrored; both halves share light, viewpoint and mask. In training on pairs,
+/// the B images are the first images of all pairs, then the second ones; the second half has the depth and albedo of each
+/// image's partner under the image's own light and viewpoint, and masks of its own.
 #[derive(Debug, Clone)]
 pub struct Prediction {
     /// The depth network's output, before the dome and the range: `[B,S,S]`; never doubled.
@@ -38,16 +43,31 @@ pub struct Prediction {
     pub view: Tensor,
     /// Depth in the view of the image, `[B,S,S]`, clamped to half a range beyond the settings' range.
     pub depth: Tensor,
-    /// Where the object is in the view of the image, `[B,S,S]`: 1 there, 0 elsewhere. No gradient.
+    /// Where the object is in the view of the image, `[B,S,S]` (`[2B,S,S]` in training on pairs): 1 there, 0 elsewhere.
+    /// No gradient.
     pub mask: Tensor,
     /// The image reconstructed, `[B,S,S,3]`; 0 (grey) where the object is not.
     pub image: Tensor,
+    /// The albedo in the view of the image, `[B,S,S,3]`, not masked. Of a model with a weight on its slopes.
+    pub seen_albedo: Option<Tensor>,
     /// Scales of the error, above 0: of the photometric loss `[B,S,S,2]` and of the perceptual loss
-    /// `[B,S/4,S/4,2]`; channel 0 as seen, 1 for the mirrored half. Only if the model has that network and it ran.
+    /// `[B,S/4,S/4,2]`; channel 0 as seen, 1 for the second half. Only if the model has that network and it ran. Outside
+    /// training, a model that learns from pairs has channel 0 alone.
     pub confidence: Option<(Tensor, Tensor)>,
     /// VGG16's features of the images, `[B,S/4,S/4,256]`, which the perceptual loss compares with; never doubled. In
     /// training with that loss.
     pub target: Option<Tensor>,
+}
+
+/// The second half of a doubled batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Second {
+    /// There is none.
+    Nothing,
+    /// Depth and albedo mirrored, as the settings say: the object is symmetric.
+    Mirrored,
+    /// Depth and albedo of each image's partner: both images show one object.
+    Swapped,
 }
 
 impl Prediction {
@@ -81,6 +101,7 @@ impl Prediction {
             depth: change(&self.depth)?,
             mask: change(&self.mask)?,
             image: change(&self.image)?,
+            seen_albedo: self.seen_albedo.as_ref().map(&mut change).transpose()?,
             confidence: match &self.confidence {
                 Some((pixels, features)) => Some((change(pixels)?, change(features)?)),
                 None => None,
@@ -112,7 +133,8 @@ impl Model {
     pub fn predict_with_confidence(&self, images: &Tensor) -> Result<Prediction, ModelError> {
         self.check_images(images)?;
         let images = images.to_device(self.device())?;
-        Ok(self.run(&images, &self.working_parameters()?, false)?.to_device(Device::Cpu)?)
+        let parameters = self.working_parameters()?;
+        Ok(self.run(&images, &parameters, Second::Nothing, None)?.to_device(Device::Cpu)?)
     }
 
     /// The forward pass from `parameters` without confidence, not mirrored.
@@ -120,37 +142,45 @@ impl Model {
         if self.settings().supervision == Supervision::Depth {
             return self.depth_alone(images, parameters);
         }
-        self.compose(self.networks.forward(images, parameters, false, None)?, false)
+        let outputs = self.networks.forward(images, parameters, Purpose::Reconstruction, None)?;
+        self.compose(outputs, Second::Nothing)
     }
 
-    /// The whole forward pass from `parameters`; with `mirrored`, the second half of the doubled batch too, which a
-    /// model that learns depth from true depth does not have.
+    /// The whole forward pass from `parameters`, doubled as asked (but never for a model that learns depth from true
+    /// depth), with the features of the images if there are some to be compared with. `images` are pairs, first images
+    /// before second ones, if depth and albedo are to be swapped.
     pub(crate) fn run(
         &self,
         images: &Tensor,
         parameters: &[Tensor],
-        mirrored: bool,
+        second: Second,
+        vgg: Option<&Vgg>,
     ) -> Result<Prediction, Error> {
         if self.settings().supervision == Supervision::Depth {
             return self.depth_alone(images, parameters);
         }
-        // The mirrored half is there to be compared.
-        let vgg = self.vgg.as_ref().filter(|_| mirrored);
-        self.compose(self.networks.forward(images, parameters, true, vgg)?, mirrored)
+        let purpose = if second == Second::Swapped { Purpose::Pairs } else { Purpose::Losses };
+        self.compose(self.networks.forward(images, parameters, purpose, vgg)?, second)
     }
 
     /// From the networks' outputs to the image that they describe.
-    pub(crate) fn compose(&self, outputs: Outputs, mirrored: bool) -> Result<Prediction, Error> {
+    pub(crate) fn compose(&self, outputs: Outputs, second: Second) -> Result<Prediction, Error> {
         let settings = self.settings();
         let output = |kind| outputs.get(kind);
         let depth = output(NetworkKind::Depth)?;
         let [batch, ..] = depth.dims::<4>("model")?;
         let device = depth.device();
-        let double =
-            |x: &Tensor, mirror: bool| if mirrored { concat_flipped(x, mirror) } else { Ok(x.clone()) };
+        let double = |x: &Tensor, mirror: bool| match second {
+            Second::Nothing => Ok(x.clone()),
+            Second::Mirrored => concat_flipped(x, mirror),
+            Second::Swapped => concat_swapped(x),
+        };
 
-        let doubling = self.doubling(mirrored);
-        let (raw_depth, [smooth_depth, canonical_depth]) = self.shape(depth, doubling)?;
+        let doubling = self.doubling(second == Second::Mirrored);
+        let (raw_depth, [smooth_depth, mut canonical_depth]) = self.shape(depth, doubling)?;
+        if second == Second::Swapped {
+            canonical_depth = concat_swapped(&canonical_depth)?;
+        }
         let albedo = double(output(NetworkKind::Albedo)?, settings.flip_albedo)?;
 
         let camera = settings.camera();
@@ -164,15 +194,33 @@ impl Model {
                 let light = self.frontal_light(batch, device)?;
                 // The normals have no part in it; they are there to be looked at.
                 let [normals, _] = diffuse_shading(&canonical_depth.detach(), &light, camera)?;
-                (light, [normals, double(&lighting, false)?])
+                // The light is the image's own in both halves.
+                let shading =
+                    if second == Second::Nothing { lighting } else { concat_flipped(&lighting, false)? };
+                (light, [normals, shading])
             }
         };
         let canonical_image = shade(&albedo, &diffuse_shading, &light)?;
 
         let raw_view = reshape(output(NetworkKind::View)?, [batch, 6])?;
         let view = mul_columns(&raw_view, &settings.view_ranges())?;
-        let parts = if mirrored { 2 } else { 1 };
+        // What symmetry shows of an image must be seen on both sides; the two images of a pair are seen apart.
+        let parts = if second == Second::Mirrored { 2 } else { 1 };
         let reconstruction = self.scene().reconstruct(&canonical_image, &canonical_depth, &view, parts)?;
+        let seen_albedo = (settings.albedo_weight > 0.0)
+            .then(|| grid_sample(&albedo, &reconstruction.grid, None))
+            .transpose()?;
+        let heads = |kind| match outputs.heads(kind) {
+            [pixels, features] => Some([pixels.clone(), features.clone()]),
+            _ => None,
+        };
+        let confidence = match (heads(NetworkKind::Confidence), heads(NetworkKind::PairConfidence)) {
+            (Some([pixels, features]), Some([of_pairs, features_of_pairs])) => Some((
+                concat(&pixels, &of_pairs, ConcatAxis::Channels)?,
+                concat(&features, &features_of_pairs, ConcatAxis::Channels)?,
+            )),
+            (own, _) => own.map(|[pixels, features]| (pixels, features)),
+        };
 
         Ok(Prediction {
             raw_depth,
@@ -191,10 +239,8 @@ impl Model {
             depth: reconstruction.depth,
             mask: reconstruction.mask,
             image: reconstruction.image,
-            confidence: match outputs.heads(NetworkKind::Confidence) {
-                [pixels, features] => Some((pixels.clone(), features.clone())),
-                _ => None,
-            },
+            seen_albedo,
+            confidence,
             target: outputs.target,
         })
     }
@@ -283,6 +329,7 @@ impl Model {
             depth,
             mask: self.constant("everywhere", batch, device, || Tensor::full([batch, size, size], 1.0))?,
             image: images.clone(),
+            seen_albedo: None,
             confidence: None,
             target: None,
         })

@@ -17,8 +17,8 @@ use relievo_tensor::{Device, Error, Tape, Tensor};
 use crate::albedo_prior::AlbedoPrior;
 use crate::model::{Model, ModelError};
 use crate::networks::{NetworkKind, Outputs};
-use crate::prediction::Prediction;
-use crate::settings::LightModel;
+use crate::prediction::{Prediction, Second};
+use crate::settings::{LightModel, Method};
 use crate::spline::{POINTS, spline};
 
 /// Adam's learning rate at the beginning; it falls along half a cosine.
@@ -65,7 +65,7 @@ impl Model {
             light: join(|found| &found.light)?,
             view: join(|found| &found.view)?,
         };
-        Ok(self.compose(all.outputs(), false)?)
+        Ok(self.compose(all.outputs(), Second::Nothing)?)
     }
 
     /// The best of what `steps` steps come by, beginning with what the networks said of `image [1,S,S,3]`.
@@ -136,7 +136,7 @@ struct LossAndGradients {
 impl<'a> Objective<'a> {
     fn new(model: &'a Model, image: &'a Tensor, beginning: Variables) -> Result<Self, Error> {
         let [_, size, _, _] = image.dims("refinement")?;
-        let prediction = model.compose(beginning.clone().outputs(), false)?;
+        let prediction = model.compose(beginning.clone().outputs(), Second::Nothing)?;
         Ok(Self {
             model,
             image,
@@ -172,13 +172,19 @@ impl<'a> Objective<'a> {
         };
         let (as_seen, flipped) = rayon::join(|| half(0), || half(1));
         let (as_seen, flipped) = (as_seen?, flipped?);
+        // The objects of a model that learned from pairs need not be symmetric: the mirrored half has no say.
+        let is_symmetric = model.settings().method == Method::Unsup3d;
+        let flip_weight = if is_symmetric { FLIP_WEIGHT } else { 0.0 };
         let mut mask = as_seen.traced.mask.clone();
-        mask.data_mut().iter_mut().zip(flipped.traced.mask.data()).for_each(|(mask, other)| *mask *= other);
+        if is_symmetric {
+            let other = flipped.traced.mask.data();
+            mask.data_mut().iter_mut().zip(other).for_each(|(mask, other)| *mask *= other);
+        }
         let ((as_seen, of_albedo), (flipped, of_depth)) = rayon::join(
             || rayon::join(|| as_seen.loss(self.image, &mask, 1.0), || self.albedo_loss(&found.albedo)),
             || {
                 rayon::join(
-                    || flipped.loss(self.image, &mask, FLIP_WEIGHT),
+                    || flipped.loss(self.image, &mask, flip_weight),
                     || self.depth_loss(&smooth_depth),
                 )
             },

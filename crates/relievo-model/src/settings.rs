@@ -8,6 +8,8 @@ use relievo_settings::{Invalid, Kind, Value, choices, multiple_of, power_of_two,
 settings! {
     /// The settings of the model. Defaults are those of the paper for faces.
     pub struct ModelSettings {
+        /// What the model learns from: single images, or pairs of images of one object
+        method: Method = Method::Unsup3d, kind(Architecture);
         /// Height and width of the images in pixels, a power of two from 64 to 1024
         image_size: usize = 64, in power_of_two(64..=1024), kind(Architecture);
         /// Channels at the first level of the depth, albedo and confidence networks, a multiple of 4
@@ -58,12 +60,26 @@ settings! {
         light: LightModel = LightModel::Lambert, kind(Architecture);
         /// Predict confidence: where the image cannot be explained by a symmetric object
         confidence: bool = true, kind(Architecture);
-        /// Weight of the mirrored reconstruction in the loss
+        /// Weight of the mirrored reconstruction in the loss, or of those from the other image of a pair
         flip_weight: f32 = 0.5, in 0.0..=1e6, kind(Objective);
         /// Weight of the perceptual loss; 0 leaves it out
         perceptual_weight: f32 = 1.0, in 0.0..=1e6, kind(Objective);
         /// Weight of the smoothness of the canonical depth
         smoothness_weight: f32 = 0.0, in 0.0..=1e6, kind(Objective);
+        /// Weight of the albedo's slopes where the image is even
+        albedo_weight: f32 = 0.0, in 0.0..=1e6, kind(Objective);
+    }
+}
+
+choices! {
+    /// What a model learns from.
+    #[derive(Default)]
+    pub enum Method {
+        /// Single images of symmetric objects (Wu et al. 2020)
+        #[default]
+        Unsup3d,
+        /// Pairs of images of one object, which need not be symmetric (Ho et al. 2021)
+        Lemul,
     }
 }
 
@@ -100,6 +116,14 @@ choices! {
         Cat,
         /// Rendered cars
         Car,
+        /// Several photographs of each person, from pairs (LeMul on CASIA-WebFace)
+        LemulCasia,
+        /// Photographs of human faces, paired with their mirror images (LeMul on CelebA)
+        LemulCeleba,
+        /// Photographs of cats' faces, paired with their mirror images
+        LemulCat,
+        /// Several images of each synthetic head, from pairs
+        LemulSynthetic,
     }
 }
 
@@ -107,9 +131,14 @@ impl Preset {
     /// The model settings of the recipe.
     pub fn model(self) -> ModelSettings {
         let face = ModelSettings::default();
+        let lemul =
+            ModelSettings { method: Method::Lemul, flip_weight: 1.0, albedo_weight: 0.5, ..face.clone() };
         match self {
             Self::Face | Self::SyntheticFace => face,
             Self::Cat => ModelSettings { z_translation_range: 0.1, ..face },
+            Self::LemulCeleba | Self::LemulSynthetic => lemul,
+            Self::LemulCasia => ModelSettings { rotation_range: 90.0, z_translation_range: 0.1, ..lemul },
+            Self::LemulCat => ModelSettings { z_translation_range: 0.1, ..lemul },
             Self::Car => ModelSettings {
                 confidence: false,
                 perceptual_weight: 0.01,
@@ -126,8 +155,9 @@ impl Preset {
     pub fn epochs(self) -> u64 {
         match self {
             Self::Face | Self::SyntheticFace => 30,
-            Self::Cat => 200,
+            Self::Cat | Self::LemulCasia | Self::LemulCat => 200,
             Self::Car => 100,
+            Self::LemulCeleba | Self::LemulSynthetic => 20,
         }
     }
 

@@ -30,12 +30,12 @@ fn normed(layer: Layer, channels: usize, activation: Activation) -> Layer {
     layer.norm(channels / GROUP_CHANNELS).then(activation)
 }
 
-/// From the image to a code of `code` channels at 1x1: the first half of [`autoencoder`] and of the confidence
+/// From `inputs` channels to a code of `code` channels at 1x1: the first half of [`autoencoder`] and of the confidence
 /// network.
-fn compress(width: usize, code: usize, size: usize) -> Vec<Layer> {
+fn compress(inputs: usize, width: usize, code: usize, size: usize) -> Vec<Layer> {
     let w = width;
     let mut layers = vec![
-        normed(Layer::conv(3, w, HALVE), w, LeakyRelu),
+        normed(Layer::conv(inputs, w, HALVE), w, LeakyRelu),
         normed(Layer::conv(w, 2 * w, HALVE), 2 * w, LeakyRelu),
         normed(Layer::conv(2 * w, 4 * w, HALVE), 4 * w, LeakyRelu),
         Layer::conv(4 * w, 8 * w, HALVE).then(LeakyRelu),
@@ -61,7 +61,7 @@ pub fn autoencoder(
     activation: Activation,
 ) -> Network {
     let w = width;
-    let mut layers = compress(w, code, size);
+    let mut layers = compress(3, w, code, size);
     layers.push(Layer::deconv(code, 8 * w, WHOLE).then(Relu));
     layers.push(Layer::conv(8 * w, 8 * w, THREE).then(Relu));
     for _ in 0..extra_levels(size) {
@@ -106,13 +106,14 @@ pub struct ConfidenceNetwork {
 }
 
 impl ConfidenceNetwork {
-    /// `width` is 64 in the paper, with a code of 128.
+    /// `inputs` channels (3, or 6 for a pair of images) to `outputs` scales for each of the two losses. `width` is 64 in
+    /// the paper, with a code of 128.
     ///
     /// # Panics
     /// If `size` is not a power of two from 64.
-    pub fn new(name: &str, width: usize, code: usize, size: usize) -> Self {
+    pub fn new(name: &str, [inputs, outputs]: [usize; 2], width: usize, code: usize, size: usize) -> Self {
         let w = width;
-        let mut trunk = compress(w, code, size);
+        let mut trunk = compress(inputs, w, code, size);
         trunk.push(Layer::deconv(code, 8 * w, WHOLE).then(Relu));
         for _ in 0..extra_levels(size) {
             trunk.push(Layer::deconv(8 * w, 8 * w, HALVE).then(Relu));
@@ -122,9 +123,9 @@ impl ConfidenceNetwork {
         let pixels = vec![
             normed(Layer::deconv(2 * w, w, HALVE), w, Relu),
             normed(Layer::deconv(w, w, HALVE), w, Relu),
-            Layer::conv(w, 2, FIVE).then(Softplus),
+            Layer::conv(w, outputs, FIVE).then(Softplus),
         ];
-        let features = vec![Layer::conv(2 * w, 2, THREE).then(Softplus)];
+        let features = vec![Layer::conv(2 * w, outputs, THREE).then(Softplus)];
         Self {
             trunk: Network::new(format!("{name}.trunk"), trunk),
             pixels: Network::new(format!("{name}.pixels"), pixels),
@@ -137,8 +138,9 @@ impl ConfidenceNetwork {
         [&self.trunk, &self.pixels, &self.features].iter().flat_map(|part| part.parameters()).collect()
     }
 
-    /// Confidence (the scale of the error, above 0) of the photometric loss `[B,S,S,2]` and of the perceptual loss
-    /// `[B,S/4,S/4,2]`; channel 0 for the image as seen, 1 for its reconstruction by symmetry.
+    /// Confidence (the scale of the error, above 0) of the photometric loss `[B,S,S,outputs]` and of the perceptual loss
+    /// `[B,S/4,S/4,outputs]` of x `[B,S,S,inputs]`. With two outputs channel 0 is for the image as seen, 1 for its
+    /// reconstruction by symmetry.
     ///
     /// # Errors
     /// As [`Network::forward`].
@@ -168,7 +170,10 @@ mod tests {
         assert_eq!(count(&autoencoder("albedo", 64, 256, 3, 64, Activation::Tanh).parameters()), 12_982_848);
         assert_eq!(count(&encoder("light", 32, 4, 64).parameters()), 1_739_264);
         assert_eq!(count(&encoder("view", 32, 6, 64).parameters()), 1_739_776);
-        assert_eq!(count(&ConfidenceNetwork::new("confidence", 64, 128, 64).parameters()), 7_678_208);
+        assert_eq!(count(&ConfidenceNetwork::new("confidence", [3, 2], 64, 128, 64).parameters()), 7_678_208);
+        // Those of Ho et al. 2021.
+        assert_eq!(count(&ConfidenceNetwork::new("confidence", [3, 1], 64, 128, 64).parameters()), 7_675_456);
+        assert_eq!(count(&ConfidenceNetwork::new("pair", [6, 1], 64, 128, 64).parameters()), 7_678_528);
     }
 
     fn forward(network: &Network, size: usize) -> Tensor {
@@ -182,7 +187,7 @@ mod tests {
             let depth = forward(&autoencoder("depth", 16, 32, 1, size, Activation::Identity), size);
             assert_eq!(depth.shape(), [1, size, size, 1].into());
             assert_eq!(forward(&encoder("view", 16, 6, size), size).shape(), [1, 1, 1, 6].into());
-            let network = ConfidenceNetwork::new("confidence", 16, 32, size);
+            let network = ConfidenceNetwork::new("confidence", [3, 2], 16, 32, size);
             let parameters: Vec<_> = network.parameters().iter().map(|info| info.initialise(0)).collect();
             let (pixels, features) = network
                 .forward(&Tensor::zeros([1, size, size, 3]), &parameters, ConvPolicy::default())

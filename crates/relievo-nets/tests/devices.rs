@@ -132,7 +132,7 @@ fn layers_without_kinks() {
 
 #[test]
 fn confidence_networks() {
-    let network = ConfidenceNetwork::new("confidence", 8, 8, 64);
+    let network = ConfidenceNetwork::new("confidence", [3, 2], 8, 8, 64);
     let inputs = inputs(&network.parameters());
     assert_agree("the confidence network", &inputs, WITH_KINKS, |inputs, _, data_type| {
         let (pixels, features) =

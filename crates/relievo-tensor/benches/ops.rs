@@ -95,7 +95,7 @@ fn main() {
     let (target, mask) = (random_tensor(2, [16, 64, 64, 3]), Tensor::full([16, 64, 64], 1.0));
     let inputs = [random_tensor(1, [32, 64, 64, 3]), Tensor::full([16, 64, 64, 2], 0.5)];
     both("photometric_loss [32,64,64,3]", &inputs, [4 * n, 6 * n], |x| {
-        photometric_loss(&x[0], &target, &mask, Some(&x[1]))
+        photometric_loss(&x[0], &target, &mask, Some(&x[1]), 1)
     });
     let state = || [Tensor::full([1 << 24], 0.5)];
     let (mut parameters, gradients, mut first, mut second) = (state(), state(), state(), state());

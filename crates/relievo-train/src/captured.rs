@@ -1,7 +1,7 @@
 //! A whole training step on a GPU, captured once and replayed: one call in place of a thousand launches, and nothing
 //! that waits for the GPU.
 
-use relievo_model::{LossTerms, Losses, Model, ModelError};
+use relievo_model::{LossTerms, Losses, Model, ModelError, Partners};
 use relievo_tensor::cuda::Graph;
 use relievo_tensor::ops::{DeviceAdam, NonFinite, weighted_sum};
 use relievo_tensor::transfer::UploadQueue;
@@ -116,7 +116,8 @@ impl State {
         let working: Vec<Tensor> = copied.map(|(own, copy)| copy.as_ref().unwrap_or(own).clone()).collect();
         let (losses, gradients) = accumulate(&self.parts, |number| {
             let images = &self.pieces[number].images;
-            let found = model.differentiate(&working, images, flip_weight, |_, _| Ok(Vec::new()))?;
+            let found = model
+                .differentiate(&working, images, Partners::Mirrored, flip_weight, |_, _| Ok(Vec::new()))?;
             Ok((found.terms, found.of_parameters))
         })?;
         let totals: Vec<(f32, &Tensor)> =

@@ -53,7 +53,9 @@ pub fn sheet(model: &Model, images: &Tensor, title: &str) -> Result<Canvas, Mode
             shading_grey(&part(&prediction.diffuse_shading, 1), [light[0], light[1]], size),
         ];
         if let Some((pixels, _)) = &prediction.confidence {
-            let seen: Vec<f32> = part(pixels, 2).as_chunks::<2>().0.iter().map(|[seen, _]| *seen).collect();
+            // Channel 0 is the image as seen.
+            let channels = pixels.numel() / (images.numel() / 3);
+            let seen: Vec<f32> = part(pixels, channels).iter().step_by(channels).copied().collect();
             row.push(viridis(&seen, size, Range::robust(&seen, None)));
         }
         let views =

@@ -134,9 +134,16 @@ impl Category {
     /// By the preset of the run that the weights were trained in, which their file names.
     fn from_weights(bytes: &[u8]) -> Self {
         match Preset::in_weights(bytes) {
-            Some(Preset::Cat) => Self::Cats,
+            Some(Preset::Cat | Preset::LemulCat) => Self::Cats,
             Some(Preset::Car) => Self::Cars,
-            Some(Preset::Face | Preset::SyntheticFace) | None => Self::HumanFaces,
+            Some(
+                Preset::Face
+                | Preset::SyntheticFace
+                | Preset::LemulCasia
+                | Preset::LemulCeleba
+                | Preset::LemulSynthetic,
+            )
+            | None => Self::HumanFaces,
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Each term has its own file and an entry in the list below; the total, logs, validation and progress go over that list.
 //! [`Loss`] names the numbers, [`Losses`] holds their values.
 
+mod albedo;
 mod depth;
 mod perceptual;
 mod photometric;
@@ -10,12 +11,13 @@ mod smoothness;
 mod values;
 
 use relievo_nets::Vgg;
-use relievo_tensor::ops::{weighted_elements_sum, weighted_sum};
+use relievo_tensor::ops::{ConcatAxis, concat, concat_flipped, weighted_elements_sum, weighted_sum};
 use relievo_tensor::{Device, Error, Gradients, Tape, Tensor};
 
 use crate::model::{Model, ModelError};
-use crate::prediction::Prediction;
-use crate::settings::{ModelSettings, Supervision};
+use crate::networks::Purpose;
+use crate::prediction::{Prediction, Second};
+use crate::settings::{Method, ModelSettings, Supervision};
 
 pub use values::Losses;
 
@@ -77,6 +79,12 @@ losses! {
         /// Error of VGG16's features of the reconstruction from mirrored depth and albedo.
         PerceptualFlip = "perceptual-flip",
     }
+    albedo("albedo") {
+        /// Weighted slopes of the albedo where the image is even.
+        AlbedoSlopes = "albedo-slopes",
+        /// Those of the second reconstruction.
+        AlbedoSlopesFlip = "albedo-slopes-flip",
+    }
 }
 
 /// Losses that are computed together.
@@ -94,18 +102,49 @@ struct Compared<'a> {
     settings: &'a ModelSettings,
     /// The features of the perceptual loss, if it has a weight.
     vgg: Option<&'a Vgg>,
-    /// `[B,S,S,3]` in [-1,1].
+    /// `[B,S,S,3]` in [-1,1]; for pairs the first images of all, then the second ones.
     images: &'a Tensor,
     /// The images' true depth, where it is known.
     truth: Option<&'a DepthTruth>,
     prediction: &'a Prediction,
-    /// The weight of the mirrored reconstruction.
+    /// The second half of the prediction.
+    second: Second,
+    /// Its weight.
     flip_weight: f32,
+}
+
+impl Compared<'_> {
+    /// Groups of images whose means are taken apart: the first and the second images of pairs.
+    fn groups(&self) -> usize {
+        if self.second == Second::Swapped { 2 } else { 1 }
+    }
+
+    /// The weight of each number of a term that compares all halves.
+    fn shares(&self) -> Vec<f32> {
+        match self.second {
+            Second::Nothing => vec![1.0],
+            Second::Mirrored => vec![1.0, self.flip_weight],
+            Second::Swapped => vec![1.0, 1.0, self.flip_weight, self.flip_weight],
+        }
+    }
+}
+
+/// The other images of pairs, for a model that learns from pairs. A model that learns from single images compares them
+/// with their mirrored reconstructions in any case but [`Partners::Nobody`].
+#[derive(Debug, Clone, Copy)]
+pub enum Partners<'a> {
+    /// Each image is paired with its mirror image.
+    Mirrored,
+    /// Other images of the same objects, `[B,S,S,3]`.
+    Images(&'a Tensor),
+    /// Each image is compared with its own reconstruction alone, as in the fine-tuning of texture.
+    Nobody,
 }
 
 /// A term before it is added up.
 struct Term {
-    /// A number for each loss of the group: `[n]`, or without axes for one.
+    /// A number for each loss of the group: `[n]`, or without axes for one; fewer where there is no second half. Of pairs
+    /// two numbers for each loss, which is their sum.
     values: Tensor,
     /// The weight of each of several numbers within the term.
     shares: Vec<f32>,
@@ -134,7 +173,7 @@ impl DepthTruth {
 pub struct LossTerms {
     /// The sum that is minimised, without axes.
     pub total: Tensor,
-    /// The values of the groups that the model has: `[n]`, or without axes for one.
+    /// The values of the groups that the model has, as in [`Term`].
     values: Vec<(&'static [Loss], Tensor)>,
 }
 
@@ -145,7 +184,7 @@ impl LossTerms {
         for group in Loss::GROUPS {
             let Some(term) = (group.term)(compared)? else { continue };
             if term.weight > 0.0 {
-                let sum = if group.losses.len() > 1 {
+                let sum = if !term.values.shape().is_empty() {
                     weighted_elements_sum(&term.values, &term.shares)?
                 } else {
                     term.values.clone()
@@ -174,8 +213,9 @@ impl LossTerms {
         read.total = self.total.item()?;
         for (losses, values) in &self.values {
             let here = values.to_device(Device::Cpu)?;
-            for (loss, value) in losses.iter().zip(here.data()) {
-                read[*loss] = *value;
+            let each = (here.numel() / losses.len()).max(1);
+            for (loss, values) in losses.iter().zip(here.data().chunks(each)) {
+                read[*loss] = values.iter().sum();
             }
         }
         Ok(read)
@@ -193,7 +233,8 @@ pub struct Differentiated {
 }
 
 impl Model {
-    /// The losses of `images [B,S,S,3]` in [-1,1], the mirrored reconstruction weighted by `flip_weight`.
+    /// The losses of `images [B,S,S,3]` in [-1,1], the mirrored reconstruction weighted by `flip_weight`. A model that
+    /// learns from pairs sees each image and its mirror image as a pair.
     ///
     /// # Errors
     /// If the images have another size than the model's, or the device fails.
@@ -217,16 +258,16 @@ impl Model {
         flip_weight: f32,
     ) -> Result<Losses, ModelError> {
         self.check_images(images)?;
-        let images = images.to_device(self.device())?;
+        let (images, second) = self.pair(images.to_device(self.device())?, Partners::Mirrored)?;
         let truth = truth.map(|truth| truth.to_device(self.device())).transpose()?;
-        let prediction = self.run(&images, &self.working_parameters()?, self.is_mirrored())?;
-        let compared = self.compared(&images, truth.as_ref(), &prediction, flip_weight);
+        let prediction = self.run(&images, &self.working_parameters()?, second, self.vgg.as_ref())?;
+        let compared = self.compared(&images, truth.as_ref(), &prediction, second, flip_weight);
         Ok(LossTerms::new(&compared, Vec::new())?.read()?)
     }
 
     /// The losses of `images [B,S,S,3]` in [-1,1] and the prediction that [`Model::predict`] makes of them, on the model's
-    /// device, from one run of the networks: the mirrored reconstruction of the losses is left out of the prediction.
-    /// The `truth` is needed by a model that learns from it.
+    /// device, from one run of the networks (two for a model that learns from pairs): the second reconstruction of the
+    /// losses is left out of the prediction. The `truth` is needed by a model that learns from it.
     ///
     /// # Errors
     /// If images or truth have another size than the model's, or the device fails.
@@ -240,14 +281,17 @@ impl Model {
         let images = images.to_device(self.device())?;
         let truth = truth.map(|truth| truth.to_device(self.device())).transpose()?;
         let parameters = self.working_parameters()?;
-        let (mirrored, prediction) = if self.is_mirrored() {
-            let outputs = self.networks.forward(&images, &parameters, true, self.vgg.as_ref())?;
-            (self.compose(outputs.clone(), true)?, self.compose(outputs, false)?)
+        let (pairs, second) = self.pair(images.clone(), Partners::Mirrored)?;
+        let vgg = self.vgg.as_ref();
+        let (compared, prediction) = if second == Second::Mirrored {
+            let outputs = self.networks.forward(&images, &parameters, Purpose::Losses, vgg)?;
+            (self.compose(outputs.clone(), second)?, self.compose(outputs, Second::Nothing)?)
         } else {
-            let prediction = self.run(&images, &parameters, false)?;
-            (prediction.clone(), prediction)
+            let alone = self.run(&images, &parameters, Second::Nothing, None)?;
+            let paired = second == Second::Swapped;
+            (if paired { self.run(&pairs, &parameters, second, vgg)? } else { alone.clone() }, alone)
         };
-        let compared = self.compared(&images, truth.as_ref(), &mirrored, flip_weight);
+        let compared = self.compared(&pairs, truth.as_ref(), &compared, second, flip_weight);
         let losses = LossTerms::new(&compared, Vec::new())?.read()?;
         Ok((losses, Prediction { confidence: None, target: None, ..prediction }))
     }
@@ -264,7 +308,8 @@ impl Model {
     ) -> Result<(Losses, Vec<Tensor>), ModelError> {
         let images = images.to_device(self.device())?;
         let none = |_: &Prediction, _: &Tape| Ok(Vec::new());
-        let found = self.differentiate(&self.working_parameters()?, &images, flip_weight, none)?;
+        let parameters = self.working_parameters()?;
+        let found = self.differentiate(&parameters, &images, Partners::Mirrored, flip_weight, none)?;
         Ok((found.terms.read()?, found.of_parameters))
     }
 
@@ -281,7 +326,8 @@ impl Model {
         self.check_images(images)?;
         let (images, truth) = (images.to_device(self.device())?, truth.to_device(self.device())?);
         let none = |_: &Prediction, _: &Tape| Ok(Vec::new());
-        let found = self.record(&self.working_parameters()?, &images, Some(&truth), 0.0, none)?;
+        let parameters = self.working_parameters()?;
+        let found = self.record(&parameters, &images, Some(&truth), (Second::Nothing, 0.0), none)?;
         Ok((found.terms.read()?, found.of_parameters))
     }
 
@@ -291,7 +337,7 @@ impl Model {
     /// `more` gets the prediction and its tape before the tape is played. It may ask the tape to retain gradients, and
     /// returns the caller's terms, which are minimised together with the model's: a weight and a value without axes for
     /// each. A model that compares with the mirrored reconstruction predicts `2B` images: the second half is from mirrored
-    /// depth and albedo.
+    /// depth and albedo. Of pairs it predicts `4B`, as [`Prediction`] says.
     ///
     /// # Errors
     /// If the images have another size than the model's, or the device fails.
@@ -299,11 +345,13 @@ impl Model {
         &self,
         parameters: &[Tensor],
         images: &Tensor,
+        partners: Partners<'_>,
         flip_weight: f32,
         more: impl FnOnce(&Prediction, &Tape) -> Result<Vec<(f32, Tensor)>, Error>,
     ) -> Result<Differentiated, ModelError> {
         self.check_images(images)?;
-        self.record(parameters, images, None, flip_weight, more)
+        let (images, second) = self.pair(images.clone(), partners)?;
+        self.record(parameters, &images, None, (second, flip_weight), more)
     }
 
     /// Runs the model on a tape and plays the tape from the total of the losses.
@@ -312,14 +360,15 @@ impl Model {
         parameters: &[Tensor],
         images: &Tensor,
         truth: Option<&DepthTruth>,
-        flip_weight: f32,
+        (second, flip_weight): (Second, f32),
         more: impl FnOnce(&Prediction, &Tape) -> Result<Vec<(f32, Tensor)>, Error>,
     ) -> Result<Differentiated, ModelError> {
         let tape = Tape::new();
         let parameters: Vec<Tensor> = parameters.iter().map(|parameter| tape.watch(parameter)).collect();
-        let prediction = self.run(images, &parameters, self.is_mirrored())?;
+        let prediction = self.run(images, &parameters, second, self.vgg.as_ref())?;
         let more = more(&prediction, &tape)?;
-        let terms = LossTerms::new(&self.compared(images, truth, &prediction, flip_weight), more)?;
+        let compared = self.compared(images, truth, &prediction, second, flip_weight);
+        let terms = LossTerms::new(&compared, more)?;
         // What only the prediction still holds is freed as the tape is played.
         drop(prediction);
         let mut gradients = tape.backward(&terms.total)?;
@@ -330,9 +379,22 @@ impl Model {
         Ok(Differentiated { terms: terms.detach(), of_parameters, gradients })
     }
 
-    /// Whether the losses need the second reconstruction, from mirrored depth and albedo.
-    fn is_mirrored(&self) -> bool {
-        self.settings().supervision == Supervision::None
+    /// The images that the losses compare, followed by their partners if there are any, and what the second half of the
+    /// prediction is made of.
+    fn pair(&self, images: Tensor, partners: Partners<'_>) -> Result<(Tensor, Second), ModelError> {
+        let settings = self.settings();
+        Ok(match (settings.supervision, settings.method, partners) {
+            (Supervision::Depth, ..) | (.., Partners::Nobody) => (images, Second::Nothing),
+            (_, Method::Unsup3d, _) => (images, Second::Mirrored),
+            (_, Method::Lemul, Partners::Mirrored) => (concat_flipped(&images, true)?, Second::Swapped),
+            (_, Method::Lemul, Partners::Images(partners)) => {
+                if partners.shape() != images.shape() {
+                    let detail = format!("{} images and {} partners", images.shape(), partners.shape());
+                    return Err(Error::shape("pairs", detail).into());
+                }
+                (concat(&images, partners, ConcatAxis::Batch)?, Second::Swapped)
+            }
+        })
     }
 
     fn compared<'a>(
@@ -340,9 +402,11 @@ impl Model {
         images: &'a Tensor,
         truth: Option<&'a DepthTruth>,
         prediction: &'a Prediction,
+        second: Second,
         flip_weight: f32,
     ) -> Compared<'a> {
-        Compared { settings: self.settings(), vgg: self.vgg.as_ref(), images, truth, prediction, flip_weight }
+        let (settings, vgg) = (self.settings(), self.vgg.as_ref());
+        Compared { settings, vgg, images, truth, prediction, second, flip_weight }
     }
 }
 

@@ -7,13 +7,14 @@ use super::{Compared, Term};
 
 /// The error of VGG16's features of both reconstructions, divided by their confidence where there is such a network.
 pub(super) fn term(compared: &Compared<'_>) -> Result<Option<Term>, Error> {
-    let Compared { settings, vgg: Some(vgg), prediction, flip_weight, .. } = *compared else {
+    let Compared { settings, vgg: Some(vgg), prediction, .. } = *compared else {
         return Ok(None);
     };
     let Some(target) = &prediction.target else {
         return Err(Error::shape("losses", "the prediction has no features of the images to compare with"));
     };
     let confidence = prediction.confidence.as_ref().map(|(_, features)| features);
-    let values = perceptual_loss(&vgg.features(&prediction.image)?, target, &prediction.mask, confidence)?;
-    Ok(Some(Term { values, shares: vec![1.0, flip_weight], weight: settings.perceptual_weight }))
+    let features = vgg.features(&prediction.image)?;
+    let values = perceptual_loss(&features, target, &prediction.mask, confidence, compared.groups())?;
+    Ok(Some(Term { values, shares: compared.shares(), weight: settings.perceptual_weight }))
 }

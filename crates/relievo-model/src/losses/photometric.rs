@@ -9,11 +9,12 @@ use crate::settings::Supervision;
 /// The error of both reconstructions, divided by their confidence where there is such a network. A model that learns
 /// from depth reconstructs nothing.
 pub(super) fn term(compared: &Compared<'_>) -> Result<Option<Term>, Error> {
-    let Compared { settings, images, prediction, flip_weight, .. } = *compared;
+    let Compared { settings, images, prediction, .. } = *compared;
     if settings.supervision == Supervision::Depth {
         return Ok(None);
     }
     let confidence = prediction.confidence.as_ref().map(|(pixels, _)| pixels);
-    let values = photometric_loss(&prediction.image, images, &prediction.mask, confidence)?;
-    Ok(Some(Term { values, shares: vec![1.0, flip_weight], weight: 1.0 }))
+    let values =
+        photometric_loss(&prediction.image, images, &prediction.mask, confidence, compared.groups())?;
+    Ok(Some(Term { values, shares: compared.shares(), weight: 1.0 }))
 }

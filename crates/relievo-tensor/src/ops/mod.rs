@@ -30,9 +30,11 @@ macro_rules! operations {
 operations! {
     activation: Activation, activate;
     adam: AdamStep, DeviceAdam, DeviceAdamState, NonFinite, ema_update, scale_all, squared_norm;
+    albedo_loss: albedo_loss;
     average_pool: ;
     cast: cast;
-    concat_flipped: concat_flipped;
+    concat: ConcatAxis, concat, narrow_batch;
+    concat_flipped: concat_flipped, concat_swapped;
     conv2d: Conv2dGeometry, ConvParams, conv_transpose2d, conv2d;
     depthwise_conv2d (cpu only): depthwise_conv2d;
     grid_sample: grid_sample;

@@ -6,9 +6,9 @@ mod adam;
 mod runtime;
 
 use relievo_tensor::ops::{
-    Activation, ConvParams, activate, cast, concat_flipped, conv_transpose2d, conv2d, grid_sample,
-    group_norm, max_pool, mul_columns, perceptual_loss, photometric_loss, reshape, smoothness,
-    upsample_conv2d, weighted_elements_sum, weighted_sum,
+    Activation, ConcatAxis, ConvParams, activate, albedo_loss, cast, concat, concat_flipped, concat_swapped,
+    conv_transpose2d, conv2d, grid_sample, group_norm, max_pool, mul_columns, narrow_batch, perceptual_loss,
+    photometric_loss, reshape, smoothness, upsample_conv2d, weighted_elements_sum, weighted_sum,
 };
 use relievo_tensor::testing::{
     assert_devices_agree, assert_lowerings_agree, distance, random_multiples, random_tensor,
@@ -262,6 +262,21 @@ fn doubled_batches() {
     agree(&[random_tensor(1, [2, 5, 7])], |x, real| concat_flipped(&cast(&x[0], real)?, true));
     agree(&[random_tensor(1, [3, 6])], |x, real| concat_flipped(&cast(&x[0], real)?, false));
     agree(&[random_tensor(1, [5])], |x, real| concat_flipped(&cast(&x[0], real)?, false));
+    for shape in [[4, 3, 5, 4], [2, 4, 6, 3]] {
+        agree(&[random_tensor(1, shape)], |x, real| concat_swapped(&cast(&x[0], real)?));
+    }
+}
+
+#[test]
+fn concatenations() {
+    for (axis, shapes) in [
+        (ConcatAxis::Channels, [[2, 3, 4, 1], [2, 3, 4, 5]]),
+        (ConcatAxis::Batch, [[2, 3, 4, 2], [1, 3, 4, 2]]),
+    ] {
+        let inputs = [random_tensor(1, shapes[0]), random_tensor(2, shapes[1])];
+        agree(&inputs, |x, real| concat(&cast(&x[0], real)?, &cast(&x[1], real)?, axis));
+    }
+    agree(&[random_tensor(1, [4, 3, 5])], |x, real| narrow_batch(&cast(&x[0], real)?, 1, 2));
 }
 
 #[test]
@@ -315,14 +330,36 @@ fn likelihood_losses() {
         for loss in [photometric_loss, perceptual_loss] {
             let there = |x: &Tensor| mask.to_device(x.device());
             agree(&inputs, |x, real| {
-                loss(&cast(&x[0], real)?, &cast(&x[1].detach(), real)?, &there(&x[0])?, Some(&x[2]))
+                loss(&cast(&x[0], real)?, &cast(&x[1].detach(), real)?, &there(&x[0])?, Some(&x[2]), 1)
             });
             agree(&inputs[..2], |x, real| {
-                loss(&cast(&x[0], real)?, &cast(&x[1].detach(), real)?, &there(&x[0])?, None)
+                loss(&cast(&x[0], real)?, &cast(&x[1].detach(), real)?, &there(&x[0])?, None, 1)
             });
-            // Without a second half.
-            agree(&[random_multiples(5, [b, h, w, c], 3), inputs[1].clone()], |x, real| {
-                loss(&cast(&x[0], real)?, &cast(&x[1].detach(), real)?, &there(&x[0])?, None)
+        }
+    }
+    // One prediction of each target.
+    let mask = reshape(&positive(3, [2, 5, 7, 1], 0.0), [2, 5, 7]).unwrap();
+    let inputs = [
+        random_multiples(1, [2, 5, 7, 3], 3),
+        random_multiples(2, [2, 5, 7, 3], 3),
+        positive(4, [2, 5, 7, 1], 0.05),
+    ];
+    agree(&inputs, |x, real| {
+        let mask = mask.to_device(x[0].device())?;
+        photometric_loss(&cast(&x[0], real)?, &cast(&x[1].detach(), real)?, &mask, Some(&x[2]), 2)
+    });
+    // Two groups, each half with masks of its own.
+    let mask = reshape(&positive(3, [8, 3, 5, 1], 0.0), [8, 3, 5]).unwrap();
+    for channels in [3, 40] {
+        let inputs = [
+            random_multiples(1, [8, 3, 5, channels], 3),
+            random_multiples(2, [4, 3, 5, channels], 3),
+            positive(4, [4, 3, 5, 2], 0.05),
+        ];
+        for loss in [photometric_loss, perceptual_loss] {
+            agree(&inputs, |x, real| {
+                let mask = mask.to_device(x[0].device())?;
+                loss(&cast(&x[0], real)?, &cast(&x[1].detach(), real)?, &mask, Some(&x[2]), 2)
             });
         }
     }
@@ -331,8 +368,22 @@ fn likelihood_losses() {
         [random_tensor(1, [2, 4, 4, 3]), random_tensor(2, [1, 4, 4, 3]), positive(4, [1, 4, 4, 2], 0.1)];
     agree(&inputs, |x, _| {
         let mask = Tensor::full_on(x[0].device(), [1, 4, 4], 0.0)?;
-        photometric_loss(&x[0], &x[1].detach(), &mask, Some(&x[2]))
+        photometric_loss(&x[0], &x[1].detach(), &mask, Some(&x[2]), 1)
     });
+}
+
+#[test]
+fn albedo_losses() {
+    for ([count, height, width], images, groups) in [([4, 5, 7], 2, 2), ([2, 33, 20], 2, 1)] {
+        let mask = reshape(&random_tensor(3, [count, height, width, 1]), [count, height, width]).unwrap();
+        let mut image = random_tensor(4, [images, height, width, 3]);
+        image.data_mut().iter_mut().for_each(|x| *x *= 0.4);
+        let inputs = [random_tensor(1, [count, height, width, 3]), random_tensor(2, [count, height, width])];
+        agree(&inputs, |x, _| {
+            let there = |tensor: &Tensor| tensor.to_device(x[0].device());
+            albedo_loss(&x[0], &x[1], &there(&mask)?, &there(&image)?, groups)
+        });
+    }
 }
 
 #[test]
@@ -350,7 +401,7 @@ fn every_run_gives_the_same_bits() {
         let mask = Tensor::full([3, 20, 21], 0.5).to_device(device)?;
         let normal = group_norm(&image, &weight, &weight, 2, 1e-5, Activation::LeakyRelu)?;
         let sampled = grid_sample(&normal, &grid, None)?;
-        let loss = photometric_loss(&concat_flipped(&normal, true)?, &target, &mask, None)?;
+        let loss = photometric_loss(&concat_flipped(&normal, true)?, &target, &mask, None, 1)?;
         let factors = random_tensor(5, [3, 40, 41, 8]).to_device(device)?;
         let ones = Tensor::full([2], 1.0).to_device(device)?;
         let mut gradients = tape.backward_from(&[(&sampled, factors), (&loss, ones)])?;

@@ -1,25 +1,26 @@
 //! The doubled batch on a GPU.
 
+use super::Rows;
 use crate::cuda::{self, Kernels};
 use crate::{Result, Shape, Tensor};
 
 /// `kernel.cu`, compiled.
 pub(crate) static KERNELS: Kernels = Kernels { name: "concat_flipped", source: include_str!("kernel.cu") };
 
-/// y, of the given shape, from x; rows are `[width, channels]`.
-pub(super) fn forward(row: [usize; 2], x: &Tensor, shape: Shape) -> Result<Tensor> {
-    run("forward", row, x, shape, x.numel())
+/// y, of the given shape, from x.
+pub(super) fn forward(rows: Rows, x: &Tensor, shape: Shape) -> Result<Tensor> {
+    run("forward", rows, x, shape, x.numel())
 }
 
 /// dx, of the given shape, from dy.
-pub(super) fn backward(row: [usize; 2], dy: &Tensor, shape: Shape) -> Result<Tensor> {
-    run("backward", row, dy, shape, shape.numel())
+pub(super) fn backward(rows: Rows, dy: &Tensor, shape: Shape) -> Result<Tensor> {
+    run("backward", rows, dy, shape, shape.numel())
 }
 
 /// A kernel with a thread for each column of one half, which has `count` elements.
 fn run(
     kernel: &'static str,
-    [width, channels]: [usize; 2],
+    Rows { width, channels, shift }: Rows,
     input: &Tensor,
     shape: Shape,
     count: usize,
@@ -30,6 +31,7 @@ fn run(
         .input(input)
         .int(width)
         .int(channels)
+        .int(shift)
         .int(count)
         .elements(if channels % 4 == 0 { count / 4 } else { count })?;
     Ok(output)

@@ -1,4 +1,5 @@
-//! A batch followed by its mirror image: the symmetry assumption.
+//! A batch followed by its mirror image, which is the symmetry assumption, or by itself with its halves exchanged, which
+//! pairs images of one object.
 
 mod cpu;
 mod cuda;
@@ -7,9 +8,30 @@ pub(crate) use cuda::KERNELS;
 
 use crate::{Backward, Context, Error, Operation, Result, Shape, Tensor, apply_one};
 
+/// What follows the batch.
+#[derive(Clone, Copy, PartialEq)]
+enum Second {
+    /// The batch again.
+    Repeated,
+    /// The batch mirrored along the width axis.
+    Mirrored,
+    /// The second half of the batch, then the first.
+    Swapped,
+}
+
 struct ConcatFlipped {
-    /// Whether the second half is mirrored along the width axis.
-    mirror: bool,
+    second: Second,
+}
+
+/// The rows that are copied, and where.
+#[derive(Clone, Copy)]
+struct Rows {
+    /// Pixels of a row, which the second half has in reverse order.
+    width: usize,
+    /// Elements of a pixel.
+    channels: usize,
+    /// How far the second half is rotated, in elements.
+    shift: usize,
 }
 
 /// x followed by x mirrored along its width axis (`mirror`), or by x again, along the batch axis.
@@ -20,27 +42,41 @@ struct ConcatFlipped {
 /// # Errors
 /// If x has no batch axis, or no width axis with `mirror`.
 pub fn concat_flipped(x: &Tensor, mirror: bool) -> Result<Tensor> {
-    apply_one(ConcatFlipped { mirror }, &[x])
+    apply_one(ConcatFlipped { second: if mirror { Second::Mirrored } else { Second::Repeated } }, &[x])
+}
+
+/// x followed by x with the halves of its batch exchanged, along the batch axis: of pairs whose first images are the
+/// first half and whose second images the second, each image is followed by its partner.
+///
+/// x `[2B,...]`; the result `[4B,...]`: images 0 to 2B - 1, then B to 2B - 1, then 0 to B - 1. Gradient: that of the first
+/// half plus that of the second, put back.
+///
+/// # Errors
+/// If x has no batch axis, or an odd batch.
+pub fn concat_swapped(x: &Tensor) -> Result<Tensor> {
+    apply_one(ConcatFlipped { second: Second::Swapped }, &[x])
 }
 
 impl ConcatFlipped {
-    /// Width and channels of the rows that are mirrored; one wide pixel if nothing is mirrored.
-    fn row(&self, shape: Shape) -> [usize; 2] {
-        match *shape {
-            [_, _, width, channels] if self.mirror => [width, channels],
-            [_, _, width] if self.mirror => [width, 1],
-            _ => [1, shape.get(1..).unwrap_or_default().iter().product()],
+    fn rows(&self, shape: Shape) -> Rows {
+        let image = shape.get(1..).unwrap_or_default().iter().product();
+        match (self.second, &*shape) {
+            (Second::Mirrored, &[_, _, width, channels]) => Rows { width, channels, shift: 0 },
+            (Second::Mirrored, &[_, _, width]) => Rows { width, channels: 1, shift: 0 },
+            (Second::Swapped, &[batch, ..]) => Rows { width: 1, channels: image, shift: batch / 2 * image },
+            _ => Rows { width: 1, channels: image, shift: 0 },
         }
     }
 
     /// The shape of the result.
     fn doubled(&self, shape: Shape) -> Result<Shape> {
-        if shape.is_empty() || self.mirror && !matches!(shape.len(), 3 | 4) {
-            let detail =
-                format!("a tensor of shape {shape} has no {}", if self.mirror { "width" } else { "batch" });
-            return Err(Error::shape(self.name(), detail));
-        }
-        Ok(with_batch(shape, 2 * shape[0]))
+        let lacks = match self.second {
+            _ if shape.is_empty() => "batch",
+            Second::Mirrored if !matches!(shape.len(), 3 | 4) => "width",
+            Second::Swapped if shape[0] % 2 == 1 => "two halves",
+            _ => return Ok(with_batch(shape, 2 * shape[0])),
+        };
+        Err(Error::shape(self.name(), format!("a tensor of shape {shape} has no {lacks}")))
     }
 }
 
@@ -60,7 +96,7 @@ impl Operation for ConcatFlipped {
     fn forward(&self, inputs: &[&Tensor], _: &mut Context) -> Result<Vec<Tensor>> {
         let x = inputs[0];
         let mut y = Tensor::empty(self.doubled(x.shape())?);
-        cpu::forward(self.row(x.shape()), x.data(), y.data_mut());
+        cpu::forward(self.rows(x.shape()), x.data(), y.data_mut());
         Ok(vec![y])
     }
 
@@ -68,19 +104,19 @@ impl Operation for ConcatFlipped {
         let dy = backward.gradient();
         let shape = with_batch(dy.shape(), dy.shape()[0] / 2);
         let mut dx = Tensor::empty(shape);
-        cpu::backward(self.row(shape), dy.data(), dx.data_mut());
+        cpu::backward(self.rows(shape), dy.data(), dx.data_mut());
         Ok(vec![Some(dx)])
     }
 
     fn forward_cuda(&self, inputs: &[&Tensor], _: &mut Context) -> Result<Vec<Tensor>> {
         let x = inputs[0];
-        Ok(vec![cuda::forward(self.row(x.shape()), x, self.doubled(x.shape())?)?])
+        Ok(vec![cuda::forward(self.rows(x.shape()), x, self.doubled(x.shape())?)?])
     }
 
     fn backward_cuda(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
         let dy = backward.gradient();
         let shape = with_batch(dy.shape(), dy.shape()[0] / 2);
-        Ok(vec![Some(cuda::backward(self.row(shape), dy, shape)?)])
+        Ok(vec![Some(cuda::backward(self.rows(shape), dy, shape)?)])
     }
 }
 
@@ -117,6 +153,19 @@ mod tests {
         }
         assert_gradients(&[random_tensor(1, [2, 3, 4])], 0.25, EXACT, |x| concat_flipped(&x[0], true));
         assert_gradients(&[random_tensor(1, [2, 6])], 0.25, EXACT, |x| concat_flipped(&x[0], false));
+    }
+
+    #[test]
+    fn halves_are_exchanged() {
+        let x = Tensor::new(&[0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0], [4, 2]).unwrap();
+        let y = concat_swapped(&x).unwrap();
+        assert_eq!(y.data()[..8], *x.data());
+        assert_eq!(y.data()[8..], [4.0, 5.0, 6.0, 7.0, 0.0, 1.0, 2.0, 3.0]);
+        let x = [random_tensor(1, [4, 3, 2, 5])];
+        assert_gradients(&x, 0.25, EXACT, |x| concat_swapped(&x[0]));
+        assert_operation_independent_of_threads(&x, |x| concat_swapped(&x[0]));
+        let error = concat_swapped(&Tensor::zeros([3, 2])).unwrap_err().to_string();
+        assert_eq!(error, "concat_flipped: a tensor of shape [3, 2] has no two halves");
     }
 
     #[test]

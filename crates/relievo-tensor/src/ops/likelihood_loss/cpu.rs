@@ -60,17 +60,22 @@ impl Likelihood {
     }
 }
 
-/// The extents of the target.
+/// The extents of the target, and what is averaged together. A part is a group of one half of the prediction: part
+/// `half * groups + group`.
 #[derive(Clone, Copy)]
 pub struct Layout {
-    /// Predictions of each target: 1 or 2.
-    pub halves: usize,
     /// Rows in all its images together.
     pub rows: usize,
     /// Pixels in a row.
     pub width: usize,
     /// Channels of a pixel.
     pub channels: usize,
+    /// Predictions of each target: halves of a doubled batch, or one.
+    pub halves: usize,
+    /// Groups of as many images, whose means are taken apart.
+    pub groups: usize,
+    /// Whether each half of the prediction has masks of its own.
+    pub own_masks: bool,
 }
 
 impl Layout {
@@ -78,24 +83,51 @@ impl Layout {
     fn row(self, row: usize, per_pixel: usize) -> std::ops::Range<usize> {
         row * self.width * per_pixel..(row + 1) * self.width * per_pixel
     }
+
+    /// The parts of the prediction.
+    pub fn parts(self) -> usize {
+        self.halves * self.groups
+    }
+
+    /// The rows of a group.
+    fn group_rows(self) -> usize {
+        self.rows / self.groups
+    }
+
+    /// The half of a row of the prediction, and its row in the target.
+    fn half_and_row(self, row: usize) -> (usize, usize) {
+        (row / self.rows, row % self.rows)
+    }
+
+    /// The part of a row of the prediction.
+    fn part_of(self, row: usize) -> usize {
+        row / self.group_rows()
+    }
+
+    /// The pixels of the mask in which the second half differs from the first.
+    fn mask_of(self, half: usize) -> usize {
+        if self.own_masks { half * self.rows * self.width } else { 0 }
+    }
 }
 
-/// For each half, the sum over pixels of mask times error, from prediction, target and mask.
+/// For each part, the sum over pixels of mask times error, from prediction, target and mask.
 pub fn sums(
     likelihood: Likelihood,
     layout: Layout,
     [prediction, target, mask]: [&[f32]; 3],
     confidence: Option<&[f32]>,
 ) -> Vec<f64> {
-    let channels = layout.channels;
-    let of_half = |half: usize| {
-        sum_in_order(layout.rows, |row| {
+    let (channels, group_rows) = (layout.channels, layout.group_rows());
+    let parts = (0..layout.parts()).map(|part| {
+        sum_in_order(group_rows, |row| {
+            let (half, row) = layout.half_and_row(part * group_rows + row);
+            let mask = &mask[layout.mask_of(half)..];
             let prediction = &prediction[layout.row(half * layout.rows + row, channels)];
             let target = &target[layout.row(row, channels)];
             let pairs = prediction.chunks_exact(channels).zip(target.chunks_exact(channels));
             let pixels = layout.row(row, 1).zip(pairs).map(|(pixel, (a, b))| {
                 let error = likelihood.error(a, b);
-                let loss = match confidence.map(|confidence| confidence[2 * pixel + half]) {
+                let loss = match confidence.map(|confidence| confidence[layout.halves * pixel + half]) {
                     None => error,
                     Some(s) => {
                         error * f64::from(likelihood.precision(s)) + channels as f64 * f64::from(ln(s + EPS))
@@ -105,16 +137,26 @@ pub fn sums(
             });
             pixels.sum()
         })
+    });
+    parts.collect()
+}
+
+/// For each part, the sum of its mask.
+pub fn mask_sums(layout: Layout, mask: &[f32]) -> Vec<f64> {
+    let group_rows = layout.group_rows();
+    let sum = |part: usize| {
+        let first = part * group_rows;
+        sum_in_order(group_rows, |row| reduce::sum(&mask[layout.row(first + row, 1)]))
     };
-    (0..layout.halves).map(of_half).collect()
+    let mut sums: Vec<f64> =
+        (0..if layout.own_masks { layout.parts() } else { layout.groups }).map(sum).collect();
+    if !layout.own_masks && layout.halves == 2 {
+        sums.extend_from_within(..);
+    }
+    sums
 }
 
-/// The sum of the mask.
-pub fn mask_sum(layout: Layout, mask: &[f32]) -> f64 {
-    sum_in_order(layout.rows, |row| reduce::sum(&mask[layout.row(row, 1)]))
-}
-
-/// The gradient of the prediction, given the factor of each half.
+/// The gradient of the prediction, given the factor of each part.
 pub fn prediction_gradient(
     likelihood: Likelihood,
     layout: Layout,
@@ -126,18 +168,19 @@ pub fn prediction_gradient(
     let channels = layout.channels;
     let rows = gradient.par_chunks_mut(layout.width * channels).enumerate();
     rows.for_each(|(both_rows, gradient)| {
-        let (half, row) = (both_rows / layout.rows, both_rows % layout.rows);
+        let (half, row) = layout.half_and_row(both_rows);
+        let (scale, mask) = (scale[layout.part_of(both_rows)], &mask[layout.mask_of(half)..]);
         let prediction = prediction[layout.row(both_rows, channels)].chunks_exact(channels);
         let target = target[layout.row(row, channels)].chunks_exact(channels);
         let pixels = layout.row(row, 1).zip(gradient.chunks_exact_mut(channels));
         for ((pixel, gradient), (prediction, target)) in pixels.zip(prediction.zip(target)) {
-            let precision = confidence.map_or(1.0, |s| likelihood.precision(s[2 * pixel + half]));
-            likelihood.error_slopes(scale[half] * mask[pixel] * precision, prediction, target, gradient);
+            let precision = confidence.map_or(1.0, |s| likelihood.precision(s[layout.halves * pixel + half]));
+            likelihood.error_slopes(scale * mask[pixel] * precision, prediction, target, gradient);
         }
     });
 }
 
-/// The gradient of the confidence, given the factor of each half.
+/// The gradient of the confidence, given the factor of each part.
 pub fn confidence_gradient(
     likelihood: Likelihood,
     layout: Layout,
@@ -146,16 +189,17 @@ pub fn confidence_gradient(
     confidence: &[f32],
     gradient: &mut [f32],
 ) {
-    let channels = layout.channels;
-    gradient.par_chunks_mut(2 * layout.width).enumerate().for_each(|(row, gradient)| {
-        for (pixel, gradient) in layout.row(row, 1).zip(gradient.chunks_exact_mut(2)) {
+    let (channels, halves) = (layout.channels, layout.halves);
+    gradient.par_chunks_mut(halves * layout.width).enumerate().for_each(|(row, gradient)| {
+        for (pixel, gradient) in layout.row(row, 1).zip(gradient.chunks_exact_mut(halves)) {
             let target = &target[pixel * channels..][..channels];
-            for half in 0..layout.halves {
-                let s = confidence[2 * pixel + half];
+            for half in 0..halves {
+                let s = confidence[halves * pixel + half];
                 let start = (half * layout.rows * layout.width + pixel) * channels;
                 let error = likelihood.error(&prediction[start..start + channels], target) as f32;
                 let slope = error * likelihood.precision_slope(s) + channels as f32 / (s + EPS);
-                gradient[half] = scale[half] * mask[pixel] * slope;
+                let scale = scale[layout.part_of(half * layout.rows + row)];
+                gradient[half] = scale * mask[layout.mask_of(half) + pixel] * slope;
             }
         }
     });

@@ -17,27 +17,38 @@ const FEW_CHANNELS: usize = 8;
 /// What all kernels take.
 struct Shape {
     laplace: usize,
-    halves: usize,
     pixels: usize,
     channels: usize,
     /// Threads that share a pixel.
     lanes: usize,
+    /// Predictions of each target.
+    halves: usize,
+    /// Groups whose means are taken apart; a part is a group of one half.
+    groups: usize,
+    own_masks: usize,
 }
 
 impl Shape {
     fn new(likelihood: Likelihood, layout: Layout) -> Self {
         Self {
             laplace: usize::from(matches!(likelihood, Likelihood::Laplace)),
-            halves: layout.halves,
             pixels: layout.rows * layout.width,
             channels: layout.channels,
             lanes: if layout.channels < FEW_CHANNELS { 1 } else { 32 },
+            halves: layout.halves,
+            groups: layout.groups,
+            own_masks: usize::from(layout.own_masks),
         }
     }
 
-    /// Blocks for one half.
+    /// Groups in both halves.
+    fn parts(&self) -> usize {
+        self.halves * self.groups
+    }
+
+    /// Blocks for one part.
     fn blocks(&self) -> usize {
-        (self.pixels * self.lanes).div_ceil(THREADS)
+        (self.pixels / self.groups * self.lanes).div_ceil(THREADS)
     }
 }
 
@@ -51,7 +62,7 @@ fn check_types(name: &'static str, prediction: &Tensor, target: &Tensor) -> Resu
     Err(Error::shape(name, detail))
 }
 
-/// The losses of the halves, and one over the sum of the mask in all channels.
+/// The losses of all parts, and for each one over the sum of the mask in all channels.
 pub(super) fn forward(
     loss: &LikelihoodLoss,
     layout: Layout,
@@ -61,7 +72,7 @@ pub(super) fn forward(
     check_types(loss.name, prediction, target)?;
     let (device, shape) = (prediction.device(), Shape::new(loss.likelihood, layout));
     // Numbers of 64 bits, in twice as many of 32.
-    let mut sums = Tensor::empty_on(device, DataType::F32, [shape.halves + 1, shape.blocks(), 2])?;
+    let mut sums = Tensor::empty_on(device, DataType::F32, [2, shape.parts(), shape.blocks(), 2])?;
     cuda::launch(device, &KERNELS, "sums", prediction.data_type())?
         .output(&mut sums)
         .input(prediction)
@@ -72,18 +83,20 @@ pub(super) fn forward(
         .int(shape.pixels)
         .int(shape.channels)
         .int(shape.lanes)
-        .blocks([shape.blocks(), shape.halves, 1], THREADS)?;
-    let mut losses = Tensor::empty_on(device, DataType::F32, [shape.halves])?;
-    let mut share = Tensor::empty_on(device, DataType::F32, [])?;
+        .int(shape.halves)
+        .int(shape.groups)
+        .int(shape.own_masks)
+        .blocks([shape.blocks(), shape.parts(), 1], THREADS)?;
+    let mut losses = Tensor::empty_on(device, DataType::F32, [shape.parts()])?;
+    let mut shares = Tensor::empty_on(device, DataType::F32, [shape.parts()])?;
     cuda::launch(device, &KERNELS, "means", prediction.data_type())?
         .output(&mut losses)
-        .output(&mut share)
+        .output(&mut shares)
         .input(&sums)
-        .int(shape.halves)
         .int(shape.blocks())
         .int(shape.channels)
-        .blocks([1, 1, 1], THREADS)?;
-    Ok([losses, share])
+        .blocks([shape.parts(), 1, 1], THREADS)?;
+    Ok([losses, shares])
 }
 
 pub(super) fn prediction_gradient(
@@ -91,7 +104,7 @@ pub(super) fn prediction_gradient(
     layout: Layout,
     [prediction, target, mask]: [&Tensor; 3],
     confidence: Option<&Tensor>,
-    [dy, share]: [&Tensor; 2],
+    [dy, shares]: [&Tensor; 2],
 ) -> Result<Tensor> {
     let shape = Shape::new(loss.likelihood, layout);
     let mut gradient = prediction.empty_like(prediction.shape())?;
@@ -103,11 +116,13 @@ pub(super) fn prediction_gradient(
         .input(mask)
         .optional_input(confidence)
         .input(dy)
-        .input(share)
+        .input(shares)
         .int(shape.laplace)
-        .int(shape.halves)
         .int(shape.pixels)
         .int(shape.channels)
+        .int(shape.halves)
+        .int(shape.groups)
+        .int(shape.own_masks)
         .elements(prediction.numel() / each)?;
     Ok(gradient)
 }
@@ -117,7 +132,7 @@ pub(super) fn confidence_gradient(
     layout: Layout,
     [prediction, target, mask]: [&Tensor; 3],
     confidence: &Tensor,
-    [dy, share]: [&Tensor; 2],
+    [dy, shares]: [&Tensor; 2],
 ) -> Result<Tensor> {
     let shape = Shape::new(loss.likelihood, layout);
     let mut gradient = confidence.empty_like(confidence.shape())?;
@@ -128,11 +143,14 @@ pub(super) fn confidence_gradient(
         .input(mask)
         .input(confidence)
         .input(dy)
-        .input(share)
+        .input(shares)
         .int(shape.laplace)
         .int(shape.pixels)
         .int(shape.channels)
         .int(shape.lanes)
-        .blocks([shape.blocks(), shape.halves, 1], THREADS)?;
+        .int(shape.halves)
+        .int(shape.groups)
+        .int(shape.own_masks)
+        .blocks([shape.blocks(), shape.parts(), 1], THREADS)?;
     Ok(gradient)
 }

@@ -9,18 +9,19 @@ mod cuda;
 pub(crate) use cuda::KERNELS;
 
 use super::average_pool::average_pool;
-use super::weighted_elements_sum;
+use super::reshape;
 use crate::{Backward, Context, Error, Operation, Result, Tensor, apply_one};
 use cpu::Likelihood;
 
-/// The photometric losses of the reconstruction: `[2]`, first of the first half of the batch (as seen), then of the second
-/// (flipped); `[1]` of a batch without a second half.
+/// The photometric losses of the reconstruction: `[2 groups]`, first those of the first half of the batch (as seen), then
+/// those of the second (flipped); `[groups]` if there is no second half.
 ///
-/// reconstruction `[2B,H,W,C]` or `[B,H,W,C]`, target `[B,H,W,C]` (the same for both halves), mask `[B,H,W]`,
-/// confidence `[B,H,W,2]`
-/// (positive: the scale s; channel 0 for the half as seen, channel 1 for the flipped; only with both). Per pixel and channel
-/// |reconstruction - target| sqrt(2) / (s + eps) + ln(s + eps), eps = 1e-7; without confidence the plain absolute
-/// difference. Then the mean over pixels and channels, weighted by the mask.
+/// reconstruction `[2B,H,W,C]` (or `[B,H,W,C]`), target `[B,H,W,C]` (the same for both halves), mask `[B,H,W]` (the same
+/// for both halves) or `[2B,H,W]`, confidence `[B,H,W,2]` (or `[B,H,W,1]`; positive: the scale s; channel 0 for the half
+/// as seen, channel 1 for the flipped).
+/// Per pixel and channel |reconstruction - target| sqrt(2) / (s + eps) + ln(s + eps), eps = 1e-7; without confidence the
+/// plain absolute difference. Then the mean over pixels and channels, weighted by the mask, over each of `groups` groups of
+/// B / groups images.
 ///
 /// Gradients flow to the reconstruction and the confidence, none to target and mask. Where the difference is zero the
 /// slope is zero. A mask of zeros (nothing is visible) gives a loss and gradients of zero.
@@ -34,16 +35,16 @@ pub fn photometric_loss(
     target: &Tensor,
     mask: &Tensor,
     confidence: Option<&Tensor>,
+    groups: usize,
 ) -> Result<Tensor> {
-    let loss = LikelihoodLoss { name: "photometric_loss", likelihood: Likelihood::Laplace };
+    let loss = LikelihoodLoss { name: "photometric_loss", likelihood: Likelihood::Laplace, groups };
     loss.apply(reconstruction, target, mask, confidence)
 }
 
-/// The perceptual losses of the features of the reconstruction: `[2]`, first of the first half of the batch (as seen), then
-/// of the second (flipped).
+/// The perceptual losses of the features of the reconstruction, ordered as in [`photometric_loss`]: `[2 groups]`.
 ///
-/// features `[2B,h,w,C]`, target_features `[B,h,w,C]` (the same for both halves), mask `[B,H,W]` with H a multiple of h
-/// and W the same multiple of w, confidence `[B,h,w,2]` as in [`photometric_loss`]. Per place and channel
+/// features `[2B,h,w,C]` (or `[B,h,w,C]`), target_features `[B,h,w,C]` (the same for both halves), mask `[B,H,W]` or `[2B,H,W]` with H a
+/// multiple of h and W the same multiple of w, confidence `[B,h,w,2]` as in [`photometric_loss`]. Per place and channel
 /// (features - target)^2 / (2 s^2 + eps) + ln(s + eps), eps = 1e-7; without confidence the plain square. Then the mean over
 /// places and channels, weighted by the mask averaged over each place.
 ///
@@ -56,8 +57,9 @@ pub fn perceptual_loss(
     target_features: &Tensor,
     mask: &Tensor,
     confidence: Option<&Tensor>,
+    groups: usize,
 ) -> Result<Tensor> {
-    let loss = LikelihoodLoss { name: "perceptual_loss", likelihood: Likelihood::Gauss };
+    let loss = LikelihoodLoss { name: "perceptual_loss", likelihood: Likelihood::Gauss, groups };
     let [_, height, ..] = *mask.shape() else { return Err(loss.misfit(features, target_features, mask)) };
     let [_, rows, _, _] = target_features.dims(loss.name)?;
     let mask = average_pool(mask, height.checked_div(rows).unwrap_or(0))?;
@@ -70,7 +72,7 @@ pub fn perceptual_loss(
 /// # Errors
 /// If the shapes do not fit.
 pub fn absolute_error(prediction: &Tensor, target: &Tensor, mask: &Tensor) -> Result<Tensor> {
-    weighted_elements_sum(&photometric_loss(prediction, target, mask, None)?, &[1.0])
+    reshape(&photometric_loss(prediction, target, mask, None, 1)?, [])
 }
 
 /// The mean squared error, otherwise as [`absolute_error`].
@@ -78,7 +80,7 @@ pub fn absolute_error(prediction: &Tensor, target: &Tensor, mask: &Tensor) -> Re
 /// # Errors
 /// If the shapes do not fit.
 pub fn squared_error(prediction: &Tensor, target: &Tensor, mask: &Tensor) -> Result<Tensor> {
-    weighted_elements_sum(&perceptual_loss(prediction, target, mask, None)?, &[1.0])
+    reshape(&perceptual_loss(prediction, target, mask, None, 1)?, [])
 }
 
 struct LikelihoodLoss {
@@ -86,6 +88,8 @@ struct LikelihoodLoss {
     name: &'static str,
     /// The distribution of errors.
     likelihood: Likelihood,
+    /// Groups of images whose means are taken apart.
+    groups: usize,
 }
 
 impl LikelihoodLoss {
@@ -110,24 +114,29 @@ impl LikelihoodLoss {
     fn layout(&self, prediction: &Tensor, target: &Tensor, mask: &Tensor) -> Result<cpu::Layout> {
         let [batch, height, width, channels] = target.dims(self.name)?;
         let halves = if *prediction.shape() == *target.shape() { 1 } else { 2 };
+        let own_masks = *mask.shape() == [halves * batch, height, width];
         let fits = *prediction.shape() == [halves * batch, height, width, channels]
-            && *mask.shape() == [batch, height, width]
+            && (own_masks || *mask.shape() == [batch, height, width])
             && target.numel() > 0;
         if !fits {
             return Err(self.misfit(prediction, target, mask));
         }
-        Ok(cpu::Layout { halves, rows: batch * height, width, channels })
+        if self.groups == 0 || batch % self.groups != 0 {
+            let detail = format!("{batch} images cannot be divided into {} groups", self.groups);
+            return Err(Error::shape(self.name, detail));
+        }
+        Ok(cpu::Layout { rows: batch * height, width, channels, halves, groups: self.groups, own_masks })
     }
 
     /// The layout of the inputs in the order of [`LikelihoodLoss::apply`], if they all fit.
     fn check(&self, inputs: &[&Tensor]) -> Result<cpu::Layout> {
         let layout = self.layout(inputs[0], inputs[1], inputs[2])?;
-        let [batch, height, width] = inputs[2].dims(self.name)?;
-        let fits = |confidence: &Tensor| *confidence.shape() == [batch, height, width, layout.halves];
-        match inputs.get(3).filter(|confidence| layout.halves != 2 || !fits(confidence)) {
+        let [batch, height, width, _] = inputs[1].dims(self.name)?;
+        let expected = [batch, height, width, layout.halves];
+        match inputs.get(3).filter(|confidence| *confidence.shape() != expected) {
             Some(confidence) => {
-                let (confidence, mask) = (confidence.shape(), inputs[2].shape());
-                let detail = format!("a confidence of shape {confidence} for a mask of {mask}");
+                let (confidence, target) = (confidence.shape(), inputs[1].shape());
+                let detail = format!("a confidence of shape {confidence} for a target of {target}");
                 Err(Error::shape(self.name, detail))
             }
             None => Ok(layout),
@@ -145,20 +154,23 @@ impl Operation for LikelihoodLoss {
         let layout = self.check(inputs)?;
         let data = [prediction, target, mask].map(Tensor::data);
         let losses = cpu::sums(self.likelihood, layout, data, confidence.map(|c| c.data()));
-        let weight = cpu::mask_sum(layout, mask.data()) * layout.channels as f64;
-        let share = if weight > 0.0 { 1.0 / weight } else { 0.0 };
+        let share = |sum: &f64| if *sum > 0.0 { 1.0 / (sum * layout.channels as f64) } else { 0.0 };
+        let shares: Vec<f64> = cpu::mask_sums(layout, mask.data()).iter().map(share).collect();
         inputs.iter().for_each(|input| context.save(input));
-        context.save(&Tensor::scalar(share as f32));
-        let losses: Vec<f32> = losses.iter().map(|loss| (loss * share) as f32).collect();
-        Ok(vec![Tensor::new(&losses, [layout.halves])?])
+        let narrow: Vec<f32> = shares.iter().map(|share| *share as f32).collect();
+        context.save(&Tensor::new(&narrow, [layout.parts()])?);
+        let losses: Vec<f32> =
+            losses.iter().zip(&shares).map(|(loss, share)| (loss * share) as f32).collect();
+        Ok(vec![Tensor::new(&losses, [layout.parts()])?])
     }
 
     fn backward(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
-        let (share, inputs) = backward.saved.split_last().expect("forward saved the inputs and their weight");
+        let (shares, inputs) =
+            backward.saved.split_last().expect("forward saved the inputs and their weight");
         let (prediction, target, mask, confidence) = (&inputs[0], &inputs[1], &inputs[2], inputs.get(3));
         let layout = self.layout(prediction, target, mask)?;
         let dy = backward.gradient().data();
-        let scale: Vec<f32> = dy.iter().map(|dy| dy * share.data()[0]).collect();
+        let scale: Vec<f32> = dy.iter().zip(shares.data()).map(|(dy, share)| dy * share).collect();
         let data = [prediction, target, mask].map(Tensor::data);
         let dprediction = backward.wants(0).then(|| {
             let mut gradient = Tensor::empty(prediction.shape());
@@ -181,17 +193,18 @@ impl Operation for LikelihoodLoss {
     fn forward_cuda(&self, inputs: &[&Tensor], context: &mut Context) -> Result<Vec<Tensor>> {
         let layout = self.check(inputs)?;
         let all = [inputs[0], inputs[1], inputs[2]];
-        let [losses, share] = cuda::forward(self, layout, all, inputs.get(3).copied())?;
+        let [losses, shares] = cuda::forward(self, layout, all, inputs.get(3).copied())?;
         inputs.iter().for_each(|input| context.save(input));
-        context.save(&share);
+        context.save(&shares);
         Ok(vec![losses])
     }
 
     fn backward_cuda(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
-        let (share, inputs) = backward.saved.split_last().expect("forward saved the inputs and their weight");
+        let (shares, inputs) =
+            backward.saved.split_last().expect("forward saved the inputs and their weight");
         let (all, confidence) = ([&inputs[0], &inputs[1], &inputs[2]], inputs.get(3));
         let layout = self.layout(all[0], all[1], all[2])?;
-        let factors = [backward.gradient(), share];
+        let factors = [backward.gradient(), shares];
         let of_prediction = || cuda::prediction_gradient(self, layout, all, confidence, factors);
         let mut gradients = vec![backward.wants(0).then(of_prediction).transpose()?, None, None];
         if let Some(confidence) = confidence {
@@ -211,7 +224,7 @@ mod tests {
         random_tensor,
     };
 
-    type Loss = fn(&Tensor, &Tensor, &Tensor, Option<&Tensor>) -> Result<Tensor>;
+    type Loss = fn(&Tensor, &Tensor, &Tensor, Option<&Tensor>, usize) -> Result<Tensor>;
 
     /// Losses, gradients of the prediction and of the confidence (for dy = [1, 2]) by the definition, in f64. The
     /// mask has the size of the features.
@@ -271,7 +284,7 @@ mod tests {
                 let tape = Tape::new();
                 let prediction = tape.watch(&prediction);
                 let variable = confidence.map(|confidence| tape.watch(confidence));
-                let y = loss(&prediction, &target, &mask, variable.as_ref()).unwrap();
+                let y = loss(&prediction, &target, &mask, variable.as_ref(), 1).unwrap();
                 let dy = Tensor::new(&[1.0, 2.0], [2]).unwrap();
                 let gradients = tape.backward_from(&[(&y, dy)]).unwrap();
                 let [losses, dprediction, dconfidence] =
@@ -290,8 +303,8 @@ mod tests {
         let (prediction, target) = (random_tensor(1, [4, 2, 3, 5]), random_tensor(2, [2, 2, 3, 5]));
         let mask = positive(3, [2, 8, 12], 0.0);
         let small = average_pool(&mask, 4).unwrap();
-        let losses = perceptual_loss(&prediction, &target, &mask, None).unwrap();
-        assert_eq!(losses.data(), perceptual_loss(&prediction, &target, &small, None).unwrap().data());
+        let losses = perceptual_loss(&prediction, &target, &mask, None, 1).unwrap();
+        assert_eq!(losses.data(), perceptual_loss(&prediction, &target, &small, None, 1).unwrap().data());
     }
 
     #[test]
@@ -301,7 +314,7 @@ mod tests {
             let prediction = random_multiples(1, [2 * b, h, w, c], 6);
             let target = random_multiples(2, shape, 6);
             let (mask, confidence) = (positive(3, [b, h, w], 0.0), positive(4, [b, h, w, 2], 0.5));
-            let run = |inputs: &[Tensor]| loss(&inputs[0], &target, &mask, inputs.get(1));
+            let run = |inputs: &[Tensor]| loss(&inputs[0], &target, &mask, inputs.get(1), 1);
             assert_gradients(
                 &[prediction, confidence],
                 1.0 / 128.0,
@@ -310,7 +323,7 @@ mod tests {
             );
             let ([prediction, target, mask], confidence) = case([3, 31, 33, shape[3]]);
             assert_operation_independent_of_threads(&[prediction, confidence], |inputs| {
-                loss(&inputs[0], &target, &mask, inputs.get(1))
+                loss(&inputs[0], &target, &mask, inputs.get(1), 1)
             });
         }
     }
@@ -330,6 +343,66 @@ mod tests {
         assert_gradients(&[prediction], 1.0 / 256.0, Tolerance { norm: 1e-3, element: 2e-3 }, run);
     }
 
+    /// Images `first..first + count` of both halves of a doubled batch.
+    fn of_halves(x: &Tensor, first: usize, count: usize) -> Tensor {
+        let half = x.shape()[0] / 2;
+        let parts = [first, half + first].map(|first| x.narrow(first, count).unwrap());
+        let mut shape = parts[0].shape().to_vec();
+        shape[0] *= 2;
+        Tensor::new(&[parts[0].data(), parts[1].data()].concat(), shape.as_slice()).unwrap()
+    }
+
+    #[test]
+    fn groups_and_halves_with_masks_of_their_own_are_as_if_alone() {
+        for loss in [photometric_loss as Loss, perceptual_loss] {
+            let ([prediction, target, _], confidence) = case([4, 3, 5, 3]);
+            let mask = positive(5, [8, 3, 5], 0.0);
+            let tape = Tape::new();
+            let watched = [&prediction, &confidence].map(|x| tape.watch(x));
+            let y = loss(&watched[0], &target, &mask, Some(&watched[1]), 2).unwrap();
+            assert_eq!(*y.shape(), [4]);
+            let seed = Tensor::new(&[1.0, 2.0, 3.0, 4.0], [4]).unwrap();
+            let all = tape.backward_from(&[(&y, seed)]).unwrap();
+            for (part, (group, half)) in [(0, 0), (1, 0), (0, 1), (1, 1)].into_iter().enumerate() {
+                // Alone, with one mask for both halves: only the half whose mask it is counts.
+                let tape = Tape::new();
+                let [prediction, confidence] =
+                    [of_halves(&prediction, 2 * group, 2), confidence.narrow(2 * group, 2).unwrap()]
+                        .map(|x| tape.watch(&x));
+                let target = target.narrow(2 * group, 2).unwrap();
+                let mask = mask.narrow(4 * half + 2 * group, 2).unwrap();
+                let alone = loss(&prediction, &target, &mask, Some(&confidence), 1).unwrap();
+                assert_eq!(alone.data()[half], y.data()[part]);
+                let mut seed = [0.0; 2];
+                seed[half] = (part + 1) as f32;
+                let gradients = tape.backward_from(&[(&alone, Tensor::new(&seed, [2]).unwrap())]).unwrap();
+                let found = all.get(&watched[0]).unwrap().narrow(4 * half + 2 * group, 2).unwrap();
+                let right = gradients.get(&prediction).unwrap().narrow(2 * half, 2).unwrap();
+                assert_eq!(found.data(), right.data());
+                let found = all.get(&watched[1]).unwrap().narrow(2 * group, 2).unwrap();
+                let right = gradients.get(&confidence).unwrap();
+                let channel = |x: &Tensor| x.data().iter().skip(half).step_by(2).copied().collect::<Vec<_>>();
+                assert_eq!(channel(&found), channel(right));
+            }
+        }
+        // Without a second half.
+        let ([prediction, target, mask], confidence) = case([2, 3, 5, 3]);
+        for loss in [photometric_loss as Loss, perceptual_loss] {
+            let both = loss(&prediction, &target, &mask, Some(&confidence), 1).unwrap();
+            let first = prediction.narrow(0, 2).unwrap();
+            let seen: Vec<f32> = confidence.data().iter().step_by(2).copied().collect();
+            let seen = Tensor::new(&seen, [2, 3, 5, 1]).unwrap();
+            let alone = loss(&first, &target, &mask, Some(&seen), 1).unwrap();
+            assert_eq!(alone.data(), &both.data()[..1]);
+            let inputs = [first, seen].map(|x| Tensor::new(x.data(), x.shape()).unwrap());
+            assert_operation_independent_of_threads(&inputs, |x| loss(&x[0], &target, &mask, Some(&x[1]), 2));
+        }
+        let ([prediction, target, mask], _) = case([3, 2, 2, 1]);
+        for groups in [0, 2] {
+            assert!(photometric_loss(&prediction, &target, &mask, None, groups).is_err());
+        }
+    }
+
     #[test]
     fn an_empty_mask_and_a_perfect_prediction_give_no_gradient() {
         for loss in [photometric_loss as Loss, perceptual_loss] {
@@ -338,7 +411,7 @@ mod tests {
             for (prediction, mask) in [(&prediction, &Tensor::zeros([1, 4, 4])), (&perfect, &mask)] {
                 let tape = Tape::new();
                 let (prediction, confidence) = (tape.watch(prediction), tape.watch(&confidence));
-                let y = loss(&prediction, &target, mask, Some(&confidence)).unwrap();
+                let y = loss(&prediction, &target, mask, Some(&confidence), 1).unwrap();
                 let gradients = tape.backward(&y).unwrap();
                 assert!(gradients.get(&prediction).unwrap().data().iter().all(|dx| *dx == 0.0));
                 assert!(gradients.get(&confidence).unwrap().data().iter().all(|ds| ds.is_finite()));
@@ -349,22 +422,20 @@ mod tests {
         }
         // The surest confidence there is.
         let ([prediction, target, mask], _) = case([1, 4, 4, 3]);
-        let y = photometric_loss(&prediction, &target, &mask, Some(&Tensor::zeros([1, 4, 4, 2]))).unwrap();
+        let y = photometric_loss(&prediction, &target, &mask, Some(&Tensor::zeros([1, 4, 4, 2])), 1).unwrap();
         assert!(y.data().iter().all(|loss| loss.is_finite()));
     }
 
     #[test]
     fn what_does_not_fit_is_refused() {
         let ([prediction, target, mask], _) = case([2, 4, 4, 3]);
-        let error = photometric_loss(&target, &prediction, &mask, None).unwrap_err().to_string();
+        let error = photometric_loss(&prediction, &prediction, &mask, None, 1).unwrap_err().to_string();
         let expected =
-            "a prediction of shape [2, 4, 4, 3] for a target of [4, 4, 4, 3] under a mask of [2, 4, 4]";
+            "a prediction of shape [4, 4, 4, 3] for a target of [4, 4, 4, 3] under a mask of [2, 4, 4]";
         assert_eq!(error, format!("photometric_loss: {expected}"));
-        assert!(photometric_loss(&prediction, &target, &mask, Some(&mask)).is_err());
-        // A confidence says something of both halves.
-        assert!(photometric_loss(&target, &target, &mask, Some(&Tensor::full([2, 4, 4, 2], 1.0))).is_err());
-        assert!(perceptual_loss(&prediction, &target, &Tensor::zeros([2, 6, 6]), None).is_err());
-        assert!(perceptual_loss(&prediction, &target, &Tensor::zeros([2, 2, 2]), None).is_err());
-        assert!(perceptual_loss(&prediction, &target, &Tensor::scalar(1.0), None).is_err());
+        assert!(photometric_loss(&prediction, &target, &mask, Some(&mask), 1).is_err());
+        assert!(perceptual_loss(&prediction, &target, &Tensor::zeros([2, 6, 6]), None, 1).is_err());
+        assert!(perceptual_loss(&prediction, &target, &Tensor::zeros([2, 2, 2]), None, 1).is_err());
+        assert!(perceptual_loss(&prediction, &target, &Tensor::scalar(1.0), None, 1).is_err());
     }
 }

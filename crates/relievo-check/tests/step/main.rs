@@ -1,13 +1,17 @@
 //! A training step against the reference tensors: every intermediate, every loss, the gradients of all parameters,
 //! one step of Adam and the loss over twenty of them, for every `step_` set.
 //!
+//! Those of LeMul, which learns from pairs, are in `lemul.rs`.
+//!
 //! The full comparison runs on one and on two threads. The twenty steps run on two: results do not depend on the
 //! number of threads (`the_number_of_threads_changes_nothing` asserts every bit), so one thread would repeat them.
+
+mod lemul;
 
 use relievo_check::golden::{
     Checks, GoldenSet, GoldenTensor, ParameterKind, formula_parameter, golden_sets, share_beyond, vgg_weights,
 };
-use relievo_model::{Loss, Losses, Model, ModelSettings, Prediction, Preset};
+use relievo_model::{Loss, Losses, Model, ModelSettings, Partners, Prediction, Preset};
 use relievo_nets::{ParameterInfo, Vgg};
 use relievo_render::normals;
 use relievo_require::{Requirement, skip};
@@ -32,9 +36,14 @@ struct Case {
 }
 
 fn cases() -> Vec<Case> {
-    let sets = golden_sets("step_").unwrap_or_else(|error| panic!("{error}"));
+    cases_of("step_")
+}
+
+/// The sets whose names begin so.
+fn cases_of(kind: &str) -> Vec<Case> {
+    let sets = golden_sets(kind).unwrap_or_else(|error| panic!("{error}"));
     if sets.is_empty() {
-        skip(Requirement::Golden, "RELIEVO_GOLDEN has no file step_*");
+        skip(Requirement::Golden, &format!("RELIEVO_GOLDEN has no file {kind}*"));
     }
     let case = |set: GoldenSet| {
         let name = set.name();
@@ -50,11 +59,11 @@ impl Case {
             "synthetic-face" => Preset::SyntheticFace,
             "cat" => Preset::Cat,
             "car" => Preset::Car,
+            "lemul-flip" => Preset::LemulCeleba,
+            "lemul-pairs" | "lemul-finetune" => Preset::LemulCasia,
             other => return Err(format!("no preset is called {other}").into()),
         };
-        let input = set.tensor("input")?.channels_last();
-        let images: Vec<f32> = input.data().iter().map(|x| x * 2.0 - 1.0).collect();
-        let images = Tensor::new(&images, input.shape())?;
+        let images = signed_images(&set, "input")?;
 
         let mut model = Model::new(preset.model(), 0)?;
         model.set_vgg(Vgg::from_safetensors(&vgg_weights()?)?);
@@ -64,7 +73,8 @@ impl Case {
             *parameter = by_formula(k, info).channels_last();
         }
         let names = parameter_names(&set);
-        if names.len() != infos.len() {
+        // The fine-tuning of texture leaves the second confidence network as it is.
+        if names.len() != infos.len() && set.metadata("config")? != "lemul-finetune" {
             return Err(format!("{} parameters in the set, {} in the model", names.len(), infos.len()).into());
         }
         Ok(Self { set, model, images, names })
@@ -73,6 +83,13 @@ impl Case {
     fn loss_and_gradients(&self) -> Result<(Losses, Vec<Tensor>), Failure> {
         Ok(self.model.loss_and_gradients(&self.images, self.model.settings().flip_weight)?)
     }
+}
+
+/// Images of a set in our layout and range.
+fn signed_images(set: &GoldenSet, name: &str) -> Result<Tensor, Failure> {
+    let input = set.tensor(name)?.channels_last();
+    let images: Vec<f32> = input.data().iter().map(|x| x * 2.0 - 1.0).collect();
+    Ok(Tensor::new(&images, input.shape())?)
 }
 
 /// A parameter of the model by the formula, in PyTorch's layout.
@@ -98,7 +115,7 @@ fn parameter_names(set: &GoldenSet) -> Vec<String> {
             let part = parts.next().unwrap_or_default();
             order.iter().position(|known| *known == part)
         };
-        let net = place(&["netD", "netA", "netL", "netV", "netC"]);
+        let net = place(&["netD", "netA", "netL", "netV", "netC", "netC2"]);
         let part = place(&["network", "out_net1", "out_net2"]);
         let layer = parts.next().and_then(|layer| layer.parse::<u32>().ok());
         (net, part, layer, parts.next() == Some("bias"))
@@ -150,7 +167,7 @@ fn intermediates(
 
 /// A tensor of the reference in our layout: normals have their axes last there too.
 fn ours(name: &str, golden: &GoldenTensor) -> Tensor {
-    if name.ends_with("normal") { golden.tensor() } else { golden.channels_last() }
+    if name.contains("normal") { golden.tensor() } else { golden.channels_last() }
 }
 
 /// What the reference has twice and we once, because both halves of the batch share it.
@@ -165,13 +182,14 @@ fn check(case: &Case) -> Result<Checks, Failure> {
     let flip_weight = model.settings().flip_weight;
     let images = images.to_device(model.device())?;
     let parameters = model.working_parameters().unwrap();
-    let found = model.differentiate(&parameters, &images, flip_weight, |prediction, tape| {
-        for tensor in tensors(prediction) {
-            tape.retain(tensor);
-        }
-        seen = Some(prediction.clone());
-        Ok(Vec::new())
-    })?;
+    let found =
+        model.differentiate(&parameters, &images, Partners::Mirrored, flip_weight, |prediction, tape| {
+            for tensor in tensors(prediction) {
+                tape.retain(tensor);
+            }
+            seen = Some(prediction.clone());
+            Ok(Vec::new())
+        })?;
     let prediction = seen.ok_or("the prediction was not seen")?;
 
     let of_parameters = on_the_cpu(&found.of_parameters)?;
