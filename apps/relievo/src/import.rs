@@ -16,8 +16,7 @@ use crate::console::Console;
 /// without running anything in it: it may hold tensors and plain data, and any
 /// other Python object is an error. Sizes of the networks follow from their
 /// parameters. What a checkpoint does not say comes from --preset and the options
-/// below it, and is written to the file. The confidence networks of LeMul, which
-/// only its training needs, are left out.
+/// below it, and is written to the file.
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
 pub struct Options {
@@ -27,16 +26,15 @@ pub struct Options {
     /// Weights file to write
     #[arg(short, long, value_name = "FILE")]
     out: PathBuf,
-    /// What the images of its training showed [default: car if it has no
-    /// confidence network, else face]
-    #[arg(long, value_enum, hide_possible_values = true, value_name = "face|synthetic-face|cat|car")]
+    /// Recipe of its training, one of `relievo train --preset` [default: face, or
+    /// car without confidence network; lemul-celeba for LeMul]
+    #[arg(long, value_enum, hide_possible_values = true, value_name = "PRESET")]
     preset: Option<Preset>,
     /// Largest rotation about each axis, in degrees, if it is not the preset's:
-    /// 90 for LeMul's models of CASIA and BFM
+    /// 90 for LeMul's model of BFM
     #[arg(long, value_name = "DEGREES")]
     rotation_range: Option<f32>,
-    /// Largest translation along z, if it is not the preset's: 0.1 for LeMul's
-    /// model of CASIA
+    /// Largest translation along z, if it is not the preset's
     #[arg(long, value_name = "X")]
     z_translation_range: Option<f32>,
     /// Canonical depth of the two outermost columns, if it is not the preset's

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::path::Path;
 
-use relievo_model::{Model, ModelError, ModelSettings, Preset, RUN_KEY};
+use relievo_model::{Method, Model, ModelError, ModelSettings, Preset, RUN_KEY};
 use relievo_nets::ParameterInfo;
 use relievo_tensor::Tensor;
 use relievo_zip::ReadAt;
@@ -16,7 +16,8 @@ use crate::pickle::{Object, TensorLayout};
 /// What a checkpoint does not say about its model. Settings that are not given are those of the preset.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ImportSettings {
-    /// What the images show; if not given, a car for a model without confidence network and else a human face.
+    /// What the images show, and for LeMul the configuration; if not given, a human face, and a car for a model of unsup3d
+    /// without confidence network.
     pub preset: Option<Preset>,
     /// Largest rotation about each axis, in degrees.
     pub rotation_range: Option<f32>,
@@ -32,8 +33,8 @@ pub struct ImportSettings {
 pub enum Origin {
     /// Wu, Rupprecht and Vedaldi 2020.
     Unsup3d,
-    /// Ho, Tran, Phung and Hoai 2021. Its confidence networks judge pairs of images, which a model here does not have:
-    /// they are left out. Nothing but training needs them.
+    /// Ho, Tran, Phung and Hoai 2021. A checkpoint with one of its two confidence networks is taken without: nothing but
+    /// training needs them.
     LeMul,
 }
 
@@ -109,8 +110,17 @@ impl Import {
 const PUBLISHED_WIDTH: usize = 64;
 
 /// The networks of a checkpoint and of a model, by their names.
-pub(crate) const NAMES: [(&str, &str); 5] =
-    [("netD", "depth"), ("netA", "albedo"), ("netL", "light"), ("netV", "view"), ("netC", "confidence")];
+pub(crate) const NAMES: [(&str, &str); 6] = [
+    ("netD", "depth"),
+    ("netA", "albedo"),
+    ("netL", "light"),
+    ("netV", "view"),
+    ("netC", "confidence"),
+    ("netC2", "pair-confidence"),
+];
+
+/// Those of [`NAMES`] that every checkpoint has: all but the confidence networks.
+const NEEDED: usize = 4;
 
 fn original_name(name: &str) -> &'static str {
     NAMES.iter().find(|(_, ours)| *ours == name).map_or("", |(theirs, _)| theirs)
@@ -199,12 +209,12 @@ impl Networks {
         for (theirs, ours) in NAMES {
             match checkpoint.objects.entry(root, theirs) {
                 Some(network) => of.push((ours, parameters(checkpoint, theirs, network)?)),
-                None if theirs == "netC" => {}
+                None if theirs.starts_with("netC") => {}
                 None => return Err(CheckpointError::NoNetwork(theirs)),
             }
         }
         // The confidence of unsup3d has two channels, for the image and for its mirror image; that of LeMul has one.
-        let heads = of.get(4).and_then(|(_, confidence)| {
+        let heads = of.get(NEEDED).and_then(|(_, confidence)| {
             confidence
                 .iter()
                 .rev()
@@ -213,8 +223,8 @@ impl Networks {
         let is_pairwise = checkpoint.objects.entry(root, "netC2").is_some()
             || heads.is_some_and(|head| head.tensor.size[0] == 1);
         let origin = if is_pairwise { Origin::LeMul } else { Origin::Unsup3d };
-        if origin == Origin::LeMul {
-            of.truncate(4);
+        if origin == Origin::LeMul && of.len() < NAMES.len() {
+            of.truncate(NEEDED);
         }
         Ok(Self { of, origin })
     }
@@ -244,11 +254,16 @@ impl Networks {
             [channels("depth", 0)?, channels("depth", halvings)?],
             [channels("albedo", 0)?, channels("albedo", halvings)?],
         ];
-        let has_confidence = self.of.len() == NAMES.len();
-        let guess = if has_confidence || self.origin == Origin::LeMul { Preset::Face } else { Preset::Car };
+        let has_confidence = self.of.len() > NEEDED;
+        let (method, guess) = match self.origin {
+            Origin::LeMul => (Method::Lemul, Preset::LemulCeleba),
+            Origin::Unsup3d if has_confidence => (Method::Unsup3d, Preset::Face),
+            Origin::Unsup3d => (Method::Unsup3d, Preset::Car),
+        };
         let preset = given.preset.unwrap_or(guess);
         let of_preset = preset.model();
         let settings = ModelSettings {
+            method,
             image_size,
             width,
             code,

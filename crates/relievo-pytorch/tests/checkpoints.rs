@@ -104,14 +104,22 @@ fn what_a_checkpoint_does_not_say_comes_from_the_preset_and_the_options() {
 }
 
 #[test]
-fn confidence_networks_of_pairs_are_left_out() {
-    let model = small(false);
+fn models_of_pairs_are_known_by_their_confidence_networks() {
+    let sizes = ModelSettings { width: 8, code: 4, encoder_width: 4, ..Preset::LemulCasia.model() };
+    let model = Model::new(sizes.clone(), 5).unwrap();
+    let bytes = CheckpointWriter::of_model(&model, Numbers::F32).archive(false);
+    let casia = ImportSettings { preset: Some(Preset::LemulCasia), ..ImportSettings::default() };
+    let import = Import::read(&bytes[..], &casia).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!((import.origin, import.preset), (Origin::LeMul, Preset::LemulCasia));
+    assert_same(&import.model, &model);
+
+    // One of the two confidence networks alone is of no use. Its single channel tells it from that of unsup3d.
+    let model = Model::new(ModelSettings { confidence: false, ..sizes }, 5).unwrap();
     let mut writer = CheckpointWriter::of_model(&model, Numbers::F32);
-    // One channel in place of two tells them from those of unsup3d.
     let head = [("out_net1.0.weight".to_owned(), vec![1, 5, 5, 8], vec![0.5; 200])];
     writer.network("netC", &head, Numbers::F32);
-    let import = import(&writer.archive(false));
-    assert_eq!((import.origin, import.preset), (Origin::LeMul, Preset::Face));
+    let import = Import::read(&writer.archive(false)[..], &casia).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(import.origin, Origin::LeMul);
     assert_same(&import.model, &model);
 }
 
