@@ -42,6 +42,10 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
     console.result("");
     row("weights", &origin);
     row("size", &format_args!("{:.1} MiB", bytes.len() as f64 / f64::from(1 << 20)));
+    row(
+        "ground truth",
+        &if model.has_seen_truth() { "learned from, of synthetic images" } else { "not used" },
+    );
     let provenance = Provenance::read(&bytes);
     // Weights may be packed without what only training needs.
     let trained = provenance.as_ref().and_then(Provenance::model).unwrap_or_else(|| model.settings().clone());

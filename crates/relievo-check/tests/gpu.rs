@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use relievo_model::{
-    ComputeSettings, DepthTruth, DeviceChoice, Model, ModelSettings, Precision, Prediction, Predictor,
-    Supervision,
+    ComputeSettings, DeviceChoice, GroundTruth, Model, ModelSettings, Objective, Precision, Prediction,
+    Predictor, Supervision,
 };
 use relievo_reproduce::{Reproduction, Row, Task};
 use relievo_synth::Heads;
@@ -16,7 +16,7 @@ use relievo_train::Moments;
 use relievo_train::metrics::mean_angle_deviation;
 use relievo_train::{
     CapturedStep, DataSettings, Event, HeldOut, Outcome, RunFolder, Settings, TrainError, TrainSettings,
-    Trainer, profile_steps,
+    Trainer, ground_truth, profile_steps,
 };
 
 /// [`ModelSettings::tiny`] with a smooth surface: on noise, rounding decides which part hides another. The perceptual loss,
@@ -118,24 +118,37 @@ fn normals_in_bf16_are_a_third_of_a_degree_from_those_in_f32() {
     assert!(off < 0.4, "normals off by {off} degrees");
 }
 
+/// Images `[count,64,64,3]` and their truth, of which the last image lacks its own.
+fn known(seed: u64, count: u64) -> (Tensor, GroundTruth) {
+    let options = relievo_data::LoaderOptions::new(count as usize, 64);
+    let source = Arc::new(Heads::range(seed, 0, count));
+    let batch = relievo_data::Loader::evaluation(source, options).unwrap().next().unwrap().unwrap();
+    let settings = ModelSettings { truth_weight: 1.0, ..tiny() };
+    let mut truth = ground_truth(&batch, &settings).unwrap().unwrap();
+    let [known, mask] = [&mut truth.known, &mut truth.mask];
+    *known.data_mut().last_mut().unwrap() = 0.0;
+    let pixels = mask.numel();
+    mask.data_mut()[pixels - 64 * 64..].fill(0.0);
+    (batch.images, truth)
+}
+
 #[test]
-fn learning_from_true_depth_agrees_with_the_cpu() {
+fn learning_from_truth_agrees_with_the_cpu() {
     let Some(ordinal) = relievo_cuda_emulator::test_gpu() else { return };
-    use relievo_data::Source;
-    let known = Heads::range(1, 0, 2);
-    let truths: Vec<_> = (0..2).map(|index| known.sample(index, 64).unwrap().truth.unwrap()).collect();
-    let depth: Vec<f32> = truths.iter().flat_map(|truth| truth.depth.clone()).collect();
-    let mask: Vec<f32> = truths.iter().flat_map(|truth| truth.mask.iter().map(|m| f32::from(*m))).collect();
-    let [depth, mask] = [depth, mask].map(|map| Tensor::new(&map, [2, 64, 64]).unwrap());
-    let truth = DepthTruth { depth, mask };
-    let settings = ModelSettings { supervision: Supervision::Depth, smoothness_weight: 0.1, ..tiny() };
-    let mut model = Model::new(settings, 5).unwrap();
-    let (right, gradients) = model.depth_loss_and_gradients(&heads(1, 2), &truth).unwrap();
-    model.to_device(Device::Cuda(ordinal), DataType::F32).unwrap();
-    let (found, found_gradients) = model.depth_loss_and_gradients(&heads(1, 2), &truth).unwrap();
-    assert!((found.total - right.total).abs() < 1e-5 * right.total, "{found:?} for {right:?}");
-    let off = distance(&found_gradients, &gradients);
-    assert!(off < 5e-3, "gradients off by {off}");
+    let (images, truth) = known(1, 3);
+    let objective = Objective::from(0.5).with_truth(Some(&truth));
+    let depth = ModelSettings { supervision: Supervision::Depth, smoothness_weight: 0.1, ..tiny() };
+    let (truth_weight, view_prior_weight, light_prior_weight) = (1.0, 0.1, 0.1);
+    let mixed = ModelSettings { truth_weight, view_prior_weight, light_prior_weight, ..tiny() };
+    for settings in [depth, mixed] {
+        let mut model = Model::new(settings, 5).unwrap();
+        let (right, gradients) = model.loss_and_gradients(&images, objective).unwrap();
+        model.to_device(Device::Cuda(ordinal), DataType::F32).unwrap();
+        let (found, found_gradients) = model.loss_and_gradients(&images, objective).unwrap();
+        assert!((found.total - right.total).abs() < 1e-5 * right.total, "{found:?} for {right:?}");
+        let off = distance(&found_gradients, &gradients);
+        assert!(off < 5e-3, "gradients off by {off}");
+    }
 }
 
 #[test]
@@ -192,9 +205,9 @@ fn a_step_is_few_launches() {
 fn captured_steps_follow_the_cpu() {
     let Some(ordinal) = relievo_cuda_emulator::test_gpu() else { return };
     let settings = TrainSettings { ema_decay: 0.5, ..train_settings(4) };
-    let batches: Vec<Tensor> = (0..4).map(|seed| heads(seed, 4)).collect();
-    let mut on_cpu = Model::new(tiny(), 5).unwrap();
-    let mut on_gpu = Model::new(tiny(), 5).unwrap();
+    let batches: Vec<(Tensor, GroundTruth)> = (0..4).map(|seed| known(seed, 4)).collect();
+    let of_model = ModelSettings { truth_weight: 1.0, ..tiny() };
+    let [mut on_cpu, mut on_gpu] = [(); 2].map(|()| Model::new(of_model.clone(), 5).unwrap());
     on_gpu.to_device(Device::Cuda(ordinal), DataType::F32).unwrap();
     let mut moments = Moments::zeros(&on_cpu);
     moments.keep_ema(&on_cpu, true).unwrap();
@@ -203,18 +216,18 @@ fn captured_steps_follow_the_cpu() {
     gpu_moments.to_device(Device::Cuda(ordinal)).unwrap();
     // In two pieces, so that gradients are added up.
     let mut captured = CapturedStep::new(on_gpu, gpu_moments, &settings, 0, 3).unwrap();
-    for (step, batch) in (1..).zip(&batches) {
+    for (step, (batch, truth)) in (1..).zip(&batches) {
         // Another weight for the last: captured anew.
-        let flip_weight = if step == 4 { 1.0 } else { 0.5 };
-        captured.queue(batch, flip_weight, step, &settings).unwrap();
+        let objective = Objective::from(if step == 4 { 1.0 } else { 0.5 });
+        captured.queue(batch, objective.with_truth(Some(truth)), step, &settings).unwrap();
 
         let mut total = 0.0;
         let mut gradients: Vec<Tensor> = Vec::new();
         for (pixels, weight) in [(0..3, 0.75f32), (3..4, 0.25)] {
-            let image = 64 * 64 * 3;
-            let piece = &batch.data()[pixels.start * image..pixels.end * image];
-            let piece = Tensor::new(piece, [pixels.len(), 64, 64, 3]).unwrap();
-            let (losses, mut of_piece) = on_cpu.loss_and_gradients(&piece, flip_weight).unwrap();
+            let cut = |tensor: &Tensor| tensor.narrow(pixels.start, pixels.len());
+            let truth = truth.map(cut).unwrap();
+            let objective = objective.with_truth(Some(&truth));
+            let (losses, mut of_piece) = on_cpu.loss_and_gradients(&cut(batch).unwrap(), objective).unwrap();
             total += weight * losses.total;
             relievo_tensor::ops::scale_all(&mut of_piece, weight).unwrap();
             if gradients.is_empty() {

@@ -12,18 +12,26 @@ use relievo_train::{DataSettings, Event, Outcome, RunFolder, Settings, TrainSett
 use serde_json::Value;
 
 /// Two epochs and a half of three steps, with everything in them that could go differently: a shuffled order, mirrored
-/// images, uneven micro-batches, clipping, a warm-up, a running mean of the weights, a change of the flip weight
-/// between epochs.
+/// images, moved crops with their truth, uneven micro-batches, clipping, a warm-up, a running mean of the weights, a change
+/// of the flip weight between epochs, steps without the perceptual loss.
 fn settings() -> Settings {
     Settings {
         model: ModelSettings {
             width: 8,
             code: 16,
             encoder_width: 8,
-            perceptual_weight: 0.0,
+            truth_weight: 1.0,
+            view_prior_weight: 0.1,
+            light_prior_weight: 0.1,
             ..ModelSettings::default()
         },
-        data: DataSettings { validation: 2.0, synthetic_count: 11, ..DataSettings::default() },
+        data: DataSettings {
+            validation: 2.0,
+            synthetic_count: 11,
+            jitter: 0.05,
+            roll: 10.0,
+            ..DataSettings::default()
+        },
         train: TrainSettings {
             steps: 8,
             batch_size: 3,
@@ -32,6 +40,7 @@ fn settings() -> Settings {
             ema_decay: 0.5,
             warm_up_steps: 5,
             full_flip_epochs: 1,
+            perceptual_every: 4,
             checkpoint_minutes: 0.0,
             keep: 10,
             preview_steps: 2,

@@ -46,7 +46,7 @@ fn flip_rows<T, const CHANNELS: usize>(values: &mut [T], width: usize) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::sample::Light;
 
@@ -62,6 +62,7 @@ mod tests {
                 mask: vec![1, 0, 0, 1, 1, 0, 1, 1, 1],
                 light: Light { ambient: 0.3, diffuse: 0.6, direction: [0.6, 0.0, 0.8] },
                 view: [0.1, 0.2, 0.3, 0.01, 0.02, 0.03],
+                field_of_view: 10.0,
             }),
         }
     }
@@ -103,7 +104,8 @@ mod tests {
         }
     }
 
-    fn moved([x, y, z]: [f64; 3], view: [f32; 6]) -> [f64; 3] {
+    /// The point moved by the view.
+    pub(crate) fn moved([x, y, z]: [f64; 3], view: [f32; 6]) -> [f64; 3] {
         let [rx, ry, rz, tx, ty, tz] = view.map(f64::from);
         let z = z - 1.0;
         let (y, z) = (y * rx.cos() - z * rx.sin(), y * rx.sin() + z * rx.cos());

@@ -32,7 +32,7 @@ const JITTER: u64 = 3;
 pub struct Batch {
     /// `[B,S,S,3]` in \[-1,1\].
     pub images: Tensor,
-    /// Ground truth of each image, mirrored with it; `None` for an image whose crop was moved.
+    /// Ground truth of each image, mirrored and moved with it.
     pub truths: Vec<Option<Truth>>,
     /// The name of each image.
     pub names: Vec<String>,
@@ -471,9 +471,9 @@ impl Shared {
             placed.sample.flip();
         }
         if let Some(crop) = crop {
-            placed.sample.image = crop.of(&placed.sample.image);
-            // What the light, the camera and the maps of a part of an image are is not known.
-            placed.sample.truth = None;
+            let Sample { image, truth, .. } = &mut placed.sample;
+            *image = crop.of(image);
+            *truth = truth.as_ref().map(|truth| crop.of_truth(truth, image.width as usize));
         }
         Some(placed)
     }

@@ -59,6 +59,8 @@ pub struct Truth {
     /// Viewpoint: rotation about x, y, z in radians, then translation along x, y, z in units; R = Rz Ry Rx about
     /// (0,0,1).
     pub view: [f32; 6],
+    /// Field of view of the camera in degrees, between the centres of the outermost pixels.
+    pub field_of_view: f32,
 }
 
 /// One image of a source.

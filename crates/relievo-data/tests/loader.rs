@@ -62,6 +62,7 @@ impl Source for Numbered {
             mask: vec![1; side * side],
             light: Light { ambient: 0.5, diffuse: 0.5, direction: [0.0, 0.0, 1.0] },
             view: [0.0, 0.1, 0.0, 0.0, 0.0, 0.0],
+            field_of_view: 10.0,
         };
         let image = Image { width: size, height: size, pixels };
         Ok(Sample { name: self.name(index), image, truth: Some(truth) })
@@ -161,10 +162,11 @@ fn crops_are_moved_in_another_way_in_each_epoch() {
 }
 
 #[test]
-fn nothing_is_known_of_an_image_whose_crop_was_moved() {
-    let run = Training { jitter: Jitter { crop: 0.1, roll: 0.0 }, ..mirrored() };
-    let batches = take(&mut training(Numbered::new(20, []), 5, 2, run), 4);
-    assert!(batches.iter().flat_map(|batch| &batch.truths).all(Option::is_none));
+fn the_truth_of_an_image_whose_crop_was_moved_is_moved_with_it() {
+    let run = Training { jitter: Jitter { crop: 0.0, roll: 0.5 }, ..mirrored() };
+    let batch = take(&mut training(Numbered::new(8, []), 8, 1, run), 1).remove(0);
+    let rolls: Vec<f32> = batch.truths.iter().map(|truth| truth.as_ref().unwrap().view[2]).collect();
+    assert!(rolls.iter().all(|roll| roll.abs() <= 0.5) && rolls[0] != rolls[1], "{rolls:?}");
 }
 
 #[test]

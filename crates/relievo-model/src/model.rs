@@ -76,6 +76,8 @@ pub struct Model {
     constants: Mutex<HashMap<(&'static str, usize, Device), Tensor>>,
     /// Only if the perceptual loss has a weight.
     pub(crate) vgg: Option<Vgg>,
+    /// See [`Model::has_seen_truth`].
+    pub(crate) has_seen_truth: bool,
 }
 
 impl Model {
@@ -100,6 +102,7 @@ impl Model {
         let reconstructs = settings.supervision == Supervision::None;
         let vgg = if reconstructs && settings.perceptual_weight > 0.0 { Some(Vgg::new()?) } else { None };
         Ok(Self {
+            has_seen_truth: settings.uses_truth(),
             settings,
             networks,
             infos,
@@ -191,6 +194,12 @@ impl Model {
         let constant = make().to_device(device)?;
         constants.insert((name, batch, device), constant.clone());
         Ok(constant)
+    }
+
+    /// Whether the parameters have learned from ground truth, in this run or in one whose weights it took over: such a
+    /// model is not unsupervised.
+    pub fn has_seen_truth(&self) -> bool {
+        self.has_seen_truth
     }
 
     /// The settings it was made with.

@@ -57,6 +57,9 @@ pub struct Prediction {
     /// VGG16's features of the images, `[B,S/4,S/4,256]`, which the perceptual loss compares with; never doubled. In
     /// training with that loss.
     pub target: Option<Tensor>,
+    /// The place in the canonical image of each pixel of the input view, `[2B,S,S,2]`, as
+    /// [`relievo_render::sampling_grid`] has it. In training with mirrored halves.
+    pub grid: Option<Tensor>,
 }
 
 /// The second half of a doubled batch.
@@ -106,7 +109,8 @@ impl Prediction {
                 Some((pixels, features)) => Some((change(pixels)?, change(features)?)),
                 None => None,
             },
-            target: self.target.as_ref().map(change).transpose()?,
+            target: self.target.as_ref().map(&mut change).transpose()?,
+            grid: self.grid.as_ref().map(change).transpose()?,
         })
     }
 }
@@ -242,6 +246,7 @@ impl Model {
             seen_albedo,
             confidence,
             target: outputs.target,
+            grid: (second == Second::Mirrored).then_some(reconstruction.grid),
         })
     }
 
@@ -332,6 +337,7 @@ impl Model {
             seen_albedo: None,
             confidence: None,
             target: None,
+            grid: None,
         })
     }
 }

@@ -68,6 +68,33 @@ settings! {
         smoothness_weight: f32 = 0.0, in 0.0..=1e6, kind(Objective);
         /// Weight of the albedo's slopes where the image is even
         albedo_weight: f32 = 0.0, in 0.0..=1e6, kind(Objective);
+        /// Factor on the weights of the ground truth, for a model that learns from photographs and synthetic images
+        /// together; 0 uses no truth
+        truth_weight: f32 = 0.0, in 0.0..=1e6, kind(Objective);
+        /// Weight of the depth error in the input view (SIDE, in ranges of the logarithm of depth), where the truth is known
+        truth_depth_weight: f32 = 5.0, in 0.0..=1e6, kind(Objective);
+        /// Weight of the angle between normals in the input view (MAD, in radians), where the truth is known
+        truth_normals_weight: f32 = 1.0, in 0.0..=1e6, kind(Objective);
+        /// Weight of the albedo's error in the input view, where the truth is known
+        truth_albedo_weight: f32 = 2.0, in 0.0..=1e6, kind(Objective);
+        /// Weight of the error of ambient, diffuse and the light's direction, where the truth is known
+        truth_light_weight: f32 = 2.0, in 0.0..=1e6, kind(Objective);
+        /// Weight of the viewpoint's error, in the model's ranges of rotation and translation, where the truth is known
+        truth_view_weight: f32 = 5.0, in 0.0..=1e6, kind(Objective);
+        /// Weight of the viewpoint prior: pitch and yaw spread over a batch as far as `pitch-prior` and `yaw-prior` say;
+        /// 0 leaves it out
+        view_prior_weight: f32 = 0.0, in 0.0..=1e6, kind(Objective);
+        /// Standard deviation of pitch that the viewpoint prior expects, in degrees
+        pitch_prior: f32 = 8.9, in with_unit(0.1..=90.0, "degrees"), kind(Objective);
+        /// Standard deviation of yaw that the viewpoint prior expects, in degrees
+        yaw_prior: f32 = 17.2, in with_unit(0.1..=90.0, "degrees"), kind(Objective);
+        /// Weight of the light prior: the sine of the light's elevation has the mean and the standard deviation over a batch
+        /// that `elevation-prior-mean` and `elevation-prior` say; 0 leaves it out
+        light_prior_weight: f32 = 0.0, in 0.0..=1e6, kind(Objective);
+        /// Standard deviation of the sine of the light's elevation that the light prior expects
+        elevation_prior: f32 = 0.28, in 0.01..=1.0, kind(Objective);
+        /// Mean of the sine of the light's elevation that the light prior expects; above 0 is light from above
+        elevation_prior_mean: f32 = 0.17, in -1.0..=1.0, kind(Objective);
     }
 }
 
@@ -189,6 +216,15 @@ impl ModelSettings {
             "max-depth",
             format!("max-depth is {far}; it must be less than three times min-depth, {near}"),
         )?;
+        let is_mixed = self.supervision == Supervision::None && self.method == Method::Unsup3d;
+        rule(
+            self.truth_weight == 0.0 || is_mixed,
+            "truth-weight",
+            format!(
+                "truth-weight is {}; it must be 0 with supervision depth, which learns from the truth alone, and with method lemul",
+                self.truth_weight
+            ),
+        )?;
         let border = self.border_depth;
         rule(
             (near..=far).contains(&border),
@@ -214,6 +250,11 @@ impl ModelSettings {
     pub(crate) fn meaning_of_outputs(&self) -> impl Iterator<Item = (&'static str, Value)> {
         let settings = self.settings().filter(|(setting, _)| setting.kind == Kind::Meaning);
         settings.map(|(setting, value)| (setting.name, value))
+    }
+
+    /// Whether the losses compare with the ground truth of images.
+    pub fn uses_truth(&self) -> bool {
+        self.supervision == Supervision::Depth || self.truth_weight > 0.0
     }
 
     /// Width and code of the albedo network.

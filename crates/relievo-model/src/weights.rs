@@ -16,6 +16,12 @@ pub const SETTINGS_KEY: &str = "relievo.model";
 /// The key under which the settings of the training run stand, as TOML, in the files of weights that have one.
 pub const RUN_KEY: &str = "relievo.run";
 
+/// The key that the files of models have which learned from ground truth ([`Model::has_seen_truth`]).
+const TRUTH_KEY: &str = "relievo.truth";
+
+/// What stands there.
+const SEEN: &str = "learned from the ground truth of synthetic images";
+
 impl Preset {
     /// The preset that the weights in a file were trained with, and so the kind of object that their images show;
     /// `None` if the file does not say.
@@ -96,6 +102,7 @@ impl Model {
         let settings = serde_json::to_string(self.settings()).expect("settings are plain numbers and names");
         let mut metadata: HashMap<String, String> = notes.into_iter().collect();
         metadata.insert(SETTINGS_KEY.to_owned(), settings);
+        metadata.extend(self.truth_note().map(|(key, note)| (key.to_owned(), note.to_owned())));
         let mut views = Vec::with_capacity(self.parameters().len());
         for (info, tensor) in self.parameter_infos().iter().zip(self.parameters()) {
             let bytes = little_endian(tensor.to_device(Device::Cpu)?.data());
@@ -103,6 +110,11 @@ impl Model {
         }
         Ok(safetensors::serialize(views, Some(metadata))
             .expect("parameters have distinct names and whole bytes"))
+    }
+
+    /// The entry of the metadata about ground truth, for a model that learned from it.
+    pub fn truth_note(&self) -> Option<(&'static str, &'static str)> {
+        self.has_seen_truth.then_some((TRUTH_KEY, SEEN))
     }
 
     /// A model from what [`Model::to_safetensors`] wrote. `origin` (a path, say) begins every error message.
@@ -117,13 +129,15 @@ impl Model {
         settings
             .check()
             .map_err(|invalid| WeightsError::Settings { origin: origin.clone(), reason: invalid.reason })?;
-        Self::with_parameters(settings, |info| {
+        let mut model = Self::with_parameters(settings, |info| {
             read(&file, info).map_err(|reason| WeightsError::Parameter {
                 origin: origin.clone(),
                 name: info.name.clone(),
                 reason,
             })
-        })
+        })?;
+        model.has_seen_truth |= file.metadata(TRUTH_KEY).is_some();
+        Ok(model)
     }
 
     /// A model with the parameters that `read` gives, one after the other in the order of [`Model::parameter_infos`], on
@@ -176,7 +190,9 @@ impl Model {
             return Err("it holds no network of this model".into());
         }
         self.parameters = parameters;
+        self.has_seen_truth |= file.metadata(TRUTH_KEY).is_some();
         let Ok(then) = settings_in(&file, "") else { return Ok(Vec::new()) };
+        self.has_seen_truth |= then.uses_truth();
         let both = then.meaning_of_outputs().zip(self.settings().meaning_of_outputs());
         let differences = both.filter(|(then, now)| then != now);
         Ok(differences.map(|((name, then), (_, now))| format!("{name} {then} (here {now})")).collect())
@@ -255,6 +271,23 @@ mod tests {
         for (a, b) in again.parameters().iter().zip(model.parameters()) {
             assert_eq!(a.data(), b.data());
         }
+    }
+
+    #[test]
+    fn files_say_whether_truth_was_used_and_so_do_models_that_take_them_over() {
+        let unsupervised = small();
+        assert!(!unsupervised.has_seen_truth());
+        let settings = ModelSettings { truth_weight: 1.0, ..small().settings().clone() };
+        let supervised = Model::new(settings, 5).unwrap().to_safetensors().unwrap();
+        let mut later = small();
+        later.take_over(&supervised).unwrap();
+        for model in [supervised, later.to_safetensors().unwrap()] {
+            let file = SafetensorsFile::open(&model).unwrap();
+            assert_eq!(file.metadata(TRUTH_KEY), Some(SEEN));
+            assert!(Model::from_safetensors(&model, "memory").unwrap().has_seen_truth());
+        }
+        let file = unsupervised.to_safetensors().unwrap();
+        assert!(SafetensorsFile::open(&file).unwrap().metadata(TRUTH_KEY).is_none());
     }
 
     fn refusal(bytes: &[u8]) -> String {

@@ -47,6 +47,7 @@ mod normals;
 mod rasterise;
 mod reconstruction;
 mod shading;
+mod surface_error;
 pub mod triangle;
 mod views;
 
@@ -59,6 +60,7 @@ pub use normals::normals;
 pub use rasterise::{RasterSettings, rasterise_depth};
 pub use reconstruction::{Reconstruction, Scene, Traced};
 pub use shading::{diffuse_shading, shade};
+pub use surface_error::surface_error;
 pub use views::{Texture, ViewSettings, Views, render_views};
 
 use relievo_tensor::cuda::Kernels;
@@ -74,6 +76,7 @@ pub fn kernels() -> Vec<&'static Kernels> {
         &motion::KERNELS,
         &rasterise::KERNELS,
         &shading::KERNELS,
+        &surface_error::KERNELS,
     ]
 }
 

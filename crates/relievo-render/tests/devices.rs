@@ -3,7 +3,7 @@
 
 use relievo_render::{
     Camera, DepthRange, DepthSettings, Doubling, LightRange, RasterSettings, Scene, canonical_depth,
-    diffuse_shading, light_from_raw, move_surface, rasterise_depth, sampling_grid, shade,
+    diffuse_shading, light_from_raw, move_surface, rasterise_depth, sampling_grid, shade, surface_error,
 };
 use relievo_tensor::cuda::Graph;
 use relievo_tensor::ops::{concat_flipped, weighted_sum};
@@ -103,6 +103,25 @@ fn moved_surfaces() {
     // As they are, and off the tape, each of the two.
     agree(&inputs[..1], |x| move_surface(&x[0], &inputs[1].to_device(x[0].device())?, camera));
     agree(&inputs[1..], |x| move_surface(&inputs[0].to_device(x[0].device())?, &x[0], camera));
+}
+
+#[test]
+fn errors_of_surfaces() {
+    for size in [5, 24] {
+        let truth = relief(3, size, -0.04);
+        let mask: Vec<f32> = (0..3 * size * size)
+            .map(|at| (at / size / size, at / size % size, at % size))
+            .map(|(image, row, column)| {
+                image < 2 && [row, column].iter().all(|at| (1..size - 1).contains(at))
+            })
+            .map(|holds| f32::from(u8::from(holds)))
+            .collect();
+        let mask = Tensor::new(&mask, [3, size, size]).unwrap();
+        agree_within(1e-5, &[relief(6, size, 0.05)], |x| {
+            let [truth, mask] = [&truth, &mask].map(|map| map.to_device(x[0].device()));
+            surface_error(&x[0], &truth?, &mask?, Camera::new(size))
+        });
+    }
 }
 
 /// The sampling grid without its mask.

@@ -92,6 +92,7 @@ impl Scene<'_> {
             mask: vec![0; pixels],
             light: self.light,
             view: self.view.parameters,
+            field_of_view: Camera::new(size).field_of_view_degrees,
         };
         for row in 0..size {
             for column in 0..size {

@@ -1,7 +1,7 @@
 //! A whole training step on a GPU, captured once and replayed: one call in place of a thousand launches, and nothing
 //! that waits for the GPU.
 
-use relievo_model::{LossTerms, Losses, Model, ModelError, Partners};
+use relievo_model::{GroundTruth, LossTerms, Losses, Model, ModelError, Objective, Partners};
 use relievo_tensor::cuda::Graph;
 use relievo_tensor::ops::{DeviceAdam, NonFinite, weighted_sum};
 use relievo_tensor::transfer::UploadQueue;
@@ -13,8 +13,8 @@ use crate::step::{
     MicroBatch, Shares, accumulate, adam_step, average, micro_batches, name_of_first_not_finite,
 };
 
-/// Training steps on a GPU. The first one runs as it is queued (kernels are compiled, algorithms measured); then the
-/// work is captured, and steps are replays.
+/// Training steps on a GPU. The first one, and the first with the perceptual loss, run as they are queued (kernels are
+/// compiled, algorithms measured); then the work is captured, and steps are replays.
 ///
 /// Replays change parameters and moments in place, so the step owns model and moments and lends them out.
 pub struct CapturedStep {
@@ -39,16 +39,31 @@ struct State {
     adam: DeviceAdam,
     /// The networks' working copies of parameters. Adam writes them with those.
     copies: Vec<Option<Tensor>>,
-    /// The captured work, with the flip weight that is a part of it.
-    graph: Option<(f32, Graph<Shares<LossTerms>>)>,
-    /// The losses of a step that was not a replay.
+    /// The captured work with the weights that are a part of it, the last replayed at the end.
+    graphs: Vec<(Weights, Graph<Shares<LossTerms>>)>,
+    /// Whether steps without and with the perceptual loss have run uncaptured, which compiles their kernels.
+    has_run: [bool; 2],
+    /// The losses of the last step, if it was not a replay.
     uncaptured: Option<Shares<LossTerms>>,
 }
 
-/// Images that go through the networks together.
+/// The weights of a step that a graph holds.
+#[derive(Clone, Copy, PartialEq)]
+struct Weights {
+    flip_weight: f32,
+    perceptual_factor: f32,
+}
+
+/// Images that go through the networks together, with their truth if the model learns from it.
 struct Piece {
+    images: Received,
+    truth: Option<(GroundTruth, Vec<UploadQueue>)>,
+}
+
+/// A tensor that batches are copied to.
+struct Received {
     upload: UploadQueue,
-    images: Tensor,
+    there: Tensor,
 }
 
 /// How the steps queued on a GPU went.
@@ -72,8 +87,16 @@ impl State {
         };
         let piece = |part: &MicroBatch| {
             let shape = [part.count, size, size, 3];
-            let images = Tensor::full_on(device, shape, 0.0)?;
-            Ok(Piece { upload: UploadQueue::new(ordinal, shape)?, images })
+            let there = Tensor::full_on(device, shape, 0.0)?;
+            let truth = || -> Result<_, Error> {
+                let there = GroundTruth::unknown(device, part.count, size)?;
+                let uploads = there.tensors().map(|tensor| UploadQueue::new(ordinal, tensor.shape()));
+                Ok((there, uploads.into_iter().collect::<Result<_, _>>()?))
+            };
+            Ok(Piece {
+                images: Received { upload: UploadQueue::new(ordinal, shape)?, there },
+                truth: model.settings().uses_truth().then(truth).transpose()?,
+            })
         };
         let pieces = parts.iter().map(piece).collect::<Result<_, Error>>()?;
         let adam = DeviceAdam::new(device, clip_norm)?;
@@ -82,24 +105,31 @@ impl State {
             pieces,
             adam,
             copies: model.working_copies()?,
-            graph: None,
+            graphs: Vec::new(),
+            has_run: [false; 2],
             uncaptured: None,
         })
     }
 
-    /// Sends the batch on its way, piece by piece.
-    fn send(&mut self, images: &Tensor) -> Result<(), ModelError> {
-        let mut rest = images.data();
-        for Piece { upload, images: there, .. } in &mut self.pieces {
-            let Some((piece, after)) = rest.split_at_checked(there.numel()) else {
-                return Err(Error::shape("training step", "too few images for a batch").into());
-            };
-            upload.put(&Tensor::new(piece, there.shape())?)?;
-            upload.take(there)?;
-            rest = after;
+    /// Sends the batch and its truth on their way, piece by piece.
+    fn send(&mut self, images: &Tensor, truth: Option<&GroundTruth>) -> Result<(), ModelError> {
+        let count: usize = self.parts.iter().map(|part| part.count).sum();
+        if images.shape().first() != Some(&count) {
+            let detail = format!("images of shape {} in a batch of {count}", images.shape());
+            return Err(Error::shape("training step", detail).into());
         }
-        if !rest.is_empty() {
-            return Err(Error::shape("training step", "too many images for a batch").into());
+        for (part, piece) in self.parts.iter().zip(&mut self.pieces) {
+            let cut = |tensor: &Tensor| tensor.narrow(part.first, part.count);
+            let Received { upload, there } = &mut piece.images;
+            upload.put(&cut(images)?)?;
+            upload.take(there)?;
+            let Some((there, uploads)) = &mut piece.truth else { continue };
+            let truth = truth.ok_or_else(|| Error::shape("training step", "the batch has no truth"))?;
+            for ((upload, there), tensor) in uploads.iter_mut().zip(there.tensors_mut()).zip(truth.tensors())
+            {
+                upload.put(&cut(tensor)?)?;
+                upload.take(there)?;
+            }
         }
         Ok(())
     }
@@ -109,15 +139,17 @@ impl State {
         &mut self,
         model: &mut Model,
         moments: &mut Moments,
-        flip_weight: f32,
+        Weights { flip_weight, perceptual_factor }: Weights,
         ema_decay: f64,
     ) -> Result<Shares<LossTerms>, ModelError> {
         let copied = model.parameters().iter().zip(&self.copies);
         let working: Vec<Tensor> = copied.map(|(own, copy)| copy.as_ref().unwrap_or(own).clone()).collect();
         let (losses, gradients) = accumulate(&self.parts, |number| {
-            let images = &self.pieces[number].images;
-            let found = model
-                .differentiate(&working, images, Partners::Mirrored, flip_weight, |_, _| Ok(Vec::new()))?;
+            let Piece { images, truth } = &self.pieces[number];
+            let truth = truth.as_ref().map(|(truth, _)| truth);
+            let objective = Objective { flip_weight, perceptual_factor, truth };
+            let none = |_: &_, _: &_| Ok(Vec::new());
+            let found = model.differentiate(&working, &images.there, Partners::Mirrored, objective, none)?;
             Ok((found.terms, found.of_parameters))
         })?;
         let totals: Vec<(f32, &Tensor)> =
@@ -182,40 +214,48 @@ impl CapturedStep {
         self.moments.with_weights_to_use(&mut self.model, look)
     }
 
-    /// Queues step number `step` on `images [batch,size,size,3]` (on the CPU).
+    /// Queues step number `step` on `images [batch,size,size,3]` (on the CPU, as the objective's truth).
     ///
     /// # Errors
-    /// If the images do not fit, if a parameter or moment shares its memory with another tensor (a replay would change
-    /// that one, too), or the GPU fails or is out of memory.
-    pub fn queue(
+    /// If images or truth do not fit, if a parameter or moment shares its memory with another tensor (a replay would
+    /// change that one, too), or the GPU fails or is out of memory.
+    pub fn queue<'a>(
         &mut self,
         images: &Tensor,
-        flip_weight: f32,
+        objective: impl Into<Objective<'a>>,
         step: u64,
         settings: &TrainSettings,
     ) -> Result<(), ModelError> {
+        let Objective { flip_weight, perceptual_factor, truth } = objective.into();
+        let weights = Weights { flip_weight, perceptual_factor };
         let Self { model, moments, ordinal, ema_decay, .. } = self;
         let state = match &mut self.state {
             Some(state) => state,
             None => self.state.insert(State::new(model, &self.parts, self.clip_norm)?),
         };
-        state.send(images)?;
+        state.send(images, truth)?;
         state.adam.prepare(&adam_step(settings, step))?;
-        if state.uncaptured.is_none() && state.graph.is_none() {
-            state.uncaptured = Some(state.work(model, moments, flip_weight, *ema_decay)?);
+        let has_run = &mut state.has_run[usize::from(perceptual_factor > 0.0)];
+        if !std::mem::replace(has_run, true) {
+            state.uncaptured = Some(state.work(model, moments, weights, *ema_decay)?);
             return Ok(());
         }
+        state.uncaptured = None;
         check_owned(model, moments)?;
-        // A mirrored half that weighs more is another graph; the old one first gives its memory back.
-        if state.graph.as_ref().is_some_and(|(captured, _)| *captured != flip_weight) {
-            state.graph = None;
+        // A mirrored half that weighs more is another graph; the old ones first give their memory back. Steps with and
+        // without the perceptual loss take turns, and both graphs are kept.
+        state.graphs.retain(|(captured, _)| captured.flip_weight == flip_weight);
+        match state.graphs.iter().position(|(captured, _)| *captured == weights) {
+            Some(place) => {
+                let graph = state.graphs.remove(place);
+                state.graphs.push(graph);
+            }
+            None => {
+                let graph = Graph::capture(*ordinal, || state.work(model, moments, weights, *ema_decay))?;
+                state.graphs.push((weights, graph));
+            }
         }
-        if state.graph.is_none() {
-            state.uncaptured = None;
-            let graph = Graph::capture(*ordinal, || state.work(model, moments, flip_weight, *ema_decay))?;
-            state.graph = Some((flip_weight, graph));
-        }
-        match &mut state.graph {
+        match state.graphs.last_mut() {
             Some((_, graph)) => Ok(graph.replay()?),
             None => unreachable!("it was captured above"),
         }
@@ -223,7 +263,7 @@ impl CapturedStep {
 
     /// The number of launches in a step; `None` before the second step, which is the first to be captured.
     pub fn launches(&self) -> Option<usize> {
-        let (_, graph) = self.state.as_ref()?.graph.as_ref()?;
+        let (_, graph) = self.state.as_ref()?.graphs.last()?;
         Some(graph.launches())
     }
 
@@ -232,10 +272,10 @@ impl CapturedStep {
     /// # Errors
     /// If the GPU fails.
     pub fn look(&self) -> Result<Option<StepStatus>, ModelError> {
-        let Some(State { adam, graph, uncaptured, .. }) = &self.state else { return Ok(None) };
+        let Some(State { adam, graphs, uncaptured, .. }) = &self.state else { return Ok(None) };
         let state = adam.state()?;
         let mut losses = Losses::default();
-        let last = graph.as_ref().map(|(_, graph)| graph.outputs()).or(uncaptured.as_ref());
+        let last = uncaptured.as_ref().or_else(|| graphs.last().map(|(_, graph)| graph.outputs()));
         for (weight, terms) in last.into_iter().flatten() {
             losses.add(&terms.read()?, *weight);
         }

@@ -121,12 +121,15 @@ pub(crate) fn write(
         })?;
     }
     let data = hasher.finalize();
-    let metadata = json!({
+    let mut metadata = json!({
         SETTINGS_KEY: serde_json::to_string(model.settings())?,
         RUN_KEY: settings,
         PROGRESS_KEY: serde_json::to_string(progress)?,
         CHECKSUM_KEY: checksums(data, 0),
     });
+    if let Some((key, note)) = model.truth_note() {
+        metadata[key] = note.into();
+    }
     let mut header = Map::from_iter([("__metadata__".to_owned(), metadata)]);
     let mut begin = 0;
     for (prefix, tensors) in groups {
@@ -264,6 +267,19 @@ pub(crate) mod tests {
         same(&again.moments.exp_avg_sq, &moments.exp_avg_sq);
         same(&again.moments.ema, &moments.ema);
         assert_eq!((again.progress, again.settings.as_str()), (progress, "settings"));
+    }
+
+    #[test]
+    fn a_checkpoint_says_whether_truth_was_used() {
+        let settings =
+            relievo_model::ModelSettings { truth_weight: 1.0, ..relievo_model::ModelSettings::tiny() };
+        let truth = Model::new(settings, 5).unwrap().to_safetensors().unwrap();
+        let (mut model, moments, progress) = small();
+        assert!(!read(&written()).unwrap().model.has_seen_truth());
+        model.take_over(&truth).unwrap();
+        let mut bytes = Vec::new();
+        write(&mut bytes, &model, &moments, &progress, "settings").unwrap();
+        assert!(read(&bytes).unwrap().model.has_seen_truth());
     }
 
     #[test]

@@ -45,7 +45,7 @@ mod trainer;
 pub use captured::{CapturedStep, StepStatus};
 pub use evaluation::{
     AngleErrors, Baselines, Comparison, Evaluation, EvaluationError, EvaluationOptions, Scores, Viewpoint,
-    baselines, evaluate, evaluate_beside, mean_depth,
+    baselines, evaluate, evaluate_beside, ground_truth, mean_depth,
 };
 pub use events::{Event, Observer, StepReport, TrainingStarted, ValidationReport};
 pub use folder::{FolderError, RunFolder};

@@ -1,6 +1,6 @@
 //! One optimiser step: gradients of a batch, in pieces if need be, checked, clipped, and handed to Adam.
 
-use relievo_model::{DepthTruth, Losses, Model, ModelError};
+use relievo_model::{Losses, Model, ModelError, Objective};
 use relievo_tensor::ops::{AdamStep, add_into, cast, ema_update, scale_all, squared_norm};
 use relievo_tensor::{DataType, Tensor};
 
@@ -33,26 +33,17 @@ impl From<relievo_tensor::Error> for StepError {
     }
 }
 
-/// The target of a step.
-#[derive(Clone, Copy)]
-pub(crate) enum Target<'a> {
-    /// The images themselves; the weight is that of the mirrored reconstruction.
-    Images(f32),
-    /// The true depth, for a model that learns from it.
-    Depth(&'a DepthTruth),
-}
-
 /// Takes step number `step` (the first is 1) on `images [B,S,S,3]`.
 pub(crate) fn take(
     model: &mut Model,
     moments: &mut Moments,
     images: &Tensor,
-    target: Target<'_>,
+    objective: Objective<'_>,
     step: u64,
     settings: &TrainSettings,
 ) -> Result<Step, StepError> {
     let micro_batch = settings.micro_batch_on(model.device());
-    let (losses, mut gradients) = losses_and_gradients(model, images, target, micro_batch)?;
+    let (losses, mut gradients) = losses_and_gradients(model, images, objective, micro_batch)?;
     if let Some(what) = name_of_first_not_finite(&losses) {
         return Err(StepError::NonFinite(what));
     }
@@ -143,7 +134,7 @@ pub(crate) fn accumulate<L>(
 fn losses_and_gradients(
     model: &Model,
     images: &Tensor,
-    target: Target<'_>,
+    objective: Objective<'_>,
     micro_batch: usize,
 ) -> Result<(Losses, Vec<Tensor>), StepError> {
     let [batch, _, _, _] = images.dims("training step")?;
@@ -151,17 +142,11 @@ fn losses_and_gradients(
     let (of_parts, gradients) = accumulate(&parts, |number| {
         let part = &parts[number];
         if part.count == batch {
-            return differentiate(model, images, target);
+            return model.loss_and_gradients(images, objective);
         }
         let cut = |tensor: &Tensor| tensor.narrow(part.first, part.count);
-        let images = cut(images)?;
-        match target {
-            Target::Images(_) => differentiate(model, &images, target),
-            Target::Depth(DepthTruth { depth, mask }) => {
-                let truth = DepthTruth { depth: cut(depth)?, mask: cut(mask)? };
-                differentiate(model, &images, Target::Depth(&truth))
-            }
-        }
+        let truth = objective.truth.map(|truth| truth.map(cut)).transpose()?;
+        model.loss_and_gradients(&cut(images)?, objective.with_truth(truth.as_ref()))
     })?;
     let mut losses = Losses::default();
     for (share, of_part) in &of_parts {
@@ -175,16 +160,11 @@ fn as_f32(gradients: &[Tensor]) -> Result<Vec<Tensor>, relievo_tensor::Error> {
     gradients.iter().map(|gradient| cast(gradient, DataType::F32)).collect()
 }
 
-/// Losses and gradients of images that go through the networks together.
-pub(crate) fn differentiate(
-    model: &Model,
-    images: &Tensor,
-    target: Target<'_>,
-) -> Result<(Losses, Vec<Tensor>), ModelError> {
-    match target {
-        Target::Images(flip_weight) => model.loss_and_gradients(images, flip_weight),
-        Target::Depth(truth) => model.depth_loss_and_gradients(images, truth),
-    }
+/// The factor on the weight of the perceptual loss in a step (the first is 1): the steps that have it make up for those
+/// that do not.
+pub(crate) fn perceptual_factor(settings: &TrainSettings, step: u64) -> f32 {
+    let every = settings.perceptual_every;
+    if step.is_multiple_of(every) { every as f32 } else { 0.0 }
 }
 
 /// The learning rate of a step (the first is 1): linear up to the end of the warm-up, then down along half a cosine if
@@ -220,8 +200,8 @@ pub(crate) fn name_of_first_not_finite(losses: &Losses) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use relievo_model::Loss;
-    use relievo_tensor::Random;
+    use relievo_model::{GroundTruth, Loss};
+    use relievo_tensor::{Device, Random};
 
     use super::*;
 
@@ -254,10 +234,9 @@ mod tests {
     #[test]
     fn micro_batches_of_like_images_add_up_to_the_whole_batch() {
         let (model, images) = (model(), images(3));
-        let (whole_losses, whole) = losses_and_gradients(&model, &images, Target::Images(0.5), 0).unwrap();
+        let (whole_losses, whole) = losses_and_gradients(&model, &images, 0.5.into(), 0).unwrap();
         for micro_batch in [1, 2] {
-            let (losses, pieces) =
-                losses_and_gradients(&model, &images, Target::Images(0.5), micro_batch).unwrap();
+            let (losses, pieces) = losses_and_gradients(&model, &images, 0.5.into(), micro_batch).unwrap();
             assert!((losses.total - whole_losses.total).abs() < 1e-4 * whole_losses.total.abs());
             let distance = relative_distance(&pieces, &whole);
             assert!(distance < 1e-3, "{micro_batch}: {distance}");
@@ -279,11 +258,15 @@ mod tests {
         };
         let images = Tensor::new(noise(0, [3, 64, 64 * 3]).data(), [3, 64, 64, 3]).unwrap();
         // As many pixels count in each image: then the mean over pieces is the mean over the batch.
-        let truth = DepthTruth { depth: noise(1 << 20, [3, 64, 64]), mask: Tensor::full([3, 64, 64], 1.0) };
-        let (whole_losses, whole) = losses_and_gradients(&model, &images, Target::Depth(&truth), 0).unwrap();
+        let truth = GroundTruth {
+            depth: noise(1 << 20, [3, 64, 64]),
+            mask: Tensor::full([3, 64, 64], 1.0),
+            ..GroundTruth::unknown(Device::Cpu, 3, 64).unwrap()
+        };
+        let objective = Objective::from(0.5).with_truth(Some(&truth));
+        let (whole_losses, whole) = losses_and_gradients(&model, &images, objective, 0).unwrap();
         for micro_batch in [1, 2] {
-            let (losses, pieces) =
-                losses_and_gradients(&model, &images, Target::Depth(&truth), micro_batch).unwrap();
+            let (losses, pieces) = losses_and_gradients(&model, &images, objective, micro_batch).unwrap();
             assert!(
                 (losses[Loss::Depth] - whole_losses[Loss::Depth]).abs() < 1e-5 * whole_losses[Loss::Depth]
             );
@@ -299,13 +282,23 @@ mod tests {
             let (mut model, settings) =
                 (model(), TrainSettings { clip_norm, weight_decay: 0.0, ..TrainSettings::default() });
             let mut moments = Moments::zeros(&model);
-            let step = take(&mut model, &mut moments, &images(1), Target::Images(0.5), 1, &settings).unwrap();
+            let step = take(&mut model, &mut moments, &images(1), 0.5.into(), 1, &settings).unwrap();
             (step.gradient_norm, squared_norm(&moments.exp_avg).unwrap().sqrt() / 0.1)
         };
         let (norm, seen) = norm_seen(0.0);
         assert!((seen / norm - 1.0).abs() < 1e-4);
         assert!((norm_seen(norm / 4.0).1 / norm - 0.25).abs() < 1e-4);
         assert!((norm_seen(norm * 4.0).1 / norm - 1.0).abs() < 1e-4);
+    }
+
+    #[test]
+    fn steps_with_the_perceptual_loss_make_up_for_those_without() {
+        let factors = |perceptual_every| {
+            let settings = TrainSettings { perceptual_every, ..TrainSettings::default() };
+            [1, 2, 3, 4, 5, 6].map(|step| perceptual_factor(&settings, step))
+        };
+        assert_eq!(factors(1), [1.0; 6]);
+        assert_eq!(factors(3), [0.0, 0.0, 3.0, 0.0, 0.0, 3.0]);
     }
 
     #[test]
@@ -337,7 +330,7 @@ mod tests {
         let mut broken = images(1);
         broken.data_mut()[100] = f32::NAN;
         let before: Vec<Tensor> = model.parameters().to_vec();
-        let step = take(&mut model, &mut moments, &broken, Target::Images(0.5), 1, &TrainSettings::default());
+        let step = take(&mut model, &mut moments, &broken, 0.5.into(), 1, &TrainSettings::default());
         assert!(matches!(step, Err(StepError::NonFinite(what)) if what.contains("loss is NaN")));
         for (after, before) in model.parameters().iter().zip(&before) {
             assert_eq!(after.data(), before.data());

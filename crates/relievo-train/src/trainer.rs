@@ -15,7 +15,7 @@ use std::sync::atomic::AtomicBool;
 
 use relievo_data::{CacheBudget, Cached, LoadError, Source, Split, WithoutTruth};
 use relievo_files::{FolderLock, WriteError, write_durable};
-use relievo_model::{DepthTruth, Model, ModelError, Supervision};
+use relievo_model::{GroundTruth, Model, ModelError, Objective, Supervision};
 use relievo_nets::{Vgg, VggError};
 use relievo_tensor::{Device, Tensor};
 
@@ -28,7 +28,6 @@ use crate::log::Log;
 use crate::optimiser::Moments;
 use crate::provenance;
 use crate::settings::{Change, EmbeddedWeights, Settings, TrainSettings};
-use crate::step;
 use session::Session;
 
 pub use error::{LastSaved, TrainError};
@@ -145,9 +144,10 @@ impl Trainer {
         let cached = |source: Arc<dyn Source>| -> Arc<dyn Source> {
             Arc::new(Cached::new(source, settings.model.image_size as u32, budget.clone()))
         };
-        let images = match settings.model.supervision {
-            Supervision::None => cached(Arc::new(WithoutTruth(train))),
-            Supervision::Depth => cached(Arc::new(train)),
+        let images = if settings.model.uses_truth() {
+            cached(Arc::new(train))
+        } else {
+            cached(Arc::new(WithoutTruth(train)))
         };
         let held_out = cached(Arc::new(validation));
         let batch_size = settings.train.batch_size;
@@ -307,15 +307,11 @@ fn advised(error: ModelError, model: &Model, settings: &TrainSettings) -> TrainE
     let (size, micro_batch) = (model.settings().image_size, settings.micro_batch_on(model.device()));
     let fits = ModelError::largest_that_fits(micro_batch, |count| {
         let images = Tensor::full_on(model.device(), [count, size, size, 3], 0.0)?;
-        let map = Tensor::full_on(model.device(), [count, size, size], 1.0)?;
-        let truth = DepthTruth { depth: map.clone(), mask: map };
-        let target = match model.settings().supervision {
-            Supervision::None => step::Target::Images(1.0),
-            Supervision::Depth => step::Target::Depth(&truth),
-        };
+        let truth = GroundTruth::unknown(model.device(), count, size)?;
+        let objective = Objective::from(1.0).with_truth(Some(&truth));
         // The gradients of one micro-batch are held while those of the next are computed.
-        let _kept = step::differentiate(model, &images, target)?;
-        step::differentiate(model, &images, target).map(|_| ())
+        let _kept = model.loss_and_gradients(&images, objective)?;
+        model.loss_and_gradients(&images, objective).map(|_| ())
     });
     TrainError::OutOfMemory { source: error, micro_batch, fits }
 }

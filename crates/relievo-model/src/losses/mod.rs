@@ -5,19 +5,28 @@
 
 mod albedo;
 mod depth;
+mod light_prior;
 mod perceptual;
 mod photometric;
 mod smoothness;
+mod truth_albedo;
+mod truth_light;
+mod truth_surface;
+mod truth_view;
 mod values;
+mod view_prior;
 
 use relievo_nets::Vgg;
-use relievo_tensor::ops::{ConcatAxis, concat, concat_flipped, weighted_elements_sum, weighted_sum};
+use relievo_tensor::ops::{
+    ConcatAxis, absolute_error, concat, concat_flipped, overlap, reshape, weighted_elements_sum, weighted_sum,
+};
 use relievo_tensor::{Device, Error, Gradients, Tape, Tensor};
 
 use crate::model::{Model, ModelError};
 use crate::networks::Purpose;
 use crate::prediction::{Prediction, Second};
 use crate::settings::{Method, ModelSettings, Supervision};
+use crate::truth::{GroundTruth, Objective};
 
 pub use values::Losses;
 
@@ -85,6 +94,32 @@ losses! {
         /// Those of the second reconstruction.
         AlbedoSlopesFlip = "albedo-slopes-flip",
     }
+    truth_surface("truth") {
+        /// Standard deviation of the logarithm of depth over true depth in the input view (SIDE), where the truth is known.
+        TruthDepth = "truth-depth",
+        /// Mean angle between normals and true normals in the input view (MAD), in radians, where the truth is known.
+        TruthNormals = "truth-normals",
+    }
+    truth_albedo {
+        /// Mean absolute error of albedo in the input view, in [-1,1], where the truth is known.
+        TruthAlbedo = "truth-albedo",
+    }
+    truth_light {
+        /// Mean absolute error of the light's numbers, where the truth is known.
+        TruthLight = "truth-light",
+    }
+    truth_view {
+        /// Mean absolute error of the viewpoint's numbers, in the model's ranges, where the truth is known.
+        TruthView = "truth-view",
+    }
+    view_prior {
+        /// How far the spread of pitch and yaw is from that expected.
+        ViewPrior = "view-prior",
+    }
+    light_prior {
+        /// How far mean and spread of the light's elevation are from those expected.
+        LightPrior = "light-prior",
+    }
 }
 
 /// Losses that are computed together.
@@ -104,16 +139,42 @@ struct Compared<'a> {
     vgg: Option<&'a Vgg>,
     /// `[B,S,S,3]` in [-1,1]; for pairs the first images of all, then the second ones.
     images: &'a Tensor,
-    /// The images' true depth, where it is known.
-    truth: Option<&'a DepthTruth>,
     prediction: &'a Prediction,
     /// The second half of the prediction.
     second: Second,
-    /// Its weight.
-    flip_weight: f32,
+    /// The weights of this batch, and its truth.
+    objective: Objective<'a>,
+    /// The truth and where it can be compared, for a model that learns from photographs and truth together.
+    visible: Option<Visible<'a>>,
 }
 
-impl Compared<'_> {
+/// The truth of a batch and where it can be compared with.
+struct Visible<'a> {
+    truth: &'a GroundTruth,
+    /// 1 where the object truly is and is predicted to be, less a pixel at the rim of both, `[B,S,S]`.
+    mask: Tensor,
+}
+
+impl<'a> Compared<'a> {
+    fn new(
+        model: &'a Model,
+        images: &'a Tensor,
+        prediction: &'a Prediction,
+        second: Second,
+        objective: Objective<'a>,
+    ) -> Result<Self, Error> {
+        let settings = model.settings();
+        if let Some(truth) = objective.truth.filter(|_| settings.uses_truth()) {
+            truth.check(images.shape()[0], settings.image_size)?;
+        }
+        let visible =
+            objective.truth.filter(|_| settings.truth_weight > 0.0).map(|truth| -> Result<_, Error> {
+                Ok(Visible { truth, mask: overlap(&truth.mask, &prediction.mask)? })
+            });
+        let visible = visible.transpose()?;
+        Ok(Self { settings, vgg: model.vgg.as_ref(), images, prediction, second, objective, visible })
+    }
+
     /// Groups of images whose means are taken apart: the first and the second images of pairs.
     fn groups(&self) -> usize {
         if self.second == Second::Swapped { 2 } else { 1 }
@@ -121,12 +182,29 @@ impl Compared<'_> {
 
     /// The weight of each number of a term that compares all halves.
     fn shares(&self) -> Vec<f32> {
+        let flip_weight = self.objective.flip_weight;
         match self.second {
             Second::Nothing => vec![1.0],
-            Second::Mirrored => vec![1.0, self.flip_weight],
-            Second::Swapped => vec![1.0, 1.0, self.flip_weight, self.flip_weight],
+            Second::Mirrored => vec![1.0, flip_weight],
+            Second::Swapped => vec![1.0, 1.0, flip_weight, flip_weight],
         }
     }
+
+    /// 1 for rows `[n,..]` of images that bring no truth to learn from, 0 for others: `[n]`.
+    fn unknown(&self, rows: &Tensor) -> Result<Tensor, Error> {
+        let all = Tensor::full_on(rows.device(), [rows.shape()[0]], 1.0)?;
+        match &self.visible {
+            Some(Visible { truth, .. }) => weighted_sum(&[(1.0, &all), (-1.0, &truth.known)]),
+            None => Ok(all),
+        }
+    }
+}
+
+/// The mean absolute error of numbers `[B,n]` over the images that are known, `[B]`.
+fn rows_error(found: &Tensor, truth: &Tensor, known: &Tensor) -> Result<Tensor, Error> {
+    let [batch, columns] = found.dims("losses")?;
+    let [found, truth] = [found, truth].map(|rows| reshape(rows, [batch, 1, 1, columns]));
+    absolute_error(&found?, &truth?, &reshape(known, [batch, 1, 1])?)
 }
 
 /// The other images of pairs, for a model that learns from pairs. A model that learns from single images compares them
@@ -150,22 +228,6 @@ struct Term {
     shares: Vec<f32>,
     /// The weight in the total; a term of weight 0 is not a part of the total, and needs no gradient.
     weight: f32,
-}
-
-/// The true depth of B images of SxS pixels, for a model that learns from it.
-#[derive(Debug, Clone)]
-pub struct DepthTruth {
-    /// In the view of the image, `[B,S,S]`.
-    pub depth: Tensor,
-    /// 1 where the object is, 0 elsewhere, `[B,S,S]`.
-    pub mask: Tensor,
-}
-
-impl DepthTruth {
-    /// The same on a device.
-    fn to_device(&self, device: Device) -> Result<Self, Error> {
-        Ok(Self { depth: self.depth.to_device(device)?, mask: self.mask.to_device(device)? })
-    }
 }
 
 /// The terms of the loss as tensors on the model's device, so that nothing waits for their values.
@@ -233,56 +295,45 @@ pub struct Differentiated {
 }
 
 impl Model {
-    /// The losses of `images [B,S,S,3]` in [-1,1], the mirrored reconstruction weighted by `flip_weight`. A model that
-    /// learns from pairs sees each image and its mirror image as a pair.
-    ///
-    /// # Errors
-    /// If the images have another size than the model's, or the device fails.
-    pub fn losses(&self, images: &Tensor, flip_weight: f32) -> Result<Losses, ModelError> {
-        self.measure(images, None, flip_weight)
-    }
-
-    /// The losses of `images [B,S,S,3]` in [-1,1] whose depth is known, of a model that learns from it: the upper bound
-    /// that the paper compares with.
+    /// The losses of `images [B,S,S,3]` in [-1,1]; the `objective` is the weight of the second reconstruction, or more. A
+    /// model that learns from true depth needs the truth; one that learns from pairs sees each image and its mirror image
+    /// as a pair.
     ///
     /// # Errors
     /// If images or truth have another size than the model's, or the device fails.
-    pub fn depth_losses(&self, images: &Tensor, truth: &DepthTruth) -> Result<Losses, ModelError> {
-        self.measure(images, Some(truth), 0.0)
-    }
-
-    fn measure(
+    pub fn losses<'a>(
         &self,
         images: &Tensor,
-        truth: Option<&DepthTruth>,
-        flip_weight: f32,
+        objective: impl Into<Objective<'a>>,
     ) -> Result<Losses, ModelError> {
         self.check_images(images)?;
-        let (images, second) = self.pair(images.to_device(self.device())?, Partners::Mirrored)?;
-        let truth = truth.map(|truth| truth.to_device(self.device())).transpose()?;
-        let prediction = self.run(&images, &self.working_parameters()?, second, self.vgg.as_ref())?;
-        let compared = self.compared(&images, truth.as_ref(), &prediction, second, flip_weight);
+        let objective = objective.into();
+        let (images, truth) = self.on_device(images, objective)?;
+        let objective = objective.with_truth(truth.as_ref());
+        let (images, second) = self.pair(images, Partners::Mirrored)?;
+        let prediction = self.run(&images, &self.working_parameters()?, second, self.features(objective))?;
+        let compared = Compared::new(self, &images, &prediction, second, objective)?;
         Ok(LossTerms::new(&compared, Vec::new())?.read()?)
     }
 
     /// The losses of `images [B,S,S,3]` in [-1,1] and the prediction that [`Model::predict`] makes of them, on the model's
     /// device, from one run of the networks (two for a model that learns from pairs): the second reconstruction of the
-    /// losses is left out of the prediction. The `truth` is needed by a model that learns from it.
+    /// losses is left out of the prediction. The objective as in [`Model::losses`].
     ///
     /// # Errors
     /// If images or truth have another size than the model's, or the device fails.
-    pub fn losses_and_prediction(
+    pub fn losses_and_prediction<'a>(
         &self,
         images: &Tensor,
-        truth: Option<&DepthTruth>,
-        flip_weight: f32,
+        objective: impl Into<Objective<'a>>,
     ) -> Result<(Losses, Prediction), ModelError> {
         self.check_images(images)?;
-        let images = images.to_device(self.device())?;
-        let truth = truth.map(|truth| truth.to_device(self.device())).transpose()?;
+        let objective = objective.into();
+        let (images, truth) = self.on_device(images, objective)?;
+        let objective = objective.with_truth(truth.as_ref());
         let parameters = self.working_parameters()?;
         let (pairs, second) = self.pair(images.clone(), Partners::Mirrored)?;
-        let vgg = self.vgg.as_ref();
+        let vgg = self.features(objective);
         let (compared, prediction) = if second == Second::Mirrored {
             let outputs = self.networks.forward(&images, &parameters, Purpose::Losses, vgg)?;
             (self.compose(outputs.clone(), second)?, self.compose(outputs, Second::Nothing)?)
@@ -291,48 +342,32 @@ impl Model {
             let paired = second == Second::Swapped;
             (if paired { self.run(&pairs, &parameters, second, vgg)? } else { alone.clone() }, alone)
         };
-        let compared = self.compared(&pairs, truth.as_ref(), &compared, second, flip_weight);
+        let compared = Compared::new(self, &pairs, &compared, second, objective)?;
         let losses = LossTerms::new(&compared, Vec::new())?.read()?;
-        Ok((losses, Prediction { confidence: None, target: None, ..prediction }))
+        Ok((losses, Prediction { confidence: None, target: None, grid: None, ..prediction }))
     }
 
     /// The losses of `images [B,S,S,3]` in [-1,1], and the gradient of their total with respect to each parameter, in the
-    /// order and the shapes of [`Model::parameters`].
+    /// order and the shapes of [`Model::parameters`]. The objective as in [`Model::losses`].
     ///
     /// # Errors
-    /// If the images have another size than the model's, or the device fails.
-    pub fn loss_and_gradients(
+    /// If images or truth have another size than the model's, or the device fails.
+    pub fn loss_and_gradients<'a>(
         &self,
         images: &Tensor,
-        flip_weight: f32,
+        objective: impl Into<Objective<'a>>,
     ) -> Result<(Losses, Vec<Tensor>), ModelError> {
-        let images = images.to_device(self.device())?;
+        let objective = objective.into();
+        let (images, truth) = self.on_device(images, objective)?;
+        let objective = objective.with_truth(truth.as_ref());
         let none = |_: &Prediction, _: &Tape| Ok(Vec::new());
         let parameters = self.working_parameters()?;
-        let found = self.differentiate(&parameters, &images, Partners::Mirrored, flip_weight, none)?;
+        let found = self.differentiate(&parameters, &images, Partners::Mirrored, objective, none)?;
         Ok((found.terms.read()?, found.of_parameters))
     }
 
-    /// The losses of `images [B,S,S,3]` in [-1,1] whose depth is known, and the gradient of their total with respect to each
-    /// parameter.
-    ///
-    /// # Errors
-    /// As [`Model::depth_losses`].
-    pub fn depth_loss_and_gradients(
-        &self,
-        images: &Tensor,
-        truth: &DepthTruth,
-    ) -> Result<(Losses, Vec<Tensor>), ModelError> {
-        self.check_images(images)?;
-        let (images, truth) = (images.to_device(self.device())?, truth.to_device(self.device())?);
-        let none = |_: &Prediction, _: &Tape| Ok(Vec::new());
-        let parameters = self.working_parameters()?;
-        let found = self.record(&parameters, &images, Some(&truth), (Second::Nothing, 0.0), none)?;
-        Ok((found.terms.read()?, found.of_parameters))
-    }
-
-    /// As [`Model::loss_and_gradients`], for images on the model's device, without waiting for the losses' values;
-    /// `parameters` are the [working ones](Model::working_parameters).
+    /// As [`Model::loss_and_gradients`], for images and truth on the model's device, without waiting for the losses'
+    /// values; `parameters` are the [working ones](Model::working_parameters).
     ///
     /// `more` gets the prediction and its tape before the tape is played. It may ask the tape to retain gradients, and
     /// returns the caller's terms, which are minimised together with the model's: a weight and a value without axes for
@@ -340,35 +375,23 @@ impl Model {
     /// depth and albedo. Of pairs it predicts `4B`, as [`Prediction`] says.
     ///
     /// # Errors
-    /// If the images have another size than the model's, or the device fails.
-    pub fn differentiate(
+    /// If images or truth have another size than the model's, or the device fails.
+    pub fn differentiate<'a>(
         &self,
         parameters: &[Tensor],
         images: &Tensor,
         partners: Partners<'_>,
-        flip_weight: f32,
+        objective: impl Into<Objective<'a>>,
         more: impl FnOnce(&Prediction, &Tape) -> Result<Vec<(f32, Tensor)>, Error>,
     ) -> Result<Differentiated, ModelError> {
         self.check_images(images)?;
+        let objective = objective.into();
         let (images, second) = self.pair(images.clone(), partners)?;
-        self.record(parameters, &images, None, (second, flip_weight), more)
-    }
-
-    /// Runs the model on a tape and plays the tape from the total of the losses.
-    fn record(
-        &self,
-        parameters: &[Tensor],
-        images: &Tensor,
-        truth: Option<&DepthTruth>,
-        (second, flip_weight): (Second, f32),
-        more: impl FnOnce(&Prediction, &Tape) -> Result<Vec<(f32, Tensor)>, Error>,
-    ) -> Result<Differentiated, ModelError> {
         let tape = Tape::new();
         let parameters: Vec<Tensor> = parameters.iter().map(|parameter| tape.watch(parameter)).collect();
-        let prediction = self.run(images, &parameters, second, self.vgg.as_ref())?;
+        let prediction = self.run(&images, &parameters, second, self.features(objective))?;
         let more = more(&prediction, &tape)?;
-        let compared = self.compared(images, truth, &prediction, second, flip_weight);
-        let terms = LossTerms::new(&compared, more)?;
+        let terms = LossTerms::new(&Compared::new(self, &images, &prediction, second, objective)?, more)?;
         // What only the prediction still holds is freed as the tape is played.
         drop(prediction);
         let mut gradients = tape.backward(&terms.total)?;
@@ -377,6 +400,21 @@ impl Model {
             .map(|parameter| gradients.take(parameter).map_or_else(|| parameter.zeros_like(), Ok))
             .collect::<Result<_, Error>>()?;
         Ok(Differentiated { terms: terms.detach(), of_parameters, gradients })
+    }
+
+    /// Images and truth on the model's device.
+    fn on_device(
+        &self,
+        images: &Tensor,
+        objective: Objective<'_>,
+    ) -> Result<(Tensor, Option<GroundTruth>), Error> {
+        let truth = objective.truth.map(|truth| truth.to_device(self.device())).transpose()?;
+        Ok((images.to_device(self.device())?, truth))
+    }
+
+    /// The features of the perceptual loss, if the objective computes it.
+    fn features(&self, objective: Objective<'_>) -> Option<&Vgg> {
+        self.vgg.as_ref().filter(|_| objective.perceptual_factor > 0.0)
     }
 
     /// The images that the losses compare, followed by their partners if there are any, and what the second half of the
@@ -395,18 +433,6 @@ impl Model {
                 (concat(&images, partners, ConcatAxis::Batch)?, Second::Swapped)
             }
         })
-    }
-
-    fn compared<'a>(
-        &'a self,
-        images: &'a Tensor,
-        truth: Option<&'a DepthTruth>,
-        prediction: &'a Prediction,
-        second: Second,
-        flip_weight: f32,
-    ) -> Compared<'a> {
-        let (settings, vgg) = (self.settings(), self.vgg.as_ref());
-        Compared { settings, vgg, images, truth, prediction, second, flip_weight }
     }
 }
 
@@ -429,18 +455,92 @@ mod tests {
     }
 
     /// Two images of noise; a slope, known in an oblong part of them.
-    fn example() -> (Tensor, DepthTruth) {
+    fn example() -> (Tensor, GroundTruth) {
         let inside = |at: usize| (10..50).contains(&(at / 64 % 64)) && (20..40).contains(&(at % 64));
         let depth: Vec<f32> = (0..2 * 64 * 64).map(|at| 0.93 + 0.002 * (at % 64) as f32).collect();
         let mask: Vec<f32> = (0..2 * 64 * 64).map(|at| f32::from(u8::from(inside(at)))).collect();
         let [depth, mask] = [depth, mask].map(|map| Tensor::new(&map, [2, 64, 64]).unwrap());
-        (random_tensor(1, [2, 64, 64, 3]), DepthTruth { depth, mask })
+        let truth = GroundTruth {
+            depth,
+            mask,
+            albedo: random_tensor(2, [2, 64, 64, 3]),
+            light: Tensor::new(&[0.3, 0.6, 0.0, 0.6, 0.8].repeat(2), [2, 5]).unwrap(),
+            view: Tensor::new(&[0.2, -0.3, 0.1, 0.02, -0.01, 0.03].repeat(2), [2, 6]).unwrap(),
+            known: Tensor::full([2], 1.0),
+        };
+        (random_tensor(1, [2, 64, 64, 3]), truth)
+    }
+
+    /// A model that learns from images and from truth.
+    fn mixed(truth_weight: f32) -> Model {
+        let settings =
+            ModelSettings { truth_weight, initial_depth_scale: 0.02, dome: 0.5, ..ModelSettings::tiny() };
+        Model::new(settings, 3).unwrap()
+    }
+
+    const TRUTHS: [Loss; 5] =
+        [Loss::TruthDepth, Loss::TruthNormals, Loss::TruthAlbedo, Loss::TruthLight, Loss::TruthView];
+
+    #[test]
+    fn a_truth_without_a_weight_changes_no_bit() {
+        let (model, (images, truth)) = (mixed(0.0), example());
+        let (right, gradients) = model.loss_and_gradients(&images, 0.5).unwrap();
+        let objective = Objective::from(0.5).with_truth(Some(&truth));
+        let (found, found_gradients) = model.loss_and_gradients(&images, objective).unwrap();
+        assert_eq!(found, right);
+        assert!(found_gradients.iter().zip(&gradients).all(|(a, b)| a.data() == b.data()));
+        assert!(TRUTHS.iter().all(|loss| found[*loss] == 0.0));
+    }
+
+    #[test]
+    fn photographs_among_images_with_a_truth_learn_as_without_it() {
+        let (model, (images, truth)) = (mixed(1.0), example());
+        let right = mixed(0.0).losses(&images, 0.5).unwrap();
+        let unknown = GroundTruth::unknown(Device::Cpu, 2, 64).unwrap();
+        let objective = |truth| Objective::from(0.5).with_truth(Some(truth));
+        let found = model.losses(&images, objective(&unknown)).unwrap();
+        assert_eq!(found, right);
+        // With one of both known, its error is what both have that are known alone.
+        let mut first = truth.clone();
+        let half = first.mask.numel() / 2;
+        first.mask.data_mut()[half..].fill(0.0);
+        first.known.data_mut()[1] = 0.0;
+        let both = model.losses(&images, objective(&truth)).unwrap();
+        let one = model.losses(&images, objective(&first)).unwrap();
+        let image = images.narrow(0, 1).unwrap();
+        let truth = truth.map(|tensor| tensor.narrow(0, 1)).unwrap();
+        let alone = model.losses(&image, objective(&truth)).unwrap();
+        for loss in TRUTHS {
+            assert!(both[loss] > 0.0 && both[loss] != one[loss], "{loss:?}");
+            assert!((one[loss] - alone[loss]).abs() < 1e-3 * alone[loss], "{loss:?}: {one:?}, {alone:?}");
+        }
+        let wrong = model.losses(&images, objective(&truth)).unwrap_err().to_string();
+        assert!(wrong.contains("a truth of shape [1, 64, 64] in place of [2, 64, 64]"), "{wrong}");
+    }
+
+    #[test]
+    fn the_gradient_of_truths_and_priors_agrees_with_finite_differences() {
+        // The places at which albedo is sampled have no gradient, but they move.
+        let settings = ModelSettings {
+            truth_albedo_weight: 0.0,
+            view_prior_weight: 0.3,
+            light_prior_weight: 0.3,
+            ..mixed(10.0).settings().clone()
+        };
+        let (mut model, (_, mut truth)) = (Model::new(settings, 3).unwrap(), example());
+        truth.mask.data_mut()[..64 * 64].fill(0.0);
+        truth.known.data_mut()[0] = 0.0;
+        let twice =
+            |x: &Tensor| Tensor::new(&x.data().repeat(2), [&[4], &x.shape()[1..]].concat().as_slice());
+        let truth = truth.map(twice).unwrap();
+        let objective = Objective::from(0.5).with_truth(Some(&truth));
+        assert_slope(&mut model, &random_tensor(1, [4, 64, 64, 3]), objective, 0.03);
     }
 
     #[test]
     fn the_depth_loss_is_the_mean_error_where_the_truth_is_known_in_ranges() {
         let (model, (images, truth)) = (supervised(), example());
-        let losses = model.depth_losses(&images, &truth).unwrap();
+        let losses = model.losses(&images, Objective::from(0.0).with_truth(Some(&truth))).unwrap();
         let found = model.predict(&images).unwrap().depth;
         let triples = || found.data().iter().zip(truth.depth.data()).zip(truth.mask.data());
         let error: f64 =
@@ -457,10 +557,14 @@ mod tests {
     #[test]
     fn the_gradient_of_the_depth_loss_agrees_with_finite_differences() {
         let (mut model, (images, truth)) = (supervised(), example());
-        let (_, gradients) = model.depth_loss_and_gradients(&images, &truth).unwrap();
+        assert_slope(&mut model, &images, Objective::from(0.0).with_truth(Some(&truth)), 0.02);
+    }
+
+    /// Asserts that along the gradient of all parameters together, the loss rises by the gradient's norm: one difference
+    /// over so many numbers is far above rounding.
+    fn assert_slope(model: &mut Model, images: &Tensor, objective: Objective<'_>, tolerance: f64) {
+        let (_, gradients) = model.loss_and_gradients(images, objective).unwrap();
         assert_eq!(gradients.len(), model.parameter_infos().len());
-        // Along the gradient of all parameters together, the loss rises by the gradient's norm: one difference over so
-        // many numbers is far above rounding.
         let square: f64 = gradients.iter().flat_map(|g| g.data()).map(|g| f64::from(*g).powi(2)).sum();
         let norm = square.sqrt();
         let mut loss_at = |distance: f64| {
@@ -468,7 +572,7 @@ mod tests {
             for (parameter, gradient) in model.parameters_mut().iter_mut().zip(&gradients) {
                 parameter.data_mut().iter_mut().zip(gradient.data()).for_each(|(p, g)| *p += step * g);
             }
-            let loss = model.depth_losses(&images, &truth).unwrap().total;
+            let loss = model.losses(images, objective).unwrap().total;
             for (parameter, gradient) in model.parameters_mut().iter_mut().zip(&gradients) {
                 parameter.data_mut().iter_mut().zip(gradient.data()).for_each(|(p, g)| *p -= step * g);
             }
@@ -477,7 +581,7 @@ mod tests {
         // Short, because the loss and the networks have kinks.
         const STEP: f64 = 1e-4;
         let slope = (loss_at(STEP) - loss_at(-STEP)) / (2.0 * STEP);
-        assert!((slope / norm - 1.0).abs() < 0.02, "slope {slope}, norm of the gradient {norm}");
+        assert!((slope / norm - 1.0).abs() < tolerance, "slope {slope}, norm of the gradient {norm}");
     }
 
     #[test]

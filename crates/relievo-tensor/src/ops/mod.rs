@@ -33,6 +33,7 @@ operations! {
     albedo_loss: albedo_loss;
     average_pool: ;
     cast: cast;
+    column_prior: ColumnPrior, column_prior_error;
     concat: ConcatAxis, concat, narrow_batch;
     concat_flipped: concat_flipped, concat_swapped;
     conv2d: Conv2dGeometry, ConvParams, conv_transpose2d, conv2d;
@@ -42,6 +43,7 @@ operations! {
     likelihood_loss: absolute_error, perceptual_loss, photometric_loss, squared_error;
     max_pool: max_pool;
     mul_columns: mul_columns;
+    overlap: overlap;
     reshape (cpu only): reshape;
     smoothness: smoothness;
     sum: add_into, weighted_sum;

@@ -6,9 +6,10 @@ mod adam;
 mod runtime;
 
 use relievo_tensor::ops::{
-    Activation, ConcatAxis, ConvParams, activate, albedo_loss, cast, concat, concat_flipped, concat_swapped,
-    conv_transpose2d, conv2d, grid_sample, group_norm, max_pool, mul_columns, narrow_batch, perceptual_loss,
-    photometric_loss, reshape, smoothness, upsample_conv2d, weighted_elements_sum, weighted_sum,
+    Activation, ColumnPrior, ConcatAxis, ConvParams, activate, albedo_loss, cast, column_prior_error, concat,
+    concat_flipped, concat_swapped, conv_transpose2d, conv2d, grid_sample, group_norm, max_pool, mul_columns,
+    narrow_batch, overlap, perceptual_loss, photometric_loss, reshape, smoothness, upsample_conv2d,
+    weighted_elements_sum, weighted_sum,
 };
 use relievo_tensor::testing::{
     assert_devices_agree, assert_lowerings_agree, distance, random_multiples, random_tensor,
@@ -83,6 +84,36 @@ fn sums() {
         let x = [cast(&x[0], real)?, cast(&x[1], real)?, cast(&x[2], real)?];
         weighted_sum(&[(2.0, &x[0]), (-0.5, &x[1]), (1.0, &x[2]), (1.0, &x[0])])
     });
+}
+
+#[test]
+fn priors_of_columns() {
+    let counted: Vec<f32> = (0..300).map(|row| f32::from(u8::from(row % 3 > 0))).collect();
+    let counted = Tensor::new(&counted, [300]).unwrap();
+    let priors = [
+        ColumnPrior { column: 0, mean: None, deviation: 0.3 },
+        ColumnPrior { column: 4, mean: Some(0.5), deviation: 0.7 },
+    ];
+    agree(&[random_tensor(1, [300, 6])], |x, _| {
+        column_prior_error(&x[0], &counted.to_device(x[0].device())?, &priors)
+    });
+}
+
+#[test]
+fn overlaps() {
+    let Some(ordinal) = relievo_cuda_emulator::test_gpu() else { return };
+    let masks = [1, 2].map(|seed| {
+        let noise = random_tensor(seed, [2, 19, 21]);
+        let mask: Vec<f32> = noise.data().iter().map(|x| f32::from(u8::from(*x > -0.9))).collect();
+        Tensor::new(&mask, [2, 19, 21]).unwrap()
+    });
+    let on = |device: Device| {
+        let [a, b] = masks.each_ref().map(|mask| mask.to_device(device).unwrap());
+        overlap(&a, &b).unwrap().to_device(Device::Cpu).unwrap()
+    };
+    let [right, found] = [Device::Cpu, Device::Cuda(ordinal)].map(on);
+    assert_eq!(right.data(), found.data());
+    assert!([0.0, 1.0].iter().all(|value| right.data().contains(value)));
 }
 
 #[test]

@@ -15,7 +15,9 @@ use std::sync::Arc;
 
 use relievo_data::{Batch, LoadError, Loader, LoaderOptions, Source};
 use relievo_files::{WriteError, write_atomic};
-use relievo_model::{DepthTruth, Losses, Model, ModelError, Prediction, Predictor, Supervision};
+use relievo_model::{
+    GroundTruth, Losses, Model, ModelError, ModelSettings, Objective, Prediction, Predictor, Supervision,
+};
 use relievo_tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
@@ -176,22 +178,16 @@ impl<'a> Measured<'a> {
         let pick = |p: &Prediction| [p.depth.clone(), p.mask.clone(), p.image.clone(), p.view.clone()];
         let (mut losses, mut maps) = (None, None);
         if options.losses {
-            let truth = match model.settings().supervision {
-                Supervision::None => None,
-                Supervision::Depth => Some(depth_truth(batch, model.settings().image_size)?),
-            };
-            let flip_weight = model.settings().flip_weight;
+            let truth = ground_truth(batch, model.settings())?;
+            let objective = Objective::from(model.settings().flip_weight).with_truth(truth.as_ref());
             if with_maps && refine == 0 {
-                let (found, prediction) = model.losses_and_prediction(images, truth.as_ref(), flip_weight)?;
+                let (found, prediction) = model.losses_and_prediction(images, objective)?;
                 let [depth, mask, image, view] = pick(&prediction);
                 let here = |tensor: Tensor| tensor.to_device(Device::Cpu);
                 maps = Some([here(depth)?, here(mask)?, here(image)?, here(view)?]);
                 losses = Some(found);
             } else {
-                losses = Some(match &truth {
-                    None => model.losses(images, flip_weight)?,
-                    Some(truth) => model.depth_losses(images, truth)?,
-                });
+                losses = Some(model.losses(images, objective)?);
             }
         }
         if with_maps && refine > 0 {
@@ -312,19 +308,36 @@ fn viewpoint(views: &[[[f32; 3]; 2]]) -> Option<Viewpoint> {
     Some(Viewpoint { pitch: errors(0)?, yaw: errors(1)?, roll: errors(2)? })
 }
 
-/// The true depth of a batch and where it counts, for a model that learns from it.
+/// The ground truth of a batch, for a model that learns from it; of photographs nothing is known.
 ///
 /// # Errors
-/// If an image has no truth.
-pub(crate) fn depth_truth(batch: &Batch, size: usize) -> Result<DepthTruth, EvaluationError> {
-    let (mut depth, mut mask) = (Vec::new(), Vec::new());
-    for (truth, name) in batch.truths.iter().zip(&batch.names) {
-        let truth = truth.as_ref().ok_or_else(|| EvaluationError::NoTruth(name.clone()))?;
-        depth.extend_from_slice(&truth.depth);
-        mask.extend(truth.mask.iter().map(|seen| f32::from(*seen)));
+/// If an image has no truth and the model learns from nothing else.
+pub fn ground_truth(batch: &Batch, settings: &ModelSettings) -> Result<Option<GroundTruth>, EvaluationError> {
+    if !settings.uses_truth() {
+        return Ok(None);
     }
-    let shape = [batch.truths.len(), size, size];
-    Ok(DepthTruth { depth: Tensor::new(&depth, shape)?, mask: Tensor::new(&mask, shape)? })
+    let pixels = settings.image_size * settings.image_size;
+    let mut all = GroundTruth::unknown(Device::Cpu, batch.truths.len(), settings.image_size)?;
+    for (image, (truth, name)) in batch.truths.iter().zip(&batch.names).enumerate() {
+        let Some(truth) = truth else {
+            if settings.supervision == Supervision::Depth {
+                return Err(EvaluationError::NoTruth(name.clone()));
+            }
+            continue;
+        };
+        let range = image * pixels..(image + 1) * pixels;
+        all.depth.data_mut()[range.clone()].copy_from_slice(&truth.depth);
+        let mask = all.mask.data_mut()[range.clone()].iter_mut().zip(&truth.mask);
+        mask.for_each(|(mask, seen)| *mask = f32::from(*seen));
+        let albedo = all.albedo.data_mut()[3 * range.start..3 * range.end].iter_mut().zip(&truth.albedo);
+        albedo.for_each(|(signed, colour)| *signed = 2.0 * colour - 1.0);
+        let [x, y, z] = truth.light.direction;
+        let light = [truth.light.ambient, truth.light.diffuse, x, y, z];
+        all.light.data_mut()[5 * image..][..5].copy_from_slice(&light);
+        all.view.data_mut()[6 * image..][..6].copy_from_slice(&truth.view);
+        all.known.data_mut()[image] = 1.0;
+    }
+    Ok(Some(all))
 }
 
 fn loader(
@@ -425,11 +438,9 @@ pub(crate) mod tests {
             let mut expected = Losses::default();
             for batch in loader(&heads, 64, 2, 1).unwrap() {
                 let batch = batch.unwrap();
-                let truth = depth_truth(&batch, 64).unwrap();
-                let losses = match supervision {
-                    Supervision::None => model.losses(&batch.images, model.settings().flip_weight).unwrap(),
-                    Supervision::Depth => model.depth_losses(&batch.images, &truth).unwrap(),
-                };
+                let truth = ground_truth(&batch, model.settings()).unwrap();
+                let objective = Objective::from(model.settings().flip_weight).with_truth(truth.as_ref());
+                let losses = model.losses(&batch.images, objective).unwrap();
                 expected.add(&losses, batch.names.len() as f32);
             }
             let mut mean = Losses::default();

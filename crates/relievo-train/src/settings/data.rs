@@ -75,7 +75,7 @@ impl DataSettings {
     }
 
     /// Whether some images are made by a program.
-    fn has_generated(&self) -> bool {
+    pub(crate) fn has_generated(&self) -> bool {
         self.source.iter().any(SourceSpec::is_registered)
     }
 

@@ -215,19 +215,15 @@ impl Settings {
         self.model.check()?;
         self.data.check()?;
         self.train.check()?;
-        if self.model.supervision == Supervision::None {
-            return Ok(());
+        let invalid = |setting, reason: String| Err(Invalid { setting, reason });
+        let weight = self.model.truth_weight;
+        if self.model.supervision == Supervision::Depth && !self.data.is_generated() {
+            let reason = "supervision is depth; it needs images whose depth is known: the source synthetic";
+            return invalid("supervision", reason.into());
         }
-        let invalid = |reason: &str| Err(Invalid { setting: "supervision", reason: reason.to_owned() });
-        if !self.data.is_generated() {
-            return invalid(
-                "supervision is depth; it needs images whose depth is known: the source synthetic",
-            );
-        }
-        if self.data.jitter_of_crops().is_on() {
-            return invalid(
-                "supervision is depth; that of a moved crop is not known: jitter and roll must be 0",
-            );
+        if weight > 0.0 && !self.data.has_generated() {
+            let needed = "it needs images whose truth is known: the source synthetic, beside others";
+            return invalid("truth-weight", format!("truth-weight is {weight}; {needed}"));
         }
         Ok(())
     }

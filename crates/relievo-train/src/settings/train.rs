@@ -69,6 +69,9 @@ settings! {
         initial_weights: Option<PathBuf> = None, kind(Data);
         /// Weights for the features of the perceptual loss, in VGG16's layers [default: those of VGG16]
         perceptual_features: Option<PathBuf> = None, kind(File);
+        /// Compute the perceptual loss, most of a step's time, at every so many steps only, with its weight times as much;
+        /// log lines are written at such steps
+        perceptual_every: u64 = 1, in 1..=1000, kind(Schedule);
         /// Steps between log lines; 0 chooses 1 on a CPU and 20 on a GPU, which runs ahead in between
         log_steps: u64 = 0, kind(Free);
         /// Minutes between checkpoints; 0 does not save by time
@@ -96,13 +99,14 @@ impl TrainSettings {
         }
     }
 
-    /// Steps from one line of the log to the next on a device.
+    /// Steps from one line of the log to the next on a device: those with the perceptual loss have all losses.
     pub(crate) fn log_steps_on(&self, device: Device) -> u64 {
-        match (self.log_steps, device) {
+        let asked = match (self.log_steps, device) {
             (0, Device::Cpu) => 1,
             (0, Device::Cuda(_)) => 20,
             (chosen, _) => chosen,
-        }
+        };
+        asked.next_multiple_of(self.perceptual_every)
     }
 
     pub(super) fn check(&self) -> Result<(), Invalid> {

@@ -7,12 +7,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use relievo_data::{Batch, Loader, LoaderOptions, Position, Training};
-use relievo_model::{Losses, Supervision};
+use relievo_model::{Losses, Objective};
 use relievo_tensor::Tensor;
 
 use super::{Outcome, TrainError, Trainer, advised};
 use crate::checkpoint::Progress;
-use crate::evaluation::depth_truth;
+use crate::evaluation::ground_truth;
 use crate::events::{Event, Observer, StepReport, TrainingStarted};
 use crate::learner::Learner;
 use crate::settings::Settings;
@@ -148,23 +148,21 @@ impl<'a> Session<'a> {
         let (train, step) = (&settings.train, progress.step + 1);
         let flip_weight = if epoch < train.full_flip_epochs { 1.0 } else { settings.model.flip_weight };
         let is_logged = step.is_multiple_of(train.log_steps_on(learner.model().device()));
-        let truth = match settings.model.supervision {
-            Supervision::None => None,
-            Supervision::Depth => Some(depth_truth(&batch, settings.model.image_size)?),
-        };
-        let target = truth.as_ref().map_or(step::Target::Images(flip_weight), step::Target::Depth);
+        let truth = ground_truth(&batch, &settings.model)?;
+        let perceptual_factor = step::perceptual_factor(train, step);
+        let objective = Objective { flip_weight, perceptual_factor, truth: truth.as_ref() };
         let Batch { images, names, .. } = batch;
         self.unreported.batches.push(names);
         match learner {
             Learner::Captured(captured) => {
                 captured
-                    .queue(&images, flip_weight, step, train)
+                    .queue(&images, objective, step, train)
                     .map_err(|error| advised(error, captured.model(), train))?;
                 progress.step = step;
                 if is_logged { self.catch_up() } else { Ok(()) }
             }
             Learner::Host { model, moments } => {
-                match step::take(model, moments, &images, target, step, train) {
+                match step::take(model, moments, &images, objective, step, train) {
                     Ok(step::Step { losses, gradient_norm }) => {
                         progress.step = step;
                         self.report(losses, gradient_norm, is_logged);

@@ -554,3 +554,43 @@ fn who_learns_from_depth_needs_images_whose_depth_is_known() {
     settings.data.source = vec!["faces".into()];
     assert!(settings.check().unwrap_err().to_string().starts_with("supervision is depth"));
 }
+
+/// Noise without a truth and heads with theirs, in turn.
+struct Mixed(Noise, Heads);
+
+impl Source for Mixed {
+    fn describe(&self) -> String {
+        self.0.describe()
+    }
+    fn len(&self) -> u64 {
+        self.0.len() + self.1.len()
+    }
+    fn sample(&self, index: u64, size: u32) -> Result<Sample, SampleError> {
+        let number = index / 2;
+        if index.is_multiple_of(2) { self.0.sample(number, size) } else { self.1.sample(number, size) }
+    }
+}
+
+#[test]
+fn photographs_and_heads_are_learned_from_together() {
+    let run_of = Run::new(|settings| {
+        settings.model.truth_weight = 1.0;
+        (settings.data.jitter, settings.data.roll) = (0.05, 10.0);
+        (settings.train.batch_size, settings.train.steps) = (4, 2);
+    });
+    let both = Mixed(Noise(5, 99), Heads::range(0, 0, 5));
+    let folder = RunFolder::create(run_of.root.path(), false).unwrap();
+    let mut trainer = Trainer::begin(run_of.settings.clone(), Arc::new(both), folder).unwrap();
+    let mut observer = |event: Event<'_>| {
+        if let Event::Stepped(report) = event {
+            assert!(report.losses[Loss::TruthDepth] > 0.0 && report.losses[Loss::TruthView] > 0.0);
+        }
+    };
+    assert_eq!(trainer.run(&mut observer, &AtomicBool::new(false)).unwrap(), Outcome::Finished);
+    assert!(trainer.model().has_seen_truth());
+    let mut settings = run_of.settings.clone();
+    settings.data.source = vec!["faces".into()];
+    assert!(settings.check().unwrap_err().to_string().starts_with("truth-weight is 1; it needs images"));
+    settings.model.supervision = Supervision::Depth;
+    assert!(settings.check().unwrap_err().to_string().contains("it must be 0 with supervision depth"));
+}
