@@ -3,7 +3,8 @@
 //! A pickle is a program for a stack machine that may call any function of Python. This machine calls nothing. It knows
 //! plain data, the few names that stand for tensors, and one class of the original programs whose content it drops;
 //! every other name is an error. What it makes lies in one list and refers by number, so that no nesting, however deep,
-//! is walked or dropped by recursion.
+//! is walked or dropped by recursion. One file holds the whole machine: it is to be read in one piece by whoever checks that
+//! nothing is run.
 
 use std::collections::HashMap;
 use std::io::{self, BufRead, Read};

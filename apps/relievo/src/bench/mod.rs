@@ -2,6 +2,7 @@
 
 mod gpu;
 mod measure;
+mod meshes;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -37,10 +38,11 @@ const REMEMBERED: u64 = 4 * FED as u64;
 
 /// Print how fast this machine computes, and how much memory that takes
 ///
-/// Measures inference, training steps, the search for faces, the rendering of
-/// synthetic heads and the loading of training images: medians and quartiles of as
-/// many repetitions as fit into the time, at least five. The networks are those of
-/// the paper for 64x64 pixels, or those of --model. Run it on an idle machine.
+/// Measures inference, training steps, the search for faces, a mesh rendered with
+/// its gradient, the rendering of synthetic heads and the loading of training
+/// images: medians and quartiles of as many repetitions as fit into the time, at
+/// least five. The networks are those of the paper for 64x64 pixels, or those of
+/// --model. Run it on an idle machine.
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
 pub struct Options {
@@ -81,6 +83,7 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
     let (pool_peak_bytes, resident_peak_bytes) = (pool_statistics().bytes_peak, resident_peak());
     rows.push(clock.predictions(&model)?);
     rows.extend(clock.faces()?);
+    rows.extend(clock.meshes()?);
     rows.push(clock.heads(settings.image_size as u32)?);
     rows.extend(clock.feed(LoaderOptions::new(FED, settings.image_size as u32))?);
     let report = Report {

@@ -1,4 +1,5 @@
-//! Wavefront OBJ with its materials (MTL), read and written.
+//! Wavefront OBJ with its materials (MTL), read and written: one file, because both sides and MTL share the words of the
+//! format.
 
 use std::borrow::Cow;
 use std::collections::HashMap;

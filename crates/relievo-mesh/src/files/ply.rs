@@ -1,7 +1,8 @@
 //! Stanford PLY, read in its three encodings and written as little-endian binary.
 //!
 //! Source: Turk, *The PLY Polygon File Format* (1994). Texture coordinates are those of common programs: `s t`, `u v` or
-//! `texture_u texture_v` of vertices, a list `texcoord` of faces, pictures in `comment TextureFile`.
+//! `texture_u texture_v` of vertices, a list `texcoord` of faces, pictures in `comment TextureFile`. Reading and
+//! writing share the table of properties and stay in one file.
 
 use std::io;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! Reading glTF.
+//! Reading glTF: nodes, primitives and materials in the order in which they refer to each other, so in one file.
 
 use std::collections::HashMap;
 use std::io;
