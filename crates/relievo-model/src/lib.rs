@@ -1,6 +1,6 @@
 //! The photo-geometric autoencoder of Wu et al. 2020: predict, reconstruct, losses, presets, weights.
 //!
-//! [`Model`] holds the settings and the parameters of the five networks. [`Model::predict`] decomposes images into
+//! [`Model`] holds the settings and the parameters of the networks. [`Model::predict`] decomposes images into
 //! depth, albedo, light and viewpoint and renders the images again from these; [`Model::losses`] does so twice, the
 //! second time from the mirrored depth and albedo, and compares both with the image.
 //!

@@ -143,13 +143,13 @@ choices! {
         Cat,
         /// Rendered cars
         Car,
-        /// Several photographs of each person, from pairs (LeMul on CASIA-WebFace)
+        /// LeMul's configuration for CASIA-WebFace: wide rotations. Images are paired with their mirror images here
         LemulCasia,
         /// Photographs of human faces, paired with their mirror images (LeMul on CelebA)
         LemulCeleba,
         /// Photographs of cats' faces, paired with their mirror images
         LemulCat,
-        /// Several images of each synthetic head, from pairs
+        /// LeMul on synthetic heads, paired with their mirror images
         LemulSynthetic,
     }
 }

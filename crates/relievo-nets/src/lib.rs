@@ -1,4 +1,4 @@
-//! Layers, initialisation, the five networks, VGG16 features.
+//! Layers, initialisation, the networks, VGG16 features.
 //!
 //! A [`Network`] is a list of layers without parameters. Its parameters are a plain list of tensors in the order in which
 //! the layers use them, so that the optimiser, a checkpoint and a tape share one flat list.
