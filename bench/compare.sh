@@ -14,7 +14,7 @@ for name in $(compgen -e); do
   case $name in OPENBLAS_*|NVPL_*|MKL_*|OMP_*|KMP_*|GOMP_*) unset "$name" ;; esac
 done
 
-cargo build --release -p relievo
+cargo build --release -p relievo-cli
 folder=$(mktemp -d)
 trap 'rm -r "$folder"' EXIT
 for round in $(seq "$rounds"); do

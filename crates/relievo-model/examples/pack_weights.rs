@@ -1,15 +1,12 @@
-//! Packs the weights of a run as they ship: in half precision, without the confidence network, which inference does not
-//! use, and so without the perceptual loss, which means little without it. The settings of the run stay in the notes,
-//! where `relievo info` finds what the weights were trained with.
+//! Packs the weights of a run as they ship ([`Model::to_packed_safetensors`]). The settings of the run stay in the notes, where
+//! `relievo info` finds what the weights were trained with.
 //!
 //!     cargo run --release -p relievo-model --example pack_weights -- RUN/model.safetensors NAME.safetensors
 
 use std::error::Error;
 
-use half::f16;
-use relievo_model::{Model, ModelSettings, SETTINGS_KEY};
-use safetensors::tensor::TensorView;
-use safetensors::{Dtype, SafeTensors};
+use relievo_model::Model;
+use relievo_tensor::safetensors::SafetensorsFile;
 
 /// A line of TOML with the names of files only where it quotes paths.
 fn without_folders(line: &str) -> String {
@@ -27,8 +24,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let bytes = std::fs::read(from)?;
     let model = Model::from_safetensors(&bytes, from)?;
-    let (_, metadata) = SafeTensors::read_metadata(&bytes)?;
-    let mut notes = metadata.metadata().clone().unwrap_or_default();
+    let mut notes = SafetensorsFile::open(&bytes)?.into_metadata();
     // Whoever reads the notes has other folders.
     for note in notes.values_mut() {
         let names = note.lines().map(|line| {
@@ -37,19 +33,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         });
         *note = names.collect::<Vec<_>>().join("\n");
     }
-    let settings = ModelSettings { confidence: false, perceptual_weight: 0.0, ..model.settings().clone() };
-    notes.insert(SETTINGS_KEY.to_owned(), serde_json::to_string(&settings)?);
-    let parameters = model.parameter_infos().iter().zip(model.parameters());
-    let halves: Vec<(_, Vec<u8>)> = parameters
-        .filter(|(info, _)| !info.name.starts_with("confidence."))
-        .map(|(info, tensor)| {
-            (info, tensor.data().iter().flat_map(|x| f16::from_f32(*x).to_le_bytes()).collect())
-        })
-        .collect();
-    let views = halves.iter().map(|(info, bytes)| {
-        Ok((info.name.as_str(), TensorView::new(Dtype::F16, info.shape.to_vec(), bytes)?))
-    });
-    let packed = safetensors::serialize(views.collect::<Result<Vec<_>, Box<dyn Error>>>()?, Some(notes))?;
+    let packed = model.to_packed_safetensors(notes)?;
     // What was written must be a model.
     Model::from_safetensors(&packed, to)?;
     std::fs::write(to, &packed)?;

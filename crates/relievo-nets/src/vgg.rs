@@ -10,12 +10,10 @@ mod cuda;
 pub(crate) use cuda::KERNELS;
 
 use relievo_tensor::ops::{Activation, ConvParams, cast, conv2d, max_pool};
-use relievo_tensor::safetensors::SafetensorsFile;
+use relievo_tensor::safetensors::{Entry, SafetensorsFile, serialize};
 use relievo_tensor::{
     Backward, Context, ConvPolicy, DataType, Device, Error, Operation, Random, Result, Tensor, apply_one,
 };
-use safetensors::Dtype;
-use safetensors::tensor::TensorView;
 
 /// The embedded weights, a safetensors file: conv1_1 to conv3_3 in half precision (`assets/README.md` says whose they are).
 pub static VGG16_WEIGHTS: &[u8] = include_bytes!("../assets/vgg16-conv1_1-conv3_3-f16.safetensors");
@@ -164,29 +162,23 @@ impl Vgg {
     /// # Errors
     /// If the parameters are on a GPU that fails.
     pub fn to_safetensors(&self, notes: impl IntoIterator<Item = (String, String)>) -> Result<Vec<u8>> {
-        let mut tensors: Vec<(String, Vec<usize>, Vec<u8>)> = Vec::new();
+        let mut tensors = Vec::new();
         for (name, (weight, bias)) in LAYERS.into_iter().flatten().zip(&self.convolutions) {
             let scale = if name == "conv3_3" { FEATURE_SCALE } else { 1.0 };
             let (weight, bias) = (weight.to_device(Device::Cpu)?, bias.to_device(Device::Cpu)?);
             let [outputs, _, _, inputs] = weight.dims("vgg")?;
             let from = weight.data();
-            let places = (0..outputs * inputs * 9).map(|at| {
+            let weights = (0..outputs * inputs * 9).map(|at| {
                 let (o, i, tap) = (at / (9 * inputs), at / 9 % inputs, at % 9);
-                (o * 9 + tap) * inputs + i
+                from[(o * 9 + tap) * inputs + i] * scale
             });
-            let bytes = |numbers: &mut dyn Iterator<Item = f32>| {
-                numbers.flat_map(|number| (number * scale).to_le_bytes()).collect()
-            };
-            let weights = bytes(&mut places.map(|place| from[place]));
-            tensors.push((format!("{name}.weight"), vec![outputs, inputs, 3, 3], weights));
-            tensors.push((format!("{name}.bias"), vec![outputs], bytes(&mut bias.data().iter().copied())));
+            let weights: Vec<f32> = weights.collect();
+            let biases: Vec<f32> = bias.data().iter().map(|bias| bias * scale).collect();
+            tensors.push(Entry::f32(format!("{name}.weight"), &[outputs, inputs, 3, 3], &weights));
+            tensors.push(Entry::f32(format!("{name}.bias"), &[outputs], &biases));
         }
-        let views = tensors.iter().map(|(name, shape, bytes)| {
-            let view = TensorView::new(Dtype::F32, shape.clone(), bytes);
-            (name.as_str(), view.expect("as many bytes as the shape has numbers"))
-        });
-        let notes: std::collections::HashMap<String, String> = notes.into_iter().collect();
-        Ok(safetensors::serialize(views, Some(notes)).expect("tensors have distinct names and whole bytes"))
+        let notes = notes.into_iter().collect();
+        Ok(serialize(&tensors, notes).expect("tensors have distinct names and whole bytes"))
     }
 
     /// The same network on a device; on a GPU, weights, biases and features have the type `data_type`.
@@ -300,8 +292,7 @@ mod tests {
         // What goes through keeps its size within an order of magnitude.
         let square = plain.data().iter().map(|x| x * x).sum::<f32>() / plain.numel() as f32;
         assert!((0.01..10.0).contains(&square), "{square}");
-        let metadata = safetensors::SafeTensors::read_metadata(&bytes).unwrap().1;
-        assert_eq!(metadata.metadata().as_ref().unwrap()["note"], "text");
+        assert_eq!(SafetensorsFile::open(&bytes).unwrap().metadata("note"), Some("text"));
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! The one reader of safetensors files: weights, checkpoints, reference tensors.
+//! The one reader of safetensors files (weights, checkpoints, reference tensors), and their one writer but for checkpoints,
+//! which are written in pieces.
 //!
 //! ```
 //! use relievo_tensor::safetensors::{Dtype, SafetensorsFile};
@@ -11,7 +12,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 pub use ::safetensors::Dtype;
 use ::safetensors::SafeTensors;
@@ -135,10 +136,10 @@ impl<'a> SafetensorsFile<'a> {
         self.file.tensor(name).is_ok()
     }
 
-    /// The numbers and the shape of a tensor in f16 or f32.
+    /// The numbers and the shape of a tensor in f16, f32, or in integers of 8 bits ([`quantise`]).
     ///
     /// # Errors
-    /// If there is none, or it has another type.
+    /// If there is none, it has another type, or integers lack their scales.
     pub fn numbers(&self, name: &str) -> Result<(Vec<f32>, Vec<usize>), ReadError> {
         let view = self.view(name)?;
         let numbers = match view.dtype() {
@@ -146,9 +147,32 @@ impl<'a> SafetensorsFile<'a> {
                 view.data().as_chunks::<2>().0.iter().map(|b| f16::from_le_bytes(*b).to_f32()).collect()
             }
             Dtype::F32 => view.data().as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
-            other => return Err(wrong_type(name, other, "F16 or F32")),
+            Dtype::I8 => self.scaled(name, &view)?,
+            other => return Err(wrong_type(name, other, "F16, F32 or I8")),
         };
         Ok((numbers, view.shape().to_vec()))
+    }
+
+    /// Integers times the scale of their channel.
+    fn scaled(&self, name: &str, view: &TensorView<'_>) -> Result<Vec<f32>, ReadError> {
+        let scales_name = format!("{name}{SCALES}");
+        let scales = self.view(&scales_name)?;
+        let channels = view.shape().first().copied().unwrap_or(1);
+        if scales.dtype() != Dtype::F32 {
+            return Err(wrong_type(&scales_name, scales.dtype(), "F32"));
+        }
+        if scales.shape() != [channels] {
+            let (found, expected) = (scales.shape().to_vec(), vec![channels]);
+            return Err(ReadError::Shape { name: scales_name, found, expected });
+        }
+        let scales = scales.data().as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes));
+        let of_channel = (view.data().len() / channels.max(1)).max(1);
+        let channels = view.data().chunks(of_channel).zip(scales);
+        Ok(channels
+            .flat_map(|(bytes, scale)| {
+                bytes.iter().map(move |byte| f32::from(i8::from_le_bytes([*byte])) * scale)
+            })
+            .collect())
     }
 
     /// The bytes and the shape of a tensor of the given type.
@@ -163,7 +187,7 @@ impl<'a> SafetensorsFile<'a> {
         Ok((view.data(), view.shape().to_vec()))
     }
 
-    /// A tensor in f16 or f32, as f32 on the CPU.
+    /// A tensor as f32 on the CPU.
     ///
     /// # Errors
     /// As [`SafetensorsFile::numbers`]; if its shape is not `shape`.
@@ -179,6 +203,81 @@ impl<'a> SafetensorsFile<'a> {
     fn view(&self, name: &str) -> Result<TensorView<'a>, ReadError> {
         self.file.tensor(name).map_err(|_| ReadError::Missing(name.to_owned()))
     }
+}
+
+/// What the name of a tensor of scales has behind the name of the integers that they scale.
+const SCALES: &str = ".scale";
+
+/// A tensor to write.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// Its name; distinct in a file.
+    pub name: String,
+    /// The type of its numbers.
+    pub data_type: Dtype,
+    /// Its extents.
+    pub shape: Vec<usize>,
+    /// Its numbers, little-endian.
+    pub bytes: Vec<u8>,
+}
+
+impl Entry {
+    /// A tensor in f32.
+    pub fn f32(name: impl Into<String>, shape: &[usize], numbers: &[f32]) -> Self {
+        let bytes = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
+        Self { name: name.into(), data_type: Dtype::F32, shape: shape.to_vec(), bytes }
+    }
+
+    /// A tensor in f16.
+    pub fn f16(name: impl Into<String>, shape: &[usize], numbers: &[f32]) -> Self {
+        let bytes = numbers.iter().flat_map(|number| f16::from_f32(*number).to_le_bytes()).collect();
+        Self { name: name.into(), data_type: Dtype::F16, shape: shape.to_vec(), bytes }
+    }
+}
+
+/// A tensor in integers of 8 bits, and their scales: number = integer * scale of its channel, with the channels along the
+/// first axis and the largest of a channel at 127. Numbers are off by at most half a scale.
+/// [`SafetensorsFile::numbers`] reads them.
+pub fn quantise(name: &str, shape: &[usize], numbers: &[f32]) -> [Entry; 2] {
+    let channels = shape.first().copied().unwrap_or(1);
+    let of_channel = (numbers.len() / channels.max(1)).max(1);
+    let scale = |channel: &[f32]| channel.iter().fold(0.0_f32, |most, x| most.max(x.abs())) / 127.0;
+    let scales: Vec<f32> = numbers.chunks(of_channel).map(scale).collect();
+    let integers = numbers.chunks(of_channel).zip(&scales).flat_map(|(channel, &scale)| {
+        // A channel of zeros has no scale.
+        let inverse = if scale > 0.0 { scale.recip() } else { 0.0 };
+        channel.iter().map(move |x| ((x * inverse).round().clamp(-127.0, 127.0) as i8).to_le_bytes()[0])
+    });
+    let bytes = integers.collect();
+    [
+        Entry { name: name.to_owned(), data_type: Dtype::I8, shape: shape.to_vec(), bytes },
+        Entry::f32(format!("{name}{SCALES}"), &[channels], &scales),
+    ]
+}
+
+/// A safetensors file of the tensors and notes. The same content gives the same bytes: the header is sorted by name.
+///
+/// # Errors
+/// If two tensors have one name, or bytes do not fit a shape.
+pub fn serialize<'a>(
+    tensors: &'a [Entry],
+    notes: HashMap<String, String>,
+) -> Result<Vec<u8>, ::safetensors::SafeTensorError> {
+    let view = |entry: &'a Entry| -> Result<_, ::safetensors::SafeTensorError> {
+        Ok((&*entry.name, TensorView::new(entry.data_type, entry.shape.clone(), &entry.bytes)?))
+    };
+    let views = tensors.iter().map(view).collect::<Result<Vec<_>, _>>()?;
+    let notes = (!notes.is_empty()).then_some(notes);
+    let file = ::safetensors::serialize(views, notes)?;
+    let (length, rest) = file.split_at(size_of::<u64>());
+    let length = u64::from_le_bytes(length.try_into().expect("eight bytes")) as usize;
+    let (header, content) = rest.split_at(length);
+    // These maps are sorted, those of the crate are not. Offsets count from the end of the header, so they stay.
+    type Header = BTreeMap<String, BTreeMap<String, serde_json::Value>>;
+    let header: Header = serde_json::from_slice(header).expect("the crate writes JSON");
+    let mut header = serde_json::to_vec(&header).expect("it was read from JSON");
+    header.resize(header.len().next_multiple_of(size_of::<u64>()), b' ');
+    Ok([&(header.len() as u64).to_le_bytes(), &header[..], content].concat())
 }
 
 fn wrong_type(name: &str, found: Dtype, expected: &str) -> ReadError {
@@ -211,10 +310,46 @@ mod tests {
         let integers = SafetensorsFile::open(&integers).unwrap();
         assert_eq!(integers.raw("x", Dtype::I8).unwrap(), (&[1, 2][..], vec![2]));
         let message = |result: Result<Tensor, ReadError>| result.err().unwrap().to_string();
-        assert_eq!(message(integers.tensor("x", [2])), "x is I8, not F16 or F32");
+        assert_eq!(message(integers.tensor("x", [2])), "there is no tensor x.scale");
+        let doubles = file("x", Dtype::F64, &[0; 8]);
+        let doubles = SafetensorsFile::open(&doubles).unwrap();
+        assert_eq!(message(doubles.tensor("x", [1])), "x is F64, not F16, F32 or I8");
         assert_eq!(message(half.tensor("y", [1])), "there is no tensor y");
         assert_eq!(message(half.tensor("x", [2])), "x has the shape [1], not [2]");
         assert_eq!(half.raw("x", Dtype::F32).unwrap_err().to_string(), "x is F16, not F32");
+    }
+
+    #[test]
+    fn quantised_numbers_are_off_by_half_a_step_of_their_channel() {
+        let numbers = [1.0, -127.0, 0.4, 0.0, 0.0, 0.0, 1e-6, -2e-6, 3e-6];
+        let file = serialize(&quantise("x", &[3, 3], &numbers), HashMap::new()).unwrap();
+        let file = SafetensorsFile::open(&file).unwrap();
+        let again = file.tensor("x", [3, 3]).unwrap();
+        assert_eq!(again.data()[..6], [1.0, -127.0, 0.0, 0.0, 0.0, 0.0]);
+        for (x, y) in numbers[6..].iter().zip(&again.data()[6..]) {
+            assert!((x - y).abs() <= 0.5 * 3e-6 / 127.0 + 1e-12, "{x} {y}");
+        }
+        let [integers, mut scales] = quantise("x", &[3, 3], &numbers);
+        scales.shape = vec![1, 3];
+        let wrong = serialize(&[integers, scales], HashMap::new()).unwrap();
+        let refusal = SafetensorsFile::open(&wrong).unwrap().numbers("x").unwrap_err();
+        assert_eq!(refusal.to_string(), "x.scale has the shape [1, 3], not [3]");
+        assert!(quantise("none", &[0, 4], &[])[0].bytes.is_empty());
+    }
+
+    #[test]
+    fn the_same_content_gives_the_same_bytes() {
+        let notes = || ('a'..='z').map(|c| (c.to_string(), "text".to_owned())).collect();
+        let tensors = ["b", "a", "c"].map(|name| Entry::f16(name, &[2], &[0.5, 1.0]));
+        let file = serialize(&tensors, notes()).unwrap();
+        // Maps of the standard library have another order each time.
+        assert!((0..4).all(|_| serialize(&tensors, notes()).unwrap() == file));
+        let read = SafetensorsFile::open(&file).unwrap();
+        assert_eq!(
+            (read.tensor("c", [2]).unwrap().data(), read.metadata("z")),
+            (&[0.5, 1.0][..], Some("text"))
+        );
+        assert!(serialize(&[Entry { shape: vec![3], ..tensors[0].clone() }], notes()).is_err());
     }
 
     #[test]
