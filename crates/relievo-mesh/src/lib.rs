@@ -30,6 +30,7 @@ mod cubes;
 mod faces;
 #[cfg(feature = "files")]
 pub mod files;
+mod gradients;
 mod lanes;
 mod light;
 mod mesh;
@@ -48,8 +49,9 @@ pub use camera::{
 pub use clip::BehindCamera;
 pub use cubes::{CubeOptions, Filter, Wrapped};
 pub use faces::Faces;
+pub use gradients::{Agreement, CheckOptions, Gradient, check_gradient};
 pub use light::{Ambient, Directional, Lights, light_faces};
 pub use mesh::{Material, Mesh, MeshError, Picture, TextureCoordinates, Wrap};
 pub use renderer::{LitSide, Object, Outputs, Rendered, Renderer, Scene};
-pub use resolve::{DepthMean, Gradient};
+pub use resolve::DepthMean;
 pub use shade::{Appearance, PictureTexture};

@@ -7,10 +7,11 @@ use relievo_tensor::{Error, Result, Tensor};
 use crate::attributes::{Nearest, Normals, Per, identify, interpolate, normalised, normals};
 use crate::check::shape;
 use crate::clip::{BehindCamera, cut};
+use crate::gradients::Gradient;
 use crate::light::light_faces;
 use crate::raster::{Coverage, Geometry, Part, Samples, cover};
-use crate::resolve::{DepthMean, Gradient, ResolveSettings, Wanted, resolve};
-use crate::shade::{Appearance, PictureTexture, Surface, shade};
+use crate::resolve::{DepthMean, ResolveSettings, Wanted, resolve};
+use crate::shade::{Appearance, PictureTexture, Surface, Surfaces, shade};
 use crate::{Camera, Faces, Lights, Mesh};
 
 /// An object of a scene.
@@ -164,6 +165,31 @@ pub struct Rendered {
     pub barycentrics: Option<Tensor>,
 }
 
+/// A part of an image, made with more samples. What is made of it has no gradient in the vertices.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Window {
+    /// Its first column and row of pixels, counted from the upper left corner.
+    pub first: [usize; 2],
+    /// Width and height in pixels.
+    pub size: [usize; 2],
+    /// Samples along a side of a pixel.
+    pub per_pixel: usize,
+}
+
+impl Window {
+    /// Screen places of the whole image, `of` pixels, as those of this part.
+    fn map(&self, screen: &Tensor, of: [usize; 2]) -> Tensor {
+        let mut mapped = screen.detach();
+        let [(left, width), (top, height)] = [0, 1].map(|k| (self.first[k] as f32, self.size[k] as f32));
+        let [of_width, of_height] = of.map(|side| side as f32);
+        for [x, y, _] in mapped.data_mut().as_chunks_mut::<3>().0 {
+            *x = ((*x + 1.0) * of_width / 2.0 - left) * 2.0 / width - 1.0;
+            *y = 1.0 - ((1.0 - *y) * of_height / 2.0 - top) * 2.0 / height;
+        }
+        mapped
+    }
+}
+
 /// How images are made.
 #[derive(Clone, Debug)]
 pub struct Renderer {
@@ -227,7 +253,7 @@ impl Renderer {
             let detail = format!("near must be above 0 and far above near, not {near} and {far}");
             return Err(Error::shape("render", detail));
         }
-        Ok(())
+        self.gradient.check()
     }
 
     /// The images of a batch of scenes.
@@ -238,6 +264,16 @@ impl Renderer {
     /// # Errors
     /// If a shape or an index does not fit, or a camera is impossible.
     pub fn render(&self, scenes: &[Scene], outputs: Outputs) -> Result<Rendered> {
+        self.draw(scenes, outputs, None)
+    }
+
+    /// The images, or a part of each.
+    pub(crate) fn draw(
+        &self,
+        scenes: &[Scene],
+        outputs: Outputs,
+        window: Option<Window>,
+    ) -> Result<Rendered> {
         self.check()?;
         if scenes.is_empty() {
             return Err(Error::shape("render", "there is no scene"));
@@ -247,7 +283,10 @@ impl Renderer {
             let mut parts = Vec::with_capacity(scene.objects.len());
             for object in &scene.objects {
                 let (screen, part) = self.on_screen(object, &scene.camera)?;
-                screens.push(screen);
+                screens.push(match window {
+                    Some(window) => window.map(&screen, [self.width, self.height]),
+                    None => screen,
+                });
                 parts.push(part);
                 if outputs.colour {
                     surfaces.push(self.surface(object, scene)?);
@@ -255,8 +294,9 @@ impl Renderer {
             }
             geometries.push(Geometry::new(parts, self.fill_back)?);
         }
-        let per_pixel = self.per_pixel();
-        let samples = Samples { columns: self.width * per_pixel, rows: self.height * per_pixel };
+        let whole = Window { first: [0; 2], size: [self.width, self.height], per_pixel: self.per_pixel() };
+        let Window { size: [width, height], per_pixel, .. } = window.unwrap_or(whole);
+        let samples = Samples { columns: width * per_pixel, rows: height * per_pixel };
         let keep_depth = outputs.depth || outputs.of_nearest();
         let coverage = cover(geometries, &screens, samples, [self.near, self.far], keep_depth)?;
         let colours = match outputs.colour {
@@ -271,12 +311,17 @@ impl Renderer {
         let settings = ResolveSettings {
             per_pixel,
             wanted: Wanted { alpha, colour, depth },
+            near: self.near,
             far: self.far,
             depth_mean: self.depth_mean,
             gradient: self.gradient,
         };
+        let between_samples = match outputs.colour && self.gradient.places().is_some() {
+            true => Some(Surfaces::new(&surfaces, &self.background)?),
+            false => None,
+        };
         [rendered.alpha, rendered.colour, rendered.depth] =
-            resolve(coverage, settings, &screens, colours.as_ref())?;
+            resolve(coverage, settings, &screens, colours.as_ref(), between_samples)?;
         Ok(rendered)
     }
 

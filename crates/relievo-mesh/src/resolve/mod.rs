@@ -7,20 +7,10 @@ mod lines;
 use rayon::prelude::*;
 use relievo_tensor::{Backward, Context, Operation, Result, Tensor, apply};
 
+use crate::gradients::{Boundary, DepthOfPixels, Gradient, PaintedImage, add_boundary_gradients};
 use crate::raster::{Coverage, Covered};
-use crate::shade::SamplesByFace;
+use crate::shade::{Painted, SamplesByFace, Surfaces};
 use lines::Upstream;
-
-/// How vertices learn what would change if they moved.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Gradient {
-    /// That of Kato, Ushiku and Harada (CVPR 2018) and their published code: every edge hears all samples of the rows and
-    /// columns that it crosses, however far, and follows those that it would make better, by one over the distance. Points
-    /// well from afar; it is not the derivative of an image and too long for one: use an optimiser that normalises (Adam).
-    #[default]
-    Kato,
-}
 
 /// What the samples of a pixel without a face count for in the depth of the pixel.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -45,9 +35,10 @@ pub(crate) struct Wanted {
 /// How images are made of samples.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ResolveSettings {
-    /// Samples along a side of a pixel, 1 or 2.
+    /// Samples along a side of a pixel.
     pub per_pixel: usize,
     pub wanted: Wanted,
+    pub near: f32,
     /// The depth of samples without a face.
     pub far: f32,
     pub depth_mean: DepthMean,
@@ -55,15 +46,17 @@ pub(crate) struct ResolveSettings {
 }
 
 /// Alpha `[B, H, W]`, colour `[B, H, W, 3]` and depth `[B, H, W]`, as far as wanted. `screens` are the vertices of all
-/// parts; `colours` `[B, rows, columns, 3]` those of the samples.
+/// parts; `colours` `[B, rows, columns, 3]` those of the samples; `surfaces` what they are the colours of, if the gradient
+/// asks between samples.
 pub(crate) fn resolve(
     coverage: Coverage,
     settings: ResolveSettings,
     screens: &[Tensor],
     colours: Option<&Tensor>,
+    surfaces: Option<Surfaces>,
 ) -> Result<[Option<Tensor>; 3]> {
     let inputs: Vec<&Tensor> = screens.iter().chain(colours).collect();
-    let mut outputs = apply(Resolve { coverage, settings }, &inputs)?.into_iter();
+    let mut outputs = apply(Resolve { coverage, settings, surfaces }, &inputs)?.into_iter();
     let Wanted { alpha, colour, depth } = settings.wanted;
     Ok([alpha, colour, depth].map(|wanted| if wanted { outputs.next() } else { None }))
 }
@@ -72,6 +65,7 @@ pub(crate) fn resolve(
 struct Resolve {
     coverage: Coverage,
     settings: ResolveSettings,
+    surfaces: Option<Surfaces>,
 }
 
 /// Kato's eps, which keeps distances from zero, as the published code has it: for silhouettes alone, and with colours.
@@ -109,8 +103,17 @@ impl Resolve {
                 for (pixel, ([a, b], [c, d])) in pixels.iter_mut().zip(lower.iter().zip(upper)) {
                     *pixel = (value(*a) + value(*b) + value(*c) + value(*d)) * 0.25;
                 }
-            } else {
+            } else if self.settings.per_pixel == 1 {
                 pixels.iter_mut().zip(samples).for_each(|(pixel, sample)| *pixel = value(*sample));
+            } else {
+                let side = self.settings.per_pixel;
+                for (x, pixel) in pixels.iter_mut().enumerate() {
+                    let rows = samples.chunks_exact(self.coverage.samples.columns);
+                    let of_row = |row: &[f32]| -> f32 {
+                        row[x * side..(x + 1) * side].iter().map(|sample| value(*sample)).sum()
+                    };
+                    *pixel = rows.map(of_row).sum::<f32>() / (side * side) as f32;
+                }
             }
         });
     }
@@ -134,19 +137,56 @@ impl Resolve {
         counts
     }
 
+    /// What the boundary integral needs to know.
+    fn boundary<'a>(
+        &self,
+        image: &'a Covered<'a>,
+        upstream: &Upstream<'a>,
+        depth: Option<&'a [f32]>,
+        painted: Option<(&'a [Painted<'a>], [f32; 3])>,
+    ) -> Boundary<'a> {
+        let colour = upstream
+            .colour
+            .zip(painted)
+            .map(|([gradient, _], (painted, background))| PaintedImage { gradient, painted, background });
+        let depth = depth.map(|gradient| match self.settings.depth_mean {
+            DepthMean::All => DepthOfPixels::All(gradient),
+            DepthMean::Covered { .. } => {
+                let [width, height] = self.size();
+                let [mut depth, mut share] = [(); 2].map(|()| vec![0.0; width * height]);
+                let all = (self.settings.per_pixel * self.settings.per_pixel) as f32;
+                let depths = image.depth.expect("depths were kept");
+                for (sample, _) in image.numbers.iter().enumerate().filter(|(_, number)| **number >= 0.0) {
+                    let pixel = self.pixel_of(sample);
+                    depth[pixel] += depths[sample];
+                    share[pixel] += 1.0;
+                }
+                for (depth, share) in depth.iter_mut().zip(&mut share).filter(|(_, share)| **share > 0.0) {
+                    *depth /= *share;
+                    *share /= all;
+                }
+                DepthOfPixels::Covered { gradient, depth, share }
+            }
+        });
+        let near_far = [self.settings.near, self.settings.far];
+        Boundary { image, size: self.size(), near_far, alpha: upstream.alpha, colour, depth }
+    }
+
     /// Gradients of one image in all of its screen vertices.
     fn screen_gradients(
         &self,
         image: &Covered<'_>,
         upstream: &Upstream<'_>,
         depth: Option<&[f32]>,
+        painted: Option<(&[Painted<'_>], [f32; 3])>,
     ) -> Vec<[f32; 3]> {
         let mut gradients = vec![[0.0; 3]; image.geometry.vertices()];
-        if upstream.alpha.is_some() || upstream.colour.is_some() {
+        if let Some(places) = self.settings.gradient.places() {
+            let boundary = self.boundary(image, upstream, depth, painted);
+            add_boundary_gradients(&boundary, places, &mut gradients);
+        } else if upstream.alpha.is_some() || upstream.colour.is_some() {
             let eps = if self.settings.wanted.colour { COLOUR_EPS } else { SILHOUETTE_EPS };
-            match self.settings.gradient {
-                Gradient::Kato => kato::add_edge_gradients(image, upstream, eps, &mut gradients),
-            }
+            kato::add_edge_gradients(image, upstream, eps, &mut gradients);
         }
         if let Some(depth) = depth {
             let by_face = SamplesByFace::new(image);
@@ -240,7 +280,16 @@ impl Operation for Resolve {
         let parts: usize = self.coverage.geometries.iter().map(|geometry| geometry.parts().len()).sum();
         let mut gradients: Vec<Option<Tensor>> = vec![None; parts];
         if (0..parts).any(|part| backward.wants(part)) {
+            let painted = self.surfaces.as_ref().map(Surfaces::painted);
+            let first_parts: Vec<usize> = images
+                .iter()
+                .scan(0, |next, image| Some(std::mem::replace(next, *next + image.geometry.parts().len())))
+                .collect();
             let of_image = |(index, image): (usize, &Covered<'_>)| {
+                let painted = painted.as_ref().zip(self.surfaces.as_ref()).map(|(painted, surfaces)| {
+                    let own = &painted[first_parts[index]..][..image.geometry.parts().len()];
+                    (own, surfaces.background(index))
+                });
                 let upstream = Upstream {
                     alpha: alpha.map(|alpha| &alpha.data()[index * pixels..][..pixels]),
                     colour: colour.map(|colour| {
@@ -254,7 +303,7 @@ impl Operation for Resolve {
                     per_pixel: self.settings.per_pixel,
                 };
                 let depth = depth.map(|depth| &depth.data()[index * pixels..][..pixels]);
-                self.screen_gradients(image, &upstream, depth)
+                self.screen_gradients(image, &upstream, depth, painted)
             };
             let found: Vec<Vec<[f32; 3]>> = images.par_iter().enumerate().map(of_image).collect();
             let mut next = gradients.iter_mut();

@@ -1,8 +1,10 @@
 //! The colours of samples.
 
 mod by_face;
+mod points;
 
 pub(crate) use by_face::SamplesByFace;
+pub(crate) use points::Surfaces;
 
 use std::sync::Arc;
 
@@ -244,7 +246,7 @@ struct Shade {
 }
 
 /// A surface with its tensors.
-struct Painted<'a> {
+pub(crate) struct Painted<'a> {
     kind: &'a Kind,
     light: &'a [Vector],
     colours: &'a [Vector],
@@ -260,23 +262,24 @@ impl Painted<'_> {
     }
 }
 
-impl Shade {
-    fn painted<'a>(&'a self, inputs: &[&'a Tensor]) -> Vec<Painted<'a>> {
-        let mut input = 1;
-        let of_kind = |kind: &'a Kind| {
-            let own = &inputs[input..input + kind.inputs()];
-            let painted = Painted {
-                kind,
-                light: as_vectors(own[0]),
-                colours: own.get(1).map_or(&[], |colours| as_vectors(colours)),
-                input,
-            };
-            input += kind.inputs();
-            painted
+/// The surfaces with their tensors. `inputs` are the background, then those of each surface.
+fn painted<'a>(kinds: &'a [Kind], inputs: &[&'a Tensor]) -> Vec<Painted<'a>> {
+    let mut input = 1;
+    let of_kind = |kind: &'a Kind| {
+        let own = &inputs[input..input + kind.inputs()];
+        let painted = Painted {
+            kind,
+            light: as_vectors(own[0]),
+            colours: own.get(1).map_or(&[], |colours| as_vectors(colours)),
+            input,
         };
-        self.kinds.iter().map(of_kind).collect()
-    }
+        input += kind.inputs();
+        painted
+    };
+    kinds.iter().map(of_kind).collect()
+}
 
+impl Shade {
     /// The painted parts of each image.
     fn of_images<'a, 'b>(&'a self, painted: &'b [Painted<'a>]) -> Vec<(Covered<'a>, &'b [Painted<'a>])> {
         let mut rest = painted;
@@ -314,7 +317,7 @@ impl Operation for Shade {
         }
         floats(self.name(), inputs)?;
         inputs.iter().for_each(|input| context.save(input));
-        let painted = self.painted(inputs);
+        let painted = painted(&self.kinds, inputs);
         let of_images = self.of_images(&painted);
         let backgrounds = as_vectors(background);
         let mut colours = Tensor::empty([images, samples.rows, samples.columns, 3]);
@@ -348,7 +351,7 @@ impl Operation for Shade {
 
     fn backward(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
         let inputs: Vec<&Tensor> = backward.saved.iter().collect();
-        let painted = self.painted(&inputs);
+        let painted = painted(&self.kinds, &inputs);
         let samples = self.coverage.samples;
         let mut gradients = Vec::with_capacity(inputs.len());
         for (index, input) in inputs.iter().enumerate() {

@@ -49,6 +49,21 @@ pub fn icosphere(subdivisions: u32) -> Mesh {
     Mesh::new(vertices.into_iter().map(|vertex| vertex.map(|value| value as f32)).collect(), faces)
 }
 
+/// An [`icosphere`] with dents and bumps, the same for the same `seed`: the distance of each vertex from the centre is
+/// between 1 - `roughness` and 1 + `roughness`, 0 to 1. The standard object to try gradients on.
+///
+/// # Panics
+/// As [`icosphere`].
+pub fn lumpy_sphere(subdivisions: u32, roughness: f32, seed: u64) -> Mesh {
+    let mut sphere = icosphere(subdivisions);
+    let random = relievo_tensor::Random::named(seed, "lumpy sphere");
+    for (index, vertex) in sphere.vertices.iter_mut().enumerate() {
+        let radius = 1.0 + roughness * (2.0 * random.uniform(index as u64) - 1.0);
+        *vertex = vertex.map(|x| radius * x);
+    }
+    sphere
+}
+
 /// The triples of vertices of an icosahedron that are one edge apart, outside out.
 fn icosahedron(vertices: &[[f64; 3]]) -> Vec<[u32; 3]> {
     // Neighbours are those at the least angle: its cosine is 1/sqrt(5), the next one's is negative.
