@@ -84,7 +84,7 @@ fn run() -> std::result::Result<(), Failure> {
         Tensor::new(&difference, image.shape())
     };
     let dense = |image: &Tensor| Tensor::new(random_tensor(1, [image.numel()]).data(), image.shape());
-    let spheres: Vec<Object> = [1, 3, 5, 7]
+    let spheres: Vec<Object> = [1, 3, 5, 7, 8]
         .map(shapes::icosphere)
         .iter()
         .map(|sphere| Object {

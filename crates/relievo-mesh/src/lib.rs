@@ -39,7 +39,8 @@ mod renderer;
 mod resolve;
 mod shade;
 pub mod shapes;
-mod vector;
+pub mod triangle;
+pub mod vector;
 
 pub use attributes::Normals;
 pub use camera::{

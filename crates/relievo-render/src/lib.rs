@@ -29,7 +29,8 @@
 //! Every operation is a pure function on slices, wrapped in a [`relievo_tensor::Operation`]. Threads share images and rows,
 //! and the order of every sum is fixed: results are the same on any number of threads. An operation's folder has its
 //! contract and its CPU implementation in `mod.rs`, the launches for GPUs in `cuda.rs`, the kernels in `kernel.cu`; `cuda.rs`
-//! and `common.cuh` here have what those share. On a GPU, too, sums have a fixed order, and the rasteriser computes the same
+//! and `common.cuh` here have what those share. Which samples a triangle covers, with which weights and depths, is decided in
+//! [`relievo_mesh::triangle`], which the renderer of meshes shares. On a GPU, too, sums have a fixed order, and the rasteriser computes the same
 //! depths as on the CPU, bit for bit, from the same points. [`render_views`] is for the CPU. If a batch of images has fewer
 //! lights or viewpoints, image `i` takes number `i % n`: both halves of a batch doubled by mirroring share theirs, and the
 //! gradients of the halves add up.
@@ -48,7 +49,6 @@ mod rasterise;
 mod reconstruction;
 mod shading;
 mod surface_error;
-pub mod triangle;
 mod views;
 
 pub use camera::Camera;

@@ -4,6 +4,7 @@
 //! tangents at every pixel, the second gathers those of the four neighbours of every pixel, in a fixed order.
 
 use rayon::prelude::*;
+use relievo_mesh::vector::{cross, dot, length};
 use relievo_tensor::{Buffer, Device, Error, Result, Tensor};
 
 use crate::Camera;
@@ -59,7 +60,7 @@ pub(crate) fn row_of_normals(depth: &[f32], rays: &Rays, row: usize, normals: &m
         for (at, normal) in normals[1..size - 1].iter_mut().enumerate() {
             let [tu, tv] = around.tangents(at);
             let m = cross(tu, tv);
-            let inverse = 1.0 / (norm(m) + rays.epsilon);
+            let inverse = 1.0 / (length(m) + rays.epsilon);
             *normal = m.map(|m| m * inverse);
         }
     }
@@ -121,14 +122,6 @@ pub(crate) fn depth_gradient<T: Send>(
     (ddepth, results)
 }
 
-pub(crate) fn cross(a: [f32; 3], b: [f32; 3]) -> [f32; 3] {
-    [a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]]
-}
-
-fn norm(v: [f32; 3]) -> f32 {
-    (v[0] * v[0] + v[1] * v[1] + v[2] * v[2]).sqrt()
-}
-
 /// The depths around the inner pixels of an inner row, and their rays: slices of one length, so that loops over them
 /// have no checks and are vectorised.
 struct Around<'a> {
@@ -176,9 +169,9 @@ impl<'a> Around<'a> {
 /// Gradients of the two tangents at an inner pixel, given that of the normal.
 fn tangent_gradients([tu, tv]: [[f32; 3]; 2], dy: [f32; 3], epsilon: f32) -> [[f32; 3]; 2] {
     let m = cross(tu, tv);
-    let length = norm(m);
-    let inverse = 1.0 / (length + epsilon);
-    let along = (m[0] * dy[0] + m[1] * dy[1] + m[2] * dy[2]) / length.max(f32::MIN_POSITIVE) * inverse;
+    let norm = length(m);
+    let inverse = 1.0 / (norm + epsilon);
+    let along = dot(m, dy) / norm.max(f32::MIN_POSITIVE) * inverse;
     let dm: [f32; 3] = std::array::from_fn(|i| (dy[i] - m[i] * along) * inverse);
     // m = tu x tv, so d tu = tv x dm and d tv = dm x tu.
     [cross(tv, dm), cross(dm, tu)]
@@ -203,7 +196,7 @@ mod tests {
         let normals = normals(&depth, camera).unwrap();
         for (i, normal) in normals.data().as_chunks::<3>().0.iter().enumerate() {
             let inner = is_inner(7, i % 7) && is_inner(7, i / 7);
-            let is = if inner { n.map(|x| x / norm(n)) } else { [0.0, 0.0, 1.0] };
+            let is = if inner { n.map(|x| x / length(n)) } else { [0.0, 0.0, 1.0] };
             assert!(normal.iter().zip(is).all(|(a, b)| (a - b).abs() < 1e-5), "{i}: {normal:?}");
         }
     }
@@ -214,7 +207,7 @@ mod tests {
             let camera = Camera { size, field_of_view_degrees };
             let normals = normals(&Tensor::full([1, size, size], 1.0), camera).unwrap();
             let middle = normals.data().as_chunks::<3>().0[size / 2 * size + size / 2];
-            assert!((norm(middle) - 0.99677).abs() < 1e-4, "{size}: {middle:?}");
+            assert!((length(middle) - 0.99677).abs() < 1e-4, "{size}: {middle:?}");
         }
     }
 }

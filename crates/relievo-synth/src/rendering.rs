@@ -5,8 +5,9 @@
 //! centres (u = column, v = row), and gives the truth that has one value a pixel: depth, normal, mask.
 
 use relievo_data::{Image, Light, Truth};
+use relievo_mesh::triangle::Raster;
+use relievo_mesh::vector::{cross, sub};
 use relievo_render::Camera;
-use relievo_render::triangle::Raster;
 
 use crate::appearance::{Appearance, Place};
 use crate::asset::{HeadModel, Part};
@@ -276,12 +277,9 @@ fn vertex_normals(points: &[[f32; 3]], triangles: &[[u16; 3]]) -> Vec<[f32; 3]> 
     let mut normals = vec![[0.0f32; 3]; points.len()];
     for corners in triangles {
         let [a, b, c] = corners.map(|vertex| points[usize::from(vertex)]);
-        let [u, v]: [[f32; 3]; 2] = [b, c].map(|p| std::array::from_fn(|axis| p[axis] - a[axis]));
-        let outward = [u[1] * v[2] - u[2] * v[1], u[2] * v[0] - u[0] * v[2], u[0] * v[1] - u[1] * v[0]];
-        for &vertex in corners {
-            for axis in 0..3 {
-                normals[usize::from(vertex)][axis] -= outward[axis];
-            }
+        let inward = cross(sub(b, a), sub(c, a));
+        for normal in corners.map(usize::from) {
+            normals[normal] = sub(normals[normal], inward);
         }
     }
     normals.into_iter().map(unit).collect()

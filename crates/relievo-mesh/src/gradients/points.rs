@@ -37,20 +37,19 @@ impl<'a> Points<'a> {
         let side = size[0].max(size[1]).div_ceil(MOST_TILES).max(LEAST_SIDE);
         let extents = size.map(|pixels| pixels.div_ceil(side));
         let faces = drawn.faces.as_slice();
-        let tiles = Bins::new(faces.len(), extents[0] * extents[1], |face, add| {
+        let [across, down] = extents;
+        let tiles = Bins::new(faces.len(), across * down, |face| {
             let flat = &faces[face];
             let [columns, rows] = flat.bounds();
-            let range = |[least, greatest]: [f64; 2], count: usize| {
+            let range = move |[least, greatest]: [f64; 2], count: usize| {
                 let tile = |at: f64| ((at / side as f64).max(0.0) as usize).min(count - 1);
                 tile(least)..=tile(greatest)
             };
-            for row in range(rows, extents[1]) {
-                for column in range(columns, extents[0]) {
-                    if touches(flat, [column, row], side) {
-                        add(row * extents[0] + column);
-                    }
-                }
-            }
+            range(rows, down).flat_map(move |row| {
+                let touched =
+                    range(columns, across).filter(move |column| touches(flat, [*column, row], side));
+                touched.map(move |column| row * across + column)
+            })
         });
         Self { faces, near_far: near_far.map(f64::from), tiles, side, extents }
     }

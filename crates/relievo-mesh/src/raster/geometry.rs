@@ -78,9 +78,19 @@ impl Geometry {
         self.totals()[0]
     }
 
+    /// All faces, without their backs.
+    pub fn faces(&self) -> usize {
+        self.totals()[1]
+    }
+
+    /// Whether faces are seen from behind, too.
+    pub fn has_backs(&self) -> bool {
+        self.backs
+    }
+
     /// All faces, with their backs where they have them.
     pub fn numbers(&self) -> usize {
-        self.totals()[1] * if self.backs { 2 } else { 1 }
+        self.faces() * if self.backs { 2 } else { 1 }
     }
 
     /// The vertices of a part among all.
@@ -88,7 +98,7 @@ impl Geometry {
         self.starts[part][0]..self.starts[part + 1][0]
     }
 
-    #[inline]
+    #[inline(always)]
     pub fn place(&self, number: usize) -> Place {
         let faces = self.totals()[1];
         let (back, index) = if number >= faces { (true, number - faces) } else { (false, number) };
@@ -100,7 +110,7 @@ impl Geometry {
     }
 
     /// Indices of a face's corners among all vertices, in the order in which it is seen from the front.
-    #[inline]
+    #[inline(always)]
     pub fn corners(&self, number: usize) -> [usize; 3] {
         let Place { part, face, back } = self.place(number);
         let first = self.starts[part][0];
@@ -109,7 +119,7 @@ impl Geometry {
     }
 
     /// The face on the screen; `None` if it is not drawn.
-    #[inline]
+    #[inline(always)]
     pub fn triangle(&self, number: usize, screen: &[[f32; 3]], samples: Samples) -> Option<Triangle> {
         let corners = self.corners(number).map(|index| screen[index]);
         Triangle::new(number as u32, corners, samples)
@@ -117,7 +127,7 @@ impl Geometry {
 
     /// The face that is a place's, before cuts, and what of its barycentric coordinates a sample with the weights `weights`
     /// on the surface has. In the order of the face's own corners, for a back, too.
-    #[inline]
+    #[inline(always)]
     pub fn on_face(&self, place: Place, weights: [f32; 3]) -> (usize, [f32; 3]) {
         let [a, b, c] = weights;
         let weights = if place.back { [c, b, a] } else { [a, b, c] };

@@ -1,6 +1,7 @@
 //! One face on the screen, prepared for its samples.
 
 use super::samples::{Samples, in_samples};
+use crate::triangle::{greater, interpolate, samples_between, surface_weights};
 
 /// A face that is drawn. All arrays are by corner, in the order in which it is seen from the front.
 #[derive(Clone, Copy, Debug)]
@@ -41,8 +42,7 @@ impl Triangle {
     #[inline(always)]
     pub fn new(number: u32, corners: [[f32; 3]; 3], samples: Samples) -> Option<Self> {
         let [x, y, z] = [0, 1, 2].map(|axis: usize| corners.map(|corner| corner[axis]));
-        let front = (y[2] - y[0]) * (x[1] - x[0]) > (y[1] - y[0]) * (x[2] - x[0]);
-        if !(front && z.iter().all(|z| (LEAST_DEPTH..=GREATEST_DEPTH).contains(z))) {
+        if !is_seen(x, y, z) {
             return None;
         }
         let px = x.map(|x| in_samples(x, samples.columns));
@@ -62,18 +62,14 @@ impl Triangle {
     pub fn weights(&self, column: usize, row: usize) -> ([f32; 3], f32) {
         let (dx, dy) = (column as f32 - self.px[0], row as f32 - self.py[0]);
         let [b, c] = self.slopes.map(|[by_x, by_y]| by_x * dx + by_y * dy);
-        let clamped = [1.0 - b - c, b, c].map(clamp_to_unit);
-        let total = clamped[0] + clamped[1] + clamped[2];
-        let [a, b, c] = self.z.map(|z| 1.0 / z);
-        let over_z = clamped[0] * a + clamped[1] * b + clamped[2] * c;
-        (clamped.map(|w| w / total), total / over_z)
+        interpolate([1.0 - b - c, b, c].map(clamp_to_unit), self.z.map(|z| 1.0 / z))
     }
 
-    /// Weights on the surface rather than on the screen, `w / z * d`; sum 1.
+    /// Weights on the surface rather than on the screen, with sum 1.
     #[inline(always)]
     pub fn surface_weights(&self, column: usize, row: usize) -> [f32; 3] {
         let (weights, depth) = self.weights(column, row);
-        std::array::from_fn(|k| weights[k] * depth / self.z[k])
+        surface_weights(weights, self.z, depth)
     }
 
     /// Derivatives of the three weights by column and row, clamps taken as absent.
@@ -82,24 +78,33 @@ impl Triangle {
         let [b, c] = self.slopes;
         [[-b[0] - c[0], -b[1] - c[1]], b, c]
     }
-
-    /// First and last column, first and last row of the samples it can cover; `None` if there is none.
-    #[inline(always)]
-    pub fn bounds(&self, samples: Samples) -> Option<[[usize; 2]; 2]> {
-        Some([range(self.px, samples.columns)?, range(self.py, samples.rows)?])
-    }
 }
 
-/// First and last sample between the least and the greatest of three coordinates. A little wider than exact: the test of the
-/// edges, which is evaluated on the screen, decides.
+/// First and last column, first and last row of the samples that a face may cover; `None` if there are none, or the face is
+/// seen from behind or has a depth that is not drawn. Whether it is drawn, [`Triangle::new`] decides.
 #[inline(always)]
-fn range(p: [f32; 3], count: usize) -> Option<[usize; 2]> {
-    let (least, greatest) = (p[0].min(p[1]).min(p[2]), p[0].max(p[1]).max(p[2]));
-    let slack = 0.01 + 1e-6 * least.abs().max(greatest.abs());
-    let (low, high) = ((least - slack).max(0.0), (greatest + slack).min(count as f32 - 1.0));
-    if high < 0.0 || low > high {
+pub(crate) fn bounds_if_seen(corners: [[f32; 3]; 3], samples: Samples) -> Option<[[usize; 2]; 2]> {
+    let [x, y, z] = [0, 1, 2].map(|axis: usize| corners.map(|corner| corner[axis]));
+    if !is_seen(x, y, z) {
         return None;
     }
-    let (first, last) = (low.ceil() as usize, high.floor() as usize);
-    (first <= last).then_some([first, last])
+    let across = range(x.map(|x| in_samples(x, samples.columns)), samples.columns)?;
+    Some([across, range(y.map(|y| in_samples(y, samples.rows)), samples.rows)?])
+}
+
+/// Whether the corners run counter-clockwise, and all have depths that can be drawn.
+#[inline(always)]
+fn is_seen(x: [f32; 3], y: [f32; 3], z: [f32; 3]) -> bool {
+    let front = (y[2] - y[0]) * (x[1] - x[0]) > (y[1] - y[0]) * (x[2] - x[0]);
+    front && z.iter().all(|z| (LEAST_DEPTH..=GREATEST_DEPTH).contains(z))
+}
+
+/// First and last sample between the least and the greatest of three coordinates. Wider than exact: the test of the edges,
+/// which is evaluated on the screen, decides.
+#[inline(always)]
+fn range(p: [f32; 3], count: usize) -> Option<[usize; 2]> {
+    // Several times what rounding can do to a coordinate in samples.
+    let furthest = greater(greater(p[0].abs(), p[1].abs()), p[2].abs());
+    let range = samples_between(p, 0.0, 1e-6 * (furthest + count as f32), 0..count);
+    (!range.is_empty()).then(|| [range.start, range.end - 1])
 }

@@ -47,12 +47,10 @@ fn axis_sums<G: Lines>(
     eps: f32,
 ) -> Vec<[f32; 3]> {
     let [lines, length] = axis.extents(image.samples);
-    let blocks = Bins::new(visible.len(), lines.div_ceil(BLOCK), |face, add| {
+    let blocks = Bins::new(visible.len(), lines.div_ceil(BLOCK), |face| {
         let [u, _] = across_and_along(&visible[face], axis);
-        if let Some([first, last]) = lines_between(u[0].min(u[1]).min(u[2]), u[0].max(u[1]).max(u[2]), lines)
-        {
-            (first / BLOCK..=last / BLOCK).for_each(add);
-        }
+        let crossed = lines_between(u[0].min(u[1]).min(u[2]), u[0].max(u[1]).max(u[2]), lines);
+        crossed.into_iter().flat_map(|[first, last]| first / BLOCK..=last / BLOCK)
     });
     let shared = Shared { image, visible, upstream, axis, eps };
     let found: Vec<Vec<[f32; 3]>> = (0..lines.div_ceil(BLOCK))

@@ -5,6 +5,7 @@ mod cuda;
 pub(crate) use cuda::{KERNELS, view_gradient, view_sums};
 
 use rayon::prelude::*;
+use relievo_mesh::vector::{self, dot, sub};
 use relievo_tensor::{Backward, Context, Error, Operation, Result, Tensor, apply_one};
 
 use crate::{Camera, check_shared, check_type, sums_of_shared};
@@ -72,35 +73,26 @@ impl Motion {
 
     /// `R (P - c) + c + t`.
     pub fn apply(&self, point: [f32; 3]) -> [f32; 3] {
-        let q = subtract(point, PIVOT);
+        let q = sub(point, PIVOT);
         std::array::from_fn(|i| dot(self.rotation[i], q) + PIVOT[i] + self.translation[i])
     }
 
     /// `R^T (P - t - c) + c`: undoes [`Motion::apply`].
     pub(crate) fn apply_inverse(&self, point: [f32; 3]) -> [f32; 3] {
-        let q = subtract(subtract(point, self.translation), PIVOT);
+        let q = sub(sub(point, self.translation), PIVOT);
         let turned = self.rotate_back(q);
         std::array::from_fn(|i| turned[i] + PIVOT[i])
     }
 
     /// `R v`.
     pub(crate) fn rotate(&self, v: [f32; 3]) -> [f32; 3] {
-        std::array::from_fn(|i| dot(self.rotation[i], v))
+        vector::apply(&self.rotation, v)
     }
 
     /// `R^T v`.
     pub(crate) fn rotate_back(&self, v: [f32; 3]) -> [f32; 3] {
-        let r = &self.rotation;
-        std::array::from_fn(|j| r[0][j] * v[0] + r[1][j] * v[1] + r[2][j] * v[2])
+        vector::apply_transposed(&self.rotation, v)
     }
-}
-
-fn subtract(a: [f32; 3], b: [f32; 3]) -> [f32; 3] {
-    std::array::from_fn(|i| a[i] - b[i])
-}
-
-fn dot(a: [f32; 3], b: [f32; 3]) -> f32 {
-    a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
 }
 
 /// Sums over points of the gradient in a motion's twelve numbers.
@@ -113,7 +105,7 @@ pub(crate) struct MotionGradient {
 impl MotionGradient {
     /// Adds a point of [`Motion::apply`]: `gradient` is that of the moved point.
     pub(crate) fn add(&mut self, point: [f32; 3], gradient: [f32; 3]) {
-        let q = subtract(point, PIVOT);
+        let q = sub(point, PIVOT);
         for (i, g) in gradient.into_iter().enumerate() {
             self.translation[i] += f64::from(g);
             for (sum, q) in self.rotation[i].iter_mut().zip(q) {
@@ -130,7 +122,7 @@ impl MotionGradient {
         gradient: [f32; 3],
         turned: [f32; 3],
     ) {
-        let q = subtract(subtract(point, motion.translation), PIVOT);
+        let q = sub(sub(point, motion.translation), PIVOT);
         for i in 0..3 {
             self.translation[i] -= f64::from(turned[i]);
             for (sum, g) in self.rotation[i].iter_mut().zip(gradient) {
@@ -317,8 +309,7 @@ mod tests {
                     assert!((dot(r[i], r[j]) - f32::from(i == j)).abs() < 1e-6);
                 }
                 let [a, b, c] = [r[i], r[(i + 1) % 3], r[(i + 2) % 3]];
-                let cross = [a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]];
-                assert!((dot(cross, c) - 1.0).abs() < 1e-6);
+                assert!((dot(vector::cross(a, b), c) - 1.0).abs() < 1e-6);
             }
         }
     }

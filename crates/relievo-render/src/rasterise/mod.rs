@@ -19,10 +19,10 @@ pub(crate) use cuda::KERNELS;
 use std::ops::Range;
 
 use rayon::prelude::*;
+use relievo_mesh::triangle::{Raster, Sample};
 use relievo_tensor::{Backward, Buffer, Context, Error, Operation, Result, Tensor, apply_one};
 
 use crate::Camera;
-use crate::triangle::{Raster, Sample};
 
 /// Parameters of [`rasterise_depth`].
 #[derive(Clone, Copy, Debug, PartialEq)]

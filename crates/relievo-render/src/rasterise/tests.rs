@@ -3,8 +3,8 @@
 use super::*;
 use crate::motion::Motion;
 use crate::testing::{relief, views, wide_camera};
-use crate::triangle::Triangle;
 use crate::{move_surface, sampling_grid};
+use relievo_mesh::triangle::Triangle;
 use relievo_tensor::testing::{Tolerance, assert_gradients, assert_operation_independent_of_threads};
 
 const SETTINGS: RasterSettings = RasterSettings { supersampling: 2, near: 0.1, far: 10.0, pixel_centre: 0.5 };

@@ -5,10 +5,11 @@ mod cuda;
 pub(crate) use cuda::KERNELS;
 
 use rayon::prelude::*;
+use relievo_mesh::vector::{cross, dot, length};
 use relievo_tensor::{Backward, Context, Error, Operation, Result, Tensor, apply_one};
 
 use crate::Camera;
-use crate::normals::{Rays, cross, depth_gradient, row_of_normals};
+use crate::normals::{Rays, depth_gradient, row_of_normals};
 
 /// Numbers kept of each image: pixels that count, mean and standard deviation of the logarithm.
 const KEPT: usize = 3;
@@ -37,12 +38,11 @@ struct SurfaceError {
 
 /// The angle between two vectors and its gradient in the first.
 fn angle(a: [f32; 3], b: [f32; 3]) -> (f32, [f32; 3]) {
-    let dot = |a: [f32; 3], b: [f32; 3]| a[0] * b[0] + a[1] * b[1] + a[2] * b[2];
-    let [a_length, b_length] = [a, b].map(|v| dot(v, v).sqrt().max(f32::MIN_POSITIVE));
+    let [a_length, b_length] = [a, b].map(|v| length(v).max(f32::MIN_POSITIVE));
     let [a, b] = [a.map(|x| x / a_length), b.map(|x| x / b_length)];
     // Exact where the angle is small, and 0 for equal vectors.
     let axis = cross(a, b);
-    let sine = dot(axis, axis).sqrt();
+    let sine = length(axis);
     let inverse = if sine > 0.0 { 1.0 / (sine * a_length) } else { 0.0 };
     // a x (a x b) = cos a - b, as long as the sine.
     (sine.atan2(dot(a, b)), cross(a, axis).map(|x| x * inverse))

@@ -1,15 +1,23 @@
-//! One triangle on a raster: the samples it covers, with their weights and depths.
+//! One triangle on a raster of point samples: which it may cover, with which weights and depths. What all rasterisers of
+//! this project share.
 //!
-//! Coverage and interpolation are decided here only, for the surface grid and for meshes alike. The raster is a rectangle of
-//! point samples: sample `i` of a row or column has the coordinate `i + offset` in the units of the corners. The caller
-//! decides what a sample stands for (a pixel, a sub-pixel), and keeps the z-buffer, list or sums: nothing is stored here.
+//! | | [`crate::Renderer`] | [`Raster`], for the relief renderer and others |
+//! |---|---|---|
+//! | samples that a triangle may cover | [`samples_between`] | the same |
+//! | inside | f32, as the published code evaluates it, which decides every sample alike | f64, where the signs are exact |
+//! | sides | the one whose corners run counter-clockwise | both |
+//! | edges | belong to the triangles on both sides | the same |
+//! | weights and depth | [`interpolate`], [`surface_weights`] | the same |
 //!
-//! A sample on an edge belongs to the triangles on both sides of it. The edge functions are evaluated in f64, where
-//! differences and products of f32 coordinates of one image's range are exact, so their signs are exact too: two
-//! triangles that share an edge leave no gap between them.
+//! The raster is a rectangle of point samples: sample `i` of a row or column has the coordinate `i + offset` in the units of
+//! the corners. The caller decides what a sample stands for (a pixel, a sub-pixel), and keeps the z-buffer, list or sums:
+//! nothing is stored here.
 //!
-//! All functions are inlined: a triangle of the surface grid covers a handful of samples, and with calls the rasteriser
-//! takes 40 % longer.
+//! [`Raster`] evaluates the edge functions in f64, where differences and products of f32 coordinates of one image's range
+//! are exact, so their signs are exact too: two triangles that share an edge leave no gap between them.
+//!
+//! All functions are inlined: a triangle of a surface grid covers a handful of samples, and with calls the rasteriser takes
+//! 40 % longer.
 
 use std::ops::Range;
 
@@ -22,6 +30,50 @@ pub struct Raster {
     pub rows: usize,
     /// Coordinate of the first sample in x and in y, in samples: sample `i` lies at `i + offset`.
     pub offset: f32,
+}
+
+/// Weights of the corners on the screen, with sum 1, and the perspective-correct depth `1 / sum(weight / z)`: of a sample with
+/// the barycentric coordinates `clamped`, each in [0, 1], and corners of the inverse depths `inverse_z`.
+#[inline(always)]
+pub fn interpolate(clamped: [f32; 3], inverse_z: [f32; 3]) -> ([f32; 3], f32) {
+    let total = clamped[0] + clamped[1] + clamped[2];
+    let over_z = clamped[0] * inverse_z[0] + clamped[1] * inverse_z[1] + clamped[2] * inverse_z[2];
+    (clamped.map(|w| w / total), total / over_z)
+}
+
+/// Weights for interpolating attributes of the corners on the surface rather than on the screen: `weight / z * depth`, sum 1.
+/// `z` are the corners' depths.
+#[inline(always)]
+pub fn surface_weights(weights: [f32; 3], z: [f32; 3], depth: f32) -> [f32; 3] {
+    std::array::from_fn(|k| weights[k] / z[k] * depth)
+}
+
+// One instruction each; `f32::min` and `max` take several to handle NaN, and a triangle with such a corner covers nothing
+// anyway.
+#[inline(always)]
+fn lesser(a: f32, b: f32) -> f32 {
+    if a < b { a } else { b }
+}
+
+#[inline(always)]
+pub(crate) fn greater(a: f32, b: f32) -> f32 {
+    if a > b { a } else { b }
+}
+
+/// The samples of `within` between the least and the greatest of three coordinates, and up to `slack` beyond. Sample `i` lies
+/// at `i + offset`. The subtractions may round onto a sample but not across it: the range may have a sample too many, which
+/// the edges reject, but never one too few.
+#[inline(always)]
+pub fn samples_between([a, b, c]: [f32; 3], offset: f32, slack: f32, within: Range<usize>) -> Range<usize> {
+    let (least, greatest) = (lesser(lesser(a, b), c), greater(greater(a, b), c));
+    let low = greater(least - offset - slack, within.start as f32);
+    let high = lesser(greatest - offset + slack, within.end as f32 - 1.0);
+    if !(high >= 0.0 && low <= high) {
+        return 0..0;
+    }
+    // Rounded by hand: without SSE 4.1 `ceil` and `floor` are function calls.
+    let first = low as i32;
+    (first + i32::from((first as f32) < low)) as usize..(high as i32 + 1) as usize
 }
 
 /// A sample that a triangle covers.
@@ -38,15 +90,16 @@ pub struct Sample {
 }
 
 impl Sample {
-    /// Weights for interpolating attributes of the corners on the surface rather than on the screen:
-    /// `weight / z * depth`, sum 1. `z` are the corners' depths.
+    /// Weights for interpolating attributes of the corners on the surface: see [`surface_weights`].
+    #[inline(always)]
     pub fn surface_weights(&self, z: [f32; 3]) -> [f32; 3] {
-        std::array::from_fn(|k| self.weights[k] / z[k] * self.depth)
+        surface_weights(self.weights, z, self.depth)
     }
 }
 
-/// A triangle, prepared for tests of points on the screen.
-pub(crate) struct Triangle {
+/// A triangle, prepared for tests of points by [`Raster`]'s rule.
+#[derive(Clone, Copy, Debug)]
+pub struct Triangle {
     /// For every corner the edge opposite it: where it starts, and the step to its end.
     edges: [([f64; 2], [f64; 2]); 3],
     /// Of twice the area, signed by the orientation.
@@ -55,12 +108,12 @@ pub(crate) struct Triangle {
 }
 
 /// The edge functions' parts that do not change along a row.
-type Line = [f64; 3];
+pub type Line = [f64; 3];
 
 impl Triangle {
-    /// `None` if the triangle covers nothing.
+    /// `None` if the triangle covers nothing: see [`Raster::visit`].
     #[inline]
-    pub(crate) fn new(corners: &[[f32; 3]; 3]) -> Option<Self> {
+    pub fn new(corners: &[[f32; 3]; 3]) -> Option<Self> {
         let [a, b, c] = corners.map(|[x, y, _]| [f64::from(x), f64::from(y)]);
         let area = (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0]);
         let z = corners.map(|corner| corner[2]);
@@ -72,24 +125,21 @@ impl Triangle {
         Some(Self { edges, inverse_area: 1.0 / area, inverse_z: z.map(|z| 1.0 / z) })
     }
 
+    /// Prepares a row, which lies at `y`.
     #[inline]
-    pub(crate) fn line(&self, y: f64) -> Line {
+    pub fn line(&self, y: f64) -> Line {
         self.edges.map(|(from, step)| step[0] * (y - from[1]))
     }
 
     /// Weights and depth at the place `x` of a line, if the triangle covers it.
     #[inline]
-    pub(crate) fn at(&self, line: &Line, x: f64) -> Option<([f32; 3], f32)> {
+    pub fn at(&self, line: &Line, x: f64) -> Option<([f32; 3], f32)> {
         let edge = |k: usize| (line[k] - self.edges[k].1[1] * (x - self.edges[k].0[0])) * self.inverse_area;
         let edges = [edge(0), edge(1), edge(2)];
         if edges.iter().any(|&e| e < 0.0) {
             return None;
         }
-        let clamped = edges.map(|e| if e < 1.0 { e as f32 } else { 1.0 });
-        let total = clamped[0] + clamped[1] + clamped[2];
-        let z = self.inverse_z;
-        let depth = total / (clamped[0] * z[0] + clamped[1] * z[1] + clamped[2] * z[2]);
-        Some((clamped.map(|w| w / total), depth))
+        Some(interpolate(edges.map(|e| if e < 1.0 { e as f32 } else { 1.0 }), self.inverse_z))
     }
 }
 
@@ -103,12 +153,7 @@ impl Raster {
 
     /// [`Raster::visit`] for the samples of some rows, so that threads can share a raster by bands of rows.
     #[inline]
-    pub(crate) fn visit_rows(
-        &self,
-        corners: &[[f32; 3]; 3],
-        rows: Range<usize>,
-        mut visit: impl FnMut(Sample),
-    ) {
+    pub fn visit_rows(&self, corners: &[[f32; 3]; 3], rows: Range<usize>, mut visit: impl FnMut(Sample)) {
         let [rows, columns] = self.bounds(corners, rows);
         if rows.is_empty() || columns.is_empty() {
             return;
@@ -126,7 +171,7 @@ impl Raster {
 
     /// Coordinate of a row or column.
     #[inline]
-    pub(crate) fn place(&self, index: usize) -> f64 {
+    pub fn place(&self, index: usize) -> f64 {
         index as f64 + f64::from(self.offset)
     }
 
@@ -134,28 +179,10 @@ impl Raster {
     #[inline]
     fn bounds(&self, [a, b, c]: &[[f32; 3]; 3], rows: Range<usize>) -> [Range<usize>; 2] {
         [
-            covered(a[1], b[1], c[1], self.offset, rows),
-            covered(a[0], b[0], c[0], self.offset, 0..self.columns),
+            samples_between([a[1], b[1], c[1]], self.offset, 0.0, rows),
+            samples_between([a[0], b[0], c[0]], self.offset, 0.0, 0..self.columns),
         ]
     }
-}
-
-/// The samples between the least and the greatest of three coordinates, as far as `within`. The subtraction may round onto a
-/// sample but not across it: the range may have a sample too many, which the edges reject, but never one too few.
-#[inline]
-fn covered(a: f32, b: f32, c: f32, offset: f32, within: Range<usize>) -> Range<usize> {
-    // One instruction each; `f32::min` and `max` take several to handle NaN, and a triangle with such a corner covers
-    // nothing anyway.
-    let lesser = |a: f32, b: f32| if a < b { a } else { b };
-    let greater = |a: f32, b: f32| if a > b { a } else { b };
-    let low = greater(lesser(lesser(a, b), c) - offset, within.start as f32);
-    let high = lesser(greater(greater(a, b), c) - offset, within.end as f32 - 1.0);
-    if !(high >= 0.0 && low <= high) {
-        return 0..0;
-    }
-    // Rounded by hand: without SSE 4.1 `ceil` and `floor` are function calls.
-    let first = low as i32;
-    (first + i32::from((first as f32) < low)) as usize..(high as i32 + 1) as usize
 }
 
 #[cfg(test)]
