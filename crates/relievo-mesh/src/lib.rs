@@ -39,6 +39,7 @@ mod renderer;
 mod resolve;
 mod shade;
 pub mod shapes;
+pub mod stage;
 pub mod triangle;
 pub mod vector;
 
