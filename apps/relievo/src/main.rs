@@ -12,7 +12,9 @@ mod eval;
 mod hint;
 mod import;
 mod info;
+mod meshes;
 mod reconstruct;
+mod render;
 mod reproduce;
 mod sources;
 mod synth;
@@ -64,6 +66,7 @@ enum Command {
     Train(Box<train::Options>),
     Eval(eval::Options),
     Reproduce(Box<reproduce::Options>),
+    Render(Box<render::Options>),
     Bench(bench::Options),
     Import(import::Options),
     Info(info::Options),
@@ -108,6 +111,7 @@ fn run(line: Line, matches: &ArgMatches, console: &Console) -> anyhow::Result<()
         Command::Demo(options) => demo::run(&options, console),
         Command::Reconstruct(options) => reconstruct::run(&options, console),
         Command::Crop(options) => crop::run(&options, console),
+        Command::Render(options) => render::run(&options, console),
         Command::Synth(options) => synth::run(&options, console),
         Command::Eval(options) => eval::run(&options, console),
         Command::Bench(options) => bench::run(&options, console),

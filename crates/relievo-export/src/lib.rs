@@ -1,4 +1,4 @@
-//! Drawing and file formats: sheets of images, charts, colour maps, 16-bit depth, meshes.
+//! Drawing and file formats: sheets of images, charts, colour maps, 16-bit depth, animations, meshes.
 //!
 //! - A [`Canvas`] is an RGB image in memory. Maps of the model become one by a colour map ([`depth_grey`],
 //!   [`normals_rgb`], [`viridis`], [`Canvas::from_signed`]); a [`Sheet`] arranges canvases with captions, and a
@@ -31,17 +31,21 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod animation;
 mod canvas;
 mod chart;
 mod colour;
 mod mesh;
+mod npy;
 mod png;
 mod sheet;
 mod text;
 
+pub use animation::Animation;
 pub use canvas::{Canvas, Colour};
 pub use chart::Chart;
 pub use colour::{Range, depth_grey, normals_rgb, shading_grey, viridis};
 pub use mesh::{Lighting, SurfaceMesh};
-pub use png::DepthScale;
+pub use npy::write_npy;
+pub use png::{DepthScale, write_rgba_png};
 pub use sheet::Sheet;

@@ -37,6 +37,20 @@ impl Canvas {
     }
 }
 
+/// Writes a PNG file with transparency: bytes of red, green, blue and alpha, sRGB and not multiplied by alpha, in rows of
+/// `width` pixels. It carries the mark of a result.
+///
+/// # Errors
+/// If the file cannot be written, or there are no pixels.
+///
+/// # Panics
+/// If the bytes are not whole rows.
+pub fn write_rgba_png(path: impl AsRef<Path>, rgba: &[u8], width: usize) -> Result<(), WriteError> {
+    assert!(width > 0 && rgba.len().is_multiple_of(4 * width), "{} bytes in rows of {width}", rgba.len());
+    let encoded = || encode(rgba, width, rgba.len() / (4 * width), ExtendedColorType::Rgba8);
+    write_atomic(path, |file| file.write_all(&marked(&encoded()?)))
+}
+
 /// The scale of a 16-bit depth image: 0 means no depth, and v in 1..=65535 means `min + (v - 1) / 65534 * (max - min)`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct DepthScale {

@@ -4,6 +4,7 @@
 mod disks;
 mod images;
 mod inputs;
+mod meshes;
 mod training;
 
 use std::fs;
@@ -129,8 +130,19 @@ fn json(path: &str) -> Value {
     serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
 }
 
-const COMMANDS: [&str; 10] =
-    ["demo", "train", "reconstruct", "crop", "eval", "reproduce", "synth", "bench", "import", "info"];
+const COMMANDS: [&str; 11] = [
+    "demo",
+    "train",
+    "reconstruct",
+    "crop",
+    "eval",
+    "reproduce",
+    "synth",
+    "render",
+    "bench",
+    "import",
+    "info",
+];
 
 /// The help pages are what `tests/help.txt` says (RELIEVO_UPDATE=1 rewrites it; read the difference), but for the
 /// settings of `train`, which are documented where they are defined; `reproduce` has them too.
@@ -175,6 +187,12 @@ fn a_senseless_command_line_ends_with_2() {
         &["reconstruct", "a.jpg", "--format", "fbx"],
         &["reconstruct", "a.jpg", "--max-memory", "much"],
         &["import", "a.pth"],
+        &["render"],
+        &["render", "a.obj", "--size", "20000"],
+        &["render", "a.obj", "--background", "mauve"],
+        &["render", "a.obj", "--look-at", "1,2"],
+        &["render", "a.obj", "--output", "fog"],
+        &["render", "a.obj", "--format", "gif"],
         &["demo", "--minutes", "3"],
         &["info", "--threads", "0"],
         &["reproduce"],

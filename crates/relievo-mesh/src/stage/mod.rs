@@ -18,12 +18,16 @@
 //! # Ok::<(), relievo_mesh::stage::StageError>(())
 //! ```
 
+#[cfg(feature = "files")]
+mod cameras;
 mod crease;
 mod orbit;
 mod shoot;
 #[cfg(test)]
 mod tests;
 
+#[cfg(feature = "files")]
+pub use cameras::CameraFileError;
 pub use orbit::{CalibratedCamera, Orbit};
 pub use shoot::{Light, Shot, Shown, Wanted};
 
@@ -213,23 +217,24 @@ impl Stage {
         std::array::from_fn(|axis| (point[axis] - self.middle[axis]) / self.unit)
     }
 
-    /// The camera of an orbit for images of `width` and `height` pixels.
-    fn place(&self, orbit: &Orbit, [width, height]: [usize; 2]) -> Result<Placed, StageError> {
-        let aspect = width as f64 / height as f64;
+    /// The camera of an orbit in OpenCV's conventions, for images of `width` and `height` pixels.
+    ///
+    /// # Errors
+    /// If a number is out of range.
+    pub fn calibrated(&self, orbit: &Orbit, size: [usize; 2]) -> Result<CalibratedCamera, StageError> {
+        let aspect = size[0] as f64 / size[1] as f64;
         let orbit = self.framed(std::slice::from_ref(orbit), aspect)?[0];
         let axes = orbit.axes();
-        let target = self.on_stage(orbit.target.unwrap_or(self.middle));
-        let distance = orbit.distance.unwrap_or(0.0) / self.unit;
-        let mut translation = axes.map(|axis| -dot(axis, target));
-        translation[2] += distance;
-        let [half_width, half_height] = [width, height].map(|side| side as f64 / 2.0);
+        let mut translation = axes.map(|axis| -dot(axis, orbit.target.unwrap_or(self.middle)));
+        translation[2] += orbit.distance.unwrap_or(self.unit);
+        let [half_width, half_height] = size.map(|side| side as f64 / 2.0);
         let focal = half_height / orbit.tangents(aspect)[1];
-        let matrix = [[focal, 0.0, half_width], [0.0, focal, half_height], [0.0, 0.0, 1.0]];
-        Ok(self.placed(axes, translation, matrix, [0.0; 5]))
+        let matrix = [[focal, 0.0, half_width - 0.5], [0.0, focal, half_height - 0.5], [0.0, 0.0, 1.0]];
+        Ok(CalibratedCamera { matrix, rotation: axes, translation, distortion: [0.0; 5], size })
     }
 
     /// A calibrated camera on the stage, for images of `width` and `height` pixels.
-    fn place_calibrated(&self, camera: &CalibratedCamera, size: [usize; 2]) -> Result<Placed, StageError> {
+    fn place(&self, camera: &CalibratedCamera, size: [usize; 2]) -> Result<Placed, StageError> {
         let numbers = [
             camera.matrix.as_flattened(),
             camera.rotation.as_flattened(),

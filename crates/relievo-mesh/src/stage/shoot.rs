@@ -40,7 +40,7 @@ pub struct Light {
 impl Default for Light {
     /// From above, to the left.
     fn default() -> Self {
-        Self { azimuth: -35.0, elevation: 40.0, ambient: 0.35 }
+        Self { azimuth: -40.0, elevation: 40.0, ambient: 0.2 }
     }
 }
 
@@ -138,8 +138,8 @@ impl Stage {
         wanted: Wanted,
     ) -> Result<Shown, StageError> {
         checked(shot)?;
-        let placed = self.place(orbit, [shot.width, shot.height])?;
-        self.shoot_placed(&placed, shot, light, wanted)
+        let camera = self.calibrated(orbit, [shot.width, shot.height])?;
+        self.shoot_calibrated(&camera, shot, light, wanted)
     }
 
     /// A picture by a calibrated camera. If the picture has another size than the camera's own, it is scaled.
@@ -154,7 +154,7 @@ impl Stage {
         wanted: Wanted,
     ) -> Result<Shown, StageError> {
         checked(shot)?;
-        let placed = self.place_calibrated(camera, [shot.width, shot.height])?;
+        let placed = self.place(camera, [shot.width, shot.height])?;
         self.shoot_placed(&placed, shot, light, wanted)
     }
 
@@ -296,6 +296,9 @@ impl Stage {
     }
 }
 
+/// Of sRGB, about.
+const GAMMA: f32 = 2.2;
+
 /// Light and where up is, in the world of the stage.
 struct Rig {
     rotation: [[f32; 3]; 3],
@@ -309,13 +312,14 @@ impl Rig {
         Self { rotation, to_light: light.direction(), ambient: light.ambient as f32 }
     }
 
-    /// By how much a colour is multiplied. The light from everywhere is that of a sky: surfaces that face down have half
+    /// By how much an sRGB colour is multiplied, so that its light is multiplied by the strength of the light. The light from everywhere is that of a sky: surfaces that face down have half
     /// of it.
     fn strength(&self, normal: [f32; 3]) -> f32 {
         let dot = |a: [f32; 3], b: [f32; 3]| a[0] * b[0] + a[1] * b[1] + a[2] * b[2];
         let seen = self.rotation.map(|row| dot(row, normal));
         let sky = 0.75 - 0.25 * seen[1];
-        self.ambient * sky + (1.0 - self.ambient) * dot(seen, self.to_light).max(0.0)
+        let light = self.ambient * sky + (1.0 - self.ambient) * dot(seen, self.to_light).max(0.0);
+        light.powf(1.0 / GAMMA)
     }
 }
 

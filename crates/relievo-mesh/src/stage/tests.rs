@@ -118,19 +118,13 @@ fn a_calibrated_camera_sees_what_an_orbit_sees() {
         ..Orbit::default()
     };
     let expected = stage.shoot(&orbit, SHOT, Light::default(), all()).unwrap();
-    let axes = orbit.axes();
-    let mut translation = axes.map(|axis| -dot(axis, [0.5, 1.0, 0.2]));
-    translation[2] += 12.0;
-    let focal = 20.0 / 15f64.to_radians().tan();
     for size in [[60, 40], [120, 80]] {
-        let scale = size[0] as f64 / 60.0;
-        let matrix = [
-            [focal * scale, 0.0, 30.0 * scale - 0.5],
-            [0.0, focal * scale, 20.0 * scale - 0.5],
-            [0.0, 0.0, 1.0],
-        ];
-        let camera = CalibratedCamera { matrix, rotation: axes, translation, distortion: [0.0; 5], size };
+        let camera = stage.calibrated(&orbit, size).unwrap();
         let shown = stage.shoot_calibrated(&camera, SHOT, Light::default(), all()).unwrap();
+        // The point that it looks at is in the middle, at its distance.
+        let seen: [f64; 3] =
+            std::array::from_fn(|i| dot(camera.rotation[i], [0.5, 1.0, 0.2]) + camera.translation[i]);
+        assert!(seen[0].abs() < 1e-9 && seen[1].abs() < 1e-9 && (seen[2] - 12.0).abs() < 1e-9);
         let same = shown.faces.iter().zip(&expected.faces).filter(|(a, b)| a == b).count();
         assert!(same >= 60 * 40 - 8, "{same}");
         let far =
