@@ -5,7 +5,7 @@ use std::path::Path;
 
 use image::codecs::png::PngEncoder;
 use image::{ExtendedColorType, ImageEncoder};
-use relievo_files::mark::PNG_KEY;
+use relievo_files::mark::mark_png;
 use relievo_files::{WriteError, write_atomic};
 
 use crate::canvas::Canvas;
@@ -17,7 +17,7 @@ impl Canvas {
     /// # Errors
     /// See [`write_atomic`].
     pub fn write_png(&self, path: impl AsRef<Path>) -> Result<(), WriteError> {
-        write_atomic(path, |file| file.write_all(&marked(&self.png()?)))
+        write_atomic(path, |file| file.write_all(&mark_png(&self.png()?)))
     }
 
     /// As [`Canvas::write_png`] without the mark: for images that models learn from or that are to be reconstructed.
@@ -48,7 +48,7 @@ impl Canvas {
 pub fn write_rgba_png(path: impl AsRef<Path>, rgba: &[u8], width: usize) -> Result<(), WriteError> {
     assert!(width > 0 && rgba.len().is_multiple_of(4 * width), "{} bytes in rows of {width}", rgba.len());
     let encoded = || encode(rgba, width, rgba.len() / (4 * width), ExtendedColorType::Rgba8);
-    write_atomic(path, |file| file.write_all(&marked(&encoded()?)))
+    write_atomic(path, |file| file.write_all(&mark_png(&encoded()?)))
 }
 
 /// The scale of a 16-bit depth image: 0 means no depth, and v in 1..=65535 means `min + (v - 1) / 65534 * (max - min)`.
@@ -92,7 +92,7 @@ impl DepthScale {
             .flat_map(|at| if valid(at) { scale.encode(depth[at]) } else { 0 }.to_ne_bytes())
             .collect();
         let encoded = || encode(&bytes, width, depth.len() / width, ExtendedColorType::L16);
-        write_atomic(path, |file| file.write_all(&marked(&encoded()?)))?;
+        write_atomic(path, |file| file.write_all(&mark_png(&encoded()?)))?;
         Ok(scale)
     }
 
@@ -118,18 +118,6 @@ fn encode(bytes: &[u8], width: usize, height: usize, colour: ExtendedColorType) 
         .write_image(bytes, width as u32, height as u32, colour)
         .map_err(io::Error::other)?;
     Ok(encoded)
-}
-
-/// The PNG file with the mark of a result behind its header.
-fn marked(png: &[u8]) -> Vec<u8> {
-    /// The signature, and the header with its length, type and checksum.
-    const HEADER_END: usize = 8 + 25;
-    let mut chunk = b"tEXt".to_vec();
-    chunk.extend(PNG_KEY.bytes().chain([0]).chain("made by relievo from another image".bytes()));
-    let length = (chunk.len() as u32 - 4).to_be_bytes();
-    let checksum = crc32fast::hash(&chunk).to_be_bytes();
-    let (header, rest) = png.split_at(HEADER_END);
-    [header, &length, &chunk, &checksum, rest].concat()
 }
 
 #[cfg(test)]

@@ -41,6 +41,21 @@ pub fn is_marked(folder: &Path) -> bool {
     fs::metadata(folder.join(FOLDER_FILE)).is_ok_and(|file| file.is_file())
 }
 
+/// A PNG file with the mark behind its header.
+///
+/// # Panics
+/// If `png` is not a PNG file.
+pub fn mark_png(png: &[u8]) -> Vec<u8> {
+    /// The signature, and the header with its length, type and checksum.
+    const HEADER_END: usize = 8 + 25;
+    let mut chunk = b"tEXt".to_vec();
+    chunk.extend(PNG_KEY.bytes().chain([0]).chain("made by relievo from another image".bytes()));
+    let length = (chunk.len() as u32 - 4).to_be_bytes();
+    let checksum = crc32fast::hash(&chunk).to_be_bytes();
+    let (header, rest) = png.split_at(HEADER_END);
+    [header, &length, &chunk, &checksum, rest].concat()
+}
+
 /// Whether a file with these first bytes ([`PNG_HEAD`], or all if it is shorter) is a PNG image that relievo made.
 pub fn is_result_png(head: &[u8]) -> bool {
     // Signature and header take 33 bytes; the chunk begins with its length (4) and its type (4).

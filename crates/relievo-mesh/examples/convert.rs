@@ -2,6 +2,7 @@
 //!
 //!     cargo run --release -p relievo-mesh --example convert -- scan.ply scan.glb
 //!     cargo run --release -p relievo-mesh --example convert -- teapot teapot.obj
+//!     cargo run --release -p relievo-mesh --example convert -- icosphere:6 sphere.glb
 
 use std::error::Error;
 
@@ -17,13 +18,15 @@ fn main() {
 fn convert() -> Result<(), Box<dyn Error>> {
     let names: Vec<String> = std::env::args().skip(1).collect();
     let [from, to] = &names[..] else { return Err("two names are needed: convert FROM TO".into()) };
-    // A file of that name or, without an extension, a shape.
-    let mesh = match from.as_str() {
-        "teapot" => shapes::teapot(8),
-        "icosphere" => shapes::icosphere(3),
+    // A file of that name or, without an extension, a shape and how fine it is.
+    let (shape, fineness) = from.split_once(':').unwrap_or((from, ""));
+    let fineness = |usual: u32| if fineness.is_empty() { Ok(usual) } else { fineness.parse() };
+    let mesh = match shape {
+        "teapot" => shapes::teapot(fineness(8)?),
+        "icosphere" => shapes::icosphere(fineness(3)?),
         "cube" => shapes::cube(),
         "torus" => shapes::torus(1.0, 0.4, 64, 32),
-        file => Mesh::open(file)?,
+        _ => Mesh::open(from)?,
     };
     mesh.write(to)?;
     let pictures = mesh.materials.iter().filter(|material| material.picture.is_some()).count();

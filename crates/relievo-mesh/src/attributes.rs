@@ -301,7 +301,22 @@ struct ObjectNormals {
     side: f32,
 }
 
+/// The normals of vertices, [`Normals::Smooth`], on the side from which faces run counter-clockwise.
+pub(crate) fn smooth_normals(vertices: &[Vector], faces: &[[u32; 3]]) -> Vec<Vector> {
+    ObjectNormals { faces: Faces::new(faces), kind: Normals::Smooth, side: -1.0 }.of(vertices)
+}
+
 impl ObjectNormals {
+    /// Of faces or vertices.
+    fn of(&self, vertices: &[Vector]) -> Vec<Vector> {
+        let mut list = self.areas(vertices);
+        if self.kind == Normals::Smooth {
+            list = self.at_vertices(&list, vertices.len());
+        }
+        list.iter_mut().for_each(|v| *v = unit(*v));
+        list
+    }
+
     /// Twice the area of each face, as a vector.
     fn areas(&self, vertices: &[Vector]) -> Vec<Vector> {
         let of_face = |face: &[u32; 3]| {
@@ -332,11 +347,7 @@ impl Operation for ObjectNormals {
         let count = vectors(self.name(), "vertices", inputs[0])?;
         self.faces.check(self.name(), count)?;
         context.save(inputs[0]);
-        let mut list = self.areas(as_vectors(inputs[0]));
-        if self.kind == Normals::Smooth {
-            list = self.at_vertices(&list, count);
-        }
-        list.iter_mut().for_each(|v| *v = unit(*v));
+        let list = self.of(as_vectors(inputs[0]));
         Ok(vec![Tensor::new(list.as_flattened(), [list.len(), 3])?])
     }
 

@@ -181,9 +181,10 @@ impl Mesh {
             name: self.name.clone(),
             vertices: self.vertices.clone(),
             faces: self.faces.clone(),
+            normals: self.normals.clone(),
             vertex_colours: None,
             texture_coordinates: Some(texture),
-            materials: vec![Material { name: "tiles".into(), colour: [1.0; 3], picture, wrap }],
+            materials: vec![Material { name: "tiles".into(), picture, wrap, ..Material::default() }],
             face_materials: vec![Some(0); faces],
         })
     }
@@ -299,8 +300,7 @@ mod tests {
 
     fn textured(mut mesh: Mesh, picture: Picture) -> Mesh {
         let picture = Some(Arc::new(picture));
-        mesh.materials =
-            vec![Material { name: "m".into(), colour: [1.0; 3], picture, wrap: Default::default() }];
+        mesh.materials = vec![Material { name: "m".into(), picture, ..Material::default() }];
         mesh.face_materials = vec![Some(0); mesh.faces.len()];
         mesh
     }
@@ -340,12 +340,8 @@ mod tests {
     #[test]
     fn colours_stand_where_there_is_no_picture() {
         let mut mesh = quad();
-        mesh.materials = vec![Material {
-            name: "red".into(),
-            colour: [1.0, 0.2, 0.0],
-            picture: None,
-            wrap: Default::default(),
-        }];
+        mesh.materials =
+            vec![Material { name: "red".into(), colour: [1.0, 0.2, 0.0], ..Material::default() }];
         mesh.face_materials = vec![Some(0), None];
         let cubes = mesh.texture_cubes(&CubeOptions { side: 2, ..Default::default() }).unwrap();
         assert!(triples(2).all(|at| close(texel(&cubes, 0, at), [255.0, 51.0, 0.0])));

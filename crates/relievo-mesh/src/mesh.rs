@@ -14,6 +14,8 @@ pub struct Mesh {
     pub vertices: Vec<[f32; 3]>,
     /// Triangles as indices into `vertices`.
     pub faces: Vec<[u32; 3]>,
+    /// A unit normal per vertex, for viewers: they are written but not read, and the renderer computes its own from faces.
+    pub normals: Option<Vec<[f32; 3]>>,
     /// A colour per vertex.
     pub vertex_colours: Option<Vec<[f32; 3]>>,
     /// Where the corners of faces lie in pictures.
@@ -47,6 +49,24 @@ pub struct Material {
     pub picture: Option<Arc<Picture>>,
     /// How the picture continues beyond [0, 1] along u and along v.
     pub wrap: [Wrap; 2],
+    /// Viewers show the colours as they are, without light (glTF: `KHR_materials_unlit`).
+    pub unlit: bool,
+    /// Viewers show both sides of its faces (glTF: `doubleSided`).
+    pub double_sided: bool,
+}
+
+impl Default for Material {
+    /// White, without a name or a picture.
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            colour: [1.0; 3],
+            picture: None,
+            wrap: Default::default(),
+            unlit: false,
+            double_sided: false,
+        }
+    }
 }
 
 /// How a picture continues beyond [0, 1].
@@ -180,6 +200,9 @@ impl Mesh {
         for (face, corners) in self.faces.iter().enumerate() {
             corners.iter().try_for_each(|&corner| index(face, "vertex", corner, self.vertices.len()))?;
         }
+        if let Some(normals) = &self.normals {
+            length("normals", normals.len(), "vertices", self.vertices.len())?;
+        }
         if let Some(colours) = &self.vertex_colours {
             length("vertex colours", colours.len(), "vertices", self.vertices.len())?;
         }
@@ -248,7 +271,7 @@ impl Mesh {
     }
 
     /// Merges vertices of equal position and colour, so that faces on both sides of a seam share them. Texture
-    /// coordinates stay apart. Vertices keep the order in which they first appear.
+    /// coordinates stay apart. Vertices keep the order in which they first appear; normals are those of the first.
     ///
     /// # Panics
     /// If a face names a vertex that does not exist ([`Mesh::check`]).
@@ -272,6 +295,8 @@ impl Mesh {
         }
         let colours = colours.map(|colours| kept.iter().map(|&at| colours[at]).collect());
         self.vertex_colours = colours;
+        let normals = self.normals.take().filter(|normals| normals.len() == self.vertices.len());
+        self.normals = normals.map(|normals| kept.iter().map(|&at| normals[at]).collect());
         self.vertices = kept.iter().map(|&at| self.vertices[at]).collect();
         for corner in self.faces.as_flattened_mut() {
             *corner = renumbered[*corner as usize];
@@ -329,8 +354,7 @@ mod tests {
             (
                 |mesh| {
                     let picture = Some(Arc::new(Picture { width: 2, height: 1, rgb: vec![0; 5] }));
-                    let (name, colour, wrap) = ("wood".into(), [1.0; 3], Default::default());
-                    mesh.materials.push(Material { name, colour, picture, wrap });
+                    mesh.materials.push(Material { name: "wood".into(), picture, ..Material::default() });
                 },
                 "\"wood\" has 5 bytes",
             ),

@@ -16,7 +16,7 @@ fn picture(width: usize, height: usize) -> Arc<Picture> {
 }
 
 fn material(name: &str, colour: [f32; 3], picture: Option<Arc<Picture>>, wrap: Wrap) -> Material {
-    Material { name: name.into(), colour, picture, wrap: [wrap; 2] }
+    Material { name: name.into(), colour, picture, wrap: [wrap; 2], ..Material::default() }
 }
 
 /// A cube with three materials, two with pictures, one side without any.
@@ -64,7 +64,8 @@ fn assert_same(found: &Mesh, expected: &Mesh, tolerance: f32) {
             assert!((a - b).abs() <= tolerance, "face {face}: {numbers:?} {expected:?}");
         }
         let [a, b] = [material, wanted].map(|material| material.as_ref());
-        assert_eq!(a.map(|a| (&a.name, &a.picture, a.wrap)), b.map(|b| (&b.name, &b.picture, b.wrap)));
+        let looks = |m: &&Material| (m.name.clone(), m.picture.clone(), m.wrap);
+        assert_eq!(a.as_ref().map(looks), b.as_ref().map(looks));
         let colours = a.zip(b).map(|(a, b)| (a.colour, b.colour)).unwrap_or_default();
         assert!(colours.0.iter().zip(colours.1).all(|(a, b)| (a - b).abs() <= 1e-6), "{colours:?}");
     }
@@ -86,7 +87,7 @@ fn what_is_written_is_read_again() {
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
     files.sort();
-    assert_eq!(files, ["a cube.1.png", "a cube.mtl", "a cube.obj", "a cube.png"]);
+    assert_eq!(files, ["a cube.mtl", "a cube.obj", "a cube.texture.1.png", "a cube.texture.png"]);
 }
 
 #[test]
@@ -168,7 +169,7 @@ fn errors_name_the_file_that_is_wrong() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
     dressed_cube().write(at("cube.obj")).unwrap();
-    std::fs::write(at("cube.png"), b"no picture").unwrap();
+    std::fs::write(at("cube.texture.png"), b"no picture").unwrap();
     let error = Mesh::open(at("cube.obj")).unwrap_err();
     assert_eq!((error.path, error.place), (at("cube.mtl"), Place::Line(4)));
     std::fs::remove_file(at("cube.mtl")).unwrap();
@@ -183,7 +184,9 @@ fn errors_name_the_file_that_is_wrong() {
     let mut lenient = |name: &str| Ok(files(name).unwrap_or(None));
     let bytes = std::fs::read(at("cube.obj")).unwrap();
     assert_eq!(Mesh::from_bytes(&bytes, MeshFormat::Obj, &mut lenient).unwrap().faces.len(), 12);
-    for (name, expected) in [("missing.obj", "cannot read"), ("cube.png", "not a mesh of a known kind")] {
+    for (name, expected) in
+        [("missing.obj", "cannot read"), ("cube.texture.png", "not a mesh of a known kind")]
+    {
         let error = Mesh::open(at(name)).unwrap_err().to_string();
         assert!(error.contains(expected) && error.contains(name), "{error}");
     }
@@ -423,6 +426,63 @@ fn the_gltf_crate_finds_what_was_written() {
     assert_eq!(document.images().count(), 2);
 }
 
+/// A bump with a round outline, normals and a picture: as the program writes its results.
+fn bump(unlit: bool) -> Mesh {
+    const SIZE: usize = 64;
+    let point = |at: usize| {
+        let [x, y] = [at % SIZE, at / SIZE].map(|index| index as f32 / 31.5 - 1.0);
+        let depth = 0.95 + 0.1 * (x * x + y * y);
+        ([0.0875 * x * depth, 0.0875 * y * depth, depth], 1.02 - depth)
+    };
+    let (points, level): (Vec<_>, Vec<_>) = (0..SIZE * SIZE).map(point).unzip();
+    let mut mesh = shapes::relief(&points, &level, SIZE, 3).unwrap();
+    mesh.name = "a \"name\"".into();
+    let skin = material("surface", [1.0; 3], Some(picture(128, 128)), Wrap::ClampToEdge);
+    mesh.materials = vec![Material { unlit, double_sided: true, ..skin }];
+    mesh.face_materials = vec![Some(0); mesh.faces.len()];
+    mesh
+}
+
+#[test]
+fn normals_both_sides_and_light_in_the_picture_are_written() {
+    for unlit in [false, true] {
+        let mesh = bump(unlit);
+        let bytes = mesh.to_glb().unwrap();
+        let document = gltf::Gltf::from_slice(&bytes).unwrap();
+        let binary = document.blob.as_deref().unwrap();
+        let material = document.materials().next().unwrap();
+        assert_eq!((material.unlit(), material.double_sided()), (unlit, true));
+        assert_eq!(document.extensions_used().any(|name| name == "KHR_materials_unlit"), unlit);
+        let primitive = document.meshes().next().unwrap().primitives().next().unwrap();
+        let reader = primitive.reader(|_| Some(binary));
+        assert_eq!(reader.read_normals().unwrap().collect::<Vec<_>>(), mesh.normals.clone().unwrap());
+        assert_eq!(reader.read_positions().unwrap().count(), mesh.vertices.len(), "none was doubled");
+        let read = Mesh::from_bytes(&bytes, MeshFormat::Glb, &mut |_| Ok(None)).unwrap();
+        assert_eq!((read.materials[0].unlit, read.materials[0].double_sided), (unlit, true));
+        assert_same(&read, &mesh, 1e-6);
+    }
+    // In OBJ every corner names its normal, with a texture coordinate or without.
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("bump.obj");
+    let mesh = bump(false);
+    mesh.write(&path).unwrap();
+    let text = std::fs::read_to_string(&path).unwrap();
+    let corners = text.lines().filter(|line| line.starts_with("f ")).flat_map(|line| line.split(' ').skip(1));
+    let normals: Vec<&str> = text.lines().filter(|line| line.starts_with("vn ")).collect();
+    assert_eq!(normals.len(), mesh.vertices.len());
+    for corner in corners {
+        let numbers: Vec<usize> = corner.split('/').map(|number| number.parse().unwrap()).collect();
+        assert!(numbers.len() == 3 && numbers[0] == numbers[2], "{corner}");
+    }
+    let bare = Mesh { texture_coordinates: None, materials: vec![], face_materials: vec![], ..mesh };
+    bare.write(&path).unwrap();
+    assert!(std::fs::read_to_string(&path).unwrap().lines().any(|line| line.starts_with("f 1//1 ")));
+    assert_eq!(Mesh::open(&path).unwrap().faces, bare.faces);
+    // Its picture is marked: no command takes it for a photograph.
+    let picture = std::fs::read(folder.path().join("bump.texture.png")).unwrap();
+    assert!(relievo_files::mark::is_result_png(&picture));
+}
+
 /// The lines that a program prints, one for each path, or `None` if it or its library is missing.
 fn output(program: &str, option: &str, import: &str, script: &str, paths: &[PathBuf]) -> Option<Vec<String>> {
     let probe = Command::new(program).args([option, import]).output();
@@ -445,28 +505,34 @@ Promise.all(process.argv.slice(1).map(path => v.validateBytes(new Uint8Array(fs.
     let folder = tempfile::tempdir().unwrap();
     let mut coloured = shapes::icosphere(2);
     coloured.vertex_colours = Some(vec![[0.1, 0.5, 1.0]; coloured.vertices.len()]);
-    let paths = ["cube.glb", "sphere.glb", "teapot.glb"].map(|name| folder.path().join(name));
-    for (path, mesh) in paths.iter().zip([dressed_cube(), coloured, shapes::teapot(4)]) {
+    let names = ["cube.glb", "sphere.glb", "teapot.glb", "lit bump.glb", "bump.glb"];
+    let paths = names.map(|name| folder.path().join(name));
+    let meshes = [dressed_cube(), coloured, shapes::teapot(4), bump(false), bump(true)];
+    for (path, mesh) in paths.iter().zip(meshes) {
         mesh.write_glb(path).unwrap();
     }
     let import = "require('gltf-validator')";
     let Some(lines) = output("node", "-e", import, VALIDATE, &paths) else { return };
-    assert!(lines.len() == 3 && lines.iter().all(|line| line.starts_with("0 0 ")), "{lines:#?}");
+    assert!(lines.len() == 5 && lines.iter().all(|line| line.starts_with("0 0 ")), "{lines:#?}");
+    // Not even a hint for those of the program.
+    assert!(lines[3..].iter().all(|line| line.trim() == "0 0 :"), "{lines:#?}");
 }
 
 #[test]
 fn trimesh_reads_the_same_from_all_formats() {
-    /// Prints faces, area, volume and bounds of each file.
+    /// Prints faces, the share of them that agree with normals, area, volume and bounds of each file.
     const LOAD: &str = "
 import sys, trimesh
+def agree(mesh):
+    return ((mesh.face_normals * mesh.vertex_normals[mesh.faces].mean(1)).sum(1) >= 0).mean()
 for path in sys.argv[1:]:
     scene = trimesh.load(path, force='scene')
     mesh = scene.to_geometry() if hasattr(scene, 'to_geometry') else scene.dump(concatenate=True)
-    print(len(mesh.faces), mesh.area, mesh.volume, *mesh.bounds.ravel())";
+    print(len(mesh.faces), agree(mesh), mesh.area, mesh.volume, *mesh.bounds.ravel())";
     let folder = tempfile::tempdir().unwrap();
     let mut teapot = shapes::teapot(5);
     teapot.vertex_colours = Some(vec![[0.2, 0.4, 1.0]; teapot.vertices.len()]);
-    let meshes = [dressed_cube(), teapot, shapes::uv_sphere(24, 12)];
+    let meshes = [dressed_cube(), teapot, shapes::uv_sphere(24, 12), bump(false)];
     let mut paths = Vec::new();
     for (number, mesh) in meshes.iter().enumerate() {
         for extension in ["obj", "glb", "ply"] {
@@ -482,8 +548,10 @@ for path in sys.argv[1:]:
         };
         let first = numbers(&lines[0]);
         assert_eq!(first[0] as usize, mesh.faces.len());
+        assert!(mesh.normals.is_none() || lines.iter().all(|line| numbers(line)[1] == 1.0), "{lines:#?}");
         for line in lines {
-            assert!(first.iter().zip(numbers(line)).all(|(a, b)| (a - b).abs() < 1e-4), "{lines:#?}");
+            let pairs = first.iter().zip(numbers(line)).skip(2);
+            assert!(pairs.into_iter().all(|(a, b)| (a - b).abs() < 1e-4), "{lines:#?}");
         }
     }
 }

@@ -97,13 +97,13 @@ fn seeds() -> Vec<Seed> {
     let mut cube = shapes::cube();
     let picture = Some(Arc::new(Picture { width: 4, height: 3, rgb: (0..36).collect() }));
     let colour = [0.5, 1.0, 0.25];
-    cube.materials.push(Material { name: "m".into(), colour, picture, wrap: Default::default() });
-    cube.materials.push(Material { name: "n".into(), colour, picture: None, wrap: Default::default() });
+    cube.materials.push(Material { name: "m".into(), colour, picture, ..Material::default() });
+    cube.materials.push(Material { name: "n".into(), colour, ..Material::default() });
     cube.face_materials = (0..12).map(|face| [None, Some(0), Some(1)][face % 3]).collect();
     cube.vertex_colours = Some((0..8).map(|at| [at as f32 / 7.0; 3]).collect());
     cube.write_obj(at("a.obj")).unwrap();
     let read = |name: &str| std::fs::read(at(name)).unwrap();
-    let (mtl, png) = (read("a.mtl"), read("a.png"));
+    let (mtl, png) = (read("a.mtl"), read("a.texture.png"));
     let faces = b"f -1 -2 -3\nf 1//1 2//2 3//3 4//4 5//5\nf 1/2/3 4/5/6 \\\n7/8/9\no x\ng y\n# z\nl 1 2\n";
     let obj = [&read("a.obj")[..], faces].concat();
     let mtl = [&mtl[..], b"newmtl k\nmap_Kd -s 1 2 -o 1 -clamp on -mm 0 1 a.png\n"].concat();
@@ -159,7 +159,7 @@ property int texnumber\nend_header\n";
     });
     let meshes = vec![
         seed(MeshFormat::Obj, &obj, &[], plain),
-        seed(MeshFormat::Obj, &obj, &[("a.mtl", &mtl), ("a.png", &png)], PICTURES),
+        seed(MeshFormat::Obj, &obj, &[("a.mtl", &mtl), ("a.texture.png", &png), ("a.png", &png)], PICTURES),
         seed(MeshFormat::Ply, &ply, &[], plain),
         seed(MeshFormat::Ply, text.as_bytes(), &[("a.png", &png)], PICTURES),
         seed(MeshFormat::Ply, &big, &[], plain),

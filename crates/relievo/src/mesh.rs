@@ -2,8 +2,10 @@
 
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
-use relievo_export::{Canvas, Lighting, SurfaceMesh};
+use relievo_export::Canvas;
+use relievo_mesh::{Material, Picture, Wrap, shapes};
 use relievo_model::{FRAME, object_level};
 use serde::Serialize;
 
@@ -34,9 +36,8 @@ pub enum Texture {
 /// which viewers take for metres.
 #[derive(Debug, Clone)]
 pub struct Mesh {
-    surface: SurfaceMesh,
+    surface: relievo_mesh::Mesh,
     texture: Canvas,
-    lighting: Lighting,
 }
 
 impl Mesh {
@@ -48,10 +49,10 @@ impl Mesh {
         let point =
             |(at, depth): (usize, &f32)| [depth * slopes[at % size], depth * slopes[at / size], *depth];
         let points: Vec<[f32; 3]> = depth.iter().enumerate().map(point).collect();
-        let surface = SurfaceMesh::from_grid(&points, &object_level(depth, &face.settings), size, FRAME)
+        let mut surface = shapes::relief(&points, &object_level(depth, &face.settings), size, FRAME)
             .ok_or(Error::NoSurface)?;
-        let (texture, lighting) = match texture {
-            Texture::Albedo => (enlarged(&face.draw_albedo()), Lighting::Viewer),
+        let (texture, unlit) = match texture {
+            Texture::Albedo => (enlarged(&face.draw_albedo()), false),
             Texture::Photograph | Texture::Shaded => {
                 // A texture is laid over the pixels of the maps, from edge to edge.
                 let side = LEAST_TEXTURE.max(size);
@@ -59,22 +60,34 @@ impl Mesh {
                     (0..side).map(|at| (at as f32 + 0.5) * size as f32 / side as f32 - 0.5).collect();
                 let colours = face.photograph_texture(&places)?;
                 match texture {
-                    Texture::Shaded => (Canvas::from_signed(&colours.lit(), side), Lighting::InTexture),
-                    _ => (Canvas::from_signed(&colours.even(), side), Lighting::Viewer),
+                    Texture::Shaded => (Canvas::from_signed(&colours.lit(), side), true),
+                    _ => (Canvas::from_signed(&colours.even(), side), false),
                 }
             }
         };
-        Ok(Self { surface, texture, lighting })
+        let picture =
+            Picture { width: texture.width(), height: texture.height(), rgb: texture.bytes().to_vec() };
+        surface.materials = vec![Material {
+            name: "surface".into(),
+            picture: Some(Arc::new(picture)),
+            wrap: [Wrap::ClampToEdge; 2],
+            unlit,
+            // The surface is open, so its inside is seen from behind.
+            double_sided: true,
+            ..Material::default()
+        }];
+        surface.face_materials = vec![Some(0); surface.faces.len()];
+        Ok(Self { surface, texture })
     }
 
     /// Corners (x, y, z).
     pub fn positions(&self) -> &[[f32; 3]] {
-        self.surface.positions()
+        &self.surface.vertices
     }
 
     /// Three corners each, by number, counter-clockwise as seen from outside.
     pub fn triangles(&self) -> &[[u32; 3]] {
-        self.surface.triangles()
+        &self.surface.faces
     }
 
     /// The image on the surface.
@@ -87,7 +100,7 @@ impl Mesh {
     /// # Errors
     /// If the texture cannot be encoded.
     pub fn to_glb(&self, name: &str) -> io::Result<Vec<u8>> {
-        self.surface.to_glb(name, &self.texture, self.lighting)
+        self.named(name).to_glb()
     }
 
     /// Writes a binary glTF file (GLB), whole or not at all; viewers call the object by the file's name.
@@ -96,8 +109,7 @@ impl Mesh {
     /// If the file cannot be written.
     pub fn write_glb(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
-        let name = path.file_stem().unwrap_or_default().to_string_lossy();
-        Ok(self.surface.write_glb(path, &name, &self.texture, self.lighting)?)
+        Ok(self.named(&stem(path)).write_glb(path)?)
     }
 
     /// Writes a Wavefront file `NAME.obj` with its material `NAME.mtl` and its texture `NAME.texture.png` beside it.
@@ -105,8 +117,18 @@ impl Mesh {
     /// # Errors
     /// If a file cannot be written.
     pub fn write_obj(&self, path: impl AsRef<Path>) -> Result<()> {
-        Ok(self.surface.write_obj(path, &self.texture)?)
+        let path = path.as_ref();
+        Ok(self.named(&stem(path)).write_obj(path)?)
     }
+
+    fn named(&self, name: &str) -> relievo_mesh::Mesh {
+        relievo_mesh::Mesh { name: name.to_owned(), ..self.surface.clone() }
+    }
+}
+
+/// What viewers call the object of a file.
+fn stem(path: &Path) -> String {
+    path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 /// By a whole factor to at least [`LEAST_TEXTURE`] rows.

@@ -7,11 +7,11 @@
 //! | | read | written |
 //! |---|---|---|
 //! | OBJ | `v` with colours, `vt`, `f` (polygons as fans, negative indices), `usemtl`, `mtllib`; MTL: `Kd`, `map_Kd` with its options | all but wraps other than repeat and clamp |
-//! | glTF, GLB | all scenes' triangles with node transforms, texture coordinates, vertex colours, base colours and their pictures; sparse and quantised accessors, `KHR_texture_transform`, `KHR_materials_pbrSpecularGlossiness`, `EXT_texture_webp` | GLB, all |
+//! | glTF, GLB | all scenes' triangles with node transforms, texture coordinates, vertex colours, base colours and their pictures, both sides or one, `KHR_materials_unlit`; sparse and quantised accessors, `KHR_texture_transform`, `KHR_materials_pbrSpecularGlossiness`, `EXT_texture_webp` | GLB, all |
 //! | PLY | text and binary, vertex colours, texture coordinates of vertices or of corners, the picture of a `comment TextureFile` | binary; no pictures |
 //! | STL | text and binary | |
 //!
-//! Normals are not read: the renderer computes them. Skins and morph targets of glTF are not applied.
+//! Normals are written to OBJ and GLB but not read: the renderer computes them. Skins and morph targets of glTF are not applied.
 //!
 //! ```
 //! use relievo_mesh::{CubeOptions, Mesh, shapes};

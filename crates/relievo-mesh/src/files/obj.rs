@@ -7,6 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use relievo_files::mark::mark_png;
 use relievo_files::{WriteError, write_atomic};
 
 use super::picture::Pictures;
@@ -270,8 +271,7 @@ impl Parser {
         for (number, name) in self.used.into_iter().enumerate() {
             let definition = definitions.found.remove(&name).unwrap_or_default();
             let [mut scale, mut offset] = [[1.0; 2], [0.0; 2]];
-            let mut material =
-                Material { name, colour: definition.colour, picture: None, wrap: Default::default() };
+            let mut material = Material { name, colour: definition.colour, ..Material::default() };
             if let Some((picture, options)) = definition.picture {
                 material.picture = Some(picture);
                 material.colour = [1.0; 3];
@@ -443,8 +443,8 @@ fn map_options(mut rest: &[u8]) -> Result<(MapOptions, &[u8]), Fault> {
 }
 
 impl Mesh {
-    /// Writes `path`, which ends in `.obj`, and beside it, if there are materials, `NAME.mtl` and pictures `NAME.png`,
-    /// `NAME.1.png` and so on. Each file appears whole or not at all, the mesh last, so that the files it names exist.
+    /// Writes `path`, which ends in `.obj`, and beside it, if there are materials, `NAME.mtl` and pictures
+    /// `NAME.texture.png`, `NAME.texture.1.png` and so on, with the mark of results ([`relievo_files::mark`]). Each file appears whole or not at all, the mesh last, so that the files it names exist.
     /// Numbers have as many digits as it takes to read the same ones back.
     ///
     /// A picture with a material's colour is written as their product, because most readers take one or the other.
@@ -494,6 +494,9 @@ impl Mesh {
         for [u, v] in texture.iter().flat_map(|texture| &texture.coordinates) {
             writeln!(file, "vt {u} {v}")?;
         }
+        for [x, y, z] in self.normals.iter().flatten() {
+            writeln!(file, "vn {x} {y} {z}")?;
+        }
         // Faces without a material come first: nothing ends the use of one.
         let material = |face: usize| self.face_materials.get(face).copied().flatten();
         let has_none = |face: &usize| material(*face).is_none();
@@ -508,9 +511,13 @@ impl Mesh {
             write!(file, "f")?;
             let places = texture.and_then(|texture| texture.faces[face]);
             for (corner, vertex) in self.faces[face].iter().enumerate() {
-                write!(file, " {}", u64::from(*vertex) + 1)?;
+                let vertex = u64::from(*vertex) + 1;
+                write!(file, " {vertex}")?;
                 if let Some(places) = places {
                     write!(file, "/{}", u64::from(places[corner]) + 1)?;
+                }
+                if self.normals.is_some() {
+                    write!(file, "{}{vertex}", if places.is_some() { "/" } else { "//" })?;
                 }
             }
             writeln!(file)?;
@@ -533,11 +540,12 @@ impl Mesh {
                 continue;
             }
             let number = written.len();
-            let extension = if number == 0 { "png".to_owned() } else { format!("{number}.png") };
+            let extension =
+                if number == 0 { "texture.png".to_owned() } else { format!("texture.{number}.png") };
             let target = path.with_extension(extension);
             let tinted = (material.colour != [1.0; 3]).then(|| picture.tinted(material.colour));
             let picture = tinted.as_ref().unwrap_or(picture);
-            write_atomic(&target, |file| file.write_all(&picture.png()?))?;
+            write_atomic(&target, |file| file.write_all(&mark_png(&picture.png()?)))?;
             written.insert(key, file_name(&target));
             names.push(Some(file_name(&target)));
         }
@@ -711,12 +719,7 @@ usemtl stone\nf 1/1 2/1 3/1\nusemtl unknown\nf 1 2 3\nusemtl red paint\nf 1 2 3\
 
     #[test]
     fn names_are_made_different() {
-        let material = |name: &str| Material {
-            name: name.into(),
-            colour: GREY,
-            picture: None,
-            wrap: Default::default(),
-        };
+        let material = |name: &str| Material { name: name.into(), ..Material::default() };
         let names = unique_names(&["a b", "", "a_b", "a_b.1", "a b"].map(material));
         assert_eq!(names, ["a_b", "material", "a_b.1", "a_b.1.1", "a_b.2"]);
     }

@@ -580,7 +580,7 @@ impl Content {
                 },
             };
             let (name, wrap) = (name.clone(), Default::default());
-            self.mesh.materials.push(Material { name, colour: [1.0; 3], picture, wrap });
+            self.mesh.materials.push(Material { name, picture, wrap, ..Material::default() });
         }
         let number = |face: usize| {
             self.picture_numbers.get(face).map_or(Some(0), |&number| u32::try_from(number).ok())

@@ -1,10 +1,12 @@
-//! Meshes made by code: spheres, cube, square, torus, Newell's teapot.
+//! Meshes made by code: spheres, cube, square, torus, Newell's teapot, the surface of a depth map.
 //!
 //! Faces run counter-clockwise as seen from outside in a right-handed frame (x right, y up, z towards the viewer), as in
 //! files.
 
+mod relief;
 mod teapot;
 
+pub use relief::relief;
 pub use teapot::teapot;
 
 use std::collections::HashMap;

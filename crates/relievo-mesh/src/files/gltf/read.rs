@@ -514,8 +514,9 @@ impl<'d> Reader<'d, '_, '_> {
         let mut material = Material {
             name: at.text("name")?.unwrap_or_default().to_owned(),
             colour: [factor[0], factor[1], factor[2]].map(|value| srgb_from_linear(value as f32)),
-            picture: None,
-            wrap: Default::default(),
+            unlit: at.get("extensions").is_some_and(|all| all.get("KHR_materials_unlit").is_some()),
+            double_sided: at.get("doubleSided").is_some_and(|both| both.value.as_bool() == Some(true)),
+            ..Material::default()
         };
         let mut placement = Placement::PLAIN;
         if let Some(info) = model.and_then(|model| model.get(texture)) {

@@ -161,6 +161,9 @@ impl File {
         self.accessors[positions]["min"] = json!(low);
         self.accessors[positions]["max"] = json!(high);
         let mut attributes = json!({"POSITION": positions});
+        if let Some(normals) = &mesh.normals {
+            attributes["NORMAL"] = json!(self.vectors(&rows(normals)));
+        }
         if let Some(texture) = &mesh.texture_coordinates {
             // glTF counts v from the top.
             let place = |place: &Option<u32>| {
@@ -208,6 +211,12 @@ impl File {
             if !material.name.is_empty() {
                 entry["name"] = json!(material.name);
             }
+            if material.double_sided {
+                entry["doubleSided"] = json!(true);
+            }
+            if material.unlit {
+                entry["extensions"] = json!({"KHR_materials_unlit": {}});
+            }
             self.materials.push(entry);
         }
         Ok(())
@@ -228,6 +237,9 @@ impl File {
         if !name.is_empty() {
             root["nodes"][0]["name"] = json!(name);
             root["meshes"][0]["name"] = json!(name);
+        }
+        if self.materials.iter().any(|material| material.get("extensions").is_some()) {
+            root["extensionsUsed"] = json!(["KHR_materials_unlit"]);
         }
         // Lists must not be empty.
         let lists = [
