@@ -5,10 +5,11 @@
 use std::sync::Arc;
 
 use rayon::prelude::*;
-use relievo_tensor::{Backward, Context, Operation, Result, Tensor, apply, apply_one};
+use relievo_tensor::{Backward, Context, Device, Operation, Result, Tensor, apply, apply_one};
 
 use crate::Faces;
 use crate::check::{as_vectors, shape, vectors};
+use crate::cuda::{attributes as gpu, faces as gpu_faces};
 use crate::raster::{Coverage, Covered, Place};
 use crate::vector::{Vector, add, cross, dot, scale, sub};
 
@@ -30,6 +31,8 @@ pub(crate) struct Nearest {
     coverage: Coverage,
     width: usize,
     samples: Arc<[Vec<u32>]>,
+    /// In place of these on a GPU.
+    on_gpu: Option<Arc<gpu::OnGpu>>,
     /// The faces of each part before any was cut.
     faces: Arc<[Faces]>,
 }
@@ -45,7 +48,18 @@ struct Shown {
 
 impl Nearest {
     /// `coverage` must have depths; `faces` has those of all parts of all images.
-    pub fn new(coverage: Coverage, per_pixel: usize, faces: Vec<Faces>) -> Self {
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn new(coverage: Coverage, per_pixel: usize, faces: Vec<Faces>) -> Result<Self> {
+        if coverage.numbers.device() != Device::Cpu {
+            let depths = coverage.depth.as_ref().expect("depths were kept");
+            let (drawn, numbers, samples) = (coverage.drawn(), &coverage.numbers, coverage.samples);
+            let found = gpu::nearest(drawn, samples, per_pixel, numbers, depths)?;
+            let width = samples.columns / per_pixel;
+            let on_gpu = Some(Arc::new(found));
+            return Ok(Self { coverage, width, samples: Arc::default(), on_gpu, faces: faces.into() });
+        }
         let (columns, rows) = (coverage.samples.columns, coverage.samples.rows);
         let (width, height) = (columns / per_pixel, rows / per_pixel);
         let of_pixel = |image: &Covered<'_>, pixel: usize| {
@@ -61,7 +75,18 @@ impl Nearest {
             (0..width * height).into_par_iter().map(|pixel| of_pixel(&image, pixel)).collect()
         };
         let samples: Vec<Vec<u32>> = coverage.images().map(of_image).collect();
-        Self { coverage, width, samples: samples.into(), faces: faces.into() }
+        Ok(Self { coverage, width, samples: samples.into(), on_gpu: None, faces: faces.into() })
+    }
+
+    /// As the kernels take it.
+    fn batch(&self) -> gpu::Batch<'_> {
+        gpu::Batch {
+            drawn: self.coverage.drawn(),
+            geometries: &self.coverage.geometries,
+            numbers: &self.coverage.numbers,
+            nearest: self.on_gpu.as_ref().expect("the images are on a GPU"),
+            faces: &self.faces,
+        }
     }
 
     fn pixels(&self) -> usize {
@@ -153,6 +178,10 @@ impl Operation for Identify {
         Ok(vec![index, weights])
     }
 
+    fn forward_cuda(&self, _: &[&Tensor], _: &mut Context) -> Result<Vec<Tensor>> {
+        Ok(gpu::identify(&self.0.batch())?.into())
+    }
+
     fn backward(&self, _: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
         Ok(vec![None])
     }
@@ -206,18 +235,25 @@ impl Interpolate {
     }
 }
 
-impl Operation for Interpolate {
-    fn name(&self) -> &'static str {
-        "render"
-    }
-
-    fn forward(&self, inputs: &[&Tensor], context: &mut Context) -> Result<Vec<Tensor>> {
+impl Interpolate {
+    fn check(&self, inputs: &[&Tensor]) -> Result<()> {
         for (input, faces) in inputs.iter().zip(self.nearest.faces.iter()) {
             match self.per {
                 Per::Face => shape(self.name(), "attributes of faces", input, &[faces.len(), 3])?,
                 Per::Vertex => faces.check(self.name(), vectors(self.name(), "attributes", input)?)?,
             }
         }
+        Ok(())
+    }
+}
+
+impl Operation for Interpolate {
+    fn name(&self) -> &'static str {
+        "render"
+    }
+
+    fn forward(&self, inputs: &[&Tensor], context: &mut Context) -> Result<Vec<Tensor>> {
+        self.check(inputs)?;
         // For their shapes.
         inputs.iter().for_each(|input| context.save(input));
         let attributes: Vec<&[Vector]> = inputs.iter().map(|input| as_vectors(input)).collect();
@@ -257,6 +293,20 @@ impl Operation for Interpolate {
                 }
             }
         });
+        Ok(gradients.into_iter().map(Some).collect())
+    }
+
+    fn forward_cuda(&self, inputs: &[&Tensor], context: &mut Context) -> Result<Vec<Tensor>> {
+        self.check(inputs)?;
+        inputs.iter().for_each(|input| context.save(input));
+        let batch = self.nearest.batch();
+        Ok(vec![gpu::interpolate(&batch, self.per == Per::Vertex, self.signed, inputs)?])
+    }
+
+    fn backward_cuda(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
+        let (batch, per_vertex) = (self.nearest.batch(), self.per == Per::Vertex);
+        let (saved, dy) = (backward.saved, backward.gradient());
+        let gradients = gpu::interpolate_gradients(&batch, per_vertex, self.signed, saved, dy)?;
         Ok(gradients.into_iter().map(Some).collect())
     }
 }
@@ -383,6 +433,16 @@ impl Operation for ObjectNormals {
         }
         Ok(vec![Some(dvertices)])
     }
+
+    fn forward_cuda(&self, inputs: &[&Tensor], context: &mut Context) -> Result<Vec<Tensor>> {
+        self.faces.check(self.name(), vectors(self.name(), "vertices", inputs[0])?)?;
+        context.save(inputs[0]);
+        Ok(vec![gpu_faces::normals(&self.faces, self.kind, self.side, inputs[0])?])
+    }
+
+    fn backward_cuda(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
+        Ok(vec![Some(gpu_faces::normals_gradient(&self.faces, self.kind, self.side, backward)?)])
+    }
 }
 
 /// Vectors of any tensor `[.., 3]`, normalised; 0 where they are 0. Gradient: exact.
@@ -416,6 +476,15 @@ impl Operation for Normalised {
             *to = unit_gradient(*v, *g);
         }
         Ok(vec![Some(gradient)])
+    }
+
+    fn forward_cuda(&self, inputs: &[&Tensor], context: &mut Context) -> Result<Vec<Tensor>> {
+        context.save(inputs[0]);
+        Ok(vec![gpu_faces::units(inputs[0], None)?])
+    }
+
+    fn backward_cuda(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
+        Ok(vec![Some(gpu_faces::units(&backward.saved[0], Some(backward.gradient()))?)])
     }
 }
 

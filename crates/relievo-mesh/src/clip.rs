@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use relievo_tensor::{Backward, Context, Operation, Result, Tensor, apply_one};
+use relievo_tensor::{Backward, Context, Device, Operation, Result, Tensor, apply_one};
 
 use crate::Faces;
 use crate::check::{as_vectors, vectors};
+use crate::cuda::clip as gpu;
 use crate::raster::{Part, Piece};
 use crate::vector::{Vector, add, scale, sub};
 
@@ -46,14 +47,17 @@ pub(crate) fn cut(seen: &Tensor, faces: &Faces, near: f32, behind: BehindCamera)
     faces.check("render", count)?;
     let whole =
         |vertices: &Tensor| Part { faces: faces.clone(), pieces: None, vertices: vertices.shape()[0] };
-    // On a GPU, too, the list of faces is made here.
-    let here = seen.to_device(relievo_tensor::Device::Cpu)?;
-    let places = as_vectors(&here);
-    let some_behind = places.iter().any(|place| place[2] < near * SHARE);
-    if behind == BehindCamera::Drop || !some_behind {
+    let some_behind = || match seen.device() {
+        Device::Cpu => Ok(as_vectors(seen).iter().any(|place| place[2] < near * SHARE)),
+        Device::Cuda(_) => gpu::some_behind(seen, near * SHARE),
+    };
+    if behind == BehindCamera::Drop || !some_behind()? {
         // Faces with z <= 0 are not drawn anyway.
         return Ok((seen.clone(), whole(seen)));
     }
+    // On a GPU, too, the list of faces is made here.
+    let here = seen.to_device(Device::Cpu)?;
+    let places = as_vectors(&here);
     let (mut list, mut pieces, mut cuts) = (Vec::new(), Vec::new(), Vec::new());
     for (index, face) in faces.as_slice().iter().enumerate() {
         let whole = Piece { face: index as u32, corners: None };
@@ -115,6 +119,12 @@ struct AppendCuts {
     near: f32,
 }
 
+impl AppendCuts {
+    fn ends(&self) -> Vec<[u32; 2]> {
+        self.cuts.iter().map(|cut| cut.ends).collect()
+    }
+}
+
 impl Operation for AppendCuts {
     fn name(&self) -> &'static str {
         "cut_at_near"
@@ -154,5 +164,15 @@ impl Operation for AppendCuts {
             }
         }
         Ok(vec![Some(gradient)])
+    }
+
+    fn forward_cuda(&self, inputs: &[&Tensor], context: &mut Context) -> Result<Vec<Tensor>> {
+        context.save(inputs[0]);
+        Ok(vec![gpu::append(inputs[0], &self.ends(), self.near)?])
+    }
+
+    fn backward_cuda(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
+        let seen = &backward.saved[0];
+        Ok(vec![Some(gpu::append_gradients(seen, &self.ends(), self.near, backward.gradient())?)])
     }
 }

@@ -35,6 +35,11 @@ impl Faces {
         &self.list
     }
 
+    /// The list itself, which clones share.
+    pub(crate) fn shared(&self) -> &Arc<[[u32; 3]]> {
+        &self.list
+    }
+
     /// Checks that there are as many vertices as the indices need.
     pub(crate) fn check(&self, operation: &'static str, vertices: usize) -> Result<()> {
         if self.vertices > vertices {

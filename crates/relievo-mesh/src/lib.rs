@@ -27,6 +27,7 @@ mod camera;
 mod check;
 mod clip;
 mod cubes;
+mod cuda;
 mod faces;
 #[cfg(feature = "files")]
 pub mod files;
@@ -57,3 +58,9 @@ pub use mesh::{Material, Mesh, MeshError, Picture, TextureCoordinates, Wrap};
 pub use renderer::{LitSide, Object, Outputs, Rendered, Renderer, Scene};
 pub use resolve::DepthMean;
 pub use shade::{Appearance, PictureTexture};
+
+/// All files of kernels of this crate: for a test that compiles them.
+#[doc(hidden)]
+pub fn kernels() -> Vec<&'static relievo_tensor::cuda::Kernels> {
+    cuda::files()
+}

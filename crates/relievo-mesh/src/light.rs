@@ -5,6 +5,7 @@ use relievo_tensor::{Backward, Context, Operation, Result, Tensor, apply_one};
 
 use crate::Faces;
 use crate::check::{as_vector, as_vectors, matrix_of, shape, vector_of, vectors};
+use crate::cuda::{faces as gpu, on_device};
 use crate::vector::{Vector, add, cross, dot, normalise, normalise_gradient, scale, sub};
 
 /// The lights of a scene. All tensors may be on a tape.
@@ -54,6 +55,23 @@ impl Default for Lights {
 }
 
 impl Lights {
+    /// The same lights on a device.
+    pub(crate) fn on_device(&self, device: relievo_tensor::Device) -> Result<Self> {
+        let there = |tensor: &Tensor| on_device(tensor, device);
+        let of_light = |light: &Directional| {
+            Ok(Directional {
+                intensity: there(&light.intensity)?,
+                colour: there(&light.colour)?,
+                direction: there(&light.direction)?,
+            })
+        };
+        let Ambient { intensity, colour } = &self.ambient;
+        Ok(Self {
+            ambient: Ambient { intensity: there(intensity)?, colour: there(colour)? },
+            directional: self.directional.iter().map(of_light).collect::<Result<_>>()?,
+        })
+    }
+
     /// Ambient light of strength one: colours are seen as they are.
     pub fn none() -> Self {
         Self { ambient: Ambient { intensity: Tensor::scalar(1.0), colour: white() }, directional: Vec::new() }
@@ -79,6 +97,7 @@ pub fn light_faces(
     both_sides: bool,
     flipped: bool,
 ) -> Result<Tensor> {
+    let lights = lights.on_device(vertices.device())?;
     let mut inputs = vec![vertices, &lights.ambient.intensity, &lights.ambient.colour];
     for light in &lights.directional {
         inputs.extend([&light.intensity, &light.colour, &light.direction]);
@@ -127,12 +146,8 @@ fn edges(vertices: &[Vector], face: [u32; 3]) -> ([Vector; 2], f32) {
     (edges.map(|edge| scale(edge, by)), by)
 }
 
-impl Operation for LightFaces {
-    fn name(&self) -> &'static str {
-        "light_faces"
-    }
-
-    fn forward(&self, inputs: &[&Tensor], context: &mut Context) -> Result<Vec<Tensor>> {
+impl LightFaces {
+    fn check(&self, inputs: &[&Tensor]) -> Result<()> {
         let count = vectors(self.name(), "vertices", inputs[0])?;
         self.faces.check(self.name(), count)?;
         for (index, input) in inputs.iter().enumerate().skip(1) {
@@ -143,10 +158,24 @@ impl Operation for LightFaces {
             };
             shape(self.name(), what, input, extents)?;
         }
+        Ok(())
+    }
+
+    fn sides(&self) -> usize {
+        if self.both_sides { 2 } else { 1 }
+    }
+}
+
+impl Operation for LightFaces {
+    fn name(&self) -> &'static str {
+        "light_faces"
+    }
+
+    fn forward(&self, inputs: &[&Tensor], context: &mut Context) -> Result<Vec<Tensor>> {
+        self.check(inputs)?;
         let (vertices, rays) = (as_vectors(inputs[0]), rays(inputs.iter().copied()));
         let ambient = scale(as_vector(inputs[2]), inputs[1].data()[0]);
-        let sides = if self.both_sides { 2 } else { 1 };
-        let mut light = Tensor::empty([sides * self.faces.len(), 3]);
+        let mut light = Tensor::empty([self.sides() * self.faces.len(), 3]);
         let each = light.data_mut().as_chunks_mut::<3>().0.par_chunks_mut(self.faces.len().max(1));
         each.zip([self.side, -self.side]).for_each(|(light, side)| {
             let pairs = light.par_iter_mut().with_min_len(1 << 12).zip(self.faces.as_slice());
@@ -213,6 +242,16 @@ impl Operation for LightFaces {
             gradients.push(times(of_direction, ray.intensity));
         }
         Ok(gradients)
+    }
+
+    fn forward_cuda(&self, inputs: &[&Tensor], context: &mut Context) -> Result<Vec<Tensor>> {
+        self.check(inputs)?;
+        inputs.iter().for_each(|input| context.save(input));
+        Ok(vec![gpu::light(&self.faces, self.sides(), self.side, inputs)?])
+    }
+
+    fn backward_cuda(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
+        gpu::light_gradients(&self.faces, self.sides(), self.side, backward)
     }
 }
 

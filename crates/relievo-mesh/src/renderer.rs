@@ -7,6 +7,7 @@ use relievo_tensor::{Error, Result, Tensor};
 use crate::attributes::{Nearest, Normals, Per, identify, interpolate, normalised, normals};
 use crate::check::shape;
 use crate::clip::{BehindCamera, cut};
+use crate::cuda::on_device;
 use crate::gradients::Gradient;
 use crate::light::light_faces;
 use crate::raster::{Coverage, Geometry, Part, Samples, cover};
@@ -300,7 +301,10 @@ impl Renderer {
         let keep_depth = outputs.depth || outputs.of_nearest();
         let coverage = cover(geometries, &screens, samples, [self.near, self.far], keep_depth)?;
         let colours = match outputs.colour {
-            true => Some(shade(coverage.clone(), &surfaces, &self.background)?),
+            true => {
+                let background = on_device(&self.background, coverage.numbers.device())?;
+                Some(shade(coverage.clone(), &surfaces, &background)?)
+            }
             false => None,
         };
         let mut rendered = match outputs.of_nearest() {
@@ -330,7 +334,7 @@ impl Renderer {
         let objects =
             || scenes.iter().flat_map(|scene| scene.objects.iter().map(move |object| (scene, object)));
         let faces = objects().map(|(_, object)| object.faces.clone()).collect();
-        let nearest = Nearest::new(coverage, self.per_pixel(), faces);
+        let nearest = Nearest::new(coverage, self.per_pixel(), faces)?;
         let mut rendered = Rendered::default();
         if let Some(kind) = outputs.normals {
             let of_object = |(scene, object): (&Scene, &Object)| {

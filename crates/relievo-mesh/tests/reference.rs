@@ -10,7 +10,7 @@ use relievo_mesh::{
     Renderer, Scene, View, points_from_angles,
 };
 use relievo_require::{Requirement, skip};
-use relievo_tensor::{Tape, Tensor};
+use relievo_tensor::{Device, Tape, Tensor};
 use serde_json::Value;
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -54,7 +54,7 @@ fn compare(checks: &mut Checks, name: &str, kind: &Kind, got: &[f32], right: &[f
 }
 
 /// The teapot from several sides: `WHAT_SIZE_AZIMUTH`.
-fn check_teapot(set: &GoldenSet) -> Result<Checks, Failure> {
+fn check_teapot(set: &GoldenSet, device: Device) -> Result<Checks, Failure> {
     let mut checks = Checks::new(set.name());
     let faces = indices(&set.tensor("faces")?.values);
     let names: Vec<&str> = set.names().filter(|name| name.contains('_') && !name.contains('.')).collect();
@@ -66,8 +66,8 @@ fn check_teapot(set: &GoldenSet) -> Result<Checks, Failure> {
         let (pixels, degrees): (usize, u32) = (size.parse()?, azimuth.parse()?);
         let golden = set.tensor(name)?;
         let tape = Tape::new();
-        let vertices = tape.watch(&set.tensor("vertices")?.tensor());
-        let textures = tape.watch(&of_image(set.tensor("textures")?, 0, 1)?);
+        let vertices = tape.watch(&set.tensor("vertices")?.tensor().to_device(device)?);
+        let textures = tape.watch(&of_image(set.tensor("textures")?, 0, 1)?.to_device(device)?);
         let eye = points_from_angles(
             &Tensor::scalar(2.732),
             &Tensor::scalar(30.0),
@@ -89,7 +89,7 @@ fn check_teapot(set: &GoldenSet) -> Result<Checks, Failure> {
         let Rendered { alpha, colour, depth, .. } = renderer.render(&[scene], outputs)?;
         let image = alpha.or(colour).or(depth).ok_or("no image")?;
         let right = golden.channels_last();
-        compare(&mut checks, name, &kind, image.data(), right.data());
+        compare(&mut checks, name, &kind, image.to_device(Device::Cpu)?.data(), right.data());
         let k = pixels as u32 + degrees + what.len() as u32;
         let mut weights = GoldenTensor::new(formula_values(k, golden.values.len(), 1.0), &golden.shape);
         if what == "depth" {
@@ -97,14 +97,14 @@ fn check_teapot(set: &GoldenSet) -> Result<Checks, Failure> {
             let pairs = weights.values.iter_mut().zip(&golden.values);
             pairs.filter(|(_, depth)| **depth > 50.0).for_each(|(weight, _)| *weight = 0.0);
         }
-        let gradients = tape.backward_from(&[(&image, weights.channels_last())])?;
+        let gradients = tape.backward_from(&[(&image, weights.channels_last().to_device(device)?)])?;
         for (input, variable, kind) in
             [("vertices", &vertices, Kind::VertexGradient), ("textures", &textures, Kind::TextureGradient)]
         {
             let name = format!("{name}.grad_{input}");
             let Some(right) = set.get(&name) else { continue };
             let gradient = gradients.get(variable).ok_or_else(|| format!("{name}: no gradient"))?;
-            compare(&mut checks, &name, &kind, gradient.data(), &right.values);
+            compare(&mut checks, &name, &kind, gradient.to_device(Device::Cpu)?.data(), &right.values);
         }
     }
     Ok(checks)
@@ -155,6 +155,7 @@ struct Case<'a> {
     name: &'a str,
     settings: Value,
     images: usize,
+    device: Device,
 }
 
 impl Case<'_> {
@@ -200,7 +201,7 @@ impl Variables<'_> {
         let own = &mut self.watched[position].1;
         if !(shared && index > 0) {
             let value = if shared { golden.tensor() } else { of_image(golden, index, self.case.images)? };
-            own.push(self.tape.watch(&value));
+            own.push(self.tape.watch(&value.to_device(self.case.device)?));
         }
         Ok(own[own.len() - 1].clone())
     }
@@ -304,8 +305,10 @@ fn check_case(checks: &mut Checks, case: &Case<'_>) -> Result<(), Failure> {
         let Some(image) = image else { continue };
         let (golden, name) = (case.tensor(name)?, format!("{}.{name}", case.name));
         let right = golden.channels_last();
-        checks.at_most(&name, "share beyond 2e-5", share_beyond(image.data(), right.data(), 2e-5), 0.0);
-        seeds.push((image, formula_weighting(&name, &golden.shape).channels_last()));
+        let found = image.to_device(Device::Cpu)?;
+        checks.at_most(&name, "share beyond 2e-5", share_beyond(found.data(), right.data(), 2e-5), 0.0);
+        let weights = formula_weighting(&name, &golden.shape).channels_last();
+        seeds.push((image, weights.to_device(case.device)?));
     }
     let gradients = variables.tape.backward_from(&seeds)?;
     let prefix = format!("{}.grad_", case.name);
@@ -316,7 +319,8 @@ fn check_case(checks: &mut Checks, case: &Case<'_>) -> Result<(), Failure> {
         let mut all = Vec::with_capacity(right.values.len());
         for variable in watched {
             let zeros = Tensor::zeros(variable.shape());
-            all.extend_from_slice(gradients.get(variable).unwrap_or(&zeros).data());
+            let gradient = gradients.get(variable).unwrap_or(&zeros).to_device(Device::Cpu)?;
+            all.extend_from_slice(gradient.data());
         }
         // The worst of an independent implementation: 3.2e-4, of an eye.
         checks.relative(&name, &all, &right.values, 5e-4);
@@ -326,7 +330,7 @@ fn check_case(checks: &mut Checks, case: &Case<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
-fn check_cases(set: &GoldenSet) -> Result<Checks, Failure> {
+fn check_cases(set: &GoldenSet, device: Device) -> Result<Checks, Failure> {
     let mut checks = Checks::new(set.name());
     let mut names: Vec<&str> =
         set.names().filter_map(|name| name.split_once('.')).map(|(case, _)| case).collect();
@@ -334,12 +338,12 @@ fn check_cases(set: &GoldenSet) -> Result<Checks, Failure> {
     for name in names {
         let settings: Value = serde_json::from_str(set.metadata(name)?)?;
         let images = set.tensor(&format!("{name}.textures"))?.shape[0];
-        check_case(&mut checks, &Case { set, name, settings, images })?;
+        check_case(&mut checks, &Case { set, name, settings, images, device })?;
     }
     Ok(checks)
 }
 
-fn check_all(threads: usize) {
+fn check_all(threads: usize, device: Device) {
     let sets = golden_sets("nmr").unwrap_or_else(|error| panic!("{error}"));
     if sets.is_empty() {
         skip(Requirement::Golden, "RELIEVO_GOLDEN has no file nmr*");
@@ -347,8 +351,9 @@ fn check_all(threads: usize) {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
     for set in &sets {
         let check = if set.name().starts_with("nmr_cases") { check_cases } else { check_teapot };
-        let checks = pool.install(|| check(set)).unwrap_or_else(|error| panic!("{}: {error}", set.name()));
-        println!("{}, {threads} threads\n{}", set.name(), checks.table());
+        let checks =
+            pool.install(|| check(set, device)).unwrap_or_else(|error| panic!("{}: {error}", set.name()));
+        println!("{}, {device}, {threads} threads\n{}", set.name(), checks.table());
         assert!(checks.count() > 0, "{} has nothing to compare", set.name());
         checks.finish().unwrap_or_else(|message| panic!("{message}"));
     }
@@ -356,10 +361,17 @@ fn check_all(threads: usize) {
 
 #[test]
 fn the_mesh_renderer_agrees_with_the_reference_on_one_thread() {
-    check_all(1);
+    check_all(1, Device::Cpu);
 }
 
 #[test]
 fn the_mesh_renderer_agrees_with_the_reference_on_two_threads() {
-    check_all(2);
+    check_all(2, Device::Cpu);
+}
+
+#[test]
+fn the_mesh_renderer_agrees_with_the_reference_on_a_gpu() {
+    if let Some(ordinal) = relievo_cuda_emulator::test_gpu() {
+        check_all(2, Device::Cuda(ordinal));
+    }
 }

@@ -1,8 +1,9 @@
 //! Places on a sphere.
 
-use relievo_tensor::{Backward, Context, Error, Operation, Result, Tensor, apply_one};
+use relievo_tensor::{Backward, Context, Error, Operation, Result, Tensor};
 
 use crate::check::{floats, matrix_of, vector_of};
+use crate::cuda::on_host;
 
 /// The place `[3]` at `distance` from the origin, `elevation` above the plane y = 0 and `azimuth` around the vertical axis:
 /// (d cos e sin a, d sin e, -d cos e cos a). Each input has one number, angles in degrees. Computed in f64. Gradient: exact
@@ -11,7 +12,7 @@ use crate::check::{floats, matrix_of, vector_of};
 /// # Errors
 /// If an input does not have one number.
 pub fn points_from_angles(distance: &Tensor, elevation: &Tensor, azimuth: &Tensor) -> Result<Tensor> {
-    apply_one(PointsFromAngles, &[distance, elevation, azimuth])
+    on_host(PointsFromAngles, &[distance, elevation, azimuth])
 }
 
 struct PointsFromAngles;

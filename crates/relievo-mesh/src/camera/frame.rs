@@ -1,8 +1,9 @@
 //! The axes of a camera that looks at something.
 
-use relievo_tensor::{Backward, Context, Error, Operation, Result, Tensor, apply_one};
+use relievo_tensor::{Backward, Context, Error, Operation, Result, Tensor};
 
 use crate::check::{as_matrix, as_vector, shape};
+use crate::cuda::on_host;
 use crate::vector::{Vector, add, cross, length, normalise, normalise_gradient, scale, sub};
 
 /// The rotation `[3, 3]` from the world into the camera at `eye` that looks at the place `at`; all inputs `[3]`.
@@ -13,7 +14,7 @@ use crate::vector::{Vector, add, cross, length, normalise, normalise_gradient, s
 /// # Errors
 /// If a shape is another, a number is not finite, `eye` and `at` are the same, or `up` is parallel to the view.
 pub fn look_at_rotation(eye: &Tensor, at: &Tensor, up: &Tensor) -> Result<Tensor> {
-    apply_one(Frame, &[at, up, eye])
+    on_host(Frame, &[at, up, eye])
 }
 
 /// [`look_at_rotation`] for a camera that looks along `direction`.
@@ -21,7 +22,7 @@ pub fn look_at_rotation(eye: &Tensor, at: &Tensor, up: &Tensor) -> Result<Tensor
 /// # Errors
 /// As [`look_at_rotation`].
 pub fn look_rotation(direction: &Tensor, up: &Tensor) -> Result<Tensor> {
-    apply_one(Frame, &[direction, up])
+    on_host(Frame, &[direction, up])
 }
 
 /// Inputs: a direction and up; or a target, up, and the eye.

@@ -4,6 +4,7 @@ use rayon::prelude::*;
 use relievo_tensor::{Backward, Context, Error, Operation, Result, Tensor, apply_one};
 
 use crate::check::{as_matrix, as_vectors, floats, matrix_of, shape, vectors};
+use crate::cuda::{camera as gpu, on_device};
 
 /// Vertices on the screen, of a perspective whose **half** field of view is `half_angle` (one number, degrees).
 ///
@@ -14,7 +15,13 @@ use crate::check::{as_matrix, as_vectors, floats, matrix_of, shape, vectors};
 /// # Errors
 /// If a shape is another, or the angle is not between 0 and 90 degrees.
 pub fn perspective(seen: &Tensor, half_angle: &Tensor, aspect: f32) -> Result<Tensor> {
-    apply_one(Perspective { aspect }, &[seen, half_angle])
+    floats("perspective", &[half_angle])?;
+    let angle = half_angle.item()?;
+    if !(angle > 0.0 && angle < 90.0) {
+        let detail = format!("half the field of view must be between 0 and 90 degrees, not {angle}");
+        return Err(Error::shape("perspective", detail));
+    }
+    apply_one(Perspective { aspect, angle }, &[seen, &on_device(half_angle, seen.device())?])
 }
 
 /// Vertices on the screen, seen from infinitely far: x / `aspect`, y, z. Gradient: exact.
@@ -63,6 +70,20 @@ fn map_gradients(
 
 struct Perspective {
     aspect: f32,
+    /// In degrees, also the second input, which has the gradient.
+    angle: f32,
+}
+
+impl Perspective {
+    /// The tangent of the angle.
+    fn width(&self) -> f32 {
+        self.angle.to_radians().tan()
+    }
+
+    /// The derivative of 1 / width by the angle.
+    fn slope(&self) -> f64 {
+        -1.0 / f64::from(self.angle.to_radians().sin()).powi(2) * (std::f64::consts::PI / 180.0)
+    }
 }
 
 impl Operation for Perspective {
@@ -72,22 +93,14 @@ impl Operation for Perspective {
 
     fn forward(&self, inputs: &[&Tensor], context: &mut Context) -> Result<Vec<Tensor>> {
         vectors(self.name(), "vertices", inputs[0])?;
-        floats(self.name(), inputs)?;
-        let angle = inputs[1].item()?;
-        if !(angle > 0.0 && angle < 90.0) {
-            let detail = format!("half the field of view must be between 0 and 90 degrees, not {angle}");
-            return Err(Error::shape(self.name(), detail));
-        }
         inputs.iter().for_each(|input| context.save(input));
-        let width = angle.to_radians().tan();
-        let aspect = self.aspect;
+        let (width, aspect) = (self.width(), self.aspect);
         Ok(vec![map(inputs[0], |[x, y, z]| [x / z / width / aspect, y / z / width, z])])
     }
 
     fn backward(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
         let (seen, angle) = (&backward.saved[0], &backward.saved[1]);
-        let radians = angle.data()[0].to_radians();
-        let width = radians.tan();
+        let width = self.width();
         let mut of_inverse_width = 0.0;
         let dseen = map_gradients(seen, backward.gradient(), |[x, y, z], [gx, gy, gz]| {
             let gx = gx / self.aspect;
@@ -95,8 +108,17 @@ impl Operation for Perspective {
             of_inverse_width += f64::from(along);
             [gx / z / width, gy / z / width, gz - along / z / width]
         });
-        let slope = -1.0 / f64::from(radians.sin()).powi(2) * (std::f64::consts::PI / 180.0);
-        Ok(vec![Some(dseen), Some(matrix_of(&[of_inverse_width * slope], &angle.shape()))])
+        Ok(vec![Some(dseen), Some(matrix_of(&[of_inverse_width * self.slope()], &angle.shape()))])
+    }
+
+    fn forward_cuda(&self, inputs: &[&Tensor], context: &mut Context) -> Result<Vec<Tensor>> {
+        vectors(self.name(), "vertices", inputs[0])?;
+        inputs.iter().for_each(|input| context.save(input));
+        Ok(vec![gpu::perspective(inputs[0], self.width(), self.aspect)?])
+    }
+
+    fn backward_cuda(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
+        gpu::perspective_gradients(backward, [self.width(), self.aspect, self.slope() as f32])
     }
 }
 
@@ -116,6 +138,15 @@ impl Operation for Orthographic {
 
     fn backward(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
         Ok(vec![Some(map(backward.gradient(), |[x, y, z]| [x / self.aspect, y, z]))])
+    }
+
+    fn forward_cuda(&self, inputs: &[&Tensor], _: &mut Context) -> Result<Vec<Tensor>> {
+        vectors(self.name(), "vertices", inputs[0])?;
+        Ok(vec![gpu::orthographic(inputs[0], self.aspect)?])
+    }
+
+    fn backward_cuda(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
+        Ok(vec![Some(gpu::orthographic(backward.gradient(), self.aspect)?)])
     }
 }
 
@@ -152,12 +183,8 @@ fn coefficients(tensor: &Tensor) -> [f32; 5] {
     std::array::from_fn(|i| tensor.data()[i])
 }
 
-impl Operation for Project {
-    fn name(&self) -> &'static str {
-        "project"
-    }
-
-    fn forward(&self, inputs: &[&Tensor], context: &mut Context) -> Result<Vec<Tensor>> {
+impl Project {
+    fn check(&self, inputs: &[&Tensor]) -> Result<()> {
         vectors(self.name(), "vertices", inputs[0])?;
         shape(self.name(), "the intrinsics", inputs[1], &[3, 3])?;
         shape(self.name(), "the distortion", inputs[2], &[5])?;
@@ -165,6 +192,17 @@ impl Operation for Project {
             let detail = format!("the image must have a size, not {:?}", self.size);
             return Err(Error::shape(self.name(), detail));
         }
+        Ok(())
+    }
+}
+
+impl Operation for Project {
+    fn name(&self) -> &'static str {
+        "project"
+    }
+
+    fn forward(&self, inputs: &[&Tensor], context: &mut Context) -> Result<Vec<Tensor>> {
+        self.check(inputs)?;
         inputs.iter().for_each(|input| context.save(input));
         let ([row_u, row_v, _], distortion) = (as_matrix(inputs[1]), coefficients(inputs[2]));
         let [width, height] = self.size;
@@ -206,6 +244,16 @@ impl Operation for Project {
         });
         let dintrinsics = matrix_of(&of_intrinsics, &[3, 3]);
         Ok(vec![Some(dseen), Some(dintrinsics), Some(matrix_of(&of_lens, &[5]))])
+    }
+
+    fn forward_cuda(&self, inputs: &[&Tensor], context: &mut Context) -> Result<Vec<Tensor>> {
+        self.check(inputs)?;
+        inputs.iter().for_each(|input| context.save(input));
+        Ok(vec![gpu::project(inputs, self.size)?])
+    }
+
+    fn backward_cuda(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
+        gpu::project_gradients(backward, self.size)
     }
 }
 

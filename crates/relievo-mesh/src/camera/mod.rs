@@ -13,6 +13,7 @@ pub use transform::{move_rigidly, view_from};
 use relievo_tensor::{Error, Result, Tensor};
 
 use crate::check::{as_matrix, shape};
+use crate::cuda::on_device;
 use crate::vector::{cross, dot};
 
 /// A camera: a place and a lens. All tensors may be on a tape.
@@ -226,15 +227,22 @@ impl Camera {
             })
     }
 
-    /// World vertices `[V, 3]` in the camera's axes.
+    /// World vertices `[V, 3]` in the camera's axes. The camera may be on another device than they are.
     ///
     /// # Errors
     /// If a shape is another, or the view has no direction or no up.
     pub fn view(&self, vertices: &Tensor) -> Result<Tensor> {
+        let there = |tensor: &Tensor| on_device(tensor, vertices.device());
         match &self.view {
-            View::LookAt { eye, at, up } => view_from(vertices, &look_at_rotation(eye, at, up)?, eye),
-            View::Look { eye, direction, up } => view_from(vertices, &look_rotation(direction, up)?, eye),
-            View::Rigid { rotation, translation } => move_rigidly(vertices, rotation, translation),
+            View::LookAt { eye, at, up } => {
+                view_from(vertices, &there(&look_at_rotation(eye, at, up)?)?, &there(eye)?)
+            }
+            View::Look { eye, direction, up } => {
+                view_from(vertices, &there(&look_rotation(direction, up)?)?, &there(eye)?)
+            }
+            View::Rigid { rotation, translation } => {
+                move_rigidly(vertices, &there(rotation)?, &there(translation)?)
+            }
         }
     }
 
@@ -247,7 +255,10 @@ impl Camera {
         match &self.lens {
             Lens::Perspective { half_angle } => perspective(seen, half_angle, aspect),
             Lens::Orthographic => orthographic(seen, aspect),
-            Lens::Intrinsics { matrix, distortion, size } => project(seen, matrix, distortion, *size),
+            Lens::Intrinsics { matrix, distortion, size } => {
+                let there = |tensor: &Tensor| on_device(tensor, seen.device());
+                project(seen, &there(matrix)?, &there(distortion)?, *size)
+            }
         }
     }
 }

@@ -4,6 +4,7 @@ use rayon::prelude::*;
 use relievo_tensor::{Backward, Context, Operation, Result, Tensor, apply_one};
 
 use crate::check::{as_matrix, as_vector, as_vectors, matrix_of, shape, vector_of, vectors};
+use crate::cuda::camera as gpu;
 use crate::vector::{add, apply, apply_transposed, sub};
 
 /// The vertices `[V, 3]` as seen from a camera at `eye` `[3]`, turned by `rotation` `[3, 3]`: `R (v - eye)`. Gradient: exact
@@ -28,15 +29,21 @@ struct Transform {
     from_eye: bool,
 }
 
+impl Transform {
+    fn check(&self, inputs: &[&Tensor]) -> Result<()> {
+        vectors(self.name(), "vertices", inputs[0])?;
+        shape(self.name(), "the rotation", inputs[1], &[3, 3])?;
+        shape(self.name(), "eye or translation", inputs[2], &[3])
+    }
+}
+
 impl Operation for Transform {
     fn name(&self) -> &'static str {
         if self.from_eye { "view_from" } else { "move_rigidly" }
     }
 
     fn forward(&self, inputs: &[&Tensor], context: &mut Context) -> Result<Vec<Tensor>> {
-        vectors(self.name(), "vertices", inputs[0])?;
-        shape(self.name(), "the rotation", inputs[1], &[3, 3])?;
-        shape(self.name(), "eye or translation", inputs[2], &[3])?;
+        self.check(inputs)?;
         let (rotation, offset) = (as_matrix(inputs[1]), as_vector(inputs[2]));
         let mut seen = Tensor::empty(inputs[0].shape());
         let pairs = seen.data_mut().as_chunks_mut::<3>().0.par_iter_mut().with_min_len(1 << 14);
@@ -82,6 +89,16 @@ impl Operation for Transform {
             false => sum,
         };
         Ok(vec![dvertices, Some(matrix_of(&drotation, &[3, 3])), Some(vector_of(doffset))])
+    }
+
+    fn forward_cuda(&self, inputs: &[&Tensor], context: &mut Context) -> Result<Vec<Tensor>> {
+        self.check(inputs)?;
+        inputs.iter().for_each(|input| context.save(input));
+        Ok(vec![gpu::transform(self.from_eye, inputs)?])
+    }
+
+    fn backward_cuda(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
+        gpu::transform_gradients(self.from_eye, backward)
     }
 }
 

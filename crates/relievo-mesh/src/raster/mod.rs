@@ -10,12 +10,13 @@ pub(crate) use geometry::{Geometry, Part, Piece, Place};
 pub(crate) use samples::Samples;
 pub(crate) use triangle::Triangle;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use rayon::prelude::*;
-use relievo_tensor::{Backward, Context, Operation, Result, Tensor, apply};
+use relievo_tensor::{Backward, Context, Device, Operation, Result, Tensor, apply};
 
 use crate::check::{as_vectors, shape};
+use crate::cuda::raster::{self as gpu, Drawn};
 
 /// What all images of a batch show.
 #[derive(Clone)]
@@ -24,8 +25,10 @@ pub(crate) struct Coverage {
     pub samples: Samples,
     /// `[B, rows, columns]`: the number of the face that a sample shows, -1 where there is none. Row 0 is the bottom.
     pub numbers: Tensor,
-    /// All vertices of all images on the screen, `[n, 3]`.
+    /// All vertices of all images on the screen, `[n, 3]`; not on a GPU.
     screen: Tensor,
+    /// What a GPU has drawn.
+    drawn: Arc<OnceLock<Drawn>>,
     /// Depths of the samples, like `numbers`, where they were asked for; far where there is no face.
     pub depth: Option<Tensor>,
 }
@@ -72,14 +75,41 @@ pub(crate) fn cover(
     keep_depth: bool,
 ) -> Result<Coverage> {
     let geometries: Arc<[Geometry]> = geometries.into();
-    let operation = Cover { geometries: Arc::clone(&geometries), samples, near_far, keep_depth };
+    let drawn = Arc::default();
+    let operation = Cover {
+        geometries: Arc::clone(&geometries),
+        samples,
+        near_far,
+        keep_depth,
+        drawn: Arc::clone(&drawn),
+    };
     let screens: Vec<Tensor> = screens.iter().map(Tensor::detach).collect();
     let mut outputs = apply(operation, &screens.iter().collect::<Vec<_>>())?.into_iter();
     let [numbers, screen] = [(); 2].map(|()| outputs.next().expect("two outputs or three"));
-    Ok(Coverage { geometries, samples, numbers, screen, depth: outputs.next() })
+    Ok(Coverage { geometries, samples, numbers, screen, drawn, depth: outputs.next() })
 }
 
 impl Coverage {
+    /// What a GPU has drawn, if the images are there.
+    pub fn drawn(&self) -> &Drawn {
+        self.drawn.get().expect("the images are on a GPU")
+    }
+
+    /// The same on the CPU. `screens` has the vertices of all parts there.
+    pub fn on_host(&self, screens: &[Tensor]) -> Result<Self> {
+        let here = |tensor: &Tensor| tensor.to_device(Device::Cpu);
+        let places: Vec<&[f32]> = screens.iter().map(Tensor::data).collect();
+        let places = places.concat();
+        Ok(Self {
+            geometries: Arc::clone(&self.geometries),
+            samples: self.samples,
+            numbers: here(&self.numbers)?,
+            screen: Tensor::new(&places, [places.len() / 3, 3])?,
+            drawn: Arc::default(),
+            depth: self.depth.as_ref().map(here).transpose()?,
+        })
+    }
+
     /// The images, which must be on the CPU.
     pub fn images(&self) -> impl Iterator<Item = Covered<'_>> {
         let mut screen = as_vectors(&self.screen);
@@ -103,6 +133,7 @@ struct Cover {
     samples: Samples,
     near_far: [f32; 2],
     keep_depth: bool,
+    drawn: Arc<OnceLock<Drawn>>,
 }
 
 impl Operation for Cover {
@@ -137,6 +168,18 @@ impl Operation for Cover {
             draw::draw(geometry, screen, self.samples, self.near_far, numbers, depth);
         });
         Ok([Some(numbers), Some(screen), depth].into_iter().flatten().collect())
+    }
+
+    fn forward_cuda(&self, inputs: &[&Tensor], _: &mut Context) -> Result<Vec<Tensor>> {
+        for (input, part) in inputs.iter().zip(self.geometries.iter().flat_map(Geometry::parts)) {
+            shape(self.name(), "vertices on the screen", input, &[part.vertices, 3])?;
+        }
+        let device = inputs[0].device();
+        let (geometries, samples) = (&self.geometries[..], self.samples);
+        let (numbers, depth, drawn) =
+            gpu::cover(geometries, inputs, samples, self.near_far, self.keep_depth, device)?;
+        let _ = self.drawn.set(drawn);
+        Ok([Some(numbers), Some(Tensor::zeros([0, 3])), depth].into_iter().flatten().collect())
     }
 
     /// Visibility has no derivative; what has one is in `resolve`.

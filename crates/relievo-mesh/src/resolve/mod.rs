@@ -1,11 +1,12 @@
 //! From samples to images, and the gradient of what is seen where.
 
 mod depth;
+mod gpu;
 mod kato;
 mod lines;
 
 use rayon::prelude::*;
-use relievo_tensor::{Backward, Context, Operation, Result, Tensor, apply};
+use relievo_tensor::{Backward, Context, Device, Operation, Result, Tensor, apply};
 
 use crate::gradients::{Boundary, DepthOfPixels, Gradient, PaintedImage, add_boundary_gradients};
 use crate::raster::{Coverage, Covered};
@@ -55,6 +56,10 @@ pub(crate) fn resolve(
     colours: Option<&Tensor>,
     surfaces: Option<Surfaces>,
 ) -> Result<[Option<Tensor>; 3]> {
+    // Kernels have Kato's.
+    if coverage.numbers.device() != Device::Cpu && settings.gradient != Gradient::Kato {
+        return gpu::resolve_on_host(&coverage, settings, screens, colours, surfaces);
+    }
     let inputs: Vec<&Tensor> = screens.iter().chain(colours).collect();
     let mut outputs = apply(Resolve { coverage, settings, surfaces }, &inputs)?.into_iter();
     let Wanted { alpha, colour, depth } = settings.wanted;
@@ -320,6 +325,16 @@ impl Operation for Resolve {
             gradients.push(wanted.map(|colour| self.spread(colour, images.len())));
         }
         Ok(gradients)
+    }
+
+    fn forward_cuda(&self, inputs: &[&Tensor], context: &mut Context) -> Result<Vec<Tensor>> {
+        let colours = self.settings.wanted.colour.then(|| inputs[inputs.len() - 1]);
+        colours.into_iter().for_each(|colours| context.save(colours));
+        self.forward_on_gpu(colours)
+    }
+
+    fn backward_cuda(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
+        self.backward_on_gpu(backward)
     }
 }
 

@@ -1,6 +1,7 @@
 //! The colours of samples.
 
 mod by_face;
+mod gpu;
 mod points;
 
 pub(crate) use by_face::SamplesByFace;
@@ -302,6 +303,17 @@ struct FaceSums {
     pixels: Vec<(u32, Vector)>,
 }
 
+impl Shade {
+    fn check(&self, inputs: &[&Tensor]) -> Result<()> {
+        let (images, background) = (self.coverage.geometries.len(), inputs[0]);
+        if ![&[3][..], &[images, 3]].contains(&&background.shape()[..]) {
+            let detail = format!("the background must be [3] or [{images}, 3], not {}", background.shape());
+            return Err(Error::shape(self.name(), detail));
+        }
+        floats(self.name(), inputs)
+    }
+}
+
 impl Operation for Shade {
     fn name(&self) -> &'static str {
         "render"
@@ -311,11 +323,7 @@ impl Operation for Shade {
         let samples = self.coverage.samples;
         let images = self.coverage.geometries.len();
         let background = inputs[0];
-        if ![&[3][..], &[images, 3]].contains(&&background.shape()[..]) {
-            let detail = format!("the background must be [3] or [{images}, 3], not {}", background.shape());
-            return Err(Error::shape(self.name(), detail));
-        }
-        floats(self.name(), inputs)?;
+        self.check(inputs)?;
         inputs.iter().for_each(|input| context.save(input));
         let painted = painted(&self.kinds, inputs);
         let of_images = self.of_images(&painted);
@@ -426,5 +434,14 @@ impl Operation for Shade {
             }
         }
         Ok(gradients)
+    }
+    fn forward_cuda(&self, inputs: &[&Tensor], context: &mut Context) -> Result<Vec<Tensor>> {
+        self.check(inputs)?;
+        inputs.iter().for_each(|input| context.save(input));
+        Ok(vec![self.forward_on_gpu(inputs)?])
+    }
+
+    fn backward_cuda(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
+        self.backward_on_gpu(backward)
     }
 }

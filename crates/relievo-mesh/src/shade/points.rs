@@ -1,6 +1,6 @@
 //! Colours at any point of a face, beside those of the samples.
 
-use relievo_tensor::{Result, Tensor};
+use relievo_tensor::{Device, Result, Tensor};
 
 use super::{Kind, Painted, Surface, Vector, painted};
 use crate::raster::Geometry;
@@ -23,6 +23,15 @@ impl Surfaces {
             inputs.extend(surface.appearance.tensor().map(Tensor::detach));
         }
         Ok(Self { kinds, inputs })
+    }
+
+    /// The same on the CPU.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn on_host(self) -> Result<Self> {
+        let inputs = self.inputs.iter().map(|tensor| tensor.to_device(Device::Cpu));
+        Ok(Self { inputs: inputs.collect::<Result<_>>()?, kinds: self.kinds })
     }
 
     /// The surfaces of all parts of all images, in order.

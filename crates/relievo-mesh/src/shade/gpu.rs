@@ -1,0 +1,92 @@
+//! Shading on a GPU.
+
+use relievo_tensor::{Backward, Device, Result, Tensor};
+
+use super::{Kind, Shade};
+use crate::Wrap;
+use crate::cuda::shade::{self as gpu, Painted};
+use crate::cuda::{FaceTables, TextureTable, pieces};
+use crate::raster::Geometry;
+
+/// As `shade.cu` counts them.
+fn number(wrap: Wrap) -> usize {
+    match wrap {
+        Wrap::Repeat => 0,
+        Wrap::MirroredRepeat => 1,
+        Wrap::ClampToEdge => 2,
+        Wrap::ClampToBorder => 3,
+    }
+}
+
+impl Kind {
+    fn on_gpu(&self) -> gpu::Kind {
+        match self {
+            Self::White { .. } => gpu::Kind::White,
+            Self::Cubes { side, .. } => gpu::Kind::Cubes { side: *side },
+            Self::VertexColours { .. } => gpu::Kind::VertexColours,
+            Self::Picture { wrap, size, .. } => gpu::Kind::Picture { size: *size, wrap: wrap.map(number) },
+        }
+    }
+}
+
+impl Shade {
+    /// The parts with their tensors, and the index of each one's light among the inputs.
+    fn painted_on_gpu<'a>(
+        &self,
+        inputs: &[&'a Tensor],
+        device: Device,
+    ) -> Result<(Vec<Painted<'a>>, Vec<usize>)> {
+        let (mut painted, mut lights, mut input) = (Vec::new(), Vec::new(), 1);
+        let parts = self.coverage.geometries.iter().flat_map(Geometry::parts);
+        for (kind, part) in self.kinds.iter().zip(parts) {
+            let (faces, texture) = match kind {
+                Kind::VertexColours { faces } => (faces, None),
+                Kind::Picture { corners, .. } => (&part.faces, Some(TextureTable::of(corners, device)?)),
+                Kind::White { .. } | Kind::Cubes { .. } => (&part.faces, None),
+            };
+            painted.push(Painted {
+                light: inputs[input],
+                colours: (kind.inputs() == 2).then(|| inputs[input + 1]),
+                indices: FaceTables::of(faces, device)?.indices,
+                texture,
+                pieces: part.pieces.as_ref().map(|list| pieces(list, device)).transpose()?,
+                faces: [kind.faces(), part.faces.len()],
+                kind: kind.on_gpu(),
+            });
+            lights.push(input);
+            input += kind.inputs();
+        }
+        Ok((painted, lights))
+    }
+
+    pub(super) fn forward_on_gpu(&self, inputs: &[&Tensor]) -> Result<Tensor> {
+        let (drawn, numbers) = (self.coverage.drawn(), &self.coverage.numbers);
+        let (painted, _) = self.painted_on_gpu(inputs, numbers.device())?;
+        gpu::forward(drawn, numbers, self.coverage.samples, &painted, inputs[0])
+    }
+
+    pub(super) fn backward_on_gpu(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
+        let inputs: Vec<&Tensor> = backward.saved.iter().collect();
+        let (drawn, numbers) = (self.coverage.drawn(), &self.coverage.numbers);
+        let (painted, lights) = self.painted_on_gpu(&inputs, numbers.device())?;
+        let wanted: Vec<[bool; 2]> = painted
+            .iter()
+            .zip(&lights)
+            .map(|(part, light)| {
+                [backward.wants(*light), part.colours.is_some() && backward.wants(light + 1)]
+            })
+            .collect();
+        let background = backward.wants(0).then_some(inputs[0]);
+        let (samples, dy) = (self.coverage.samples, backward.gradient());
+        let (dbackground, found) = gpu::backward(drawn, numbers, samples, &painted, background, &wanted, dy)?;
+        let mut gradients = vec![None; inputs.len()];
+        gradients[0] = dbackground;
+        for ([light, colours], input) in found.into_iter().zip(lights) {
+            gradients[input] = light;
+            if let Some(colours) = colours {
+                gradients[input + 1] = Some(colours);
+            }
+        }
+        Ok(gradients)
+    }
+}
