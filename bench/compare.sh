@@ -1,11 +1,14 @@
 #!/usr/bin/env bash
-# relievo beside PyTorch on the same cores in one run: builds relievo, runs both benchmarks alternately and prints
-# the medians over the rounds with their ratio. Needs the Python packages of bench/pytorch/requirements.txt.
+# relievo beside other programs on the same cores in one run: builds relievo, runs all benchmarks alternately and prints
+# the medians over the rounds with their ratios. Beside PyTorch (the networks; bench/pytorch/requirements.txt) and beside
+# Mitsuba 3 and Open3D (meshes; bench/meshes/README.md).
 #
-#   bench/compare.sh [ROUNDS]       default 3; PYTHON=python3 THREADS=2 SECONDS_EACH=8 may be set
+#   bench/compare.sh [ROUNDS] [networks|meshes]...     default 3 rounds of both; PYTHON=python3 THREADS=2 SECONDS_EACH=8
 set -euo pipefail
 cd "$(dirname "$0")/.."
 rounds=${1:-3}
+[ $# -gt 0 ] && shift
+parts=${*:-networks meshes}
 python=${PYTHON:-python3}
 threads=${THREADS:-2}
 seconds=${SECONDS_EACH:-8}
@@ -15,11 +18,22 @@ for name in $(compgen -e); do
 done
 
 cargo build --release -p relievo-cli
+target=${CARGO_TARGET_DIR:-target}/release
 folder=$(mktemp -d)
 trap 'rm -r "$folder"' EXIT
+case $parts in *meshes*)
+  cargo run --quiet --release -p relievo-mesh --example convert -- teapot:6 "$folder/teapot.obj" ;;
+esac
 for round in $(seq "$rounds"); do
   echo "round $round of $rounds"
-  RAYON_NUM_THREADS=$threads target/release/relievo bench --json --seconds "$seconds" > "$folder/relievo-$round.json"
-  "$python" bench/pytorch/bench.py --threads "$threads" --seconds "$seconds" --json "$folder/pytorch-$round.json" > /dev/null
+  RAYON_NUM_THREADS=$threads "$target/relievo" bench --json --only "${parts// /,}" --seconds "$seconds" \
+    > "$folder/relievo-$round.json"
+  case $parts in *networks*)
+    "$python" bench/pytorch/bench.py --threads "$threads" --seconds "$seconds" --json "$folder/pytorch-$round.json" > /dev/null ;;
+  esac
+  case $parts in *meshes*)
+    "$python" bench/meshes/bench.py "$folder/teapot.obj" --threads "$threads" --seconds "$seconds" --json "$folder/meshes-$round.json" ;;
+  esac
 done
-"$python" bench/pytorch/table.py "$folder"
+case $parts in *networks*) "$python" bench/pytorch/table.py "$folder" ;; esac
+case $parts in *meshes*) "$python" bench/meshes/table.py "$folder" ;; esac

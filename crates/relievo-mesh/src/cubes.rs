@@ -408,6 +408,73 @@ mod tests {
         }
     }
 
+    /// Where a coordinate leads, by the definitions of the wraps: `None` for the black of a border, and for places so near a
+    /// jump that rounding decides.
+    fn wrapped(wrap: Wrap, u: f64) -> Option<Option<f64>> {
+        let to_jump = (u - u.round()).abs();
+        match wrap {
+            Wrap::ClampToEdge => Some(Some(u.clamp(0.0, 1.0))),
+            Wrap::MirroredRepeat => Some(Some(1.0 - ((u.rem_euclid(2.0)) - 1.0).abs())),
+            _ if to_jump < 1e-4 => None,
+            Wrap::Repeat => Some(Some(u.rem_euclid(1.0))),
+            Wrap::ClampToBorder => Some((0.0..1.0).contains(&u).then_some(u)),
+        }
+    }
+
+    fn any_wrap() -> impl Strategy<Value = Wrap> {
+        prop::sample::select(vec![Wrap::Repeat, Wrap::MirroredRepeat, Wrap::ClampToEdge, Wrap::ClampToBorder])
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(200))]
+        /// Between the pixels of an image that is affine in column and row, bilinear samples are affine, too: every texel
+        /// must have the value of that function where its weights, and the wraps by their definitions, lead.
+        #[test]
+        fn cubes_of_an_affine_image_have_its_values(
+            (width, height) in (1_usize..12, 1_usize..12),
+            (start, across, up) in (0_u8..20, 0_u8..9, 0_u8..9),
+            places in prop::array::uniform3([-2.3_f32..3.4, -2.3_f32..3.4]),
+            wraps in [any_wrap(), any_wrap()],
+            by_corners in any::<bool>(),
+            side in 2_usize..6,
+        ) {
+            let value = |x: f64, y: f64| f64::from(start) + f64::from(across) * x + f64::from(up) * y;
+            let pixels = (0..height).rev().flat_map(|y| (0..width).map(move |x| [x as f64, y as f64]));
+            let rgb: Vec<u8> = pixels.flat_map(|[x, y]| [value(x, y) as u8, value(0.0, y) as u8, 3]).collect();
+            let mut mesh = textured(Mesh::new(vec![[0.0; 3]; 3], vec![[0, 1, 2]]), Picture { width, height, rgb });
+            mesh.materials[0].wrap = wraps;
+            let faces = vec![Some([0, 1, 2])];
+            mesh.texture_coordinates = Some(TextureCoordinates { coordinates: places.to_vec(), faces });
+            let how = if by_corners { Wrapped::Corners } else { Wrapped::Texels };
+            let cubes = mesh.texture_cubes(&CubeOptions { side, wrapped: how, ..Default::default() }).unwrap();
+            for steps in triples(side).skip(1) {
+                let sum = steps.iter().sum::<usize>() as f64;
+                let mean = |of: [f64; 3]| (0..3).map(|k| steps[k] as f64 / sum * of[k]).sum::<f64>();
+                let place = [0, 1].map(|axis| {
+                    let (own, wrap) = (places.map(|place| f64::from(place[axis])), wraps[axis]);
+                    // A border is where the texel is, whatever is wrapped.
+                    if !by_corners || wrap == Wrap::ClampToBorder {
+                        return wrapped(wrap, mean(own));
+                    }
+                    let [a, b, c] = own.map(|u| wrapped(wrap, u).map(|u| u.expect("no border")));
+                    Some(Some(mean([a?, b?, c?])))
+                });
+                let [Some(u), Some(v)] = place else { continue };
+                let right = match (u, v) {
+                    (Some(u), Some(v)) => {
+                        let [x, y] = [u * (width - 1) as f64, v * (height - 1) as f64];
+                        [value(x, y), value(0.0, y), 3.0]
+                    }
+                    _ => [0.0; 3],
+                };
+                let found = texel(&cubes, 0, steps);
+                for (found, right) in found.iter().zip(right) {
+                    prop_assert!((f64::from(*found) - right).abs() < 0.01, "{steps:?}: {found} {right}");
+                }
+            }
+        }
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(32))]
         #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use relievo_tensor::ops::{ConcatAxis, concat, reshape};
 use relievo_tensor::{Error, Result, Tensor};
 
 use crate::attributes::{Nearest, Normals, Per, identify, interpolate, normalised, normals};
@@ -132,7 +133,7 @@ impl Outputs {
     pub const SILHOUETTE: Self = Self { alpha: true, ..Self::NONE };
     /// Colour alone.
     pub const COLOUR: Self = Self { colour: true, ..Self::NONE };
-    /// Colour and silhouette.
+    /// Colour and silhouette; [`Rendered::rgba`] has them in one tensor.
     pub const RGBA: Self = Self { alpha: true, ..Self::COLOUR };
     /// Depth alone.
     pub const DEPTH: Self = Self { depth: true, ..Self::NONE };
@@ -188,6 +189,21 @@ impl Window {
             *y = 1.0 - ((1.0 - *y) * of_height / 2.0 - top) * 2.0 / height;
         }
         mapped
+    }
+}
+
+impl Rendered {
+    /// Colour and silhouette as one tensor `[B, H, W, 4]`; `None` unless both were asked for ([`Outputs::RGBA`]). Colour is
+    /// mixed with the background as far as the silhouette does not cover a pixel: with a black one it is premultiplied.
+    /// Gradient: as those of both.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn rgba(&self) -> Result<Option<Tensor>> {
+        let (Some(colour), Some(alpha)) = (&self.colour, &self.alpha) else { return Ok(None) };
+        let [batch, height, width, _] = colour.dims("rgba")?;
+        let alpha = reshape(alpha, [batch, height, width, 1])?;
+        concat(colour, &alpha, ConcatAxis::Channels).map(Some)
     }
 }
 

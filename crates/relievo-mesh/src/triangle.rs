@@ -67,7 +67,8 @@ pub(crate) fn greater(a: f32, b: f32) -> f32 {
 pub fn samples_between([a, b, c]: [f32; 3], offset: f32, slack: f32, within: Range<usize>) -> Range<usize> {
     let (least, greatest) = (lesser(lesser(a, b), c), greater(greater(a, b), c));
     let low = greater(least - offset - slack, within.start as f32);
-    let high = lesser(greatest - offset + slack, within.end as f32 - 1.0);
+    // Written so that nothing is added where there is no slack.
+    let high = lesser(greatest - (offset - slack), within.end as f32 - 1.0);
     if !(high >= 0.0 && low <= high) {
         return 0..0;
     }

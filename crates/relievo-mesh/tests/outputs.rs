@@ -78,6 +78,43 @@ fn light_falls_on_the_side_that_is_seen() {
 }
 
 #[test]
+fn colour_and_silhouette_are_one_tensor_on_request() {
+    let tape = Tape::new();
+    let mut sphere = object(&shapes::icosphere(1));
+    sphere.vertices = tape.watch(&sphere.vertices);
+    let vertices = sphere.vertices.clone();
+    let rendered = Renderer::new(6, 4).render(&[Scene::new(sphere, flat_camera())], Outputs::RGBA).unwrap();
+    let rgba = rendered.rgba().unwrap().unwrap();
+    assert_eq!(rgba.shape(), [1, 4, 6, 4].into());
+    let (colour, alpha) = (rendered.colour.clone().unwrap(), rendered.alpha.clone().unwrap());
+    let pairs = colour.data().as_chunks::<3>().0.iter().zip(alpha.data());
+    let expected: Vec<f32> = pairs.flat_map(|([r, g, b], alpha)| [*r, *g, *b, *alpha]).collect();
+    assert_eq!(rgba.data(), expected);
+    // One upstream gradient of four channels is that of three and that of one, asked together.
+    let numbers = relievo_tensor::testing::random_tensor(3, [1, 4, 6, 4]);
+    let quads = numbers.data().as_chunks::<4>().0;
+    let of_colour: Vec<f32> = quads.iter().flat_map(|quad| quad[..3].to_vec()).collect();
+    let of_alpha: Vec<f32> = quads.iter().map(|quad| quad[3]).collect();
+    let seeds = [
+        (&colour, Tensor::new(&of_colour, [1, 4, 6, 3]).unwrap()),
+        (&alpha, Tensor::new(&of_alpha, [1, 4, 6]).unwrap()),
+    ];
+    let apart = tape.backward_from(&seeds).unwrap().get(&vertices).unwrap().clone();
+    assert!(apart.data().iter().any(|g| *g != 0.0));
+    let tape = Tape::new();
+    let mut sphere = object(&shapes::icosphere(1));
+    sphere.vertices = tape.watch(&sphere.vertices);
+    let vertices = sphere.vertices.clone();
+    let rendered = Renderer::new(6, 4).render(&[Scene::new(sphere, flat_camera())], Outputs::RGBA).unwrap();
+    let rgba = rendered.rgba().unwrap().unwrap();
+    let together = tape.backward_from(&[(&rgba, numbers)]).unwrap();
+    assert_eq!(together.get(&vertices).unwrap().data(), apart.data());
+    let alone =
+        Renderer::new(6, 4).render(&[Scene::new(object(&shapes::cube()), flat_camera())], Outputs::COLOUR);
+    assert!(alone.unwrap().rgba().unwrap().is_none());
+}
+
+#[test]
 fn faces_are_counted_through_all_objects() {
     let triangle = |left: f32| {
         let corners = vec![[left, -1.0, 0.0], [left + 1.0, -1.0, 0.0], [left, 1.0, 0.0]];

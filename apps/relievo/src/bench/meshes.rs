@@ -53,6 +53,11 @@ impl Clock<'_> {
             ("mesh-dense", "silhouette, dense", Outputs::SILHOUETTE, noise(&seen.shape())?),
             ("mesh-colour", "colour, dense", Outputs::COLOUR, noise(&[1, SIZE, SIZE, 3])?),
         ];
+        let forward =
+            self.measure("mesh-forward", format!("teapot {SIZE}x{SIZE}: silhouette alone"), 1, || {
+                render(30.0, Outputs::SILHOUETTE)?;
+                Ok(())
+            })?;
         let row = |(key, what, outputs, upstream): (&'static str, &str, Outputs, Tensor)| {
             self.measure(key, format!("teapot {SIZE}x{SIZE}: {what}"), 1, || {
                 let tape = Tape::new();
@@ -66,6 +71,6 @@ impl Clock<'_> {
                 Ok(())
             })
         };
-        tasks.into_iter().map(row).collect()
+        std::iter::once(Ok(forward)).chain(tasks.into_iter().map(row)).collect()
     }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, ensure};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use rayon::prelude::*;
 use relievo_data::{
     CacheBudget, Cached, Image, Loader, LoaderOptions, Rectangle, Source, Training, WithoutTruth,
@@ -53,11 +53,27 @@ pub struct Options {
     /// file, the folder of a training run, or faces, faces-synthetic, cats
     #[arg(short, long, value_name = "FILE")]
     model: Option<PathBuf>,
+    /// Measure only these parts, on a CPU
+    #[arg(long, value_delimiter = ',', value_name = "PART")]
+    only: Vec<Part>,
     /// Print all numbers as JSON; the table goes to standard error
     #[arg(long)]
     json: bool,
     #[command(flatten, next_help_heading = "Computing")]
     compute: ComputeSettings,
+}
+
+/// Measurements that belong together.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// Inference and training steps
+    Networks,
+    /// The search for faces
+    Faces,
+    /// The mesh renderer
+    Meshes,
+    /// Synthetic heads and the feeding of training
+    Data,
 }
 
 const FORWARD: &str = "forward-1";
@@ -78,14 +94,26 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
         return print(&report, options.json, console);
     }
     let model = Model::new(settings.clone(), 0)?;
-    let mut rows = vec![clock.forward(&settings)?, clock.networks(&settings)?, clock.full_step(&settings)?];
+    let wanted = |part| options.only.is_empty() || options.only.contains(&part);
+    let mut rows = Vec::new();
+    if wanted(Part::Networks) {
+        rows.extend([clock.forward(&settings)?, clock.networks(&settings)?, clock.full_step(&settings)?]);
+    }
     // Nothing after this needs as much.
     let (pool_peak_bytes, resident_peak_bytes) = (pool_statistics().bytes_peak, resident_peak());
-    rows.push(clock.predictions(&model)?);
-    rows.extend(clock.faces()?);
-    rows.extend(clock.meshes()?);
-    rows.push(clock.heads(settings.image_size as u32)?);
-    rows.extend(clock.feed(LoaderOptions::new(FED, settings.image_size as u32))?);
+    if wanted(Part::Networks) {
+        rows.push(clock.predictions(&model)?);
+    }
+    if wanted(Part::Faces) {
+        rows.extend(clock.faces()?);
+    }
+    if wanted(Part::Meshes) {
+        rows.extend(clock.meshes()?);
+    }
+    if wanted(Part::Data) {
+        rows.push(clock.heads(settings.image_size as u32)?);
+        rows.extend(clock.feed(LoaderOptions::new(FED, settings.image_size as u32))?);
+    }
     let report = Report {
         program: "relievo",
         version: env!("CARGO_PKG_VERSION"),

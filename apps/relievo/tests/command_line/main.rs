@@ -297,4 +297,11 @@ fn a_benchmark_says_the_same_in_a_table_and_in_numbers() {
     let numbers = succeed(&["bench", "--seconds=0", "--json", "--quiet", "-m", "faces"]).out;
     let numbers: Value = serde_json::from_str(&numbers).unwrap();
     assert!(numbers["parameters"].as_u64().unwrap() < 3_000_000, "{numbers}");
+    // A part alone; the keys are those that bench/meshes compares.
+    let numbers = succeed(&["bench", "--seconds=0", "--only=meshes", "--json", "--quiet"]).out;
+    let numbers: Value = serde_json::from_str(&numbers).unwrap();
+    for key in ["mesh-forward", "mesh-fit", "mesh-dense", "mesh-colour"] {
+        assert!(numbers[key]["seconds"].as_f64().unwrap() > 0.0, "{key}");
+    }
+    assert!(numbers["forward-1"].is_null() && numbers["synth-64"].is_null());
 }
