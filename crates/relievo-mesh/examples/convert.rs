@@ -29,9 +29,9 @@ fn convert() -> Result<(), Box<dyn Error>> {
         _ => Mesh::open(from)?,
     };
     mesh.write(to)?;
-    let pictures = mesh.materials.iter().filter(|material| material.picture.is_some()).count();
+    let images = mesh.materials.iter().filter(|material| material.image.is_some()).count();
     println!(
-        "{} vertices, {} faces, {} materials, {pictures} with a picture",
+        "{} vertices, {} faces, {} materials, {images} with an image",
         mesh.vertices.len(),
         mesh.faces.len(),
         mesh.materials.len(),

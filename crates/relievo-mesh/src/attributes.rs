@@ -1,4 +1,4 @@
-//! What pixels show beside colour and depth: faces, places on them, and attributes of vertices and faces.
+//! What pixels show beside colour and depth: faces, positions on them, and attributes of vertices and faces.
 //!
 //! A pixel shows its nearest sample: nothing is mixed at edges.
 
@@ -31,7 +31,7 @@ pub(crate) struct Nearest {
     coverage: Coverage,
     width: usize,
     samples: Arc<[Vec<u32>]>,
-    /// In place of these on a GPU.
+    /// In position of these on a GPU.
     on_gpu: Option<Arc<gpu::OnGpu>>,
     /// The faces of each part before any was cut.
     faces: Arc<[Faces]>,

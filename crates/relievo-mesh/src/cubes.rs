@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use relievo_tensor::Tensor;
 
-use crate::mesh::{Material, Mesh, MeshError, Picture, TextureCoordinates, Wrap};
+use crate::mesh::{Image, Material, Mesh, MeshError, TextureCoordinates, Wrap};
 
 /// The largest side of a cube: 64^3 texels are 3 MiB a face.
 const MAX_SIDE: usize = 64;
@@ -15,8 +15,8 @@ const MAX_SIDE: usize = 64;
 /// Rows and columns of a face's tile ([`Mesh::with_texture_tiles`]).
 const TILE: usize = 16;
 
-/// The largest side of a picture of tiles.
-const MAX_PICTURE: usize = 16384;
+/// The largest side of an image of tiles.
+const MAX_IMAGE: usize = 16384;
 
 /// The colour of faces without a material.
 const GREY: [f32; 3] = [0.5; 3];
@@ -29,26 +29,26 @@ const EPSILON: f32 = 1e-5;
 pub struct CubeOptions {
     /// Texels along each axis, at least 2.
     pub side: usize,
-    /// How pictures continue beyond [0, 1]; `None` for the material's own way.
+    /// How images continue beyond [0, 1]; `None` for the material's own way.
     pub wrap: Option<Wrap>,
     /// What is wrapped.
     pub wrapped: Wrapped,
-    /// How pictures are sampled.
+    /// How images are sampled.
     pub filter: Filter,
 }
 
-/// What is wrapped when a face extends beyond its picture.
+/// What is wrapped when a face extends beyond its image.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Wrapped {
-    /// Each texel by itself: a face across a seam shows the picture on both sides of it.
+    /// Each texel by itself: a face across a seam shows the image on both sides of it.
     #[default]
     Texels,
-    /// The texture coordinates of the three corners, as in the original: a face across a seam shows the picture
+    /// The texture coordinates of the three corners, as in the original: a face across a seam shows the image
     /// backwards, squeezed between its wrapped corners.
     Corners,
 }
 
-/// How pictures are sampled.
+/// How images are sampled.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Filter {
     /// Between the four nearest pixels.
@@ -70,11 +70,11 @@ impl Mesh {
     ///
     /// | face | texel (i, j, k) |
     /// |---|---|
-    /// | with a picture and coordinates | the picture, times the material's colour, at the mean of the corners' coordinates weighted by (i, j, k)/(i+j+k); (0, 0, 0) is at coordinate (0, 0) |
+    /// | with an image and coordinates | the image, times the material's colour, at the mean of the corners' coordinates weighted by (i, j, k)/(i+j+k); (0, 0, 0) is at coordinate (0, 0) |
     /// | without, vertex colours c | (i c0 + j c1 + k c2)/(t-1) times the material's colour: interpolated between texels it is linear over the face, without an error |
     /// | other | the material's colour, or 0.5 without a material |
     ///
-    /// Coordinates (0, 0) and (1, 1) are the centres of the picture's lower left and upper right pixel.
+    /// Coordinates (0, 0) and (1, 1) are the centres of the image's lower left and upper right pixel.
     ///
     /// Source: Kato, Ushiku and Harada, *Neural 3D Mesh Renderer* (CVPR 2018), and its published code.
     ///
@@ -98,7 +98,7 @@ impl Mesh {
     fn fill_cube(&self, face: usize, cube: &mut [f32], options: &CubeOptions) {
         let material = self.material(face);
         let colour = material.map(|material| material.colour);
-        let picture = material.and_then(|material| Some((material, material.picture.as_deref()?)));
+        let image = material.and_then(|material| Some((material, material.image.as_deref()?)));
         let corners = self.texture_coordinates.as_ref().and_then(|texture| {
             Some(texture.faces[face]?.map(|corner| texture.coordinates[corner as usize]))
         });
@@ -107,9 +107,9 @@ impl Mesh {
             vertex_colours.map(|colours| self.faces[face].map(|vertex| colours[vertex as usize]));
         let steps = options.side - 1;
         let texels = cube.as_chunks_mut::<3>().0.iter_mut().zip(triples(options.side));
-        if let (Some((material, picture)), Some(corners)) = (picture, corners) {
+        if let (Some((material, image)), Some(corners)) = (image, corners) {
             let wrap = options.wrap.map_or(material.wrap, |wrap| [wrap; 2]);
-            let sampler = Sampler { picture, wrap, options };
+            let sampler = Sampler { image, wrap, options };
             for (texel, steps) in texels {
                 let sample = sampler.sample(corners, weights(steps));
                 *texel = std::array::from_fn(|channel| sample[channel] * material.colour[channel]);
@@ -128,13 +128,13 @@ impl Mesh {
         }
     }
 
-    /// The same mesh with the colours of texture cubes `[F,t,t,t,3]` in a single picture, for files: a tile of 16x16
+    /// The same mesh with the colours of texture cubes `[F,t,t,t,3]` in a single image, for files: a tile of 16x16
     /// pixels for each face, ceil(sqrt F) tiles in a row. Vertices 0, 1, 2 lie in the lower left, upper left and upper
     /// right pixel of a tile. All faces get one new material; vertex colours are dropped.
     ///
     /// # Errors
     /// For a mesh that is not sound ([`Mesh::check`]), cubes of another shape or not on the CPU, or so many faces that
-    /// the picture had more than 16,384 columns.
+    /// the image had more than 16,384 columns.
     pub fn with_texture_tiles(&self, cubes: &Tensor) -> Result<Self, MeshError> {
         self.check()?;
         let faces = self.faces.len();
@@ -146,7 +146,7 @@ impl Mesh {
             return Ok(self.clone());
         }
         let across = (faces - 1).isqrt() + 1;
-        let most = MAX_PICTURE / TILE;
+        let most = MAX_IMAGE / TILE;
         if across > most {
             return Err(MeshError::TooManyFaces(faces, most * most));
         }
@@ -159,7 +159,7 @@ impl Mesh {
             let [left, bottom] = [face % across * TILE, face / across * TILE];
             for (at, colour) in tile(cube, side).into_iter().enumerate() {
                 let [x, y] = [left + at % TILE, bottom + at / TILE];
-                // Rows run from the top in a picture, from the bottom in tiles.
+                // Rows run from the top in an image, from the bottom in tiles.
                 let start = ((height - 1 - y) * width + x) * 3;
                 rgb[start..start + 3]
                     .copy_from_slice(&colour.map(|c| (c.clamp(0.0, 1.0) * 255.0).round() as u8));
@@ -175,7 +175,7 @@ impl Mesh {
             }
             texture.faces.push(Some([start, start + 1, start + 2]));
         }
-        let picture = Some(Arc::new(Picture { width, height, rgb }));
+        let image = Some(Arc::new(Image { width, height, rgb }));
         let wrap = [Wrap::ClampToEdge; 2];
         Ok(Self {
             name: self.name.clone(),
@@ -184,7 +184,7 @@ impl Mesh {
             normals: self.normals.clone(),
             vertex_colours: None,
             texture_coordinates: Some(texture),
-            materials: vec![Material { name: "tiles".into(), picture, wrap, ..Material::default() }],
+            materials: vec![Material { name: "tiles".into(), image, wrap, ..Material::default() }],
             face_materials: vec![Some(0); faces],
         })
     }
@@ -239,9 +239,9 @@ fn weights(steps: [usize; 3]) -> [f32; 3] {
     steps.map(|step| step as f32 / sum)
 }
 
-/// Samples a picture for the texels of a face.
+/// Samples an image for the texels of a face.
 struct Sampler<'a> {
-    picture: &'a Picture,
+    image: &'a Image,
     wrap: [Wrap; 2],
     options: &'a CubeOptions,
 }
@@ -260,7 +260,7 @@ impl Sampler<'_> {
             }
         });
         let [Some(u), Some(v)] = place else { return [0.0; 3] };
-        let Picture { width, height, .. } = *self.picture;
+        let Image { width, height, .. } = *self.image;
         let [x, y] = [(u, width), (v, height)].map(|(place, size)| place * (size - 1) as f32);
         match self.options.filter {
             Filter::Nearest => self.pixel(x.round() as usize, y.round() as usize),
@@ -284,7 +284,7 @@ impl Sampler<'_> {
 
     /// A pixel in [0,1], rows from the bottom, beyond the border the nearest one.
     fn pixel(&self, x: usize, y: usize) -> [f32; 3] {
-        let Picture { width, height, ref rgb } = *self.picture;
+        let Image { width, height, ref rgb } = *self.image;
         let row = height - 1 - y.min(height - 1);
         let start = (row * width + x.min(width - 1)) * 3;
         std::array::from_fn(|channel| f32::from(rgb[start + channel]) / 255.0)
@@ -298,17 +298,17 @@ mod tests {
     use super::*;
     use crate::shapes::{cube, icosphere, quad};
 
-    fn textured(mut mesh: Mesh, picture: Picture) -> Mesh {
-        let picture = Some(Arc::new(picture));
-        mesh.materials = vec![Material { name: "m".into(), picture, ..Material::default() }];
+    fn textured(mut mesh: Mesh, image: Image) -> Mesh {
+        let image = Some(Arc::new(image));
+        mesh.materials = vec![Material { name: "m".into(), image, ..Material::default() }];
         mesh.face_materials = vec![Some(0); mesh.faces.len()];
         mesh
     }
 
     /// Red grows with u, green with v, in pixels of which (0, 0) is the lower left.
-    fn ramp(width: usize, height: usize) -> Picture {
+    fn ramp(width: usize, height: usize) -> Image {
         let pixels = (0..height).rev().flat_map(|y| (0..width).map(move |x| [10 * x as u8, 20 * y as u8, 7]));
-        Picture { width, height, rgb: pixels.flatten().collect() }
+        Image { width, height, rgb: pixels.flatten().collect() }
     }
 
     fn texel(cubes: &Tensor, face: usize, [i, j, k]: [usize; 3]) -> [f32; 3] {
@@ -322,8 +322,8 @@ mod tests {
     }
 
     #[test]
-    fn texels_of_a_picture_lie_between_the_corners() {
-        // Corners (0,0), (1,0), (1,1) of a picture whose colours are linear.
+    fn texels_of_an_image_lie_between_the_corners() {
+        // Corners (0,0), (1,0), (1,1) of an image whose colours are linear.
         let mesh = textured(quad(), ramp(11, 5));
         let cubes = mesh.texture_cubes(&CubeOptions::default()).unwrap();
         assert_eq!(cubes.shape().to_string(), "[2, 4, 4, 4, 3]");
@@ -338,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn colours_stand_where_there_is_no_picture() {
+    fn colours_stand_where_there_is_no_image() {
         let mut mesh = quad();
         mesh.materials =
             vec![Material { name: "red".into(), colour: [1.0, 0.2, 0.0], ..Material::default() }];
@@ -408,7 +408,7 @@ mod tests {
         }
     }
 
-    /// Where a coordinate leads, by the definitions of the wraps: `None` for the black of a border, and for places so near a
+    /// Where a coordinate leads, by the definitions of the wraps: `None` for the black of a border, and for positions so near a
     /// jump that rounding decides.
     fn wrapped(wrap: Wrap, u: f64) -> Option<Option<f64>> {
         let to_jump = (u - u.round()).abs();
@@ -441,7 +441,7 @@ mod tests {
             let value = |x: f64, y: f64| f64::from(start) + f64::from(across) * x + f64::from(up) * y;
             let pixels = (0..height).rev().flat_map(|y| (0..width).map(move |x| [x as f64, y as f64]));
             let rgb: Vec<u8> = pixels.flat_map(|[x, y]| [value(x, y) as u8, value(0.0, y) as u8, 3]).collect();
-            let mut mesh = textured(Mesh::new(vec![[0.0; 3]; 3], vec![[0, 1, 2]]), Picture { width, height, rgb });
+            let mut mesh = textured(Mesh::new(vec![[0.0; 3]; 3], vec![[0, 1, 2]]), Image { width, height, rgb });
             mesh.materials[0].wrap = wraps;
             let faces = vec![Some([0, 1, 2])];
             mesh.texture_coordinates = Some(TextureCoordinates { coordinates: places.to_vec(), faces });
@@ -485,12 +485,12 @@ mod tests {
             let cubes = Tensor::new(&colours, [12, 2, 2, 2, 3]).unwrap();
             let tiled = mesh.with_texture_tiles(&cubes).unwrap();
             tiled.check().unwrap();
-            let picture = tiled.materials[0].picture.as_deref().unwrap();
+            let image = tiled.materials[0].image.as_deref().unwrap();
             // Twelve tiles: four in a row, three rows.
-            prop_assert_eq!((picture.width, picture.height), (64, 48));
+            prop_assert_eq!((image.width, image.height), (64, 48));
             let texture = tiled.texture_coordinates.as_ref().unwrap();
             let options = CubeOptions::default();
-            let sampler = Sampler { picture, wrap: [Wrap::ClampToEdge; 2], options: &options };
+            let sampler = Sampler { image, wrap: [Wrap::ClampToEdge; 2], options: &options };
             for (face, places) in texture.faces.iter().enumerate() {
                 let corners = places.unwrap().map(|place| texture.coordinates[place as usize]);
                 let cube = &cubes.data().as_chunks::<3>().0[face * 8..][..8];
@@ -515,9 +515,9 @@ mod tests {
         let cubes: Vec<f32> = (0..5).flat_map(|face| [face as f32 / 255.0; 24]).collect();
         let cubes = Tensor::new(&cubes, [5, 2, 2, 2, 3]).unwrap();
         let tiled = mesh.with_texture_tiles(&cubes).unwrap();
-        let picture = tiled.materials[0].picture.as_deref().unwrap();
-        assert_eq!((picture.width, picture.height), (48, 32));
-        let pixel = |x: usize, y: usize| picture.rgb[((31 - y) * 48 + x) * 3];
+        let image = tiled.materials[0].image.as_deref().unwrap();
+        assert_eq!((image.width, image.height), (48, 32));
+        let pixel = |x: usize, y: usize| image.rgb[((31 - y) * 48 + x) * 3];
         assert_eq!([pixel(0, 0), pixel(16, 15), pixel(47, 0), pixel(15, 16), pixel(31, 31)], [0, 1, 2, 3, 4]);
         let texture = tiled.texture_coordinates.unwrap();
         let corners = texture.faces[4].unwrap().map(|place| texture.coordinates[place as usize]);

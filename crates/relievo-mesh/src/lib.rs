@@ -54,10 +54,10 @@ pub use cubes::{CubeOptions, Filter, Wrapped};
 pub use faces::Faces;
 pub use gradients::{Agreement, CheckOptions, Gradient, check_gradient};
 pub use light::{Ambient, Directional, Lights, light_faces};
-pub use mesh::{Material, Mesh, MeshError, Picture, TextureCoordinates, Wrap};
+pub use mesh::{Image, Material, Mesh, MeshError, TextureCoordinates, Wrap};
 pub use renderer::{LitSide, Object, Outputs, Rendered, Renderer, Scene};
 pub use resolve::DepthMean;
-pub use shade::{Appearance, PictureTexture};
+pub use shade::{Appearance, ImageTexture};
 
 /// All files of kernels of this crate: for a test that compiles them.
 #[doc(hidden)]

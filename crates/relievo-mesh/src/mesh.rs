@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 /// A triangle mesh with what files say about its looks. The renderer's tensors are made from it.
 ///
-/// Colours are sRGB values in `0..=1`, as in pictures; those of glTF, which are linear, are converted.
+/// Colours are sRGB values in `0..=1`, as in images; those of glTF, which are linear, are converted.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Mesh {
     /// The name of the object, empty where the file has none.
@@ -18,7 +18,7 @@ pub struct Mesh {
     pub normals: Option<Vec<[f32; 3]>>,
     /// A colour per vertex.
     pub vertex_colours: Option<Vec<[f32; 3]>>,
-    /// Where the corners of faces lie in pictures.
+    /// Where the corners of faces lie in images.
     pub texture_coordinates: Option<TextureCoordinates>,
     /// The materials that `face_materials` names.
     pub materials: Vec<Material>,
@@ -31,7 +31,7 @@ pub struct Mesh {
 /// several.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct TextureCoordinates {
-    /// (u, v), v upwards: (0, 0) is the lower left corner of the picture.
+    /// (u, v), v upwards: (0, 0) is the lower left corner of the image.
     pub coordinates: Vec<[f32; 2]>,
     /// For each face of the mesh three indices into `coordinates`; `None` for faces without coordinates.
     pub faces: Vec<Option<[u32; 3]>>,
@@ -42,12 +42,12 @@ pub struct TextureCoordinates {
 pub struct Material {
     /// The name by which faces refer to it.
     pub name: String,
-    /// Diffuse colour. Pictures are multiplied by it. A material read from MTL with a picture has white here: there the
-    /// picture replaces `Kd`, because many files have arbitrary values beside a `map_Kd`.
+    /// Diffuse colour. Images are multiplied by it. A material read from MTL with an image has white here: there the
+    /// image replaces `Kd`, because many files have arbitrary values beside a `map_Kd`.
     pub colour: [f32; 3],
-    /// The picture that covers its faces (`map_Kd`, `baseColorTexture`).
-    pub picture: Option<Arc<Picture>>,
-    /// How the picture continues beyond [0, 1] along u and along v.
+    /// The image that covers its faces (`map_Kd`, `baseColorTexture`).
+    pub image: Option<Arc<Image>>,
+    /// How the image continues beyond [0, 1] along u and along v.
     pub wrap: [Wrap; 2],
     /// Viewers show the colours as they are, without light (glTF: `KHR_materials_unlit`).
     pub unlit: bool,
@@ -56,12 +56,12 @@ pub struct Material {
 }
 
 impl Default for Material {
-    /// White, without a name or a picture.
+    /// White, without a name or an image.
     fn default() -> Self {
         Self {
             name: String::new(),
             colour: [1.0; 3],
-            picture: None,
+            image: None,
             wrap: Default::default(),
             unlit: false,
             double_sided: false,
@@ -69,7 +69,7 @@ impl Default for Material {
     }
 }
 
-/// How a picture continues beyond [0, 1].
+/// How an image continues beyond [0, 1].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum Wrap {
     /// It repeats.
@@ -84,7 +84,7 @@ pub enum Wrap {
 }
 
 impl Wrap {
-    /// The coordinate in [0, 1] at which the picture is sampled, or `None` for the black of [`Wrap::ClampToBorder`].
+    /// The coordinate in [0, 1] at which the image is sampled, or `None` for the black of [`Wrap::ClampToBorder`].
     /// Coordinates in [0, 1], both ends included, stay as they are. A coordinate that is not finite is taken for 0.
     pub fn apply(self, coordinate: f32) -> Option<f32> {
         if (0.0..=1.0).contains(&coordinate) {
@@ -106,9 +106,9 @@ impl Wrap {
     }
 }
 
-/// An 8-bit sRGB picture.
+/// An 8-bit sRGB image.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Picture {
+pub struct Image {
     /// Columns.
     pub width: usize,
     /// Rows.
@@ -145,11 +145,11 @@ pub enum MeshError {
         /// The length of that.
         expected: usize,
     },
-    /// A picture without pixels, or with another number of bytes than its size says.
+    /// An image without pixels, or with another number of bytes than its size says.
     #[error(
-        "the picture of material {material:?} has {bytes} bytes, {width}x{height} pixels of three bytes are needed"
+        "the image of material {material:?} has {bytes} bytes, {width}x{height} pixels of three bytes are needed"
     )]
-    Picture {
+    Image {
         /// The name of the material.
         material: String,
         /// Columns.
@@ -174,8 +174,8 @@ pub enum MeshError {
         /// The number of faces.
         faces: usize,
     },
-    /// More faces than the tiles of one picture.
-    #[error("{0} faces do not fit into one picture of tiles; {1} do")]
+    /// More faces than the tiles of one image.
+    #[error("{0} faces do not fit into one image of tiles; {1} do")]
     TooManyFaces(usize, usize),
 }
 
@@ -221,13 +221,13 @@ impl Mesh {
                     .map_or(Ok(()), |material| index(face, "material", material, self.materials.len()))?;
             }
         }
-        for Material { name, picture, .. } in &self.materials {
-            if let Some(picture) = picture {
-                let Picture { width, height, ref rgb } = **picture;
+        for Material { name, image, .. } in &self.materials {
+            if let Some(image) = image {
+                let Image { width, height, ref rgb } = **image;
                 let needed = width.checked_mul(height).and_then(|pixels| pixels.checked_mul(3));
                 if width == 0 || height == 0 || needed != Some(rgb.len()) {
                     let (material, bytes) = (name.clone(), rgb.len());
-                    return Err(MeshError::Picture { material, width, height, bytes });
+                    return Err(MeshError::Image { material, width, height, bytes });
                 }
             }
         }
@@ -353,8 +353,8 @@ mod tests {
             (|mesh| mesh.face_materials = vec![Some(0)], "material 0, but there are 0"),
             (
                 |mesh| {
-                    let picture = Some(Arc::new(Picture { width: 2, height: 1, rgb: vec![0; 5] }));
-                    mesh.materials.push(Material { name: "wood".into(), picture, ..Material::default() });
+                    let image = Some(Arc::new(Image { width: 2, height: 1, rgb: vec![0; 5] }));
+                    mesh.materials.push(Material { name: "wood".into(), image, ..Material::default() });
                 },
                 "\"wood\" has 5 bytes",
             ),

@@ -13,13 +13,13 @@ use crate::gradients::Gradient;
 use crate::light::light_faces;
 use crate::raster::{Coverage, Geometry, Part, Samples, cover};
 use crate::resolve::{DepthMean, ResolveSettings, Wanted, resolve};
-use crate::shade::{Appearance, PictureTexture, Surface, Surfaces, shade};
+use crate::shade::{Appearance, ImageTexture, Surface, Surfaces, shade};
 use crate::{Camera, Faces, Lights, Mesh};
 
 /// An object of a scene.
 #[derive(Clone, Debug)]
 pub struct Object {
-    /// Places in the world, `[V, 3]`.
+    /// Positions in the world, `[V, 3]`.
     pub vertices: Tensor,
     /// Triangles of them.
     pub faces: Faces,
@@ -31,7 +31,7 @@ impl Object {
     /// The objects of a mesh as files hold it, one for each of its materials, with `vertices` `[V, 3]` in place of its own:
     /// watch them to get their gradient.
     ///
-    /// Faces with a picture and texture coordinates show the picture, others the mesh's vertex colours; either times the
+    /// Faces with an image and texture coordinates show the image, others the mesh's vertex colours; either times the
     /// material's colour. A face without any of them is white. Colours are taken as they are, without a curve.
     ///
     /// # Errors
@@ -47,20 +47,19 @@ impl Object {
         for (material, faces) in by_material {
             let material = material.map(|index| &mesh.materials[index as usize]);
             let colour = material.map_or([1.0; 3], |material| material.colour);
-            let picture = material.and_then(|material| Some((material.picture.as_ref()?, material.wrap)));
+            let image = material.and_then(|material| Some((material.image.as_ref()?, material.wrap)));
             let times = |rgb: [f32; 3]| -> [f32; 3] { std::array::from_fn(|k| rgb[k] * colour[k]) };
-            let appearance = if let (Some((picture, wrap)), Some(texture)) =
-                (picture, &mesh.texture_coordinates)
+            let appearance = if let (Some((image, wrap)), Some(texture)) = (image, &mesh.texture_coordinates)
             {
                 let pixels =
-                    picture.rgb.as_chunks::<3>().0.iter().map(|rgb| times(rgb.map(|c| f32::from(c) / 255.0)));
+                    image.rgb.as_chunks::<3>().0.iter().map(|rgb| times(rgb.map(|c| f32::from(c) / 255.0)));
                 let pixels: Vec<[f32; 3]> = pixels.collect();
                 let corners = faces.iter().map(|face| {
                     texture.faces[*face]
                         .map(|corners| corners.map(|corner| texture.coordinates[corner as usize]))
                 });
-                Appearance::Picture(PictureTexture {
-                    picture: Tensor::new(pixels.as_flattened(), [picture.height, picture.width, 3])?,
+                Appearance::Image(ImageTexture {
+                    image: Tensor::new(pixels.as_flattened(), [image.height, image.width, 3])?,
                     corners: corners.collect(),
                     wrap,
                 })
@@ -119,7 +118,7 @@ pub struct Outputs {
     pub depth: bool,
     /// Normals, of either kind.
     pub normals: Option<Normals>,
-    /// Places in the world.
+    /// Positions in the world.
     pub positions: bool,
     /// Which face is seen, and where on it.
     pub faces: bool,
@@ -158,7 +157,7 @@ pub struct Rendered {
     /// `[B, H, W, 3]`: unit vectors in the world, on the side that is seen; 0 where there is nothing. Of the nearest sample
     /// of each pixel, not mixed at edges. Gradient: in the vertices, what is seen where held constant.
     pub normals: Option<Tensor>,
-    /// `[B, H, W, 3]`: places in the world; 0 where there is nothing. Otherwise as `normals`.
+    /// `[B, H, W, 3]`: positions in the world; 0 where there is nothing. Otherwise as `normals`.
     pub positions: Option<Tensor>,
     /// `[B, H, W]`: the face that the nearest sample shows, counted through all objects of the scene; -1 where there is
     /// none. No gradient.
@@ -179,7 +178,7 @@ pub(crate) struct Window {
 }
 
 impl Window {
-    /// Screen places of the whole image, `of` pixels, as those of this part.
+    /// Screen positions of the whole image, `of` pixels, as those of this part.
     fn map(&self, screen: &Tensor, of: [usize; 2]) -> Tensor {
         let mut mapped = screen.detach();
         let [(left, width), (top, height)] = [0, 1].map(|k| (self.first[k] as f32, self.size[k] as f32));

@@ -132,7 +132,7 @@ impl Triangle {
         self.edges.map(|(from, step)| step[0] * (y - from[1]))
     }
 
-    /// Weights and depth at the place `x` of a line, if the triangle covers it.
+    /// Weights and depth at the position `x` of a line, if the triangle covers it.
     #[inline]
     pub fn at(&self, line: &Line, x: f64) -> Option<([f32; 3], f32)> {
         let edge = |k: usize| (line[k] - self.edges[k].1[1] * (x - self.edges[k].0[0])) * self.inverse_area;

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use relievo_mesh::{
-    Appearance, BehindCamera, Camera, DepthMean, Directional, Faces, Gradient, Lens, Lights, LitSide, Mesh,
-    Normals, Object, Outputs, PictureTexture, Rendered, Renderer, Scene, View, Wrap, points_from_angles,
+    Appearance, BehindCamera, Camera, DepthMean, Directional, Faces, Gradient, ImageTexture, Lens, Lights,
+    LitSide, Mesh, Normals, Object, Outputs, Rendered, Renderer, Scene, View, Wrap, points_from_angles,
     shapes,
 };
 use relievo_tensor::testing::{distance, random_tensor};
@@ -47,8 +47,8 @@ fn objects(seed: u64, count: usize) -> Vec<Object> {
                     (!face.is_multiple_of(5)).then(|| [[of(0), of(1)], [of(2), of(3)], [of(4), of(5)]])
                 };
                 let wraps = [Wrap::Repeat, Wrap::MirroredRepeat, Wrap::ClampToEdge, Wrap::ClampToBorder];
-                Appearance::Picture(PictureTexture {
-                    picture: random_tensor(seed + 102, [5, 7, 3]),
+                Appearance::Image(ImageTexture {
+                    image: random_tensor(seed + 102, [5, 7, 3]),
                     corners: (0..faces).map(of_face).collect::<Vec<_>>().into(),
                     wrap: [wraps[seed as usize % 4], wraps[(seed as usize + 1) % 4]],
                 })
@@ -79,7 +79,7 @@ fn tensors(scene: &mut Scene) -> Vec<&mut Tensor> {
         all.push(&mut object.vertices);
         match &mut object.appearance {
             Appearance::Cubes(tensor) | Appearance::VertexColours(tensor) => all.push(tensor),
-            Appearance::Picture(texture) => all.push(&mut texture.picture),
+            Appearance::Image(texture) => all.push(&mut texture.image),
             Appearance::White => {}
         }
     }
@@ -155,7 +155,7 @@ fn render(
     Ok([images, gradients])
 }
 
-/// Asserts that images are equal to the bit, but for the last places of what is interpolated, and gradients within
+/// Asserts that images are equal to the bit, but for the last positions of what is interpolated, and gradients within
 /// `tolerance`. Numbers must be finite.
 fn agree(what: &str, renderer: &Renderer, scenes: &[Scene], outputs: Outputs, tolerance: f64) {
     let Some(device) = gpu() else { return };
@@ -351,7 +351,7 @@ fn what_does_not_fit_is_refused() {
     assert!(message(Object { appearance: cubes, ..sphere.clone() }).contains("[20, t, t, t, 3] with t >= 2"));
     let faces = Faces::new(vec![[0, 1, 12]]);
     assert!(message(Object { faces, ..sphere.clone() }).contains("vertex 12"));
-    let picture =
-        PictureTexture { picture: Tensor::zeros([0, 2, 3]), corners: Arc::new([]), wrap: [Wrap::Repeat; 2] };
-    assert!(message(Object { appearance: Appearance::Picture(picture), ..sphere }).contains("[h, w, 3]"));
+    let image =
+        ImageTexture { image: Tensor::zeros([0, 2, 3]), corners: Arc::new([]), wrap: [Wrap::Repeat; 2] };
+    assert!(message(Object { appearance: Appearance::Image(image), ..sphere }).contains("[h, w, 3]"));
 }

@@ -46,7 +46,7 @@ fn octahedron(point: [f32; 3], size: [f32; 3]) -> Object {
     }
 }
 
-/// The place of a point in pixels, by the camera.
+/// The position of a point in pixels, by the camera.
 fn pixel_of(camera: &Camera, point: [f32; 3], [width, height]: [usize; 2]) -> [f32; 2] {
     let seen = camera.view(&Tensor::new(&point, [1, 3]).unwrap()).unwrap();
     let screen = camera.project(&seen, width as f32 / height as f32).unwrap();
@@ -151,7 +151,7 @@ fn a_million_triangles_are_drawn_and_moved() {
     assert!((along - covered).abs() < 1e-2 * covered, "{along} {covered}");
 }
 
-/// Faces without area, with corners in one place or on one line, and faces that hold the camera between them.
+/// Faces without area, with corners in one position or on one line, and faces that hold the camera between them.
 #[test]
 fn faces_without_area_and_around_the_camera_do_no_harm() {
     let places = [[0.0, 0.0, 0.0], [0.5, 0.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.5, 0.0], [0.0, 0.0, -3.0]];

@@ -8,26 +8,26 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use relievo_mesh::files::{MeshFormat, Place, ReadError, beside};
-use relievo_mesh::{Material, Mesh, Picture, TextureCoordinates, Wrap, shapes};
+use relievo_mesh::{Image, Material, Mesh, TextureCoordinates, Wrap, shapes};
 use relievo_require::{Requirement, skip};
 
-fn picture(width: usize, height: usize) -> Arc<Picture> {
-    Arc::new(Picture { width, height, rgb: (0..width * height * 3).map(|at| (at * 7 % 251) as u8).collect() })
+fn image(width: usize, height: usize) -> Arc<Image> {
+    Arc::new(Image { width, height, rgb: (0..width * height * 3).map(|at| (at * 7 % 251) as u8).collect() })
 }
 
-fn material(name: &str, colour: [f32; 3], picture: Option<Arc<Picture>>, wrap: Wrap) -> Material {
-    Material { name: name.into(), colour, picture, wrap: [wrap; 2], ..Material::default() }
+fn material(name: &str, colour: [f32; 3], image: Option<Arc<Image>>, wrap: Wrap) -> Material {
+    Material { name: name.into(), colour, image, wrap: [wrap; 2], ..Material::default() }
 }
 
-/// A cube with three materials, two with pictures, one side without any.
+/// A cube with three materials, two with images, one side without any.
 fn dressed_cube() -> Mesh {
-    let wood = picture(5, 3);
+    let wood = image(5, 3);
     let mut mesh = shapes::cube();
     mesh.name = "a \"box\"".into();
     mesh.materials = vec![
         material("wood", [1.0; 3], Some(Arc::clone(&wood)), Wrap::Repeat),
         material("red", [1.0, 0.25, 0.0], None, Wrap::Repeat),
-        material("stone", [1.0; 3], Some(picture(2, 2)), Wrap::ClampToEdge),
+        material("stone", [1.0; 3], Some(image(2, 2)), Wrap::ClampToEdge),
     ];
     mesh.face_materials = [None, Some(0), Some(0), Some(1), Some(2), Some(2)]
         .iter()
@@ -64,7 +64,7 @@ fn assert_same(found: &Mesh, expected: &Mesh, tolerance: f32) {
             assert!((a - b).abs() <= tolerance, "face {face}: {numbers:?} {expected:?}");
         }
         let [a, b] = [material, wanted].map(|material| material.as_ref());
-        let looks = |m: &&Material| (m.name.clone(), m.picture.clone(), m.wrap);
+        let looks = |m: &&Material| (m.name.clone(), m.image.clone(), m.wrap);
         assert_eq!(a.as_ref().map(looks), b.as_ref().map(looks));
         let colours = a.zip(b).map(|(a, b)| (a.colour, b.colour)).unwrap_or_default();
         assert!(colours.0.iter().zip(colours.1).all(|(a, b)| (a - b).abs() <= 1e-6), "{colours:?}");
@@ -123,7 +123,7 @@ fn shapes_keep_their_vertices_and_faces() {
 }
 
 #[test]
-fn a_colour_over_a_picture_becomes_part_of_it_in_obj() {
+fn a_colour_over_an_image_becomes_part_of_it_in_obj() {
     let folder = tempfile::tempdir().unwrap();
     let mut mesh = dressed_cube();
     mesh.materials[0].colour = [0.5, 1.0, 0.0];
@@ -131,13 +131,13 @@ fn a_colour_over_a_picture_becomes_part_of_it_in_obj() {
     mesh.write(&path).unwrap();
     let read = Mesh::open(&path).unwrap();
     let wood = read.materials.iter().find(|material| material.name == "wood").unwrap();
-    let expected: Vec<u8> = picture(5, 3)
+    let expected: Vec<u8> = image(5, 3)
         .rgb
         .iter()
         .zip([0.5, 1.0, 0.0].iter().cycle())
         .map(|(&value, factor): (&u8, &f32)| (f32::from(value) * factor).round() as u8)
         .collect();
-    assert_eq!((wood.colour, &wood.picture.as_ref().unwrap().rgb), ([1.0; 3], &expected));
+    assert_eq!((wood.colour, &wood.image.as_ref().unwrap().rgb), ([1.0; 3], &expected));
     let glb = Mesh::from_bytes(&mesh.to_glb().unwrap(), MeshFormat::Glb, &mut |_| Ok(None)).unwrap();
     assert_same(&glb, &mesh, 1e-6);
 }
@@ -169,7 +169,7 @@ fn errors_name_the_file_that_is_wrong() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
     dressed_cube().write(at("cube.obj")).unwrap();
-    std::fs::write(at("cube.texture.png"), b"no picture").unwrap();
+    std::fs::write(at("cube.texture.png"), b"no image").unwrap();
     let error = Mesh::open(at("cube.obj")).unwrap_err();
     assert_eq!((error.path, error.place), (at("cube.mtl"), Place::Line(4)));
     std::fs::remove_file(at("cube.mtl")).unwrap();
@@ -193,7 +193,7 @@ fn errors_name_the_file_that_is_wrong() {
 }
 
 #[test]
-fn pictures_of_all_kinds_are_decoded() {
+fn images_of_all_kinds_are_decoded() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
     for (kind, tolerance) in [("bmp", 0), ("gif", 0), ("jpg", 12), ("tga", 0), ("tif", 0), ("webp", 0)] {
         let material = format!("newmtl m\nmap_Kd picture.{kind}\n");
@@ -203,7 +203,7 @@ fn pictures_of_all_kinds_are_decoded() {
         };
         let text = b"mtllib a.mtl\nv 0 0 0\nusemtl m\nf 1 1 1\n";
         let mesh = Mesh::from_bytes(text, MeshFormat::Obj, &mut resolver).unwrap();
-        let Picture { width, height, ref rgb } = **mesh.materials[0].picture.as_ref().unwrap();
+        let Image { width, height, ref rgb } = **mesh.materials[0].image.as_ref().unwrap();
         assert_eq!((width, height), (4, 3), "{kind}");
         let expected = (0..12).flat_map(|at| [at % 4 * 60, at / 4 * 100, 30]);
         for (found, expected) in rgb.iter().zip(expected) {
@@ -329,7 +329,7 @@ fn textures_are_placed_as_materials_say() {
     assert_eq!(texture.coordinates, [[0.5, 1.0], [2.5, 1.0], [0.5, -2.0]]);
     let material = mesh.material(0).unwrap();
     assert_eq!(material.wrap, [Wrap::ClampToEdge, Wrap::MirroredRepeat]);
-    assert_eq!(material.picture.as_ref().unwrap().rgb, [255, 0, 0]);
+    assert_eq!(material.image.as_ref().unwrap().rgb, [255, 0, 0]);
     assert!((material.colour[1] - 0.502).abs() < 1e-3 && material.colour[0] == 1.0);
 }
 
@@ -426,7 +426,7 @@ fn the_gltf_crate_finds_what_was_written() {
     assert_eq!(document.images().count(), 2);
 }
 
-/// A bump with a round outline, normals and a picture: as the program writes its results.
+/// A bump with a round outline, normals and an image: as the program writes its results.
 fn bump(unlit: bool) -> Mesh {
     const SIZE: usize = 64;
     let point = |at: usize| {
@@ -437,14 +437,14 @@ fn bump(unlit: bool) -> Mesh {
     let (points, level): (Vec<_>, Vec<_>) = (0..SIZE * SIZE).map(point).unzip();
     let mut mesh = shapes::relief(&points, &level, SIZE, 3).unwrap();
     mesh.name = "a \"name\"".into();
-    let skin = material("surface", [1.0; 3], Some(picture(128, 128)), Wrap::ClampToEdge);
+    let skin = material("surface", [1.0; 3], Some(image(128, 128)), Wrap::ClampToEdge);
     mesh.materials = vec![Material { unlit, double_sided: true, ..skin }];
     mesh.face_materials = vec![Some(0); mesh.faces.len()];
     mesh
 }
 
 #[test]
-fn normals_both_sides_and_light_in_the_picture_are_written() {
+fn normals_both_sides_and_light_in_the_image_are_written() {
     for unlit in [false, true] {
         let mesh = bump(unlit);
         let bytes = mesh.to_glb().unwrap();
@@ -478,9 +478,9 @@ fn normals_both_sides_and_light_in_the_picture_are_written() {
     bare.write(&path).unwrap();
     assert!(std::fs::read_to_string(&path).unwrap().lines().any(|line| line.starts_with("f 1//1 ")));
     assert_eq!(Mesh::open(&path).unwrap().faces, bare.faces);
-    // Its picture is marked: no command takes it for a photograph.
-    let picture = std::fs::read(folder.path().join("bump.texture.png")).unwrap();
-    assert!(relievo_files::mark::is_result_png(&picture));
+    // Its image is marked: no command takes it for a photograph.
+    let image = std::fs::read(folder.path().join("bump.texture.png")).unwrap();
+    assert!(relievo_files::mark::is_result_png(&image));
 }
 
 /// The lines that a program prints, one for each path, or `None` if it or its library is missing.

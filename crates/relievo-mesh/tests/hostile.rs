@@ -10,7 +10,7 @@ use std::cell::Cell;
 use std::sync::Arc;
 
 use relievo_mesh::files::MeshFormat;
-use relievo_mesh::{CubeOptions, Material, Mesh, Picture, shapes};
+use relievo_mesh::{CubeOptions, Image, Material, Mesh, shapes};
 
 /// Counts the bytes that each thread has and has had at most.
 struct Counting;
@@ -95,9 +95,9 @@ fn seeds() -> Vec<Seed> {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
     let mut cube = shapes::cube();
-    let picture = Some(Arc::new(Picture { width: 4, height: 3, rgb: (0..36).collect() }));
+    let image = Some(Arc::new(Image { width: 4, height: 3, rgb: (0..36).collect() }));
     let colour = [0.5, 1.0, 0.25];
-    cube.materials.push(Material { name: "m".into(), colour, picture, ..Material::default() });
+    cube.materials.push(Material { name: "m".into(), colour, image, ..Material::default() });
     cube.materials.push(Material { name: "n".into(), colour, ..Material::default() });
     cube.face_materials = (0..12).map(|face| [None, Some(0), Some(1)][face % 3]).collect();
     cube.vertex_colours = Some((0..8).map(|at| [at as f32 / 7.0; 3]).collect());
@@ -140,8 +140,8 @@ property int texnumber\nend_header\n";
 {\"bufferView\":1,\"componentType\":5121,\"type\":\"SCALAR\",\"count\":8},{\"componentType\":5126,\"type\":\"VEC4\",\"count\":4}],
 \"bufferViews\":[{\"buffer\":0,\"byteLength\":96,\"byteStride\":16},{\"buffer\":1,\"byteLength\":8}],
 \"buffers\":[{\"uri\":\"a.bin\",\"byteLength\":240},{\"uri\":\"data:application/octet-stream;base64,AAECAwIBAAM=\",\"byteLength\":8}]}";
-    // Pictures may have 64 MiB, decoded, in memory three times; glTF may repeat meshes.
-    const PICTURES: usize = 256 << 20;
+    // Images may have 64 MiB, decoded, in memory three times; glTF may repeat meshes.
+    const IMAGES: usize = 256 << 20;
     const REPEATED: usize = 512 << 20;
     let seed = |format, mesh: &[u8], companions: &[(&str, &[u8])], beyond: usize| Seed {
         format,
@@ -150,25 +150,25 @@ property int texnumber\nend_header\n";
         memory: (200, beyond),
     };
     let plain = 1 << 16;
-    let pictures = ["bmp", "gif", "jpg", "tga", "tif", "webp"].map(|kind| {
+    let images = ["bmp", "gif", "jpg", "tga", "tif", "webp"].map(|kind| {
         let name = format!("picture.{kind}");
         let bytes = std::fs::read(format!("{}/tests/data/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap();
         let mtl = format!("newmtl m\nmap_Kd {name}\n");
         let obj = b"mtllib a.mtl\nv 0 0 0\nvt 0 0\nusemtl m\nf 1/1 1/1 1/1\n";
-        seed(MeshFormat::Obj, obj, &[("a.mtl", mtl.as_bytes()), (&name, &bytes)], PICTURES)
+        seed(MeshFormat::Obj, obj, &[("a.mtl", mtl.as_bytes()), (&name, &bytes)], IMAGES)
     });
     let meshes = vec![
         seed(MeshFormat::Obj, &obj, &[], plain),
-        seed(MeshFormat::Obj, &obj, &[("a.mtl", &mtl), ("a.texture.png", &png), ("a.png", &png)], PICTURES),
+        seed(MeshFormat::Obj, &obj, &[("a.mtl", &mtl), ("a.texture.png", &png), ("a.png", &png)], IMAGES),
         seed(MeshFormat::Ply, &ply, &[], plain),
-        seed(MeshFormat::Ply, text.as_bytes(), &[("a.png", &png)], PICTURES),
+        seed(MeshFormat::Ply, text.as_bytes(), &[("a.png", &png)], IMAGES),
         seed(MeshFormat::Ply, &big, &[], plain),
         seed(MeshFormat::Stl, &stl, &[], plain),
         seed(MeshFormat::Stl, solid.as_bytes(), &[], plain),
-        seed(MeshFormat::Glb, &glb, &[], PICTURES + REPEATED),
-        seed(MeshFormat::Gltf, gltf.as_bytes(), &[("a.bin", &numbers), ("a.png", &png)], PICTURES + REPEATED),
+        seed(MeshFormat::Glb, &glb, &[], IMAGES + REPEATED),
+        seed(MeshFormat::Gltf, gltf.as_bytes(), &[("a.bin", &numbers), ("a.png", &png)], IMAGES + REPEATED),
     ];
-    meshes.into_iter().chain(pictures).collect()
+    meshes.into_iter().chain(images).collect()
 }
 
 /// Texts and bytes that programs trip over.

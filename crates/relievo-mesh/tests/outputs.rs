@@ -1,9 +1,9 @@
-//! Images beside colour, silhouettes and depth; pictures; light on either side. Scenes worked out by hand.
+//! Images beside colour, silhouettes and depth; images as textures; light on either side. Scenes worked out by hand.
 
 use std::sync::Arc;
 
 use relievo_mesh::{
-    Appearance, Camera, Faces, Lens, Lights, Mesh, Normals, Object, Outputs, PictureTexture, Renderer, Scene,
+    Appearance, Camera, Faces, ImageTexture, Lens, Lights, Mesh, Normals, Object, Outputs, Renderer, Scene,
     Wrap, shapes,
 };
 use relievo_tensor::{Tape, Tensor};
@@ -162,11 +162,11 @@ fn the_gradient_of_places_is_that_of_corners() {
 }
 
 #[test]
-fn pictures_are_sampled_at_every_sample_and_wrapped_there() {
+fn images_are_sampled_at_every_sample_and_wrapped_there() {
     let tape = Tape::new();
     // Red above, green below; left black, right bright.
-    let picture = [[0.0; 3], [1.0, 0.0, 0.0], [0.0; 3], [0.0, 1.0, 0.0]];
-    let picture = tape.watch(&Tensor::new(picture.as_flattened(), [2, 2, 3]).unwrap());
+    let image = [[0.0; 3], [1.0, 0.0, 0.0], [0.0; 3], [0.0, 1.0, 0.0]];
+    let image = tape.watch(&Tensor::new(image.as_flattened(), [2, 2, 3]).unwrap());
     let square = Mesh::new(
         vec![[-1.0, -1.0, 0.0], [1.0, -1.0, 0.0], [1.0, 1.0, 0.0], [-1.0, 1.0, 0.0]],
         vec![[0, 1, 2], [0, 2, 3]],
@@ -174,8 +174,8 @@ fn pictures_are_sampled_at_every_sample_and_wrapped_there() {
     let [a, b, c, d] = [[0.0, 0.0], [2.0, 0.0], [2.0, 1.0], [0.0, 1.0]];
     let corners: Arc<[_]> = vec![Some([a, b, c]), Some([a, c, d])].into();
     let wrap = [Wrap::Repeat, Wrap::ClampToEdge];
-    let texture = PictureTexture { picture: picture.clone(), corners, wrap };
-    let object = Object { appearance: Appearance::Picture(texture), ..object(&square) };
+    let texture = ImageTexture { image: image.clone(), corners, wrap };
+    let object = Object { appearance: Appearance::Image(texture), ..object(&square) };
     let scene = Scene { lights: Lights::none(), ..Scene::new(object, flat_camera()) };
     let renderer = Renderer { anti_aliasing: false, ..Renderer::new(8, 2) };
     let mut camera = scene.clone();
@@ -190,6 +190,6 @@ fn pictures_are_sampled_at_every_sample_and_wrapped_there() {
     }
     let gradients = tape.backward(&colour).unwrap();
     // Two periods of u, whose mean is 1/2, and two rows: 16 samples.
-    let gradient = gradients.get(&picture).unwrap().data();
+    let gradient = gradients.get(&image).unwrap().data();
     assert!(gradient.iter().all(|g| (g - 4.0).abs() < 1e-4), "{gradient:?}");
 }

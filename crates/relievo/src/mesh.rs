@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use relievo_export::Canvas;
-use relievo_mesh::{Material, Picture, Wrap, shapes};
+use relievo_mesh::{Image, Material, Wrap, shapes};
 use relievo_model::{FRAME, object_level};
 use serde::Serialize;
 
@@ -65,11 +65,10 @@ impl Mesh {
                 }
             }
         };
-        let picture =
-            Picture { width: texture.width(), height: texture.height(), rgb: texture.bytes().to_vec() };
+        let image = Image { width: texture.width(), height: texture.height(), rgb: texture.bytes().to_vec() };
         surface.materials = vec![Material {
             name: "surface".into(),
-            picture: Some(Arc::new(picture)),
+            image: Some(Arc::new(image)),
             wrap: [Wrap::ClampToEdge; 2],
             unlit,
             // The surface is open, so its inside is seen from behind.

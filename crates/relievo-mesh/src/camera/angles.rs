@@ -1,11 +1,11 @@
-//! Places on a sphere.
+//! Positions on a sphere.
 
 use relievo_tensor::{Backward, Context, Error, Operation, Result, Tensor};
 
 use crate::check::{floats, matrix_of, vector_of};
 use crate::cuda::on_host;
 
-/// The place `[3]` at `distance` from the origin, `elevation` above the plane y = 0 and `azimuth` around the vertical axis:
+/// The position `[3]` at `distance` from the origin, `elevation` above the plane y = 0 and `azimuth` around the vertical axis:
 /// (d cos e sin a, d sin e, -d cos e cos a). Each input has one number, angles in degrees. Computed in f64. Gradient: exact
 /// in all three. Source: Kato et al. 2018, the published code's `get_points_from_angles`.
 ///

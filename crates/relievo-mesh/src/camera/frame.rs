@@ -6,7 +6,7 @@ use crate::check::{as_matrix, as_vector, shape};
 use crate::cuda::on_host;
 use crate::vector::{Vector, add, cross, length, normalise, normalise_gradient, scale, sub};
 
-/// The rotation `[3, 3]` from the world into the camera at `eye` that looks at the place `at`; all inputs `[3]`.
+/// The rotation `[3, 3]` from the world into the camera at `eye` that looks at the position `at`; all inputs `[3]`.
 ///
 /// Its rows are X = n(up x Z), Y = n(Z x X) and Z = n(at - eye), n(v) = v / max(|v|, 1e-5). Gradient: exact in all three.
 /// Source: Kato et al. 2018, the published code's `look_at`.

@@ -46,7 +46,7 @@ pub fn project(seen: &Tensor, intrinsics: &Tensor, distortion: &Tensor, size: [f
     apply_one(Project { size }, &[seen, intrinsics, distortion])
 }
 
-/// Screen places of all vertices.
+/// Screen positions of all vertices.
 fn map(seen: &Tensor, place: impl Fn([f32; 3]) -> [f32; 3] + Sync) -> Tensor {
     let mut screen = Tensor::empty(seen.shape());
     let pairs = screen.data_mut().as_chunks_mut::<3>().0.par_iter_mut().with_min_len(1 << 14);

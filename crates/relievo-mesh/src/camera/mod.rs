@@ -16,7 +16,7 @@ use crate::check::{as_matrix, shape};
 use crate::cuda::on_device;
 use crate::vector::{cross, dot};
 
-/// A camera: a place and a lens. All tensors may be on a tape.
+/// A camera: a position and a lens. All tensors may be on a tape.
 ///
 /// ```text
 ///        y  z (away from the viewer)            row 0, y = 1
@@ -39,18 +39,18 @@ pub struct Camera {
 /// From the world to the camera's axes: x to the right, y up, z away from the viewer.
 #[derive(Clone, Debug)]
 pub enum View {
-    /// A camera at a place that looks at another.
+    /// A camera at a position that looks at another.
     LookAt {
-        /// The camera's place `[3]`.
+        /// The camera's position `[3]`.
         eye: Tensor,
         /// What is in the middle of the image, `[3]`.
         at: Tensor,
         /// What points up in the image, `[3]`; not parallel to the view.
         up: Tensor,
     },
-    /// A camera at a place that looks in a direction.
+    /// A camera at a position that looks in a direction.
     Look {
-        /// The camera's place `[3]`.
+        /// The camera's position `[3]`.
         eye: Tensor,
         /// The direction `[3]`, of any length.
         direction: Tensor,

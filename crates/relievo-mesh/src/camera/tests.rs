@@ -17,7 +17,7 @@ fn on_screen(camera: &Camera, size: [f32; 2]) -> Vec<[f32; 3]> {
     screen.data().as_chunks().0.to_vec()
 }
 
-/// From a place in an image in pixels, (0, 0) its upper left corner, to the screen.
+/// From a position in an image in pixels, (0, 0) its upper left corner, to the screen.
 fn screen([u, v]: [f32; 2], [width, height]: [f32; 2]) -> [f32; 2] {
     [2.0 * u / width - 1.0, 1.0 - 2.0 * v / height]
 }

@@ -4,7 +4,7 @@
 #define WHITE 0
 #define CUBES 1
 #define VERTICES 2
-#define PICTURE 3
+#define IMAGE 3
 
 struct Part {
     const float* light;    // of the fronts, then of the backs
@@ -15,7 +15,7 @@ struct Part {
     int first;             // face among those of all images
     int faces;             // before any was cut
     int kind;
-    int width, height;      // of the picture; the side of cubes
+    int width, height;      // of the image; the side of cubes
     int wrap_u, wrap_v;
     int light_sums, colour_sums;  // where the sums of gradients begin; -1 if they are not asked for
     int unused;
@@ -44,7 +44,7 @@ __device__ __forceinline__ bool shown_at(Shown& shown, const Part* parts, int pa
     return true;
 }
 
-// A coordinate in [0, 1] at which a picture is sampled; false for the black around it.
+// A coordinate in [0, 1] at which an image is sampled; false for the black around it.
 __device__ __forceinline__ bool wrapped(float& x, int wrap) {
     if (x >= 0.0f && x <= 1.0f) return true;
     if (!isfinite(x)) x = 0.0f;
@@ -87,7 +87,7 @@ __device__ __forceinline__ void mix_cube(Mixture& m, const Part& part, const Sho
     }
 }
 
-__device__ __forceinline__ void mix_picture(Mixture& m, const Part& part, const Shown& shown) {
+__device__ __forceinline__ void mix_image(Mixture& m, const Part& part, const Shown& shown) {
     const float* corners = part.texture + 8ll * shown.face;
     m.count = -1;
     if (corners[6] == 0.0f) return;
@@ -117,7 +117,7 @@ __device__ __forceinline__ void mix_picture(Mixture& m, const Part& part, const 
 __device__ __forceinline__ void mixture_of(Mixture& m, const Part& part, const Shown& shown) {
     m.count = -1;
     if (part.kind == CUBES) mix_cube(m, part, shown);
-    else if (part.kind == PICTURE) mix_picture(m, part, shown);
+    else if (part.kind == IMAGE) mix_image(m, part, shown);
     else if (part.kind == VERTICES) {
         m.count = 3;
         for (int k = 0; k < 3; k++) {

@@ -16,7 +16,7 @@ pub(crate) enum Kind {
     White,
     Cubes { side: usize },
     VertexColours,
-    Picture { size: [usize; 2], wrap: [usize; 2] },
+    Image { size: [usize; 2], wrap: [usize; 2] },
 }
 
 /// A part as it is shaded, and where the sums of its gradients begin.
@@ -45,7 +45,7 @@ fn describe(parts: &[Painted<'_>], sums: Option<&Sums>, device: Device) -> Resul
             Kind::White => (0, [0; 2], [0; 2]),
             Kind::Cubes { side } => (1, [side; 2], [0; 2]),
             Kind::VertexColours => (2, [0; 2], [0; 2]),
-            Kind::Picture { size, wrap } => (3, size, wrap),
+            Kind::Image { size, wrap } => (3, size, wrap),
         };
         words.pointer(Some(part.light));
         words.pointer(part.colours);

@@ -1,4 +1,4 @@
-//! Mesh files: OBJ with MTL and pictures, glTF, PLY and STL in; OBJ, GLB and PLY out.
+//! Mesh files: OBJ with MTL and images, glTF, PLY and STL in; OBJ, GLB and PLY out.
 //!
 //! [`Mesh::open`] reads a file and those that it names, [`Mesh::write`] writes one. Files are not trusted: damaged or
 //! hostile ones are errors that say where and what, and memory stays within a small multiple of what was read
@@ -7,8 +7,8 @@
 //! | | read | written |
 //! |---|---|---|
 //! | OBJ | `v` with colours, `vt`, `f` (polygons as fans, negative indices), `usemtl`, `mtllib`; MTL: `Kd`, `map_Kd` with its options | all but wraps other than repeat and clamp |
-//! | glTF, GLB | all scenes' triangles with node transforms, texture coordinates, vertex colours, base colours and their pictures, both sides or one, `KHR_materials_unlit`; sparse and quantised accessors, `KHR_texture_transform`, `KHR_materials_pbrSpecularGlossiness`, `EXT_texture_webp` | GLB, all |
-//! | PLY | text and binary, vertex colours, texture coordinates of vertices or of corners, the picture of a `comment TextureFile` | binary; no pictures |
+//! | glTF, GLB | all scenes' triangles with node transforms, texture coordinates, vertex colours, base colours and their images, both sides or one, `KHR_materials_unlit`; sparse and quantised accessors, `KHR_texture_transform`, `KHR_materials_pbrSpecularGlossiness`, `EXT_texture_webp` | GLB, all |
+//! | PLY | text and binary, vertex colours, texture coordinates of vertices or of corners, the image of a `comment TextureFile` | binary; no images |
 //! | STL | text and binary | |
 //!
 //! Normals are written to OBJ and GLB but not read: the renderer computes them. Skins and morph targets of glTF are not applied.
@@ -27,8 +27,8 @@
 //! ```
 
 mod gltf;
+mod images;
 mod obj;
-mod picture;
 mod ply;
 mod stl;
 
@@ -126,9 +126,9 @@ pub enum Fault {
         /// What the system says.
         reason: io::Error,
     },
-    /// A picture cannot be decoded.
-    #[error("picture {name:?} cannot be used ({reason}); replace it")]
-    Picture {
+    /// An image cannot be decoded.
+    #[error("image {name:?} cannot be used ({reason}); replace it")]
+    Image {
         /// The name.
         name: String,
         /// Why.
@@ -200,7 +200,7 @@ impl Fault {
     }
 }
 
-/// Gives the bytes of a file that a mesh names (materials, pictures, buffers), by the name in the mesh. `None` leaves it
+/// Gives the bytes of a file that a mesh names (materials, images, buffers), by the name in the mesh. `None` leaves it
 /// out: faces then have the material's plain colour, and glTF without its buffers is an error.
 pub type Resolver<'a> = dyn FnMut(&str) -> io::Result<Option<Vec<u8>>> + 'a;
 
@@ -220,10 +220,10 @@ pub fn beside(folder: &Path) -> impl FnMut(&str) -> io::Result<Option<Vec<u8>>> 
 }
 
 impl Mesh {
-    /// Reads a mesh file and the materials, pictures and buffers that it names. All objects in it become one mesh.
+    /// Reads a mesh file and the materials, images and buffers that it names. All objects in it become one mesh.
     ///
     /// # Errors
-    /// Says in which file, on which line or at which byte, what is wrong. A material or picture that is missing is an
+    /// Says in which file, on which line or at which byte, what is wrong. A material or image that is missing is an
     /// error too; [`Mesh::from_bytes`] can do without.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, ReadError> {
         let path = path.as_ref();
@@ -244,7 +244,7 @@ impl Mesh {
     /// an archive, or none (`&mut |_| Ok(None)`).
     ///
     /// Memory stays within about a hundred bytes for each byte of the mesh, plus 128 MiB where glTF repeats a mesh, plus
-    /// decoded pictures: at most 16,384 pixels wide and high, 4,000 times their file's size, and 2 GiB in all.
+    /// decoded images: at most 16,384 pixels wide and high, 4,000 times their file's size, and 2 GiB in all.
     ///
     /// # Errors
     /// As [`Mesh::open`], without the path of the mesh.

@@ -10,9 +10,9 @@ use std::sync::Arc;
 use relievo_files::mark::mark_png;
 use relievo_files::{WriteError, write_atomic};
 
-use super::picture::Pictures;
+use super::images::Images;
 use super::{Fault, Place, ReadError, Resolver, checked, in_unit, transform_coordinates};
-use crate::mesh::{Material, Mesh, Picture, TextureCoordinates, Wrap};
+use crate::mesh::{Image, Material, Mesh, TextureCoordinates, Wrap};
 
 /// The colour of faces without a material, and of materials without a `Kd`.
 const GREY: [f32; 3] = [0.5; 3];
@@ -264,7 +264,7 @@ impl Parser {
             self.mesh.texture_coordinates = Some(TextureCoordinates { coordinates, faces });
         }
         let mut definitions =
-            Definitions { used: &self.numbers, found: HashMap::new(), pictures: Pictures::default() };
+            Definitions { used: &self.numbers, found: HashMap::new(), images: Images::default() };
         for (line, names) in &self.libraries {
             definitions.library(*line, names, resolver)?;
         }
@@ -272,8 +272,8 @@ impl Parser {
             let definition = definitions.found.remove(&name).unwrap_or_default();
             let [mut scale, mut offset] = [[1.0; 2], [0.0; 2]];
             let mut material = Material { name, colour: definition.colour, ..Material::default() };
-            if let Some((picture, options)) = definition.picture {
-                material.picture = Some(picture);
+            if let Some((image, options)) = definition.image {
+                material.image = Some(image);
                 material.colour = [1.0; 3];
                 material.wrap = [options.wrap; 2];
                 [scale, offset] = [options.scale, options.offset];
@@ -292,16 +292,16 @@ impl Parser {
 /// A material of an MTL file.
 struct Definition {
     colour: [f32; 3],
-    picture: Option<(Arc<Picture>, MapOptions)>,
+    image: Option<(Arc<Image>, MapOptions)>,
 }
 
 impl Default for Definition {
     fn default() -> Self {
-        Self { colour: GREY, picture: None }
+        Self { colour: GREY, image: None }
     }
 }
 
-/// What stands between `map_Kd` and the name of the picture.
+/// What stands between `map_Kd` and the name of the image.
 #[derive(Clone, Copy)]
 struct MapOptions {
     wrap: Wrap,
@@ -313,7 +313,7 @@ struct MapOptions {
 struct Definitions<'a> {
     used: &'a HashMap<String, u32>,
     found: HashMap<String, Definition>,
-    pictures: Pictures,
+    images: Images,
 }
 
 impl Definitions<'_> {
@@ -358,7 +358,7 @@ impl Definitions<'_> {
     ) -> Result<(), Fault> {
         let (keyword, rest) = keyword(line);
         if keyword.eq_ignore_ascii_case(b"newmtl") {
-            // Those that no face has are passed over, with their pictures.
+            // Those that no face has are passed over, with their images.
             *current = Some(name(rest)).filter(|name| self.used.contains_key(name));
             if let Some(name) = current {
                 self.found.insert(name.clone(), Definition::default());
@@ -379,23 +379,23 @@ impl Definitions<'_> {
                 definition.colour = colour.map(in_unit);
             }
         } else if keyword.eq_ignore_ascii_case(b"map_kd") {
-            let (options, picture) = map_options(rest)?;
-            let picture = name(picture);
-            let decoded = match self.pictures.get(&picture) {
+            let (options, image) = map_options(rest)?;
+            let image = name(image);
+            let decoded = match self.images.get(&image) {
                 Some(decoded) => Some(decoded),
-                None => match resolver(&picture) {
-                    Ok(Some(bytes)) => Some(self.pictures.decode(&picture, &bytes)?),
+                None => match resolver(&image) {
+                    Ok(Some(bytes)) => Some(self.images.decode(&image, &bytes)?),
                     Ok(None) => None,
-                    Err(reason) => return Err(Fault::Missing { name: picture, reason }),
+                    Err(reason) => return Err(Fault::Missing { name: image, reason }),
                 },
             };
-            definition.picture = decoded.map(|decoded| (decoded, options));
+            definition.image = decoded.map(|decoded| (decoded, options));
         }
         Ok(())
     }
 }
 
-/// Takes the options off a `map_Kd`; the rest is the name of the picture.
+/// Takes the options off a `map_Kd`; the rest is the name of the image.
 fn map_options(mut rest: &[u8]) -> Result<(MapOptions, &[u8]), Fault> {
     let mut options = MapOptions { wrap: Wrap::Repeat, scale: [1.0; 2], offset: [0.0; 2] };
     loop {
@@ -435,7 +435,7 @@ fn map_options(mut rest: &[u8]) -> Result<(MapOptions, &[u8]), Fault> {
                 };
                 target.iter_mut().zip(values).for_each(|(target, value)| *target = value);
             }
-            b"" => return Err(Fault::unexpected("the name of a picture", rest)),
+            b"" => return Err(Fault::unexpected("the name of an image", rest)),
             _ => return Ok((options, rest)),
         }
         rest = after;
@@ -443,11 +443,11 @@ fn map_options(mut rest: &[u8]) -> Result<(MapOptions, &[u8]), Fault> {
 }
 
 impl Mesh {
-    /// Writes `path`, which ends in `.obj`, and beside it, if there are materials, `NAME.mtl` and pictures
+    /// Writes `path`, which ends in `.obj`, and beside it, if there are materials, `NAME.mtl` and images
     /// `NAME.texture.png`, `NAME.texture.1.png` and so on, with the mark of results ([`relievo_files::mark`]). Each file appears whole or not at all, the mesh last, so that the files it names exist.
     /// Numbers have as many digits as it takes to read the same ones back.
     ///
-    /// A picture with a material's colour is written as their product, because most readers take one or the other.
+    /// An image with a material's colour is written as their product, because most readers take one or the other.
     ///
     /// # Errors
     /// If the mesh is not sound ([`Mesh::check`]) or a file cannot be written.
@@ -457,14 +457,14 @@ impl Mesh {
         let names = unique_names(&self.materials);
         let library = path.with_extension("mtl");
         if !self.materials.is_empty() {
-            let pictures = self.write_pictures(path)?;
+            let images = self.write_images(path)?;
             write_atomic(&library, |file| {
                 for (at, (material, name)) in self.materials.iter().zip(&names).enumerate() {
-                    let [r, g, b] = if pictures[at].is_some() { [1.0; 3] } else { material.colour };
+                    let [r, g, b] = if images[at].is_some() { [1.0; 3] } else { material.colour };
                     writeln!(file, "newmtl {name}\nKd {r} {g} {b}\nillum 1")?;
-                    if let Some(picture) = &pictures[at] {
+                    if let Some(image) = &images[at] {
                         let clamp = if material.wrap == [Wrap::ClampToEdge; 2] { "-clamp on " } else { "" };
-                        writeln!(file, "map_Kd {clamp}{picture}")?;
+                        writeln!(file, "map_Kd {clamp}{image}")?;
                     }
                 }
                 Ok(())
@@ -525,16 +525,16 @@ impl Mesh {
         Ok(())
     }
 
-    /// Writes each picture once, and returns the file names of the materials' pictures.
-    fn write_pictures(&self, path: &Path) -> Result<Vec<Option<String>>, WriteError> {
+    /// Writes each image once, and returns the file names of the materials' images.
+    fn write_images(&self, path: &Path) -> Result<Vec<Option<String>>, WriteError> {
         let mut written: HashMap<_, String> = HashMap::new();
         let mut names = Vec::new();
         for material in &self.materials {
-            let Some(picture) = &material.picture else {
+            let Some(image) = &material.image else {
                 names.push(None);
                 continue;
             };
-            let key = (Arc::as_ptr(picture), material.colour.map(f32::to_bits));
+            let key = (Arc::as_ptr(image), material.colour.map(f32::to_bits));
             if let Some(name) = written.get(&key) {
                 names.push(Some(name.clone()));
                 continue;
@@ -543,9 +543,9 @@ impl Mesh {
             let extension =
                 if number == 0 { "texture.png".to_owned() } else { format!("texture.{number}.png") };
             let target = path.with_extension(extension);
-            let tinted = (material.colour != [1.0; 3]).then(|| picture.tinted(material.colour));
-            let picture = tinted.as_ref().unwrap_or(picture);
-            write_atomic(&target, |file| file.write_all(&mark_png(&picture.png()?)))?;
+            let tinted = (material.colour != [1.0; 3]).then(|| image.tinted(material.colour));
+            let image = tinted.as_ref().unwrap_or(image);
+            write_atomic(&target, |file| file.write_all(&mark_png(&image.png()?)))?;
             written.insert(key, file_name(&target));
             names.push(Some(file_name(&target)));
         }
@@ -630,8 +630,8 @@ mod tests {
     }
 
     #[test]
-    fn materials_come_from_libraries_with_their_pictures() {
-        let png = |value: u8| Picture { width: 1, height: 1, rgb: vec![value; 3] }.png().unwrap();
+    fn materials_come_from_libraries_with_their_images() {
+        let png = |value: u8| Image { width: 1, height: 1, rgb: vec![value; 3] }.png().unwrap();
         let library =
             b"newmtl unused\nmap_Kd missing.png\nnewmtl red paint\nKd 1 0.5 .25\nnewmtl grey\nKd 0.2
 newmtl wood\nKd 0 0 0\nmap_Kd -s 2 3 1 -o 0.5 -clamp on -bm 0.5 -mm 0 1 oak wood.png\n";
@@ -654,7 +654,7 @@ usemtl stone\nf 1/1 2/1 3/1\nusemtl unknown\nf 1 2 3\nusemtl red paint\nf 1 2 3\
         let colours: Vec<_> = mesh.materials.iter().map(|material| material.colour).collect();
         assert_eq!(colours, [[1.0, 0.5, 0.25], [1.0; 3], [1.0; 3], [0.5; 3], [0.2; 3]]);
         let wood = &mesh.materials[1];
-        assert_eq!((wood.picture.as_ref().unwrap().rgb[0], wood.wrap), (90, [Wrap::ClampToEdge; 2]));
+        assert_eq!((wood.image.as_ref().unwrap().rgb[0], wood.wrap), (90, [Wrap::ClampToEdge; 2]));
         // Scaled and moved for this material alone.
         let texture = mesh.texture_coordinates.as_ref().unwrap();
         let place = |face: usize| texture.coordinates[texture.faces[face].unwrap()[0] as usize];
@@ -668,7 +668,7 @@ usemtl stone\nf 1/1 2/1 3/1\nusemtl unknown\nf 1 2 3\nusemtl red paint\nf 1 2 3\
         assert!(error.to_string().contains("it names \"oak wood.png\", which cannot be read"), "{error}");
         // Without any library, the colours are grey.
         let bare = open(&format!("{SQUARE}vt 1 1\n{faces}")).unwrap();
-        assert!(bare.materials.iter().all(|material| material.colour == GREY && material.picture.is_none()));
+        assert!(bare.materials.iter().all(|material| material.colour == GREY && material.image.is_none()));
     }
 
     #[test]
@@ -701,7 +701,7 @@ usemtl stone\nf 1/1 2/1 3/1\nusemtl unknown\nf 1 2 3\nusemtl red paint\nf 1 2 3\
     }
 
     #[test]
-    fn options_before_a_picture_are_passed_over() {
+    fn options_before_an_image_are_passed_over() {
         for (text, name, scale, offset) in [
             ("a b.png", "a b.png", [1.0; 2], [0.0; 2]),
             ("-blendu on -cc off -texres 512 -type sphere -t 1 1 1 -imfchan r x", "x", [1.0; 2], [0.0; 2]),

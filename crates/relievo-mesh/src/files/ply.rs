@@ -1,7 +1,7 @@
 //! Stanford PLY, read in its three encodings and written as little-endian binary.
 //!
 //! Source: Turk, *The PLY Polygon File Format* (1994). Texture coordinates are those of common programs: `s t`, `u v` or
-//! `texture_u texture_v` of vertices, a list `texcoord` of faces, pictures in `comment TextureFile`. Reading and
+//! `texture_u texture_v` of vertices, a list `texcoord` of faces, images in `comment TextureFile`. Reading and
 //! writing share the table of properties and stay in one file.
 
 use std::io;
@@ -9,7 +9,7 @@ use std::path::Path;
 
 use relievo_files::{WriteError, write_atomic};
 
-use super::picture::Pictures;
+use super::images::Images;
 use super::{Fault, Place, ReadError, Resolver, checked, in_unit};
 use crate::mesh::{Material, Mesh, TextureCoordinates};
 
@@ -43,7 +43,7 @@ pub(super) fn read(bytes: &[u8], resolver: &mut Resolver<'_>) -> Result<Mesh, Re
         let found = "a header without it".into();
         return Err(Fault::Unexpected { expected: "element vertex", found }.at(Place::File));
     }
-    content.finish(&header.pictures, resolver)
+    content.finish(&header.images, resolver)
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -144,14 +144,14 @@ struct Header {
     encoding: Encoding,
     elements: Vec<Element>,
     /// Of `comment TextureFile`.
-    pictures: Vec<String>,
+    images: Vec<String>,
     lines: usize,
 }
 
 impl Header {
     /// Returns the header and where the body starts.
     fn parse(bytes: &[u8]) -> Result<(Self, usize), ReadError> {
-        let mut header = Self { encoding: Encoding::Text, elements: vec![], pictures: vec![], lines: 0 };
+        let mut header = Self { encoding: Encoding::Text, elements: vec![], images: vec![], lines: 0 };
         let mut encoding = None;
         let mut start = 0;
         loop {
@@ -187,7 +187,7 @@ impl Header {
                 }
                 ["comment", "TextureFile", ..] => {
                     let name = text.split_once("TextureFile").map_or("", |(_, name)| name.trim());
-                    header.pictures.push(name.to_owned());
+                    header.images.push(name.to_owned());
                 }
                 ["element", name, count, ..] => {
                     let count =
@@ -362,7 +362,7 @@ struct Content {
     corner_places: Vec<[f32; 2]>,
     corner_faces: Vec<Option<[u32; 3]>>,
     /// `texnumber` of each face; empty if faces have none.
-    picture_numbers: Vec<i64>,
+    image_numbers: Vec<i64>,
     largest: u32,
     /// Where that is.
     largest_at: Place,
@@ -479,7 +479,7 @@ fn read_faces(element: &Element, body: &mut Body<'_>, content: &mut Content) -> 
     for _ in 0..element.count {
         corners.clear();
         places.clear();
-        let mut picture = None;
+        let mut image = None;
         let place = body.place();
         for property in &element.properties {
             let count = match property.list {
@@ -496,7 +496,7 @@ fn read_faces(element: &Element, body: &mut Body<'_>, content: &mut Content) -> 
                 } else if is_places {
                     places.push(number as f32);
                 } else if name == "texnumber" {
-                    picture = Some(number as i64);
+                    image = Some(number as i64);
                 }
             }
         }
@@ -508,7 +508,7 @@ fn read_faces(element: &Element, body: &mut Body<'_>, content: &mut Content) -> 
         if largest > content.largest || content.mesh.faces.is_empty() {
             (content.largest, content.largest_at) = (largest, place);
         }
-        content.add_polygon(&corners, &places, picture);
+        content.add_polygon(&corners, &places, image);
     }
     Ok(())
 }
@@ -523,13 +523,13 @@ fn vertex_index(number: f64) -> Result<u32, Fault> {
 
 impl Content {
     /// Adds the triangles of a polygon; `places` are (u, v) of its corners, or empty.
-    fn add_polygon(&mut self, corners: &[u32], places: &[f32], picture: Option<i64>) {
+    fn add_polygon(&mut self, corners: &[u32], places: &[f32], image: Option<i64>) {
         let has_places = places.len() == 2 * corners.len();
         if has_places && self.corner_faces.is_empty() {
             self.corner_faces = vec![None; self.mesh.faces.len()];
         }
-        if picture.is_some() && self.picture_numbers.is_empty() {
-            self.picture_numbers = vec![-1; self.mesh.faces.len()];
+        if image.is_some() && self.image_numbers.is_empty() {
+            self.image_numbers = vec![-1; self.mesh.faces.len()];
         }
         let start = self.corner_places.len() as u32;
         if has_places {
@@ -541,13 +541,13 @@ impl Content {
                 let at = start + at as u32;
                 self.corner_faces.push(has_places.then_some([start, at, at + 1]));
             }
-            if !self.picture_numbers.is_empty() {
-                self.picture_numbers.push(picture.unwrap_or(-1));
+            if !self.image_numbers.is_empty() {
+                self.image_numbers.push(image.unwrap_or(-1));
             }
         }
     }
 
-    fn finish(mut self, pictures: &[String], resolver: &mut Resolver<'_>) -> Result<Mesh, ReadError> {
+    fn finish(mut self, images: &[String], resolver: &mut Resolver<'_>) -> Result<Mesh, ReadError> {
         let count = self.mesh.vertices.len();
         if !self.mesh.faces.is_empty() && self.largest as usize >= count {
             let index = i64::from(self.largest);
@@ -561,17 +561,17 @@ impl Content {
             self.mesh.texture_coordinates =
                 Some(TextureCoordinates { coordinates: self.vertex_places, faces });
         }
-        if self.mesh.texture_coordinates.is_none() || pictures.is_empty() {
+        if self.mesh.texture_coordinates.is_none() || images.is_empty() {
             return Ok(self.mesh);
         }
-        let mut decoded = Pictures::default();
-        for name in pictures {
-            let picture = match decoded.get(name) {
-                Some(picture) => Some(picture),
+        let mut decoded = Images::default();
+        for name in images {
+            let image = match decoded.get(name) {
+                Some(image) => Some(image),
                 None => match resolver(name) {
                     Ok(Some(bytes)) => {
-                        let picture = decoded.decode(name, &bytes);
-                        Some(picture.map_err(|fault| fault.at(Place::File))?)
+                        let image = decoded.decode(name, &bytes);
+                        Some(image.map_err(|fault| fault.at(Place::File))?)
                     }
                     Ok(None) => None,
                     Err(reason) => {
@@ -580,11 +580,10 @@ impl Content {
                 },
             };
             let (name, wrap) = (name.clone(), Default::default());
-            self.mesh.materials.push(Material { name, picture, wrap, ..Material::default() });
+            self.mesh.materials.push(Material { name, image, wrap, ..Material::default() });
         }
-        let number = |face: usize| {
-            self.picture_numbers.get(face).map_or(Some(0), |&number| u32::try_from(number).ok())
-        };
+        let number =
+            |face: usize| self.image_numbers.get(face).map_or(Some(0), |&number| u32::try_from(number).ok());
         let known = |number: &u32| (*number as usize) < self.mesh.materials.len();
         self.mesh.face_materials =
             (0..self.mesh.faces.len()).map(|face| number(face).filter(known)).collect();
@@ -643,7 +642,7 @@ impl Mesh {
 mod tests {
     use super::*;
     use crate::files::MeshFormat;
-    use crate::mesh::Picture;
+    use crate::mesh::Image;
 
     fn open(bytes: &[u8]) -> Result<Mesh, ReadError> {
         Mesh::from_bytes(bytes, MeshFormat::Ply, &mut |_| Ok(None))
@@ -691,9 +690,9 @@ element face 1\nproperty uchar flags\nproperty list uint ushort vertex_index\nen
     }
 
     #[test]
-    fn pictures_are_put_on_corners_and_vertices() {
-        let picture = Picture { width: 2, height: 1, rgb: vec![1, 2, 3, 4, 5, 6] };
-        let png = picture.png().unwrap();
+    fn images_are_put_on_corners_and_vertices() {
+        let image = Image { width: 2, height: 1, rgb: vec![1, 2, 3, 4, 5, 6] };
+        let png = image.png().unwrap();
         let mut resolver = |name: &str| {
             assert_eq!(name, "a b.png");
             Ok(Some(png.clone()))
@@ -708,7 +707,7 @@ property int texnumber\nend_header\n0 0 0\n1 0 0\n0 1 0\n3 0 1 2 6 0 0 1 0 0 1 0
             let texture = mesh.texture_coordinates.as_ref().unwrap();
             assert_eq!(texture.coordinates, [[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]]);
             assert_eq!(texture.faces, [Some([0, 1, 2])]);
-            assert_eq!(mesh.material(0).unwrap().picture.as_deref(), Some(&picture));
+            assert_eq!(mesh.material(0).unwrap().image.as_deref(), Some(&image));
         }
     }
 

@@ -235,7 +235,7 @@ struct Moved<'a> {
     exact: &'a Exact,
     scene: &'a Scene,
     object: usize,
-    /// Places in pixels from the upper left corner, and depths.
+    /// Positions in pixels from the upper left corner, and depths.
     screen: Vec<[f32; 3]>,
     /// How far each vertex goes on the image, in pixels, when it moves by one.
     speed: Vec<f32>,

@@ -57,7 +57,7 @@ pub(crate) fn on_surface(flat: &Flat, weights: [f64; 3], depth: f64) -> [f32; 3]
 /// One side of a face, as a part of an edge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Side {
-    /// The vertices at the ends, ascending, each the first of those at its place.
+    /// The vertices at the ends, ascending, each the first of those at its position.
     ends: [u32; 2],
     /// The face among [`Drawn::faces`].
     pub face: u32,
@@ -78,7 +78,7 @@ impl Side {
 
 /// The faces of an image that are drawn, from near to far, and their edges.
 ///
-/// Sides belong to one edge if their ends are at the same places, whether or not they have the same index: seams of textures
+/// Sides belong to one edge if their ends are at the same positions, whether or not they have the same index: seams of textures
 /// and of objects do not tear a surface.
 pub(crate) struct Drawn {
     pub faces: Vec<Flat>,
@@ -140,7 +140,7 @@ impl Drawn {
         &self.sides[self.starts[edge] as usize..self.starts[edge + 1] as usize]
     }
 
-    /// The places of an edge's ends.
+    /// The positions of an edge's ends.
     pub fn ends(&self, edge: usize) -> [[f64; 2]; 2] {
         let side = &self.sides(edge)[0];
         side.corners().map(|corner| self.faces[side.face as usize].at[corner])
@@ -153,7 +153,7 @@ impl Drawn {
     }
 }
 
-/// For each vertex the first one that is at the same place.
+/// For each vertex the first one that is at the same position.
 fn first_at_place(screen: &[[f32; 3]]) -> Vec<u32> {
     // Adding 0 makes both zeros equal.
     let place = |vertex: u32| screen[vertex as usize].map(|x| (x + 0.0).to_bits());

@@ -199,7 +199,7 @@ struct DrawTile<'a> {
     rows: [usize; 2],
     columns: [usize; 2],
     near: f32,
-    /// Places of the columns on the screen.
+    /// Positions of the columns on the screen.
     places: &'a [f32],
     target: Target<'a>,
 }
@@ -295,7 +295,7 @@ fn clamp_to_unit<L: Lanes>(l: L, w: L::V) -> L::V {
 }
 
 /// Draws the samples of one row from `span[0]` on, a multiple of [`LANES`], to `span[1]` or somewhat further. `at` is the
-/// place of the row on the screen and its number.
+/// position of the row on the screen and its number.
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
 fn draw_row<L: Lanes>(

@@ -125,7 +125,7 @@ impl Geometry {
         Triangle::new(number as u32, corners, samples)
     }
 
-    /// The face that is a place's, before cuts, and what of its barycentric coordinates a sample with the weights `weights`
+    /// The face that is a position's, before cuts, and what of its barycentric coordinates a sample with the weights `weights`
     /// on the surface has. In the order of the face's own corners, for a back, too.
     #[inline(always)]
     pub fn on_face(&self, place: Place, weights: [f32; 3]) -> (usize, [f32; 3]) {

@@ -8,7 +8,7 @@ pub(crate) struct Samples {
     pub rows: usize,
 }
 
-/// Place of sample `index` of `count` on the screen.
+/// Position of sample `index` of `count` on the screen.
 #[inline(always)]
 pub(crate) fn place(index: usize, count: usize) -> f32 {
     (2 * index as i32 + 1 - count as i32) as f32 / count as f32

@@ -7,7 +7,7 @@ use crate::shade::SamplesByFace;
 
 /// Adds the gradients in the screen coordinates of all vertices of one image. `upstream` gives that of a sample.
 ///
-/// d = 1 / sum(w_k / z_k) with weights linear in the place of the sample: with h = sum of the slopes of w_k over z_k, corner
+/// d = 1 / sum(w_k / z_k) with weights linear in the position of the sample: with h = sum of the slopes of w_k over z_k, corner
 /// k gets g w_k d^2 (1 / z_k^2 in z, h in x and y).
 pub(super) fn add_depth_gradients(
     image: &Covered<'_>,

@@ -12,9 +12,9 @@ pub(super) const BLOCK: usize = 16;
 /// The way lines go.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Axis {
-    /// A line is a column, a place on it a row.
+    /// A line is a column, a position on it a row.
     Column,
-    /// A line is a row, a place on it a column.
+    /// A line is a row, a position on it a column.
     Row,
 }
 
@@ -65,12 +65,12 @@ pub(super) trait Lines: Send {
     fn shows(&self, line: usize, place: usize) -> f32;
     /// Whether a sample beyond `inner` may want to become what it is.
     fn pulls_outward(&self, line: usize, inner: usize, up: bool) -> bool;
-    /// Over the places beyond `inner` up to the border: the sum of G / D for both ends, over those that want to become what
+    /// Over the positions beyond `inner` up to the border: the sum of G / D for both ends, over those that want to become what
     /// `inner` is.
     fn outward<L: Lanes>(&self, l: L, line: usize, inner: usize, up: bool, crossing: &Crossing) -> [f32; 2];
     /// Whether a sample of a face may want to become what `outer` is.
     fn pulls_inward(&self, line: usize, outer: usize) -> bool;
-    /// Over those places in `first..=last` that show `face`: the same for becoming what `outer` is.
+    /// Over those positions in `first..=last` that show `face`: the same for becoming what `outer` is.
     fn inward<L: Lanes>(
         &self,
         l: L,
@@ -104,7 +104,7 @@ fn copy_shown(axis: Axis, first: usize, count: usize, image: &Covered<'_>, strid
     }
 }
 
-/// Calls `each(line of the block, place on it, pixel)` for the first sample of each pixel of a block of lines.
+/// Calls `each(line of the block, position on it, pixel)` for the first sample of each pixel of a block of lines.
 #[inline(always)]
 fn visit_pixels(
     axis: Axis,
@@ -144,7 +144,7 @@ fn spread(list: &mut [f32], stride: usize, [line, place]: [usize; 2], per_pixel:
 
 /// Where the samples of a sum come from.
 trait Source {
-    /// Places and pulls of [`LANES`] indices; lists have room behind their ends.
+    /// Positions and pulls of [`LANES`] indices; lists have room behind their ends.
     fn at<L: Lanes>(&self, l: L, index: usize) -> [L::V; 2];
 }
 
@@ -236,10 +236,10 @@ pub(super) struct SilhouetteLines {
     length: usize,
     shows: Vec<f32>,
     gradients: Vec<f32>,
-    /// Places and strengths of the pulls of each line.
+    /// Positions and strengths of the pulls of each line.
     places: Vec<f32>,
     pulls: Vec<f32>,
-    /// For each place of a line the number of pulls before it, and the number of all.
+    /// For each position of a line the number of pulls before it, and the number of all.
     before: Vec<u32>,
 }
 
@@ -361,7 +361,7 @@ impl ColourLines {
         self.length + LANES
     }
 
-    /// The sum over the places `start..end`, those of `face` only if there is one, of becoming like `model`.
+    /// The sum over the positions `start..end`, those of `face` only if there is one, of becoming like `model`.
     #[inline(always)]
     fn towards<L: Lanes>(
         &self,

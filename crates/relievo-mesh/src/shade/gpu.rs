@@ -24,7 +24,7 @@ impl Kind {
             Self::White { .. } => gpu::Kind::White,
             Self::Cubes { side, .. } => gpu::Kind::Cubes { side: *side },
             Self::VertexColours { .. } => gpu::Kind::VertexColours,
-            Self::Picture { wrap, size, .. } => gpu::Kind::Picture { size: *size, wrap: wrap.map(number) },
+            Self::Image { wrap, size, .. } => gpu::Kind::Image { size: *size, wrap: wrap.map(number) },
         }
     }
 }
@@ -41,7 +41,7 @@ impl Shade {
         for (kind, part) in self.kinds.iter().zip(parts) {
             let (faces, texture) = match kind {
                 Kind::VertexColours { faces } => (faces, None),
-                Kind::Picture { corners, .. } => (&part.faces, Some(TextureTable::of(corners, device)?)),
+                Kind::Image { corners, .. } => (&part.faces, Some(TextureTable::of(corners, device)?)),
                 Kind::White { .. } | Kind::Cubes { .. } => (&part.faces, None),
             };
             painted.push(Painted {

@@ -27,15 +27,15 @@ pub enum Appearance {
     Cubes(Tensor),
     /// A colour for each vertex, `[V, 3]`, interpolated over the faces.
     VertexColours(Tensor),
-    /// A picture, sampled at every sample.
-    Picture(PictureTexture),
+    /// An image, sampled at every sample.
+    Image(ImageTexture),
 }
 
-/// A picture on the faces of an object.
+/// An image on the faces of an object.
 #[derive(Clone, Debug)]
-pub struct PictureTexture {
+pub struct ImageTexture {
     /// `[h, w, 3]`, row 0 at the top. It has a gradient; the coordinates have none.
-    pub picture: Tensor,
+    pub image: Tensor,
     /// (u, v) of the three corners of each face, v upwards: (0, 0) is the centre of the lower left pixel, (1, 1) that of the
     /// upper right one. Faces without are white.
     pub corners: Arc<[Option<[[f32; 2]; 3]>]>,
@@ -49,7 +49,7 @@ impl Appearance {
         match self {
             Self::White => None,
             Self::Cubes(tensor) | Self::VertexColours(tensor) => Some(tensor),
-            Self::Picture(texture) => Some(&texture.picture),
+            Self::Image(texture) => Some(&texture.image),
         }
     }
 }
@@ -69,7 +69,7 @@ pub(crate) struct Surface {
 /// `background` `[3]` or `[B, 3]`.
 ///
 /// Gradient: exact in the colours, the light and the background. None in the vertices: what an edge uncovers is in
-/// [`crate::Gradient`]; that of the place on the texture is left out, as in the published code.
+/// [`crate::Gradient`]; that of the position on the texture is left out, as in the published code.
 ///
 /// # Errors
 /// If a shape is another.
@@ -88,7 +88,7 @@ enum Kind {
     White { faces: usize },
     Cubes { faces: usize, side: usize },
     VertexColours { faces: Faces },
-    Picture { corners: Arc<[Option<[[f32; 2]; 3]>]>, wrap: [Wrap; 2], size: [usize; 2] },
+    Image { corners: Arc<[Option<[[f32; 2]; 3]>]>, wrap: [Wrap; 2], size: [usize; 2] },
 }
 
 /// What a cube ends short of, in texels, so that each sample has a next one.
@@ -118,17 +118,17 @@ impl Kind {
                 shape("render", "vertex colours", colours, &[surface.vertices, 3])?;
                 Ok(Self::VertexColours { faces: surface.faces.clone() })
             }
-            Appearance::Picture(PictureTexture { picture, corners, wrap }) => {
-                floats("render", &[picture])?;
+            Appearance::Image(ImageTexture { image, corners, wrap }) => {
+                floats("render", &[image])?;
                 let (corners, wrap) = (Arc::clone(corners), *wrap);
-                match picture.shape()[..] {
+                match image.shape()[..] {
                     [height, width, 3] if height > 0 && width > 0 && corners.len() == faces => {
-                        Ok(Self::Picture { corners, wrap, size: [width, height] })
+                        Ok(Self::Image { corners, wrap, size: [width, height] })
                     }
                     _ => {
-                        let (shape, count) = (picture.shape(), corners.len());
+                        let (shape, count) = (image.shape(), corners.len());
                         let detail = format!(
-                            "a picture is [h, w, 3] with coordinates of all {faces} faces, not {shape} with {count}"
+                            "an image is [h, w, 3] with coordinates of all {faces} faces, not {shape} with {count}"
                         );
                         Err(Error::shape("render", detail))
                     }
@@ -141,7 +141,7 @@ impl Kind {
         match self {
             Self::White { faces } | Self::Cubes { faces, .. } => *faces,
             Self::VertexColours { faces } => faces.len(),
-            Self::Picture { corners, .. } => corners.len(),
+            Self::Image { corners, .. } => corners.len(),
         }
     }
 
@@ -155,14 +155,14 @@ impl Kind {
     /// Vectors of the tensor of colours that one face refers to; 0 if that differs.
     fn per_face(&self) -> usize {
         match self {
-            Self::White { .. } | Self::Picture { .. } => 0,
+            Self::White { .. } | Self::Image { .. } => 0,
             Self::Cubes { side, .. } => side * side * side,
             Self::VertexColours { .. } => 3,
         }
     }
 
-    /// Calls `visit` with each colour that a place on a face is mixed of: its index among those of the face, or in the
-    /// picture, and its weight.
+    /// Calls `visit` with each colour that a position on a face is mixed of: its index among those of the face, or in the
+    /// image, and its weight.
     #[inline(always)]
     fn mixture(&self, face: usize, weights: [f32; 3], mut visit: impl FnMut(usize, f32)) {
         match self {
@@ -186,7 +186,7 @@ impl Kind {
             Self::VertexColours { .. } => {
                 weights.into_iter().enumerate().for_each(|(corner, weight)| visit(corner, weight));
             }
-            Self::Picture { corners, wrap, size } => {
+            Self::Image { corners, wrap, size } => {
                 let Some(corners) = corners[face] else { return };
                 let mut at = [[0; 2]; 2];
                 let mut shares = [[0.0; 2]; 2];
@@ -217,16 +217,16 @@ impl Kind {
             Self::White { .. } => 0,
             Self::Cubes { .. } => face * self.per_face() + of_face,
             Self::VertexColours { faces } => faces.as_slice()[face][of_face] as usize,
-            Self::Picture { .. } => of_face,
+            Self::Image { .. } => of_face,
         }
     }
 
-    /// The colour at a place on a face.
+    /// The colour at a position on a face.
     #[inline(always)]
     fn colour(&self, colours: &[Vector], face: usize, weights: [f32; 3]) -> Vector {
         let white = match self {
             Self::White { .. } => true,
-            Self::Picture { corners, .. } => corners[face].is_none(),
+            Self::Image { corners, .. } => corners[face].is_none(),
             _ => false,
         };
         if white {
@@ -299,7 +299,7 @@ struct FaceSums {
     face: usize,
     light: Vector,
     colours: Vec<Vector>,
-    /// Of a picture: what each pixel of it gets, in the order of samples.
+    /// Of an image: what each pixel of it gets, in the order of samples.
     pixels: Vec<(u32, Vector)>,
 }
 
@@ -398,7 +398,7 @@ impl Operation for Shade {
                     let lit: Vector = std::array::from_fn(|channel| g[channel] * light[channel]);
                     of_light = add(of_light, std::array::from_fn(|channel| g[channel] * own[channel]));
                     part.kind.mixture(face, weights, |index, weight| match part.kind {
-                        Kind::Picture { .. } => pixels.push((index as u32, scale(lit, weight))),
+                        Kind::Image { .. } => pixels.push((index as u32, scale(lit, weight))),
                         _ => of_colours[index] = add(of_colours[index], scale(lit, weight)),
                     });
                 }

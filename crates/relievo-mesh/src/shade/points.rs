@@ -47,7 +47,7 @@ impl Surfaces {
 }
 
 impl Painted<'_> {
-    /// The colour of face `number` at a place with barycentric coordinates `weights` on the surface, under light. `parts` are
+    /// The colour of face `number` at a position with barycentric coordinates `weights` on the surface, under light. `parts` are
     /// those of its image.
     pub fn colour_at(parts: &[Self], geometry: &Geometry, number: usize, weights: [f32; 3]) -> Vector {
         let place = geometry.place(number);

@@ -85,7 +85,7 @@ fn icosahedron(vertices: &[[f64; 3]]) -> Vec<[u32; 3]> {
 }
 
 /// A sphere of radius 1 about the origin with poles at y = 1 and -1: `segments` around (at least 3), `rings` from pole to
-/// pole (at least 2), with the texture coordinates of an equirectangular picture: u runs around from behind (-z), v from
+/// pole (at least 2), with the texture coordinates of an equirectangular image: u runs around from behind (-z), v from
 /// pole to pole.
 ///
 /// # Panics
@@ -146,7 +146,7 @@ pub fn torus(major: f32, minor: f32, segments: u32, sides: u32) -> Mesh {
     mesh
 }
 
-/// The cube [-1, 1]^3: 8 vertices, 12 faces. Each side carries a whole picture.
+/// The cube [-1, 1]^3: 8 vertices, 12 faces. Each side carries a whole image.
 pub fn cube() -> Mesh {
     let corner = |at: usize| std::array::from_fn(|axis| if at >> axis & 1 == 1 { 1.0 } else { -1.0 });
     // Lower left, lower right, upper right, upper left, seen from outside; bits are x, y, z.
@@ -156,19 +156,19 @@ pub fn cube() -> Mesh {
     for side in sides {
         mesh.faces.extend([[0, 1, 2], [0, 2, 3]].map(|triangle| triangle.map(|at: usize| side[at])));
     }
-    mesh.texture_coordinates = Some(whole_pictures(6));
+    mesh.texture_coordinates = Some(whole_images(6));
     mesh
 }
 
-/// The square [-1, 1]^2 at z = 0, facing +z: 4 vertices, 2 faces, with a whole picture on it.
+/// The square [-1, 1]^2 at z = 0, facing +z: 4 vertices, 2 faces, with a whole image on it.
 pub fn quad() -> Mesh {
     let vertices = [[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]].map(|[x, y]| [x, y, 0.0]);
-    let texture_coordinates = Some(whole_pictures(1));
+    let texture_coordinates = Some(whole_images(1));
     Mesh { texture_coordinates, ..Mesh::new(vertices.to_vec(), vec![[0, 1, 2], [0, 2, 3]]) }
 }
 
-/// The texture coordinates of squares of two faces, each with a whole picture.
-fn whole_pictures(squares: usize) -> TextureCoordinates {
+/// The texture coordinates of squares of two faces, each with a whole image.
+fn whole_images(squares: usize) -> TextureCoordinates {
     TextureCoordinates {
         coordinates: vec![[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]],
         faces: [Some([0, 1, 2]), Some([0, 2, 3])].repeat(squares),
@@ -290,7 +290,7 @@ mod tests {
         let sphere = uv_sphere(48, 24);
         assert_eq!((euler(&sphere), sphere.faces.len()), (2, 48 * 23 * 2));
         assert!((volume(&sphere) / full - 1.0).abs() < 0.02);
-        // The front, +z, is in the middle of the picture, +x to the right of it.
+        // The front, +z, is in the middle of the image, +x to the right of it.
         let texture = sphere.texture_coordinates.as_ref().unwrap();
         for (corners, places) in sphere.faces.iter().zip(&texture.faces) {
             for (&corner, place) in corners.iter().zip(places.unwrap()) {
@@ -318,13 +318,13 @@ mod tests {
     }
 
     #[test]
-    fn pictures_on_the_cube_are_upright_and_not_mirrored() {
+    fn images_on_the_cube_are_upright_and_not_mirrored() {
         let cube = cube();
         let texture = cube.texture_coordinates.as_ref().unwrap();
         for (corners, places) in cube.faces.iter().zip(&texture.faces) {
             let [a, b, c] = corners.map(|corner| cube.vertices[corner as usize]);
             let [p, q, r] = places.unwrap().map(|place| texture.coordinates[place as usize]);
-            // Orientation in the picture is that of the face seen from outside.
+            // Orientation in the image is that of the face seen from outside.
             assert!((q[0] - p[0]) * (r[1] - p[1]) > (q[1] - p[1]) * (r[0] - p[0]));
             let side = a[1] != b[1] || b[1] != c[1];
             for (corner, place) in [(a, p), (b, q), (c, r)] {

@@ -1,4 +1,4 @@
-//! Pictures of a mesh file: a mesh on a stage, a camera that goes around it, light from the side.
+//! Images of a mesh file: a mesh on a stage, a camera that goes around it, light from the side.
 //!
 //! The renderer of this crate keeps the conventions of the published one: axes are left-handed, faces are lit as a whole,
 //! cameras stand where numbers say. A [`Stage`] is what people expect of a mesh file instead: it is seen as in any viewer
@@ -13,7 +13,7 @@
 //! let orbit = stage.framed(&[Orbit::default()], shot.aspect())?[0];
 //! let shown = stage.shoot(&orbit, shot, Light::default(), Wanted { colour: true, depth: true, ..Wanted::default() })?;
 //! assert_eq!(shown.over([1.0; 3]).len(), 64 * 96 * 3);
-//! // The middle of the picture shows the pot, its corner nothing.
+//! // The middle of the image shows the pot, its corner nothing.
 //! assert!(shown.depth[32 * 96 + 48] < orbit.distance.unwrap() as f32 && shown.depth[0].is_nan());
 //! # Ok::<(), relievo_mesh::stage::StageError>(())
 //! ```
@@ -99,7 +99,7 @@ const FILLED: f64 = 0.9;
 /// How a mesh looks.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Look {
-    /// Pictures, vertex colours and materials are shown, rather than one colour all over.
+    /// Images, vertex colours and materials are shown, rather than one colour all over.
     pub textured: bool,
     /// The colour of faces without one, sRGB in 0..=1.
     pub colour: [f32; 3],

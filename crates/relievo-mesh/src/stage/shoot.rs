@@ -1,4 +1,4 @@
-//! Pictures of a stage, window by window: memory for samples does not grow with the picture.
+//! Images of a stage, window by window: memory for samples does not grow with the image.
 
 use rayon::prelude::*;
 use relievo_tensor::Tensor;
@@ -7,7 +7,7 @@ use super::orbit::Placed;
 use super::{CalibratedCamera, LONGEST, MOST_SAMPLES, Orbit, Stage, StageError};
 use crate::{DepthMean, Lights, Normals, Outputs, Rendered, Renderer, Scene};
 
-/// The size of a picture.
+/// The size of an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shot {
     /// Columns of pixels, 1 to 16,384.
@@ -68,7 +68,7 @@ impl Light {
     }
 }
 
-/// What is wanted of a picture.
+/// What is wanted of an image.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Wanted {
     /// Colours under light, and the silhouette.
@@ -83,7 +83,7 @@ pub struct Wanted {
     pub faces: bool,
 }
 
-/// A picture, row by row from the top. Lists of what was not wanted are empty.
+/// An image, row by row from the top. Lists of what was not wanted are empty.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Shown {
     /// Columns.
@@ -125,8 +125,8 @@ struct Window {
 }
 
 impl Stage {
-    /// A picture by a camera that goes around the mesh. A distance or a target that is `None` is that of
-    /// [`Stage::framed`] for this picture alone.
+    /// An image by a camera that goes around the mesh. A distance or a target that is `None` is that of
+    /// [`Stage::framed`] for this image alone.
     ///
     /// # Errors
     /// If a number is out of range, or memory does not suffice.
@@ -142,7 +142,7 @@ impl Stage {
         self.shoot_calibrated(&camera, shot, light, wanted)
     }
 
-    /// A picture by a calibrated camera. If the picture has another size than the camera's own, it is scaled.
+    /// An image by a calibrated camera. If the image has another size than the camera's own, it is scaled.
     ///
     /// # Errors
     /// As [`Stage::shoot`].
@@ -331,7 +331,7 @@ fn checked(Shot { width, height, samples }: Shot) -> Result<(), StageError> {
     }
 }
 
-/// A picture of nothing.
+/// An image of nothing.
 fn empty(Shot { width, height, .. }: Shot, wanted: Wanted) -> Result<Shown, StageError> {
     fn filled<T: Clone>(count: usize, value: T) -> Option<Vec<T>> {
         let mut list = Vec::new();
@@ -354,7 +354,7 @@ fn empty(Shot { width, height, .. }: Shot, wanted: Wanted) -> Result<Shown, Stag
     lists().ok_or(StageError::OutOfMemory { width, height })
 }
 
-/// Windows that cover a picture, each of at most [`WINDOW`] samples and [`LONGEST`] along its sides.
+/// Windows that cover an image, each of at most [`WINDOW`] samples and [`LONGEST`] along its sides.
 fn windows(shot: Shot, samples: usize) -> Vec<Window> {
     let width = shot.width.min(LONGEST / samples);
     let height = (WINDOW / (width * samples * samples)).clamp(1, LONGEST / samples).min(shot.height);

@@ -134,7 +134,7 @@ fn a_calibrated_camera_sees_what_an_orbit_sees() {
 }
 
 #[test]
-fn windows_make_one_picture() {
+fn windows_make_one_image() {
     let stage = Stage::new(&shapes::teapot(3), &Look::default()).unwrap();
     // A window has 1,024 x 16 pixels of 16 x 16 samples.
     let shot = Shot { width: 1100, height: 40, samples: 16 };
@@ -178,7 +178,7 @@ fn what_cannot_be_shown_says_why() {
     assert!(message(Orbit { azimuth: f64::NAN, ..orbit }, SHOT, light).contains("azimuth"));
     assert!(message(orbit, Shot { width: 20_000, ..SHOT }, light).contains("1 to 16384 pixels"));
     assert!(message(orbit, SHOT, Light { ambient: 2.0, ..light }).contains("from 0 to 1"));
-    // A camera inside the mesh, and one that looks away: pictures, no errors.
+    // A camera inside the mesh, and one that looks away: images, no errors.
     let cube = Stage::new(&shapes::cube(), &Look::default()).unwrap();
     let inside = cube.shoot(&Orbit { distance: Some(0.1), ..orbit }, SHOT, light, all()).unwrap();
     let holes = inside.alpha.iter().filter(|alpha| **alpha < 1.0).count();

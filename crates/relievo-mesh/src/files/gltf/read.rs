@@ -11,9 +11,9 @@ use serde_json::Value;
 use super::accessor::{Accessor, Views};
 use super::json::At;
 use super::{CLAMP_TO_EDGE, MIRRORED_REPEAT, REPEAT};
-use crate::files::picture::Pictures;
+use crate::files::images::Images;
 use crate::files::{Fault, MeshFormat, Place, ReadError, Resolver, srgb_from_linear};
-use crate::mesh::{Material, Mesh, Picture, TextureCoordinates, Wrap};
+use crate::mesh::{Image, Material, Mesh, TextureCoordinates, Wrap};
 
 /// Extensions that may be required: those that are read, and those that only concern looks that a mesh does not have.
 const KNOWN: [&str; 6] = [
@@ -60,7 +60,7 @@ pub(in crate::files) fn read(
         views: Buffers { root: root.clone(), buffers: &buffers },
         root,
         resolver,
-        pictures: Pictures::default(),
+        images: Images::default(),
         limit: FREE_ELEMENTS.saturating_add(size.saturating_mul(ELEMENTS_EACH)),
         spent: 0,
         mesh: Mesh::default(),
@@ -288,7 +288,7 @@ struct Reader<'d, 'r, 's> {
     root: At<'d>,
     views: Buffers<'d>,
     resolver: &'r mut Resolver<'s>,
-    pictures: Pictures,
+    images: Images,
     /// Elements that the mesh may have, and those that it has.
     limit: usize,
     spent: usize,
@@ -530,7 +530,7 @@ impl<'d> Reader<'d, '_, '_> {
                 placement.rotation = rotation.unwrap_or(0.0);
             }
             material.wrap = self.wrap(&texture)?;
-            material.picture = self.picture(&texture)?;
+            material.image = self.image(&texture)?;
         }
         let found = (self.mesh.materials.len() as u32, placement);
         self.mesh.materials.push(material);
@@ -552,7 +552,7 @@ impl<'d> Reader<'d, '_, '_> {
         Ok([wrap("wrapS")?, wrap("wrapT")?])
     }
 
-    fn picture(&mut self, texture: &At<'d>) -> Result<Option<Arc<Picture>>, ReadError> {
+    fn image(&mut self, texture: &At<'d>) -> Result<Option<Arc<Image>>, ReadError> {
         let webp = texture.get("extensions").and_then(|all| all.get("EXT_texture_webp"));
         let source = webp.as_ref().map_or(Ok(None), |webp| webp.optional("source"))?;
         let Some(source) = source.or(texture.optional("source")?) else {
@@ -564,14 +564,14 @@ impl<'d> Reader<'d, '_, '_> {
             Some(uri) => match embedded(uri) {
                 Some(bytes) => {
                     let name = format!("images[{source}]");
-                    if let Some(found) = self.pictures.get(&name) {
+                    if let Some(found) = self.images.get(&name) {
                         return Ok(Some(found));
                     }
                     (name, Some(bytes.ok_or_else(|| image.unexpected("a data URI in base64"))?))
                 }
                 None => {
                     let name = percent_decoded(uri);
-                    if let Some(found) = self.pictures.get(&name) {
+                    if let Some(found) = self.images.get(&name) {
                         return Ok(Some(found));
                     }
                     let bytes = (self.resolver)(&name);
@@ -583,15 +583,15 @@ impl<'d> Reader<'d, '_, '_> {
             None => {
                 let view = image.required("bufferView")?;
                 let name = format!("bufferViews[{view}]");
-                if let Some(found) = self.pictures.get(&name) {
+                if let Some(found) = self.images.get(&name) {
                     return Ok(Some(found));
                 }
                 let (bytes, _) = self.views.view(&image, view)?;
-                return self.pictures.decode(&name, bytes).map(Some).map_err(|fault| image.error(fault));
+                return self.images.decode(&name, bytes).map(Some).map_err(|fault| image.error(fault));
             }
         };
         let Some(bytes) = bytes else { return Ok(None) };
-        self.pictures.decode(&name, &bytes).map(Some).map_err(|fault| image.error(fault))
+        self.images.decode(&name, &bytes).map(Some).map_err(|fault| image.error(fault))
     }
 
     fn finish(self) -> Mesh {

@@ -16,7 +16,7 @@ use crate::mesh::{Mesh, Wrap};
 
 impl Mesh {
     /// Writes a GLB file, whole or not at all: positions, texture coordinates, vertex colours, and materials with their
-    /// pictures. A vertex with several texture coordinates becomes several vertices, which [`Mesh::open`] merges again.
+    /// images. A vertex with several texture coordinates becomes several vertices, which [`Mesh::open`] merges again.
     ///
     /// # Errors
     /// If the mesh is not sound ([`Mesh::check`]), has no faces or a vertex that is not finite, which glTF cannot hold,
@@ -187,13 +187,13 @@ impl File {
             let [r, g, b] = material.colour.map(linear_from_srgb);
             let mut model =
                 json!({"baseColorFactor": [r, g, b, 1.0], "metallicFactor": 0.0, "roughnessFactor": 1.0});
-            if let Some(picture) = &material.picture {
-                let image = match images.get(&Arc::as_ptr(picture)) {
+            if let Some(image) = &material.image {
+                let image = match images.get(&Arc::as_ptr(image)) {
                     Some(&image) => image,
                     None => {
-                        let view = self.view(picture.png()?.into_iter(), None);
+                        let view = self.view(image.png()?.into_iter(), None);
                         self.images.push(json!({"mimeType": "image/png", "bufferView": view}));
-                        images.insert(Arc::as_ptr(picture), self.images.len() - 1);
+                        images.insert(Arc::as_ptr(image), self.images.len() - 1);
                         self.images.len() - 1
                     }
                 };

@@ -1,4 +1,4 @@
-//! Pictures that meshes name: decoded to 8-bit RGB, encoded as PNG.
+//! Images that meshes name: decoded to 8-bit RGB, encoded as PNG.
 
 use std::collections::HashMap;
 use std::io::{self, Cursor};
@@ -8,35 +8,35 @@ use image::codecs::png::PngEncoder;
 use image::{DynamicImage, ExtendedColorType, ImageDecoder, ImageEncoder, ImageFormat, ImageReader, Limits};
 
 use super::Fault;
-use crate::mesh::Picture;
+use crate::mesh::Image;
 
 /// Columns and rows at most.
 const MAX_SIDE: u32 = 16384;
 
-/// Decoded bytes that any picture may have, and beyond that for each byte of its file. Compressed files of one colour
+/// Decoded bytes that any image may have, and beyond that for each byte of its file. Compressed files of one colour
 /// reach some thousand.
 const FREE_BYTES: u64 = 64 << 20;
 const BYTES_EACH: u64 = 4000;
 
-/// Decoded bytes of all pictures of a mesh.
+/// Decoded bytes of all images of a mesh.
 const MAX_TOTAL: u64 = 2 << 30;
 
-/// The pictures of one mesh, each decoded once.
+/// The images of one mesh, each decoded once.
 #[derive(Default)]
-pub(super) struct Pictures {
-    decoded: HashMap<String, Arc<Picture>>,
+pub(super) struct Images {
+    decoded: HashMap<String, Arc<Image>>,
     bytes: u64,
 }
 
-impl Pictures {
-    /// The picture that was decoded under a name.
-    pub fn get(&self, name: &str) -> Option<Arc<Picture>> {
+impl Images {
+    /// The image that was decoded under a name.
+    pub fn get(&self, name: &str) -> Option<Arc<Image>> {
         self.decoded.get(name).cloned()
     }
 
-    /// Decodes a picture; its kind is told by its content, or by its name.
-    pub fn decode(&mut self, name: &str, bytes: &[u8]) -> Result<Arc<Picture>, Fault> {
-        let fault = |reason: String| Fault::Picture { name: name.to_owned(), reason };
+    /// Decodes an image; its kind is told by its content, or by its name.
+    pub fn decode(&mut self, name: &str, bytes: &[u8]) -> Result<Arc<Image>, Fault> {
+        let fault = |reason: String| Fault::Image { name: name.to_owned(), reason };
         let mut reader = ImageReader::new(Cursor::new(bytes))
             .with_guessed_format()
             .map_err(|error| fault(error.to_string()))?;
@@ -62,18 +62,18 @@ impl Pictures {
         }
         self.bytes = self.bytes.saturating_add(size);
         if self.bytes > MAX_TOTAL {
-            return Err(fault("all pictures together have more than 2 GiB".into()));
+            return Err(fault("all images together have more than 2 GiB".into()));
         }
         let decoded = DynamicImage::from_decoder(decoder).map_err(|error| fault(error.to_string()))?;
         let rgb = decoded.into_rgb8().into_raw();
-        let picture = Arc::new(Picture { width: width as usize, height: height as usize, rgb });
-        self.decoded.insert(name.to_owned(), Arc::clone(&picture));
-        Ok(picture)
+        let image = Arc::new(Image { width: width as usize, height: height as usize, rgb });
+        self.decoded.insert(name.to_owned(), Arc::clone(&image));
+        Ok(image)
     }
 }
 
-impl Picture {
-    /// The picture as a PNG file.
+impl Image {
+    /// The image as a PNG file.
     pub(super) fn png(&self) -> io::Result<Vec<u8>> {
         let mut encoded = Vec::new();
         PngEncoder::new(&mut encoded)
@@ -82,7 +82,7 @@ impl Picture {
         Ok(encoded)
     }
 
-    /// The picture multiplied by a colour.
+    /// The image multiplied by a colour.
     pub(super) fn tinted(&self, colour: [f32; 3]) -> Self {
         let value = |(at, &value): (usize, &u8)| (f32::from(value) * colour[at % 3]).round() as u8;
         Self { rgb: self.rgb.iter().enumerate().map(value).collect(), ..*self }
