@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use clap::Args;
 use rayon::prelude::*;
 use relievo::{Depth, LightRecord, ViewRecord};
@@ -59,6 +59,9 @@ pub struct Options {
     /// Height and width of the images
     #[arg(long, value_name = "PIXELS", default_value_t = 64, value_parser = clap::value_parser!(u32).range(16..=1024))]
     size: u32,
+    /// Images of each head, with other expressions, viewpoints, lights and backgrounds; each head has a sub-folder then
+    #[arg(long, value_name = "NUMBER", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    images: u64,
     /// Occlude one side of each image with a coloured patch
     #[arg(long)]
     perturbed: bool,
@@ -68,7 +71,10 @@ pub struct Options {
     /// How far the light moves up and down: the standard deviation of the tangent of its elevation
     #[arg(long, value_name = "TANGENT", default_value_t = Variation::default().elevation_spread, value_parser = elevation_spread)]
     elevation_spread: f32,
-    /// Also write sheet.png: the first 96 heads on one sheet
+    /// How much the sides of a face differ in shape: a factor on what is usual
+    #[arg(long, value_name = "FACTOR", default_value_t = Variation::default().asymmetry, value_parser = asymmetry)]
+    asymmetry: f32,
+    /// Also write sheet.png: the first 96 images on one sheet
     #[arg(long)]
     sheet: bool,
 }
@@ -79,6 +85,10 @@ fn pitch_spread(text: &str) -> Result<f32, String> {
 
 fn elevation_spread(text: &str) -> Result<f32, String> {
     spread(text, Variation::LARGEST_ELEVATION_SPREAD)
+}
+
+fn asymmetry(text: &str) -> Result<f32, String> {
+    spread(text, Variation::LARGEST_ASYMMETRY)
 }
 
 /// A number from 0 to `largest`.
@@ -103,7 +113,12 @@ struct Truth {
 }
 
 pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
-    let &Options { ref out, count, seed, start, size, perturbed, sheet, .. } = options;
+    let &Options { ref out, count: heads, images, seed, start, size, perturbed, sheet, .. } = options;
+    ensure!(
+        heads <= MOST_HEADS / images,
+        "--count {heads} with --images {images} is more than {MOST_HEADS} images in all; give smaller numbers"
+    );
+    let count = heads * images;
     if out.join(TRUTH).exists() {
         bail!("{} already holds heads ({TRUTH}); give another folder with -o", out.display());
     }
@@ -111,12 +126,14 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
     fs::create_dir_all(out).with_context(|| format!("cannot make the folder {}", out.display()))?;
     let _lock = FolderLock::acquire(out)?;
     let stop = train::stop_on_ctrl_c(*console, "finishing the heads at hand")?;
-    let &Options { pitch_spread, elevation_spread, .. } = options;
-    let heads = Heads::range(seed, start, count).varied(Variation { pitch_spread, elevation_spread });
+    let &Options { pitch_spread, elevation_spread, asymmetry, .. } = options;
+    let digits = (start + heads - 1).to_string().len().max(6);
+    let heads = Heads::range(seed, start, heads).images_of_each(images);
+    let heads = heads.varied(Variation { pitch_spread, elevation_spread, asymmetry });
     let heads = if perturbed { heads.perturbed() } else { heads };
-    let digits = (start + count - 1).to_string().len().max(6);
+    let image_digits = (images - 1).to_string().len();
     let mut lines = Vec::new();
-    let mut progress = console.progress(count, "heads");
+    let mut progress = console.progress(count, "images");
     progress.set(0, "");
     for begin in (0..count).step_by(CHUNK as usize) {
         if stop.load(Ordering::Relaxed) {
@@ -126,8 +143,12 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
         let chunk: Vec<String> = (begin..end)
             .into_par_iter()
             .map(|index| {
-                let number = start + index;
-                let file = format!("{number:0digits$}.png");
+                let (number, image) = (start + index / images, index % images);
+                let file = if images > 1 {
+                    format!("{number:0digits$}/{image:0image_digits$}.png")
+                } else {
+                    format!("{number:0digits$}.png")
+                };
                 let truth = write_head(out, &file, [seed, number], &heads.sample(index, size)?)?;
                 Ok(serde_json::to_string(&truth)?)
             })
@@ -145,12 +166,12 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
     if done < count {
         console.result(format_args!(
             "stopped after {done} of {}; {} has those",
-            counted(count, "head"),
+            counted(count, "image"),
             out.display()
         ));
         return Err(Interrupted.into());
     }
-    console.note(format_args!("{} of {size} x {size} pixels in {}", counted(count, "head"), out.display()));
+    console.note(format_args!("{} of {size} x {size} pixels in {}", counted(count, "image"), out.display()));
     Ok(())
 }
 

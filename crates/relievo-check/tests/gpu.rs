@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use relievo_model::{
-    ComputeSettings, DeviceChoice, GroundTruth, Model, ModelSettings, Objective, Precision, Prediction,
-    Predictor, Supervision,
+    ComputeSettings, DeviceChoice, GroundTruth, Method, Model, ModelSettings, Objective, Partners, Precision,
+    Prediction, Predictor, Supervision,
 };
 use relievo_reproduce::{Reproduction, Row, Task};
 use relievo_synth::Heads;
@@ -199,6 +199,37 @@ fn a_step_is_few_launches() {
     // What cuDNN makes of a convolution differs from GPU to GPU; on the emulator it is one launch.
     let most = if std::env::var_os("RELIEVO_DEVICE").is_some() { 1000 } else { 480 };
     assert!(launches < most, "{launches}");
+}
+
+#[test]
+fn captured_steps_take_partners() {
+    let Some(ordinal) = relievo_cuda_emulator::test_gpu() else { return };
+    let settings = ModelSettings { method: Method::Lemul, albedo_weight: 0.5, ..tiny() };
+    let [on_cpu, mut on_gpu] = [(); 2].map(|()| Model::new(settings.clone(), 5).unwrap());
+    on_gpu.to_device(Device::Cuda(ordinal), DataType::F32).unwrap();
+    let mut moments = Moments::zeros(&on_cpu);
+    moments.to_device(Device::Cuda(ordinal)).unwrap();
+    let train = TrainSettings { learning_rate: 0.0, ..train_settings(3) };
+    let mut captured = CapturedStep::new(on_gpu, moments, &train, 0, 2).unwrap();
+    // The second step is a replay with other images.
+    for step in 1..=2 {
+        let (images, partners) = (heads(step, 3), heads(step + 10, 3));
+        let objective = Objective::from(1.0).with_partners(Partners::Images(&partners));
+        captured.queue(&images, objective, step, &train).unwrap();
+        let found = captured.look().unwrap().unwrap().losses.total;
+        let expected: f32 = [(0, 2, 2.0 / 3.0), (2, 1, 1.0 / 3.0)]
+            .map(|(first, count, share): (usize, usize, f32)| {
+                let [images, partners] =
+                    [&images, &partners].map(|tensor| tensor.narrow(first, count).unwrap());
+                let objective = Objective::from(1.0).with_partners(Partners::Images(&partners));
+                share * on_cpu.losses(&images, objective).unwrap().total
+            })
+            .iter()
+            .sum();
+        assert!((found - expected).abs() < 2e-4 * expected.abs(), "{found} for {expected}");
+    }
+    let mirrored = captured.queue(&heads(0, 3), 1.0, 3, &train).unwrap_err().to_string();
+    assert!(mirrored.contains("partners are images in all steps"), "{mirrored}");
 }
 
 #[test]

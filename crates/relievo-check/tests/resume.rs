@@ -5,10 +5,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use relievo_model::ModelSettings;
+use relievo_model::{Method, ModelSettings};
 use relievo_synth::Heads;
 use relievo_train::checkpoint::{Checkpoint, Progress};
-use relievo_train::{DataSettings, Event, Outcome, RunFolder, Settings, TrainSettings, Trainer};
+use relievo_train::{DataSettings, Event, Outcome, Pairs, RunFolder, Settings, TrainSettings, Trainer};
 use serde_json::Value;
 
 /// Two epochs and a half of three steps, with everything in them that could go differently: a shuffled order, mirrored
@@ -51,13 +51,25 @@ fn settings() -> Settings {
     }
 }
 
+/// The same for pairs out of a collection, which know no truth.
+fn collection() -> Settings {
+    let Settings { model, data, train, .. } = settings();
+    Settings {
+        model: ModelSettings { method: Method::Lemul, albedo_weight: 0.5, truth_weight: 0.0, ..model },
+        data: DataSettings { pairs: Pairs::Collection, synthetic_images: 3, ..data },
+        train: TrainSettings { steps: 4, ..train },
+        ..settings()
+    }
+}
+
 /// Begins or goes on, on `threads` threads, until the end or until `stop_after` steps are done.
-fn session(folder: &Path, threads: usize, stop_after: u64) -> (Trainer, Outcome) {
-    let source = Arc::new(Heads::range(3, 0, settings().data.synthetic_count));
+fn session(settings: &Settings, folder: &Path, threads: usize, stop_after: u64) -> (Trainer, Outcome) {
+    let DataSettings { synthetic_count, synthetic_images, .. } = settings.data;
+    let source = Arc::new(Heads::range(3, 0, synthetic_count).images_of_each(synthetic_images));
     let mut trainer = if folder.join("settings.toml").exists() {
-        Trainer::resume(settings(), source, RunFolder::open(folder).unwrap()).unwrap()
+        Trainer::resume(settings.clone(), source, RunFolder::open(folder).unwrap()).unwrap()
     } else {
-        Trainer::begin(settings(), source, RunFolder::create(folder, false).unwrap()).unwrap()
+        Trainer::begin(settings.clone(), source, RunFolder::create(folder, false).unwrap()).unwrap()
     };
     let stop = AtomicBool::new(false);
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
@@ -105,17 +117,17 @@ fn assert_same(a: &(Trainer, &Path), b: &(Trainer, &Path)) {
 fn a_resumed_run_is_the_run_that_never_stopped() {
     let roots: [_; 2] = std::array::from_fn(|_| tempfile::tempdir().unwrap());
     let [whole, parts] = [roots[0].path(), roots[1].path()];
-    let (trainer, outcome) = session(whole, 2, u64::MAX);
+    let (trainer, outcome) = session(&settings(), whole, 2, u64::MAX);
     assert_eq!(outcome, Outcome::Finished);
     let whole = (trainer, whole);
     assert_eq!(log(whole.1).iter().filter(|line| line["kind"] == "validation").count(), 3);
 
     // In the middle of an epoch, before the validation at the end of one, and on another number of threads.
     for (threads, stop_after) in [(1, 1), (2, 3), (1, 5)] {
-        let (trainer, outcome) = session(parts, threads, stop_after);
+        let (trainer, outcome) = session(&settings(), parts, threads, stop_after);
         assert_eq!((outcome, trainer.progress().step), (Outcome::Interrupted, stop_after));
     }
-    let (trainer, outcome) = session(parts, 1, u64::MAX);
+    let (trainer, outcome) = session(&settings(), parts, 1, u64::MAX);
     assert_eq!(outcome, Outcome::Finished);
     assert_same(&whole, &(trainer, parts));
 
@@ -124,8 +136,24 @@ fn a_resumed_run_is_the_run_that_never_stopped() {
     let last = fs::read(newer(8)).unwrap();
     fs::write(newer(8), &last[..last.len() / 2]).unwrap();
     fs::remove_file(newer(6)).unwrap();
-    let (trainer, outcome) = session(parts, 2, u64::MAX);
+    let (trainer, outcome) = session(&settings(), parts, 2, u64::MAX);
     assert_eq!(outcome, Outcome::Finished);
     assert_same(&whole, &(trainer, parts));
     assert!(Checkpoint::read(&newer(8)).is_ok(), "the damaged checkpoint is written anew");
+}
+
+#[test]
+fn a_resumed_run_on_a_collection_is_the_run_that_never_stopped() {
+    let roots: [_; 2] = std::array::from_fn(|_| tempfile::tempdir().unwrap());
+    let [whole, parts] = [roots[0].path(), roots[1].path()];
+    let settings = collection();
+    let (trainer, outcome) = session(&settings, whole, 2, u64::MAX);
+    assert_eq!(outcome, Outcome::Finished);
+    // Eleven heads, of which one is held out with all its three images: an epoch is three batches of three heads.
+    let epochs: Vec<u64> = log(whole).iter().filter_map(|line| line["epoch"].as_u64()).collect();
+    assert_eq!((trainer.progress().images, epochs.iter().max()), (30, Some(&2)));
+    let (_, outcome) = session(&settings, parts, 1, 2);
+    assert_eq!(outcome, Outcome::Interrupted);
+    let (resumed, _) = session(&settings, parts, 1, u64::MAX);
+    assert_same(&(trainer, whole), &(resumed, parts));
 }

@@ -66,6 +66,10 @@ impl Source for Cached {
         self.source.name(index)
     }
 
+    fn object(&self, index: u64) -> Option<String> {
+        self.source.object(index)
+    }
+
     fn sample(&self, index: u64, size: u32) -> Result<Sample, SampleError> {
         if size != self.size {
             return self.source.sample(index, size);

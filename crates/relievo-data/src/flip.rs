@@ -17,6 +17,13 @@ impl Image {
     pub(crate) fn flip(&mut self) {
         flip_rows::<_, 3>(&mut self.pixels, self.width as usize);
     }
+
+    /// Its mirror image.
+    pub(crate) fn mirrored(&self) -> Self {
+        let mut mirrored = self.clone();
+        mirrored.flip();
+        mirrored
+    }
 }
 
 impl Truth {

@@ -33,25 +33,35 @@ const STANDARD_INPUT: [&str; 2] = ["-", "stdin"];
 /// - An image's name is its path below the folder that was given, with `/` on every system; in a shard,
 ///   `shard.tar/path/in/shard`. Several folders put their own names in front. Sorting by name makes image number N
 ///   the same one on every machine.
+/// - Images of the same folder, but for the folder that was given and the top level of an archive, count as images of one
+///   object ([`Source::object`]). Folders of the same name in several archives are several objects, but for the archives of
+///   `relievo crop`, which are one set.
 /// - Nothing is decoded on opening: a broken image is found out when it is asked for.
 pub struct Images {
     entries: Vec<Entry>,
-    shards: Vec<(PathBuf, Shard)>,
+    shards: Vec<Opened>,
     description: String,
     left_out: Vec<LeftOut>,
 }
 
 struct Entry {
     name: String,
+    /// The byte of the name at which its path below the folder that was given, or in its shard, begins.
+    path_at: usize,
     place: Location,
+}
+
+struct Opened {
+    path: PathBuf,
+    shard: Shard,
+    /// One of the shards of `relievo crop`: where one ends and the next begins means nothing.
+    of_set: bool,
 }
 
 enum Location {
     File(PathBuf),
-    /// The member's own path begins at byte `path_at` of the name.
     Member {
         shard: usize,
-        path_at: usize,
         place: Place,
     },
     /// What was read from standard input.
@@ -226,7 +236,7 @@ impl Images {
                 .map_err(unreadable)?,
             Location::Member { place, .. } if place.bytes() > MAX_FILE_BYTES => return Err(too_large()),
             Location::Member { shard, place, .. } => {
-                self.shards[*shard].1.read(place, MAX_FILE_BYTES).map_err(unreadable)?
+                self.shards[*shard].shard.read(place, MAX_FILE_BYTES).map_err(unreadable)?
             }
         };
         if content.len() as u64 > MAX_FILE_BYTES { Err(too_large()) } else { Ok(content.into()) }
@@ -242,11 +252,11 @@ impl Images {
 
     /// Where to look for the file of image `index < len()`, for a message.
     pub fn location(&self, index: u64) -> String {
-        let Entry { name, place } = &self.entries[index as usize];
+        let Entry { name, path_at, place } = &self.entries[index as usize];
         match place {
             Location::File(path) => path.display().to_string(),
-            Location::Member { shard, path_at, .. } => {
-                format!("{} in {}", &name[*path_at..], self.shards[*shard].0.display())
+            Location::Member { shard, .. } => {
+                format!("{} in {}", &name[*path_at..], self.shards[*shard].path.display())
             }
             Location::Memory(_) => "standard input".into(),
         }
@@ -268,6 +278,22 @@ impl Source for Images {
 
     fn name(&self, index: u64) -> String {
         self.entries[index as usize].name.clone()
+    }
+
+    /// A folder below the one that was given, or in an archive, is an object: its images show the same one.
+    fn object(&self, index: u64) -> Option<String> {
+        let Entry { name, path_at, place } = &self.entries[index as usize];
+        let (folder, _) = name.rsplit_once('/')?;
+        if folder.len() <= *path_at {
+            return None;
+        }
+        match place {
+            Location::Member { shard, .. } if self.shards[*shard].of_set => {
+                let above = name[..path_at - 1].rfind('/').map_or("", |end| &name[..=end]);
+                Some(format!("{above}{}", &folder[*path_at..]))
+            }
+            _ => Some(folder.to_owned()),
+        }
     }
 
     fn sample(&self, index: u64, size: u32) -> Result<Sample, SampleError> {
@@ -296,8 +322,10 @@ fn expanded(path: &Path) -> Result<Vec<PathBuf>, OpenError> {
 #[derive(Default)]
 struct Search {
     entries: Vec<Entry>,
-    shards: Vec<(PathBuf, Shard)>,
+    shards: Vec<Opened>,
     left_out: Vec<LeftOut>,
+    /// Where the path of an image below the folder that is searched begins in its name.
+    path_at: usize,
     /// Folders already visited, by their real paths: a link to a parent would never end.
     visited: HashSet<PathBuf>,
 }
@@ -319,13 +347,14 @@ impl Search {
         let own_name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
         if metadata.is_dir() {
             let prefix = if one_of_several { own_name } else { String::new() };
+            self.path_at = if prefix.is_empty() { 0 } else { prefix.len() + 1 };
             self.folder(path, &prefix)?;
         } else if Ending::from_name(&own_name) == Ending::Shard {
-            self.shard(path, &own_name)?;
+            self.shard(path, &own_name, false)?;
         } else if metadata.is_file() && is_result(path) {
             self.leave_out(own_name, LeftOutReason::Result);
         } else {
-            self.entries.push(Entry { name: own_name, place: Location::File(path.to_owned()) });
+            self.entries.push(Entry { name: own_name, path_at: 0, place: Location::File(path.to_owned()) });
         }
         Ok(())
     }
@@ -351,11 +380,11 @@ impl Search {
             let file = spool().map_err(&unreadable)?;
             let path = PathBuf::from(name);
             let opened = Shard::from_file(file).map_err(|error| OpenError::shard(&path, error))?;
-            self.add_shard(path, name, opened);
+            self.add_shard(path, name, opened, false);
             return Ok(());
         }
         input.take(MAX_FILE_BYTES).read_to_end(&mut begin).map_err(&unreadable)?;
-        self.entries.push(Entry { name: name.to_owned(), place: Location::Memory(begin) });
+        self.entries.push(Entry { name: name.to_owned(), path_at: 0, place: Location::Memory(begin) });
         Ok(())
     }
 
@@ -420,12 +449,14 @@ impl Search {
     fn file(&mut self, path: PathBuf, name: String, shards_only: bool) {
         match Ending::from_name(&name) {
             Ending::Shard => {
-                if let Err(error) = self.shard(&path, &name) {
+                if let Err(error) = self.shard(&path, &name, shards_only) {
                     self.leave_out(name, error.reason());
                 }
             }
             Ending::Image if shards_only || is_result(&path) => self.leave_out(name, LeftOutReason::Result),
-            Ending::Image => self.entries.push(Entry { name, place: Location::File(path) }),
+            Ending::Image => {
+                self.entries.push(Entry { name, path_at: self.path_at, place: Location::File(path) });
+            }
             Ending::Unknown
                 if matches!(Content::from_head(&head(&path)), Content::Image(_) | Content::Unread(_)) =>
             {
@@ -435,14 +466,14 @@ impl Search {
         }
     }
 
-    fn shard(&mut self, path: &Path, name: &str) -> Result<(), OpenError> {
+    fn shard(&mut self, path: &Path, name: &str, of_set: bool) -> Result<(), OpenError> {
         let kept_open = self.shards.len() < OPEN_SHARDS;
         let opened = Shard::open(path, kept_open).map_err(|error| OpenError::shard(path, error))?;
-        self.add_shard(path.to_owned(), name, opened);
+        self.add_shard(path.to_owned(), name, opened, of_set);
         Ok(())
     }
 
-    fn add_shard(&mut self, path: PathBuf, name: &str, (shard, listing): (Shard, Listing)) {
+    fn add_shard(&mut self, path: PathBuf, name: &str, (shard, listing): (Shard, Listing), of_set: bool) {
         let number = self.shards.len();
         for member in listing.members {
             let member_path = member.path.trim_start_matches("./");
@@ -461,9 +492,8 @@ impl Search {
             match Ending::from_name(member_path) {
                 Ending::Image if is_result() => self.leave_out(full_name, LeftOutReason::Result),
                 Ending::Image => {
-                    let place =
-                        Location::Member { shard: number, path_at: name.len() + 1, place: member.place };
-                    self.entries.push(Entry { name: full_name, place });
+                    let place = Location::Member { shard: number, place: member.place };
+                    self.entries.push(Entry { name: full_name, path_at: name.len() + 1, place });
                 }
                 other => self.leave_out(full_name, reason(other)),
             }
@@ -472,7 +502,7 @@ impl Search {
             let reason = "encrypted, or packed in a way that is not known".to_owned();
             self.leave_out(format!("{name}/{unread}"), LeftOutReason::Unreadable { reason });
         }
-        self.shards.push((path, shard));
+        self.shards.push(Opened { path, shard, of_set });
     }
 }
 

@@ -48,6 +48,11 @@ impl Source for Joined {
         source.name(index)
     }
 
+    fn object(&self, index: u64) -> Option<String> {
+        let (source, index) = self.place(index);
+        source.object(index)
+    }
+
     fn sample(&self, index: u64, size: u32) -> Result<Sample, SampleError> {
         let (source, index) = self.place(index);
         source.sample(index, size)

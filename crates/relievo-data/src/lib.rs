@@ -30,6 +30,7 @@ mod left_out;
 mod loader;
 mod memory;
 pub mod naming;
+mod objects;
 mod open;
 #[cfg(test)]
 mod plain;
@@ -46,6 +47,7 @@ pub use jitter::Jitter;
 pub use left_out::{LeftOut, LeftOutReason};
 pub use loader::{Batch, LoadError, Loader, LoaderOptions, Position, Training};
 pub use memory::has_memory;
+pub use objects::Objects;
 pub use registry::{Registry, SYNTHETIC, SourceError, SourceSpec};
 pub use resample::Rectangle;
 pub use sample::{Image, Light, Sample, SampleError, Source, Truth, WithoutTruth};

@@ -9,6 +9,9 @@
 //! same for any number of workers, and a run that starts at a position gets what the uninterrupted run got there.
 //! That includes bad images: in training, the next good image in the epoch's order takes the place of a bad one (and so
 //! occurs twice in that epoch); later places do not change.
+//!
+//! Pairs ([`LoaderOptions::pairs`]) are two images of one object. In training an epoch goes once through the objects, and
+//! a place takes two images of its object, drawn from seed, epoch and object.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -19,19 +22,24 @@ use std::time::{Duration, Instant};
 use relievo_tensor::{Random, Tensor};
 
 use crate::jitter::Jitter;
+use crate::objects::Objects;
 use crate::sample::{Image, Sample, SampleError, Source, Truth};
 
 /// The random streams of a training seed: the order of each epoch, which images are mirrored, how their crops are
-/// moved.
+/// moved, which images of an object are a pair.
 const ORDER: u64 = 1;
 const MIRRORING: u64 = 2;
 const JITTER: u64 = 3;
+const PAIRS: u64 = 4;
+const JITTER_OF_PARTNERS: u64 = 5;
 
 /// Images that pass through the networks together.
 #[derive(Clone, Debug)]
 pub struct Batch {
     /// `[B,S,S,3]` in \[-1,1\].
     pub images: Tensor,
+    /// Another image of each image's object, `[B,S,S,3]`; its mirror image if there is no other. Only if pairs were asked for.
+    pub partners: Option<Tensor>,
     /// Ground truth of each image, mirrored and moved with it.
     pub truths: Vec<Option<Truth>>,
     /// The name of each image.
@@ -62,6 +70,8 @@ pub struct LoaderOptions {
     pub workers: usize,
     /// Batches made before they are asked for, at least 1.
     pub ahead: usize,
+    /// Each image comes with another one of its object ([`Source::object`]).
+    pub pairs: bool,
 }
 
 impl LoaderOptions {
@@ -69,7 +79,7 @@ impl LoaderOptions {
     /// three batches ahead.
     pub fn new(batch_size: usize, size: u32) -> Self {
         let cores = thread::available_parallelism().map_or(1, usize::from);
-        Self { batch_size, size, workers: (cores / 2).clamp(1, 4), ahead: 3 }
+        Self { batch_size, size, workers: (cores / 2).clamp(1, 4), ahead: 3, pairs: false }
     }
 
     /// As [`LoaderOptions::new`], beside a GPU that does all the computing: by one thread for every core but one (16 at
@@ -111,7 +121,7 @@ pub enum LoadError {
         /// As asked for.
         ahead: usize,
     },
-    /// Fewer images than one batch.
+    /// Fewer images than one batch; of pairs, fewer objects.
     #[error("{source_is}: too few for a batch of {batch_size}; add images or make the batch smaller")]
     TooFew {
         /// What the source says it is.
@@ -157,9 +167,6 @@ impl Loader {
         options: LoaderOptions,
         training: Training,
     ) -> Result<Self, LoadError> {
-        if source.len() < options.batch_size as u64 {
-            return Err(LoadError::TooFew { source_is: source.describe(), batch_size: options.batch_size });
-        }
         Self::start(source, options, Plan::Training(training))
     }
 
@@ -173,12 +180,14 @@ impl Loader {
     }
 
     fn start(source: Arc<dyn Source>, options: LoaderOptions, plan: Plan) -> Result<Self, LoadError> {
-        let LoaderOptions { batch_size, size, workers, ahead } = options;
+        let LoaderOptions { batch_size, size, workers, ahead, pairs } = options;
         if batch_size == 0 || size == 0 || workers == 0 || ahead == 0 {
             return Err(LoadError::Options { batch_size, size, workers, ahead });
         }
+        let objects = pairs.then(|| Objects::of(&*source));
         let shared = Shared {
             source,
+            objects,
             options,
             plan,
             state: Mutex::default(),
@@ -186,6 +195,9 @@ impl Loader {
             ready: Condvar::new(),
             bad: Mutex::default(),
         };
+        if matches!(shared.plan, Plan::Training(_)) && shared.batches_per_epoch() == 0 {
+            return Err(LoadError::TooFew { source_is: shared.source.describe(), batch_size });
+        }
         let shared = Arc::new(shared);
         // The loader exists before its threads: if one cannot be started, dropping it stops the others.
         let mut loader = Self { shared, workers: Vec::new(), waited: Duration::ZERO, skips_reported: 0 };
@@ -279,6 +291,8 @@ enum Plan {
 /// State shared by the workers and the consumer.
 struct Shared {
     source: Arc<dyn Source>,
+    /// For pairs.
+    objects: Option<Objects>,
     options: LoaderOptions,
     plan: Plan,
     state: Mutex<State>,
@@ -326,6 +340,8 @@ enum Finished {
 struct Placed {
     index: u64,
     sample: Sample,
+    /// Another image of the same object, in pairs; its mirror image comes last.
+    partner: Option<Image>,
 }
 
 /// One place for a worker to fill.
@@ -355,10 +371,18 @@ impl Shared {
         self.bad.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Places in an epoch: images, or objects if pairs are drawn of them.
+    fn places(&self) -> u64 {
+        match (&self.plan, &self.objects) {
+            (Plan::Training(_), Some(objects)) => objects.len(),
+            _ => self.source.len(),
+        }
+    }
+
     fn batches_per_epoch(&self) -> u64 {
         let batch_size = self.options.batch_size as u64;
         match self.plan {
-            Plan::Training(_) => self.source.len() / batch_size,
+            Plan::Training(_) => self.places() / batch_size,
             Plan::Evaluation => self.source.len().div_ceil(batch_size),
         }
     }
@@ -440,9 +464,9 @@ impl Shared {
             _ => {
                 let order = Arc::new(match self.plan {
                     Plan::Training(Training { seed, .. }) => {
-                        Random::new(seed, ORDER).fork(position.epoch).permutation(self.source.len())
+                        Random::new(seed, ORDER).fork(position.epoch).permutation(self.places())
                     }
-                    Plan::Evaluation => (0..self.source.len()).collect(),
+                    Plan::Evaluation => (0..self.places()).collect(),
                 });
                 state.order = Some((position.epoch, Arc::clone(&order)));
                 order
@@ -456,25 +480,48 @@ impl Shared {
 
     /// The image for a place; `None` if it is bad and none may take its place.
     fn fill(&self, task: &Task) -> Option<Placed> {
-        let (candidates, mirror, crop) = match self.plan {
-            Plan::Training(Training { seed, mirror, jitter, .. }) => {
-                let of_epoch = |stream: u64| Random::new(seed, stream).fork(task.epoch);
-                let mirror = mirror && of_epoch(MIRRORING).bits(task.at) & 1 == 1;
-                let crop = jitter.is_on().then(|| jitter.draw(&of_epoch(JITTER), task.at));
-                (task.order.len(), mirror, crop)
+        let Plan::Training(Training { seed, mirror, jitter, .. }) = self.plan else {
+            let index = task.order[task.at as usize];
+            let mut placed = self.good(index)?;
+            if let Some(objects) = &self.objects {
+                let partner = objects.others(index).find_map(|other| self.good(other));
+                placed.partner = partner.map(|partner| partner.sample.image);
             }
-            Plan::Evaluation => (1, false, None),
+            return Some(placed);
         };
-        let following = task.order.iter().cycle().skip(task.at as usize).take(candidates);
-        let mut placed = following.copied().find_map(|index| self.good(index))?;
-        if mirror {
-            placed.sample.flip();
+        let of_epoch = |stream: u64| Random::new(seed, stream).fork(task.epoch);
+        let following = task.order.iter().cycle().skip(task.at as usize).take(task.order.len()).copied();
+        let mut placed = match &self.objects {
+            None => following.map(|index| self.good(index)).find(Option::is_some)??,
+            Some(objects) => {
+                let drawn = |object: u64| self.pair(objects.images(object), &of_epoch(PAIRS).fork(object));
+                following.map(drawn).find(Option::is_some)??
+            }
+        };
+        let Placed { sample, partner, .. } = &mut placed;
+        if mirror && of_epoch(MIRRORING).bits(task.at) & 1 == 1 {
+            sample.flip();
+            // One side of an object must not be learned as the other.
+            partner.iter_mut().for_each(Image::flip);
         }
-        if let Some(crop) = crop {
-            let Sample { image, truth, .. } = &mut placed.sample;
+        if jitter.is_on() {
+            let Sample { image, truth, .. } = sample;
+            let crop = jitter.draw(&of_epoch(JITTER), task.at);
             *image = crop.of(image);
             *truth = truth.as_ref().map(|truth| crop.of_truth(truth, image.width as usize));
+            if let Some(partner) = partner {
+                *partner = jitter.draw(&of_epoch(JITTER_OF_PARTNERS), task.at).of(partner);
+            }
         }
+        Some(placed)
+    }
+
+    /// Two of the images of an object, drawn at random; one if there is no other good one.
+    fn pair(&self, images: &[u64], random: &Random) -> Option<Placed> {
+        let order = random.permutation(images.len() as u64);
+        let mut good = order.iter().filter_map(|place| self.good(images[*place as usize]));
+        let mut placed = good.next()?;
+        placed.partner = good.next().map(|partner| partner.sample.image);
         Some(placed)
     }
 
@@ -488,7 +535,7 @@ impl Shared {
         let outcome = catch_unwind(AssertUnwindSafe(|| self.source.sample(index, size)));
         let error = match outcome {
             Ok(Ok(sample)) if sample.image.pixels.len() as u64 == u64::from(size).pow(2) * 3 => {
-                return Some(Placed { index, sample });
+                return Some(Placed { index, sample, partner: None });
             }
             Ok(Ok(Sample { name, image: Image { width, height, .. }, .. })) => SampleError {
                 name,
@@ -527,22 +574,22 @@ impl Shared {
     }
 
     fn assemble(&self, places: Vec<Option<Placed>>, position: Position) -> Finished {
-        let placed: Vec<Placed> = places.into_iter().flatten().collect();
+        let mut placed: Vec<Placed> = places.into_iter().flatten().collect();
         if placed.is_empty() {
             return Finished::Empty;
         }
         let size = self.options.size as usize;
-        let mut images = Tensor::empty([placed.len(), size, size, 3]);
-        // Image by image: a chain over all of them would not be vectorised.
-        for (image, placed) in images.data_mut().chunks_exact_mut(size * size * 3).zip(&placed) {
-            for (value, signed) in image.iter_mut().zip(placed.sample.image.signed()) {
-                *value = signed;
+        let partners = self.objects.is_some().then(|| {
+            for Placed { sample, partner, .. } in &mut placed {
+                partner.get_or_insert_with(|| sample.image.mirrored());
             }
-        }
+            tensor_of(&placed.iter().filter_map(|placed| placed.partner.as_ref()).collect::<Vec<_>>(), size)
+        });
+        let images = tensor_of(&placed.iter().map(|placed| &placed.sample.image).collect::<Vec<_>>(), size);
         let indices = placed.iter().map(|placed| placed.index).collect();
         let (names, truths) =
             placed.into_iter().map(|placed| (placed.sample.name, placed.sample.truth)).unzip();
-        Finished::Batch(Box::new(Batch { images, truths, names, indices, position }))
+        Finished::Batch(Box::new(Batch { images, partners, truths, names, indices, position }))
     }
 
     fn all_bad(&self) -> bool {
@@ -557,6 +604,18 @@ impl Shared {
         let more = if more > 0 { format!("; and {more} more") } else { String::new() };
         LoadError::NoneGood { source_is: self.source.describe(), first: shown.join("; ") + &more }
     }
+}
+
+/// Images of `size` x `size` pixels as `[B,size,size,3]` in [-1,1].
+fn tensor_of(images: &[&Image], size: usize) -> Tensor {
+    let mut tensor = Tensor::empty([images.len(), size, size, 3]);
+    // Image by image: a chain over all of them would not be vectorised.
+    for (values, image) in tensor.data_mut().chunks_exact_mut(size * size * 3).zip(images) {
+        for (value, signed) in values.iter_mut().zip(image.signed()) {
+            *value = signed;
+        }
+    }
+    tensor
 }
 
 /// The open batch of that number in the sequence.

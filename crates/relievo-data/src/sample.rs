@@ -95,6 +95,10 @@ impl<S: Source> Source for WithoutTruth<S> {
         self.0.name(index)
     }
 
+    fn object(&self, index: u64) -> Option<String> {
+        self.0.object(index)
+    }
+
     fn sample(&self, index: u64, size: u32) -> Result<Sample, SampleError> {
         Ok(Sample { truth: None, ..self.0.sample(index, size)? })
     }
@@ -134,6 +138,13 @@ pub trait Source: Send + Sync {
     /// falls, so it must not change when other images come or go.
     fn name(&self, index: u64) -> String {
         index.to_string()
+    }
+
+    /// The object that image `index < len()` shows: images with the same name of an object show the same one. `None` if
+    /// nothing is known of other images of it.
+    fn object(&self, index: u64) -> Option<String> {
+        let _ = index;
+        None
     }
 
     /// Image `index < len()` as a square of `size` x `size` pixels, with its truth if there is one.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use relievo_tensor::Random;
 
+use crate::objects::Objects;
 use crate::sample::{Sample, SampleError, Source};
 
 /// How much is held out.
@@ -50,35 +51,69 @@ impl Split {
     /// # Errors
     /// If the share is not in \[0,1) or no image is left for training.
     pub fn new(source: Arc<dyn Source>, holdout: Holdout) -> Result<Self, SplitError> {
-        let all = source.len();
-        let hash = |index: &u64| Random::named(0, &source.name(*index)).bits(0);
-        let (mut validation, mut train): (Vec<u64>, Vec<u64>) = match holdout {
-            Holdout::Fraction(share) if !(0.0..1.0).contains(&share) => {
-                return Err(SplitError::Fraction(share));
-            }
-            Holdout::Fraction(share) => {
-                let bound = (share * 2_f64.powi(64)) as u64;
-                (0..all).partition(|index| hash(index) < bound)
-            }
-            Holdout::Count(count) => {
-                let mut indices: Vec<u64> = (0..all).collect();
-                indices.sort_by_cached_key(|index| (hash(index), *index));
-                let train = indices.split_off(count.min(all) as usize);
-                (indices, train)
-            }
-            Holdout::Last(count) => {
-                let first = all.saturating_sub(count);
-                ((first..all).collect(), (0..first).collect())
-            }
+        let name = |index: u64| source.name(index);
+        let held_out = held_out(source.len(), holdout, name, |_| 1)?;
+        Self::with(source, held_out)
+    }
+
+    /// As [`Split::new`], with all images of an object ([`Source::object`]) on the same side, by a hash of its name. A number
+    /// of images holds out as many objects as have that many together.
+    ///
+    /// # Errors
+    /// As [`Split::new`].
+    pub fn by_object(source: Arc<dyn Source>, holdout: Holdout) -> Result<Self, SplitError> {
+        let objects = Objects::of(&*source);
+        let name = |object: u64| {
+            let first = objects.images(object)[0];
+            source.object(first).unwrap_or_else(|| source.name(first))
         };
-        if train.is_empty() {
-            return Err(SplitError::NothingLeft { held_out: validation.len() as u64, all });
-        }
+        let images = |object: u64| objects.images(object).len() as u64;
+        let held_out = held_out(objects.len(), holdout, name, images)?;
+        let images = held_out.iter().flat_map(|object| objects.images(*object).iter().copied());
+        Self::with(source, images.collect())
+    }
+
+    fn with(source: Arc<dyn Source>, mut validation: Vec<u64>) -> Result<Self, SplitError> {
         validation.sort_unstable();
-        train.sort_unstable();
+        let mut held_out = validation.iter().peekable();
+        let is_kept = |index: &u64| held_out.next_if_eq(&index).is_none();
+        let train: Vec<u64> = (0..source.len()).filter(is_kept).collect();
+        if train.is_empty() {
+            return Err(SplitError::NothingLeft { held_out: validation.len() as u64, all: source.len() });
+        }
         let part = |indices| Subset { source: Arc::clone(&source), indices };
         Ok(Self { train: part(train), validation: part(validation) })
     }
+}
+
+/// Which of `all` groups of images are held out.
+fn held_out(
+    all: u64,
+    holdout: Holdout,
+    name: impl Fn(u64) -> String,
+    images: impl Fn(u64) -> u64,
+) -> Result<Vec<u64>, SplitError> {
+    let hash = |group: &u64| Random::named(0, &name(*group)).bits(0);
+    let (order, count): (Vec<u64>, u64) = match holdout {
+        Holdout::Fraction(share) if !(0.0..1.0).contains(&share) => return Err(SplitError::Fraction(share)),
+        Holdout::Fraction(share) => {
+            let bound = (share * 2_f64.powi(64)) as u64;
+            return Ok((0..all).filter(|group| hash(group) < bound).collect());
+        }
+        Holdout::Count(count) => {
+            let mut order: Vec<u64> = (0..all).collect();
+            order.sort_by_cached_key(|group| (hash(group), *group));
+            (order, count)
+        }
+        Holdout::Last(count) => ((0..all).rev().collect(), count),
+    };
+    let mut so_far = 0;
+    let is_within = |group: &u64| {
+        let before = so_far;
+        so_far += images(*group);
+        before < count
+    };
+    Ok(order.into_iter().take_while(is_within).collect())
 }
 
 /// Some of the images of a source.
@@ -102,6 +137,10 @@ impl Source for Subset {
 
     fn name(&self, index: u64) -> String {
         self.source.name(self.indices[index as usize])
+    }
+
+    fn object(&self, index: u64) -> Option<String> {
+        self.source.object(self.indices[index as usize])
     }
 
     fn sample(&self, index: u64, size: u32) -> Result<Sample, SampleError> {
@@ -198,5 +237,43 @@ mod tests {
         assert_eq!(Split::new(source(), Holdout::Fraction(1.0)).err().unwrap(), SplitError::Fraction(1.0));
         assert!(Split::new(source(), Holdout::Fraction(f64::NAN)).is_err());
         assert_eq!(Split::new(source(), Holdout::Count(0)).unwrap().validation.len(), 0);
+    }
+
+    /// Four images of each object, and one of which nothing is known.
+    struct Objects(u64);
+
+    impl Source for Objects {
+        fn describe(&self) -> String {
+            "objects".into()
+        }
+        fn len(&self) -> u64 {
+            4 * self.0 + 1
+        }
+        fn object(&self, index: u64) -> Option<String> {
+            (index < 4 * self.0).then(|| (index / 4).to_string())
+        }
+        fn sample(&self, index: u64, _size: u32) -> Result<Sample, SampleError> {
+            Err(SampleError { name: self.name(index), reason: "only a name".into() })
+        }
+    }
+
+    #[test]
+    fn an_object_is_on_one_side() {
+        let split = |holdout| Split::by_object(Arc::new(Objects(50)), holdout).unwrap();
+        for (holdout, held_out) in [
+            (Holdout::Fraction(0.3), None),
+            (Holdout::Count(17), Some(17..=20)),
+            (Holdout::Last(6), Some(9..=9)),
+        ] {
+            let Split { train, validation } = split(holdout);
+            assert_eq!(train.len() + validation.len(), 201);
+            let objects =
+                |part: &Subset| -> Vec<_> { (0..part.len()).map(|index| part.object(index)).collect() };
+            let known = objects(&train);
+            assert!(!objects(&validation).iter().any(|object| object.is_some() && known.contains(object)));
+            assert!(held_out.unwrap_or(30..=90).contains(&validation.len()), "{}", validation.len());
+        }
+        let few = Split::by_object(Arc::new(Objects(1)), Holdout::Count(5));
+        assert_eq!(few.err(), Some(SplitError::NothingLeft { held_out: 5, all: 5 }));
     }
 }

@@ -70,7 +70,7 @@ impl Source for Numbered {
 }
 
 fn options(batch_size: usize, workers: usize) -> LoaderOptions {
-    LoaderOptions { batch_size, size: 4, workers, ahead: 3 }
+    LoaderOptions { batch_size, size: 4, workers, ahead: 3, pairs: false }
 }
 
 fn training(source: Arc<dyn Source>, batch_size: usize, workers: usize, training: Training) -> Loader {
@@ -395,7 +395,7 @@ fn real_shards_load_without_a_bad_image() {
         let images = Arc::new(Images::open(&[path]).unwrap());
         let indexed = began.elapsed();
         let began = std::time::Instant::now();
-        let options = LoaderOptions { batch_size: 64, size: 64, workers: 2, ahead: 3 };
+        let options = LoaderOptions { batch_size: 64, size: 64, workers: 2, ahead: 3, pairs: false };
         let mut loader = Loader::evaluation(images.clone(), options).unwrap();
         let count: usize = loader.by_ref().map(|batch| batch.unwrap().names.len()).sum();
         let rate = count as f64 / began.elapsed().as_secs_f64();
@@ -411,4 +411,129 @@ fn a_worker_that_panics_is_not_waited_for() {
     let mut loader = Loader::evaluation(Numbered::new(u64::MAX / 2, []), options).unwrap();
     assert_eq!(loader.next().unwrap().unwrap_err(), LoadError::Worker);
     assert!(loader.next().is_none());
+}
+
+/// `per_object` images of each object, the last object has one; numbered as [`Numbered`].
+struct Collection {
+    images: Arc<Numbered>,
+    per_object: u64,
+}
+
+impl Collection {
+    fn new(objects: u64, per_object: u64, bad: impl IntoIterator<Item = u64>) -> Arc<Self> {
+        Arc::new(Self { images: Numbered::new((objects - 1) * per_object + 1, bad), per_object })
+    }
+
+    fn object_of(&self, image: u64) -> u64 {
+        image / self.per_object
+    }
+}
+
+impl Source for Collection {
+    fn describe(&self) -> String {
+        self.images.describe()
+    }
+
+    fn len(&self) -> u64 {
+        self.images.len()
+    }
+
+    fn object(&self, index: u64) -> Option<String> {
+        Some(format!("object {}", self.object_of(index)))
+    }
+
+    fn sample(&self, index: u64, size: u32) -> Result<Sample, SampleError> {
+        self.images.sample(index, size)
+    }
+}
+
+/// The numbers of the images of a batch and of their partners, and whether they are mirrored: the column that tells the
+/// number is the last one then.
+fn numbers(batch: &Batch) -> Vec<[(u64, bool); 2]> {
+    let number = |image: &[f32]| {
+        let byte = |value: f32| ((value + 1.0) * 127.5).round() as u64;
+        let [left, right] = [byte(image[0]), byte(image[3 * 3])];
+        if right == 255 { (left, false) } else { (right, true) }
+    };
+    let images = batch.images.data().chunks(4 * 4 * 3).map(number);
+    let partners = batch.partners.as_ref().unwrap().data().chunks(4 * 4 * 3).map(number);
+    images.zip(partners).map(<[_; 2]>::from).collect()
+}
+
+fn pairs(source: Arc<dyn Source>, workers: usize, start: Position, mirror: bool) -> Loader {
+    let training = Training { seed: 3, mirror, start, ..Training::default() };
+    Loader::training(source, LoaderOptions { pairs: true, ..options(4, workers) }, training).unwrap()
+}
+
+#[test]
+fn pairs_are_two_images_of_an_object_and_an_epoch_goes_once_through_the_objects() {
+    let source = Collection::new(8, 5, []);
+    let batches: Vec<Batch> =
+        pairs(source.clone(), 3, Position::default(), true).take(40).map(Result::unwrap).collect();
+    let mut chosen = HashSet::new();
+    for epoch in batches.chunks(2) {
+        let of_epoch: Vec<_> = epoch.iter().flat_map(numbers).collect();
+        let mut objects: Vec<u64> = of_epoch.iter().map(|[image, _]| source.object_of(image.0)).collect();
+        objects.sort_unstable();
+        assert_eq!(objects, (0..8).collect::<Vec<_>>());
+        for [(image, mirrored), (partner, partner_mirrored)] in of_epoch {
+            assert_eq!(source.object_of(image), source.object_of(partner));
+            let alone = source.object_of(image) == 7;
+            // The mirror image of the only one; else another image, mirrored with the first.
+            assert_eq!((image == partner, mirrored == partner_mirrored), (alone, !alone));
+            chosen.insert((image, partner));
+        }
+    }
+    // Of twenty ordered pairs of each object, twenty epochs draw many.
+    assert!(chosen.len() > 70, "{}", chosen.len());
+    // For any number of workers and from any start.
+    let start = Position { epoch: 0, batch: 7 };
+    for (a, b) in batches[7..].iter().zip(pairs(source, 1, start, true)) {
+        let b = b.unwrap();
+        assert_eq!((numbers(a), &a.names, a.position), (numbers(&b), &b.names, b.position));
+    }
+}
+
+#[test]
+fn bad_images_leave_the_others_of_their_object() {
+    // Of object 0 one image is good, of object 1 none, of object 2 all but one.
+    let source = Collection::new(6, 4, [1, 2, 3, 4, 5, 6, 7, 9]);
+    let mut loader = pairs(source.clone(), 2, Position::default(), false);
+    for batch in loader.by_ref().take(30).map(Result::unwrap) {
+        for [(image, mirrored), (partner, partner_mirrored)] in numbers(&batch) {
+            assert!(!source.images.bad.contains(&image) && !source.images.bad.contains(&partner));
+            assert_eq!(source.object_of(image), source.object_of(partner));
+            assert_eq!((mirrored, partner_mirrored), (false, image == partner));
+            assert_eq!(image == partner, [0, 20].contains(&image));
+        }
+    }
+    assert_eq!(loader.skipped().len(), 8);
+    let all = pairs(Collection::new(5, 2, 0..9), 2, Position::default(), false).next().unwrap();
+    assert!(matches!(all, Err(LoadError::NoneGood { .. })));
+    let few = LoaderOptions { pairs: true, ..options(6, 1) };
+    let few = Loader::training(Collection::new(5, 9, []), few, Training::default());
+    assert!(matches!(few, Err(LoadError::TooFew { .. })));
+}
+
+#[test]
+fn an_evaluation_pairs_each_image_with_the_next_of_its_object() {
+    let source = Collection::new(3, 3, [4]);
+    let loader = Loader::evaluation(source, LoaderOptions { pairs: true, ..options(4, 2) }).unwrap();
+    let found: Vec<[u64; 2]> = loader
+        .flat_map(|batch| numbers(&batch.unwrap()))
+        .map(|pair| pair.map(|(number, _)| number))
+        .collect();
+    assert_eq!(found, [[0, 1], [1, 2], [2, 0], [3, 5], [5, 3], [6, 6]]);
+}
+
+#[test]
+fn an_object_of_ten_thousand_images_is_one_of_the_others() {
+    let source = Collection::new(2, 10_000, []);
+    let loader = Loader::training(
+        source,
+        LoaderOptions { pairs: true, ..options(2, 2) },
+        Training { seed: 1, ..Training::default() },
+    );
+    let batches: Vec<Batch> = loader.unwrap().take(20).map(Result::unwrap).collect();
+    assert!(batches.iter().all(|batch| batch.indices.contains(&10_000) && batch.indices.len() == 2));
 }

@@ -41,7 +41,7 @@ mod weights;
 mod widening;
 
 pub use compute::{ComputeSettings, DeviceChoice, Precision};
-pub use losses::{Differentiated, Loss, LossGroup, LossTerms, Losses, Partners};
+pub use losses::{Differentiated, Loss, LossGroup, LossTerms, Losses};
 pub use model::{Model, ModelError};
 pub use networks::{NetworkKind, Outputs};
 pub use object::{FRAME, object_level};
@@ -49,5 +49,5 @@ pub use prediction::Prediction;
 pub use predictor::{Predicted, Predictor};
 pub use settings::{LightModel, Method, ModelSettings, Preset, Supervision};
 pub use texture::{FineImage, ImageTexture, TextureParts, image_texture};
-pub use truth::{GroundTruth, Objective};
+pub use truth::{GroundTruth, Objective, Partners};
 pub use weights::{RUN_KEY, SETTINGS_KEY, WeightsError};

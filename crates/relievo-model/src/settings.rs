@@ -143,7 +143,7 @@ choices! {
         Cat,
         /// Rendered cars
         Car,
-        /// LeMul's configuration for CASIA-WebFace: wide rotations. Images are paired with their mirror images here
+        /// Photographs of people of whom there are several, each in a sub-folder, in wide poses (LeMul on CASIA-WebFace)
         LemulCasia,
         /// Photographs of human faces, paired with their mirror images (LeMul on CelebA)
         LemulCeleba,

@@ -97,11 +97,33 @@ pub struct Objective<'a> {
     pub perceptual_factor: f32,
     /// The truth of the images, on the device of the images. Losses that need it are left out without it.
     pub truth: Option<&'a GroundTruth>,
+    /// The other images of pairs, on the device of the images.
+    pub partners: Partners<'a>,
+}
+
+/// The other images of pairs, for a model that learns from pairs. A model that learns from single images compares them
+/// with their mirrored reconstructions in any case.
+#[derive(Debug, Clone, Copy, Default)]
+pub enum Partners<'a> {
+    /// Each image is paired with its mirror image.
+    #[default]
+    Mirrored,
+    /// Other images of the same objects, `[B,S,S,3]`.
+    Images(&'a Tensor),
+    /// Each image is compared with its own reconstruction alone, as in the fine-tuning of texture.
+    Nobody,
+}
+
+impl<'a> Partners<'a> {
+    /// Those of a batch: its partners, or mirror images where it has none.
+    pub fn of(partners: Option<&'a Tensor>) -> Self {
+        partners.map_or(Self::Mirrored, Self::Images)
+    }
 }
 
 impl From<f32> for Objective<'_> {
     fn from(flip_weight: f32) -> Self {
-        Self { flip_weight, perceptual_factor: 1.0, truth: None }
+        Self { flip_weight, perceptual_factor: 1.0, truth: None, partners: Partners::Mirrored }
     }
 }
 
@@ -109,5 +131,10 @@ impl<'a> Objective<'a> {
     /// The same with the truth of the images.
     pub fn with_truth(self, truth: Option<&'a GroundTruth>) -> Self {
         Self { truth, ..self }
+    }
+
+    /// The same with the partners of the images.
+    pub fn with_partners(self, partners: Partners<'a>) -> Self {
+        Self { partners, ..self }
     }
 }

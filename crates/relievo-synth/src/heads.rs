@@ -1,4 +1,4 @@
-//! The source: head number N of seed S.
+//! The source: head number N of seed S, and image K of it.
 
 use std::fmt::Write as _;
 
@@ -11,7 +11,7 @@ use crate::head::head_model;
 use crate::identity::Identity;
 use crate::light;
 use crate::patch::Patch;
-use crate::pose::{self, Landmarks, View};
+use crate::pose::{Landmarks, Placement, View};
 use crate::random::Draws;
 use crate::rendering::{CutOut, Scene};
 use crate::variation::Variation;
@@ -19,11 +19,15 @@ use crate::variation::Variation;
 /// Smallest side in pixels: one pixel has no focal length.
 const MINIMAL_SIZE: u32 = 2;
 
+/// The part of a head's stream that the streams of its images beyond the first come from.
+const IMAGES: u64 = 7;
+
 /// A run of synthetic heads, numbers `start..start + count` of a seed.
 pub struct Heads {
     seed: u64,
     start: u64,
     count: u64,
+    images_of_each: u64,
     landmarks: Landmarks,
     variation: Variation,
     perturbed: bool,
@@ -37,20 +41,33 @@ impl Heads {
             seed,
             start,
             count,
+            images_of_each: 1,
             landmarks: Landmarks::find(head_model()),
             variation: Variation::default(),
             perturbed: false,
         }
     }
 
+    /// Several images of each head: the same shape, skin, hair and place in the canonical frame with another expression,
+    /// viewpoint, light and background. Image 0 of a head is its only one otherwise. Images of a head follow one another:
+    /// with `images` of each, index `i` is image `i % images` of head `start + i / images`.
+    ///
+    /// # Panics
+    /// If `images` is 0.
+    pub fn images_of_each(self, images: u64) -> Self {
+        assert!(images > 0, "a head has at least one image");
+        Self { images_of_each: images, ..self }
+    }
+
     /// The same people with other distributions of viewpoint and light. With [`Variation::default`] they are the same
     /// images, to the bit.
     ///
     /// # Panics
-    /// If a spread is below 0, above its greatest value ([`Variation::LARGEST_PITCH_SPREAD`],
-    /// [`Variation::LARGEST_ELEVATION_SPREAD`]) or NaN.
+    /// If a number is below 0, above its greatest value ([`Variation::LARGEST_PITCH_SPREAD`],
+    /// [`Variation::LARGEST_ELEVATION_SPREAD`], [`Variation::LARGEST_ASYMMETRY`]) or NaN.
     pub fn varied(self, variation: Variation) -> Self {
-        let Variation { pitch_spread, elevation_spread } = variation;
+        let Variation { pitch_spread, elevation_spread, asymmetry } = variation;
+        assert!((0.0..=Variation::LARGEST_ASYMMETRY).contains(&asymmetry), "{variation:?}");
         assert!((0.0..=Variation::LARGEST_PITCH_SPREAD).contains(&pitch_spread), "{variation:?}");
         assert!((0.0..=Variation::LARGEST_ELEVATION_SPREAD).contains(&elevation_spread), "{variation:?}");
         Self { variation, ..self }
@@ -70,7 +87,7 @@ impl Heads {
     /// As for a sample.
     pub fn cut_out(&self, index: u64, size: u32, margin: u32) -> Result<CutOut, SampleError> {
         self.check(index, size)?;
-        Ok(self.scene(self.start + index).cut_out(size as usize, margin as usize, f32::INFINITY))
+        Ok(self.scene(self.place(index)).cut_out(size as usize, margin as usize, f32::INFINITY))
     }
 
     /// The background of image `index` at any size: the frame in the middle, as high as the image, continued to its
@@ -80,7 +97,7 @@ impl Heads {
     /// As for a sample.
     pub fn background(&self, index: u64, width: u32, height: u32) -> Result<Image, SampleError> {
         self.check(index, height)?;
-        let background = self.scene(self.start + index).background;
+        let background = self.scene(self.place(index)).background;
         let across = (height - 1) as f32;
         let place = |at: u32, extent: u32| (at as f32 - (extent as f32 - 1.0) / 2.0) / across;
         let pixels = (0..height).flat_map(|row| (0..width).map(move |column| (row, column)));
@@ -93,32 +110,45 @@ impl Heads {
     }
 
     fn check(&self, index: u64, size: u32) -> Result<(), SampleError> {
-        if index < self.count && size >= MINIMAL_SIZE {
+        if index < self.len() && size >= MINIMAL_SIZE {
             return Ok(());
         }
         let reason = format!(
-            "there are {} heads here, and images of at least {MINIMAL_SIZE} pixels: asked for number {index} of {size} pixels",
-            self.count
+            "there are {} images here, of at least {MINIMAL_SIZE} pixels: asked for number {index} of {size} pixels",
+            self.len()
         );
         Err(SampleError { name: self.name(index), reason })
     }
 
-    fn stream(&self, number: u64) -> Random {
-        Random::new(self.seed, number)
+    /// The number of the head on an image, and that of the image among those of the head.
+    fn place(&self, index: u64) -> [u64; 2] {
+        [self.start + index / self.images_of_each, index % self.images_of_each]
     }
 
-    /// The scene of image `number` of the seed.
-    pub(crate) fn scene(&self, number: u64) -> Scene<'static> {
+    /// The streams of a head, and of one of its images: parts 3 to 6, and 0 for another expression.
+    fn streams(&self, [number, image]: [u64; 2]) -> [Random; 2] {
+        let head = Random::new(self.seed, number);
+        [head, if image == 0 { head } else { head.fork(IMAGES).fork(image) }]
+    }
+
+    /// The scene of an image of a head.
+    pub(crate) fn scene(&self, place: [u64; 2]) -> Scene<'static> {
         let model = head_model();
-        let stream = self.stream(number);
-        let draws = |part| Draws::new(stream.fork(part));
-        let (identity, mut points) = Identity::draw(model, &mut draws(0));
-        let appearance = Appearance::draw(&identity, &mut draws(1));
+        let [of_head, of_image] = self.streams(place).map(|stream| move |part| Draws::new(stream.fork(part)));
+        let asymmetry = self.variation.asymmetry;
+        let (identity, mut points) = Identity::draw(model, asymmetry, &mut of_head(0), None);
+        let appearance = Appearance::draw(&identity, &mut of_head(1));
         appearance.hair.grow(model, &mut points);
-        pose::place_canonical(&self.landmarks, &mut points, &mut draws(2));
-        let view = View::draw(&self.landmarks, &points, &self.variation, &mut draws(3));
-        let light = light::draw(appearance.skin_brightness(), &self.variation, &mut draws(4));
-        let background = Background::draw(&mut draws(5));
+        // Of the first image's expression: where a head is does not depend on how far its mouth is open.
+        let placement = Placement::draw(&self.landmarks, &points, &mut of_head(2));
+        if place[1] > 0 {
+            (_, points) = Identity::draw(model, asymmetry, &mut of_head(0), Some(&mut of_image(0)));
+            appearance.hair.grow(model, &mut points);
+        }
+        points.iter_mut().for_each(|point| *point = placement.of(*point));
+        let view = View::draw(&self.landmarks, &points, &self.variation, &mut of_image(3));
+        let light = light::draw(appearance.skin_brightness(), &self.variation, &mut of_image(4));
+        let background = Background::draw(&mut of_image(5));
         Scene { model, points, appearance, background, light, view }
     }
 }
@@ -127,10 +157,19 @@ impl Source for Heads {
     fn describe(&self) -> String {
         let (first, last) = (self.start, (self.start + self.count).saturating_sub(1));
         let mut text = format!("synthetic heads {first} to {last} of seed {}", self.seed);
-        let Variation { pitch_spread, elevation_spread } = self.variation;
-        if self.variation != Variation::default() {
+        if self.images_of_each > 1 {
+            let _ = write!(text, ", {} images of each", self.images_of_each);
+        }
+        let (variation, usual) = (self.variation, Variation::default());
+        if [variation.pitch_spread, variation.elevation_spread]
+            != [usual.pitch_spread, usual.elevation_spread]
+        {
+            let Variation { pitch_spread, elevation_spread, .. } = variation;
             let _ =
                 write!(text, ", pitch spread {pitch_spread} degrees, elevation spread {elevation_spread}");
+        }
+        if variation.asymmetry != usual.asymmetry {
+            let _ = write!(text, ", asymmetry {}", variation.asymmetry);
         }
         if self.perturbed {
             text.push_str(", perturbed");
@@ -139,20 +178,26 @@ impl Source for Heads {
     }
 
     fn len(&self) -> u64 {
-        self.count
+        self.count.saturating_mul(self.images_of_each)
     }
 
     fn name(&self, index: u64) -> String {
-        (self.start + index).to_string()
+        let [number, image] = self.place(index);
+        if self.images_of_each > 1 { format!("{number}/{image}") } else { number.to_string() }
+    }
+
+    fn object(&self, index: u64) -> Option<String> {
+        (self.images_of_each > 1).then(|| self.place(index)[0].to_string())
     }
 
     fn sample(&self, index: u64, size: u32) -> Result<Sample, SampleError> {
         self.check(index, size)?;
-        let number = self.start + index;
-        let (mut image, truth) = self.scene(number).render(size as usize);
+        let place = self.place(index);
+        let (mut image, truth) = self.scene(place).render(size as usize);
         if self.perturbed {
             // Part 6, after those of the scene: the head does not depend on it.
-            Patch::draw(&mut Draws::new(self.stream(number).fork(6))).blend(&mut image);
+            let [_, of_image] = self.streams(place);
+            Patch::draw(&mut Draws::new(of_image.fork(6))).blend(&mut image);
         }
         Ok(Sample { name: self.name(index), image, truth: Some(truth) })
     }
@@ -230,6 +275,50 @@ mod tests {
     }
 
     #[test]
+    fn images_of_a_head_show_the_same_head_otherwise() {
+        let (single, several) = (Heads::range(9, 3, 4), Heads::range(9, 3, 4).images_of_each(3));
+        assert_eq!((several.len(), several.name(4), several.object(4)), (12, "4/1".into(), Some("4".into())));
+        assert_eq!((single.object(1), single.len()), (None, 4));
+        let distance = |a: &[[f32; 3]], b: &[[f32; 3]]| {
+            let of = |(a, b): (&[f32; 3], &[f32; 3])| (0..3).map(|k| (a[k] - b[k]).powi(2)).sum::<f32>();
+            (a.iter().zip(b).map(of).sum::<f32>() / a.len() as f32).sqrt()
+        };
+        let scene = |number: u64, image: u64| several.scene([number, image]);
+        for number in 3..7 {
+            let [first, second, third] = [0, 1, 2].map(|image| scene(number, image));
+            let index = (number - 3) * 3;
+            let image = |sample: Sample| (sample.image, sample.truth);
+            assert_eq!(
+                image(several.sample(index, 32).unwrap()),
+                image(single.sample(number - 3, 32).unwrap())
+            );
+            for other in [&second, &third] {
+                assert!(first.view.parameters != other.view.parameters && first.light != other.light);
+                // Another expression moves it less than another head differs.
+                let stranger = scene(number + 10, 0);
+                let [same, different] = [other, &stranger].map(|o| distance(&first.points, &o.points));
+                assert!(same > 0.0 && 3.0 * same < different, "{same} {different}");
+            }
+            assert_ne!(second.view.parameters, third.view.parameters);
+        }
+    }
+
+    #[test]
+    fn asymmetry_moves_the_sides_apart_and_leaves_the_rest() {
+        let heads = |asymmetry: f32| {
+            Heads::range(9, 0, 1).varied(Variation { asymmetry, ..Variation::default() }).scene([0, 0])
+        };
+        let [none, usual, much] = [0.0, 1.0, 4.0].map(heads);
+        let most = |a: &Scene, b: &Scene| {
+            let all = a.points.as_flattened().iter().zip(b.points.as_flattened());
+            all.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+        };
+        let [little, more] = [&usual, &much].map(|scene| most(scene, &none));
+        assert!(little > 0.0 && (3.0..5.0).contains(&(more / little)), "{little} {more}");
+        assert_eq!(usual.light, much.light);
+    }
+
+    #[test]
     fn a_head_cut_out_and_its_background_make_its_image() {
         const SIZE: usize = 48;
         const MARGIN: usize = 40;
@@ -237,7 +326,7 @@ mod tests {
         for index in 0..20 {
             let image = heads.sample(index, SIZE as u32).unwrap().image;
             // What lies further away than an image shows is cut off here, too; shoulders and hair, mostly.
-            let near = heads.scene(3 + index).cut_out(SIZE, MARGIN, FAR);
+            let near = heads.scene([3 + index, 0]).cut_out(SIZE, MARGIN, FAR);
             let behind = heads.background(index, 2 * SIZE as u32, SIZE as u32).unwrap();
             assert_eq!((behind.width, near.side), (2 * SIZE as u32, SIZE + 2 * MARGIN));
             let mut alike = 0;
@@ -309,9 +398,9 @@ mod tests {
         };
         let scenes = |variation: Variation| {
             let heads = Heads::range(4, 0, 400).varied(variation);
-            (0..400).map(|number| heads.scene(number)).collect::<Vec<_>>()
+            (0..400).map(|number| heads.scene([number, 0])).collect::<Vec<_>>()
         };
-        let wide = Variation { pitch_spread: 12.0, elevation_spread: 0.6 };
+        let wide = Variation { pitch_spread: 12.0, elevation_spread: 0.6, ..Variation::default() };
         let (usual, wide) = (scenes(Variation::default()), scenes(wide));
         let pitches =
             |scenes: &[Scene]| scenes.iter().map(|s| s.view.parameters[0].to_degrees()).collect::<Vec<f32>>();
@@ -330,7 +419,11 @@ mod tests {
             assert_eq!((a.light.ambient, a.light.diffuse), (b.light.ambient, b.light.diffuse));
         }
         // A head that looks up or down is still framed by its eyes and mouth.
-        let heads = Heads::range(4, 0, 400).varied(Variation { pitch_spread: 12.0, elevation_spread: 0.6 });
+        let heads = Heads::range(4, 0, 400).varied(Variation {
+            pitch_spread: 12.0,
+            elevation_spread: 0.6,
+            ..Variation::default()
+        });
         assert_eq!(
             heads.describe(),
             "synthetic heads 0 to 399 of seed 4, pitch spread 12 degrees, elevation spread 0.6"

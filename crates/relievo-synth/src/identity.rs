@@ -37,8 +37,14 @@ struct Knob {
 }
 
 impl Identity {
-    /// Draws a head and returns its identity and its vertices (decimetres, the model's frame).
-    pub fn draw(model: &HeadModel, draws: &mut Draws) -> (Self, Vec<[f32; 3]>) {
+    /// Draws a head and returns its identity and its vertices (decimetres, the model's frame). `asymmetry` is a factor on
+    /// the differences between its sides. The expression is drawn from a stream of its own if there is one.
+    pub fn draw(
+        model: &HeadModel,
+        asymmetry: f32,
+        draws: &mut Draws,
+        expression: Option<&mut Draws>,
+    ) -> (Self, Vec<[f32; 3]>) {
         let mut positions = model.vertices.clone();
         let mut identity = Self::draw_prototype(draws);
         for (target, weight) in model.macros.iter().zip(prototype_weights(model, &identity)) {
@@ -48,9 +54,9 @@ impl Identity {
             }
         }
         draw_shape(model, draws, &mut positions);
-        draw_asymmetry(model, draws, &mut positions);
+        draw_asymmetry(model, asymmetry, draws, &mut positions);
         let shaped = positions.clone();
-        identity.draw_expression(model, draws, &mut positions);
+        identity.draw_expression(model, expression.unwrap_or(draws), &mut positions);
         teeth::place(model, &shaped, &mut positions, identity.mouth_open);
         (identity, positions)
     }
@@ -312,9 +318,9 @@ fn draw_shape(model: &HeadModel, draws: &mut Draws, positions: &mut [[f32; 3]]) 
 }
 
 /// The asymmetry targets are opposites, too: left and right of the same name.
-fn draw_asymmetry(model: &HeadModel, draws: &mut Draws, positions: &mut [[f32; 3]]) {
+fn draw_asymmetry(model: &HeadModel, factor: f32, draws: &mut Draws, positions: &mut [[f32; 3]]) {
     for pair in model.asymmetries.chunks(2) {
-        let value = draws.bell() * 0.15;
+        let value = draws.bell() * 0.15 * factor;
         let target: &Target = &pair[usize::from(value > 0.0) % pair.len()];
         model.displace(positions, target, value.abs());
     }

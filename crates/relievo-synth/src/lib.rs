@@ -28,8 +28,10 @@
 //!   max(0, R^T normal . direction). It turns with the head.
 //! * `image` = albedo * shading, clipped at 1, no tone curve, the mean of four samples a pixel; `albedo` is the mean
 //!   of the same samples' albedo. At the head's outline they mix with the background, the albedo does not.
+//! * [`Heads::images_of_each`] gives several images of each head: the object is the same, expression, viewpoint, light and
+//!   background are others.
 //! * [`Heads::perturbed`] occludes one side of each image with a coloured patch and changes nothing else;
-//!   [`Heads::varied`] changes the distribution of pitch and of the light's elevation.
+//!   [`Heads::varied`] changes the distribution of pitch and of the light's elevation, and the asymmetry of faces.
 //! * [`Heads::cut_out`] and [`Heads::background`] give its two layers, whole heads and wide backgrounds, for scenes of
 //!   several heads: `examples/paint_scene.rs` paints one.
 //! * Outside the head: mask 0, depth 1.1 (nothing further away is seen), normal (0, 0, 1), albedo = image.

@@ -95,27 +95,36 @@ fn project(point: [f32; 3]) -> [f32; 2] {
     frame_camera().project(point).map(|place| place - frame_camera().centre())
 }
 
-/// Places a head in the canonical frame: from decimetres, y up, to units, x right, y down, z away from the camera.
-/// `points` are the head's vertices and are replaced.
-pub(crate) fn place_canonical(landmarks: &Landmarks, points: &mut [[f32; 3]], draws: &mut Draws) {
-    let size = 1.0 + 0.035 * draws.bell();
-    let height = 0.012 * draws.bell();
-    let nose = points.iter().map(|p| p[2]).fold(f32::MIN, f32::max);
-    let nose_depth = 0.922 + 0.006 * draws.bell();
-    // Perspective is weak, so the fixed point is reached to single precision in a few rounds.
-    let (mut scale, mut middle) = (0.0966, 7.0);
-    for _ in 0..6 {
-        let crop = landmarks.crop(|v| canonical(points[usize::from(v)], scale, middle, nose, nose_depth));
-        middle += (height - crop.centre[1]) * frame_side() / scale;
-        scale *= size / crop.side;
-    }
-    for point in points {
-        *point = canonical(*point, scale, middle, nose, nose_depth);
-    }
+/// Where a head is in the canonical frame: from decimetres, y up, to units, x right, y down, z away from the camera.
+pub(crate) struct Placement {
+    scale: f32,
+    middle: f32,
+    nose: f32,
+    nose_depth: f32,
 }
 
-fn canonical([x, y, z]: [f32; 3], scale: f32, middle: f32, nose: f32, nose_depth: f32) -> [f32; 3] {
-    [x * scale, (middle - y) * scale, nose_depth + (nose - z) * scale]
+impl Placement {
+    /// Draws the place of a head with these vertices.
+    pub fn draw(landmarks: &Landmarks, points: &[[f32; 3]], draws: &mut Draws) -> Self {
+        let size = 1.0 + 0.035 * draws.bell();
+        let height = 0.012 * draws.bell();
+        let nose = points.iter().map(|p| p[2]).fold(f32::MIN, f32::max);
+        let nose_depth = 0.922 + 0.006 * draws.bell();
+        // Perspective is weak, so the fixed point is reached to single precision in a few rounds.
+        let mut placement = Self { scale: 0.0966, middle: 7.0, nose, nose_depth };
+        for _ in 0..6 {
+            let crop = landmarks.crop(|v| placement.of(points[usize::from(v)]));
+            placement.middle += (height - crop.centre[1]) * frame_side() / placement.scale;
+            placement.scale *= size / crop.side;
+        }
+        placement
+    }
+
+    /// A vertex in the canonical frame.
+    pub fn of(&self, [x, y, z]: [f32; 3]) -> [f32; 3] {
+        let &Self { scale, middle, nose, nose_depth } = self;
+        [x * scale, (middle - y) * scale, nose_depth + (nose - z) * scale]
+    }
 }
 
 impl View {

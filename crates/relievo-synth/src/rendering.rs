@@ -319,10 +319,10 @@ mod tests {
     #[test]
     fn the_view_moves_the_canonical_surface_onto_the_one_that_is_seen() {
         for number in 0..12 {
-            let scene = Heads::range(5, 0, 100).scene(number);
+            let scene = Heads::range(5, 0, 100).scene([number, 0]);
             let (_, truth) = scene.render(SIZE);
             let view = View::new(truth.view);
-            let frontal = Scene { view: View::new([0.0; 6]), ..Heads::range(5, 0, 100).scene(number) };
+            let frontal = Scene { view: View::new([0.0; 6]), ..Heads::range(5, 0, 100).scene([number, 0]) };
             let (_, canonical) = frontal.render(SIZE);
             // Lift a canonical pixel, move it, and see whether the depth there is its own. What the turned head hides
             // lies behind; nothing lies in front.
@@ -349,7 +349,7 @@ mod tests {
     #[test]
     fn the_image_is_albedo_times_shading() {
         for number in 0..12 {
-            let scene = Heads::range(5, 0, 100).scene(number);
+            let scene = Heads::range(5, 0, 100).scene([number, 0]);
             let (image, truth) = scene.render(SIZE);
             let inside = interior(&truth);
             let mut close = 0;
@@ -371,7 +371,7 @@ mod tests {
     #[test]
     fn normals_are_those_of_the_depth() {
         for number in 0..12 {
-            let (_, truth) = Heads::range(5, 0, 100).scene(number).render(SIZE);
+            let (_, truth) = Heads::range(5, 0, 100).scene([number, 0]).render(SIZE);
             let inside = interior(&truth);
             let mut angles: Vec<f32> = inside
                 .iter()
@@ -399,7 +399,7 @@ mod tests {
 
     #[test]
     fn images_of_different_sizes_show_the_same_head() {
-        let scene = Heads::range(5, 0, 100).scene(3);
+        let scene = Heads::range(5, 0, 100).scene([3, 0]);
         let (large, _) = scene.render(128);
         let (small, _) = scene.render(64);
         // Pixel centres of the two rasters coincide at the corners only, so compare with the nearest pixel.

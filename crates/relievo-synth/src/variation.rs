@@ -1,4 +1,4 @@
-//! How far heads are turned and how high their light stands.
+//! How far heads are turned, how high their light stands, and how much their sides differ.
 
 /// Ranges of the draws that a user may widen. The default is that of every head before there was a choice.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -10,6 +10,9 @@ pub struct Variation {
     /// default. Its mean is 0.2, a little above; it is clamped to \[-1,1\], 45 degrees, which is all that the model can
     /// express.
     pub elevation_spread: f32,
+    /// Factor on the differences in shape between the two sides of a face, 1 by default; 4 makes faces that nobody would
+    /// call symmetric.
+    pub asymmetry: f32,
 }
 
 impl Variation {
@@ -17,6 +20,9 @@ impl Variation {
     pub const LARGEST_PITCH_SPREAD: f32 = 20.0;
     /// The greatest elevation spread: beyond it nearly all lights are clamped.
     pub const LARGEST_ELEVATION_SPREAD: f32 = 2.0;
+
+    /// The greatest asymmetry: beyond it faces fold over themselves.
+    pub const LARGEST_ASYMMETRY: f32 = 10.0;
 
     /// Where pitch is clamped, in degrees.
     pub(crate) fn largest_pitch(&self) -> f32 {
@@ -26,6 +32,6 @@ impl Variation {
 
 impl Default for Variation {
     fn default() -> Self {
-        Self { pitch_spread: 5.5, elevation_spread: 0.35 }
+        Self { pitch_spread: 5.5, elevation_spread: 0.35, asymmetry: 1.0 }
     }
 }

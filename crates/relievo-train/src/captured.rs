@@ -54,9 +54,11 @@ struct Weights {
     perceptual_factor: f32,
 }
 
-/// Images that go through the networks together, with their truth if the model learns from it.
+/// Images that go through the networks together, with their partners if there are any, and with their truth if the model
+/// learns from it.
 struct Piece {
     images: Received,
+    partners: Option<Received>,
     truth: Option<(GroundTruth, Vec<UploadQueue>)>,
 }
 
@@ -64,6 +66,13 @@ struct Piece {
 struct Received {
     upload: UploadQueue,
     there: Tensor,
+}
+
+impl Received {
+    fn put(&mut self, tensor: &Tensor) -> Result<(), Error> {
+        self.upload.put(tensor)?;
+        self.upload.take(&mut self.there)
+    }
 }
 
 /// How the steps queued on a GPU went.
@@ -80,21 +89,30 @@ pub struct StepStatus {
 }
 
 impl State {
-    fn new(model: &Model, parts: &[MicroBatch], clip_norm: f64) -> Result<Self, ModelError> {
+    fn new(
+        model: &Model,
+        parts: &[MicroBatch],
+        clip_norm: f64,
+        has_partners: bool,
+    ) -> Result<Self, ModelError> {
         let (device, size) = (model.device(), model.settings().image_size);
         let Device::Cuda(ordinal) = device else {
             return Err(Error::Device { device, detail: "steps are captured on GPUs only".into() }.into());
         };
         let piece = |part: &MicroBatch| {
-            let shape = [part.count, size, size, 3];
-            let there = Tensor::full_on(device, shape, 0.0)?;
+            let received = || -> Result<_, Error> {
+                let shape = [part.count, size, size, 3];
+                let there = Tensor::full_on(device, shape, 0.0)?;
+                Ok(Received { upload: UploadQueue::new(ordinal, shape)?, there })
+            };
             let truth = || -> Result<_, Error> {
                 let there = GroundTruth::unknown(device, part.count, size)?;
                 let uploads = there.tensors().map(|tensor| UploadQueue::new(ordinal, tensor.shape()));
                 Ok((there, uploads.into_iter().collect::<Result<_, _>>()?))
             };
             Ok(Piece {
-                images: Received { upload: UploadQueue::new(ordinal, shape)?, there },
+                images: received()?,
+                partners: has_partners.then(received).transpose()?,
                 truth: model.settings().uses_truth().then(truth).transpose()?,
             })
         };
@@ -111,8 +129,8 @@ impl State {
         })
     }
 
-    /// Sends the batch and its truth on their way, piece by piece.
-    fn send(&mut self, images: &Tensor, truth: Option<&GroundTruth>) -> Result<(), ModelError> {
+    /// Sends the batch, its partners and its truth on their way, piece by piece.
+    fn send(&mut self, images: &Tensor, objective: Objective<'_>) -> Result<(), ModelError> {
         let count: usize = self.parts.iter().map(|part| part.count).sum();
         if images.shape().first() != Some(&count) {
             let detail = format!("images of shape {} in a batch of {count}", images.shape());
@@ -120,11 +138,18 @@ impl State {
         }
         for (part, piece) in self.parts.iter().zip(&mut self.pieces) {
             let cut = |tensor: &Tensor| tensor.narrow(part.first, part.count);
-            let Received { upload, there } = &mut piece.images;
-            upload.put(&cut(images)?)?;
-            upload.take(there)?;
+            piece.images.put(&cut(images)?)?;
+            match (&mut piece.partners, objective.partners) {
+                (Some(there), Partners::Images(partners)) => there.put(&cut(partners)?)?,
+                (None, Partners::Mirrored) => {}
+                _ => {
+                    let detail = "partners are images in all steps, or mirror images in all";
+                    return Err(Error::shape("training step", detail).into());
+                }
+            }
             let Some((there, uploads)) = &mut piece.truth else { continue };
-            let truth = truth.ok_or_else(|| Error::shape("training step", "the batch has no truth"))?;
+            let truth =
+                objective.truth.ok_or_else(|| Error::shape("training step", "the batch has no truth"))?;
             for ((upload, there), tensor) in uploads.iter_mut().zip(there.tensors_mut()).zip(truth.tensors())
             {
                 upload.put(&cut(tensor)?)?;
@@ -145,11 +170,12 @@ impl State {
         let copied = model.parameters().iter().zip(&self.copies);
         let working: Vec<Tensor> = copied.map(|(own, copy)| copy.as_ref().unwrap_or(own).clone()).collect();
         let (losses, gradients) = accumulate(&self.parts, |number| {
-            let Piece { images, truth } = &self.pieces[number];
+            let Piece { images, partners, truth } = &self.pieces[number];
             let truth = truth.as_ref().map(|(truth, _)| truth);
-            let objective = Objective { flip_weight, perceptual_factor, truth };
+            let partners = Partners::of(partners.as_ref().map(|partners| &partners.there));
+            let objective = Objective { flip_weight, perceptual_factor, truth, partners };
             let none = |_: &_, _: &_| Ok(Vec::new());
-            let found = model.differentiate(&working, &images.there, Partners::Mirrored, objective, none)?;
+            let found = model.differentiate(&working, &images.there, objective, none)?;
             Ok((found.terms, found.of_parameters))
         })?;
         let totals: Vec<(f32, &Tensor)> =
@@ -214,10 +240,10 @@ impl CapturedStep {
         self.moments.with_weights_to_use(&mut self.model, look)
     }
 
-    /// Queues step number `step` on `images [batch,size,size,3]` (on the CPU, as the objective's truth).
+    /// Queues step number `step` on `images [batch,size,size,3]` (on the CPU, as what the objective has).
     ///
     /// # Errors
-    /// If images or truth do not fit, if a parameter or moment shares its memory with another tensor (a replay would
+    /// If images, partners or truth do not fit, if a parameter or moment shares its memory with another tensor (a replay would
     /// change that one, too), or the GPU fails or is out of memory.
     pub fn queue<'a>(
         &mut self,
@@ -226,14 +252,18 @@ impl CapturedStep {
         step: u64,
         settings: &TrainSettings,
     ) -> Result<(), ModelError> {
-        let Objective { flip_weight, perceptual_factor, truth } = objective.into();
+        let objective = objective.into();
+        let Objective { flip_weight, perceptual_factor, .. } = objective;
         let weights = Weights { flip_weight, perceptual_factor };
         let Self { model, moments, ordinal, ema_decay, .. } = self;
         let state = match &mut self.state {
             Some(state) => state,
-            None => self.state.insert(State::new(model, &self.parts, self.clip_norm)?),
+            None => {
+                let has_partners = matches!(objective.partners, Partners::Images(_));
+                self.state.insert(State::new(model, &self.parts, self.clip_norm, has_partners)?)
+            }
         };
-        state.send(images, truth)?;
+        state.send(images, objective)?;
         state.adam.prepare(&adam_step(settings, step))?;
         let has_run = &mut state.has_run[usize::from(perceptual_factor > 0.0)];
         if !std::mem::replace(has_run, true) {

@@ -53,6 +53,7 @@ pub use optimiser::Moments;
 pub use profile::{Ceilings, OperationTime, profile_steps};
 pub use provenance::{HeldOutError, Provenance};
 pub use settings::{
-    DataSettings, EmbeddedWeights, GivenSettings, HeldOut, Settings, SettingsError, TrainSettings,
+    DataSettings, EmbeddedWeights, GivenSettings, HeldOut, Learn, Pairs, Settings, SettingsError,
+    TrainSettings,
 };
 pub use trainer::{LastSaved, Outcome, TrainError, Trainer};

@@ -65,7 +65,7 @@ impl Provenance {
         let Progress { images: then, names_checksum: checksum, .. } = self.progress;
         let others = |now| HeldOutError::OtherImages { then, now };
         // Of too few images all would be held out.
-        let split = Split::new(data.open(registry)?, data.holdout()).map_err(|_| others(0))?;
+        let split = data.split(data.open(registry)?).map_err(|_| others(0))?;
         let Split { train, validation } = split;
         if (train.len(), names_checksum(&train)) != (then, checksum) {
             return Err(others(train.len()));

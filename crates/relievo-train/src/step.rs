@@ -1,11 +1,14 @@
 //! One optimiser step: gradients of a batch, in pieces if need be, checked, clipped, and handed to Adam.
 
-use relievo_model::{Losses, Model, ModelError, Objective};
+use std::ops::Range;
+
+use relievo_model::{Losses, Model, ModelError, Objective, Partners};
+use relievo_nets::ParameterInfo;
 use relievo_tensor::ops::{AdamStep, add_into, cast, ema_update, scale_all, squared_norm};
 use relievo_tensor::{DataType, Tensor};
 
 use crate::optimiser::Moments;
-use crate::settings::TrainSettings;
+use crate::settings::{Learn, TrainSettings};
 
 /// Results of a step.
 pub(crate) struct Step {
@@ -47,7 +50,12 @@ pub(crate) fn take(
     if let Some(what) = name_of_first_not_finite(&losses) {
         return Err(StepError::NonFinite(what));
     }
-    let gradient_norm = squared_norm(&gradients)?.sqrt();
+    let learning = learning(model, settings.learn);
+    let mut squares = 0.0;
+    for part in &learning {
+        squares += squared_norm(&gradients[part.clone()])?;
+    }
+    let gradient_norm = squares.sqrt();
     if !gradient_norm.is_finite() {
         let mut name = "a parameter";
         for (info, gradient) in model.parameter_infos().iter().zip(&gradients) {
@@ -62,9 +70,32 @@ pub(crate) fn take(
         scale_all(&mut gradients, (settings.clip_norm / gradient_norm) as f32)?;
     }
     let adam = adam_step(settings, step);
-    adam.apply(model.parameters_mut(), &gradients, &mut moments.exp_avg, &mut moments.exp_avg_sq)?;
+    for part in learning {
+        let [mean, square] =
+            [&mut moments.exp_avg, &mut moments.exp_avg_sq].map(|all| &mut all[part.clone()]);
+        adam.apply(&mut model.parameters_mut()[part.clone()], &gradients[part], mean, square)?;
+    }
     average(model, moments, settings.ema_decay)?;
     Ok(Step { losses, gradient_norm })
+}
+
+/// The ranges of the parameters that learn. Those of the others stay, which weight decay would not leave them.
+fn learning(model: &Model, learn: Learn) -> Vec<Range<usize>> {
+    let learns = |info: &ParameterInfo| match learn {
+        Learn::All => true,
+        Learn::Texture => {
+            !["depth.", "view.", "pair-confidence."].iter().any(|network| info.name.starts_with(network))
+        }
+    };
+    let infos = model.parameter_infos();
+    let mut ranges: Vec<Range<usize>> = Vec::new();
+    for index in (0..infos.len()).filter(|index| learns(&infos[*index])) {
+        match ranges.last_mut() {
+            Some(range) if range.end == index => range.end += 1,
+            _ => ranges.push(index..index + 1),
+        }
+    }
+    ranges
 }
 
 /// Updates the running mean of the parameters, if one is kept.
@@ -146,7 +177,12 @@ fn losses_and_gradients(
         }
         let cut = |tensor: &Tensor| tensor.narrow(part.first, part.count);
         let truth = objective.truth.map(|truth| truth.map(cut)).transpose()?;
-        model.loss_and_gradients(&cut(images)?, objective.with_truth(truth.as_ref()))
+        let partners = match objective.partners {
+            Partners::Images(partners) => Some(cut(partners)?),
+            Partners::Mirrored | Partners::Nobody => None,
+        };
+        let partners = partners.as_ref().map_or(objective.partners, Partners::Images);
+        model.loss_and_gradients(&cut(images)?, objective.with_truth(truth.as_ref()).with_partners(partners))
     })?;
     let mut losses = Losses::default();
     for (share, of_part) in &of_parts {

@@ -13,7 +13,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use relievo_data::{CacheBudget, Cached, LoadError, Source, Split, WithoutTruth};
+use relievo_data::{CacheBudget, Cached, LoadError, Objects, Source, Split, WithoutTruth};
 use relievo_files::{FolderLock, WriteError, write_durable};
 use relievo_model::{GroundTruth, Model, ModelError, Objective, Supervision};
 use relievo_nets::{Vgg, VggError};
@@ -27,7 +27,7 @@ use crate::learner::Learner;
 use crate::log::Log;
 use crate::optimiser::Moments;
 use crate::provenance;
-use crate::settings::{Change, EmbeddedWeights, Settings, TrainSettings};
+use crate::settings::{Change, EmbeddedWeights, Learn, Pairs, Settings, TrainSettings};
 use session::Session;
 
 pub use error::{LastSaved, TrainError};
@@ -51,6 +51,8 @@ pub struct Trainer {
     learner: Learner,
     progress: Progress,
     images: Arc<dyn Source>,
+    /// Images of an epoch, or pairs.
+    examples: u64,
     held_out: Arc<dyn Source>,
     log: Log,
     /// The progress in the newest checkpoint on the disk.
@@ -139,7 +141,7 @@ impl Trainer {
         mut moments: Moments,
         progress: Option<Progress>,
     ) -> Result<Self, TrainError> {
-        let Split { train, validation } = Split::new(source, settings.data.holdout())?;
+        let Split { train, validation } = settings.data.split(source)?;
         let budget = CacheBudget::new(settings.data.cache.saturating_mul(1 << 20));
         let cached = |source: Arc<dyn Source>| -> Arc<dyn Source> {
             Arc::new(Cached::new(source, settings.model.image_size as u32, budget.clone()))
@@ -151,7 +153,9 @@ impl Trainer {
         };
         let held_out = cached(Arc::new(validation));
         let batch_size = settings.train.batch_size;
-        if images.len() < batch_size as u64 {
+        let objects = (settings.data.pairs == Pairs::Collection).then(|| Objects::of(&*images));
+        let examples = objects.as_ref().map_or(images.len(), Objects::len);
+        if examples < batch_size as u64 {
             return Err(LoadError::TooFew { source_is: images.describe(), batch_size }.into());
         }
         let found = (images.len(), provenance::names_checksum(&*images));
@@ -171,12 +175,14 @@ impl Trainer {
         let device = settings.compute.place(&mut model)?;
         moments.to_device(device).map_err(ModelError::from)?;
         let learner = match device {
-            Device::Cuda(_) if settings.model.supervision == Supervision::None => {
+            Device::Cuda(_)
+                if settings.model.supervision == Supervision::None && settings.train.learn == Learn::All =>
+            {
                 let (train, micro_batch) = (&settings.train, settings.train.micro_batch_on(device));
                 let captured = CapturedStep::new(model, moments, train, progress.step, micro_batch)?;
                 Learner::Captured(Box::new(captured))
             }
-            // One network, and no image to make of it: steps that the host directs are quick enough on a GPU, too.
+            // Fewer networks: steps that the host directs are quick enough on a GPU, too.
             _ => Learner::Host { model: Box::new(model), moments },
         };
         settings.make_absolute();
@@ -189,6 +195,7 @@ impl Trainer {
         let path = folder.metrics();
         let log = Log::open(&path, &progress).map_err(|source| TrainError::Log { path, source })?;
         let mut warnings = images.warnings();
+        warnings.extend(objects.iter().flat_map(Objects::warnings));
         warnings.extend(folder.remove_partial().err().map(|error| error.to_string()));
         Ok(Self {
             settings,
@@ -197,6 +204,7 @@ impl Trainer {
             learner,
             progress,
             images,
+            examples,
             held_out,
             log,
             saved,
@@ -230,7 +238,7 @@ impl Trainer {
     }
 
     fn steps_per_epoch(&self) -> u64 {
-        self.images.len() / self.settings.train.batch_size as u64
+        self.examples / self.settings.train.batch_size as u64
     }
 
     /// The step at which the run ends, if its settings limit steps or epochs.

@@ -8,7 +8,7 @@
 //! viewpoint are held to less where one did ([`Limits`]).
 
 use relievo_check::golden::{Checks, GoldenTensor, cosine_and_norm, share_beyond};
-use relievo_model::{Differentiated, Loss, Partners, Prediction};
+use relievo_model::{Differentiated, Loss, Objective, Partners, Prediction};
 use relievo_tensor::ops::albedo_loss;
 use relievo_tensor::{DataType, Device, Result, Tape, Tensor};
 
@@ -41,7 +41,8 @@ impl Pairs {
         let partners = self.partners.as_ref().map(there).transpose()?;
         let partners = partners.as_ref().map_or(Partners::Nobody, Partners::Images);
         let (parameters, images) = (model.working_parameters()?, there(&self.case.images)?);
-        Ok(model.differentiate(&parameters, &images, partners, model.settings().flip_weight, more)?)
+        let objective = Objective::from(model.settings().flip_weight).with_partners(partners);
+        Ok(model.differentiate(&parameters, &images, objective, more)?)
     }
 
     /// The names of the first and the second images' tensors.

@@ -11,7 +11,7 @@ mod lemul;
 use relievo_check::golden::{
     Checks, GoldenSet, GoldenTensor, ParameterKind, formula_parameter, golden_sets, share_beyond, vgg_weights,
 };
-use relievo_model::{Loss, Losses, Model, ModelSettings, Partners, Prediction, Preset};
+use relievo_model::{Loss, Losses, Model, ModelSettings, Prediction, Preset};
 use relievo_nets::{ParameterInfo, Vgg};
 use relievo_render::normals;
 use relievo_require::{Requirement, skip};
@@ -182,14 +182,13 @@ fn check(case: &Case) -> Result<Checks, Failure> {
     let flip_weight = model.settings().flip_weight;
     let images = images.to_device(model.device())?;
     let parameters = model.working_parameters().unwrap();
-    let found =
-        model.differentiate(&parameters, &images, Partners::Mirrored, flip_weight, |prediction, tape| {
-            for tensor in tensors(prediction) {
-                tape.retain(tensor);
-            }
-            seen = Some(prediction.clone());
-            Ok(Vec::new())
-        })?;
+    let found = model.differentiate(&parameters, &images, flip_weight, |prediction, tape| {
+        for tensor in tensors(prediction) {
+            tape.retain(tensor);
+        }
+        seen = Some(prediction.clone());
+        Ok(Vec::new())
+    })?;
     let prediction = seen.ok_or("the prediction was not seen")?;
 
     let of_parameters = on_the_cpu(&found.of_parameters)?;

@@ -393,3 +393,52 @@ fn zip_and_zstd_archives_read_like_folders() {
     let other = Images::open(&[folder.path().join("other.zip")]).err().unwrap().to_string();
     assert!(other.ends_with("is a 7-Zip archive, which is not read; unpack it"), "{other}");
 }
+
+#[test]
+fn folders_are_objects_and_what_is_given_is_none() {
+    let root = tempfile::tempdir().unwrap();
+    let png = encode(quartered(8), ImageFormat::Png);
+    let members = |names: &[&str]| archive(&names.iter().map(|name| (*name, &png[..])).collect::<Vec<_>>());
+    let [folder, other, crops] = ["one", "other", "crops"].map(|name| root.path().join(name));
+    for name in ["top.png", "anna/1.png", "anna/2.png", "by year/1999/x.png"] {
+        put(&folder.join(name), &png);
+    }
+    for name in ["anna/1.png", "top.png"] {
+        put(&other.join(name), &png);
+    }
+    put(&folder.join("more.tar"), &members(&["top.png", "anna/3.png"]));
+    put(&crops.join(CROPS), b"{}");
+    put(&crops.join("faces-00000.tar"), &members(&["anna/1.png", "top.png"]));
+    put(&crops.join("faces-00001.tar"), &members(&["anna/2.png"]));
+    let objects = |paths: &[&Path]| -> Vec<(String, Option<String>)> {
+        let images = Images::open(paths).unwrap();
+        (0..images.len()).map(|index| (images.name(index), images.object(index))).collect()
+    };
+    let expected = |pairs: &[(&str, &str)]| -> Vec<(String, Option<String>)> {
+        let object = |name: &&str| Some((*name).to_owned()).filter(|name| !name.is_empty());
+        pairs.iter().map(|(name, of)| ((*name).to_owned(), object(of))).collect()
+    };
+    let of_folder = [
+        ("anna/1.png", "anna"),
+        ("anna/2.png", "anna"),
+        ("by year/1999/x.png", "by year/1999"),
+        ("more.tar/anna/3.png", "more.tar/anna"),
+        ("more.tar/top.png", ""),
+        ("top.png", ""),
+    ];
+    assert_eq!(objects(&[&folder]), expected(&of_folder));
+    // Beside another folder, names begin with those of the folders, which are no objects.
+    let of_both: Vec<(String, Option<String>)> = objects(&[&folder, &other]);
+    assert_eq!(of_both[0], ("one/anna/1.png".into(), Some("one/anna".into())));
+    assert_eq!(
+        of_both[5..],
+        expected(&[("one/top.png", ""), ("other/anna/1.png", "other/anna"), ("other/top.png", "")])
+    );
+    // The shards of one set of crops go on where another ends.
+    let of_crops = [
+        ("faces-00000.tar/anna/1.png", "anna"),
+        ("faces-00000.tar/top.png", ""),
+        ("faces-00001.tar/anna/2.png", "anna"),
+    ];
+    assert_eq!(objects(&[&crops]), expected(&of_crops));
+}

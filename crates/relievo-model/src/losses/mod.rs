@@ -26,7 +26,7 @@ use crate::model::{Model, ModelError};
 use crate::networks::Purpose;
 use crate::prediction::{Prediction, Second};
 use crate::settings::{Method, ModelSettings, Supervision};
-use crate::truth::{GroundTruth, Objective};
+use crate::truth::{GroundTruth, Objective, Partners};
 
 pub use values::Losses;
 
@@ -207,18 +207,6 @@ fn rows_error(found: &Tensor, truth: &Tensor, known: &Tensor) -> Result<Tensor, 
     absolute_error(&found?, &truth?, &reshape(known, [batch, 1, 1])?)
 }
 
-/// The other images of pairs, for a model that learns from pairs. A model that learns from single images compares them
-/// with their mirrored reconstructions in any case but [`Partners::Nobody`].
-#[derive(Debug, Clone, Copy)]
-pub enum Partners<'a> {
-    /// Each image is paired with its mirror image.
-    Mirrored,
-    /// Other images of the same objects, `[B,S,S,3]`.
-    Images(&'a Tensor),
-    /// Each image is compared with its own reconstruction alone, as in the fine-tuning of texture.
-    Nobody,
-}
-
 /// A term before it is added up.
 struct Term {
     /// A number for each loss of the group: `[n]`, or without axes for one; fewer where there is no second half. Of pairs
@@ -284,6 +272,30 @@ impl LossTerms {
     }
 }
 
+/// Images and what their objective needs, on a device.
+struct OnDevice<'a> {
+    images: Tensor,
+    truth: Option<GroundTruth>,
+    partners: Option<Tensor>,
+    objective: Objective<'a>,
+}
+
+impl<'a> OnDevice<'a> {
+    fn of(images: &Tensor, objective: Objective<'a>, device: Device) -> Result<Self, Error> {
+        let partners = match objective.partners {
+            Partners::Images(partners) => Some(partners.to_device(device)?),
+            Partners::Mirrored | Partners::Nobody => None,
+        };
+        let truth = objective.truth.map(|truth| truth.to_device(device)).transpose()?;
+        Ok(Self { images: images.to_device(device)?, truth, partners, objective })
+    }
+
+    fn objective(&self) -> Objective<'_> {
+        let partners = self.partners.as_ref().map_or(self.objective.partners, Partners::Images);
+        self.objective.with_truth(self.truth.as_ref()).with_partners(partners)
+    }
+}
+
 /// Losses and gradients from [`Model::differentiate`].
 pub struct Differentiated {
     /// The losses.
@@ -307,10 +319,9 @@ impl Model {
         objective: impl Into<Objective<'a>>,
     ) -> Result<Losses, ModelError> {
         self.check_images(images)?;
-        let objective = objective.into();
-        let (images, truth) = self.on_device(images, objective)?;
-        let objective = objective.with_truth(truth.as_ref());
-        let (images, second) = self.pair(images, Partners::Mirrored)?;
+        let there = OnDevice::of(images, objective.into(), self.device())?;
+        let (images, objective) = (&there.images, there.objective());
+        let (images, second) = self.pair(images, objective.partners)?;
         let prediction = self.run(&images, &self.working_parameters()?, second, self.features(objective))?;
         let compared = Compared::new(self, &images, &prediction, second, objective)?;
         Ok(LossTerms::new(&compared, Vec::new())?.read()?)
@@ -328,17 +339,16 @@ impl Model {
         objective: impl Into<Objective<'a>>,
     ) -> Result<(Losses, Prediction), ModelError> {
         self.check_images(images)?;
-        let objective = objective.into();
-        let (images, truth) = self.on_device(images, objective)?;
-        let objective = objective.with_truth(truth.as_ref());
+        let there = OnDevice::of(images, objective.into(), self.device())?;
+        let (images, objective) = (&there.images, there.objective());
         let parameters = self.working_parameters()?;
-        let (pairs, second) = self.pair(images.clone(), Partners::Mirrored)?;
+        let (pairs, second) = self.pair(images, objective.partners)?;
         let vgg = self.features(objective);
         let (compared, prediction) = if second == Second::Mirrored {
-            let outputs = self.networks.forward(&images, &parameters, Purpose::Losses, vgg)?;
+            let outputs = self.networks.forward(images, &parameters, Purpose::Losses, vgg)?;
             (self.compose(outputs.clone(), second)?, self.compose(outputs, Second::Nothing)?)
         } else {
-            let alone = self.run(&images, &parameters, Second::Nothing, None)?;
+            let alone = self.run(images, &parameters, Second::Nothing, None)?;
             let paired = second == Second::Swapped;
             (if paired { self.run(&pairs, &parameters, second, vgg)? } else { alone.clone() }, alone)
         };
@@ -357,12 +367,11 @@ impl Model {
         images: &Tensor,
         objective: impl Into<Objective<'a>>,
     ) -> Result<(Losses, Vec<Tensor>), ModelError> {
-        let objective = objective.into();
-        let (images, truth) = self.on_device(images, objective)?;
-        let objective = objective.with_truth(truth.as_ref());
+        let there = OnDevice::of(images, objective.into(), self.device())?;
+        let (images, objective) = (&there.images, there.objective());
         let none = |_: &Prediction, _: &Tape| Ok(Vec::new());
         let parameters = self.working_parameters()?;
-        let found = self.differentiate(&parameters, &images, Partners::Mirrored, objective, none)?;
+        let found = self.differentiate(&parameters, images, objective, none)?;
         Ok((found.terms.read()?, found.of_parameters))
     }
 
@@ -380,13 +389,12 @@ impl Model {
         &self,
         parameters: &[Tensor],
         images: &Tensor,
-        partners: Partners<'_>,
         objective: impl Into<Objective<'a>>,
         more: impl FnOnce(&Prediction, &Tape) -> Result<Vec<(f32, Tensor)>, Error>,
     ) -> Result<Differentiated, ModelError> {
         self.check_images(images)?;
         let objective = objective.into();
-        let (images, second) = self.pair(images.clone(), partners)?;
+        let (images, second) = self.pair(images, objective.partners)?;
         let tape = Tape::new();
         let parameters: Vec<Tensor> = parameters.iter().map(|parameter| tape.watch(parameter)).collect();
         let prediction = self.run(&images, &parameters, second, self.features(objective))?;
@@ -402,16 +410,6 @@ impl Model {
         Ok(Differentiated { terms: terms.detach(), of_parameters, gradients })
     }
 
-    /// Images and truth on the model's device.
-    fn on_device(
-        &self,
-        images: &Tensor,
-        objective: Objective<'_>,
-    ) -> Result<(Tensor, Option<GroundTruth>), Error> {
-        let truth = objective.truth.map(|truth| truth.to_device(self.device())).transpose()?;
-        Ok((images.to_device(self.device())?, truth))
-    }
-
     /// The features of the perceptual loss, if the objective computes it.
     fn features(&self, objective: Objective<'_>) -> Option<&Vgg> {
         self.vgg.as_ref().filter(|_| objective.perceptual_factor > 0.0)
@@ -419,18 +417,19 @@ impl Model {
 
     /// The images that the losses compare, followed by their partners if there are any, and what the second half of the
     /// prediction is made of.
-    fn pair(&self, images: Tensor, partners: Partners<'_>) -> Result<(Tensor, Second), ModelError> {
+    fn pair(&self, images: &Tensor, partners: Partners<'_>) -> Result<(Tensor, Second), ModelError> {
         let settings = self.settings();
         Ok(match (settings.supervision, settings.method, partners) {
-            (Supervision::Depth, ..) | (.., Partners::Nobody) => (images, Second::Nothing),
-            (_, Method::Unsup3d, _) => (images, Second::Mirrored),
-            (_, Method::Lemul, Partners::Mirrored) => (concat_flipped(&images, true)?, Second::Swapped),
+            (Supervision::Depth, ..) => (images.clone(), Second::Nothing),
+            (_, Method::Unsup3d, _) => (images.clone(), Second::Mirrored),
+            (_, Method::Lemul, Partners::Nobody) => (images.clone(), Second::Nothing),
+            (_, Method::Lemul, Partners::Mirrored) => (concat_flipped(images, true)?, Second::Swapped),
             (_, Method::Lemul, Partners::Images(partners)) => {
                 if partners.shape() != images.shape() {
                     let detail = format!("{} images and {} partners", images.shape(), partners.shape());
                     return Err(Error::shape("pairs", detail).into());
                 }
-                (concat(&images, partners, ConcatAxis::Batch)?, Second::Swapped)
+                (concat(images, partners, ConcatAxis::Batch)?, Second::Swapped)
             }
         })
     }

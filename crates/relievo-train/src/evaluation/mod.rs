@@ -16,7 +16,8 @@ use std::sync::Arc;
 use relievo_data::{Batch, LoadError, Loader, LoaderOptions, Source};
 use relievo_files::{WriteError, write_atomic};
 use relievo_model::{
-    GroundTruth, Losses, Model, ModelError, ModelSettings, Objective, Prediction, Predictor, Supervision,
+    GroundTruth, Losses, Model, ModelError, ModelSettings, Objective, Partners, Prediction, Predictor,
+    Supervision,
 };
 use relievo_tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
@@ -40,6 +41,9 @@ pub struct EvaluationOptions {
     pub reconstruction: bool,
     /// Steps of refinement of each image ([`Model::refine`]) before it is measured; 0 measures the networks' prediction.
     pub refine: usize,
+    /// For a model that learns from pairs: its losses are those of each image with the next of its object, rather than with
+    /// its mirror image.
+    pub pairs: bool,
     /// The depth map `[S,S]` of the second baseline, from [`mean_depth`].
     pub mean_depth: Option<Vec<f32>>,
 }
@@ -47,7 +51,15 @@ pub struct EvaluationOptions {
 impl EvaluationOptions {
     /// Only the errors of the networks' depth, where the truth is known.
     pub fn new(batch_size: usize, workers: usize) -> Self {
-        Self { batch_size, workers, losses: false, reconstruction: false, refine: 0, mean_depth: None }
+        Self {
+            batch_size,
+            workers,
+            losses: false,
+            reconstruction: false,
+            refine: 0,
+            pairs: false,
+            mean_depth: None,
+        }
     }
 }
 
@@ -179,7 +191,9 @@ impl<'a> Measured<'a> {
         let (mut losses, mut maps) = (None, None);
         if options.losses {
             let truth = ground_truth(batch, model.settings())?;
-            let objective = Objective::from(model.settings().flip_weight).with_truth(truth.as_ref());
+            let objective = Objective::from(model.settings().flip_weight)
+                .with_truth(truth.as_ref())
+                .with_partners(Partners::of(batch.partners.as_ref()));
             if with_maps && refine == 0 {
                 let (found, prediction) = model.losses_and_prediction(images, objective)?;
                 let [depth, mask, image, view] = pick(&prediction);
@@ -210,7 +224,9 @@ pub fn evaluate(
     options: &EvaluationOptions,
 ) -> Result<Evaluation, EvaluationError> {
     let camera = model.settings().camera();
-    let mut loader = loader(source, camera.size, options.batch_size, options.workers)?;
+    let &EvaluationOptions { batch_size, workers, pairs, .. } = options;
+    let loading = LoaderOptions { workers, pairs, ..LoaderOptions::new(batch_size, camera.size as u32) };
+    let mut loader = Loader::evaluation(Arc::clone(source), loading)?;
     let constant = Surface::constant(camera)?;
     let mean = options.mean_depth.as_deref().map(|depth| Surface::new(depth, camera)).transpose()?;
 
@@ -439,7 +455,9 @@ pub(crate) mod tests {
             for batch in loader(&heads, 64, 2, 1).unwrap() {
                 let batch = batch.unwrap();
                 let truth = ground_truth(&batch, model.settings()).unwrap();
-                let objective = Objective::from(model.settings().flip_weight).with_truth(truth.as_ref());
+                let objective = Objective::from(model.settings().flip_weight)
+                    .with_truth(truth.as_ref())
+                    .with_partners(Partners::of(batch.partners.as_ref()));
                 let losses = model.losses(&batch.images, objective).unwrap();
                 expected.add(&losses, batch.names.len() as f32);
             }

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use relievo_data::{Holdout, Jitter, LoaderOptions, Registry, SYNTHETIC, Source, SourceError, SourceSpec};
+use relievo_data::{
+    Holdout, Jitter, LoaderOptions, Registry, SYNTHETIC, Source, SourceError, SourceSpec, Split, SplitError,
+};
 use relievo_settings::{Invalid, choices, settings, with_unit};
 use relievo_tensor::Device;
 
@@ -12,6 +14,12 @@ const MOST_HEADS: u64 = 10_000_000;
 /// Beyond these, heads turn further than the model can express, and most lights stand where it can no longer follow.
 const MOST_PITCH_SPREAD: f32 = 20.0;
 const MOST_ELEVATION_SPREAD: f32 = 2.0;
+
+/// Beyond this, faces fold over themselves.
+const MOST_ASYMMETRY: f32 = 10.0;
+
+/// Images of a head.
+const MOST_IMAGES: u64 = 1000;
 
 /// More threads than any machine has cores for.
 const MOST_WORKERS: usize = 1024;
@@ -25,6 +33,11 @@ settings! {
         synthetic_seed: u64 = 0, kind(Data);
         /// Number of synthetic heads; an epoch is all but the held-out ones
         synthetic_count: u64 = 20_000, kind(Data);
+        /// Images of each synthetic head, with other expressions, viewpoints, lights and backgrounds; more than one for
+        /// `pairs` of a collection
+        synthetic_images: u64 = 1, in 1..=MOST_IMAGES, kind(Data);
+        /// Factor on the differences in shape between the two sides of synthetic faces
+        asymmetry: f32 = 1.0, in 0.0..=MOST_ASYMMETRY, kind(Data);
         /// Cover part of one side of each synthetic head with a random coloured patch, which breaks the symmetry
         /// assumption (section 4.2 of the paper)
         perturbed: bool = false, kind(Data);
@@ -32,6 +45,9 @@ settings! {
         pitch_spread: f32 = 5.5, in with_unit(0.0..=MOST_PITCH_SPREAD, "degrees"), kind(Data);
         /// Standard deviation of the tangent of the light's elevation over synthetic heads
         elevation_spread: f32 = 0.35, in 0.0..=MOST_ELEVATION_SPREAD, kind(Data);
+        /// Which images a model that learns from pairs gets as a pair; with a collection, images are held out and counted
+        /// by objects
+        pairs: Pairs = Pairs::Mirror, kind(Data);
         /// Images held out for validation: a share below 1, a number from 1 on, none for 0
         validation: f64 = 0.02, kind(Data);
         /// Which images are held out; `last` requires a number of them
@@ -63,6 +79,19 @@ choices! {
     }
 }
 
+choices! {
+    /// Which images are a pair.
+    #[derive(Default)]
+    pub enum Pairs {
+        /// Each image and its mirror image
+        #[default]
+        Mirror,
+        /// Two images of one object: of one sub-folder, of one folder in an archive, of one synthetic head. An epoch goes
+        /// once through the objects; an object with one image is paired with its mirror image
+        Collection,
+    }
+}
+
 impl DataSettings {
     /// Whether all images are made by a program, which can know their depth.
     pub(crate) fn is_generated(&self) -> bool {
@@ -85,6 +114,17 @@ impl DataSettings {
     /// Those of [`Registry::open`].
     pub fn open(&self, registry: &Registry<Self>) -> Result<Arc<dyn Source>, SourceError> {
         registry.open(self, &self.source)
+    }
+
+    /// Cuts the images into those to learn from and those held out.
+    ///
+    /// # Errors
+    /// If nothing is left to learn from.
+    pub fn split(&self, source: Arc<dyn Source>) -> Result<Split, SplitError> {
+        match self.pairs {
+            Pairs::Mirror => Split::new(source, self.holdout()),
+            Pairs::Collection => Split::by_object(source, self.holdout()),
+        }
     }
 
     /// Threads that read or generate images for a device.
@@ -117,9 +157,12 @@ impl DataSettings {
         )?;
         let (heads, share) = (self.synthetic_count, self.validation);
         rule(
-            !self.has_generated() || (1..=MOST_HEADS).contains(&heads),
+            !self.has_generated() || (1..=MOST_HEADS / self.synthetic_images).contains(&heads),
             "synthetic-count",
-            format!("synthetic-count is {heads}; it must be a number from 1 to {MOST_HEADS}"),
+            format!(
+                "synthetic-count is {heads}; it must be a number from 1 to {}",
+                MOST_HEADS / self.synthetic_images
+            ),
         )?;
         rule(
             share.is_finite() && share >= 0.0 && (share < 1.0 || share.fract() == 0.0),

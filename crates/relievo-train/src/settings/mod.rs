@@ -12,14 +12,14 @@ use std::path::{Path, PathBuf};
 
 use relievo_data::SourceSpec;
 use relievo_files::Unreadable;
-use relievo_model::{ComputeSettings, ModelSettings, Preset, Supervision};
+use relievo_model::{ComputeSettings, Method, ModelSettings, Preset, Supervision};
 use relievo_settings::{Invalid, Kind, Setting, Value as Shown};
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
-pub use data::{DataSettings, HeldOut};
+pub use data::{DataSettings, HeldOut, Pairs};
 pub use layers::GivenSettings;
-pub use train::{EmbeddedWeights, TrainSettings};
+pub use train::{EmbeddedWeights, Learn, TrainSettings};
 
 use layers::{FileLayer, has_key, merge, rename_old_keys};
 
@@ -125,10 +125,11 @@ impl Settings {
             full_flip_epochs: preset.full_flip_epochs(),
             ..TrainSettings::default()
         };
+        let pairs = if preset == Preset::LemulCasia { Pairs::Collection } else { Pairs::Mirror };
         Self {
             preset,
             model: preset.model(),
-            data: DataSettings::default(),
+            data: DataSettings { pairs, ..DataSettings::default() },
             train,
             compute: ComputeSettings::default(),
             embedded_weights: EmbeddedWeights::default(),
@@ -224,6 +225,22 @@ impl Settings {
         if weight > 0.0 && !self.data.has_generated() {
             let needed = "it needs images whose truth is known: the source synthetic, beside others";
             return invalid("truth-weight", format!("truth-weight is {weight}; {needed}"));
+        }
+        if self.data.pairs == Pairs::Collection && self.model.method != Method::Lemul {
+            let reason = "pairs is collection; unsup3d learns from single images: use --method lemul, or leave pairs out";
+            return invalid("pairs", reason.into());
+        }
+        if self.train.learn == Learn::Texture && self.data.pairs == Pairs::Collection {
+            let reason = "learn is texture; it learns from single images, so pairs must be mirror";
+            return invalid("learn", reason.into());
+        }
+        if self.train.learn == Learn::Texture && self.train.initial_weights.is_none() {
+            let reason = "learn is texture; the shape comes from --initial-weights, so name some";
+            return invalid("learn", reason.into());
+        }
+        if self.train.learn == Learn::Texture && self.model.supervision == Supervision::Depth {
+            let reason = "learn is texture; a model with the supervision depth has no texture";
+            return invalid("learn", reason.into());
         }
         Ok(())
     }

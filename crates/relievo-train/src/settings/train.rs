@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use relievo_settings::{Invalid, settings};
+use relievo_settings::{Invalid, choices, settings};
 use relievo_tensor::Device;
 
 /// Weights files that a program has in itself, with their names.
@@ -36,6 +36,8 @@ settings! {
         minutes: f64 = 0.0, in 0.0.., kind(Free);
         /// Images per optimiser step
         batch_size: usize = 64, in 1.., kind(Data);
+        /// Which networks learn
+        learn: Learn = Learn::All, kind(Objective);
         /// Images processed at a time; 0 chooses 16 on a CPU and the whole batch on a GPU. A smaller number needs less
         /// memory. The losses are means over the mask within each micro-batch, then over the images of the batch, so
         /// the result differs slightly from that of the whole batch
@@ -86,6 +88,19 @@ settings! {
         preview_steps: u64 = 0, kind(Free);
         /// Images on a preview sheet; 0 draws none
         preview_images: usize = 8, formerly "preview-pictures", kind(Free);
+    }
+}
+
+choices! {
+    /// Which networks learn.
+    #[derive(Default)]
+    pub enum Learn {
+        /// All of them
+        #[default]
+        All,
+        /// Albedo, light and confidence, from single images, to sharpen the texture of a model that has learned shape (the
+        /// fine-tuning of Ho et al. 2021): depth and viewpoint stay as in `initial-weights`
+        Texture,
     }
 }
 

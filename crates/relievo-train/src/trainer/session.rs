@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use relievo_data::{Batch, Loader, LoaderOptions, Position, Training};
-use relievo_model::{Losses, Objective};
+use relievo_data::{Loader, LoaderOptions, Position, Training};
+use relievo_model::{Losses, Objective, Partners};
 use relievo_tensor::Tensor;
 
 use super::{Outcome, TrainError, Trainer, advised};
@@ -15,7 +15,7 @@ use crate::checkpoint::Progress;
 use crate::evaluation::ground_truth;
 use crate::events::{Event, Observer, StepReport, TrainingStarted};
 use crate::learner::Learner;
-use crate::settings::Settings;
+use crate::settings::{Learn, Pairs, Settings};
 use crate::step::{self, StepError};
 
 /// From one call of [`Trainer::run`] to its return.
@@ -54,6 +54,7 @@ impl<'a> Session<'a> {
         let Settings { data, train, model, .. } = &trainer.settings;
         let options = LoaderOptions {
             workers: trainer.settings.data.workers_beside(trainer.model().device()),
+            pairs: data.pairs == Pairs::Collection,
             ..LoaderOptions::new(train.batch_size, model.image_size as u32)
         };
         // The loader carries a number of batches over into epochs.
@@ -150,19 +151,23 @@ impl<'a> Session<'a> {
         let is_logged = step.is_multiple_of(train.log_steps_on(learner.model().device()));
         let truth = ground_truth(&batch, &settings.model)?;
         let perceptual_factor = step::perceptual_factor(train, step);
-        let objective = Objective { flip_weight, perceptual_factor, truth: truth.as_ref() };
-        let Batch { images, names, .. } = batch;
+        let partners = match train.learn {
+            Learn::All => Partners::of(batch.partners.as_ref()),
+            Learn::Texture => Partners::Nobody,
+        };
+        let objective = Objective { flip_weight, perceptual_factor, truth: truth.as_ref(), partners };
+        let (images, names) = (&batch.images, batch.names);
         self.unreported.batches.push(names);
         match learner {
             Learner::Captured(captured) => {
                 captured
-                    .queue(&images, objective, step, train)
+                    .queue(images, objective, step, train)
                     .map_err(|error| advised(error, captured.model(), train))?;
                 progress.step = step;
                 if is_logged { self.catch_up() } else { Ok(()) }
             }
             Learner::Host { model, moments } => {
-                match step::take(model, moments, &images, objective, step, train) {
+                match step::take(model, moments, images, objective, step, train) {
                     Ok(step::Step { losses, gradient_norm }) => {
                         progress.step = step;
                         self.report(losses, gradient_norm, is_logged);

@@ -13,7 +13,7 @@ use relievo_tensor::ops::squared_norm;
 use super::*;
 use crate::evaluation::{EvaluationOptions, evaluate};
 use crate::events::{Event, StepReport};
-use crate::settings::{DataSettings, EmbeddedWeights, HeldOut, TrainSettings};
+use crate::settings::{DataSettings, EmbeddedWeights, HeldOut, Learn, Pairs, TrainSettings};
 
 /// So many images of noise, with names; the one of the second number cannot be read.
 struct Noise(u64, u64);
@@ -489,6 +489,39 @@ fn the_mirrored_half_counts_fully_in_the_first_epochs() {
     for (weight, expected) in weights.iter().zip([1.0, 1.0, 1.0, 1.0, 0.5]) {
         assert!((weight - expected).abs() < 1e-3, "{weights:?}");
     }
+}
+
+#[test]
+fn texture_learns_alone() {
+    let shape = Run::new(|settings| settings.train.steps = 1);
+    run(&mut shape.begin(), u64::MAX).0.unwrap();
+    let weights = shape.root.path().to_owned();
+    let texture = Run::new(|settings| {
+        settings.train.steps = 2;
+        settings.train.ema_decay = 0.5;
+        settings.train.learn = Learn::Texture;
+        settings.train.initial_weights = Some(weights);
+    });
+    let mut trainer = texture.begin();
+    let before = trainer.model().parameters().iter().map(|p| p.data().to_vec()).collect::<Vec<_>>();
+    run(&mut trainer, u64::MAX).0.unwrap();
+    let model = trainer.model();
+    for ((info, parameter), before) in model.parameter_infos().iter().zip(model.parameters()).zip(before) {
+        let stays = ["depth.", "view."].iter().any(|network| info.name.starts_with(network));
+        assert_eq!(parameter.data() == before, stays, "{}", info.name);
+    }
+    let refusal = |change: &dyn Fn(&mut Settings)| {
+        let mut settings = texture.settings.clone();
+        change(&mut settings);
+        settings.check().unwrap_err().to_string()
+    };
+    assert!(
+        refusal(&|settings| settings.train.initial_weights = None).starts_with("learn is texture; the shape")
+    );
+    assert!(
+        refusal(&|settings| settings.data.pairs = Pairs::Collection)
+            .starts_with("pairs is collection; unsup3d")
+    );
 }
 
 #[test]

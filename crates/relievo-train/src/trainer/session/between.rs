@@ -13,6 +13,7 @@ use crate::checkpoint::{self, Best, Progress};
 use crate::curves::curves;
 use crate::evaluation::{EvaluationError, EvaluationOptions, evaluate};
 use crate::events::{Event, ValidationReport};
+use crate::settings::Pairs;
 use crate::trainer::{TrainError, advised};
 
 impl Session<'_> {
@@ -38,7 +39,9 @@ impl Session<'_> {
         let train = &trainer.settings.train;
         let batch_size = train.micro_batch_on(trainer.model().device());
         let workers = trainer.settings.data.workers_beside(trainer.model().device());
-        let options = EvaluationOptions { losses: true, ..EvaluationOptions::new(batch_size, workers) };
+        let pairs = trainer.settings.data.pairs == Pairs::Collection;
+        let options =
+            EvaluationOptions { losses: true, pairs, ..EvaluationOptions::new(batch_size, workers) };
         let step = trainer.progress.step;
         trainer.progress.validated = step;
         let held_out = Arc::clone(&trainer.held_out);
