@@ -30,6 +30,7 @@ fail() { echo "gpu.sh: $*" >&2; exit 1; }
 
 # Test executables that take RELIEVO_DEVICE, and the words that tests of them must have in their names to be run there.
 TESTS="relievo-tensor.devices relievo-tensor.kernels relievo-render.devices relievo-render.kernels relievo-nets.devices
+  relievo-mesh.devices relievo-mesh.kernels relievo-mesh.reference:gpu
   relievo-check.gpu relievo-check.step:gpu relievo-check.ops:gpu"
 
 pack() {
@@ -48,8 +49,8 @@ pack() {
   # Restores the program here.
   cargo build --release --locked -p relievo
   artifacts=$(cargo test --release --locked --no-run --message-format=json \
-    -p relievo-tensor -p relievo-render -p relievo-nets -p relievo-check \
-    --test devices --test kernels --test gpu --test step --test ops)
+    -p relievo-tensor -p relievo-render -p relievo-mesh -p relievo-nets -p relievo-check \
+    --test devices --test kernels --test reference --test gpu --test step --test ops)
   for test in $TESTS; do
     test=${test%%:*} package=${test%%.*} kind=${test#*.}
     program=$(sed -n "s|.*/$package#.*\"kind\":\[\"test\"\].*\"name\":\"$kind\".*\"executable\":\"\([^\"]*\)\".*|\1|p" <<<"$artifacts")
@@ -260,6 +261,10 @@ table() {
       line "$name: GPU memory of training, GiB" "${found:+$found / 1073741824}" '%.2f' "$([ $name != bf16 ] || echo '2.5, 1.5')"
     done
     file=$out/bench/bf16.json
+    for name in mesh-fit mesh-dense mesh-colour mesh-colour-16; do
+      found=$(number "$file" $name seconds)
+      line "$name, forward and backward, ms" "${found:+1000 * $found}" '%.2f'
+    done
     found=$(number "$file" feed-rendered-64 seconds)
     line "images/s fed, heads as rendered" "${found:+64 / $found}" '%.0f'
     found=$(number "$file" feed-cached-64 seconds)

@@ -397,8 +397,9 @@ int compile(Program& program, const std::vector<std::string>& arguments) {
     std::string full = "#include \"device.h\"\n" + text + "\nextern \"C\" EMULATOR_EXPORT const EmulatorKernel emulator_kernels[] = {\n";
     for (const Kernel& kernel : translation.kernels) full += "    EMULATOR_KERNEL(" + kernel.name + ", (" + kernel.bound + ")),\n";
     full += "    {nullptr, nullptr, nullptr, 0, 0}};\n";
+    // A kernel may have the name of a function of the C library: -Bsymbolic makes it the kernel that is launched.
     // Leaving an array of known extent, misaligned addresses and shifts by 32 or more trap; see on_signal in driver.cpp.
-    std::string flags = options.standard + " -O2 -march=native -fPIC -shared -fvisibility=hidden -fno-gnu-unique -fno-math-errno -fno-trapping-math "
+    std::string flags = options.standard + " -O2 -march=native -fPIC -shared -Wl,-Bsymbolic -fvisibility=hidden -fno-gnu-unique -fno-math-errno -fno-trapping-math "
                         "-fno-strict-aliasing -fsanitize=bounds,alignment,shift-exponent -fsanitize-undefined-trap-on-error -Werror=vla -Wno-attributes -Wno-unknown-pragmas -ffp-contract=" +
                         (options.fuse ? "fast" : "off");
     unsigned long long hash = hash_of(compiler() + flags + full);

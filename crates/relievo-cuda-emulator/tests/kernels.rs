@@ -27,6 +27,15 @@ fn adds_vectors() {
 }
 
 #[test]
+fn kernels_may_have_names_of_the_c_library() {
+    let Some(()) = start() else { return };
+    let source = r#"extern "C" __global__ void write(int* to, int value) { *to = value; }"#;
+    let to = Buffer::<i32>::new(1);
+    Module::new(source).function("write").launch(1, 1, &[&to.pointer, &42i32]).unwrap();
+    assert_eq!(to.read(), [42]);
+}
+
+#[test]
 fn new_memory_is_nan_however_much() {
     let Some(()) = start() else { return };
     let n = 5_000_001;

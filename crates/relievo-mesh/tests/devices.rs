@@ -263,6 +263,35 @@ fn what_is_not_drawn() {
     agree("degenerate faces", &renderer(30, 30), &scenes, outputs, 1e-5);
 }
 
+/// Numbers that files and optimisers come up with: images as on the CPU, to the bit, and no gradient that is not a number.
+#[test]
+fn any_numbers_as_vertices() {
+    let Some(device) = gpu() else { return };
+    let odd = [0.0, -0.0, 1.0, f32::NAN, f32::INFINITY, f32::MAX, f32::MIN_POSITIVE, 1e-40, 1e20, -1e10, 1e4];
+    for seed in 0..24 {
+        let random = random_tensor(seed, [30]);
+        let number = |i: usize| match (random.data()[i].abs() * 1000.0) as usize % 10 {
+            0 => odd[i % odd.len()],
+            _ => 2.0 * random.data()[i],
+        };
+        let numbers: Vec<f32> = (0..30).map(number).collect();
+        let corner = |i: usize| (random_tensor(seed + 100, [60]).data()[i].abs() * 9.99) as u32;
+        let faces: Vec<[u32; 3]> = (0..20).map(|face| [0, 1, 2].map(|k| corner(3 * face + k))).collect();
+        let colours = Appearance::VertexColours(random_tensor(seed, [10, 3]));
+        let vertices = Tensor::new(&numbers, [10, 3]).unwrap();
+        let object = Object { vertices, faces: Faces::new(faces), appearance: colours };
+        let scene = Scene { objects: vec![object], camera: camera(seed as usize), lights: lights() };
+        let [right, found] = [Device::Cpu, device].map(|device| {
+            render(&renderer(13, 10), std::slice::from_ref(&scene), Outputs::RGBA_DEPTH, device, true)
+                .unwrap()
+        });
+        for (right, found) in right[0].iter().zip(&found[0]) {
+            assert_eq!(right.data(), found.data(), "{seed}");
+        }
+        assert!(found[1].iter().all(|gradient| gradient.data().iter().all(|x| x.is_finite())), "{seed}");
+    }
+}
+
 #[test]
 fn faces_around_the_camera() {
     let mut inside = camera(0);

@@ -127,6 +127,7 @@ impl Clock<'_> {
             Ok(())
         })?);
         drop(predictor);
+        rows.extend(self.meshes(device)?);
         rows.push(self.heads(settings.image_size as u32)?);
         rows.extend(self.feed(LoaderOptions::beside_gpu(FED, settings.image_size as u32))?);
         Ok(Report {

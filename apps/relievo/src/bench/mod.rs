@@ -108,7 +108,7 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
         rows.extend(clock.faces()?);
     }
     if wanted(Part::Meshes) {
-        rows.extend(clock.meshes()?);
+        rows.extend(clock.meshes(Device::Cpu)?);
     }
     if wanted(Part::Data) {
         rows.push(clock.heads(settings.image_size as u32)?);

@@ -42,7 +42,7 @@ const MOST_BINS: usize = 1 << 16;
 /// Entries of all lists of bins: so many a face, and so many that it does not matter. Bins grow until that holds; where
 /// there is one for each image, each face is in one list.
 const LISTED: usize = 4;
-const FREELY_LISTED: usize = 1 << 24;
+const FREELY_LISTED: usize = 1 << 22;
 
 impl RasterArgument {
     /// With bins of `side` samples, or larger ones if those are too many.
