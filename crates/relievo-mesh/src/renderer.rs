@@ -274,6 +274,9 @@ impl Renderer {
 
     /// The images of a batch of scenes.
     ///
+    /// They are made where the vertices of the objects are: on a GPU if these and the colours and pictures of objects are
+    /// there. Cameras, lights and the background may stay on the CPU; so do their gradients.
+    ///
     /// All images come from one raster, and gradients of all of them are added up before edges ask what they would change:
     /// with [`Gradient::Kato`] that is not the same as asking for each and adding up afterwards.
     ///
