@@ -274,7 +274,7 @@ impl Renderer {
 
     /// The images of a batch of scenes.
     ///
-    /// They are made where the vertices of the objects are: on a GPU if these and the colours and pictures of objects are
+    /// They are made where the vertices of the objects are: on a GPU if these and the colours and images of objects are
     /// there. Cameras, lights and the background may stay on the CPU; so do their gradients.
     ///
     /// All images come from one raster, and gradients of all of them are added up before edges ask what they would change:

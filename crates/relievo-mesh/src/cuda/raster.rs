@@ -115,7 +115,9 @@ pub(crate) fn cover(
         }
         side *= 2;
     };
+    // Kernels count entries, too.
     let touched = touched as usize;
+    kernel_int(touched, "render")?;
     let mut list = empty(device, [touched])?;
     let fill =
         launch(device, &KERNELS, "fill")?.output(&mut list).output(&mut counts).input(&starts).input(&faces);

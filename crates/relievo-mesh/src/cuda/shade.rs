@@ -1,6 +1,6 @@
 //! The colours of samples on a GPU.
 
-use relievo_tensor::cuda::Kernels;
+use relievo_tensor::cuda::{Kernels, kernel_int};
 use relievo_tensor::{Device, Result, Tensor};
 
 use super::raster::Drawn;
@@ -47,6 +47,8 @@ fn describe(parts: &[Painted<'_>], sums: Option<&Sums>, device: Device) -> Resul
             Kind::VertexColours => (2, [0; 2], [0; 2]),
             Kind::Image { size, wrap } => (3, size, wrap),
         };
+        // Kernels count colours.
+        kernel_int(part.colours.map_or(0, |colours| colours.numel() / 3), "render")?;
         words.pointer(Some(part.light));
         words.pointer(part.colours);
         words.pointer(Some(&part.indices));
