@@ -40,14 +40,14 @@ pack() {
   here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd) && cd "$here" || exit 1
   set -e
   # Without the weights, a third of the size: nothing there needs them.
-  program=$(cargo build --release --locked -p relievo --no-default-features --message-format=json |
+  program=$(cargo build --release --locked -p relievo-cli --no-default-features --features cuda --message-format=json |
     sed -n 's|.*"name":"relievo".*"executable":"\([^"]*\)".*|\1|p')
   [ -f "$program" ] || fail "cargo built no program"
   rm -rf "$folder/bin" "$folder/assets"
   mkdir -p "$folder/bin"
   cp "$program" "$folder/bin/relievo"
   # Restores the program here.
-  cargo build --release --locked -p relievo
+  cargo build --release --locked -p relievo-cli
   artifacts=$(cargo test --release --locked --no-run --message-format=json \
     -p relievo-tensor -p relievo-render -p relievo-mesh -p relievo-nets -p relievo-check \
     --test devices --test kernels --test reference --test gpu --test step --test ops)
