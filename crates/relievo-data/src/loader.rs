@@ -196,7 +196,9 @@ impl Loader {
             bad: Mutex::default(),
         };
         if matches!(shared.plan, Plan::Training(_)) && shared.batches_per_epoch() == 0 {
-            return Err(LoadError::TooFew { source_is: shared.source.describe(), batch_size });
+            let Shared { source, objects, .. } = &shared;
+            let source_is = objects.as_ref().map_or_else(|| source.describe(), |all| all.describe(&**source));
+            return Err(LoadError::TooFew { source_is, batch_size });
         }
         let shared = Arc::new(shared);
         // The loader exists before its threads: if one cannot be started, dropping it stops the others.

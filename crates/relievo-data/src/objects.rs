@@ -73,6 +73,11 @@ impl Objects {
         from[1..].iter().chain(before).copied()
     }
 
+    /// A description in one line, of objects of a source.
+    pub fn describe(&self, source: &dyn Source) -> String {
+        format!("{} objects in {}", self.len(), source.describe())
+    }
+
     /// Number of objects with a single image.
     pub fn singles(&self) -> u64 {
         self.images.iter().filter(|images| images.len() == 1).count() as u64

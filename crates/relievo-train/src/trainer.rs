@@ -156,7 +156,8 @@ impl Trainer {
         let objects = (settings.data.pairs == Pairs::Collection).then(|| Objects::of(&*images));
         let examples = objects.as_ref().map_or(images.len(), Objects::len);
         if examples < batch_size as u64 {
-            return Err(LoadError::TooFew { source_is: images.describe(), batch_size }.into());
+            let source_is = objects.map_or_else(|| images.describe(), |all| all.describe(&*images));
+            return Err(LoadError::TooFew { source_is, batch_size }.into());
         }
         let found = (images.len(), provenance::names_checksum(&*images));
         let saved = progress;
