@@ -18,6 +18,9 @@ use crate::{sources, weights};
 const MEAN_SEED: u64 = u64::MAX;
 const MEAN_HEADS: u64 = 256;
 
+/// The most images of each head.
+const MOST_IMAGES: u64 = 64;
+
 /// Print the errors of a model beside those of the baselines of the paper
 ///
 /// On synthetic heads, whose true depth is known, it prints
@@ -57,9 +60,15 @@ pub struct Options {
     /// Number of the first synthetic head [default: 0]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..=MOST))]
     start: Option<u64>,
+    /// Images of each synthetic head, with other expressions, viewpoints and lights [default: that of --together]
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..=MOST_IMAGES))]
+    images: Option<u64>,
+    /// Explain so many images of each synthetic head together, by one depth and albedo
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=MOST_IMAGES))]
+    together: u64,
     /// Measure on the images that the model's run held out. SOURCE must be what the run was given; without it, the sources
     /// of the run are read where they were then
-    #[arg(long, conflicts_with_all = ["count", "seed", "start"])]
+    #[arg(long, conflicts_with_all = ["count", "seed", "start", "images", "together"])]
     held_out: bool,
     /// Refine the prediction for each image in so many steps before it is measured; losses are always those of the networks'
     /// own prediction
@@ -79,6 +88,7 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
         losses: true,
         reconstruction: true,
         refine: options.refine.into(),
+        together: options.together as usize,
         ..EvaluationOptions::default()
     };
     let source: Arc<dyn Source> = if options.held_out {
@@ -87,13 +97,19 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
         };
         provenance.held_out(&options.source, &sources::registry())?
     } else if options.source.is_empty() || options.source == [SourceSpec::registered(SYNTHETIC)] {
-        let &Options { count, seed, start, .. } = options;
-        Arc::new(Heads::range(seed.unwrap_or(1), start.unwrap_or(0), count.unwrap_or(512)))
-    } else {
-        let of_heads = [options.count, options.seed, options.start].iter().any(Option::is_some);
+        let &Options { count, seed, start, together, .. } = options;
+        let images = options.images.unwrap_or(together);
         ensure!(
-            !of_heads,
-            "--count, --seed and --start are for synthetic heads, not for images: leave them out"
+            images.is_multiple_of(together),
+            "--together {together} takes {images} images of each head in groups: give --images a multiple of it"
+        );
+        let heads = Heads::range(seed.unwrap_or(1), start.unwrap_or(0), count.unwrap_or(512));
+        Arc::new(heads.images_of_each(images))
+    } else {
+        let of_heads = [options.count, options.seed, options.start, options.images];
+        ensure!(
+            of_heads.iter().all(Option::is_none) && options.together == 1,
+            "--count, --seed, --start, --images and --together are for synthetic heads, not for images: leave them out"
         );
         ensure!(
             !options.source.iter().any(SourceSpec::is_registered),

@@ -1,5 +1,7 @@
 //! `relievo reconstruct`: images in, their depth, albedo, light and viewpoint out.
 
+mod together;
+
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
@@ -44,6 +46,14 @@ use crate::{Interrupted, train, weights};
 /// distances from the camera to the object. The crop of a head that leans by more
 /// than 15 degrees is turned upright (turned-degrees). With --faces all, further
 /// faces are NAME.face-2, NAME.face-3 and so on.
+///
+/// With --together all images show one object, and so do the frames of a GIF or
+/// WebP animation that is given alone: one depth and one albedo are fitted to all
+/// of them, with a light and a viewpoint for each, and the mesh shows their pixels
+/// put together. Of each photograph the largest face counts. At most 64 are used,
+/// of more as many as that, spread evenly. Those that do not fit the others are
+/// named. The results are called NAME if a single file or folder NAME was given,
+/// else together.
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
 pub struct Options {
@@ -64,6 +74,9 @@ pub struct Options {
     /// Look for no faces: the images are cropped already, or show something else
     #[arg(long, conflicts_with = "faces")]
     framed: bool,
+    /// Explain all images by one object: several photographs of one face
+    #[arg(long, conflicts_with_all = ["faces", "sheet"])]
+    together: bool,
     /// Images that go through the networks together
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..))]
     batch_size: u16,
@@ -171,6 +184,10 @@ fn reconstruct_into(folder: &ResultsFolder, options: &Options, console: &Console
     let tasks = tasks(&inputs, folder, &mut names, options.max_memory)?;
     let reconstructor = reconstructor(options, tasks.len(), console)?;
     let output = OutputOptions { formats: formats(&options.format), texture: options.texture };
+    if options.together {
+        let task = together::Task { folder, tasks: &tasks, skipped: failed, output: &output };
+        return task.run(&reconstructor, options, console);
+    }
     let stop = train::stop_on_ctrl_c(*console, "finishing the images at hand")?;
     let mut results = Results::new(folder, names, output, options.sheet);
     let images = tasks.iter().map(|task| ImageInput::from_loader(move || task.load()));

@@ -222,6 +222,21 @@ impl Images {
             .map_err(|reason| SampleError { name: self.location(index), reason })
     }
 
+    /// The frames of image `index < len()`, if it is an animation: see [`Image::frames`].
+    ///
+    /// # Errors
+    /// As [`Source::sample`].
+    pub fn frames(
+        &self,
+        index: u64,
+        most: usize,
+        options: &DecodeOptions,
+    ) -> Result<(Vec<Image>, usize), SampleError> {
+        self.bytes(index)
+            .and_then(|bytes| Image::frames(&bytes, most, options).map_err(|error| error.to_string()))
+            .map_err(|reason| SampleError { name: self.location(index), reason })
+    }
+
     fn bytes(&self, index: u64) -> Result<std::borrow::Cow<'_, [u8]>, String> {
         let unreadable = |error: io::Error| format!("cannot be read: {error}");
         let too_large = || format!("the file has more than {} MiB", MAX_FILE_BYTES >> 20);

@@ -1,8 +1,9 @@
-//! A prior on the albedo of one image: where the image is smooth, so is the albedo.
+//! A prior on the albedo of the images of one object: where an image is smooth, so is the albedo.
 //!
 //! Albedo times shading is to be the image, so without a prior refinement writes the inverse of every error of the
 //! shading into the albedo: lines along creases that the image does not have, patches where highlights are missing. As
-//! in Retinex, edges of the image are taken for edges of the albedo, and everything smoother for light.
+//! in Retinex, edges of the image are taken for edges of the albedo, and everything smoother for light. Of several
+//! images one that shows a place smooth is enough: edges that others have there are the light's.
 
 use relievo_render::Camera;
 use relievo_tensor::ops::absolute_error;
@@ -15,7 +16,7 @@ use crate::visibility::{sample, visibility};
 /// light: there the prior's weight has fallen to 1/e.
 const EDGE: f32 = 0.1;
 
-/// How the albedo `[1,S,S,3]` of an image should change from pixel to pixel.
+/// How the albedo `[1,S,S,3]` of an object should change from pixel to pixel.
 pub(crate) struct AlbedoPrior {
     /// Differences that are best, `[1,S-1,S-1,6]`: none where the image is seen and smooth; where it is not seen, those
     /// of the network's albedo, so that what changes around it goes on smoothly.
@@ -25,31 +26,42 @@ pub(crate) struct AlbedoPrior {
 }
 
 impl AlbedoPrior {
-    /// For `image [1,S,S,3]` and what the networks said of it.
-    pub fn new(camera: Camera, image: &Tensor, prediction: &Prediction) -> Result<Self, Error> {
+    /// For `images [N,S,S,3]` and what is known of them at first, which is one albedo and depth for all.
+    pub fn new(camera: Camera, images: &Tensor, prediction: &Prediction) -> Result<Self, Error> {
         let size = camera.size;
         let places: Vec<f32> = (0..size).map(|at| at as f32).collect();
         let Prediction { canonical_depth, normals, view, albedo, .. } = prediction;
-        let view = std::array::from_fn(|at| view.data()[at]);
-        let seen = visibility(camera, canonical_depth.data(), normals.data(), view, &places)?;
-        let mut shown = Tensor::empty([1, size, size, 3]);
-        let pixels = image.data().as_chunks::<3>().0;
-        for (pixel, seen) in shown.data_mut().as_chunks_mut::<3>().0.iter_mut().zip(&seen) {
-            *pixel = sample(pixels, size, seen.at);
+        let depth = &canonical_depth.data()[..size * size];
+        let normals = &normals.data()[..3 * size * size];
+        // How far the best image for it shows a place, and shows it smooth.
+        let mut best = vec![[0.0_f32; 2]; (size - 1) * (size - 1)];
+        let views = view.data().as_chunks::<6>().0;
+        for (image, view) in images.data().chunks_exact(3 * size * size).zip(views) {
+            let seen = visibility(camera, depth, normals, *view, &places)?;
+            let mut shown = Tensor::empty([1, size, size, 3]);
+            for (pixel, seen) in shown.data_mut().as_chunks_mut::<3>().0.iter_mut().zip(&seen) {
+                *pixel = sample(image.as_chunks::<3>().0, size, seen.at);
+            }
+            let changes = differences(&shown)?;
+            for ((place, change), [shows, shows_smooth]) in
+                changes.data().as_chunks::<6>().0.iter().enumerate().zip(&mut best)
+            {
+                let corner = place / (size - 1) * size + place % (size - 1);
+                let trust = [corner, corner + 1, corner + size].map(|at| seen[at].weight);
+                let trust = trust.into_iter().fold(1.0, f32::min);
+                let [right, below] =
+                    [0, 3].map(|at| change[at..at + 3].iter().map(|x| x.abs()).sum::<f32>() / 3.0);
+                let smooth = (-(right.max(below) / EDGE).powi(2)).exp();
+                *shows = shows.max(trust);
+                *shows_smooth = shows_smooth.max(trust * smooth);
+            }
         }
-        let changes = differences(&shown)?;
-        let mut target = differences(albedo)?;
+        let mut target = differences(&albedo.narrow(0, 1)?)?;
         let mut weights = Tensor::empty([1, size - 1, size - 1]);
-        let rows = changes.data().as_chunks::<6>().0.iter().zip(target.data_mut().as_chunks_mut::<6>().0);
-        for ((place, (change, target)), weight) in rows.enumerate().zip(weights.data_mut()) {
-            let corner = place / (size - 1) * size + place % (size - 1);
-            let trust = [corner, corner + 1, corner + size].map(|at| seen[at].weight);
-            let trust = trust.into_iter().fold(1.0, f32::min);
-            let [right, below] =
-                [0, 3].map(|at| change[at..at + 3].iter().map(|x| x.abs()).sum::<f32>() / 3.0);
-            let smooth = (-(right.max(below) / EDGE).powi(2)).exp();
-            *weight = trust * smooth + (1.0 - trust);
-            target.iter_mut().for_each(|difference| *difference *= 1.0 - trust * smooth);
+        let targets = target.data_mut().as_chunks_mut::<6>().0.iter_mut();
+        for ((target, weight), [shown, smooth]) in targets.zip(weights.data_mut()).zip(best) {
+            *weight = smooth + (1.0 - shown);
+            target.iter_mut().for_each(|difference| *difference *= 1.0 - smooth);
         }
         Ok(Self { target, weights })
     }

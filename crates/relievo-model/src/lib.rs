@@ -25,6 +25,7 @@
 mod albedo_prior;
 mod compute;
 mod fill;
+mod fusion;
 mod losses;
 mod model;
 mod networks;
@@ -41,6 +42,7 @@ mod weights;
 mod widening;
 
 pub use compute::{ComputeSettings, DeviceChoice, Precision};
+pub use fusion::Together;
 pub use losses::{Differentiated, Loss, LossGroup, LossTerms, Losses};
 pub use model::{Model, ModelError};
 pub use networks::{NetworkKind, Outputs};

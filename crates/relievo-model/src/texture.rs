@@ -1,10 +1,11 @@
-//! The photograph's own pixels on the surface, with the light taken out: sharper than the albedo, which has as few
+//! The photographs' own pixels on the surface, with the light taken out: sharper than the albedo, which has as few
 //! pixels as the network.
 //!
 //! A place of the surface gets its colour from the pixel that shows it, if one does (`visibility.rs`), else from the
 //! pixel that shows the mirrored place, else from the albedo. The three disagree in brightness and tint, so what is put
 //! beside a seen pixel is first shifted by the difference of the two, continued smoothly into where only one of them
-//! is known (`fill.rs`): seams have no step.
+//! is known (`fill.rs`): seams have no step. Several photographs of one object are put together the same way: where more
+//! than one shows a place, the straightest view of it counts most.
 
 use rayon::prelude::*;
 use relievo_tensor::Error;
@@ -24,6 +25,13 @@ const SMOOTHING: usize = 12;
 /// Trust from which on a pixel takes part, and takes all: between, two sources are mixed. Narrow, so that features
 /// which do not lie exactly on each other are not seen twice.
 const MIXED: [f32; 2] = [0.25, 0.6];
+
+/// How steeply a photograph's share in a place falls with the angle at which it sees it: this power of the cosine.
+/// Photographs do not lie exactly on each other, so mixtures of several are blurred.
+const STRAIGHTEST: i32 = 24;
+
+/// The most by which the colours of a photograph are multiplied to match those of another.
+const MOST_GAIN: f32 = 3.0;
 
 /// What a model says of one image, as in [`crate::Prediction`]: maps of SxS, row by row.
 #[derive(Debug, Clone, Copy)]
@@ -105,53 +113,142 @@ fn signed(value: f32) -> f32 {
     (2.0 * value - 1.0).clamp(-1.0, 1.0)
 }
 
-/// The surface in the canonical view in the pixels of an image, at pairs of a row and a column among `places` (in
-/// pixels of the canonical view, 0 to S-1), which must be symmetric: the k-th from the left is as far from column 0 as
-/// the k-th from the right from column S-1.
+/// The surface in the canonical view in the pixels of images that show it, at pairs of a row and a column among `places`
+/// (in pixels of the canonical view, 0 to S-1), which must be symmetric: the k-th from the left is as far from column 0 as
+/// the k-th from the right from column S-1. Brightness, tint and light are those of the first image; depth, normals and
+/// albedo are the same for all.
 ///
 /// # Errors
 /// If the engine refuses the maps.
 ///
 /// # Panics
-/// If a map is not of the settings' size.
+/// If a map is not of the settings' size, or there is no image.
 pub fn image_texture(
     settings: &ModelSettings,
-    parts: &TextureParts<'_>,
-    image: FineImage<'_>,
+    images: &[(TextureParts<'_>, FineImage<'_>)],
     places: &[f32],
 ) -> Result<ImageTexture, Error> {
     let (size, count) = (settings.image_size, places.len());
-    assert!(
-        [parts.canonical_depth, parts.diffuse_shading].iter().all(|map| map.len() == size * size),
-        "maps of {size} rows and columns"
-    );
-    let seen = visibility(settings.camera(), parts.canonical_depth, parts.normals, parts.view, places)?;
-    let shading = Enlarged::new(smooth_shading(parts, size).as_chunks::<1>().0, size, places);
-    let mut light = rows_of(count, |row, light| {
-        light.copy_from_slice(shading.row(row).as_flattened());
-    });
-    let mean = mean_light(&light, &seen);
-    light.par_iter_mut().with_min_len(LEAST_TASK).for_each(|light| *light = (*light / mean).max(LEAST_LIGHT));
-
-    let scale = image.side as f32 / size as f32;
-    let pixels = image.values.as_chunks::<3>().0;
-    let own = rows_of(count, |row, own: &mut [[f32; 3]]| {
-        let here = row * count..(row + 1) * count;
-        for (own, (seen, light)) in own.iter_mut().zip(seen[here.clone()].iter().zip(&light[here])) {
-            let pixel = seen.at.map(|place| (place + 0.5) * scale - 0.5);
-            *own = sample(pixels, image.side, pixel).map(|value| (value / 2.0 + 0.5) / light);
-        }
-    });
+    let parts = &images[0].0;
+    let Unlit { colours: mut own, mut trust, mut facing, light, mean } =
+        Unlit::new(settings, parts, images[0].1, places)?;
+    for (parts, image) in &images[1..] {
+        let mut other = Unlit::new(settings, parts, *image, places)?;
+        other.match_colours(&own, &trust);
+        add_view(&mut own, &mut trust, &mut facing, &other);
+    }
     let albedo = Enlarged::new(parts.albedo.as_chunks::<3>().0, size, places);
     let albedo = rows_of(count, |row, colours: &mut [[f32; 3]]| {
         for (colour, albedo) in colours.iter_mut().zip(albedo.row(row)) {
             *colour = albedo.map(|value| (value / 2.0 + 0.5) * mean);
         }
     });
-    let own = Layer { colours: &own, seen: &seen, side: count, mirrored: false };
+    let own = Layer { colours: &own, trust: &trust, side: count, mirrored: false };
     let mirrored = joined(&albedo, &Layer { mirrored: true, ..own });
     let colours = joined(&mirrored, &own);
     Ok(ImageTexture { colours, light, mean_light: mean, places: places.to_vec() })
+}
+
+/// An image on the surface, its light taken out.
+struct Unlit {
+    colours: Vec<[f32; 3]>,
+    /// How much the image is to be trusted to show each place.
+    trust: Vec<f32>,
+    /// How straight on it sees each place.
+    facing: Vec<f32>,
+    /// The image's light on each place, over its mean.
+    light: Vec<f32>,
+    /// The mean of the image's light on what it shows.
+    mean: f32,
+}
+
+impl Unlit {
+    fn new(
+        settings: &ModelSettings,
+        parts: &TextureParts<'_>,
+        image: FineImage<'_>,
+        places: &[f32],
+    ) -> Result<Self, Error> {
+        let (size, count) = (settings.image_size, places.len());
+        assert!(
+            [parts.canonical_depth, parts.diffuse_shading].iter().all(|map| map.len() == size * size),
+            "maps of {size} rows and columns"
+        );
+        let seen = visibility(settings.camera(), parts.canonical_depth, parts.normals, parts.view, places)?;
+        let shading = Enlarged::new(smooth_shading(parts, size).as_chunks::<1>().0, size, places);
+        let mut light = rows_of(count, |row, light| {
+            light.copy_from_slice(shading.row(row).as_flattened());
+        });
+        let mean = mean_light(&light, &seen);
+        light
+            .par_iter_mut()
+            .with_min_len(LEAST_TASK)
+            .for_each(|light| *light = (*light / mean).max(LEAST_LIGHT));
+
+        let scale = image.side as f32 / size as f32;
+        let pixels = image.values.as_chunks::<3>().0;
+        let colours = rows_of(count, |row, own: &mut [[f32; 3]]| {
+            let here = row * count..(row + 1) * count;
+            for (own, (seen, light)) in own.iter_mut().zip(seen[here.clone()].iter().zip(&light[here])) {
+                let pixel = seen.at.map(|place| (place + 0.5) * scale - 0.5);
+                *own = sample(pixels, image.side, pixel).map(|value| (value / 2.0 + 0.5) / light);
+            }
+        });
+        let trust = seen.iter().map(|seen| seen.weight).collect();
+        let facing = seen.iter().map(|seen| seen.facing.max(0.0)).collect();
+        Ok(Self { colours, trust, facing, light, mean })
+    }
+
+    /// Brings the colours to those of a texture that is trusted so far: by a factor, then by a shift, continued smoothly to
+    /// what only this image shows.
+    fn match_colours(&mut self, texture: &[[f32; 3]], trust: &[f32]) {
+        let both = |place: usize| self.trust[place].min(trust[place]);
+        let mut sums = [[0.0_f64; 3]; 2];
+        for (place, (known, own)) in texture.iter().zip(&self.colours).enumerate() {
+            let weight = f64::from(both(place));
+            for i in 0..3 {
+                sums[0][i] += weight * f64::from(known[i]);
+                sums[1][i] += weight * f64::from(own[i]);
+            }
+        }
+        let gain: [f32; 3] = std::array::from_fn(|i| match sums[1][i] {
+            0.0 => 1.0,
+            own => ((sums[0][i] / own) as f32).clamp(1.0 / MOST_GAIN, MOST_GAIN),
+        });
+        let side = self.trust.len().isqrt();
+        let shift = filled(side, |row, differences, weights| {
+            for (column, (difference, weight)) in differences.iter_mut().zip(weights).enumerate() {
+                let place = row * side + column;
+                let own = self.colours[place];
+                *difference = std::array::from_fn(|i| texture[place][i] - gain[i] * own[i]);
+                *weight = both(place);
+            }
+        });
+        let rows = self.colours.par_chunks_mut(side.max(1)).enumerate();
+        rows.for_each(|(row, colours)| {
+            for (colour, shift) in colours.iter_mut().zip(shift.row(row)) {
+                *colour = std::array::from_fn(|i| gain[i] * colour[i] + shift[i]);
+            }
+        });
+    }
+}
+
+/// Adds another view to a texture: where both know a place, the one that sees it straighter counts most.
+fn add_view(colours: &mut [[f32; 3]], trust: &mut [f32], facing: &mut [f32], other: &Unlit) {
+    let own = colours.iter_mut().zip(trust.iter_mut().zip(facing.iter_mut()));
+    let others = other.colours.iter().zip(other.trust.iter().zip(&other.facing));
+    for ((colour, (trust, facing)), (added, (other_trust, other_facing))) in own.zip(others) {
+        // Over the larger of the cosines: powers of small ones are too small for numbers.
+        let most = facing.max(*other_facing).max(f32::MIN_POSITIVE);
+        let share = |trust: f32, facing: f32| trust * (facing / most).powi(STRAIGHTEST);
+        let (before, new) = (share(*trust, *facing), share(*other_trust, *other_facing));
+        if new > 0.0 {
+            let share = new / (before + new);
+            *colour = std::array::from_fn(|i| (1.0 - share) * colour[i] + share * added[i]);
+            *trust = trust.max(*other_trust);
+            *facing = (1.0 - share) * *facing + share * other_facing;
+        }
+    }
 }
 
 /// Least places that a thread takes at a time.
@@ -170,7 +267,7 @@ fn rows_of<T: Copy + Default + Send>(side: usize, write: impl Fn(usize, &mut [T]
 #[derive(Clone, Copy)]
 struct Layer<'a> {
     colours: &'a [[f32; 3]],
-    seen: &'a [Seen],
+    trust: &'a [f32],
     side: usize,
     /// Whether rows run from right to left.
     mirrored: bool,
@@ -181,7 +278,7 @@ impl Layer<'_> {
     fn at(&self, row: usize, column: usize) -> ([f32; 3], f32) {
         let column = if self.mirrored { self.side - 1 - column } else { column };
         let place = row * self.side + column;
-        (self.colours[place], self.seen[place].weight)
+        (self.colours[place], self.trust[place])
     }
 }
 
@@ -265,17 +362,20 @@ mod tests {
             }
         }
 
-        fn texture(&self, image: FineImage<'_>) -> ImageTexture {
-            let parts = TextureParts {
+        fn parts(&self) -> TextureParts<'_> {
+            TextureParts {
                 canonical_depth: &self.depth,
                 normals: &self.normals,
                 albedo: &self.albedo,
                 diffuse_shading: &self.diffuse,
                 light: [0.5, 0.5, 0.0, 0.0, 1.0],
                 view: self.view,
-            };
+            }
+        }
+
+        fn texture(&self, image: FineImage<'_>) -> ImageTexture {
             let places: Vec<f32> = (0..SIZE).map(|place| place as f32).collect();
-            image_texture(&ModelSettings::default(), &parts, image, &places).unwrap()
+            image_texture(&ModelSettings::default(), &[(self.parts(), image)], &places).unwrap()
         }
     }
 
@@ -331,6 +431,30 @@ mod tests {
         assert!((seen - beside).abs() < 0.15, "{seen} {beside}");
         // There red falls to the right, as the mirror image does.
         assert!(red(&texture.lit(), 30, 61) < red(&texture.lit(), 30, 57));
+    }
+
+    #[test]
+    fn a_second_image_shows_what_the_first_does_not_in_the_colours_of_the_first() {
+        let values = slope();
+        let darker: Vec<f32> = values.iter().map(|value| (value + 1.0) * 0.6 - 1.0).collect();
+        let shift = 10.0 / ModelSettings::default().camera().focal();
+        let moved = Flat::new([0.0, 0.0, 0.0, shift, 0.0, 0.0], |_| 1.0);
+        let back = Flat::new([0.0, 0.0, 0.0, -shift, 0.0, 0.0], |_| 1.0);
+        let places: Vec<f32> = (0..SIZE).map(|place| place as f32).collect();
+        let texture = |second: &[f32]| {
+            let images = [(&moved, &values[..]), (&back, second)]
+                .map(|(flat, values)| (flat.parts(), FineImage { values, side: 128 }));
+            image_texture(&ModelSettings::default(), &images, &places).unwrap().even()
+        };
+        // Column 60 is shown by the second alone, at its column 50; blue is the same everywhere in both.
+        let same = texture(&values);
+        let blue = |texture: &[f32], column: usize| texture[3 * (30 * SIZE + column) + 2];
+        assert!((blue(&same, 60) - blue(&same, 20)).abs() < 0.02);
+        let matched = texture(&darker);
+        assert!((blue(&matched, 60) - blue(&matched, 20)).abs() < 0.05, "{}", blue(&matched, 60));
+        let steps =
+            (2..SIZE - 2).map(|column| (red(&matched, 30, column + 1) - red(&matched, 30, column)).abs());
+        assert!(steps.fold(0.0, f32::max) < 0.2, "a seam");
     }
 
     #[test]

@@ -30,6 +30,8 @@ pub(crate) struct Seen {
     pub at: [f32; 2],
     /// How much the pixel there is to be trusted to show the place: 0 to 1.
     pub weight: f32,
+    /// The cosine between the normal and the line of sight: 1 if the surface is seen straight on.
+    pub facing: f32,
 }
 
 /// Where the image shows the places `[u, v]` of the canonical view, u and v among `places` (0 to S-1), row by row.
@@ -56,13 +58,13 @@ pub(crate) fn visibility(
         let point = motion.apply(point);
         let at = [0, 1].map(|axis| focal * point[axis] / point[2] + centre);
         if at.iter().any(|place| !(0.0..=last).contains(place)) {
-            return Seen { at, weight: 0.0 };
+            return Seen { at, weight: 0.0, facing: 0.0 };
         }
         let turned = motion.rotation.map(|row| dot(row, normal));
         let facing = dot(turned, point) / dot(point, point).sqrt();
-        Seen { at, weight: map.trust(at, place) * smooth_step(facing, GRAZING) }
+        Seen { at, weight: map.trust(at, place) * smooth_step(facing, GRAZING), facing }
     };
-    let mut all = vec![Seen { at: [0.0; 2], weight: 0.0 }; places.len().pow(2)];
+    let mut all = vec![Seen { at: [0.0; 2], weight: 0.0, facing: 0.0 }; places.len().pow(2)];
     all.par_chunks_mut(places.len().max(1)).enumerate().for_each(|(row, all)| {
         let (depths, normals) = (depth.row(row), normals.row(row));
         for (column, all) in all.iter_mut().enumerate() {
@@ -254,7 +256,7 @@ mod tests {
         let all = seen(&[1.0; SIZE * SIZE], [0.0; 6]);
         for row in 1..SIZE - 1 {
             for column in 1..SIZE - 1 {
-                let Seen { at, weight } = all[row * SIZE + column];
+                let Seen { at, weight, .. } = all[row * SIZE + column];
                 let off = (at[0] - column as f32).abs().max((at[1] - row as f32).abs());
                 assert!(off < 1e-3 && weight == 1.0, "{row} {column}: {at:?} {weight}");
             }

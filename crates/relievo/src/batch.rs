@@ -22,6 +22,11 @@ impl<'a> ImageInput<'a> {
     pub fn from_loader(load: impl FnOnce() -> std::result::Result<Image, SampleError> + Send + 'a) -> Self {
         Self(Box::new(load))
     }
+
+    /// Loads it.
+    pub(crate) fn load(self) -> std::result::Result<Image, SampleError> {
+        (self.0)()
+    }
 }
 
 impl From<Image> for ImageInput<'_> {
@@ -136,7 +141,7 @@ where
         let mut inputs = inputs.into_iter().peekable();
         while inputs.peek().is_some() {
             let some: Vec<_> = inputs.by_ref().take(rayon::current_num_threads()).collect();
-            let images: Vec<_> = some.into_par_iter().map(|input| (input.0)()).collect();
+            let images: Vec<_> = some.into_par_iter().map(ImageInput::load).collect();
             for image in images {
                 let found = image.map_err(Error::from).and_then(|image| self.reconstructor.crops(&image));
                 let owner = results.len();

@@ -50,6 +50,7 @@ mod reconstruction;
 mod reconstructor;
 mod record;
 mod results_folder;
+mod together;
 mod weights;
 
 pub use batch::{Batch, ImageInput};
@@ -71,6 +72,7 @@ pub use relievo_export::Canvas;
 pub use relievo_model::{ComputeSettings, DeviceChoice, Precision};
 pub use relievo_tensor::Device;
 pub use results_folder::{FolderError, ResultsFolder};
+pub use together::{MOST_TOGETHER, Photograph, Together};
 pub use weights::{Category, EMBEDDED_WEIGHTS, LoadedWeights, Weights};
 
 /// What most calls return.

@@ -11,7 +11,7 @@ use relievo_files::write_atomic;
 
 use crate::mesh::{Mesh, Texture};
 use crate::record::{Depth, Record};
-use crate::{Error, Reconstruction, Result};
+use crate::{Error, Reconstruction, Result, Together};
 
 /// Declares the formats: the one to open first in front, and last the record, which names the files of the others. Each has
 /// its name, the endings of its files (in front the one to open), and the function that writes them, which returns whether
@@ -57,7 +57,11 @@ macro_rules! formats {
 formats! {
     /// Everything at a glance, and views from the side: a PNG to look at.
     Panel = "panel", ["panel.png"], |result, record| {
-        result.face.panel()?.write_png(result.path("panel.png"))?;
+        let panel = match result.together {
+            Some(together) => together.panel()?,
+            None => result.face.panel()?,
+        };
+        panel.write_png(result.path("panel.png"))?;
         record.panel = Some(result.file("panel.png"));
         Ok(true)
     };
@@ -128,6 +132,8 @@ impl Default for OutputOptions {
 /// A reconstruction on its way to the disk.
 struct Written<'a> {
     face: &'a Reconstruction,
+    /// All photographs of it, if there are several.
+    together: Option<&'a Together>,
     folder: &'a Path,
     stem: &'a str,
     texture: Texture,
@@ -187,9 +193,26 @@ impl Reconstruction {
         name: &str,
         options: &OutputOptions,
     ) -> Result<Option<PathBuf>> {
+        self.write_with(folder, stem, name, options, None)
+    }
+
+    /// The same, with what several photographs say of it and the names of those.
+    pub(crate) fn write_with(
+        &self,
+        folder: &Path,
+        stem: &str,
+        name: &str,
+        options: &OutputOptions,
+        together: Option<(&Together, &[String])>,
+    ) -> Result<Option<PathBuf>> {
         let OutputOptions { formats, texture } = options;
-        let result = Written { face: self, folder, stem, texture: *texture, mesh: OnceCell::new() };
+        let mesh = OnceCell::new();
+        let photographs = together.map(|(together, _)| together);
+        let result = Written { face: self, together: photographs, folder, stem, texture: *texture, mesh };
         let mut record = Record::new(self, name);
+        if let Some((together, names)) = together {
+            record.add_photographs(&together.photographs, names);
+        }
         let is_earlier_there = is_record(&result.path("json"));
         let mut written = Vec::new();
         for format in OutputFormat::ALL.iter().filter(|format| formats.contains(format)) {

@@ -110,15 +110,7 @@ impl Reconstruction {
         middle.row("", in_pixels);
         let mut lower = Sheet::new(TILE).columns(YAWS.map(|yaw| format!("learned albedo, {yaw}")));
         lower.row("", in_albedo);
-        let sheets = [upper.draw(), middle.draw(), lower.draw()];
-        let height = sheets.iter().map(Canvas::height).sum();
-        let mut panel = Canvas::new(sheets[0].width(), height, [255; 3]);
-        let mut top = 0;
-        for sheet in &sheets {
-            panel.paste(sheet, 0, top);
-            top += sheet.height();
-        }
-        Ok(panel)
+        Ok(stacked(&[upper.draw(), middle.draw(), lower.draw()]))
     }
 
     /// A row of a [`contact_sheet`]: the crop, the reconstruction, depth from the front, normals, albedo, and views.
@@ -137,6 +129,18 @@ impl Reconstruction {
         row.extend(self.draw_views(&SHEET_YAWS)?);
         Ok(row)
     }
+}
+
+/// Images below each other.
+pub(crate) fn stacked(images: &[Canvas]) -> Canvas {
+    let width = images.iter().map(Canvas::width).max().unwrap_or_default();
+    let mut stack = Canvas::new(width, images.iter().map(Canvas::height).sum(), [255; 3]);
+    let mut top = 0;
+    for image in images {
+        stack.paste(image, 0, top);
+        top += image.height();
+    }
+    stack
 }
 
 /// A sheet of rows of [`Reconstruction::sheet_row`].

@@ -75,6 +75,8 @@ pub enum Doubt {
     Tight,
     /// A larger face is cut by the border of the photograph, so this one was taken.
     LargerFaceCut,
+    /// Of several photographs of one object: this one is explained much worse together with the others than alone.
+    AnotherObject,
 }
 
 impl fmt::Display for Doubt {
@@ -89,6 +91,9 @@ impl fmt::Display for Doubt {
             Self::Dark => "the face is very dark, so its colours and shape are guessed",
             Self::Tight => "the photograph is tight around the face: pixels of its border are repeated",
             Self::LargerFaceCut => "the border cuts a larger face, so this one was taken",
+            Self::AnotherObject => {
+                "it does not fit the other photographs: it may show someone else, or a grimace"
+            }
         })
     }
 }

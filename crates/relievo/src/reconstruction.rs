@@ -40,6 +40,8 @@ pub struct Reconstruction {
     /// Which of the batch.
     pub(crate) number: usize,
     pub(crate) crop: Arc<Image>,
+    /// Other photographs of the object that its pixels come from: which of the batch, and the crop.
+    pub(crate) others: Arc<[(usize, Arc<Image>)]>,
     pub(crate) location: Option<FaceLocation>,
     pub(crate) refined: u16,
     pub(crate) quality: Quality,
@@ -183,22 +185,37 @@ impl Reconstruction {
         self.crop.square(side.max(self.size() as u32))
     }
 
-    /// The surface seen from the front in the photograph's own pixels, at pairs of `places` (0 to the map's last
+    /// The surface seen from the front in the pixels of the photograph, and of others of the object if there are some, at pairs of `places` (0 to the map's last
     /// column).
     pub(crate) fn photograph_texture(&self, places: &[f32]) -> Result<ImageTexture> {
-        let fine = self.fine();
+        let of_others = self.others.iter().map(|(number, crop)| Self {
+            number: *number,
+            crop: Arc::clone(crop),
+            others: Arc::default(),
+            ..self.clone()
+        });
+        let views: Vec<Self> = std::iter::once(self.clone()).chain(of_others).collect();
+        let values: Vec<Vec<f32>> = views.iter().map(|view| view.fine().signed().collect()).collect();
+        let images: Vec<_> = views
+            .iter()
+            .zip(&values)
+            .map(|(view, values)| {
+                (view.texture_parts(), FineImage { values, side: (values.len() / 3).isqrt() })
+            })
+            .collect();
+        Ok(image_texture(&self.settings, &images, places)?)
+    }
+
+    fn texture_parts(&self) -> TextureParts<'_> {
         let prediction = &self.prediction;
-        let parts = TextureParts {
+        TextureParts {
             canonical_depth: self.share(&prediction.canonical_depth),
             normals: self.share(&prediction.normals),
             albedo: self.share(&prediction.albedo),
             diffuse_shading: self.share(&prediction.diffuse_shading),
             light: self.light_numbers(),
             view: self.view_numbers(),
-        };
-        let values: Vec<f32> = fine.signed().collect();
-        let fine = FineImage { values: &values, side: fine.width as usize };
-        Ok(image_texture(&self.settings, &parts, fine, places)?)
+        }
     }
 
     /// The same at `side` x `side` places, the first and the last of which lie on those of the maps.

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use relievo_data::{Image, SampleError, has_memory};
 use relievo_detect::{Detector, Face, FaceLocation, FaceSelection};
-use relievo_model::{ComputeSettings, DeviceChoice, Model, ModelSettings, Predictor, Supervision};
+use relievo_model::{
+    ComputeSettings, DeviceChoice, Model, ModelSettings, Prediction, Predictor, Supervision,
+};
 use relievo_tensor::{Device, Tensor, pool_release};
 
 use crate::batch::{Batch, ImageInput};
@@ -268,12 +270,31 @@ impl Reconstructor {
         crops: &[Crop],
         predictor: Option<&mut Predictor<'_>>,
     ) -> Result<Vec<Reconstruction>> {
+        let Answer { images, prediction, qualities } = self.answer(crops, predictor)?;
+        let prediction = match self.refine {
+            0 => prediction,
+            steps => self.model.refine(&images, &prediction, steps.into())?,
+        };
+        self.reconstructions(crops, qualities, prediction)
+    }
+
+    /// What crops that show one object say together; the error of each, and that of each alone.
+    pub(crate) fn fuse(&self, crops: &[Crop]) -> Result<(Vec<Reconstruction>, Vec<[f32; 2]>)> {
+        let Answer { images, prediction, qualities } = self.answer(crops, None)?;
+        let found = self.model.refine_together(&images, &prediction, self.refine.into())?;
+        let errors = found.errors.into_iter().zip(found.single_errors).map(|(error, single)| [error, single]);
+        let errors = errors.collect();
+        Ok((self.reconstructions(crops, qualities, found.prediction)?, errors))
+    }
+
+    /// What the networks say of crops.
+    fn answer(&self, crops: &[Crop], predictor: Option<&mut Predictor<'_>>) -> Result<Answer> {
         self.ensure_memory(crops.len())?;
         let size = self.settings.image_size;
         let seen: Vec<Image> = crops.iter().map(|crop| crop.image.square(size as u32)).collect();
         let values: Vec<f32> = seen.iter().flat_map(Image::signed).collect();
         let images = Tensor::new(&values, [crops.len(), size, size, 3])?;
-        let answer = match predictor {
+        let prediction = match predictor {
             Some(predictor) => predictor.predict(&images)?.fetch_all()?,
             None => self.model.predict(&images)?,
         };
@@ -282,23 +303,31 @@ impl Reconstructor {
                 let elements = tensor.numel() / crops.len();
                 number * elements..(number + 1) * elements
             };
-            let reconstruction = &answer.image.data()[share(&answer.image)];
-            let mask = &answer.mask.data()[share(&answer.mask)];
+            let reconstruction = &prediction.image.data()[share(&prediction.image)];
+            let mask = &prediction.mask.data()[share(&prediction.mask)];
             let score = crops[number].location.map(|location| location.face.score);
             let mut quality = Quality::new(&seen[number], reconstruction, mask, score);
             quality.doubts.extend(&crops[number].doubts);
             quality
         };
-        let qualities: Vec<Quality> = (0..crops.len()).map(quality).collect();
-        let prediction = Arc::new(match self.refine {
-            0 => answer,
-            steps => self.model.refine(&images, &answer, steps.into())?,
-        });
+        let qualities = (0..crops.len()).map(quality).collect();
+        Ok(Answer { images, prediction, qualities })
+    }
+
+    /// A reconstruction of each crop of a batch.
+    fn reconstructions(
+        &self,
+        crops: &[Crop],
+        qualities: Vec<Quality>,
+        prediction: Prediction,
+    ) -> Result<Vec<Reconstruction>> {
+        let prediction = Arc::new(prediction);
         let reconstruction = |(number, (crop, quality)): (usize, (&Crop, Quality))| Reconstruction {
             settings: Arc::clone(&self.settings),
             prediction: Arc::clone(&prediction),
             number,
             crop: Arc::new(crop.image.clone()),
+            others: Arc::default(),
             location: crop.location,
             refined: self.refine,
             quality,
@@ -307,6 +336,14 @@ impl Reconstructor {
             crops.iter().zip(qualities).enumerate().map(reconstruction).collect();
         if faces.iter().all(Reconstruction::is_finite) { Ok(faces) } else { Err(Error::NotFinite) }
     }
+}
+
+/// What the networks say of a batch.
+struct Answer {
+    /// The crops as they saw them, `[B,S,S,3]`.
+    images: Tensor,
+    prediction: Prediction,
+    qualities: Vec<Quality>,
 }
 
 /// Refuses an image whose buffer is not what its size says: the fields are public.

@@ -8,7 +8,7 @@ use serde::{Serialize, Serializer};
 
 use crate::mesh::{Mesh, Texture};
 use crate::quality::Quality;
-use crate::{Reconstruction, Viewpoint};
+use crate::{Photograph, Reconstruction, Viewpoint};
 
 /// Shading = ambient + diffuse * max(0, normal . direction), seen from the front: the light turns with the object.
 #[derive(Debug, Serialize)]
@@ -96,6 +96,25 @@ pub(crate) struct Record {
     pub panel: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     mesh: Option<MeshRecord>,
+    /// All photographs, if several were explained together.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    together: Vec<PhotographRecord>,
+}
+
+/// One of several photographs of an object.
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct PhotographRecord {
+    image: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    place: Option<FaceLocation>,
+    quality: Quality,
+    light: LightRecord,
+    view: ViewRecord,
+    /// Mean absolute difference to the reconstruction, of colours in \[-1,1\].
+    error: f32,
+    /// The same if it is reconstructed alone.
+    single_error: f32,
 }
 
 /// The files of a mesh by format, relative to the file this stands in, and what is in them.
@@ -132,7 +151,25 @@ impl Record {
             albedo: None,
             panel: None,
             mesh: None,
+            together: Vec::new(),
         }
+    }
+
+    /// Notes the photographs of one object; `names` are those of all images that were given.
+    pub fn add_photographs(&mut self, photographs: &[Photograph], names: &[String]) {
+        let record = |photograph: &Photograph| {
+            let face = &photograph.reconstruction;
+            PhotographRecord {
+                image: names[photograph.number].clone(),
+                place: face.location().copied(),
+                quality: face.quality().clone(),
+                light: face.light().into(),
+                view: face.viewpoint().into(),
+                error: photograph.error,
+                single_error: photograph.single_error,
+            }
+        };
+        self.together = photographs.iter().map(record).collect();
     }
 
     /// Notes a file of the mesh.

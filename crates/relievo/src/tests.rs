@@ -256,3 +256,47 @@ fn faces_are_found_the_largest_first_and_none_is_an_error() {
     let nothing = Image::from_rgb(300, 200, vec![90; 300 * 200 * 3]).unwrap();
     assert!(matches!(reconstructor.reconstruct(&nothing), Err(Error::NoFace)));
 }
+
+#[test]
+fn one_photograph_of_an_object_is_what_it_shows_alone() {
+    let reconstructor = builder(&model()).framing(Framing::Whole).refine(3).build().unwrap();
+    let alone = &reconstructor.reconstruct(&image(90)).unwrap()[0];
+    let found = reconstructor.reconstruct_together([&image(90)]).unwrap();
+    assert_eq!(found.object.depth().values(), alone.depth().values());
+    assert_eq!((found.photographs.len(), found.skipped.len()), (1, 0));
+    assert_eq!(found.photographs[0].error, found.photographs[0].single_error);
+    let texture = |face: &Reconstruction| face.photograph_on_grid(100).unwrap().even();
+    assert_eq!(texture(&found.object), texture(alone));
+    assert_eq!(found.panel().unwrap().bytes(), alone.panel().unwrap().bytes());
+}
+
+#[test]
+fn several_photographs_make_one_object_and_a_record_of_each() {
+    let reconstructor = builder(&model()).framing(Framing::Whole).refine(3).build().unwrap();
+    let (first, second) = (image(90), image(200));
+    let inputs = || [ImageInput::from(&first), "no/such.jpg".into(), ImageInput::from(&second)];
+    let found = reconstructor.reconstruct_together(inputs()).unwrap();
+    let numbers: Vec<usize> = found.photographs.iter().map(|photograph| photograph.number).collect();
+    assert_eq!(numbers, [0, 2]);
+    assert!(found.skipped[0].0 == 1 && found.skipped[0].1.to_string().starts_with("no/such.jpg"));
+    let [a, b] = [0, 1].map(|number| &found.photographs[number].reconstruction);
+    assert_eq!(a.canonical_depth().values(), b.canonical_depth().values());
+    assert_eq!(a.albedo().values(), b.albedo().values());
+    assert_ne!(a.light(), b.light());
+
+    let folder = tempfile::tempdir().unwrap();
+    let given = ["a.jpg", "no/such.jpg", "b.jpg"].map(str::to_owned);
+    found.write(folder.path(), "both", &given, &all()).unwrap();
+    let record = fs::read(folder.path().join("both.json")).unwrap();
+    let record: serde_json::Value = serde_json::from_slice(&record).unwrap();
+    let photographs = record["together"].as_array().unwrap();
+    assert_eq!(photographs.len(), 2);
+    assert_eq!([&photographs[0]["image"], &photographs[1]["image"]], ["a.jpg", "b.jpg"]);
+    for key in ["light", "view", "error", "single-error", "quality"] {
+        assert!(photographs[1].get(key).is_some(), "{key}");
+    }
+    assert!(folder.path().join("both.glb").exists());
+    let none = reconstructor.reconstruct_together(["no/such.jpg", "nor/this.jpg"]).unwrap_err();
+    assert!(none.to_string().starts_with("no/such.jpg"), "{none}");
+    assert!(reconstructor.reconstruct_together(Vec::<Image>::new()).is_err());
+}

@@ -446,3 +446,28 @@ fn weights_that_do_not_fit_are_refused_by_name() {
     assert!(shape.contains("shape.safetensors: parameter depth.0.weight: has the shape"), "{shape}");
     assert!(!Path::new(&place.at("out")).exists());
 }
+
+#[test]
+fn several_photographs_of_one_object_make_one_mesh() {
+    let place = TestFolder::new();
+    let model = place.model();
+    for number in 0..2 {
+        place.write(&format!("in/{number}.jpg"), &encode(photo(90 + number, 80), ImageFormat::Jpeg));
+    }
+    let good = encode(photo(90, 80), ImageFormat::Jpeg);
+    place.write("in/broken.jpg", &good[..good.len() / 3]);
+    let together = ["reconstruct", "--together", "--framed", "--refine=2", "-m", &model];
+    let ended = succeed(&[&together[..], &[&place.at("in")]].concat());
+    assert!(ended.err.contains("one object from 2 images"), "{}", ended.err);
+    assert!(ended.err.contains("broken.jpg: ") && ended.err.contains("1 left out"), "{}", ended.err);
+    let record = fs::read_to_string(place.at("in.relievo/in.json")).unwrap();
+    let record: serde_json::Value = serde_json::from_str(&record).unwrap();
+    assert_eq!(record["together"].as_array().unwrap().len(), 2);
+    assert!(fs::exists(place.at("in.relievo/in.glb")).unwrap());
+    // One that can be used, and none.
+    let [one, broken] = ["in/0.jpg", "in/broken.jpg"].map(|name| place.at(name));
+    let ended = succeed(&[&together[..], &[&one, &broken, "-o", &place.at("one")]].concat());
+    assert!(ended.err.contains("only 0.jpg can be used"), "{}", ended.err);
+    let ended = fail(&[&together[..], &[&broken, &broken, "-o", &place.at("none")]].concat());
+    assert!(ended.err.contains("none of 2 images can be used"), "{}", ended.err);
+}

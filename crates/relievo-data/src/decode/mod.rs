@@ -1,13 +1,14 @@
 //! From the bytes of a file to an RGB image in sRGB.
 
 pub(crate) mod format;
+mod frames;
 mod jpeg;
 mod png;
 mod profile;
 
 use std::cell::Cell;
 use std::io::Cursor;
-use std::panic::{catch_unwind, set_hook, take_hook};
+use std::panic::{UnwindSafe, catch_unwind, set_hook, take_hook};
 use std::sync::{Mutex, Once, PoisonError};
 
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
@@ -179,13 +180,30 @@ impl Image {
     /// # Errors
     /// See [`DecodeError`].
     pub fn decode_with(bytes: &[u8], options: &DecodeOptions) -> Result<Decoded, DecodeError> {
-        // A decoder that panics on a strange file must not take a training or a thousand other images with it.
-        silence_decoders();
-        let was = IN_DECODER.replace(true);
-        let decoded = catch_unwind(|| decode_or_panic(bytes, options));
-        IN_DECODER.set(was);
-        decoded.unwrap_or(Err(DecodeError::Panicked))
+        guarded(|| decode_or_panic(bytes, options))
     }
+
+    /// Up to `most` frames of a GIF or WebP animation, spread evenly over it, and how many it has (up to 10,000 are counted);
+    /// none if the file is of another format. One frame more than those is in memory.
+    ///
+    /// # Errors
+    /// See [`DecodeError`].
+    pub fn frames(
+        bytes: &[u8],
+        most: usize,
+        options: &DecodeOptions,
+    ) -> Result<(Vec<Self>, usize), DecodeError> {
+        guarded(|| frames::frames(bytes, most, options))
+    }
+}
+
+/// A decoder that panics on a strange file must not take a training or a thousand other images with it.
+fn guarded<T>(decode: impl FnOnce() -> Result<T, DecodeError> + UnwindSafe) -> Result<T, DecodeError> {
+    silence_decoders();
+    let was = IN_DECODER.replace(true);
+    let decoded = catch_unwind(decode);
+    IN_DECODER.set(was);
+    decoded.unwrap_or(Err(DecodeError::Panicked))
 }
 
 thread_local! {

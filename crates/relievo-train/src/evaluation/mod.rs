@@ -41,6 +41,9 @@ pub struct EvaluationOptions {
     pub reconstruction: bool,
     /// Steps of refinement of each image ([`Model::refine`]) before it is measured; 0 measures the networks' prediction.
     pub refine: usize,
+    /// Images that follow one another and show one object, which are explained together ([`Model::refine_together`]) before
+    /// they are measured, each in its own view; batches hold a multiple of them. 1 measures each image alone.
+    pub together: usize,
     /// For a model that learns from pairs: its losses are those of each image with the next of its object, rather than with
     /// its mirror image.
     pub pairs: bool,
@@ -57,9 +60,17 @@ impl EvaluationOptions {
             losses: false,
             reconstruction: false,
             refine: 0,
+            together: 1,
             pairs: false,
             mean_depth: None,
         }
+    }
+}
+
+impl EvaluationOptions {
+    /// Whether what is measured is not what the networks say.
+    fn changes_prediction(&self) -> bool {
+        self.refine > 0 || self.together > 1
     }
 }
 
@@ -174,7 +185,7 @@ type Maps = [Tensor; 4];
 
 impl<'a> Measured<'a> {
     fn new(model: &'a Model, options: &'a EvaluationOptions) -> Result<Self, ModelError> {
-        let is_needed = !options.losses && options.refine == 0;
+        let is_needed = !options.losses && !options.changes_prediction();
         let predictor = is_needed.then(|| Predictor::new(model, options.batch_size)).transpose()?;
         Ok(Self { model, options, predictor })
     }
@@ -186,7 +197,7 @@ impl<'a> Measured<'a> {
         with_maps: bool,
     ) -> Result<(Option<Losses>, Option<Maps>), EvaluationError> {
         let &mut Self { model, options, .. } = self;
-        let (images, refine) = (&batch.images, options.refine);
+        let images = &batch.images;
         let pick = |p: &Prediction| [p.depth.clone(), p.mask.clone(), p.image.clone(), p.view.clone()];
         let (mut losses, mut maps) = (None, None);
         if options.losses {
@@ -194,7 +205,7 @@ impl<'a> Measured<'a> {
             let objective = Objective::from(model.settings().flip_weight)
                 .with_truth(truth.as_ref())
                 .with_partners(Partners::of(batch.partners.as_ref()));
-            if with_maps && refine == 0 {
+            if with_maps && !options.changes_prediction() {
                 let (found, prediction) = model.losses_and_prediction(images, objective)?;
                 let [depth, mask, image, view] = pick(&prediction);
                 let here = |tensor: Tensor| tensor.to_device(Device::Cpu);
@@ -204,14 +215,39 @@ impl<'a> Measured<'a> {
                 losses = Some(model.losses(images, objective)?);
             }
         }
-        if with_maps && refine > 0 {
-            maps = Some(pick(&model.refine(images, &model.predict(images)?, refine)?));
+        if with_maps && options.together > 1 {
+            maps = Some(together(model, images, options, pick)?);
+        } else if with_maps && options.refine > 0 {
+            maps = Some(pick(&model.refine(images, &model.predict(images)?, options.refine)?));
         } else if let Some(predictor) = self.predictor.as_mut().filter(|_| with_maps) {
             let found = predictor.predict(images)?;
             maps = Some(found.fetch(|p| [&p.depth, &p.mask, &p.image, &p.view])?);
         }
         Ok((losses, maps))
     }
+}
+
+/// The maps of images of several objects, [`EvaluationOptions::together`] of each.
+fn together(
+    model: &Model,
+    images: &Tensor,
+    options: &EvaluationOptions,
+    pick: impl Fn(&Prediction) -> Maps,
+) -> Result<Maps, EvaluationError> {
+    let (count, step) = (images.shape()[0], options.together);
+    let mut objects = Vec::new();
+    for start in (0..count).step_by(step) {
+        let images = images.narrow(start, step.min(count - start))?;
+        let found = model.refine_together(&images, &model.predict(&images)?, options.refine)?;
+        objects.push(pick(&found.prediction));
+    }
+    let joined = |map: usize| {
+        let values: Vec<f32> = objects.iter().flat_map(|maps| maps[map].data()).copied().collect();
+        let mut shape = objects[0][map].shape().to_vec();
+        shape[0] = count;
+        Tensor::new(&values, shape.as_slice())
+    };
+    Ok([joined(0)?, joined(1)?, joined(2)?, joined(3)?])
 }
 
 /// Measures a model on all images of a source.
@@ -224,7 +260,8 @@ pub fn evaluate(
     options: &EvaluationOptions,
 ) -> Result<Evaluation, EvaluationError> {
     let camera = model.settings().camera();
-    let &EvaluationOptions { batch_size, workers, pairs, .. } = options;
+    let &EvaluationOptions { workers, pairs, .. } = options;
+    let batch_size = options.batch_size.next_multiple_of(options.together.max(1));
     let loading = LoaderOptions { workers, pairs, ..LoaderOptions::new(batch_size, camera.size as u32) };
     let mut loader = Loader::evaluation(Arc::clone(source), loading)?;
     let constant = Surface::constant(camera)?;
