@@ -171,6 +171,8 @@ fn agree(what: &str, renderer: &Renderer, scenes: &[Scene], outputs: Outputs, to
                 let wide: Vec<f64> = right.data().iter().map(|x| f64::from(*x)).collect();
                 let off = distance(found.data(), &wide);
                 let name = ["image", "gradient"][kind];
+                // A sum over all samples may be small beside its terms, and its rounding with it.
+                let limit = if right.numel() <= 3 { 100.0 * limit } else { limit };
                 // Written so that NaN fails.
                 assert!(off <= limit, "{what}: {name} {index} {} is off by {off:.1e}", right.shape());
             }
