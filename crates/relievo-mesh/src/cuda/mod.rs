@@ -4,7 +4,7 @@
 //! multiply-adds, so from the same screen coordinates the same faces are seen, to the bit. Sums whose terms come in any
 //! order are added up in fixed point (`common.cuh`), all others in a fixed order, so every run gives the same bits.
 //!
-//! The host waits for the GPU twice in a forward pass: for whether a vertex is behind the camera, which is rare and handled
+//! The host waits for the GPU twice for each object of a forward pass: for whether a vertex is behind the camera, which is rare and handled
 //! by the host, and for the total length of the lists of bins, by which their memory is sized.
 
 pub(crate) mod attributes;
