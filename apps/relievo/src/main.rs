@@ -8,7 +8,9 @@ mod bench;
 mod console;
 mod crop;
 mod demo;
+mod depth;
 mod eval;
+mod fit;
 mod hint;
 mod import;
 mod info;
@@ -67,6 +69,8 @@ enum Command {
     Eval(eval::Options),
     Reproduce(Box<reproduce::Options>),
     Render(Box<render::Options>),
+    Depth(Box<depth::Options>),
+    Fit(Box<fit::Options>),
     Bench(bench::Options),
     Import(import::Options),
     Info(info::Options),
@@ -112,6 +116,8 @@ fn run(line: Line, matches: &ArgMatches, console: &Console) -> anyhow::Result<()
         Command::Reconstruct(options) => reconstruct::run(&options, console),
         Command::Crop(options) => crop::run(&options, console),
         Command::Render(options) => render::run(&options, console),
+        Command::Depth(options) => depth::run(&options, console),
+        Command::Fit(options) => fit::run(&options, console),
         Command::Synth(options) => synth::run(&options, console),
         Command::Eval(options) => eval::run(&options, console),
         Command::Bench(options) => bench::run(&options, console),

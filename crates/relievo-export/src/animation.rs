@@ -16,6 +16,7 @@ use crate::canvas::Canvas;
 pub struct Animation {
     frames: Vec<Canvas>,
     pause: Duration,
+    last: Duration,
 }
 
 /// The longest side of a GIF or WebP file.
@@ -24,7 +25,18 @@ const LONGEST: usize = 16_383;
 impl Animation {
     /// Frames of which each is shown for `pause`. GIF knows hundredths of a second, of which most viewers take at least 2.
     pub fn new(frames: Vec<Canvas>, pause: Duration) -> Self {
-        Self { frames, pause }
+        Self { frames, pause, last: pause }
+    }
+
+    /// Shows the last frame for another time than the others.
+    #[must_use]
+    pub fn holding_the_last(self, last: Duration) -> Self {
+        Self { last, ..self }
+    }
+
+    /// How long frame `number` is shown.
+    fn pause(&self, number: usize) -> Duration {
+        if number + 1 == self.frames.len() { self.last } else { self.pause }
     }
 
     /// Writes a GIF file, with 256 colours for each frame.
@@ -71,11 +83,11 @@ impl Animation {
         // Speed 10 of 1 to 30: the slower ones find hardly better colours.
         let mut encoder = GifEncoder::new_with_speed(&mut bytes, 10);
         encoder.set_repeat(Repeat::Infinite).map_err(io::Error::other)?;
-        for frame in &self.frames {
+        for (number, frame) in self.frames.iter().enumerate() {
             let pixels =
                 frame.bytes().as_chunks::<3>().0.iter().flat_map(|&[r, g, b]| [r, g, b, 255]).collect();
             let image = RgbaImage::from_raw(width as u32, height as u32, pixels).expect("four bytes a pixel");
-            let delay = Delay::from_saturating_duration(self.pause);
+            let delay = Delay::from_saturating_duration(self.pause(number));
             encoder.encode_frame(Frame::from_parts(image, 0, 0, delay)).map_err(io::Error::other)?;
         }
         drop(encoder);
@@ -99,8 +111,8 @@ impl Animation {
         add_chunk(&mut body, b"VP8X", &[&[ANIMATED, 0, 0, 0], &size[..]].concat());
         // Background colour, and 0 for endless.
         add_chunk(&mut body, b"ANIM", &[255, 255, 255, 255, 0, 0]);
-        let pause = self.pause.as_millis().min(0xff_ffff) as usize;
-        for frame in &self.frames {
+        for (number, frame) in self.frames.iter().enumerate() {
+            let pause = self.pause(number).as_millis().min(0xff_ffff) as usize;
             let mut picture = Vec::new();
             WebPEncoder::new_lossless(&mut picture)
                 .write_image(frame.bytes(), width as u32, height as u32, ExtendedColorType::Rgb8)

@@ -130,7 +130,7 @@ fn json(path: &str) -> Value {
     serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
 }
 
-const COMMANDS: [&str; 11] = [
+const COMMANDS: [&str; 17] = [
     "demo",
     "train",
     "reconstruct",
@@ -139,6 +139,12 @@ const COMMANDS: [&str; 11] = [
     "reproduce",
     "synth",
     "render",
+    "depth",
+    "fit",
+    "fit vertices",
+    "fit shape",
+    "fit texture",
+    "fit camera",
     "bench",
     "import",
     "info",
@@ -150,7 +156,8 @@ const COMMANDS: [&str; 11] = [
 fn help_pages_are_as_agreed_and_fit_into_80_columns() {
     let mut pages = succeed(&["--help"]).out;
     for command in COMMANDS {
-        let page = succeed(&[command, "--help"]).out;
+        let words: Vec<&str> = command.split(' ').chain(["--help"]).collect();
+        let page = succeed(&words).out;
         let settings = match command {
             "train" => "Options:",
             "reproduce" => "      --preset",

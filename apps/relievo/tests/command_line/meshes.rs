@@ -123,3 +123,114 @@ fn meshes_that_cannot_be_rendered_are_named() {
     let ended = succeed(&["render", "teapot", "-o", &out, "--size=16", "--look-at=0,90,0", "--distance=1"]);
     assert!(ended.err.contains("the mesh is not in the picture"), "{}", ended.err);
 }
+
+#[test]
+fn meshes_give_their_exact_depth() {
+    let place = TestFolder::new();
+    let mesh = place.write("flag.obj", FLAG.as_bytes());
+    let out = place.at("truth");
+    succeed(&["depth", &mesh, "teapot", "-o", &out, "--size=24", "--count=3", "--npy", "--seed=4"]);
+    let found = files(&out);
+    for name in ["flag-0", "flag-2", "teapot-1"] {
+        for folder in ["depth", "images", "mask", "normals"] {
+            assert!(found.contains(&format!("{folder}/{name}.png")), "{found:?}");
+        }
+        assert!(found.contains(&format!("npy/{name}.depth.npy")));
+    }
+    let text = fs::read_to_string(format!("{out}/truth.jsonl")).unwrap();
+    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 6);
+    for line in &lines {
+        let number = |value: &Value| value.as_f64().unwrap();
+        // The models' field of view: 10 degrees between the centres of the outermost pixels.
+        let focal = 11.5 / 5f64.to_radians().tan();
+        assert!(
+            (number(&line["camera"]["K"][0][0]) - focal).abs() < 1e-6 && line["camera"]["K"][0][2] == 11.5
+        );
+        // The middle of the mesh is at depth 1.
+        let (min, max) = (number(&line["depth"]["min"]), number(&line["depth"]["max"]));
+        assert!(0.8 < min && min < max && max < 1.2, "{min} {max}");
+        assert!((number(&line["camera"]["t"][2])).is_finite() && number(&line["unit"]) > 1.0);
+        let image = open(&format!("{out}/{}", line["depth"]["file"].as_str().unwrap()));
+        assert_eq!((image.color(), image.width()), (image::ColorType::L16, 24));
+        let (depth, mask) = (image.into_luma16(), open(&format!("{out}/{}", line["mask"].as_str().unwrap())));
+        assert!(depth.pixels().zip(mask.into_luma8().pixels()).all(|(d, m)| (d[0] > 0) == (m[0] > 0)));
+    }
+    // The same viewpoints again, and others with another seed.
+    let again = |name: &str, seed: &str| {
+        let out = place.at(name);
+        succeed(&["depth", &mesh, "teapot", "-o", &out, "--size=24", "--count=3", seed]);
+        fs::read(format!("{out}/depth/flag-1.png")).unwrap()
+    };
+    let first = fs::read(format!("{out}/depth/flag-1.png")).unwrap();
+    assert!(again("same", "--seed=4") == first && again("other", "--seed=5") != first);
+    assert!(fail(&["depth", &mesh, "-o", &out]).err.contains("already holds ground truth"));
+    assert!(fail(&["depth", &place.at("none.obj"), "-o", &place.at("x")]).err.contains("is no file"));
+    // One that cannot be read does not stop the others.
+    let bad = place.write("bad.obj", b"f 1 2 3\n");
+    let ended = fail(&["depth", &bad, &mesh, "-o", &place.at("rest"), "--size=8"]);
+    assert!(
+        ended.err.contains("bad.obj, line 1") && ended.err.contains("the others are done"),
+        "{}",
+        ended.err
+    );
+    assert!(files(&place.at("rest")).contains(&"depth/flag.png".into()));
+}
+
+#[test]
+fn shapes_textures_and_cameras_are_fitted() {
+    let place = TestFolder::new();
+    for task in ["vertices", "shape", "texture", "camera"] {
+        let out = place.at(task);
+        let more: &[&str] = if task == "shape" { &["--subdivisions=2"] } else { &[] };
+        let ended = succeed(&[&["fit", task, "--steps=3", "-o", &out], more].concat());
+        assert!(ended.out.contains("3 steps in") && ended.out.contains("progress.gif"), "{}", ended.out);
+        let found = files(&out);
+        let result = match task {
+            "texture" => "mesh.glb",
+            "camera" => "camera.json",
+            _ => "mesh.obj",
+        };
+        for name in ["curve.png", "fit.json", "progress.gif", result] {
+            assert!(found.contains(&name.into()), "{task}: {found:?}");
+        }
+        assert_eq!(json(&format!("{out}/fit.json"))["errors"].as_array().unwrap().len(), 3);
+    }
+    // On files: the teapot's own pictures, by its own cameras.
+    let views = place.at("views");
+    let small = ["--size=48", "--turntable=5", "--format=frames", "--elevation=15"];
+    succeed(&[&["render", "teapot", "-o", &views, "--output=silhouette"], &small[..]].concat());
+    let cameras = format!("{views}/teapot.json");
+    let out = place.at("own-shape");
+    succeed(&[
+        "fit",
+        "shape",
+        "--silhouettes",
+        &views,
+        "--cameras",
+        &cameras,
+        "--steps=40",
+        "--subdivisions=2",
+        "-o",
+        &out,
+    ]);
+    let record = json(&format!("{out}/fit.json"));
+    assert!(record["iou"].as_f64().unwrap() > 0.8, "{}", record["iou"]);
+    // In the units of the cameras: the teapot's.
+    let obj = fs::read_to_string(format!("{out}/mesh.obj")).unwrap();
+    let heights: Vec<f64> =
+        obj.lines().filter_map(|line| line.strip_prefix("v ")?.split(' ').nth(1)?.parse().ok()).collect();
+    let (low, high) =
+        (heights.iter().copied().fold(f64::MAX, f64::min), heights.iter().copied().fold(f64::MIN, f64::max));
+    assert!((-0.6..0.6).contains(&low) && (2.4..3.8).contains(&high), "{low} {high}");
+    let message = |more: &[&str]| fail(&[&["fit", "shape", "-o", &out], more].concat()).err;
+    let one = place.write("one.json", b"[{\"K\":[[1,0,0],[0,1,0],[0,0,1]],\"R\":[[1,0,0],[0,1,0],[0,0,1]],\"t\":[0,0,5],\"width\":48,\"height\":48}]");
+    assert!(message(&["--silhouettes", &views, "--cameras", &one]).contains("5 images for 1 cameras"));
+    let silhouette = format!("{views}/teapot.silhouette-1.png");
+    let out = place.at("own-camera");
+    succeed(&["fit", "camera", "--silhouette", &silhouette, "--field-of-view=30", "-o", &out]);
+    assert!(json(&format!("{out}/fit.json"))["iou"].as_f64().unwrap() > 0.9);
+    succeed(&["render", "teapot", "--cameras", &format!("{out}/camera.json"), "-o", &place.at("seen.png")]);
+    let black = place.write("black.png", &encode(GrayImage::new(20, 20), ImageFormat::Png));
+    assert!(fail(&["fit", "camera", "--silhouette", &black, "-o", &out]).err.contains("is all dark"));
+}

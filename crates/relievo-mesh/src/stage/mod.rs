@@ -247,17 +247,11 @@ impl Stage {
         if camera.size.contains(&0) {
             return Err(StageError::Size { width: camera.size[0], height: camera.size[1], samples: 1 });
         }
+        let camera = camera.resized(size).moved(self.middle, self.unit);
         let mut matrix = camera.matrix;
-        for (axis, row) in matrix[..2].iter_mut().enumerate() {
-            // Pixel i spans i to i + 1 here.
-            row[2] += 0.5;
-            row.iter_mut().for_each(|value| *value *= size[axis] as f64 / camera.size[axis] as f64);
-        }
-        // R (middle + unit v) + t, in units of the stage.
-        let translation = std::array::from_fn(|axis| {
-            (dot(camera.rotation[axis], self.middle) + camera.translation[axis]) / self.unit
-        });
-        Ok(self.placed(camera.rotation, translation, matrix, camera.distortion))
+        // Pixel i spans i to i + 1 here.
+        matrix[..2].iter_mut().for_each(|row| row[2] += 0.5);
+        Ok(self.placed(camera.rotation, camera.translation, matrix, camera.distortion))
     }
 
     fn placed(

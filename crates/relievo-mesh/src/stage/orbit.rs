@@ -71,6 +71,41 @@ pub struct CalibratedCamera {
     pub size: [usize; 2],
 }
 
+impl CalibratedCamera {
+    /// The camera for the renderer; it sees what OpenCV's sees.
+    pub fn camera(&self) -> Camera {
+        let narrow = |matrix: [[f64; 3]; 3]| matrix.map(|row| row.map(|value| value as f32));
+        let size = self.size.map(|side| side as f32);
+        let [matrix, rotation] = [narrow(self.matrix), narrow(self.rotation)];
+        let translation = self.translation.map(|value| value as f32);
+        Camera::from_opencv(matrix, rotation, translation, self.distortion.map(|value| value as f32), size)
+    }
+
+    /// The camera for images of another size, which show the same.
+    #[must_use]
+    pub fn resized(&self, size: [usize; 2]) -> Self {
+        let mut resized = Self { size, ..self.clone() };
+        for (axis, row) in resized.matrix[..2].iter_mut().enumerate() {
+            let scale = size[axis] as f64 / self.size[axis] as f64;
+            // Pixel i spans i - 1/2 to i + 1/2.
+            row[2] += 0.5;
+            row.iter_mut().for_each(|value| *value *= scale);
+            row[2] -= 0.5;
+        }
+        resized
+    }
+
+    /// The camera that sees (p - middle) / unit where this one sees p.
+    #[must_use]
+    pub fn moved(&self, middle: [f64; 3], unit: f64) -> Self {
+        let translation = std::array::from_fn(|row| {
+            let along: f64 = self.rotation[row].iter().zip(middle).map(|(r, x)| r * x).sum();
+            (along + self.translation[row]) / unit
+        });
+        Self { translation, ..self.clone() }
+    }
+}
+
 /// A camera on a stage: where the mesh is seen at R v + t, v in the stage's units, and the lens.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Placed {
