@@ -135,7 +135,7 @@ mod tests {
         assert_eq!((iou(&[0.0], &[0.0]), iou(&[0.5, 1.0], &[0.5, 1.0])), (1.0, 1.0));
         assert_eq!(iou(&[1.0, 0.5], &[0.5, 0.0]), 1.0 / 3.0);
         let tolerance = Tolerance { norm: 2e-3, element: 2e-3 };
-        assert_gradients(&[a.clone()], 1.0 / 64.0, tolerance, |x| silhouette_error(&x[0], &b));
+        assert_gradients(std::slice::from_ref(&a), 1.0 / 64.0, tolerance, |x| silhouette_error(&x[0], &b));
         assert_gradients(&[a], 1.0 / 64.0, tolerance, |x| iou_error(&x[0], &b));
         assert!(iou_error(&shares(1), &Tensor::zeros([1])).is_err());
     }
