@@ -9,7 +9,7 @@ use crate::attributes::{Nearest, Normals, Per, identify, interpolate, normalised
 use crate::check::shape;
 use crate::clip::{BehindCamera, cut};
 use crate::cuda::on_device;
-use crate::gradients::Gradient;
+use crate::gradients::{Gradient, Softness, antialias, soften};
 use crate::light::light_faces;
 use crate::raster::{Coverage, Geometry, Part, Samples, cover};
 use crate::resolve::{DepthMean, ResolveSettings, Wanted, resolve};
@@ -318,33 +318,67 @@ impl Renderer {
         let samples = Samples { columns: width * per_pixel, rows: height * per_pixel };
         let keep_depth = outputs.depth || outputs.of_nearest();
         let coverage = cover(geometries, &screens, samples, [self.near, self.far], keep_depth)?;
-        let colours = match outputs.colour {
-            true => {
-                let background = on_device(&self.background, coverage.numbers.device())?;
-                Some(shade(coverage.clone(), &surfaces, &background)?)
-            }
-            false => None,
-        };
         let mut rendered = match outputs.of_nearest() {
             true => self.nearest(scenes, outputs, coverage.clone())?,
             false => Rendered::default(),
         };
-        let Outputs { alpha, colour, depth, .. } = outputs;
+        let surfaces = outputs.colour.then_some(&surfaces[..]);
+        [rendered.alpha, rendered.colour, rendered.depth] =
+            self.of_samples(coverage, &screens, surfaces, outputs, per_pixel)?;
+        Ok(rendered)
+    }
+
+    /// Alpha, colour and depth, as far as they are asked for. There are `surfaces` if colour is.
+    fn of_samples(
+        &self,
+        coverage: Coverage,
+        screens: &[Tensor],
+        surfaces: Option<&[Surface]>,
+        outputs: Outputs,
+        per_pixel: usize,
+    ) -> Result<[Option<Tensor>; 3]> {
+        let mut wanted = Wanted { alpha: outputs.alpha, colour: outputs.colour, depth: outputs.depth };
+        let hard = |surfaces: Option<&[Surface]>| -> Result<Option<Tensor>> {
+            let Some(surfaces) = surfaces else { return Ok(None) };
+            let background = on_device(&self.background, coverage.numbers.device())?;
+            shade(coverage.clone(), surfaces, &background).map(Some)
+        };
+        // Images that change with the gradient are made apart; of theirs, only depth is that of samples.
+        let (mut colours, mut apart) = (None, [None, None]);
+        match self.gradient {
+            Gradient::Soft { sigma } => {
+                let softness = Softness { sigma, near_far: [self.near, self.far], per_pixel };
+                let surfaces = surfaces.map(|surfaces| (surfaces, &self.background));
+                apart = soften(&coverage, screens, outputs.alpha, surfaces, softness)?;
+            }
+            Gradient::Antialias => {
+                let colours = hard(surfaces)?;
+                apart = antialias(&coverage, screens, outputs.alpha, colours.as_ref(), per_pixel)?;
+            }
+            _ => colours = hard(surfaces)?,
+        }
+        if matches!(self.gradient, Gradient::Soft { .. } | Gradient::Antialias) {
+            (wanted.alpha, wanted.colour) = (false, false);
+        }
+        if wanted == Wanted::default() {
+            let [alpha, colour] = apart;
+            return Ok([alpha, colour, None]);
+        }
         let settings = ResolveSettings {
             per_pixel,
-            wanted: Wanted { alpha, colour, depth },
+            wanted,
             near: self.near,
             far: self.far,
             depth_mean: self.depth_mean,
             gradient: self.gradient,
         };
-        let between_samples = match outputs.colour && self.gradient.places().is_some() {
-            true => Some(Surfaces::new(&surfaces, &self.background)?),
-            false => None,
+        let between_samples = match (surfaces, self.gradient.places()) {
+            (Some(surfaces), Some(_)) => Some(Surfaces::new(surfaces, &self.background)?),
+            _ => None,
         };
-        [rendered.alpha, rendered.colour, rendered.depth] =
-            resolve(coverage, settings, &screens, colours.as_ref(), between_samples)?;
-        Ok(rendered)
+        let [alpha, colour, depth] = resolve(coverage, settings, screens, colours.as_ref(), between_samples)?;
+        let [of_alpha, of_colour] = apart;
+        Ok([alpha.or(of_alpha), colour.or(of_colour), depth])
     }
 
     /// What the nearest samples show.

@@ -311,9 +311,11 @@ fn faces_around_the_camera() {
 
 /// Gradients without kernels are computed on the CPU.
 #[test]
-fn the_boundary_integral() {
-    let edges = Renderer { gradient: Gradient::EDGES, ..renderer(24, 20) };
-    agree("edges", &edges, &[scene(3), scene(2)], Outputs::RGBA_DEPTH, 1e-5);
+fn gradients_without_kernels() {
+    for gradient in [Gradient::EDGES, Gradient::Antialias, Gradient::Soft { sigma: 0.5 }] {
+        let renderer = Renderer { gradient, ..renderer(24, 20) };
+        agree(&format!("{gradient:?}"), &renderer, &[scene(3), scene(2)], Outputs::RGBA_DEPTH, 1e-5);
+    }
 }
 
 /// More faces than a block, more bins than a chunk of the sums; faces that fill the image; a vertex of many faces.

@@ -3,8 +3,8 @@
 
 use proptest::prelude::*;
 use relievo_mesh::{
-    Appearance, BehindCamera, Camera, DepthMean, Faces, Lens, Lights, Mesh, Object, Outputs, Rendered,
-    Renderer, Scene, View, shapes,
+    Appearance, BehindCamera, Camera, DepthMean, Faces, Gradient, Lens, Lights, Mesh, Object, Outputs,
+    Rendered, Renderer, Scene, View, shapes,
 };
 use relievo_tensor::testing::{assert_independent_of_threads, random_tensor};
 use relievo_tensor::{Tape, Tensor};
@@ -85,9 +85,22 @@ fn eye(x: f32, y: f32, z: f32) -> Tensor {
     Tensor::new(&[x, y, z], [3]).unwrap()
 }
 
+const GRADIENTS: [Gradient; 6] = [
+    Gradient::Kato,
+    Gradient::EDGES,
+    Gradient::Edges { midpoints: 2 },
+    Gradient::EdgesSampled { per_edge: 3, seed: 1 },
+    Gradient::Antialias,
+    Gradient::Soft { sigma: 0.7 },
+];
+
 #[test]
 fn batches_of_one_to_five_equal_single_images() {
-    let renderer = Renderer::new(40, 24);
+    GRADIENTS.into_iter().for_each(assert_batches_equal_single_images);
+}
+
+fn assert_batches_equal_single_images(gradient: Gradient) {
+    let renderer = Renderer { gradient, ..Renderer::new(40, 24) };
     let scene = |i: usize| {
         let camera = Camera::looking_at_origin(eye(i as f32 - 2.0, 0.5, -2.5));
         Scene { objects: objects(10 * i as u64, i % 4), camera, lights: Lights::default() }
@@ -111,11 +124,14 @@ fn batches_of_one_to_five_equal_single_images() {
 fn results_do_not_depend_on_the_number_of_threads() {
     let camera = Camera::looking_at_origin(eye(0.3, 0.8, -2.5));
     let scene = Scene { objects: objects(3, 3), camera, lights: Lights::default() };
-    let renderer = Renderer { depth_mean: DepthMean::Covered { background: 5.0 }, ..Renderer::new(70, 50) };
-    assert_independent_of_threads(|| {
-        let (images, gradients) = render(&renderer, &[scene.clone(), scene.clone()]);
-        images.into_iter().chain(gradients.into_iter().flatten()).collect()
-    });
+    for gradient in GRADIENTS {
+        let depth_mean = DepthMean::Covered { background: 5.0 };
+        let renderer = Renderer { depth_mean, gradient, ..Renderer::new(70, 50) };
+        assert_independent_of_threads(|| {
+            let (images, gradients) = render(&renderer, &[scene.clone(), scene.clone()]);
+            images.into_iter().chain(gradients.into_iter().flatten()).collect()
+        });
+    }
 }
 
 #[test]
@@ -162,13 +178,17 @@ fn faces_around_the_camera_are_cut() {
     let mut camera = Camera::looking_at_origin(eye(0.1, 0.05, -0.2));
     camera.lens = Lens::Perspective { half_angle: Tensor::scalar(50.0) };
     let scene = Scene::new(sphere, camera);
-    let found = render(&Renderer::new(48, 32), std::slice::from_ref(&scene));
-    assert_all_finite(&found);
-    assert!(found.0[0].data().iter().all(|alpha| *alpha == 1.0));
-    assert!(found.0[2].data().iter().all(|depth| (0.1..1.3).contains(depth)));
-    let renderer = Renderer { behind_camera: BehindCamera::Drop, ..Renderer::new(48, 32) };
-    let found = render(&renderer, &[scene]);
-    assert_all_finite(&found);
+    for gradient in GRADIENTS {
+        let renderer = Renderer { gradient, ..Renderer::new(48, 32) };
+        let found = render(&renderer, std::slice::from_ref(&scene));
+        assert_all_finite(&found);
+        // Where two soft faces meet, they leave a quarter.
+        let least = if matches!(gradient, Gradient::Soft { .. }) { 0.74 } else { 1.0 };
+        assert!(found.0[0].data().iter().all(|alpha| (least..=1.0).contains(alpha)), "{gradient:?}");
+        assert!(found.0[2].data().iter().all(|depth| (0.1..1.3).contains(depth)));
+        let renderer = Renderer { behind_camera: BehindCamera::Drop, ..renderer };
+        assert_all_finite(&render(&renderer, std::slice::from_ref(&scene)));
+    }
 }
 
 /// The floor reaches from behind the camera to far away: depth and its gradient where it is cut.
@@ -272,7 +292,7 @@ fn any_number() -> impl Strategy<Value = f32> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
     /// A small triangle about a point covers the pixel that the camera says the point is on, and no other but its neighbours.
     #[test]
@@ -310,6 +330,7 @@ proptest! {
         anti_aliasing in any::<bool>(),
         drop in any::<bool>(),
         fill_back in any::<bool>(),
+        gradient in prop::sample::select(GRADIENTS.to_vec()),
     ) {
         let vertices = Tensor::new(&numbers, [10, 3]).unwrap();
         let appearance = match kind {
@@ -321,6 +342,7 @@ proptest! {
         let renderer = Renderer {
             anti_aliasing,
             fill_back,
+            gradient,
             behind_camera: if drop { BehindCamera::Drop } else { BehindCamera::Cut },
             ..Renderer::new(13, 10)
         };

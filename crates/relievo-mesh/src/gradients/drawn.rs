@@ -68,6 +68,11 @@ pub(crate) struct Side {
 }
 
 impl Side {
+    /// The side goes from this corner of the face to the next.
+    pub fn first_corner(&self) -> usize {
+        self.corner as usize
+    }
+
     /// The corners of the face at the edge's first and second end.
     #[inline(always)]
     pub fn corners(&self) -> [usize; 2] {

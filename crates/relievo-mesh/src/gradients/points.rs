@@ -11,6 +11,10 @@ const MOST_TILES: usize = 128;
 /// Pixels along a side of a tile, at least.
 const LEAST_SIDE: usize = 4;
 
+/// Tiles are made larger until their lists have at most so many entries, and so many for each face.
+const FREELY_LISTED: usize = 1 << 22;
+const LISTED: usize = 16;
+
 /// What is seen at a point.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Hit {
@@ -34,21 +38,32 @@ pub(crate) struct Points<'a> {
 
 impl<'a> Points<'a> {
     pub fn new(drawn: &'a Drawn, size: [usize; 2], near_far: [f32; 2]) -> Self {
-        let side = size[0].max(size[1]).div_ceil(MOST_TILES).max(LEAST_SIDE);
-        let extents = size.map(|pixels| pixels.div_ceil(side));
         let faces = drawn.faces.as_slice();
-        let [across, down] = extents;
-        let tiles = Bins::new(faces.len(), across * down, |face| {
-            let flat = &faces[face];
-            let [columns, rows] = flat.bounds();
-            let range = move |[least, greatest]: [f64; 2], count: usize| {
-                let tile = |at: f64| ((at / side as f64).max(0.0) as usize).min(count - 1);
-                tile(least)..=tile(greatest)
-            };
-            range(rows, down).flat_map(move |row| {
+        let mut side = size[0].max(size[1]).div_ceil(MOST_TILES).max(LEAST_SIDE);
+        let extents = |side: usize| size.map(|pixels| pixels.div_ceil(side));
+        // The tiles that a face's box covers: columns and rows, first and last.
+        let spans = |face: usize, side: usize| {
+            let (bounds, counts) = (faces[face].bounds(), extents(side));
+            [0, 1].map(|axis| {
+                let tile = |at: f64| ((at / side as f64).max(0.0) as usize).min(counts[axis] - 1);
+                bounds[axis].map(tile)
+            })
+        };
+        let entries = |side: usize| -> usize {
+            let of_face =
+                |face| spans(face, side).iter().map(|[first, last]| last - first + 1).product::<usize>();
+            (0..faces.len()).map(of_face).sum()
+        };
+        while entries(side) > FREELY_LISTED + LISTED * faces.len() {
+            side *= 2;
+        }
+        let extents = extents(side);
+        let tiles = Bins::new(faces.len(), extents[0] * extents[1], |face| {
+            let [[left, right], [bottom, top]] = spans(face, side);
+            (bottom..=top).flat_map(move |row| {
                 let touched =
-                    range(columns, across).filter(move |column| touches(flat, [*column, row], side));
-                touched.map(move |column| row * across + column)
+                    (left..=right).filter(move |column| touches(&faces[face], [*column, row], side));
+                touched.map(move |column| row * extents[0] + column)
             })
         });
         Self { faces, near_far: near_far.map(f64::from), tiles, side, extents }

@@ -57,6 +57,7 @@ pub(crate) fn resolve(
     surfaces: Option<Surfaces>,
 ) -> Result<[Option<Tensor>; 3]> {
     // Kernels have Kato's.
+    // Kernels have Kato's.
     if coverage.numbers.device() != Device::Cpu && settings.gradient != Gradient::Kato {
         return gpu::resolve_on_host(&coverage, settings, screens, colours, surfaces);
     }

@@ -5,7 +5,7 @@ mod gpu;
 mod points;
 
 pub(crate) use by_face::SamplesByFace;
-pub(crate) use points::Surfaces;
+pub(crate) use points::{FaceSums, Paints, Surfaces};
 
 use std::sync::Arc;
 
@@ -263,6 +263,16 @@ impl Painted<'_> {
     }
 }
 
+/// Checks the tensors that so many images are shaded with: the background, then those of each surface.
+fn check(images: usize, inputs: &[&Tensor]) -> Result<()> {
+    let background = inputs[0];
+    if ![&[3][..], &[images, 3]].contains(&&background.shape()[..]) {
+        let detail = format!("the background must be [3] or [{images}, 3], not {}", background.shape());
+        return Err(Error::shape("render", detail));
+    }
+    floats("render", inputs)
+}
+
 /// The surfaces with their tensors. `inputs` are the background, then those of each surface.
 fn painted<'a>(kinds: &'a [Kind], inputs: &[&'a Tensor]) -> Vec<Painted<'a>> {
     let mut input = 1;
@@ -293,27 +303,6 @@ impl Shade {
     }
 }
 
-/// The sums of one face: of its light, and of the colours that it refers to.
-struct FaceSums {
-    place: Place,
-    face: usize,
-    light: Vector,
-    colours: Vec<Vector>,
-    /// Of an image: what each pixel of it gets, in the order of samples.
-    pixels: Vec<(u32, Vector)>,
-}
-
-impl Shade {
-    fn check(&self, inputs: &[&Tensor]) -> Result<()> {
-        let (images, background) = (self.coverage.geometries.len(), inputs[0]);
-        if ![&[3][..], &[images, 3]].contains(&&background.shape()[..]) {
-            let detail = format!("the background must be [3] or [{images}, 3], not {}", background.shape());
-            return Err(Error::shape(self.name(), detail));
-        }
-        floats(self.name(), inputs)
-    }
-}
-
 impl Operation for Shade {
     fn name(&self) -> &'static str {
         "render"
@@ -323,7 +312,7 @@ impl Operation for Shade {
         let samples = self.coverage.samples;
         let images = self.coverage.geometries.len();
         let background = inputs[0];
-        self.check(inputs)?;
+        check(images, inputs)?;
         inputs.iter().for_each(|input| context.save(input));
         let painted = painted(&self.kinds, inputs);
         let of_images = self.of_images(&painted);
@@ -383,60 +372,24 @@ impl Operation for Shade {
             }
             let by_face = SamplesByFace::new(&image);
             let of_face = |(number, list): (u32, &[u32])| {
-                let place = image.geometry.place(number as usize);
-                let (part, triangle) = (&painted[place.part], image.triangle(number as f32));
-                let (face, _) = image.geometry.on_face(place, [0.0; 3]);
-                let light = part.light[part.side(face, place)];
-                let (mut of_light, mut of_colours) = ([0.0; 3], vec![[0.0; 3]; part.kind.per_face()]);
-                let mut pixels = Vec::new();
+                let triangle = image.triangle(number as f32);
+                let mut sums = FaceSums::new(painted, image.geometry, number as usize);
                 for sample in list {
                     let (column, row) =
                         (*sample as usize % samples.columns, *sample as usize / samples.columns);
-                    let (_, weights) = image.geometry.on_face(place, triangle.surface_weights(column, row));
-                    let g = upstream[*sample as usize];
-                    let own = part.kind.colour(part.colours, face, weights);
-                    let lit: Vector = std::array::from_fn(|channel| g[channel] * light[channel]);
-                    of_light = add(of_light, std::array::from_fn(|channel| g[channel] * own[channel]));
-                    part.kind.mixture(face, weights, |index, weight| match part.kind {
-                        Kind::Image { .. } => pixels.push((index as u32, scale(lit, weight))),
-                        _ => of_colours[index] = add(of_colours[index], scale(lit, weight)),
-                    });
+                    let weights = triangle.surface_weights(column, row);
+                    sums.add(painted, image.geometry, weights, upstream[*sample as usize]);
                 }
-                FaceSums { place, face, light: of_light, colours: of_colours, pixels }
+                sums
             };
             let found: Vec<FaceSums> = by_face.faces().into_par_iter().map(of_face).collect();
-            // Part by part, so that each gradient is borrowed once.
-            for (number, part) in painted.iter().enumerate() {
-                let own = || found.iter().filter(|sums| sums.place.part == number);
-                if let Some(light) = &mut gradients[part.input] {
-                    let light = light.data_mut().as_chunks_mut::<3>().0;
-                    for sums in own() {
-                        let into = &mut light[part.side(sums.face, sums.place)];
-                        *into = add(*into, sums.light);
-                    }
-                }
-                if part.kind.inputs() < 2 {
-                    continue;
-                }
-                if let Some(colours) = &mut gradients[part.input + 1] {
-                    let colours = colours.data_mut().as_chunks_mut::<3>().0;
-                    for sums in own() {
-                        for (of_face, sum) in sums.colours.iter().enumerate() {
-                            let into = &mut colours[part.kind.index(sums.face, of_face)];
-                            *into = add(*into, *sum);
-                        }
-                        for (index, sum) in &sums.pixels {
-                            let into = &mut colours[*index as usize];
-                            *into = add(*into, *sum);
-                        }
-                    }
-                }
-            }
+            FaceSums::scatter(&found, painted, &mut gradients);
         }
         Ok(gradients)
     }
+
     fn forward_cuda(&self, inputs: &[&Tensor], context: &mut Context) -> Result<Vec<Tensor>> {
-        self.check(inputs)?;
+        check(self.coverage.geometries.len(), inputs)?;
         inputs.iter().for_each(|input| context.save(input));
         Ok(vec![self.forward_on_gpu(inputs)?])
     }
