@@ -85,7 +85,8 @@ impl Mesh {
         let side = options.side;
         let texels = side.saturating_pow(3).saturating_mul(3);
         let total = texels.saturating_mul(self.faces.len());
-        if !(2..=MAX_SIDE).contains(&side) || total > 1 << 38 {
+        let most = (1_u64 << 38).min(isize::MAX as u64 / size_of::<f32>() as u64);
+        if !(2..=MAX_SIDE).contains(&side) || total as u64 > most {
             return Err(MeshError::CubeSize(side, self.faces.len()));
         }
         let mut cubes = vec![0.0; total];
