@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use relievo::{FaceSelection, Image, Reconstructor, Texture, Weights};
 use relievo_data::{Loader, LoaderOptions, Training};
-use relievo_model::{Model, ModelSettings, Partners};
+use relievo_model::{Model, ModelSettings};
 use relievo_tensor::Tensor;
 use relievo_tensor::ops::{AdamStep, concat_flipped};
 
@@ -67,17 +67,11 @@ fn train(steps: u64) -> Result<Vec<f32>, Box<dyn Error>> {
         // The model's losses, and the edges of both reconstructions besides: as seen, and from mirrored depth and albedo.
         let working = model.working_parameters()?;
         let flip_weight = model.settings().flip_weight;
-        let found = model.differentiate(
-            &working,
-            &batch.images,
-            Partners::Mirrored,
-            flip_weight,
-            |prediction, _| {
-                let edges = edge_loss(&prediction.image, &concat_flipped(&batch.images, false)?)?;
-                losses.push(edges.item()?);
-                Ok(vec![(EDGE_WEIGHT, edges)])
-            },
-        )?;
+        let found = model.differentiate(&working, &batch.images, flip_weight, |prediction, _| {
+            let edges = edge_loss(&prediction.image, &concat_flipped(&batch.images, false)?)?;
+            losses.push(edges.item()?);
+            Ok(vec![(EDGE_WEIGHT, edges)])
+        })?;
         drop(working);
         let rule = AdamStep { learning_rate: 1e-3, step, ..AdamStep::default() };
         rule.apply(model.parameters_mut(), &found.of_parameters, &mut first, &mut second)?;
