@@ -100,8 +100,8 @@ impl Objects {
         }
         if let Some((count, [one, other])) = &self.same_names {
             warnings.push(format!(
-                "{count} objects have the same name as another one elsewhere ({one} and {other}, for example) and count as \
-                 different objects; if they are not, put their images into one folder"
+                "objects of a name that another one has elsewhere: {count} ({one} and {other}, for example); they count as \
+                 different objects, so if they are not, put their images into one folder"
             ));
         }
         warnings
@@ -155,7 +155,7 @@ mod tests {
         assert_eq!(warnings(&["a", "a", "b", "b"]), "");
         let two = warnings(&["x.tar/a", "x.tar/a", "y.tar/a", "y.tar/a", "y.tar/b", "y.tar/b"]);
         assert!(
-            two.starts_with("1 objects have the same name as another one elsewhere (x.tar/a and y.tar/a, "),
+            two.starts_with("objects of a name that another one has elsewhere: 1 (x.tar/a and y.tar/a, "),
             "{two}"
         );
     }

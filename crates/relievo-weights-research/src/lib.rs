@@ -4,8 +4,8 @@
 //! research as well; see the file LICENSE. Load them by name (`Weights::Faces`, `Weights::Cats`) in the crate `relievo`
 //! with its feature `weights-research`.
 
-/// A model of human faces, 64x64 pixels: a safetensors file with the model's settings in its metadata, in half
-/// precision and without the confidence network.
+/// A model of human faces, 64x64 pixels: a safetensors file with the model's settings in its metadata, in 8
+/// bits with a scale for each channel, without the confidence network.
 ///
 /// An array and not a reference to one, so that whoever names it in a table of its own does not carry it twice.
 pub static FACES: [u8; include_bytes!("../weights/faces.safetensors").len()] =
