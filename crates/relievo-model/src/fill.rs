@@ -3,6 +3,7 @@
 //! Source: Gortler, Grzeszczuk, Szeliski and Cohen, *The Lumigraph* (1996), section 3.4.
 
 use rayon::prelude::*;
+use relievo_tensor::{Error, Result, Tensor};
 
 use crate::visibility::{Enlarged, sample};
 
@@ -29,6 +30,39 @@ pub(crate) fn filled(side: usize, row: impl Fn(usize, &mut [[f32; 3]], &mut [f32
     let grid = Sparse::from_sums(coarse, &sums, (steps * steps) as f32);
     let places: Vec<f32> = (0..side).map(|at| (at as f32 + 0.5) / steps as f32 - 0.5).collect();
     Enlarged::new(&grid.pushed(), coarse, &places)
+}
+
+/// Depth in the view of the image, continued smoothly to where no surface is seen: the same numbers where `mask` is set.
+/// `depth` and `mask` `[B,S,S]`, on the CPU. Images without any surface stay as they are.
+///
+/// A model turns its surface, and at the edges of the image, which the turned surface leaves uncovered, depth is far
+/// behind everything. What is there is still the object, and nearly always as far away as its nearest visible part.
+///
+/// # Errors
+/// If the shapes differ.
+pub fn continued_depth(depth: &Tensor, mask: &Tensor) -> Result<Tensor> {
+    let [batch, side, width] = depth.dims("continued depth")?;
+    if mask.shape() != depth.shape() || side != width {
+        let detail = format!("depth {} and mask {}", depth.shape(), mask.shape());
+        return Err(Error::shape("continued depth", detail));
+    }
+    let mut continued = depth.clone();
+    let images =
+        continued.data_mut().chunks_mut((side * side).max(1)).zip(mask.data().chunks((side * side).max(1)));
+    images.take(batch).par_bridge().for_each(|(depth, mask)| {
+        let is_seen = |at: usize| mask[at] > 0.5;
+        if !(0..mask.len()).any(is_seen) || (0..mask.len()).all(is_seen) {
+            return;
+        }
+        let known = Sparse {
+            side,
+            colours: depth.iter().map(|depth| [*depth; 3]).collect(),
+            weights: (0..mask.len()).map(|at| f32::from(is_seen(at))).collect(),
+        };
+        let everywhere = known.pushed();
+        (0..mask.len()).filter(|at| !is_seen(*at)).for_each(|at| depth[at] = everywhere[at][0]);
+    });
+    Ok(continued)
 }
 
 /// Weighted colours on a square grid, `side` rows of `side`.
@@ -115,6 +149,30 @@ mod tests {
             assert!((row[SIDE / 2][1] - 2.0).abs() < 0.05, "{:?}", row[SIDE / 2]);
             assert!(row.windows(2).all(|pair| (pair[1][1] - pair[0][1]).abs() < 0.25), "no step");
         }
+    }
+
+    #[test]
+    fn depth_goes_on_where_no_surface_is_seen() {
+        const SIDE: usize = 16;
+        let seen = |at: usize| at / SIDE < 12;
+        let slope = |at: usize| 1.0 + 0.01 * (at % SIDE) as f32;
+        let all = |value: &dyn Fn(usize) -> f32| {
+            let values: Vec<f32> = (0..2 * SIDE * SIDE).map(|at| value(at % (SIDE * SIDE))).collect();
+            Tensor::new(&values, [2, SIDE, SIDE]).unwrap()
+        };
+        let depth = all(&|at| if seen(at) { slope(at) } else { 9.0 });
+        let continued = continued_depth(&depth, &all(&|at| f32::from(seen(at)))).unwrap();
+        for (at, value) in continued.data().iter().enumerate() {
+            let at = at % (SIDE * SIDE);
+            if seen(at) {
+                assert_eq!(*value, slope(at));
+            } else {
+                assert!((value - slope(at)).abs() < 0.04, "{at}: {value}");
+            }
+        }
+        let nothing = continued_depth(&depth, &all(&|_| 0.0)).unwrap();
+        assert_eq!(nothing.data(), depth.data(), "nothing is known");
+        assert!(continued_depth(&depth, &Tensor::zeros([1, SIDE, SIDE])).is_err());
     }
 
     #[test]

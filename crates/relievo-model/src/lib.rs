@@ -42,6 +42,7 @@ mod weights;
 mod widening;
 
 pub use compute::{ComputeSettings, DeviceChoice, Precision};
+pub use fill::continued_depth;
 pub use fusion::Together;
 pub use losses::{Differentiated, Loss, LossGroup, LossTerms, Losses};
 pub use model::{Model, ModelError};

@@ -202,6 +202,12 @@ impl Model {
         self.has_seen_truth
     }
 
+    /// Says whether the parameters learn from ground truth, if that is not what the settings say: the answers of a
+    /// teacher take the place of the truth and are none.
+    pub fn set_seen_truth(&mut self, has_seen_truth: bool) {
+        self.has_seen_truth = has_seen_truth;
+    }
+
     /// The settings it was made with.
     pub fn settings(&self) -> &ModelSettings {
         &self.settings

@@ -262,6 +262,16 @@ impl Model {
         }
     }
 
+    /// The albedo as the image shows it, `[B,S,S,3]`, on the CPU: sampled where the surface seen at each pixel has it. Where
+    /// [`Prediction::mask`] is 0 it has no meaning. For predictions that are neither mirrored nor swapped.
+    ///
+    /// # Errors
+    /// If the prediction is of another size than the model's.
+    pub fn albedo_in_view(&self, prediction: &Prediction) -> Result<Tensor, Error> {
+        let traced = self.scene().trace(&prediction.canonical_depth, &prediction.view, 1)?;
+        grid_sample(&prediction.albedo, &traced.grid, None)
+    }
+
     /// The light beside a shading map, which is all there is: no ambient light, and a diffuse light of strength one from
     /// the front.
     pub(crate) fn frontal_light(&self, batch: usize, device: Device) -> Result<Tensor, Error> {

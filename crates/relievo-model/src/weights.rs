@@ -7,7 +7,7 @@ use relievo_tensor::safetensors::{Entry, ReadError, SafetensorsFile, quantise, s
 use relievo_tensor::{Device, Tensor};
 
 use crate::model::{Model, ModelError};
-use crate::settings::{ModelSettings, Preset};
+use crate::settings::{ModelSettings, Preset, Supervision};
 use crate::widening::{another_shape, widen};
 
 /// The key under which the settings stand in a weights file's metadata, as JSON.
@@ -21,6 +21,12 @@ const TRUTH_KEY: &str = "relievo.truth";
 
 /// What stands there.
 const SEEN: &str = "learned from the ground truth of synthetic images";
+
+/// Whether a file's parameters learned from ground truth. Settings alone do not tell: with a teacher the same losses
+/// compare with its answers.
+fn has_seen_truth(file: &SafetensorsFile<'_>, settings: &ModelSettings) -> bool {
+    file.metadata(TRUTH_KEY).is_some() || settings.supervision == Supervision::Depth
+}
 
 impl Preset {
     /// The preset that the weights in a file were trained with, and so the kind of object that their images show;
@@ -170,7 +176,7 @@ impl Model {
                 reason,
             })
         })?;
-        model.has_seen_truth |= file.metadata(TRUTH_KEY).is_some();
+        model.has_seen_truth = has_seen_truth(&file, model.settings());
         Ok(model)
     }
 
@@ -226,7 +232,7 @@ impl Model {
         self.parameters = parameters;
         self.has_seen_truth |= file.metadata(TRUTH_KEY).is_some();
         let Ok(then) = settings_in(&file, "") else { return Ok(Vec::new()) };
-        self.has_seen_truth |= then.uses_truth();
+        self.has_seen_truth |= has_seen_truth(&file, &then);
         let both = then.meaning_of_outputs().zip(self.settings().meaning_of_outputs());
         let differences = both.filter(|(then, now)| then != now);
         Ok(differences.map(|((name, then), (_, now))| format!("{name} {then} (here {now})")).collect())

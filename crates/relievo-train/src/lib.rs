@@ -40,6 +40,7 @@ mod profile;
 mod provenance;
 mod settings;
 mod step;
+mod teacher;
 mod trainer;
 
 pub use captured::{CapturedStep, StepStatus};

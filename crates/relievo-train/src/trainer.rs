@@ -28,6 +28,7 @@ use crate::log::Log;
 use crate::optimiser::Moments;
 use crate::provenance;
 use crate::settings::{Change, EmbeddedWeights, Learn, Pairs, Settings, TrainSettings};
+use crate::teacher::{Taught, teacher};
 use session::Session;
 
 pub use error::{LastSaved, TrainError};
@@ -73,8 +74,9 @@ impl Trainer {
         settings.check()?;
         let mut model = Model::new(settings.model.clone(), settings.train.seed)?;
         let mut warnings = Vec::new();
+        model.set_seen_truth(settings.model.uses_truth() && settings.train.teacher.is_none());
         if let Some(path) = settings.train.initial_weights.clone() {
-            let bytes = initial_weights(&path, settings.embedded_weights);
+            let bytes = weights_at(&path, settings.embedded_weights);
             match bytes.and_then(|bytes| model.take_over(&bytes)) {
                 Ok(otherwise) if otherwise.is_empty() => {}
                 Ok(otherwise) => warnings.push(format!(
@@ -146,12 +148,23 @@ impl Trainer {
         let cached = |source: Arc<dyn Source>| -> Arc<dyn Source> {
             Arc::new(Cached::new(source, settings.model.image_size as u32, budget.clone()))
         };
-        let images = if settings.model.uses_truth() {
-            cached(Arc::new(train))
-        } else {
-            cached(Arc::new(WithoutTruth(train)))
+        let [images, held_out]: [Arc<dyn Source>; 2] = match &settings.train.teacher {
+            Some(path) => {
+                let teacher = teacher(path, settings.embedded_weights, &settings.model)
+                    .map_err(|reason| TrainError::Teacher { path: path.clone(), reason })?;
+                if teacher.has_seen_truth() {
+                    model.set_seen_truth(true);
+                }
+                let teacher = Arc::new(teacher);
+                [
+                    Arc::new(Taught::new(train, Arc::clone(&teacher))),
+                    Arc::new(Taught::new(validation, teacher)),
+                ]
+            }
+            None if settings.model.uses_truth() => [Arc::new(train), Arc::new(validation)],
+            None => [Arc::new(WithoutTruth(train)), Arc::new(validation)],
         };
-        let held_out = cached(Arc::new(validation));
+        let [images, held_out] = [images, held_out].map(cached);
         let batch_size = settings.train.batch_size;
         let objects = (settings.data.pairs == Pairs::Collection).then(|| Objects::of(&*images));
         let examples = objects.as_ref().map_or(images.len(), Objects::len);
@@ -288,9 +301,9 @@ impl Trainer {
     }
 }
 
-/// The bytes of initial weights: a file, the run in a folder, or embedded weights by their name. Files and runs take
-/// precedence over names.
-fn initial_weights(path: &Path, known: EmbeddedWeights) -> Result<Cow<'static, [u8]>, String> {
+/// The bytes of weights: a file, the run in a folder, or embedded weights by their name. Files and runs take precedence
+/// over names.
+pub(crate) fn weights_at(path: &Path, known: EmbeddedWeights) -> Result<Cow<'static, [u8]>, String> {
     let run = RunFolder::open(path).ok();
     match known.find(path).filter(|_| !path.is_file() && run.is_none()) {
         Some(known) => Ok(known.into()),

@@ -53,7 +53,8 @@ impl Reconstruction {
         self.settings.image_size
     }
 
-    /// Depth in the view of the photograph (the z coordinate); where [`Reconstruction::mask`] is 0 it has no meaning.
+    /// Depth in the view of the photograph (the z coordinate); where [`Reconstruction::mask`] is 0, at edges that the
+    /// turned surface does not reach, it is continued from where it is 1.
     pub fn depth(&self) -> Map<'_, f32> {
         self.scalars(&self.prediction.depth)
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use relievo_data::{Image, SampleError, has_memory};
 use relievo_detect::{Detector, Face, FaceLocation, FaceSelection};
 use relievo_model::{
-    ComputeSettings, DeviceChoice, Model, ModelSettings, Prediction, Predictor, Supervision,
+    ComputeSettings, DeviceChoice, Model, ModelSettings, Prediction, Predictor, Supervision, continued_depth,
 };
 use relievo_tensor::{Device, Tensor, pool_release};
 
@@ -319,8 +319,9 @@ impl Reconstructor {
         &self,
         crops: &[Crop],
         qualities: Vec<Quality>,
-        prediction: Prediction,
+        mut prediction: Prediction,
     ) -> Result<Vec<Reconstruction>> {
+        prediction.depth = continued_depth(&prediction.depth, &prediction.mask)?;
         let prediction = Arc::new(prediction);
         let reconstruction = |(number, (crop, quality)): (usize, (&Crop, Quality))| Reconstruction {
             settings: Arc::clone(&self.settings),

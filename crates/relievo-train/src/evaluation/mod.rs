@@ -107,8 +107,7 @@ pub struct Evaluation {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub whole: Option<Comparison>,
     /// Share of that foreground that the predicted surface does not cover, mostly at edges of the image where the model
-    /// turned its surface away. Depth is far behind there, so one percent of such pixels makes up most of the depth error
-    /// over the whole foreground.
+    /// turned its surface away. Depth is continued there from what is seen (`continued_depth`), which needs no truth.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uncovered: Option<f64>,
     /// Errors of the viewpoint; only with a truth, and for a model that predicts one.

@@ -2,6 +2,7 @@
 
 use rayon::prelude::*;
 use relievo_data::{Batch, Truth};
+use relievo_model::continued_depth;
 use relievo_render::{Camera, normals};
 use relievo_tensor::Tensor;
 use serde::{Deserialize, Serialize};
@@ -174,7 +175,8 @@ pub(super) fn score_batch(
     uncovered: &mut Mean,
 ) -> Result<(), EvaluationError> {
     let pixels = camera.size * camera.size;
-    let predicted = Surface { normals: normals(depth, camera)?, depth: depth.clone() };
+    let depth = continued_depth(depth, mask)?;
+    let predicted = Surface { normals: normals(&depth, camera)?, depth };
     let known =
         batch.truths.par_iter().enumerate().filter_map(|(number, truth)| Some((number, truth.as_ref()?)));
     let scored = known.map(|(number, truth)| {
@@ -240,8 +242,11 @@ mod tests {
         let left_half: Vec<f32> = (0..3 * 64 * 64).map(|at| f32::from(u8::from(at % 64 < 32))).collect();
         let (_, whole, uncovered) = scored(|truth| truth, &Tensor::new(&left_half, [3, 64, 64]).unwrap());
         assert!((0.3..0.7).contains(&uncovered), "{uncovered}");
-        // The depth there counts for what it is.
-        assert!(whole.model.depth_error.unwrap().mean < 1e-6);
+        // What is found there does not count: depth is continued, which is not the truth.
+        let continued = whole.model.depth_error.unwrap().mean;
+        assert!(continued > 1e-3, "{continued}");
+        let (_, without, _) = scored(|truth| truth, &Tensor::full([3, 64, 64], 1.0));
+        assert!(without.model.depth_error.unwrap().mean < 1e-6);
     }
 
     #[test]

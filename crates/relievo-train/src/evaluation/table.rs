@@ -41,7 +41,7 @@ fn table(evaluation: &Evaluation) -> String {
     if let Some(share) = evaluation.uncovered.filter(|share| *share > 0.0) {
         let _ = writeln!(
             text,
-            "  {:.1} % of its pixels covered by no surface, so taken as far behind",
+            "  {:.1} % of its pixels covered by no surface: there, depth is continued",
             100.0 * share
         );
     }

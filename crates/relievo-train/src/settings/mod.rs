@@ -111,7 +111,8 @@ impl Settings {
                 *path = found.unwrap_or_else(|| path.clone());
             }
         }
-        let files = [&mut self.train.initial_weights, &mut self.train.perceptual_features];
+        let TrainSettings { initial_weights, teacher, perceptual_features, .. } = &mut self.train;
+        let files = [initial_weights, teacher, perceptual_features];
         let known = self.embedded_weights;
         for file in files.into_iter().flatten().filter(|file| file.is_file() || known.find(file).is_none()) {
             *file = absolute(file).unwrap_or_else(|| file.clone());
@@ -222,7 +223,11 @@ impl Settings {
             let reason = "supervision is depth; it needs images whose depth is known: the source synthetic";
             return invalid("supervision", reason.into());
         }
-        if weight > 0.0 && !self.data.has_generated() {
+        if self.train.teacher.is_some() && weight == 0.0 {
+            let reason = "truth-weight is 0; with a teacher it is the weight of its answers, so give it one";
+            return invalid("truth-weight", reason.into());
+        }
+        if weight > 0.0 && self.train.teacher.is_none() && !self.data.has_generated() {
             let needed = "it needs images whose truth is known: the source synthetic, beside others";
             return invalid("truth-weight", format!("truth-weight is {weight}; {needed}"));
         }

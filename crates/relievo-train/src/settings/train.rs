@@ -69,6 +69,9 @@ settings! {
         /// Initial weights, from a model with the same networks or narrower ones, which are widened: a file, the folder of
         /// a run, or the name of weights in the program. Networks missing there start at random
         initial_weights: Option<PathBuf> = None, kind(Data);
+        /// Learn the answers of another model (distillation) in place of ground truth, with the weights of `truth-weight`: a
+        /// file, the folder of a run, or the name of weights in the program
+        teacher: Option<PathBuf> = None, kind(Data);
         /// Weights for the features of the perceptual loss, in VGG16's layers [default: those of VGG16]
         perceptual_features: Option<PathBuf> = None, kind(File);
         /// Compute the perceptual loss, most of a step's time, at every so many steps only, with its weight times as much;

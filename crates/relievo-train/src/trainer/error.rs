@@ -61,6 +61,14 @@ pub enum TrainError {
         /// The reason.
         reason: String,
     },
+    /// A teacher that cannot be used.
+    #[error("cannot learn from the teacher {}: {reason}", .path.display())]
+    Teacher {
+        /// The file.
+        path: PathBuf,
+        /// The reason.
+        reason: String,
+    },
     /// Perceptual features that cannot be used.
     #[error("cannot use the features in {}: {reason}", .path.display())]
     Features {

@@ -627,3 +627,33 @@ fn photographs_and_heads_are_learned_from_together() {
     settings.model.supervision = Supervision::Depth;
     assert!(settings.check().unwrap_err().to_string().contains("it must be 0 with supervision depth"));
 }
+
+#[test]
+fn a_student_learns_its_teachers_answers_and_no_truth() {
+    let teacher = Run::new(|settings| settings.train.steps = 1);
+    run(&mut teacher.begin(), u64::MAX).0.unwrap();
+    let student = |name: &str, settings: &mut Settings| {
+        settings.model.truth_weight = 1.0;
+        settings.train.teacher = Some(name.into());
+        settings.train.steps = 2;
+    };
+    let student_of = Run::new(|settings| student(teacher.root.path().to_str().unwrap(), settings));
+    let mut trainer = student_of.begin();
+    let mut observer = |event: Event<'_>| {
+        if let Event::Stepped(report) = event {
+            assert!(report.losses[Loss::TruthDepth] > 0.0 && report.losses[Loss::TruthAlbedo] > 0.0);
+        }
+    };
+    assert_eq!(trainer.run(&mut observer, &AtomicBool::new(false)).unwrap(), Outcome::Finished);
+    assert!(!trainer.model().has_seen_truth(), "the teacher learned from photographs alone");
+    let bytes = fs::read(student_of.folder().model()).unwrap();
+    assert!(!Model::from_safetensors(&bytes, "student").unwrap().has_seen_truth());
+
+    let gone = Run::new(|settings| student("no such file", settings));
+    let folder = RunFolder::create(gone.root.path(), false).unwrap();
+    let refused = Trainer::begin(gone.settings.clone(), Arc::new(Noise(10, 3)), folder);
+    assert!(refused.err().unwrap().to_string().starts_with("cannot learn from the teacher no such file: "));
+    let mut settings = student_of.settings.clone();
+    settings.model.truth_weight = 0.0;
+    assert!(settings.check().unwrap_err().to_string().starts_with("truth-weight is 0; with a teacher"));
+}
