@@ -233,23 +233,29 @@ fn corner_gradients([a, b, c]: [[f64; 3]; 3], sums: [f64; 3]) -> [[f32; 3]; 3] {
     })
 }
 
-/// One image's gradient in its corners on the screen, from the records of its samples and their gradients. `sums` has a
-/// number for each triangle.
+/// One image's gradient in its corners on the screen, from the records of its samples and the gradients `dy` of its pixels.
+/// `sums` has a number for each triangle.
 fn screen_gradients(
     screen: &[[f32; 3]],
-    size: usize,
+    [size, per_pixel]: [usize; 2],
     won: &[Won],
-    sample_gradient: impl Fn(usize) -> f32,
+    dy: &[f32],
     sums: &mut [[f64; 3]],
     gradients: &mut [[f32; 3]],
 ) {
     sums.fill([0.0; 3]);
     gradients.fill([0.0; 3]);
-    for (sample, [number, shares @ ..]) in won.iter().enumerate() {
-        if *number >= 0.0 {
-            let g = sample_gradient(sample);
-            let sums = &mut sums[*number as usize];
-            sums.iter_mut().zip(shares).for_each(|(sum, share)| *sum += f64::from(g * share));
+    let share = 1.0 / (per_pixel * per_pixel) as f32;
+    for (row, won) in won.chunks_exact(size * per_pixel).enumerate() {
+        let dy = &dy[row / per_pixel * size..][..size];
+        for (won, dy) in won.chunks_exact(per_pixel).zip(dy) {
+            let g = dy * share;
+            for [number, shares @ ..] in won {
+                if *number >= 0.0 {
+                    let sums = &mut sums[*number as usize];
+                    sums.iter_mut().zip(shares).for_each(|(sum, share)| *sum += f64::from(g * share));
+                }
+            }
         }
     }
     let corners: Vec<[f64; 3]> =
@@ -332,7 +338,6 @@ impl Operation for RasteriseDepth {
         let (points, won, dy) = (&backward.saved[0], backward.saved[1].data(), backward.gradient().data());
         let (size, per_pixel) = (self.camera.size, self.settings.supersampling);
         let raster = self.settings.raster(size);
-        let share = 1.0 / (per_pixel * per_pixel) as f32;
         let screen = self.screen(points);
         let [focal, _] = in_samples(&self.camera, per_pixel);
         let pixels = size * size;
@@ -342,12 +347,8 @@ impl Operation for RasteriseDepth {
         let images = images.zip(won.as_chunks().0.par_chunks(raster.rows * raster.columns));
         let sums = || vec![[0.0; 3]; 2 * (size - 1) * (size - 1)];
         images.for_each_init(sums, |sums, ((((dpoints, points), screen), dy), won)| {
-            let of_sample = |sample: usize| {
-                let [row, column] = [sample / raster.columns, sample % raster.columns];
-                dy[row / per_pixel * size + column / per_pixel] * share
-            };
             let (dpoints, points) = (dpoints.as_chunks_mut::<3>().0, points.as_chunks::<3>().0);
-            screen_gradients(screen.as_chunks().0, size, won, of_sample, sums, dpoints);
+            screen_gradients(screen.as_chunks().0, [size, per_pixel], won, dy, sums, dpoints);
             for (g, [x, y, z]) in dpoints.iter_mut().zip(points) {
                 // A corner that only belongs to invisible triangles has no gradient; its coordinates may not be finite.
                 if *g != [0.0; 3] {

@@ -1,6 +1,8 @@
 //! Values and the gradient of the grid: one task per row of the grid. The gradient of the images is scattered, one
 //! task per image, so that what falls on one pixel is always added in the same order.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use crate::ops::vectorised::vectorised;
@@ -53,7 +55,7 @@ impl Cell {
         let split = |coordinate: f32, extent: usize| {
             let position = (coordinate + 1.0) * 0.5 * (extent as f32 - 1.0);
             let first = position.floor();
-            (first.clamp(-2.0, extent as f32) as isize, position - first)
+            (first.clamp(-2.0, extent as f32) as i32 as isize, position - first)
         };
         let (column, along) = split(place[0], layout.width);
         let (row, down) = split(place[1], layout.height);
@@ -73,6 +75,14 @@ impl Cell {
     fn weights(&self, mask: f32) -> [f32; 4] {
         let (left, top) = (1.0 - self.along, 1.0 - self.down);
         [left * top, self.along * top, left * self.down, self.along * self.down].map(|weight| mask * weight)
+    }
+
+    /// Where the two pixels above and the two below are in the image, if all four lie inside, which is the common case.
+    #[inline(always)]
+    fn pairs(&self, layout: Layout) -> Option<[Range<usize>; 2]> {
+        let (top, pair) = (self.corner as usize, 2 * layout.channels);
+        let bottom = top.wrapping_add(layout.width * layout.channels);
+        (self.inside == [true; 4]).then(|| [top..top + pair, bottom..bottom + pair])
     }
 
     /// Of the four pixels, those inside: which it is and where it starts in the image.
@@ -139,55 +149,114 @@ pub fn grid_gradient(
     });
 }
 
-vectorised! {
-    /// y of a row of places.
-    fn sample_row(layout: Layout, image: &[f32], grid: &[f32], mask: Option<&[f32]>, y: &mut [f32]) {
-        let places = grid.chunks_exact(2).zip(y.chunks_exact_mut(layout.channels));
-        for (index, (place, y)) in places.enumerate() {
-            let cell = Cell::at(layout, place);
-            let weights = cell.weights(mask.map_or(1.0, |mask| mask[index]));
-            y.fill(0.0);
-            for (i, start) in cell.pixels(layout) {
-                for (y, value) in y.iter_mut().zip(&image[start..start + layout.channels]) {
-                    *y += weights[i] * value;
-                }
+/// Evaluates `$function(layout, ...)` with the number of channels of images constant, so that loops over the channels of a
+/// pixel are unrolled.
+macro_rules! with_channels {
+    ($function:ident($layout:expr $(, $argument:expr)*)) => {
+        match $layout.channels {
+            3 => $function(Layout { channels: 3, ..$layout } $(, $argument)*),
+            _ => $function($layout $(, $argument)*),
+        }
+    };
+}
+
+#[inline(always)]
+fn sample_places(layout: Layout, image: &[f32], grid: &[f32], mask: Option<&[f32]>, y: &mut [f32]) {
+    let places = grid.chunks_exact(2).zip(y.chunks_exact_mut(layout.channels));
+    for (index, (place, y)) in places.enumerate() {
+        let cell = Cell::at(layout, place);
+        let weights = cell.weights(mask.map_or(1.0, |mask| mask[index]));
+        if let Some(pairs) = cell.pairs(layout) {
+            let [top, bottom] = pairs.map(|pair| &image[pair]);
+            for (channel, y) in y.iter_mut().enumerate() {
+                let right = channel + layout.channels;
+                *y = weights[0] * top[channel] + weights[1] * top[right];
+                *y = *y + weights[2] * bottom[channel] + weights[3] * bottom[right];
+            }
+            continue;
+        }
+        y.fill(0.0);
+        for (i, start) in cell.pixels(layout) {
+            for (y, value) in y.iter_mut().zip(&image[start..start + layout.channels]) {
+                *y += weights[i] * value;
             }
         }
     }
+}
 
-    /// The gradient of an image.
-    fn scatter(layout: Layout, grid: &[f32], dy: &[f32], mask: Option<&[f32]>, dimage: &mut [f32]) {
-        dimage.fill(0.0);
-        let places = grid.chunks_exact(2).zip(dy.chunks_exact(layout.channels));
-        for (index, (place, dy)) in places.enumerate() {
-            let cell = Cell::at(layout, place);
-            let weights = cell.weights(mask.map_or(1.0, |mask| mask[index]));
-            for (i, start) in cell.pixels(layout) {
-                for (sum, dy) in dimage[start..start + layout.channels].iter_mut().zip(dy) {
-                    *sum += weights[i] * dy;
+#[inline(always)]
+fn scatter_places(layout: Layout, grid: &[f32], dy: &[f32], mask: Option<&[f32]>, dimage: &mut [f32]) {
+    dimage.fill(0.0);
+    let places = grid.chunks_exact(2).zip(dy.chunks_exact(layout.channels));
+    for (index, (place, dy)) in places.enumerate() {
+        let cell = Cell::at(layout, place);
+        let weights = cell.weights(mask.map_or(1.0, |mask| mask[index]));
+        if let Some(pairs) = cell.pairs(layout) {
+            for (pair, weights) in pairs.into_iter().zip(weights.chunks_exact(2)) {
+                let (left, right) = dimage[pair].split_at_mut(layout.channels);
+                for ((left, right), dy) in left.iter_mut().zip(right).zip(dy) {
+                    *left += weights[0] * dy;
+                    *right += weights[1] * dy;
                 }
+            }
+            continue;
+        }
+        for (i, start) in cell.pixels(layout) {
+            for (sum, dy) in dimage[start..start + layout.channels].iter_mut().zip(dy) {
+                *sum += weights[i] * dy;
             }
         }
     }
+}
 
-    /// The gradient of a row of places.
-    fn slopes_of_row(layout: Layout, scale: [f32; 2], inputs: [&[f32]; 3], mask: Option<&[f32]>, dgrid: &mut [f32]) {
-        let [image, grid, dy] = inputs;
-        let places = grid.chunks_exact(2).zip(dgrid.chunks_exact_mut(2));
-        for (index, ((place, dplace), dy)) in places.zip(dy.chunks_exact(layout.channels)).enumerate() {
-            let cell = Cell::at(layout, place);
-            let scale = scale.map(|scale| scale * mask.map_or(1.0, |mask| mask[index]));
-            // dy times the value of each of the four pixels.
-            let mut products = [0.0f32; 4];
+#[inline(always)]
+fn slopes_of_places(
+    layout: Layout,
+    scale: [f32; 2],
+    [image, grid, dy]: [&[f32]; 3],
+    mask: Option<&[f32]>,
+    dgrid: &mut [f32],
+) {
+    let places = grid.chunks_exact(2).zip(dgrid.chunks_exact_mut(2));
+    for (index, ((place, dplace), dy)) in places.zip(dy.chunks_exact(layout.channels)).enumerate() {
+        let cell = Cell::at(layout, place);
+        let scale = scale.map(|scale| scale * mask.map_or(1.0, |mask| mask[index]));
+        // dy times the value of each of the four pixels.
+        let mut products = [0.0f32; 4];
+        if let Some(pairs) = cell.pairs(layout) {
+            let [top, bottom] = pairs.map(|pair| &image[pair]);
+            for (channel, dy) in dy.iter().enumerate() {
+                let right = channel + layout.channels;
+                let values = [top[channel], top[right], bottom[channel], bottom[right]];
+                products.iter_mut().zip(values).for_each(|(product, value)| *product += value * dy);
+            }
+        } else {
             for (i, start) in cell.pixels(layout) {
                 for (value, dy) in image[start..start + layout.channels].iter().zip(dy) {
                     products[i] += value * dy;
                 }
             }
-            let [top_left, top_right, bottom_left, bottom_right] = products;
-            let (left, top) = (1.0 - cell.along, 1.0 - cell.down);
-            dplace[0] = scale[0] * (top * (top_right - top_left) + cell.down * (bottom_right - bottom_left));
-            dplace[1] = scale[1] * (left * (bottom_left - top_left) + cell.along * (bottom_right - top_right));
         }
+        let [top_left, top_right, bottom_left, bottom_right] = products;
+        let (left, top) = (1.0 - cell.along, 1.0 - cell.down);
+        dplace[0] = scale[0] * (top * (top_right - top_left) + cell.down * (bottom_right - bottom_left));
+        dplace[1] = scale[1] * (left * (bottom_left - top_left) + cell.along * (bottom_right - top_right));
+    }
+}
+
+vectorised! {
+    /// y of a row of places.
+    fn sample_row(layout: Layout, image: &[f32], grid: &[f32], mask: Option<&[f32]>, y: &mut [f32]) {
+        with_channels!(sample_places(layout, image, grid, mask, y));
+    }
+
+    /// The gradient of an image.
+    fn scatter(layout: Layout, grid: &[f32], dy: &[f32], mask: Option<&[f32]>, dimage: &mut [f32]) {
+        with_channels!(scatter_places(layout, grid, dy, mask, dimage));
+    }
+
+    /// The gradient of a row of places.
+    fn slopes_of_row(layout: Layout, scale: [f32; 2], inputs: [&[f32]; 3], mask: Option<&[f32]>, dgrid: &mut [f32]) {
+        with_channels!(slopes_of_places(layout, scale, inputs, mask, dgrid));
     }
 }

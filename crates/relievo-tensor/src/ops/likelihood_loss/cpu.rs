@@ -5,6 +5,7 @@ use rayon::prelude::*;
 
 use crate::ops::activation::ln;
 use crate::ops::reduce::{self, sum_in_order};
+use crate::ops::vectorised::vectorised;
 
 /// Added to scales and to their squares.
 const EPS: f32 = 1e-7;
@@ -20,6 +21,7 @@ pub enum Likelihood {
 
 impl Likelihood {
     /// The errors of a pixel, summed over its channels.
+    #[inline(always)]
     fn error(self, prediction: &[f32], target: &[f32]) -> f64 {
         match self {
             Likelihood::Laplace => prediction.iter().zip(target).map(|(a, b)| f64::from((a - b).abs())).sum(),
@@ -48,14 +50,24 @@ impl Likelihood {
     }
 
     /// `gradient = scale * ` the derivative of the error by the prediction, for every channel of a pixel.
+    #[inline(always)]
     fn error_slopes(self, scale: f32, prediction: &[f32], target: &[f32], gradient: &mut [f32]) {
-        let channels = gradient.iter_mut().zip(prediction.iter().zip(target));
-        match self {
-            Likelihood::Laplace => channels.for_each(|(gradient, (a, b))| {
-                let d = a - b;
-                *gradient = if d == 0.0 { 0.0 } else { scale * d.signum() };
-            }),
-            Likelihood::Gauss => channels.for_each(|(gradient, (a, b))| *gradient = scale * (2.0 * (a - b))),
+        for (gradient, (a, b)) in gradient.iter_mut().zip(prediction.iter().zip(target)) {
+            let d = a - b;
+            *gradient = match self {
+                // Not `signum`, which is a branch. What is left is zero, or NaN and stays that.
+                Likelihood::Laplace => {
+                    scale
+                        * if d > 0.0 {
+                            1.0
+                        } else if d < 0.0 {
+                            -1.0
+                        } else {
+                            d
+                        }
+                }
+                Likelihood::Gauss => scale * (2.0 * d),
+            };
         }
     }
 }
@@ -124,21 +136,65 @@ pub fn sums(
             let mask = &mask[layout.mask_of(half)..];
             let prediction = &prediction[layout.row(half * layout.rows + row, channels)];
             let target = &target[layout.row(row, channels)];
+            let Some(confidence) = confidence else {
+                return masked_errors(likelihood, channels, [prediction, target, &mask[layout.row(row, 1)]]);
+            };
             let pairs = prediction.chunks_exact(channels).zip(target.chunks_exact(channels));
             let pixels = layout.row(row, 1).zip(pairs).map(|(pixel, (a, b))| {
-                let error = likelihood.error(a, b);
-                let loss = match confidence.map(|confidence| confidence[layout.halves * pixel + half]) {
-                    None => error,
-                    Some(s) => {
-                        error * f64::from(likelihood.precision(s)) + channels as f64 * f64::from(ln(s + EPS))
-                    }
-                };
+                let s = confidence[layout.halves * pixel + half];
+                let precision = f64::from(likelihood.precision(s));
+                let loss = likelihood.error(a, b) * precision + channels as f64 * f64::from(ln(s + EPS));
                 f64::from(mask[pixel]) * loss
             });
             pixels.sum()
         })
     });
     parts.collect()
+}
+
+/// Evaluates `$function(likelihood, channels, ...)` with both constant for images, pairs of differences and maps, so that
+/// loops over the channels of a pixel are unrolled.
+macro_rules! with_constants {
+    ($function:ident($likelihood:expr, $channels:expr $(, $argument:expr)*)) => {
+        match ($likelihood, $channels) {
+            (Likelihood::Laplace, 3) => $function(Likelihood::Laplace, 3 $(, $argument)*),
+            (Likelihood::Laplace, 6) => $function(Likelihood::Laplace, 6 $(, $argument)*),
+            (Likelihood::Gauss, 1) => $function(Likelihood::Gauss, 1 $(, $argument)*),
+            (likelihood, channels) => $function(likelihood, channels $(, $argument)*),
+        }
+    };
+}
+
+#[inline(always)]
+fn masked_errors_of(likelihood: Likelihood, channels: usize, [prediction, target, mask]: [&[f32]; 3]) -> f64 {
+    let pairs = prediction.chunks_exact(channels).zip(target.chunks_exact(channels));
+    pairs.zip(mask).map(|((a, b), mask)| f64::from(*mask) * likelihood.error(a, b)).sum()
+}
+
+#[inline(always)]
+fn masked_slopes_of(
+    likelihood: Likelihood,
+    channels: usize,
+    scale: f32,
+    [prediction, target, mask]: [&[f32]; 3],
+    gradient: &mut [f32],
+) {
+    let pairs = prediction.chunks_exact(channels).zip(target.chunks_exact(channels));
+    for ((gradient, (a, b)), mask) in gradient.chunks_exact_mut(channels).zip(pairs).zip(mask) {
+        likelihood.error_slopes(scale * mask, a, b, gradient);
+    }
+}
+
+vectorised! {
+    /// The sum over a row's pixels of mask times error, from prediction, target and mask.
+    fn masked_errors(likelihood: Likelihood, channels: usize, row: [&[f32]; 3]) -> f64 {
+        with_constants!(masked_errors_of(likelihood, channels, row))
+    }
+
+    /// Its gradient in the prediction, times `scale`.
+    fn masked_slopes(likelihood: Likelihood, channels: usize, scale: f32, row: [&[f32]; 3], gradient: &mut [f32]) {
+        with_constants!(masked_slopes_of(likelihood, channels, scale, row, gradient))
+    }
 }
 
 /// For each part, the sum of its mask.
@@ -170,11 +226,16 @@ pub fn prediction_gradient(
     rows.for_each(|(both_rows, gradient)| {
         let (half, row) = layout.half_and_row(both_rows);
         let (scale, mask) = (scale[layout.part_of(both_rows)], &mask[layout.mask_of(half)..]);
-        let prediction = prediction[layout.row(both_rows, channels)].chunks_exact(channels);
-        let target = target[layout.row(row, channels)].chunks_exact(channels);
+        let prediction = &prediction[layout.row(both_rows, channels)];
+        let target = &target[layout.row(row, channels)];
+        let Some(confidence) = confidence else {
+            let mask = &mask[layout.row(row, 1)];
+            return masked_slopes(likelihood, channels, scale, [prediction, target, mask], gradient);
+        };
+        let (prediction, target) = (prediction.chunks_exact(channels), target.chunks_exact(channels));
         let pixels = layout.row(row, 1).zip(gradient.chunks_exact_mut(channels));
         for ((pixel, gradient), (prediction, target)) in pixels.zip(prediction.zip(target)) {
-            let precision = confidence.map_or(1.0, |s| likelihood.precision(s[layout.halves * pixel + half]));
+            let precision = likelihood.precision(confidence[layout.halves * pixel + half]);
             likelihood.error_slopes(scale * mask[pixel] * precision, prediction, target, gradient);
         }
     });
