@@ -13,53 +13,126 @@ use crate::model::{Model, ModelError};
 use crate::networks::{NetworkKind, Outputs, Purpose};
 use crate::settings::{LightModel, Supervision};
 
-/// Everything the model finds in a batch of B images of SxS pixels. In training, depth, albedo and what depends on
-/// them have 2B entries: B as seen, then B mirrored; both halves share light, viewpoint and mask. In training on pairs,
-/// the B images are the first images of all pairs, then the second ones; the second half has the depth and albedo of each
-/// image's partner under the image's own light and viewpoint, and masks of its own.
-#[derive(Debug, Clone)]
-pub struct Prediction {
-    /// The depth network's output, before the dome and the range: `[B,S,S]`; never doubled.
-    pub raw_depth: Tensor,
-    /// The outputs of the networks for light, `[B,1,1,4]` (or the shading map, `[B,S,S,1]`), and viewpoint, `[B,1,1,6]`, in
-    /// (-1, 1): where refinement begins. `None` for a model of depth alone.
-    pub(crate) raw_light_and_view: Option<[Tensor; 2]>,
-    /// Canonical depth before the border was set: `[B,S,S]`; never doubled.
-    pub smooth_depth: Tensor,
-    /// Depth in the canonical view, `[B,S,S]`, within the settings' range.
-    pub canonical_depth: Tensor,
-    /// Albedo in the canonical view, `[B,S,S,3]` in [-1,1].
-    pub albedo: Tensor,
-    /// Light `[B,5]`: ambient, diffuse, then the direction (x, y, z) of length one. With a shading map:
-    /// (0, 1, 0, 0, 1).
-    pub light: Tensor,
-    /// Normals of the canonical depth, `[B,S,S,3]` of length one.
-    pub normals: Tensor,
-    /// `max(0, normal . direction)`, `[B,S,S]`; with a shading map: that map, in \[0,2\].
-    pub diffuse_shading: Tensor,
-    /// The lit object in the canonical view, `[B,S,S,3]`.
-    pub canonical_image: Tensor,
-    /// Viewpoint `[B,6]`: radians about x, y, z, translation along x, y, z.
-    pub view: Tensor,
-    /// Depth in the view of the image, `[B,S,S]`, clamped to half a range beyond the settings' range.
-    pub depth: Tensor,
-    /// Where the object is in the view of the image, `[B,S,S]` (`[2B,S,S]` in training on pairs): 1 there, 0 elsewhere.
-    /// No gradient.
-    pub mask: Tensor,
-    /// The image reconstructed, `[B,S,S,3]`; 0 (grey) where the object is not.
-    pub image: Tensor,
-    /// The albedo in the view of the image, `[B,S,S,3]`, not masked. Of a model with a weight on its slopes.
-    pub seen_albedo: Option<Tensor>,
-    /// Scales of the error, above 0: of the photometric loss `[B,S,S,2]` and of the perceptual loss
-    /// `[B,S/4,S/4,2]`; channel 0 as seen, 1 for the second half. Only if the model has that network and it ran. Outside
-    /// training, a model that learns from pairs has channel 0 alone.
-    pub confidence: Option<(Tensor, Tensor)>,
-    /// VGG16's features of the images, `[B,S/4,S/4,256]`, which the perceptual loss compares with; never doubled. In
-    /// training with that loss.
-    pub target: Option<Tensor>,
-    /// The place in the canonical image of each pixel of the input view, `[2B,S,S,2]`, as
-    /// [`relievo_render::sampling_grid`] has it. In training with mirrored halves.
-    pub grid: Option<Tensor>,
+/// Declares [`Prediction`]: the fields that each has, and those, each an `Option`, that some have.
+macro_rules! prediction {
+    (
+        $(#[$about:meta])*
+        always { $($(#[$doc:meta])* $visible:vis $field:ident: $type:ty,)* }
+        sometimes { $($(#[$some_doc:meta])* $some_visible:vis $some:ident: $some_type:ty,)* }
+    ) => {
+        $(#[$about])*
+        #[derive(Debug, Clone)]
+        pub struct Prediction {
+            $($(#[$doc])* $visible $field: $type,)*
+            $($(#[$some_doc])* $some_visible $some: Option<$some_type>,)*
+        }
+
+        /// What every prediction has.
+        struct Always {
+            $($field: $type,)*
+        }
+
+        impl From<Always> for Prediction {
+            fn from(always: Always) -> Self {
+                Self { $($field: always.$field,)* $($some: None,)* }
+            }
+        }
+
+        impl Prediction {
+            /// The prediction with `change` applied to each tensor, in the order of the fields.
+            pub(crate) fn map(
+                &self,
+                mut change: impl FnMut(&Tensor) -> Result<Tensor, Error>,
+            ) -> Result<Self, Error> {
+                Ok(Self {
+                    $($field: self.$field.map_tensors(&mut change)?,)*
+                    $($some: self.$some.map_tensors(&mut change)?,)*
+                })
+            }
+        }
+    };
+}
+
+prediction! {
+    /// Everything the model finds in a batch of B images of SxS pixels. In training, depth, albedo and what depends on
+    /// them have 2B entries: B as seen, then B mirrored; both halves share light, viewpoint and mask. In training on pairs,
+    /// the B images are the first images of all pairs, then the second ones; the second half has the depth and albedo of each
+    /// image's partner under the image's own light and viewpoint, and masks of its own.
+    always {
+        /// The depth network's output, before the dome and the range: `[B,S,S]`; never doubled.
+        pub raw_depth: Tensor,
+        /// Canonical depth before the border was set: `[B,S,S]`; never doubled.
+        pub smooth_depth: Tensor,
+        /// Depth in the canonical view, `[B,S,S]`, within the settings' range.
+        pub canonical_depth: Tensor,
+        /// Albedo in the canonical view, `[B,S,S,3]` in [-1,1].
+        pub albedo: Tensor,
+        /// Light `[B,5]`: ambient, diffuse, then the direction (x, y, z) of length one. With a shading map:
+        /// (0, 1, 0, 0, 1).
+        pub light: Tensor,
+        /// Normals of the canonical depth, `[B,S,S,3]` of length one.
+        pub normals: Tensor,
+        /// `max(0, normal . direction)`, `[B,S,S]`; with a shading map: that map, in \[0,2\].
+        pub diffuse_shading: Tensor,
+        /// The lit object in the canonical view, `[B,S,S,3]`.
+        pub canonical_image: Tensor,
+        /// Viewpoint `[B,6]`: radians about x, y, z, translation along x, y, z.
+        pub view: Tensor,
+        /// Depth in the view of the image, `[B,S,S]`, clamped to half a range beyond the settings' range.
+        pub depth: Tensor,
+        /// Where the object is in the view of the image, `[B,S,S]` (`[2B,S,S]` in training on pairs): 1 there, 0 elsewhere.
+        /// No gradient.
+        pub mask: Tensor,
+        /// The image reconstructed, `[B,S,S,3]`; 0 (grey) where the object is not.
+        pub image: Tensor,
+    }
+    sometimes {
+        /// The outputs of the networks for light, `[B,1,1,4]` (or the shading map, `[B,S,S,1]`), and viewpoint, `[B,1,1,6]`, in
+        /// (-1, 1): where refinement begins. `None` for a model of depth alone.
+        pub(crate) raw_light_and_view: [Tensor; 2],
+        /// The albedo in the view of the image, `[B,S,S,3]`, not masked. Of a model with a weight on its slopes.
+        pub seen_albedo: Tensor,
+        /// Scales of the error, above 0: of the photometric loss `[B,S,S,2]` and of the perceptual loss
+        /// `[B,S/4,S/4,2]`; channel 0 as seen, 1 for the second half. Only if the model has that network and it ran. Outside
+        /// training, a model that learns from pairs has channel 0 alone.
+        pub confidence: (Tensor, Tensor),
+        /// VGG16's features of the images, `[B,S/4,S/4,256]`, which the perceptual loss compares with; never doubled. In
+        /// training with that loss.
+        pub target: Tensor,
+        /// The place in the canonical image of each pixel of the input view, `[2B,S,S,2]`, as
+        /// [`relievo_render::sampling_grid`] has it. In training with mirrored halves.
+        pub grid: Tensor,
+    }
+}
+
+/// A field of [`Prediction`].
+trait Tensors: Sized {
+    /// The same with `change` applied to each tensor.
+    fn map_tensors(&self, change: &mut impl FnMut(&Tensor) -> Result<Tensor, Error>) -> Result<Self, Error>;
+}
+
+impl Tensors for Tensor {
+    fn map_tensors(&self, change: &mut impl FnMut(&Tensor) -> Result<Tensor, Error>) -> Result<Self, Error> {
+        change(self)
+    }
+}
+
+impl Tensors for [Tensor; 2] {
+    fn map_tensors(&self, change: &mut impl FnMut(&Tensor) -> Result<Tensor, Error>) -> Result<Self, Error> {
+        Ok([change(&self[0])?, change(&self[1])?])
+    }
+}
+
+impl Tensors for (Tensor, Tensor) {
+    fn map_tensors(&self, change: &mut impl FnMut(&Tensor) -> Result<Tensor, Error>) -> Result<Self, Error> {
+        Ok((change(&self.0)?, change(&self.1)?))
+    }
+}
+
+impl<T: Tensors> Tensors for Option<T> {
+    fn map_tensors(&self, change: &mut impl FnMut(&Tensor) -> Result<Tensor, Error>) -> Result<Self, Error> {
+        self.as_ref().map(|field| field.map_tensors(change)).transpose()
+    }
 }
 
 /// The second half of a doubled batch.
@@ -80,38 +153,6 @@ impl Prediction {
     /// If the device fails.
     pub fn to_device(&self, device: Device) -> Result<Self, Error> {
         self.map(|tensor| tensor.to_device(device))
-    }
-
-    /// The prediction with `change` applied to each tensor, in the order of the fields.
-    pub(crate) fn map(
-        &self,
-        mut change: impl FnMut(&Tensor) -> Result<Tensor, Error>,
-    ) -> Result<Self, Error> {
-        Ok(Self {
-            raw_depth: change(&self.raw_depth)?,
-            raw_light_and_view: match &self.raw_light_and_view {
-                Some([light, view]) => Some([change(light)?, change(view)?]),
-                None => None,
-            },
-            smooth_depth: change(&self.smooth_depth)?,
-            canonical_depth: change(&self.canonical_depth)?,
-            albedo: change(&self.albedo)?,
-            light: change(&self.light)?,
-            normals: change(&self.normals)?,
-            diffuse_shading: change(&self.diffuse_shading)?,
-            canonical_image: change(&self.canonical_image)?,
-            view: change(&self.view)?,
-            depth: change(&self.depth)?,
-            mask: change(&self.mask)?,
-            image: change(&self.image)?,
-            seen_albedo: self.seen_albedo.as_ref().map(&mut change).transpose()?,
-            confidence: match &self.confidence {
-                Some((pixels, features)) => Some((change(pixels)?, change(features)?)),
-                None => None,
-            },
-            target: self.target.as_ref().map(&mut change).transpose()?,
-            grid: self.grid.as_ref().map(change).transpose()?,
-        })
     }
 }
 
@@ -330,9 +371,8 @@ impl Model {
             Tensor::new(&even, [batch, 5]).expect("five numbers for each image")
         })?;
         let [normals, diffuse_shading] = diffuse_shading(&depth, &light, settings.camera())?;
-        Ok(Prediction {
+        let prediction = Always {
             raw_depth,
-            raw_light_and_view: None,
             smooth_depth: depth.clone(),
             canonical_depth: depth.clone(),
             albedo: images.clone(),
@@ -344,10 +384,7 @@ impl Model {
             depth,
             mask: self.constant("everywhere", batch, device, || Tensor::full([batch, size, size], 1.0))?,
             image: images.clone(),
-            seen_albedo: None,
-            confidence: None,
-            target: None,
-            grid: None,
-        })
+        };
+        Ok(prediction.into())
     }
 }
