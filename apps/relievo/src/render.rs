@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, bail, ensure};
 use clap::{Args, ValueEnum};
 use relievo::{Canvas, Depth, ResultsFolder};
-use relievo_data::has_memory;
+use relievo_data::{Reservation, reserve_memory};
 use relievo_export::{Animation, DepthScale, Range, Sheet, depth_grey, normals_rgb, write_rgba_png};
 use relievo_files::write_atomic;
 use relievo_mesh::stage::{CalibratedCamera, Orbit, Shot, Shown, Stage, Wanted};
@@ -152,7 +152,7 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
         !(is_animated && options.output.contains(&Output::Rgba)),
         "animations are not transparent; take --format frames for --output rgba"
     );
-    ensure_memory(&views, options.output.len() * usize::from(is_animated || options.sheet))?;
+    let _memory = memory_for(&views, options.output.len() * usize::from(is_animated || options.sheet))?;
     let (mut records, mut covered) = (Vec::new(), false);
     let mut animations: Vec<Vec<Canvas>> = vec![Vec::new(); options.output.len()];
     // One range for all frames, or they would flicker.
@@ -243,19 +243,19 @@ impl Options {
 
 /// Refuses pictures that there is no memory for: an allocation that fails ends the program. `kept` canvases of every view
 /// are in memory together.
-fn ensure_memory(views: &[View], kept: usize) -> anyhow::Result<()> {
+fn memory_for(views: &[View], kept: usize) -> anyhow::Result<Reservation> {
     /// Of a pixel: what is seen, what is laid over the background, what is encoded.
     const BYTES: u64 = 64;
     let pixels = |view: &View| view.shot.width as u64 * view.shot.height as u64;
     let largest = views.iter().map(pixels).max().unwrap_or(0);
     let all: u64 = views.iter().map(pixels).sum();
     let needed = largest.saturating_mul(BYTES).saturating_add(all.saturating_mul(3 * kept as u64));
-    ensure!(
-        has_memory(needed),
-        "there is not enough memory for these pictures, about {} MiB; take a smaller --size or fewer frames",
-        needed >> 20
-    );
-    Ok(())
+    reserve_memory(needed, 0).with_context(|| {
+        format!(
+            "there is not enough memory for these pictures, about {} MiB; take a smaller --size or fewer frames",
+            needed >> 20
+        )
+    })
 }
 
 /// The cameras of all pictures.

@@ -46,7 +46,7 @@ pub use images::{CROPS, Images, OpenError};
 pub use jitter::Jitter;
 pub use left_out::{LeftOut, LeftOutReason};
 pub use loader::{Batch, LoadError, Loader, LoaderOptions, Position, Training};
-pub use memory::has_memory;
+pub use memory::{Reservation, reserve_memory};
 pub use objects::Objects;
 pub use registry::{Registry, SYNTHETIC, SourceError, SourceSpec};
 pub use resample::Rectangle;

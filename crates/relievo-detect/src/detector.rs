@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use relievo_data::{Image, Rectangle, has_memory};
+use relievo_data::{Image, Rectangle, Reservation, reserve_memory};
 use relievo_tensor::safetensors::ReadError;
 use relievo_tensor::{Tensor, pool_release, pool_statistics};
 
@@ -147,15 +147,17 @@ impl Detector {
         suppress(&mut suspects, SAME, PART);
         suspects.retain(|suspect| faces.iter().all(|face| face.area.overlap(&suspect.area) <= SAME));
         suspects.truncate(MOST_WINDOWS);
-        for group in suspects.chunks(windows_together()?) {
+        let (together, memory) = windows_together()?;
+        for group in suspects.chunks(together) {
             faces.extend(self.look_closely(photograph, group)?);
         }
         suppress(&mut faces, SAME, PART);
         faces.sort_by(|a, b| b.area.pixels().total_cmp(&a.area.pixels()));
         let leaning: Vec<usize> = (0..faces.len()).filter(|at| faces[*at].leans()).collect();
-        for group in leaning.chunks(windows_together()?) {
+        for group in leaning.chunks(together) {
             self.look_upright(photograph, group, &mut faces)?;
         }
+        drop(memory);
         Ok(faces)
     }
 
@@ -163,7 +165,7 @@ impl Detector {
     fn look(&self, seen: &Image) -> Result<Vec<Face>, DetectError> {
         let extents = |side: usize| [seen.height, seen.width].map(|extent| parts(extent as usize, side));
         let pixels = |[rows, columns]: &[Parts; 2]| rows.length * columns.length;
-        let [rows, columns] = first_that_fits(PART_SIDES.map(extents), pixels)?;
+        let ([rows, columns], _memory) = first_that_fits(PART_SIDES.map(extents), pixels)?;
         let mut faces = Vec::new();
         for top in &rows.starts {
             for left in &columns.starts {
@@ -279,26 +281,29 @@ struct Parts {
     length: usize,
 }
 
-/// The first of several ways to look that memory suffices for; the last one needs least. `pixels` says how many the
-/// network sees at a time.
-fn first_that_fits<T, const N: usize>(ways: [T; N], pixels: impl Fn(&T) -> usize) -> Result<T, DetectError> {
+/// The first of several ways to look that memory suffices for, and that memory; the last one needs least. `pixels` says how
+/// many the network sees at a time.
+fn first_that_fits<T, const N: usize>(
+    ways: [T; N],
+    pixels: impl Fn(&T) -> usize,
+) -> Result<(T, Reservation), DetectError> {
     let mut needed = 0;
     for way in ways {
         needed = (pixels(&way) as u64).saturating_mul(BYTES_PER_PIXEL);
-        if has_memory(needed) {
-            return Ok(way);
-        }
-        // Tensors of the last photograph may be all that stands in the way.
-        pool_release();
-        if has_memory(needed) {
-            return Ok(way);
+        let reserved = reserve_memory(needed, 0).or_else(|| {
+            // Tensors of the last photograph may be all that stands in the way.
+            pool_release();
+            reserve_memory(needed, 0)
+        });
+        if let Some(memory) = reserved {
+            return Ok((way, memory));
         }
     }
     Err(DetectError::OutOfMemory(needed))
 }
 
 /// How many second looks are taken together.
-fn windows_together() -> Result<usize, DetectError> {
+fn windows_together() -> Result<(usize, Reservation), DetectError> {
     first_that_fits([WINDOWS, 1], |count| count * (WINDOW * WINDOW) as usize)
 }
 
@@ -375,8 +380,8 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_taken_in_smaller_parts_or_refused() {
         let way = |pixels: [usize; 3]| first_that_fits(pixels, |pixels| *pixels);
-        assert_eq!(way([usize::MAX >> 2, 4, 2]).unwrap(), 4);
-        let error = way([usize::MAX >> 2, usize::MAX >> 3, 1 << 50]).unwrap_err().to_string();
+        assert_eq!(way([usize::MAX >> 2, 4, 2]).unwrap().0, 4);
+        let error = way([usize::MAX >> 2, usize::MAX >> 3, 1 << 50]).err().unwrap().to_string();
         assert!(error.starts_with("there is too little memory to look for faces: it needs "), "{error}");
     }
 }

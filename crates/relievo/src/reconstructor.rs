@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use relievo_data::{Image, SampleError, has_memory};
+use relievo_data::{Image, Reservation, SampleError, reserve_memory};
 use relievo_detect::{Detector, Face, FaceLocation, FaceSelection};
 use relievo_model::{
     ComputeSettings, DeviceChoice, Model, ModelSettings, Prediction, Predictor, Supervision, continued_depth,
@@ -252,15 +252,19 @@ impl Reconstructor {
         LEAST_TEXTURE.max(self.settings.image_size) as u32
     }
 
-    /// Fails where the system would end the program while the networks run on so many crops. A GPU tells by itself.
-    fn ensure_memory(&self, crops: usize) -> Result<()> {
-        let needed = self.settings.prediction_bytes(crops);
-        if self.model.device() != Device::Cpu || has_memory(needed) {
-            return Ok(());
+    /// The memory in which the networks run on so many crops, or an error where the system would end the program. A GPU tells
+    /// by itself.
+    fn memory_for(&self, crops: usize) -> Result<Option<Reservation>> {
+        if self.model.device() != Device::Cpu {
+            return Ok(None);
         }
-        // Tensors of the search for faces may be all that stands in the way.
-        pool_release();
-        if has_memory(needed) { Ok(()) } else { Err(Error::OutOfMemory { needed }) }
+        let needed = self.settings.prediction_bytes(crops);
+        let reserved = reserve_memory(needed, 0).or_else(|| {
+            // Tensors of the search for faces may be all that stands in the way.
+            pool_release();
+            reserve_memory(needed, 0)
+        });
+        reserved.map(Some).ok_or(Error::OutOfMemory { needed })
     }
 
     /// Runs the networks on crops, at most a batch, through `predictor` if there is one, and refines their answer if
@@ -289,7 +293,7 @@ impl Reconstructor {
 
     /// What the networks say of crops.
     fn answer(&self, crops: &[Crop], predictor: Option<&mut Predictor<'_>>) -> Result<Answer> {
-        self.ensure_memory(crops.len())?;
+        let _memory = self.memory_for(crops.len())?;
         let size = self.settings.image_size;
         let seen: Vec<Image> = crops.iter().map(|crop| crop.image.square(size as u32)).collect();
         let values: Vec<f32> = seen.iter().flat_map(Image::signed).collect();

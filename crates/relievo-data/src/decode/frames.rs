@@ -6,7 +6,7 @@ use image::codecs::gif::GifDecoder;
 use image::codecs::webp::WebPDecoder;
 use image::{AnimationDecoder, DynamicImage, Frames, ImageDecoder, ImageFormat};
 
-use super::{DecodeError, DecodeOptions, describe, ensure_memory, flatten, format};
+use super::{DecodeError, DecodeOptions, describe, flatten, format, memory_for};
 use crate::sample::Image;
 
 /// The most frames of an animation that are looked at: what follows is left out.
@@ -58,7 +58,8 @@ fn ensure_size((width, height): (u32, u32), options: &DecodeOptions) -> Result<(
     if needed > allowed {
         return Err(DecodeError::TooLarge { width, height, needed, allowed });
     }
-    ensure_memory(2 * needed, 0)
+    // One canvas and one frame at a time, long after this: asked for, not reserved.
+    memory_for(2 * needed, 0).map(drop)
 }
 
 #[cfg(test)]

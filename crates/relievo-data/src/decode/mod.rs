@@ -13,7 +13,7 @@ use std::sync::{Mutex, Once, PoisonError};
 
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
 
-use crate::memory::has_memory;
+use crate::memory::{Reservation, has_memory, reserve_memory};
 use crate::sample::Image;
 use format::Content;
 
@@ -268,18 +268,19 @@ fn decode_or_panic(bytes: &[u8], options: &DecodeOptions) -> Result<Decoded, Dec
     static TURN: Mutex<()> = Mutex::new(());
     let is_short = options.fit_memory && !has_memory(PLENTY.saturating_mul(decoder.total_bytes()));
     let _turn = is_short.then(|| TURN.lock().unwrap_or_else(PoisonError::into_inner));
+    let mut memory = None;
     if !is_too_large {
         let needed = copies * decoder.total_bytes() + coefficients;
         // What comes after it needs memory too.
         let room = if options.fit_memory { ROOM } else { 0 };
-        match ensure_memory(needed, room) {
+        match memory_for(needed, room) {
             Err(_) if options.fit_memory && matches!(format, ImageFormat::Jpeg | ImageFormat::Png) => {
                 is_too_large = needed > MOST_UNREDUCED;
                 if !is_too_large {
-                    ensure_memory(needed, 0)?;
+                    memory = Some(memory_for(needed, 0)?);
                 }
             }
-            enough => enough?,
+            enough => memory = Some(enough?),
         }
     }
     let cmyk = jpeg.as_ref().is_some_and(|jpeg| jpeg.components == 4);
@@ -311,7 +312,9 @@ fn decode_or_panic(bytes: &[u8], options: &DecodeOptions) -> Result<Decoded, Dec
         notes.extend(profile::convert(&mut decoded, &profile));
     }
     decoded.apply_orientation(orientation);
-    Ok(Decoded { image: flatten(decoded), notes })
+    let image = flatten(decoded);
+    drop(memory);
+    Ok(Decoded { image, notes })
 }
 
 /// Memory is short if there is less than so many times that of an image's pixels.
@@ -346,12 +349,12 @@ fn reduced(
             ImageFormat::Jpeg if coefficients <= 2 * options.max_bytes => {
                 jpeg::Reduced::within([width, height], limit).map(|reduced| {
                     // The planes of the components, and the pixels made of them.
-                    ensure_memory(coefficients + 2 * reduced.bytes(), room)?;
+                    let _memory = memory_for(coefficients + 2 * reduced.bytes(), room)?;
                     reduced.decode(bytes)
                 })
             }
-            ImageFormat::Png => ensure_memory(2 * limit, room)
-                .map_or_else(|short| Some(Err(short)), |()| png::reduced(bytes, limit)),
+            ImageFormat::Png => memory_for(2 * limit, room)
+                .map_or_else(|short| Some(Err(short)), |_memory| png::reduced(bytes, limit)),
             _ => None,
         };
         match found {
@@ -380,8 +383,8 @@ fn reduced_png_or(
 }
 
 /// Fails where the system would end the program in the middle of decoding, or leave less than `room` behind it.
-fn ensure_memory(bytes: u64, room: u64) -> Result<(), DecodeError> {
-    if has_memory(bytes.saturating_add(room)) { Ok(()) } else { Err(DecodeError::OutOfMemory(bytes)) }
+fn memory_for(bytes: u64, room: u64) -> Result<Reservation, DecodeError> {
+    reserve_memory(bytes, room).ok_or(DecodeError::OutOfMemory(bytes))
 }
 
 /// 8-bit RGB, what is transparent laid on white.
