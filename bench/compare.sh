@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
 # relievo beside other programs on the same cores in one run: builds relievo, runs all benchmarks alternately and prints
-# the medians over the rounds with their ratios. Beside PyTorch (the networks; bench/pytorch/requirements.txt) and beside
-# Mitsuba 3 and Open3D (meshes; bench/meshes/README.md).
+# the medians over the rounds with their ratios. Beside PyTorch (the networks; bench/pytorch/requirements.txt), beside
+# Mitsuba 3 and Open3D (meshes; bench/meshes/README.md), and beside ONNX Runtime and OpenVINO (the face detector's network;
+# bench/detector/requirements.txt).
 #
-#   bench/compare.sh [ROUNDS] [networks|meshes]...     default 3 rounds of both; PYTHON=python3 THREADS=2 SECONDS_EACH=8
+#   bench/compare.sh [ROUNDS] [networks|meshes|detector]...     default 3 rounds of all; PYTHON=python3 THREADS=2 SECONDS_EACH=8
 set -euo pipefail
 cd "$(dirname "$0")/.."
 rounds=${1:-3}
 [ $# -gt 0 ] && shift
-parts=${*:-networks meshes}
+parts=${*:-networks meshes detector}
 python=${PYTHON:-python3}
 threads=${THREADS:-2}
 seconds=${SECONDS_EACH:-8}
@@ -34,6 +35,10 @@ for round in $(seq "$rounds"); do
   case $parts in *meshes*)
     "$python" bench/meshes/bench.py "$folder/teapot.obj" --threads "$threads" --seconds "$seconds" --json "$folder/meshes-$round.json" ;;
   esac
+  case $parts in *detector*)
+    "$python" bench/detector/bench.py --threads "$threads" --seconds "$seconds" --json "$folder/detector-$round.json" ;;
+  esac
 done
 case $parts in *networks*) "$python" bench/pytorch/table.py "$folder" ;; esac
 case $parts in *meshes*) "$python" bench/meshes/table.py "$folder" ;; esac
+case $parts in *detector*) "$python" bench/detector/table.py "$folder" ;; esac

@@ -12,8 +12,6 @@ import struct
 import sys
 
 import numpy
-import onnx
-import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
 HEIGHT, WIDTH = 64, 96
@@ -78,15 +76,22 @@ def network(graph):
     return graph.convolution(graph.convolution(x, "neck", 1, 1), "heads", relu=False)
 
 
-def main(path):
-    graph = Graph(read(path))
+def model(weights, height, width):
+    """The ONNX model for one image."""
+    graph = Graph(weights)
     output = network(graph)
-    shape = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, HEIGHT, WIDTH])
+    shape = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, height, width])
     result = helper.make_tensor_value_info(output, TensorProto.FLOAT, None)
     whole = helper.make_graph(graph.nodes, "centerface", [shape], [result], graph.constants)
     model = helper.make_model(whole, opset_imports=[helper.make_opsetid("", 13)])
     model.ir_version = 8
-    session = onnxruntime.InferenceSession(model.SerializeToString())
+    return model
+
+
+def main(path):
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(model(read(path), HEIGHT, WIDTH).SerializeToString())
     v, u, c = numpy.meshgrid(numpy.arange(HEIGHT), numpy.arange(WIDTH), numpy.arange(3), indexing="ij")
     wave = numpy.sin(0.11 * u + 0.07 * v + 2.1 * c) * numpy.cos(0.05 * u * (c + 1) - 0.03 * v)
     image = (127.5 + 127.5 * wave).astype(numpy.float32)

@@ -121,6 +121,17 @@ impl Detector {
     /// # Errors
     /// If the image has no pixels, or memory does not suffice for the smallest parts.
     pub fn faces(&self, photograph: &Image) -> Result<Vec<Face>, DetectError> {
+        self.search(photograph, |_| false)
+    }
+
+    /// The faces of a photograph; or, if the first look shows sharply one that `is_enough` and that is too large for the
+    /// other, those of the first look that are not much smaller. The other look has nothing to add then: it finds smaller
+    /// faces, and suspects this one, which is known. So the largest that is enough is the same as without this.
+    pub(crate) fn search(
+        &self,
+        photograph: &Image,
+        is_enough: impl Fn(&Face) -> bool,
+    ) -> Result<Vec<Face>, DetectError> {
         let &Image { width, height, .. } = photograph;
         if width == 0 || height == 0 {
             return Err(DetectError::Empty { width, height });
@@ -131,6 +142,9 @@ impl Detector {
         let long = width.max(height);
         let fine = (long > LARGE).then(|| whole(photograph, long.min(FINE)));
         let coarse = whole(fine.as_ref().unwrap_or(photograph), if long > SMALL { COARSE } else { TINY });
+        // Pixels of the fine look to one of the photograph.
+        let finest = fine.as_ref().map_or(1.0, |fine| fine.height as f32 / height as f32);
+        let is_too_large = |face: &&Face| face.area.height() * finest > *SHARP.end();
         let (mut faces, mut suspects) = (Vec::new(), Vec::new());
         for seen in [Some(coarse), fine].into_iter().flatten() {
             let scale = [width as f32 / seen.width as f32, height as f32 / seen.height as f32];
@@ -142,6 +156,12 @@ impl Detector {
                 } else if face.score >= CERTAIN {
                     faces.push(face);
                 }
+            }
+            let enough = faces.iter().filter(is_too_large).filter(|face| is_enough(face));
+            if let Some(largest) = enough.map(|face| face.area.pixels()).max_by(f32::total_cmp) {
+                // The close look may find them larger than they seem.
+                suspects.retain(|suspect| suspect.area.pixels() > largest / 2.0);
+                break;
             }
         }
         suppress(&mut suspects, SAME, PART);
@@ -159,6 +179,17 @@ impl Detector {
         }
         drop(memory);
         Ok(faces)
+    }
+
+    /// What the network alone says of images `[B,H,W,3]`, RGB in 0..255, H and W multiples of 32: `[B,H/4,W/4,15]`, for
+    /// each place the heat of a face's middle before the sigmoid, then ln of height and width over 4, the offset of the
+    /// middle (y, x), and five landmarks (y, x) as fractions of the box. For measurements; [`Detector::faces`] chooses what
+    /// the network looks at.
+    ///
+    /// # Errors
+    /// If the images have another shape.
+    pub fn network_output(&self, images: &Tensor) -> Result<Tensor, DetectError> {
+        Ok(self.network.forward(images)?)
     }
 
     /// Candidates in an image, in its pixels.

@@ -93,16 +93,19 @@ impl Detector {
         which: FaceSelection,
         frame: impl Fn(&Face) -> Frame,
     ) -> Result<Vec<FaceLocation>, DetectError> {
-        let faces = self.faces(photograph)?;
         let size = [photograph.width, photograph.height];
-        let mut places: Vec<FaceLocation> =
-            faces.into_iter().map(|face| FaceLocation::new(size, face, frame(&face))).collect();
-        if which == FaceSelection::Largest
-            && let Some(usable) = places.iter().position(|place| place.refusal().is_none())
-        {
-            places.truncate(usable + 1);
+        let place = |face: Face| FaceLocation::new(size, face, frame(&face));
+        let is_usable = |place: &FaceLocation| place.refusal().is_none();
+        if which == FaceSelection::Largest {
+            let faces = self.search(photograph, |face| is_usable(&place(*face)))?;
+            let mut places: Vec<FaceLocation> = faces.into_iter().map(place).collect();
+            if let Some(usable) = places.iter().position(is_usable) {
+                places.truncate(usable + 1);
+                return Ok(places);
+            }
+            // What was usable at first sight may not be, once it was looked at with the head turned upright.
         }
-        Ok(places)
+        Ok(self.faces(photograph)?.into_iter().map(place).collect())
     }
 }
 

@@ -2,7 +2,9 @@
 //! and 4 are added up from coarse to fine, and at stride 4 one layer that says for every place whether a face has its
 //! middle there, how large it is, and where its landmarks are. Batch normalisation is folded into the convolutions.
 
-use relievo_tensor::ops::{Activation, ConvParams, conv_transpose2d, conv2d, depthwise_conv2d, weighted_sum};
+use relievo_tensor::ops::{
+    Activation, ConvParams, InvertedResidual, InvertedResidualLayers, conv_transpose2d, conv2d, weighted_sum,
+};
 use relievo_tensor::safetensors::{ReadError, SafetensorsFile};
 use relievo_tensor::{Result, Tensor};
 
@@ -62,52 +64,34 @@ impl Layer {
         })
     }
 
+    fn both(&self) -> [&Tensor; 2] {
+        [&self.weight, &self.bias]
+    }
+
     fn convolve(&self, x: &Tensor, stride: usize, padding: usize, activation: Activation) -> Result<Tensor> {
         conv2d(x, &self.weight, Some(&self.bias), ConvParams::new(stride, padding, activation))
     }
 }
 
-/// A block: one pixel's channels expanded, filtered one by one, and mixed.
-struct Block {
-    expand: Option<Layer>,
-    depthwise: Layer,
-    project: Layer,
-    stride: usize,
-    /// Whether the input is added to the output.
-    residual: bool,
-}
-
-impl Block {
-    fn read(
-        file: &SafetensorsFile<'_>,
-        number: usize,
-        [inputs, outputs, expansion, stride]: [usize; 4],
-    ) -> std::result::Result<Self, ReadError> {
-        let hidden = inputs * expansion;
-        let name = |part: &str| format!("block.{number}.{part}");
-        Ok(Self {
-            expand: (expansion > 1)
-                .then(|| Layer::read(file, &name("expand"), [hidden, 1, 1, inputs], hidden))
-                .transpose()?,
-            depthwise: Layer::read(file, &name("depthwise"), [3, 3, hidden], hidden)?,
-            project: Layer::read(file, &name("project"), [outputs, 1, 1, hidden], outputs)?,
-            stride,
-            residual: stride == 1 && inputs == outputs,
-        })
-    }
-
-    fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let expanded = match &self.expand {
-            Some(expand) => expand.convolve(x, 1, 0, Activation::Relu)?,
-            None => x.clone(),
-        };
-        let params = ConvParams::new(self.stride, 1, Activation::Relu);
-        let filtered =
-            depthwise_conv2d(&expanded, &self.depthwise.weight, Some(&self.depthwise.bias), params)?;
-        drop(expanded);
-        let y = self.project.convolve(&filtered, 1, 0, Activation::Identity)?;
-        if self.residual { add(x, &y) } else { Ok(y) }
-    }
+/// Block `number`, with its weights in the order in which they are read.
+fn block(
+    file: &SafetensorsFile<'_>,
+    number: usize,
+    [inputs, outputs, expansion, stride]: [usize; 4],
+) -> std::result::Result<InvertedResidual, ReadError> {
+    let hidden = inputs * expansion;
+    let name = |part: &str| format!("block.{number}.{part}");
+    let expand = (expansion > 1)
+        .then(|| Layer::read(file, &name("expand"), [hidden, 1, 1, inputs], hidden))
+        .transpose()?;
+    let depthwise = Layer::read(file, &name("depthwise"), [3, 3, hidden], hidden)?;
+    let project = Layer::read(file, &name("project"), [outputs, 1, 1, hidden], outputs)?;
+    let layers = InvertedResidualLayers {
+        expand: expand.as_ref().map(Layer::both),
+        depthwise: depthwise.both(),
+        project: project.both(),
+    };
+    Ok(InvertedResidual::new(layers, stride).expect("the shapes were checked when the layers were read"))
 }
 
 fn add(a: &Tensor, b: &Tensor) -> Result<Tensor> {
@@ -117,7 +101,7 @@ fn add(a: &Tensor, b: &Tensor) -> Result<Tensor> {
 /// The network with its weights.
 pub(crate) struct CenterFace {
     stem: Layer,
-    blocks: Vec<Block>,
+    blocks: Vec<InvertedResidual>,
     top: Layer,
     /// For each of [`LATERALS`]: what doubles the coarser features, and what makes the block's output fit them.
     ups: Vec<[Layer; 2]>,
@@ -142,7 +126,7 @@ impl CenterFace {
         Ok(Self {
             stem: Layer::read(file, "stem", [32, 3, 3, 3], 32)?,
             blocks: (BLOCKS.iter().enumerate())
-                .map(|(number, block)| Block::read(file, number, *block))
+                .map(|(number, extents)| block(file, number, *extents))
                 .collect::<std::result::Result<_, ReadError>>()?,
             top: Layer::read(file, "top", [FEATURES, 1, 1, last], FEATURES)?,
             ups: LATERALS.into_iter().enumerate().map(up).collect::<std::result::Result<_, ReadError>>()?,

@@ -4,7 +4,7 @@ use std::io::Cursor;
 
 use image::{ImageFormat, RgbImage};
 use relievo_data::{Image, Rectangle, Source};
-use relievo_detect::{Detector, Face, MOST_OUTSIDE};
+use relievo_detect::{Detector, Face, FaceSelection, MOST_OUTSIDE};
 use relievo_synth::Heads;
 
 /// A photograph without faces: a slope of colour with a fine grain.
@@ -45,6 +45,14 @@ fn frames(face: &Face, left: u32, top: u32, side: u32) -> bool {
     dx < 0.12 && dy < 0.12 && (0.7..1.4).contains(&(frame.side / side))
 }
 
+/// That the largest face alone is the largest of all.
+fn assert_largest_alone(detector: &Detector, photograph: &Image) {
+    let places = |which| detector.places(photograph, which, Face::level_frame).unwrap();
+    let all = places(FaceSelection::All);
+    let usable = all.iter().position(|place| place.refusal().is_none()).unwrap();
+    assert_eq!(places(FaceSelection::Largest).last(), Some(&all[usable]));
+}
+
 #[test]
 fn heads_of_all_sizes_are_found_in_one_photograph() {
     let detector = Detector::new().unwrap();
@@ -73,6 +81,7 @@ fn heads_of_all_sizes_are_found_in_one_photograph() {
     let certain = faces.iter().filter(|face| face.score > 0.5).count();
     assert!(certain == places.len() && faces.len() <= places.len() + 2, "{faces:?}");
     assert!(faces.is_sorted_by(|a, b| a.area.pixels() >= b.area.pixels()));
+    assert_largest_alone(&detector, &photograph);
 }
 
 #[test]
@@ -85,6 +94,7 @@ fn a_head_is_found_at_any_size_on_its_own() {
         assert!(frames(&faces[0], side / 10, side / 20, side), "{side}: {faces:?}");
         assert!(faces[0].frame().outside(photograph.width, photograph.height) < MOST_OUTSIDE);
         assert_eq!(faces.len(), 1, "{side}: {faces:?}");
+        assert_largest_alone(&detector, &photograph);
     }
 }
 

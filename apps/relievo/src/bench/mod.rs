@@ -18,7 +18,7 @@ use relievo_detect::Detector;
 use relievo_model::{ComputeSettings, Model, ModelSettings, Predictor, Supervision};
 use relievo_synth::Heads;
 use relievo_tensor::ops::AdamStep;
-use relievo_tensor::{Device, SimdLevel, Tape, Tensor, pool_statistics};
+use relievo_tensor::{Device, Random, SimdLevel, Tape, Tensor, pool_statistics};
 
 use self::measure::{Clock, Report, Row, resident_peak};
 use crate::console::{Console, counted};
@@ -70,6 +70,8 @@ enum Part {
     Networks,
     /// The search for faces
     Faces,
+    /// The face detector's network alone, at four sizes
+    Detector,
     /// The mesh renderer
     Meshes,
     /// Synthetic heads and the feeding of training
@@ -106,6 +108,9 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
     }
     if wanted(Part::Faces) {
         rows.extend(clock.faces()?);
+    }
+    if wanted(Part::Detector) {
+        rows.extend(clock.detector()?);
     }
     if wanted(Part::Meshes) {
         rows.extend(clock.meshes(Device::Cpu)?);
@@ -207,6 +212,27 @@ impl Clock<'_> {
             })
         };
         Ok([row("faces-1280x800", &scene)?, row("faces-4000x3000", &large)?])
+    }
+
+    /// The detector's network alone; `bench/detector` has other programs do the same.
+    fn detector(&self) -> anyhow::Result<Vec<Row>> {
+        let detector = Detector::new()?;
+        let sizes = [
+            ("detector-384x256", 384, 256),
+            ("detector-1280x800", 1280, 800),
+            ("detector-1152x1152", 1152, 1152),
+            ("detector-2048x1536", 2048, 1536),
+        ];
+        let row = |(key, width, height): (&'static str, usize, usize)| {
+            let random = Random::new(0, 0);
+            let values = (0..width * height * 3).map(|at| 255.0 * random.uniform(at as u64));
+            let image = Tensor::new(&values.collect::<Vec<_>>(), [1, height, width, 3])?;
+            self.measure(key, format!("1 image of {width}x{height}: the detector"), 1, || {
+                detector.network_output(&image)?;
+                Ok(())
+            })
+        };
+        sizes.into_iter().map(row).collect()
     }
 
     /// Heads made, with their truth.

@@ -282,6 +282,8 @@ fn a_benchmark_says_the_same_in_a_table_and_in_numbers() {
         ("synth-64", 64, "64 synthetic heads of 64x64"),
         ("faces-1280x800", 1, "1 image of 1280x800: its faces"),
         ("faces-4000x3000", 1, "1 image of 4000x3000: its faces"),
+        ("detector-384x256", 1, "1 image of 384x256: the detector"),
+        ("detector-2048x1536", 1, "1 image of 2048x1536: the detector"),
     ] {
         let row = &numbers[key];
         assert_eq!((&row["images"], &row["repetitions"]), (&images.into(), &1.into()), "{key}");

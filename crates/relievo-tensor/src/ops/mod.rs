@@ -37,9 +37,9 @@ operations! {
     concat: ConcatAxis, concat, narrow_batch;
     concat_flipped: concat_flipped, concat_swapped;
     conv2d: Conv2dGeometry, ConvParams, conv_transpose2d, conv2d;
-    depthwise_conv2d (cpu only): depthwise_conv2d;
     grid_sample: grid_sample;
     group_norm: group_norm;
+    inverted_residual (cpu only): InvertedResidual, InvertedResidualLayers;
     likelihood_loss: absolute_error, perceptual_loss, photometric_loss, squared_error;
     max_pool: max_pool;
     mul_columns: mul_columns;

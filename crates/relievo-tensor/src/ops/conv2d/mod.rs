@@ -23,7 +23,7 @@ pub use geometry::Conv2dGeometry;
 use crate::ops::activation::Activation;
 use crate::{Backward, Context, ConvPolicy, Error, Operation, Result, Tensor, apply_one};
 
-/// Parameters of [`conv2d`], [`conv_transpose2d`] and [`depthwise_conv2d`](crate::ops::depthwise_conv2d).
+/// Parameters of [`conv2d`] and [`conv_transpose2d`].
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ConvParams {
     /// Pixels of the larger image (the input of a convolution, the output of a transposed one) between neighbours

@@ -11,12 +11,13 @@ mod few_outputs;
 mod few_pixels;
 #[allow(clippy::needless_range_loop, reason = "several arrays share an index, and constant ranges unroll")]
 mod kernels;
-mod simd;
+pub(crate) mod simd;
 #[allow(clippy::needless_range_loop, reason = "as in kernels")]
 mod transforms;
 mod weights;
 mod winograd;
 
+pub(crate) use direct::Shared;
 pub use simd::SimdLevel;
 
 use self::kernels::Kernels;

@@ -74,6 +74,8 @@ pub trait Simd: Copy + 'static {
     unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     /// `v` above zero, `slope * v` elsewhere, so that NaN stays NaN.
     unsafe fn activate(v: Self::V, slope: Self::V) -> Self::V;
+    /// The greater of `v` and zero; NaN stays NaN.
+    unsafe fn relu(v: Self::V) -> Self::V;
     /// The sum of all lanes.
     unsafe fn sum(v: Self::V) -> f32;
 }
@@ -120,6 +122,7 @@ simd_impl! {
     fn fma(a: [f32; 4], b: [f32; 4], c: [f32; 4]) -> [f32; 4] => std::array::from_fn(|i| a[i] * b[i] + c[i]);
     fn activate(v: [f32; 4], slope: [f32; 4]) -> [f32; 4] =>
         std::array::from_fn(|i| if v[i] > 0.0 { v[i] } else { slope[i] * v[i] });
+    fn relu(v: [f32; 4]) -> [f32; 4] => v.map(|v| if v < 0.0 { 0.0 } else { v });
     fn sum(v: [f32; 4]) -> f32 => (v[0] + v[2]) + (v[1] + v[3]);
 }
 
@@ -163,6 +166,8 @@ mod x86 {
             let above = _mm256_cmp_ps::<_CMP_GT_OQ>(v, _mm256_setzero_ps());
             _mm256_blendv_ps(_mm256_mul_ps(v, slope), v, above)
         };
+        // Of a NaN and a number these instructions return the second operand.
+        fn relu(v: __m256) -> __m256 => _mm256_max_ps(_mm256_setzero_ps(), v);
         fn sum(v: __m256) -> f32 => {
             let half = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
             let quarter = _mm_add_ps(half, _mm_movehl_ps(half, half));
@@ -197,6 +202,7 @@ mod x86 {
             let above = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(v, _mm512_setzero_ps());
             _mm512_mask_mov_ps(_mm512_mul_ps(v, slope), above, v)
         };
+        fn relu(v: __m512) -> __m512 => _mm512_max_ps(_mm512_setzero_ps(), v);
         // Not `_mm512_reduce_add_ps`, whose order of additions is the compiler's choice.
         fn sum(v: __m512) -> f32 => {
             let low = _mm512_castps512_ps256(v);
@@ -239,6 +245,7 @@ mod arm {
         fn fma(a: float32x4_t, b: float32x4_t, c: float32x4_t) -> float32x4_t => vfmaq_f32(c, a, b);
         fn activate(v: float32x4_t, slope: float32x4_t) -> float32x4_t =>
             vbslq_f32(vcgtq_f32(v, vdupq_n_f32(0.0)), v, vmulq_f32(v, slope));
+        fn relu(v: float32x4_t) -> float32x4_t => vmaxq_f32(v, vdupq_n_f32(0.0));
         fn sum(v: float32x4_t) -> f32 => vaddvq_f32(v);
     }
 }

@@ -1,0 +1,100 @@
+"""Times CenterFace in ONNX Runtime and OpenVINO on a CPU: what the rows `detector-*` of `relievo bench` are compared with.
+
+    python bench.py [--threads 2] [--seconds 8] [--json FILE]
+
+The graph is built by crates/relievo-detect/assets/reference.py from the weights in the program, in f32, for one image of each
+size. A program that is not installed is left out, with a line that says so. Medians of the repetitions that fit into the
+seconds given, at least three, after one that does not count. OpenVINO computes in f32 and, where the processor has more
+(bf16), by its default as well: `INFERENCE_PRECISION_HINT`.
+"""
+
+import argparse
+import importlib.util
+import json
+import pathlib
+import statistics
+import time
+
+import numpy
+
+SIZES = [(384, 256), (1280, 800), (1152, 1152), (2048, 1536)]
+ASSETS = pathlib.Path(__file__).parents[2] / "crates/relievo-detect/assets"
+
+
+def measure(work, seconds):
+    """Median of the repetitions in seconds, and their number."""
+    work()
+    times = []
+    end = time.perf_counter() + seconds
+    while len(times) < 3 or time.perf_counter() < end:
+        start = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times), len(times)
+
+
+def graphs():
+    """Width, height and the serialised graph for each size."""
+    spec = importlib.util.spec_from_file_location("reference", ASSETS / "reference.py")
+    reference = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(reference)
+    weights = reference.read(ASSETS / "centerface-f16.safetensors")
+    for width, height in SIZES:
+        yield width, height, reference.model(weights, height, width).SerializeToString()
+
+
+def onnx_runtime(graph, image, threads):
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    return {f"ONNX Runtime {onnxruntime.__version__}": lambda: session.run(None, {"x": image})}
+
+
+def openvino(graph, image, threads):
+    import openvino
+
+    core = openvino.Core()
+    settings = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
+    version = openvino.__version__.split("-")[0]
+    works = {}
+    model = core.read_model(graph, b"")
+    for name, precision in [("f32", {"INFERENCE_PRECISION_HINT": "f32"}), ("default", {})]:
+        compiled = core.compile_model(model, "CPU", {**settings, **precision})
+        used = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+        if name == "f32" or used != "f32":
+            request = compiled.create_infer_request()
+            works[f"OpenVINO {version}, {used}"] = lambda request=request: request.infer({"x": image})
+    return works
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, default=2, help="default 2")
+    parser.add_argument("--seconds", type=float, default=8, help="per measurement (default 8)")
+    parser.add_argument("--json", help="also write the numbers to this file")
+    options = parser.parse_args()
+    result, missing = {}, set()
+    for width, height, graph in graphs():
+        image = numpy.random.default_rng(1).uniform(0, 255, (1, 3, height, width)).astype(numpy.float32)
+        for program, prepare in [("ONNX Runtime", onnx_runtime), ("OpenVINO", openvino)]:
+            if program in missing:
+                continue
+            try:
+                works = prepare(graph, image, options.threads)
+            except (ImportError, OSError) as error:
+                missing.add(program)
+                print(f"{program} is left out: {error}".splitlines()[0])
+                continue
+            for name, work in works.items():
+                median, count = measure(work, options.seconds)
+                print(f"{width}x{height} {name:30s} {1e3 * median:8.1f} ms (of {count})", flush=True)
+                result.setdefault(name, {})[f"{width}x{height}"] = median
+    if options.json:
+        with open(options.json, "w") as file:
+            json.dump(result, file, indent=1)
+
+
+if __name__ == "__main__":
+    main()
