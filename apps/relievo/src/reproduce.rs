@@ -1,4 +1,4 @@
-//! `relievo reproduce`: measures the tables of the paper, row by row.
+//! `relievo reproduce`: measures the tables of the papers, row by row.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -21,10 +21,10 @@ const RECIPE: (&str, &str) =
 /// The file that all tables are written to.
 const TABLES: &str = "results.md";
 
-/// Train and measure the rows of a table of the paper
+/// Train and measure the rows of a table of a paper
 ///
 /// Trains each row of a table once for every seed. All rows share a recipe but
-/// for the one setting that makes the row. Each is measured on heads that no row
+/// for what makes the row. Each is measured on heads that no row
 /// has seen, by SIDE and MAD as in `relievo eval`. The recipe is the paper's, for
 /// a GPU (recipes/paper-tables.toml); --config replaces it, and the options of
 /// `relievo train` change settings of all rows.
@@ -42,7 +42,11 @@ const TABLES: &str = "results.md";
     mut_arg("perceptual_features", |features| features.hide(true).conflicts_with("table")),
     mut_arg("seed", |seed| seed.hide(true).conflicts_with("table")),
     mut_arg("perturbed", |perturbed| perturbed.hide(true).conflicts_with("table")),
-    mut_arg("supervision", |supervision| supervision.hide(true).conflicts_with("table"))
+    mut_arg("supervision", |supervision| supervision.hide(true).conflicts_with("table")),
+    mut_arg("method", |method| method.hide(true).conflicts_with("table")),
+    mut_arg("pairs", |pairs| pairs.hide(true).conflicts_with("table")),
+    mut_arg("synthetic_images", |images| images.hide(true).conflicts_with("table")),
+    mut_arg("asymmetry", |asymmetry| asymmetry.hide(true).conflicts_with("table"))
 )]
 pub struct Options {
     /// The table

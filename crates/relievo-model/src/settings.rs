@@ -158,8 +158,7 @@ impl Preset {
     /// The model settings of the recipe.
     pub fn model(self) -> ModelSettings {
         let face = ModelSettings::default();
-        let lemul =
-            ModelSettings { method: Method::Lemul, flip_weight: 1.0, albedo_weight: 0.5, ..face.clone() };
+        let lemul = face.clone().with_lemul();
         match self {
             Self::Face | Self::SyntheticFace => face,
             Self::Cat => ModelSettings { z_translation_range: 0.1, ..face },
@@ -195,6 +194,11 @@ impl Preset {
 }
 
 impl ModelSettings {
+    /// The same model, learning from pairs with the weights of LeMul's losses.
+    pub fn with_lemul(self) -> Self {
+        Self { method: Method::Lemul, flip_weight: 1.0, albedo_weight: 0.5, ..self }
+    }
+
     /// Refuses the first invalid setting.
     ///
     /// # Errors

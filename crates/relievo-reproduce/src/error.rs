@@ -20,6 +20,11 @@ pub enum RecipeError {
     /// Heads are perturbed.
     #[error("it must not be perturbed: some rows are")]
     Perturbed,
+    /// Another method, several images of a head, or other asymmetry.
+    #[error(
+        "its method must be unsup3d, and pairs, synthetic-images and asymmetry must be left out: some rows set them"
+    )]
+    Pairs,
     /// Heads are not split by their numbers.
     #[error("held-out must be last, so that heads are split by their numbers")]
     HeldOut,

@@ -2,10 +2,17 @@
 
 use relievo_model::{LightModel, Supervision};
 use relievo_settings::choices;
-use relievo_train::Settings;
+use relievo_train::{Pairs, Settings};
+
+/// Images of each head of a collection.
+const COLLECTION: u64 = 4;
+
+/// The factor on the differences between the sides of asymmetric heads: nobody would call them symmetric, and they do not
+/// fold over themselves.
+const ASYMMETRY: f32 = 4.0;
 
 choices! {
-    /// A table of the paper.
+    /// A table of a paper, or its question on synthetic heads.
     pub enum Table {
         /// Ours, an upper bound with supervision, two baselines without a model
         Comparison,
@@ -13,6 +20,8 @@ choices! {
         Ablation,
         /// Images that are not symmetric, with and without confidence
         Perturbation,
+        /// Learning from several images of one head (LeMul), on symmetric heads and on others
+        Multi,
     }
 }
 
@@ -31,6 +40,14 @@ impl Table {
                 Row::NoConfidence,
             ],
             Self::Perturbation => &[Row::NoConfidence, Row::Ours, Row::PerturbedNoConfidence, Row::Perturbed],
+            Self::Multi => &[
+                Row::Ours,
+                Row::LemulMirror,
+                Row::LemulCollection,
+                Row::Asymmetric,
+                Row::AsymmetricLemulMirror,
+                Row::AsymmetricLemulCollection,
+            ],
         }
     }
 }
@@ -63,6 +80,16 @@ choices! {
         Perturbed,
         /// A coloured patch over one side of each image, without confidence
         PerturbedNoConfidence,
+        /// LeMul on each image and its mirror image
+        LemulMirror,
+        /// LeMul on two images of one head
+        LemulCollection,
+        /// Heads whose sides differ much
+        Asymmetric,
+        /// Heads whose sides differ much, LeMul on each image and its mirror image
+        AsymmetricLemulMirror,
+        /// Heads whose sides differ much, LeMul on two images of one head
+        AsymmetricLemulCollection,
     }
 }
 
@@ -91,6 +118,11 @@ impl Row {
             Self::NoConfidence => "no confidence",
             Self::Perturbed => "perturbed",
             Self::PerturbedNoConfidence => "perturbed, no confidence",
+            Self::LemulMirror => "LeMul, mirror pairs",
+            Self::LemulCollection => "LeMul, collections",
+            Self::Asymmetric => "asymmetric",
+            Self::AsymmetricLemulMirror => "asymmetric, mirror pairs",
+            Self::AsymmetricLemulCollection => "asymmetric, collections",
         }
     }
 
@@ -117,6 +149,17 @@ impl Row {
             Self::NoConfidence => model.confidence = false,
             Self::Perturbed => data.perturbed = true,
             Self::PerturbedNoConfidence => (data.perturbed, model.confidence) = (true, false),
+            Self::Asymmetric => data.asymmetry = ASYMMETRY,
+            Self::LemulMirror => learn_from_pairs(settings, Pairs::Mirror),
+            Self::LemulCollection => learn_from_pairs(settings, Pairs::Collection),
+            Self::AsymmetricLemulMirror => {
+                data.asymmetry = ASYMMETRY;
+                learn_from_pairs(settings, Pairs::Mirror);
+            }
+            Self::AsymmetricLemulCollection => {
+                data.asymmetry = ASYMMETRY;
+                learn_from_pairs(settings, Pairs::Collection);
+            }
         }
     }
 
@@ -131,6 +174,17 @@ impl Row {
         };
         Some(Published { side, mad })
     }
+}
+
+/// Makes the method LeMul, with what belongs to it. A step sees as many images as the recipe's: a pair is two.
+fn learn_from_pairs(settings: &mut Settings, pairs: Pairs) {
+    let Settings { model, data, train, .. } = settings;
+    *model = model.clone().with_lemul();
+    data.pairs = pairs;
+    if pairs == Pairs::Collection {
+        data.synthetic_images = COLLECTION;
+    }
+    train.batch_size = (train.batch_size / 2).max(1);
 }
 
 #[cfg(test)]

@@ -7,12 +7,12 @@ use std::sync::atomic::AtomicBool;
 
 use relievo_data::{CacheBudget, Cached, SYNTHETIC, Source, SourceSpec, Split, WithoutTruth};
 use relievo_files::{Unreadable, write_durable};
-use relievo_model::{Model, ModelError};
+use relievo_model::{Method, Model, ModelError};
 use relievo_tensor::safetensors::SafetensorsFile;
 use relievo_tensor::{Device, cuda};
 use relievo_train::{
-    EvaluationError, EvaluationOptions, FolderError, HeldOut, Outcome, RunFolder, Scores, Settings,
-    SettingsError, Trainer, baselines, evaluate, mean_depth,
+    DataSettings, EvaluationError, EvaluationOptions, FolderError, HeldOut, Outcome, RunFolder, Scores,
+    Settings, SettingsError, Trainer, baselines, evaluate, mean_depth,
 };
 use toml::{Table as Toml, Value};
 
@@ -104,6 +104,7 @@ impl Reproduction {
         let rules = [
             (is_of_heads, RecipeError::Source),
             (!data.perturbed, RecipeError::Perturbed),
+            (is_of_single_images(&recipe), RecipeError::Pairs),
             (data.held_out == HeldOut::Last, RecipeError::HeldOut),
             (train.minutes == 0.0, RecipeError::Minutes),
             (train.perceptual_features.is_none(), RecipeError::Features),
@@ -201,6 +202,8 @@ impl Reproduction {
     fn settings(&self, task: Task) -> Settings {
         let mut settings = self.recipe.clone();
         task.row.change(&mut settings);
+        // Rows take the same number of steps, though an epoch of pairs has more of them.
+        (settings.train.steps, settings.train.epochs) = (self.steps(), 0);
         if let Some(seed) = task.seed {
             settings.train.seed = seed;
         }
@@ -344,11 +347,19 @@ impl Reproduction {
         Arc::new(heads(&settings.data, 0..settings.data.synthetic_count))
     }
 
-    /// The heads that no row has learned from or validated on.
+    /// The heads that no row has learned from or validated on, one image of each.
     fn test(&self, settings: &Settings) -> Arc<dyn Source> {
         let first = self.heads.training + self.heads.validation;
-        Arc::new(heads(&settings.data, first..first + self.heads.test))
+        Arc::new(heads(&settings.data, first..first + self.heads.test).images_of_each(1))
     }
+}
+
+/// Whether a recipe learns from single images of heads of the usual asymmetry; the rows of pairs change that.
+fn is_of_single_images(recipe: &Settings) -> bool {
+    let (data, usual) = (&recipe.data, DataSettings::default());
+    recipe.model.method == Method::Unsup3d
+        && (data.pairs, data.synthetic_images, data.asymmetry)
+            == (usual.pairs, usual.synthetic_images, usual.asymmetry)
 }
 
 /// The name of a device, for readers on another machine.
@@ -420,7 +431,7 @@ mod tests {
             let of_vgg = [Row::NoPerceptualLoss, Row::SelfSupervisedFeatures];
             table.rows().iter().copied().filter(|row| !of_vgg.contains(row)).collect::<Vec<_>>()
         };
-        for table in [Table::Comparison, Table::Ablation, Table::Perturbation] {
+        for table in Table::ALL.iter().copied() {
             for task in Task::for_rows(&without_vgg(table), &[0]) {
                 if !reproduction.is_done(task).unwrap() {
                     assert_eq!(run(&mut reproduction, task), Outcome::Finished);
@@ -453,9 +464,14 @@ mod tests {
             let expected = format!("the row {} changes nothing of this recipe", row.name());
             assert!(refusal.to_string().starts_with(&expected), "{refusal}");
         }
-        // The perturbed rows have learned from perturbed images.
-        let settings = folder.path().join("perturbed/seed-0/settings.toml");
-        assert!(fs::read_to_string(settings).unwrap().contains("perturbed = true"));
+        // Rows have learned from what they say: perturbed images, or as many images in pairs of asymmetric heads.
+        let settings =
+            |row: &str| fs::read_to_string(folder.path().join(row).join("seed-0/settings.toml")).unwrap();
+        assert!(settings("perturbed").contains("perturbed = true"));
+        let pairs = settings("asymmetric-lemul-collection");
+        for line in ["method = \"lemul\"", "pairs = \"collection\"", "batch-size = 2", "asymmetry = 4.0"] {
+            assert!(pairs.lines().any(|of| of == line), "{line}: {pairs}");
+        }
     }
 
     #[test]
@@ -559,6 +575,10 @@ mod tests {
         let nothing = refusal(&|settings| (settings.train.steps, settings.train.epochs) = (0, 0));
         assert!(nothing.contains("one of them must say when to stop"), "{nothing}");
         assert!(refusal(&|settings| settings.data.validation = 10.0).contains("leaves no heads"));
+        let pairs = "its method must be unsup3d";
+        assert!(refusal(&|settings| settings.data.asymmetry = 2.0).contains(pairs));
+        assert!(refusal(&|settings| settings.data.synthetic_images = 2).contains(pairs));
+        assert!(refusal(&|settings| settings.model.method = Method::Lemul).contains(pairs));
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use relievo_data::LoaderOptions;
 use relievo_model::{ComputeSettings, Model, ModelSettings, Predictor};
+use relievo_synth::Heads;
 use relievo_tensor::cuda::Cost;
 use relievo_tensor::{ConvPolicy, DataType, SimdLevel, Tensor, cuda};
 use relievo_train::{CapturedStep, Ceilings, Moments, OperationTime, TrainSettings, profile_steps};
@@ -84,7 +85,7 @@ impl Clock<'_> {
         let mut model = Model::new(settings.clone(), 0)?;
         let device = compute.place(&mut model)?;
         let train = TrainSettings { batch_size: GPU_STEP, ..TrainSettings::default() };
-        let images = head_images(GPU_STEP, settings.image_size)?;
+        let images = head_images(Heads::range(0, 0, GPU_STEP as u64), settings.image_size)?;
         let mut moments = Moments::zeros(&model);
         moments.to_device(device)?;
         let mut captured = CapturedStep::new(model, moments, &train, 0, GPU_STEP)?;
@@ -111,7 +112,7 @@ impl Clock<'_> {
         let (model, moments) = captured.into_parts();
         let policy = compute.conv_policy();
         let (model, operations) = self.operations(ordinal, policy, model, moments, &images, &train)?;
-        let images = head_images(GPU_BATCH, settings.image_size)?;
+        let images = head_images(Heads::range(0, 0, GPU_BATCH as u64), settings.image_size)?;
         let mut predictor = Predictor::new(&model, GPU_BATCH)?;
         let count = GPU_BATCHES * GPU_BATCH;
         let name = format!("{count} images by {GPU_BATCH}: reconstruction");

@@ -15,7 +15,9 @@ use relievo_data::{
     CacheBudget, Cached, Image, Loader, LoaderOptions, Rectangle, Source, Training, WithoutTruth,
 };
 use relievo_detect::Detector;
-use relievo_model::{ComputeSettings, Model, ModelSettings, Predictor, Supervision};
+use relievo_model::{
+    ComputeSettings, Method, Model, ModelSettings, Objective, Partners, Predictor, Supervision,
+};
 use relievo_synth::Heads;
 use relievo_tensor::ops::AdamStep;
 use relievo_tensor::{Device, Random, SimdLevel, Tape, Tensor, pool_statistics};
@@ -99,7 +101,8 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
     let wanted = |part| options.only.is_empty() || options.only.contains(&part);
     let mut rows = Vec::new();
     if wanted(Part::Networks) {
-        rows.extend([clock.forward(&settings)?, clock.networks(&settings)?, clock.full_step(&settings)?]);
+        rows.extend([clock.forward(&settings)?, clock.networks(&settings)?]);
+        rows.extend(clock.full_steps(&settings)?);
     }
     // Nothing after this needs as much.
     let (pool_peak_bytes, resident_peak_bytes) = (pool_statistics().bytes_peak, resident_peak());
@@ -173,14 +176,35 @@ impl Clock<'_> {
         })
     }
 
-    /// A whole training step: networks, renderer, VGG, all losses, Adam.
-    fn full_step(&self, settings: &ModelSettings) -> anyhow::Result<Row> {
-        let mut model = Model::new(settings.clone(), 0)?;
-        let images = head_images(STEP, settings.image_size)?;
+    /// A whole training step, of single images and of as many in pairs of one head: networks, renderer, VGG, all losses,
+    /// Adam.
+    fn full_steps(&self, settings: &ModelSettings) -> anyhow::Result<[Row; 2]> {
+        let images = head_images(Heads::range(0, 0, STEP as u64), settings.image_size)?;
+        let singles = ModelSettings { method: Method::Unsup3d, ..settings.clone() };
+        let name = format!("{STEP} images: full training step");
+        let of_singles = self.full_step("training-16", name, singles, &images, Partners::Nobody)?;
+        let count = STEP / 2;
+        let pairs = Heads::range(0, 0, count as u64).images_of_each(2);
+        let [images, partners] = halves_of_pairs(&head_images(pairs, settings.image_size)?)?;
+        let name = format!("{count} pairs: full step of LeMul");
+        let (partners, lemul) = (Partners::Images(&partners), settings.clone().with_lemul());
+        Ok([of_singles, self.full_step("training-pairs-8", name, lemul, &images, partners)?])
+    }
+
+    fn full_step(
+        &self,
+        key: &'static str,
+        name: String,
+        settings: ModelSettings,
+        images: &Tensor,
+        partners: Partners<'_>,
+    ) -> anyhow::Result<Row> {
+        let mut model = Model::new(settings, 0)?;
+        let objective = Objective::from(model.settings().flip_weight).with_partners(partners);
         let [mut first, mut second] = moments(&model);
         let mut adam = AdamStep { learning_rate: 1e-4, weight_decay: 5e-4, step: 0, ..AdamStep::default() };
-        self.measure("training-16", format!("{STEP} images: full training step"), STEP as u64, || {
-            let (_, gradients) = model.loss_and_gradients(&images, settings.flip_weight)?;
+        self.measure(key, name, STEP as u64, || {
+            let (_, gradients) = model.loss_and_gradients(images, objective)?;
             adam.step += 1;
             adam.apply(model.parameters_mut(), &gradients, &mut first, &mut second)?;
             Ok(())
@@ -189,7 +213,7 @@ impl Clock<'_> {
 
     /// Reconstruction of many images.
     fn predictions(&self, model: &Model) -> anyhow::Result<Row> {
-        let images = head_images(BATCH, model.settings().image_size)?;
+        let images = head_images(Heads::range(0, 0, BATCH as u64), model.settings().image_size)?;
         let mut predictor = Predictor::new(model, BATCH)?;
         self.measure("predict-32", format!("{BATCH} images: reconstruction"), BATCH as u64, || {
             predictor.predict(&images)?;
@@ -297,10 +321,21 @@ fn noise(count: usize, size: usize) -> relievo_tensor::Result<Tensor> {
     Tensor::new(&values, [count, size, size, 3])
 }
 
-fn head_images(count: usize, size: usize) -> anyhow::Result<Tensor> {
-    let heads = Heads::range(0, 0, count as u64);
+fn head_images(heads: Heads, size: usize) -> anyhow::Result<Tensor> {
     let samples =
-        (0..count as u64).map(|index| heads.sample(index, size as u32)).collect::<Result<Vec<_>, _>>()?;
+        (0..heads.len()).map(|index| heads.sample(index, size as u32)).collect::<Result<Vec<_>, _>>()?;
     let values: Vec<f32> = samples.iter().flat_map(|sample| sample.image.signed()).collect();
-    Ok(Tensor::new(&values, [count, size, size, 3])?)
+    Ok(Tensor::new(&values, [samples.len(), size, size, 3])?)
+}
+
+/// The first images of pairs that follow one another, and the second ones.
+fn halves_of_pairs(images: &Tensor) -> relievo_tensor::Result<[Tensor; 2]> {
+    let [count, rows, columns, channels] = images.dims("pairs")?;
+    let length = rows * columns * channels;
+    let half = |which: usize| {
+        let values: Vec<f32> =
+            images.data().chunks_exact(length).skip(which).step_by(2).flatten().copied().collect();
+        Tensor::new(&values, [count / 2, rows, columns, channels])
+    };
+    Ok([half(0)?, half(1)?])
 }

@@ -278,6 +278,7 @@ fn a_benchmark_says_the_same_in_a_table_and_in_numbers() {
         ("forward-1", 1, "1 image: depth, albedo, light, view"),
         ("step-16", 16, "16 images: 5 networks, step"),
         ("training-16", 16, "16 images: full training step"),
+        ("training-pairs-8", 16, "8 pairs: full step of LeMul"),
         ("predict-32", 32, "32 images: reconstruction"),
         ("synth-64", 64, "64 synthetic heads of 64x64"),
         ("faces-1280x800", 1, "1 image of 1280x800: its faces"),
