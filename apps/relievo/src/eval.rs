@@ -7,11 +7,11 @@ use anyhow::{bail, ensure};
 use clap::Args;
 use relievo_data::{Registry, SYNTHETIC, Source, SourceSpec};
 use relievo_model::ComputeSettings;
-use relievo_synth::Heads;
+use relievo_synth::{Heads, Variation};
 use relievo_train::{EvaluationOptions, evaluate_beside};
 
 use crate::console::Console;
-use crate::synth::{MOST, MOST_HEADS};
+use crate::synth::{MOST, MOST_HEADS, asymmetry};
 use crate::{sources, weights};
 
 /// Heads that the mean depth is the mean of: of this seed, which `--seed` does not take.
@@ -66,9 +66,12 @@ pub struct Options {
     /// Explain so many images of each synthetic head together, by one depth and albedo
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=MOST_IMAGES))]
     together: u64,
+    /// Factor on the differences between the sides of synthetic heads [default: 1]
+    #[arg(long, value_name = "FACTOR", value_parser = asymmetry)]
+    asymmetry: Option<f32>,
     /// Measure on the images that the model's run held out. SOURCE must be what the run was given; without it, the sources
     /// of the run are read where they were then
-    #[arg(long, conflicts_with_all = ["count", "seed", "start", "images", "together"])]
+    #[arg(long, conflicts_with_all = ["count", "seed", "start", "images", "together", "asymmetry"])]
     held_out: bool,
     /// Refine the prediction for each image in so many steps before it is measured; losses are always those of the networks'
     /// own prediction
@@ -104,12 +107,15 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
             "--together {together} takes {images} images of each head in groups: give --images a multiple of it"
         );
         let heads = Heads::range(seed.unwrap_or(1), start.unwrap_or(0), count.unwrap_or(512));
-        Arc::new(heads.images_of_each(images))
+        let usual = Variation::default();
+        let asymmetry = options.asymmetry.unwrap_or(usual.asymmetry);
+        Arc::new(heads.images_of_each(images).varied(Variation { asymmetry, ..usual }))
     } else {
         let of_heads = [options.count, options.seed, options.start, options.images];
         ensure!(
-            of_heads.iter().all(Option::is_none) && options.together == 1,
-            "--count, --seed, --start, --images and --together are for synthetic heads, not for images: leave them out"
+            of_heads.iter().all(Option::is_none) && options.asymmetry.is_none() && options.together == 1,
+            "--count, --seed, --start, --images, --together and --asymmetry are for synthetic heads, not for images: leave \
+             them out"
         );
         ensure!(
             !options.source.iter().any(SourceSpec::is_registered),

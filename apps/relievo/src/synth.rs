@@ -87,7 +87,7 @@ fn elevation_spread(text: &str) -> Result<f32, String> {
     spread(text, Variation::LARGEST_ELEVATION_SPREAD)
 }
 
-fn asymmetry(text: &str) -> Result<f32, String> {
+pub fn asymmetry(text: &str) -> Result<f32, String> {
     spread(text, Variation::LARGEST_ASYMMETRY)
 }
 

@@ -20,10 +20,14 @@ use crate::model::{Model, ModelError};
 use crate::networks::{NetworkKind, Outputs};
 use crate::prediction::{Prediction, Second};
 use crate::settings::{LightModel, Method};
-use crate::spline::{POINTS, spline};
+use crate::spline::{Spline, spline};
 
-/// Adam's learning rate at the beginning; it falls along half a cosine.
-const LEARNING_RATE: f64 = 0.02;
+/// Adam's learning rate at the beginning, of one image and of several; it falls along half a cosine.
+const LEARNING_RATE: [f64; 2] = [0.02, 0.06];
+/// Rows and columns of cells of the field by which depth moves, of one image and of several. One image can be matched by
+/// painting it on any shape, so its field is coarse; what is seen from several sides and in several lights is shape
+/// (docs/notebook.md).
+const CELLS: [usize; 2] = [7, 15];
 /// The weight of the photometric loss of the mirrored reconstruction. Smaller than in training: a single image is not
 /// symmetric, and here there is no confidence to say where. Over the number of images, since others may show the other side.
 const FLIP_WEIGHT: f32 = 0.2;
@@ -80,16 +84,17 @@ impl Model {
         beginning: Variables,
         steps: usize,
     ) -> Result<Variables, Error> {
+        let objective = Objective::new(self, images, beginning)?;
+        let points = objective.field.points();
         let mut parameters = [
-            Tensor::zeros([1, POINTS, POINTS]),
-            before_tanh(&beginning.albedo),
-            before_tanh(&beginning.light),
-            before_tanh(&beginning.view),
+            Tensor::zeros([1, points, points]),
+            before_tanh(&objective.beginning.albedo),
+            before_tanh(&objective.beginning.light),
+            before_tanh(&objective.beginning.view),
         ];
         let moments = || parameters.each_ref().map(|parameter| Tensor::zeros(parameter.shape()));
         let (mut first, mut second) = (moments(), moments());
-        let mut best = (f32::INFINITY, beginning.clone());
-        let objective = Objective::new(self, images, beginning)?;
+        let mut best = (f32::INFINITY, objective.beginning.clone());
         for step in 0..=steps {
             let tape = Tape::new();
             let watched = parameters.each_ref().map(|parameter| tape.watch(parameter));
@@ -114,7 +119,7 @@ impl Model {
                 .collect();
             let share = 0.5 + 0.5 * (std::f64::consts::PI * step as f64 / steps as f64).cos();
             let rule = AdamStep {
-                learning_rate: share * LEARNING_RATE,
+                learning_rate: share * objective.learning_rate,
                 step: step as u64 + 1,
                 ..AdamStep::default()
             };
@@ -137,6 +142,10 @@ struct Objective<'a> {
     everywhere: Tensor,
     /// The weight of the mirrored reconstruction of each image.
     flip_weight: f32,
+    /// The field by which depth moves.
+    field: Spline,
+    /// At the beginning.
+    learning_rate: f64,
 }
 
 /// The loss, and its gradients in some values of the tape, from which the rest of it is played backwards.
@@ -157,12 +166,14 @@ impl<'a> Objective<'a> {
             depth: prediction.smooth_depth.narrow(0, 1)?,
             everywhere: Tensor::full([1, size, size], 1.0),
             flip_weight: flip_weight(model.settings().method, count),
+            field: Spline { cells: CELLS[usize::from(count > 1)], size },
+            learning_rate: LEARNING_RATE[usize::from(count > 1)],
         })
     }
 
     /// What the parameters stand for.
     fn variables(&self, [points, albedo, light, view]: &[Tensor; 4]) -> Result<Variables, Error> {
-        let field = spline(points, self.model.settings().image_size)?;
+        let field = spline(points, self.field)?;
         Ok(Variables {
             depth: weighted_sum(&[(1.0, &self.beginning.depth), (1.0, &field)])?,
             albedo: activate(albedo, Activation::Tanh)?,

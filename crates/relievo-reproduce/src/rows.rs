@@ -47,6 +47,10 @@ impl Table {
                 Row::Asymmetric,
                 Row::AsymmetricLemulMirror,
                 Row::AsymmetricLemulCollection,
+                Row::Together1,
+                Row::Together2,
+                Row::Together4,
+                Row::Together8,
             ],
         }
     }
@@ -90,6 +94,14 @@ choices! {
         AsymmetricLemulMirror,
         /// Heads whose sides differ much, LeMul on two images of one head
         AsymmetricLemulCollection,
+        /// Several images of each head, each explained by itself with the weights of `ours`
+        Together1,
+        /// Two images of each head explained by one depth and albedo, with the weights of `ours`
+        Together2,
+        /// Four images
+        Together4,
+        /// Eight images
+        Together8,
     }
 }
 
@@ -123,12 +135,32 @@ impl Row {
             Self::Asymmetric => "asymmetric",
             Self::AsymmetricLemulMirror => "asymmetric, mirror pairs",
             Self::AsymmetricLemulCollection => "asymmetric, collections",
+            Self::Together1 => "ours, 1 image fitted",
+            Self::Together2 => "ours, 2 images together",
+            Self::Together4 => "ours, 4 images together",
+            Self::Together8 => "ours, 8 images together",
         }
     }
 
-    /// Whether it is trained; baselines are only measured.
+    /// Whether it has weights; baselines have none.
     pub fn learns(self) -> bool {
         !matches!(self, Self::ConstantDepth | Self::MeanDepth)
+    }
+
+    /// The row whose weights it has: another one's if it differs in how it is measured only.
+    pub fn trained_as(self) -> Self {
+        if self.together().is_some() { Self::Ours } else { self }
+    }
+
+    /// Images of one head that are explained together before they are measured.
+    pub(crate) fn together(self) -> Option<usize> {
+        match self {
+            Self::Together1 => Some(1),
+            Self::Together2 => Some(2),
+            Self::Together4 => Some(4),
+            Self::Together8 => Some(8),
+            _ => None,
+        }
     }
 
     /// Changes the setting of the recipe that makes the row. Self-supervised features are a file that
@@ -137,6 +169,7 @@ impl Row {
         let Settings { model, data, .. } = settings;
         match self {
             Self::Ours | Self::ConstantDepth | Self::MeanDepth | Self::SelfSupervisedFeatures => {}
+            Self::Together1 | Self::Together2 | Self::Together4 | Self::Together8 => {}
             Self::Supervised => {
                 model.supervision = Supervision::Depth;
                 // The upper bound is the L1 loss alone; smoothness is a prior for those who have no truth.
@@ -196,7 +229,8 @@ mod tests {
         let recipe = Settings::default();
         let changed: Vec<Settings> = Row::ALL
             .iter()
-            .filter(|row| row.learns() && ![Row::Ours, Row::SelfSupervisedFeatures].contains(row))
+            .filter(|row| row.learns() && row.trained_as() == **row)
+            .filter(|row| ![Row::Ours, Row::SelfSupervisedFeatures].contains(row))
             .map(|row| {
                 let mut settings = recipe.clone();
                 row.change(&mut settings);

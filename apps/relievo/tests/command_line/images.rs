@@ -451,8 +451,8 @@ fn weights_that_do_not_fit_are_refused_by_name() {
 fn several_photographs_of_one_object_make_one_mesh() {
     let place = TestFolder::new();
     let model = place.model();
-    for number in 0..2 {
-        place.write(&format!("in/{number}.jpg"), &encode(photo(90 + number, 80), ImageFormat::Jpeg));
+    for (number, size) in [(0, 80), (1, 130)] {
+        place.write(&format!("in/{number}.jpg"), &encode(photo(90 + number, size), ImageFormat::Jpeg));
     }
     let good = encode(photo(90, 80), ImageFormat::Jpeg);
     place.write("in/broken.jpg", &good[..good.len() / 3]);

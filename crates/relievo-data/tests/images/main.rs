@@ -1,6 +1,7 @@
 //! Real encoded files of every kind, and broken ones: their pixels here, their colours in `profiles.rs`, folders and archives
 //! of them in `sources.rs`.
 
+mod objects;
 mod profiles;
 mod sources;
 

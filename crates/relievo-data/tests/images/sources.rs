@@ -36,7 +36,7 @@ fn a_set_of_crops_is_read_if_it_is_given_and_left_out_below_what_is_given() {
     );
 }
 
-fn put(path: &Path, bytes: &[u8]) {
+pub(super) fn put(path: &Path, bytes: &[u8]) {
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     fs::write(path, bytes).unwrap();
 }
@@ -115,7 +115,7 @@ fn nothing_to_find_is_said_clearly() {
     assert_eq!(message(&pattern), format!("no file or folder fits the pattern {}", pattern.display()));
 }
 
-fn archive(members: &[(&str, &[u8])]) -> Vec<u8> {
+pub(super) fn archive(members: &[(&str, &[u8])]) -> Vec<u8> {
     let mut archive = tar::Builder::new(Vec::new());
     for (name, bytes) in members {
         let mut header = tar::Header::new_gnu();
