@@ -22,12 +22,21 @@ use crate::prediction::{Prediction, Second};
 use crate::settings::{LightModel, Method};
 use crate::spline::{Spline, spline};
 
-/// Adam's learning rate at the beginning, of one image and of several; it falls along half a cosine.
-const LEARNING_RATE: [f64; 2] = [0.02, 0.06];
-/// Rows and columns of cells of the field by which depth moves, of one image and of several. One image can be matched by
-/// painting it on any shape, so its field is coarse; what is seen from several sides and in several lights is shape
-/// (docs/notebook.md).
-const CELLS: [usize; 2] = [7, 15];
+/// How far the search goes. Depth moves by a field of so many rows and columns of cells.
+#[derive(Clone, Copy)]
+struct Reach {
+    cells: usize,
+    /// Adam's learning rate at the beginning; it falls along half a cosine.
+    learning_rate: f64,
+}
+
+/// One image can be matched by painting it on any shape, and nearly so two, so the field is coarse.
+const FEW: Reach = Reach { cells: 7, learning_rate: 0.02 };
+/// What several images show from several sides and in several lights is shape (docs/notebook.md).
+const MANY: Reach = Reach { cells: 31, learning_rate: 0.06 };
+/// Images from which on they are many.
+const LEAST_MANY: usize = 4;
+
 /// The weight of the photometric loss of the mirrored reconstruction. Smaller than in training: a single image is not
 /// symmetric, and here there is no confidence to say where. Over the number of images, since others may show the other side.
 const FLIP_WEIGHT: f32 = 0.2;
@@ -158,6 +167,7 @@ impl<'a> Objective<'a> {
     fn new(model: &'a Model, images: &Tensor, beginning: Variables) -> Result<Self, Error> {
         let [count, size, _, _] = images.dims("refinement")?;
         let prediction = model.compose(beginning.for_each(count)?.outputs(), Second::Nothing)?;
+        let reach = if count < LEAST_MANY { FEW } else { MANY };
         Ok(Self {
             model,
             images: (0..count).map(|number| images.narrow(number, 1)).collect::<Result<_, _>>()?,
@@ -166,8 +176,8 @@ impl<'a> Objective<'a> {
             depth: prediction.smooth_depth.narrow(0, 1)?,
             everywhere: Tensor::full([1, size, size], 1.0),
             flip_weight: flip_weight(model.settings().method, count),
-            field: Spline { cells: CELLS[usize::from(count > 1)], size },
-            learning_rate: LEARNING_RATE[usize::from(count > 1)],
+            field: Spline { cells: reach.cells, size },
+            learning_rate: reach.learning_rate,
         })
     }
 
