@@ -23,19 +23,23 @@ use crate::settings::{LightModel, Method};
 use crate::spline::{Spline, spline};
 
 /// How far the search goes. Depth moves by a field of so many rows and columns of cells.
-#[derive(Clone, Copy)]
 struct Reach {
     cells: usize,
     /// Adam's learning rate at the beginning; it falls along half a cosine.
     learning_rate: f64,
 }
 
-/// One image can be matched by painting it on any shape, and nearly so two, so the field is coarse.
-const FEW: Reach = Reach { cells: 7, learning_rate: 0.02 };
-/// What several images show from several sides and in several lights is shape (docs/notebook.md).
-const MANY: Reach = Reach { cells: 31, learning_rate: 0.06 };
-/// Images from which on they are many.
-const LEAST_MANY: usize = 4;
+impl Reach {
+    /// One image can be matched by painting it on any shape, and so can two or three, so their field is coarse. What more of
+    /// them show from several sides and in several lights is shape (docs/notebook.md).
+    fn of_images(count: usize) -> Self {
+        match count {
+            0..4 => Self { cells: 7, learning_rate: 0.02 },
+            4..8 => Self { cells: 15, learning_rate: 0.06 },
+            _ => Self { cells: 31, learning_rate: 0.06 },
+        }
+    }
+}
 
 /// The weight of the photometric loss of the mirrored reconstruction. Smaller than in training: a single image is not
 /// symmetric, and here there is no confidence to say where. Over the number of images, since others may show the other side.
@@ -167,7 +171,7 @@ impl<'a> Objective<'a> {
     fn new(model: &'a Model, images: &Tensor, beginning: Variables) -> Result<Self, Error> {
         let [count, size, _, _] = images.dims("refinement")?;
         let prediction = model.compose(beginning.for_each(count)?.outputs(), Second::Nothing)?;
-        let reach = if count < LEAST_MANY { FEW } else { MANY };
+        let Reach { cells, learning_rate } = Reach::of_images(count);
         Ok(Self {
             model,
             images: (0..count).map(|number| images.narrow(number, 1)).collect::<Result<_, _>>()?,
@@ -176,8 +180,8 @@ impl<'a> Objective<'a> {
             depth: prediction.smooth_depth.narrow(0, 1)?,
             everywhere: Tensor::full([1, size, size], 1.0),
             flip_weight: flip_weight(model.settings().method, count),
-            field: Spline { cells: reach.cells, size },
-            learning_rate: reach.learning_rate,
+            field: Spline { cells, size },
+            learning_rate,
         })
     }
 
