@@ -168,8 +168,14 @@ impl Row {
     pub(crate) fn change(self, settings: &mut Settings) {
         let Settings { model, data, .. } = settings;
         match self {
-            Self::Ours | Self::ConstantDepth | Self::MeanDepth | Self::SelfSupervisedFeatures => {}
-            Self::Together1 | Self::Together2 | Self::Together4 | Self::Together8 => {}
+            Self::Ours
+            | Self::ConstantDepth
+            | Self::MeanDepth
+            | Self::SelfSupervisedFeatures
+            | Self::Together1
+            | Self::Together2
+            | Self::Together4
+            | Self::Together8 => {}
             Self::Supervised => {
                 model.supervision = Supervision::Depth;
                 // The upper bound is the L1 loss alone; smoothness is a prior for those who have no truth.

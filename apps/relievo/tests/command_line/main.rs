@@ -206,6 +206,8 @@ fn a_senseless_command_line_ends_with_2() {
         &["reproduce", "comparison", "faces/"],
         &["reproduce", "comparison", "--seed", "1"],
         &["reproduce", "comparison", "--supervision", "depth"],
+        &["reproduce", "multi", "--method", "lemul"],
+        &["reproduce", "multi", "--asymmetry", "4"],
     ] {
         let ended = relievo(arguments);
         assert_eq!(ended.code, 2, "{arguments:?}: {}", ended.err);
