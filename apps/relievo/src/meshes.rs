@@ -73,7 +73,7 @@ pub fn point(text: &str) -> Result<[f64; 3], String> {
 /// How a mesh looks.
 #[derive(Clone, Debug, clap::Args)]
 pub struct LookOptions {
-    /// Show the shape alone: no pictures, vertex colours and materials
+    /// Show the shape alone, without textures, vertex colours and materials
     #[arg(long, help_heading = "Look")]
     no_texture: bool,
     /// Colour of faces without one: white, grey, black or #rrggbb

@@ -1,4 +1,4 @@
-//! `relievo render`: pictures of a mesh, by `relievo_mesh::stage`.
+//! `relievo render`: images of a mesh, by `relievo_mesh::stage`.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -15,13 +15,13 @@ use serde_json::{Value, json};
 use crate::console::{Console, counted};
 use crate::meshes::{self, LookOptions};
 
-/// Render pictures of a mesh: stills, turntables, depth, normals, silhouettes
+/// Render images of a mesh: stills, turntables, depth, normals, silhouettes
 ///
 /// MESH is an OBJ, GLB, glTF, PLY or STL file, or the word `teapot`. It is seen
 /// as in any viewer, not mirrored: x to the right, y up, z towards the camera at
-/// azimuth 0. The camera is as near as the whole mesh is in the picture.
+/// azimuth 0. The camera is as near as the whole mesh is in the image.
 ///
-/// Without -o, the pictures go to the folder NAME.relievo beside the mesh:
+/// Without -o, the images go to the folder NAME.relievo beside the mesh:
 ///   colour      NAME.colour.png      colour in the light of the options below
 ///   rgba        NAME.rgba.png        the same on a transparent background
 ///   silhouette  NAME.silhouette.png  the share of each pixel that is covered
@@ -32,7 +32,7 @@ use crate::meshes::{self, LookOptions};
 /// In 16 bits, 0 is no surface, and V from 1 to 65535 is the depth
 /// min + (V - 1) / 65534 * (max - min), with min and max from NAME.json, in the
 /// mesh's units; K, R and t of the camera are there too, as OpenCV has them.
-/// With several pictures, their names end in -0, -1 and so on.
+/// With several images, their names end in -0, -1 and so on.
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
 pub struct Options {
@@ -43,10 +43,10 @@ pub struct Options {
     /// beside the mesh]
     #[arg(short, long, value_name = "PATH")]
     out: Option<PathBuf>,
-    /// Pictures to write, separated by commas
+    /// Images to write, separated by commas
     #[arg(long, value_enum, value_delimiter = ',', default_value = "colour")]
     output: Vec<Output>,
-    /// Width and height of the pictures, as 640x480, or one number for squares
+    /// Width and height of the images, as 640x480, or one number for squares
     #[arg(long, value_name = "PIXELS", default_value = "512", value_parser = meshes::size)]
     size: [usize; 2],
     /// Samples along each side of a pixel, for colour and silhouettes
@@ -64,7 +64,7 @@ pub struct Options {
     /// How long a turn takes
     #[arg(long, value_name = "SECONDS", default_value_t = 4.0, requires = "turntable")]
     seconds: f64,
-    /// Also draw NAME.sheet.png, a row for each picture, the first 100, of all outputs
+    /// Also draw NAME.sheet.png, a row for each image, the first 100, of all outputs
     #[arg(long)]
     sheet: bool,
     #[command(flatten)]
@@ -93,7 +93,7 @@ struct CameraOptions {
     #[arg(long, value_name = "X,Y,Z", value_parser = meshes::point, help_heading = "Camera")]
     look_at: Option<[f64; 3]>,
     /// JSON file of cameras in place of the above: a list of objects with K, R, t, width and height, and
-    /// distortion (k1, k2, p1, p2, k3) if there is any, as OpenCV has them; one picture for each
+    /// distortion (k1, k2, p1, p2, k3) if there is any, as OpenCV has them; one image for each
     #[arg(
         long,
         value_name = "FILE",
@@ -135,7 +135,7 @@ impl Output {
     }
 }
 
-/// The picture of a camera and what there is to know about it.
+/// The image of a camera and what there is to know about it.
 struct View {
     camera: CalibratedCamera,
     shot: Shot,
@@ -157,7 +157,7 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
     let mut animations: Vec<Vec<Canvas>> = vec![Vec::new(); options.output.len()];
     // One range for all frames, or they would flicker.
     let range = stage_range(&stage, &views);
-    let mut progress = (views.len() > 1).then(|| console.progress(views.len() as u64, "pictures"));
+    let mut progress = (views.len() > 1).then(|| console.progress(views.len() as u64, "images"));
     for (number, view) in views.iter().enumerate() {
         let shown =
             stage.shoot_calibrated(&view.camera, view.shot, options.look.light(), options.wanted())?;
@@ -194,9 +194,9 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
     }
     files.write_record(&options.mesh, &stage, records)?;
     if !covered {
-        console.warning("the mesh is not in the picture; turn the camera towards it");
+        console.warning("the mesh is not in the image; turn the camera towards it");
     }
-    console.note(format_args!("{} in {}", counted(views.len() as u64, "picture"), files.described()));
+    console.note(format_args!("{} in {}", counted(views.len() as u64, "image"), files.described()));
     Ok(())
 }
 
@@ -213,17 +213,17 @@ fn sheet(options: &Options, outputs: &[Vec<Canvas>]) -> Canvas {
     let mut sheet =
         Sheet::new(longest.min(SHEET_TILE)).columns(options.output.iter().map(|output| output.name()));
     for row in 0..outputs.first().map_or(0, Vec::len).min(MOST_ROWS) {
-        sheet.row("", outputs.iter().map(|pictures| squared(&pictures[row], options.background)));
+        sheet.row("", outputs.iter().map(|images| squared(&images[row], options.background)));
     }
     sheet.draw()
 }
 
-/// The picture in the middle of a square, for sheets have square tiles.
-fn squared(picture: &Canvas, background: [f32; 3]) -> Canvas {
-    let side = picture.width().max(picture.height());
+/// The image in the middle of a square, for sheets have square tiles.
+fn squared(image: &Canvas, background: [f32; 3]) -> Canvas {
+    let side = image.width().max(image.height());
     let colour = background.map(|value| (value * 255.0 + 0.5) as u8);
     let mut square = Canvas::new(side, side, colour);
-    square.paste(picture, (side - picture.width()) / 2, (side - picture.height()) / 2);
+    square.paste(image, (side - image.width()) / 2, (side - image.height()) / 2);
     square
 }
 
@@ -241,7 +241,7 @@ impl Options {
     }
 }
 
-/// Refuses pictures that there is no memory for: an allocation that fails ends the program. `kept` canvases of every view
+/// Refuses images that there is no memory for: an allocation that fails ends the program. `kept` canvases of every view
 /// are in memory together.
 fn memory_for(views: &[View], kept: usize) -> anyhow::Result<Reservation> {
     /// Of a pixel: what is seen, what is laid over the background, what is encoded.
@@ -252,13 +252,13 @@ fn memory_for(views: &[View], kept: usize) -> anyhow::Result<Reservation> {
     let needed = largest.saturating_mul(BYTES).saturating_add(all.saturating_mul(3 * kept as u64));
     reserve_memory(needed, 0).with_context(|| {
         format!(
-            "there is not enough memory for these pictures, about {} MiB; take a smaller --size or fewer frames",
+            "there is not enough memory for these images, about {} MiB; take a smaller --size or fewer frames",
             needed >> 20
         )
     })
 }
 
-/// The cameras of all pictures.
+/// The cameras of all images.
 fn views(options: &Options, stage: &Stage) -> anyhow::Result<Vec<View>> {
     let samples = usize::from(options.samples);
     let camera = &options.camera;
@@ -309,7 +309,7 @@ fn is_covered(shown: &Shown) -> bool {
         || faces.iter().any(Option::is_some)
 }
 
-/// An output as a picture to look at.
+/// An output as an image to look at.
 fn canvas(output: Output, shown: &Shown, background: [f32; 3], range: Range) -> Canvas {
     let width = shown.width;
     match output {
@@ -356,11 +356,11 @@ fn write_still(output: Output, shown: &Shown, background: [f32; 3], path: &Path)
     Ok(name.into())
 }
 
-/// Where the pictures go.
+/// Where the images go.
 struct Files {
     place: Place,
     stem: String,
-    /// Digits of the numbers in names; none if there is one picture.
+    /// Digits of the numbers in names; none if there is one image.
     digits: Option<usize>,
     formats: Vec<Format>,
 }
@@ -372,9 +372,9 @@ enum Place {
 }
 
 impl Files {
-    fn new(options: &Options, pictures: usize) -> anyhow::Result<Self> {
+    fn new(options: &Options, images: usize) -> anyhow::Result<Self> {
         let stem = meshes::stem(&options.mesh);
-        let digits = (pictures > 1).then(|| (pictures - 1).to_string().len());
+        let digits = (images > 1).then(|| (images - 1).to_string().len());
         let extension =
             options.out.as_deref().and_then(Path::extension).and_then(|extension| extension.to_str());
         let of_name = match extension {
@@ -393,7 +393,7 @@ impl Files {
             (Some(folder), None) => Place::Folder(ResultsFolder::new(folder)),
             (Some(file), Some(of_name)) => {
                 let shown = file.display();
-                let is_single = of_name != Format::Frames || pictures == 1;
+                let is_single = of_name != Format::Frames || images == 1;
                 ensure!(
                     options.output.len() == 1 && formats.len() == 1 && is_single,
                     "{shown} is one file; give a folder for several"
@@ -439,15 +439,15 @@ impl Files {
         }
     }
 
-    /// Writes what is to be known about the pictures beside them.
-    fn write_record(&self, mesh: &Path, stage: &Stage, pictures: Vec<Value>) -> anyhow::Result<()> {
+    /// Writes what is to be known about the images beside them.
+    fn write_record(&self, mesh: &Path, stage: &Stage, images: Vec<Value>) -> anyhow::Result<()> {
         let Place::Folder(folder) = &self.place else { return Ok(()) };
         let record = json!({
             "relievo": env!("CARGO_PKG_VERSION"),
             "mesh": mesh.to_string_lossy(),
             "middle": stage.middle(),
             "half-extent": stage.extent(),
-            "cameras": pictures,
+            "cameras": images,
         });
         let path = folder.path().join(format!("{}.json", self.stem));
         let text = serde_json::to_string_pretty(&record)?;

@@ -58,3 +58,8 @@ pub use shape::{FittedShape, ShapeSettings, View, fit_shape};
 pub use sphere::enclosing_sphere;
 pub use texture::{Paint, TextureSettings, TextureView, fit_texture};
 pub use vertices::{VertexSettings, fit_vertices};
+
+/// The programs in `docs/mesh.md`, which are compiled with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/mesh.md")]
+mod documentation {}

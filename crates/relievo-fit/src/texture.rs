@@ -27,7 +27,7 @@ pub enum Paint {
     Cubes(usize),
     /// A colour for each vertex.
     Vertices,
-    /// A picture on the faces; its pixels are where the fit begins.
+    /// An image on the faces; its pixels are where the fit begins.
     Image(ImageTexture),
 }
 

@@ -6,6 +6,7 @@ use relievo_fit::{
     CameraSettings, FitError, FitSettings, Paint, ShapeSettings, TextureSettings, TextureView,
     VertexSettings, View, fit_camera, fit_shape, fit_texture, fit_vertices, iou, starts_around,
 };
+use relievo_mesh::vector::{length, sub};
 use relievo_mesh::{
     Appearance, Camera, Faces, Lights, Mesh, Object, Outputs, Renderer, Scene, points_from_angles, shapes,
 };
@@ -140,4 +141,22 @@ fn a_camera_is_found_from_far_and_from_anywhere() {
     let found = fit_camera(&vertices, &faces, &wanted, &starts_around(4.0), &settings, quiet).unwrap();
     assert!(found.iou > 0.95, "{found:?}");
     assert!(fit_camera(&vertices, &faces, &wanted, &[], &settings, quiet).is_err());
+}
+
+/// Silhouettes of an object that looks much the same from opposite sides, except for perspective.
+#[test]
+fn a_camera_is_found_on_the_right_side() {
+    let (vertices, faces) = parts(&shapes::teapot(2));
+    let settings =
+        CameraSettings { steps: 60, tries: 30, enough: 0.0, free_target: true, ..CameraSettings::default() };
+    let quiet = |_: &relievo_fit::Step<'_>| ControlFlow::Continue(());
+    for [azimuth, elevation] in [[-15.0, 30.0], [160.0, 10.0], [100.0, -25.0], [35.0, 55.0], [-120.0, 0.0]] {
+        let camera = camera(azimuth, elevation);
+        let relievo_mesh::View::LookAt { eye, .. } = &camera.view else { unreachable!() };
+        let wanted = silhouette(&vertices, &faces, &camera, 64);
+        let found = fit_camera(&vertices, &faces, &wanted, &starts_around(4.0), &settings, quiet).unwrap();
+        let [own, right] = [found.eye, [0, 1, 2].map(|k| eye.data()[k])];
+        let off = length(sub(own, right));
+        assert!(off < 0.05 && found.iou > 0.99, "{azimuth} {elevation}: {off} beside, {found:?}");
+    }
 }

@@ -13,7 +13,7 @@ use relievo_mesh::stage::{Light, Look, Orbit, Shot, Stage, Wanted};
 use relievo_tensor::Tensor;
 use serde_json::json;
 
-use super::picture::{overlay, row, silhouette};
+use super::images::{overlay, row, silhouette};
 use super::vertices::{DISTANCE, example_mesh, left_handed};
 use super::{Common, Report};
 use crate::console::Console;

@@ -1,7 +1,7 @@
 //! `relievo fit`: meshes, textures and cameras from images, by `relievo_fit`.
 
 mod camera;
-mod picture;
+mod images;
 mod shape;
 mod texture;
 mod vertices;
@@ -16,7 +16,7 @@ use relievo_fit::Step;
 use serde_json::{Value, json};
 
 use crate::console::{Console, Progress, three_digits};
-use picture::Pictures;
+use images::Frames;
 
 /// Fit a shape, a texture or a camera to images, by the renderer's gradients
 ///
@@ -65,7 +65,7 @@ struct Common {
 /// What happens while a task runs: progress, frames of the animation, the curve.
 struct Report {
     losses: Vec<f32>,
-    frames: Pictures,
+    frames: Frames,
     total: u64,
     began: Instant,
     /// Drawing does not count.
@@ -83,7 +83,7 @@ const FRAMES: u64 = 28;
 impl Report {
     fn new(console: &Console, steps: u64) -> Self {
         let progress = console.progress(steps, "steps");
-        let (frames, losses) = (Pictures::default(), Vec::new());
+        let (frames, losses) = (Frames::default(), Vec::new());
         Self { losses, frames, total: steps, began: Instant::now(), drawing: Duration::ZERO, progress }
     }
 

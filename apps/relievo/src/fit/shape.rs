@@ -10,7 +10,7 @@ use relievo_mesh::{Appearance, Faces, Mesh, Object, Outputs, Renderer, Scene, sh
 use relievo_tensor::Tensor;
 use serde_json::json;
 
-use super::picture::{overlay, paired, portrait, row, silhouette};
+use super::images::{overlay, paired, portrait, row, silhouette};
 use super::{Common, Report};
 use crate::console::Console;
 
@@ -95,9 +95,9 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
     let mut report = Report::new(console, settings.steps);
     let found = fit_shape(&vertices, &faces, &normal, &settings, |step, vertices| {
         report.step(step, || {
-            let mut pictures = overlays(vertices)?;
-            pictures.push(portrait(&mesh_of(vertices), &Look::default(), orbit, [width * 3 / 2, height])?);
-            Ok(row(&pictures))
+            let mut images = overlays(vertices)?;
+            images.push(portrait(&mesh_of(vertices), &Look::default(), orbit, [width * 3 / 2, height])?);
+            Ok(row(&images))
         });
         ControlFlow::Continue(())
     })?;

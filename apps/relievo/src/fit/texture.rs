@@ -15,7 +15,7 @@ use relievo_mesh::{
 use relievo_tensor::Tensor;
 use serde_json::json;
 
-use super::picture::{colours, paired, row};
+use super::images::{colours, paired, row};
 use super::vertices::example_mesh;
 use super::{Common, Report};
 use crate::console::Console;
@@ -24,8 +24,8 @@ use crate::console::Console;
 ///
 /// Without files: the teapot, painted, from 16 views. The images are in the order
 /// of the cameras and of one size; only pixels that the mesh covers count. Light
-/// stays in the colours. The result is mesh.glb: with a picture if the mesh has
-/// texture coordinates, otherwise with a tile of a picture for each face, or, for
+/// stays in the colours. The result is mesh.glb: with an image if the mesh has
+/// texture coordinates, otherwise with a tile of an image for each face, or, for
 /// more than 20,000 faces, with colours of vertices.
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
@@ -39,7 +39,7 @@ pub struct Options {
     /// JSON file of their cameras, as for `relievo render`
     #[arg(long, value_name = "FILE", requires = "images")]
     cameras: Option<PathBuf>,
-    /// Rows and columns of the picture of a mesh with texture coordinates
+    /// Rows and columns of the image of a mesh with texture coordinates
     #[arg(long, value_name = "PIXELS", default_value_t = 512, value_parser = clap::value_parser!(u16).range(16..=8192))]
     texture_size: u16,
     #[command(flatten)]
@@ -89,10 +89,10 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
             ..Scene::new(object.clone(), views[view].camera.clone())
         };
         let colour = renderer.render(&shown.map(scene), Outputs::COLOUR)?.colour;
-        let colour = colour.context("a picture without colours")?;
+        let colour = colour.context("an image without colours")?;
         let found = colour.data().chunks(width * height * 3);
-        let pictures: Vec<Canvas> = found.map(|image| Canvas::from_unit(image, width)).collect();
-        Ok(row(&pictures))
+        let images: Vec<Canvas> = found.map(|image| Canvas::from_unit(image, width)).collect();
+        Ok(row(&images))
     };
     let mut report = Report::new(console, settings.steps);
     let appearance = fit_texture(&vertices, &faces, &paint, &views, &settings, |step| {
@@ -182,8 +182,7 @@ fn example(
     let view = |orbit: &Orbit| {
         let camera = stage.calibrated(orbit, [SIDE, SIDE])?.moved(stage.middle(), stage.extent()).camera();
         let scene = Scene { lights: Lights::none(), ..Scene::new(object.clone(), camera.clone()) };
-        let image =
-            renderer.render(&[scene], Outputs::COLOUR)?.colour.context("a picture without colours")?;
+        let image = renderer.render(&[scene], Outputs::COLOUR)?.colour.context("an image without colours")?;
         Ok(TextureView { camera, image: Tensor::new(image.data(), [SIDE, SIDE, 3])?, mask: None })
     };
     stage.framed(&orbits, 1.0)?.iter().map(view).collect()

@@ -10,7 +10,7 @@ use relievo_mesh::{Appearance, Camera, Faces, Mesh, Object, Outputs, Renderer, S
 use relievo_tensor::Tensor;
 use serde_json::json;
 
-use super::picture::{overlay, portrait, row, silhouette};
+use super::images::{overlay, portrait, row, silhouette};
 use super::{Common, Report};
 use crate::console::Console;
 use crate::meshes;

@@ -19,7 +19,7 @@ fn a_mesh_is_rendered_in_every_way() {
     let front = ["--azimuth=0", "--elevation=0", "--size=60x40"];
     let all = "--output=colour,rgba,silhouette,depth,normals,face-index";
     let ended = succeed(&[&["render", &mesh, all], &front[..]].concat());
-    assert!(ended.err.contains("1 picture in"), "{}", ended.err);
+    assert!(ended.err.contains("1 image in"), "{}", ended.err);
     // Beside the mesh, in a folder that is marked as one of results.
     let out = place.at("flag.relievo");
     let expected = ["colour", "depth", "face-index", "normals", "rgba", "silhouette"];
@@ -29,8 +29,8 @@ fn a_mesh_is_rendered_in_every_way() {
         expected.iter().all(|name| found.contains(name)) && found.contains(&"flag.json".into()),
         "{found:?}"
     );
-    let picture = |kind: &str| open(&format!("{out}/flag.{kind}.png"));
-    let colour = picture("colour").into_rgb8();
+    let image = |kind: &str| open(&format!("{out}/flag.{kind}.png"));
+    let colour = image("colour").into_rgb8();
     assert_eq!(colour.dimensions(), (60, 40));
     // Not mirrored: the green cloth is at the right and above.
     let green: Vec<(u32, u32)> = colour
@@ -39,8 +39,8 @@ fn a_mesh_is_rendered_in_every_way() {
         .map(|(x, y, _)| (x, y))
         .collect();
     assert!(green.len() > 20 && green.iter().all(|(x, y)| *x >= 24 && *y < 20), "{green:?}");
-    assert_eq!(picture("rgba").into_rgba8()[(0, 0)], Rgba([0; 4]));
-    let silhouette = picture("silhouette").into_luma8();
+    assert_eq!(image("rgba").into_rgba8()[(0, 0)], Rgba([0; 4]));
+    let silhouette = image("silhouette").into_luma8();
     assert_eq!((silhouette[(0, 0)], silhouette[green[0]]), (Luma([0]), silhouette[green[0]]));
     // The record's camera projects a vertex to its pixel, and its range reads the depth there.
     let record = &json(&format!("{out}/flag.json"))["cameras"][0];
@@ -52,16 +52,16 @@ fn a_mesh_is_rendered_in_every_way() {
     let seen = [0, 1, 2].map(|i| row(&record["R"], i, inner) + number(&record["t"][i]));
     let [u, v] =
         [0, 1].map(|i| row(&record["K"], i, [seen[0] / seen[2], seen[1] / seen[2], 1.0]).round() as u32);
-    let face = picture("face-index").into_rgb8()[(u, v)];
+    let face = image("face-index").into_rgb8()[(u, v)];
     assert_eq!(face, Rgb([0, 0, 3]));
-    let depth = picture("depth").into_luma16()[(u, v)][0];
+    let depth = image("depth").into_luma16()[(u, v)][0];
     let (min, max) = (number(&record["depth"]["min"]), number(&record["depth"]["max"]));
     let depth = min + f64::from(depth - 1) / 65534.0 * (max - min);
     assert!((depth - seen[2]).abs() < 1e-4, "{depth} {seen:?}");
     // A surface that faces the camera is blue.
-    let [r, g, b] = picture("normals").into_rgb8()[(u, v)].0;
+    let [r, g, b] = image("normals").into_rgb8()[(u, v)].0;
     assert!(r.abs_diff(128) < 3 && g.abs_diff(128) < 3 && b > 250);
-    // Its own cameras give the same picture.
+    // Its own cameras give the same image.
     let again = place.at("again.png");
     let cameras = format!("{out}/flag.json");
     succeed(&["render", &mesh, "-o", &again, "--cameras", &cameras]);
@@ -117,11 +117,11 @@ fn meshes_that_cannot_be_rendered_are_named() {
     let cameras = place.write("cameras.json", b"[{\"K\": 1}]");
     assert!(message("teapot", &["--cameras", &cameras]).contains("camera 0, counted from 0: K must be"));
     assert!(!Path::new(&out).exists());
-    // Inside the pot, and past it: pictures.
+    // Inside the pot, and past it: images.
     let ended = succeed(&["render", "teapot", "-o", &out, "--size=16", "--distance=0.5"]);
-    assert!(!ended.err.contains("not in the picture"), "{}", ended.err);
+    assert!(!ended.err.contains("not in the image"), "{}", ended.err);
     let ended = succeed(&["render", "teapot", "-o", &out, "--size=16", "--look-at=0,90,0", "--distance=1"]);
-    assert!(ended.err.contains("the mesh is not in the picture"), "{}", ended.err);
+    assert!(ended.err.contains("the mesh is not in the image"), "{}", ended.err);
 }
 
 #[test]
@@ -196,7 +196,7 @@ fn shapes_textures_and_cameras_are_fitted() {
         }
         assert_eq!(json(&format!("{out}/fit.json"))["errors"].as_array().unwrap().len(), 3);
     }
-    // On files: the teapot's own pictures, by its own cameras.
+    // On files: the teapot's own images, by its own cameras.
     let views = place.at("views");
     let small = ["--size=48", "--turntable=5", "--format=frames", "--elevation=15"];
     succeed(&[&["render", "teapot", "-o", &views, "--output=silhouette"], &small[..]].concat());

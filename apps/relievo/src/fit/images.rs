@@ -11,12 +11,12 @@ use relievo_tensor::Tensor;
 
 /// Frames, or why one could not be drawn.
 #[derive(Default)]
-pub struct Pictures {
+pub struct Frames {
     frames: Vec<Canvas>,
     failed: Option<anyhow::Error>,
 }
 
-impl Pictures {
+impl Frames {
     pub fn add(&mut self, frame: anyhow::Result<Canvas>) {
         match frame {
             Ok(frame) => self.frames.push(frame),
@@ -45,16 +45,16 @@ pub fn overlay(found: &[f32], wanted: &[f32], width: usize) -> Canvas {
     Canvas::from_unit(&pixels.collect::<Vec<f32>>(), width)
 }
 
-/// Pictures side by side.
-pub fn row(pictures: &[Canvas]) -> Canvas {
+/// Images side by side.
+pub fn row(images: &[Canvas]) -> Canvas {
     const GAP: usize = 4;
-    let width = pictures.iter().map(|picture| picture.width() + GAP).sum::<usize>().saturating_sub(GAP);
-    let height = pictures.iter().map(Canvas::height).max().unwrap_or(0);
+    let width = images.iter().map(|image| image.width() + GAP).sum::<usize>().saturating_sub(GAP);
+    let height = images.iter().map(Canvas::height).max().unwrap_or(0);
     let mut row = Canvas::new(width, height, [255; 3]);
     let mut x = 0;
-    for picture in pictures {
-        row.paste(picture, x, 0);
-        x += picture.width() + GAP;
+    for image in images {
+        row.paste(image, x, 0);
+        x += image.width() + GAP;
     }
     row
 }
