@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use relievo_mesh::Faces;
-use relievo_tensor::{Backward, Context, Error, Operation, Result, Tensor, apply_one};
+use relievo_tensor::{Backward, Context, Device, Error, Operation, Result, Tensor, apply_one};
+
+use crate::cuda::{Kept, Surface};
 
 /// The edges of a mesh. Clones share the lists.
 #[derive(Clone, Debug)]
@@ -14,6 +16,8 @@ pub struct Edges {
     /// Edges with a face on either side: both ends, then the vertices opposite of it.
     hinges: Arc<[[u32; 4]]>,
     vertices: usize,
+    /// The same on a GPU.
+    kept: Kept,
 }
 
 impl Edges {
@@ -37,7 +41,7 @@ impl Edges {
         };
         let hinges = order.iter().filter_map(hinge).collect();
         let vertices = order.as_flattened().iter().max().map_or(0, |greatest| *greatest as usize + 1);
-        Self { ends: order.into(), hinges, vertices }
+        Self { ends: order.into(), hinges, vertices, kept: Kept::default() }
     }
 
     /// How many edges have a face on either side.
@@ -48,6 +52,11 @@ impl Edges {
     /// Both ends of every edge.
     pub(crate) fn ends(&self) -> impl Iterator<Item = [usize; 2]> + '_ {
         self.ends.iter().map(|ends| ends.map(|end| end as usize))
+    }
+
+    /// The edges on a GPU.
+    pub(crate) fn on_gpu(&self, device: Device) -> Result<Surface> {
+        self.kept.on(device, self.vertices, &self.ends, &self.hinges)
     }
 
     pub(crate) fn check(&self, operation: &'static str, vertices: &Tensor) -> Result<()> {
@@ -157,6 +166,19 @@ impl Operation for Laplacian {
         }
         Ok(vec![Some(tensor_of(&gradient))])
     }
+
+    fn forward_cuda(&self, inputs: &[&Tensor], context: &mut Context) -> Result<Vec<Tensor>> {
+        self.edges.check(self.name(), inputs[0])?;
+        let [energy, differences] = self.edges.on_gpu(inputs[0].device())?.laplacian(inputs[0])?;
+        context.save(&differences);
+        Ok(vec![energy])
+    }
+
+    fn backward_cuda(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
+        let (differences, of_energy) = (&backward.saved[0], backward.gradient());
+        let surface = self.edges.on_gpu(of_energy.device())?;
+        Ok(vec![Some(surface.laplacian_back(differences, of_energy, differences.shape()[0])?)])
+    }
 }
 
 struct Flatness {
@@ -230,6 +252,18 @@ impl Operation for Flatness {
             }
         }
         Ok(vec![Some(tensor_of(&gradient))])
+    }
+
+    fn forward_cuda(&self, inputs: &[&Tensor], context: &mut Context) -> Result<Vec<Tensor>> {
+        self.edges.check(self.name(), inputs[0])?;
+        context.save(inputs[0]);
+        Ok(vec![self.edges.on_gpu(inputs[0].device())?.flatness(inputs[0])?])
+    }
+
+    fn backward_cuda(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
+        let vertices = &backward.saved[0];
+        let surface = self.edges.on_gpu(vertices.device())?;
+        Ok(vec![Some(surface.flatness_back(vertices, backward.gradient())?)])
     }
 }
 

@@ -1,7 +1,9 @@
 //! The optimiser of all tasks.
 
 use relievo_tensor::ops::AdamStep;
-use relievo_tensor::{Error, Result, Tape, Tensor};
+use relievo_tensor::{Device, Error, Result, Tape, Tensor};
+
+use crate::cuda;
 
 /// Numbers of the optimiser, Adam (Kingma and Ba 2015).
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -90,15 +92,18 @@ impl Fit {
         &self.parameters
     }
 
-    /// Changes a parameter in place, to keep it within bounds.
+    /// Keeps the numbers of a parameter in `low..=high`.
     ///
     /// # Errors
-    /// If there is no parameter of that index.
-    pub fn change(&mut self, index: usize, change: impl FnOnce(&mut [f32])) -> Result<()> {
+    /// If there is no parameter of that index, or the device fails.
+    pub fn clamp(&mut self, index: usize, low: f32, high: f32) -> Result<()> {
         let count = self.parameters.len();
-        match self.parameters.get_mut(index) {
-            Some(parameter) => change(parameter.data_mut()),
-            None => return Err(Error::shape("fit", format!("parameter {index} of {count}"))),
+        let Some(parameter) = self.parameters.get_mut(index) else {
+            return Err(Error::shape("fit", format!("parameter {index} of {count}")));
+        };
+        match parameter.device() {
+            Device::Cpu => parameter.data_mut().iter_mut().for_each(|x| *x = x.max(low).min(high)),
+            Device::Cuda(_) => cuda::clamp(parameter, low, high)?,
         }
         Ok(())
     }
@@ -127,8 +132,8 @@ mod tests {
         let moved = fit.parameters()[0].data();
         assert!((moved[0] + 0.25).abs() < 1e-6 && (moved[1] - 0.25).abs() < 1e-6, "{moved:?}");
         assert_eq!((fit.parameters()[1].data(), fit.steps()), (&[5.0][..], 1));
-        fit.change(0, |values| values.fill(1.0)).unwrap();
-        assert_eq!(fit.parameters()[0].data(), [1.0; 2]);
-        assert!(fit.change(2, |_| {}).is_err());
+        fit.clamp(0, -0.125, 0.0625).unwrap();
+        assert_eq!(fit.parameters()[0].data(), [-0.125, 0.0625]);
+        assert!(fit.clamp(2, 0.0, 1.0).is_err());
     }
 }

@@ -40,6 +40,7 @@
 //! ```
 
 mod camera;
+mod cuda;
 mod energy;
 mod error;
 mod fit;
@@ -58,6 +59,12 @@ pub use shape::{FittedShape, ShapeSettings, View, fit_shape};
 pub use sphere::enclosing_sphere;
 pub use texture::{Paint, TextureSettings, TextureView, fit_texture};
 pub use vertices::{VertexSettings, fit_vertices};
+
+/// All files of kernels of this crate: for a test that compiles them.
+#[doc(hidden)]
+pub fn kernels() -> Vec<&'static relievo_tensor::cuda::Kernels> {
+    cuda::files()
+}
 
 /// The programs in `docs/mesh.md`, which are compiled with the tests.
 #[cfg(doctest)]

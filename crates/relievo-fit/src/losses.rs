@@ -1,6 +1,8 @@
 //! How far images are from each other.
 
-use relievo_tensor::{Backward, Context, Error, Operation, Result, Tensor, apply_one};
+use relievo_tensor::{Backward, Context, Device, Error, Operation, Result, Tensor, apply_one};
+
+use crate::cuda;
 
 /// The sum of squared differences between silhouettes of equal shape: a scalar. Gradient: 2 (a - b), in the first. Source:
 /// the published examples of Kato et al. 2018.
@@ -29,6 +31,20 @@ pub fn iou(a: &[f32], b: &[f32]) -> f64 {
     if either > 0.0 { both / either } else { 1.0 }
 }
 
+/// The sum of squared differences of each of the images `[B, H, W]` found from those wanted.
+pub(crate) fn squared_errors(found: &Tensor, wanted: &Tensor) -> Result<Vec<f32>> {
+    same_shape("silhouette_error", &[found, wanted])?;
+    let [_, height, width] = found.dims("silhouette_error")?;
+    if found.device() != Device::Cpu {
+        let [_, of_images, _] = cuda::loss(found, wanted, false)?;
+        return Ok(of_images.to_device(Device::Cpu)?.data().to_vec());
+    }
+    let pixels = (height * width).max(1);
+    let images = found.data().chunks(pixels).zip(wanted.data().chunks(pixels));
+    let error = |(a, b): (&[f32], &[f32])| a.iter().zip(b).map(|(a, b)| (a - b) * (a - b)).sum();
+    Ok(images.map(error).collect())
+}
+
 /// The intersection and the union.
 fn sums(a: &[f32], b: &[f32]) -> [f64; 2] {
     a.iter().zip(b).fold([0.0; 2], |[both, either], (a, b)| {
@@ -43,6 +59,24 @@ fn same_shape(operation: &'static str, inputs: &[&Tensor]) -> Result<()> {
         true => Ok(()),
         false => Err(Error::shape(operation, format!("images of shape {found} and {wanted}"))),
     }
+}
+
+/// The loss on a GPU; see [`cuda::loss`].
+fn forward_cuda(
+    operation: &'static str,
+    inputs: &[&Tensor],
+    overlaps: bool,
+    context: &mut Context,
+) -> Result<Vec<Tensor>> {
+    same_shape(operation, inputs)?;
+    let [loss, _, parts] = cuda::loss(inputs[0], inputs[1], overlaps)?;
+    [inputs[0], inputs[1], &parts].into_iter().for_each(|tensor| context.save(tensor));
+    Ok(vec![loss])
+}
+
+fn backward_cuda(backward: &Backward<'_>, overlaps: bool) -> Result<Vec<Option<Tensor>>> {
+    let saved = [0, 1, 2].map(|index| &backward.saved[index]);
+    Ok(vec![Some(cuda::loss_slopes(saved, backward.gradient(), overlaps)?), None])
 }
 
 struct SquaredSum;
@@ -67,6 +101,14 @@ impl Operation for SquaredSum {
         let pairs = found.data().iter().zip(wanted.data());
         gradient.data_mut().iter_mut().zip(pairs).for_each(|(to, (a, b))| *to = twice * (a - b));
         Ok(vec![Some(gradient), None])
+    }
+
+    fn forward_cuda(&self, inputs: &[&Tensor], context: &mut Context) -> Result<Vec<Tensor>> {
+        forward_cuda(self.name(), inputs, false, context)
+    }
+
+    fn backward_cuda(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
+        backward_cuda(backward, false)
     }
 }
 
@@ -109,6 +151,15 @@ impl Operation for IouError {
             }
         }
         Ok(vec![Some(gradient), None])
+    }
+
+    fn forward_cuda(&self, inputs: &[&Tensor], context: &mut Context) -> Result<Vec<Tensor>> {
+        let _: [usize; 3] = inputs[0].dims(self.name())?;
+        forward_cuda(self.name(), inputs, true, context)
+    }
+
+    fn backward_cuda(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
+        backward_cuda(backward, true)
     }
 }
 

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use relievo_mesh::{Appearance, Camera, Faces, Gradient, Object, Outputs, Renderer, Scene};
 use relievo_tensor::ops::weighted_sum;
-use relievo_tensor::{Backward, Context, Operation, Result, Tensor, apply_one};
+use relievo_tensor::{Backward, Context, Device, Operation, Result, Tensor, apply_one};
 
 use crate::energy::Edges;
 use crate::vertices::run;
@@ -59,7 +59,7 @@ pub struct FittedShape {
     pub ious: Vec<f64>,
 }
 
-/// Moves the vertices `[V, 3]` of a closed mesh, such as a sphere that is about as large as the object, until it has the
+/// Moves the vertices `[V, 3]` of a closed mesh, on a GPU if they are there, such as a sphere that is about as large as the object, until it has the
 /// silhouettes of all views, by [`iou_error`].
 ///
 /// The callback's parameters are not the vertices but what they are smoothed from; [`FittedShape::vertices`] are given to
@@ -82,6 +82,7 @@ pub fn fit_shape(
     };
     let [height, width] = first.silhouette.dims("fit_shape")?;
     let wanted = stacked(views, [height, width])?;
+    let wanted_there = wanted.to_device(vertices.device())?;
     let edges = Edges::new(faces);
     let hinges = edges.hinges().max(1) as f32;
     let springs = Springs { edges: edges.clone(), stiffness: settings.stiffness };
@@ -101,7 +102,7 @@ pub fn fit_shape(
         let renderer = if left <= settings.exact_steps { &exact } else { &renderer };
         left = left.saturating_sub(1);
         let vertices = springs.relax(&parameters[0])?;
-        let error = iou_error(&silhouettes(renderer, &vertices)?, &wanted)?;
+        let error = iou_error(&silhouettes(renderer, &vertices)?, &wanted_there)?;
         if settings.flatness == 0.0 {
             return Ok(error);
         }
@@ -116,12 +117,12 @@ pub fn fit_shape(
             ControlFlow::Break(())
         }
     };
-    run(&mut fit, settings.steps, error, |_| {}, &mut observer)?;
+    run(&mut fit, settings.steps, error, |_| Ok(()), &mut observer)?;
     if let Some(error) = failed {
         return Err(error.into());
     }
     let vertices = springs.relax(&fit.parameters()[0])?;
-    let found = silhouettes(&renderer, &vertices)?;
+    let found = silhouettes(&renderer, &vertices)?.to_device(Device::Cpu)?;
     let images = found.data().chunks(height * width).zip(wanted.data().chunks(height * width));
     Ok(FittedShape { vertices, ious: images.map(|(a, b)| iou(a, b)).collect() })
 }
@@ -142,6 +143,10 @@ fn stacked(views: &[View], [height, width]: [usize; 2]) -> std::result::Result<T
     }
     Ok(Tensor::new(&values, [views.len(), height, width])?)
 }
+
+/// Conjugate gradients end where the residual is this part of the right side, or after so many steps.
+const TOLERANCE: f64 = 1e-7;
+const MOST_STEPS: usize = 1000;
 
 /// Springs along edges.
 #[derive(Clone)]
@@ -167,7 +172,8 @@ impl Springs {
     /// The parameters that [`Springs::relax`] makes these vertices of.
     fn tense(&self, vertices: &Tensor) -> Result<Tensor> {
         self.edges.check("fit_shape", vertices)?;
-        Ok(tensor_of(&self.multiply(&points(vertices))))
+        let tense = tensor_of(&self.multiply(&points(&vertices.to_device(Device::Cpu)?)));
+        tense.to_device(vertices.device())
     }
 
     /// (I + stiffness L)^-1 of the parameters: vertices. Gradient: the same of the upstream one, the matrix is symmetric.
@@ -175,10 +181,12 @@ impl Springs {
         if self.stiffness == 0.0 { Ok(parameters.clone()) } else { apply_one(self.clone(), &[parameters]) }
     }
 
+    fn solve_on_gpu(&self, b: &Tensor) -> Result<Tensor> {
+        self.edges.on_gpu(b.device())?.relax(b, self.stiffness, TOLERANCE, MOST_STEPS)
+    }
+
     /// Solves (I + stiffness L) x = b by conjugate gradients.
     fn solve(&self, b: &[[f64; 3]]) -> Vec<[f64; 3]> {
-        /// Of the residual's length.
-        const TOLERANCE: f64 = 1e-7;
         let dot = |a: &[[f64; 3]], b: &[[f64; 3]]| -> f64 {
             a.as_flattened().iter().zip(b.as_flattened()).map(|(a, b)| a * b).sum()
         };
@@ -190,7 +198,7 @@ impl Springs {
         let mut direction = residual.clone();
         let mut size = dot(&residual, &residual);
         let enough = size * TOLERANCE * TOLERANCE;
-        for _ in 0..1000 {
+        for _ in 0..MOST_STEPS {
             if size <= enough || size == 0.0 {
                 break;
             }
@@ -233,6 +241,15 @@ impl Operation for Springs {
 
     fn backward(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
         Ok(vec![Some(tensor_of(&self.solve(&points(backward.gradient()))))])
+    }
+
+    fn forward_cuda(&self, inputs: &[&Tensor], _: &mut Context) -> Result<Vec<Tensor>> {
+        self.edges.check(self.name(), inputs[0])?;
+        self.solve_on_gpu(inputs[0]).map(|vertices| vec![vertices])
+    }
+
+    fn backward_cuda(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
+        Ok(vec![Some(self.solve_on_gpu(backward.gradient())?)])
     }
 }
 

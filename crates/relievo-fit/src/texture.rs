@@ -4,8 +4,9 @@ use std::ops::ControlFlow;
 
 use relievo_mesh::{Appearance, Camera, Faces, ImageTexture, Lights, Object, Outputs, Renderer, Scene};
 use relievo_tensor::ops::squared_error;
-use relievo_tensor::{Result, Tensor};
+use relievo_tensor::{Device, Result, Tensor};
 
+use crate::cuda;
 use crate::vertices::run;
 use crate::{Fit, FitError, FitSettings, Step};
 
@@ -49,7 +50,7 @@ impl Default for TextureSettings {
     }
 }
 
-/// Finds the colours of a mesh in images of it, by the mean squared error of pixels. Light is left in the colours. The
+/// Finds the colours of a mesh in images of it, on a GPU if its vertices are there, by the mean squared error of pixels. Light is left in the colours. The
 /// colours of what no image shows stay grey. Gives the appearance.
 ///
 /// # Errors
@@ -78,7 +79,7 @@ pub fn fit_texture(
     }
     let renderer = Renderer::new(width, height);
     let batch = settings.batch.clamp(1, views.len());
-    let mut fit = Fit::new(vec![paint.start(vertices, faces)], settings.fit)?;
+    let mut fit = Fit::new(vec![paint.start(vertices, faces).to_device(vertices.device())?], settings.fit)?;
     let mut next = 0;
     let error = |parameters: &[Tensor]| -> Result<Tensor> {
         let object = Object {
@@ -97,12 +98,11 @@ pub fn fit_texture(
         let missing = || Tensor::zeros([0]);
         let (colour, alpha) =
             (rendered.colour.unwrap_or_else(missing), rendered.alpha.unwrap_or_else(missing));
-        squared_error(&colour, &stacked(&chosen)?, &counted(&chosen, &alpha)?)
+        let wanted = stacked(&chosen)?.to_device(colour.device())?;
+        squared_error(&colour, &wanted, &counted(&chosen, &alpha)?)
     };
-    let clamp = |fit: &mut Fit| {
-        // The only parameter.
-        let _ = fit.change(0, |colours| colours.iter_mut().for_each(|value| *value = value.clamp(0.0, 1.0)));
-    };
+    // The only parameter.
+    let clamp = |fit: &mut Fit| fit.clamp(0, 0.0, 1.0);
     run(&mut fit, settings.steps, error, clamp, &mut observe)?;
     Ok(paint.appearance(fit.parameters()[0].clone()))
 }
@@ -138,17 +138,25 @@ fn stacked(views: &[&TextureView]) -> Result<Tensor> {
     Tensor::new(&values, [views.len(), height, width, channels])
 }
 
-/// Where images count, `[B, H, W]`: where the mesh is and the mask, if there is one.
+/// Where images count, `[B, H, W]`: where the mesh is and the mask, if there is one. Pixels at the outline mix in the
+/// background and do not count.
 fn counted(views: &[&TextureView], alpha: &Tensor) -> Result<Tensor> {
-    let mut mask = Tensor::zeros(alpha.shape());
-    let pixels = alpha.numel() / views.len().max(1);
-    let images = mask.data_mut().chunks_mut(pixels.max(1)).zip(alpha.data().chunks(pixels.max(1)));
-    for ((to, alpha), view) in images.zip(views) {
-        // Pixels at the outline mix in the background.
-        to.iter_mut().zip(alpha).for_each(|(to, alpha)| *to = f32::from(u8::from(*alpha == 1.0)));
-        if let Some(mask) = &view.mask {
-            to.iter_mut().zip(mask.data()).for_each(|(to, mask)| *to *= mask);
+    let mut masks = None;
+    if views.iter().any(|view| view.mask.is_some()) {
+        let mut all = Tensor::full(alpha.shape(), 1.0);
+        let pixels = alpha.numel() / views.len().max(1);
+        for (to, view) in all.data_mut().chunks_mut(pixels.max(1)).zip(views) {
+            view.mask.iter().for_each(|mask| to.copy_from_slice(mask.data()));
         }
+        masks = Some(all.to_device(alpha.device())?);
     }
-    Ok(mask)
+    if alpha.device() != Device::Cpu {
+        return cuda::counted(&alpha.detach(), masks.as_ref());
+    }
+    let mut counted = Tensor::zeros(alpha.shape());
+    for (at, to) in counted.data_mut().iter_mut().enumerate() {
+        let mask = masks.as_ref().map_or(1.0, |masks| masks.data()[at]);
+        *to = if alpha.data()[at] == 1.0 { mask } else { 0.0 };
+    }
+    Ok(counted)
 }

@@ -27,7 +27,7 @@ impl Default for VertexSettings {
     }
 }
 
-/// Moves `vertices` `[V, 3]` so that the mesh has the silhouette `wanted` `[H, W]`, 0 to 1, as `camera` sees it, by
+/// Moves `vertices` `[V, 3]`, on a GPU if they are there, so that the mesh has the silhouette `wanted` `[H, W]`, 0 to 1, as `camera` sees it, by
 /// [`silhouette_error`]. Nothing holds the surface together but its faces. Gives the vertices.
 ///
 /// # Errors
@@ -41,7 +41,7 @@ pub fn fit_vertices(
     mut observe: impl FnMut(&Step<'_>) -> ControlFlow<()>,
 ) -> std::result::Result<Tensor, FitError> {
     let [height, width] = wanted.dims("fit_vertices")?;
-    let wanted = reshape(wanted, [1, height, width])?;
+    let wanted = reshape(wanted, [1, height, width])?.to_device(vertices.device())?;
     let renderer = Renderer { gradient: settings.gradient, ..Renderer::new(width, height) };
     let mut fit = Fit::new(vec![vertices.clone()], settings.fit)?;
     let error = |parameters: &[Tensor]| -> Result<Tensor> {
@@ -51,7 +51,7 @@ pub fn fit_vertices(
         let rendered = renderer.render(&[scene], Outputs::SILHOUETTE)?;
         silhouette_error(&rendered.alpha.unwrap_or_else(|| Tensor::zeros([0])), &wanted)
     };
-    run(&mut fit, settings.steps, error, |_| {}, &mut observe)?;
+    run(&mut fit, settings.steps, error, |_| Ok(()), &mut observe)?;
     Ok(fit.parameters()[0].clone())
 }
 
@@ -61,7 +61,7 @@ pub(crate) fn run(
     fit: &mut Fit,
     steps: u64,
     mut loss: impl FnMut(&[Tensor]) -> Result<Tensor>,
-    mut tidy: impl FnMut(&mut Fit),
+    mut tidy: impl FnMut(&mut Fit) -> Result<()>,
     observe: &mut dyn FnMut(&Step<'_>) -> ControlFlow<()>,
 ) -> std::result::Result<(), FitError> {
     let learning_rate = fit.learning_rate();
@@ -69,7 +69,7 @@ pub(crate) fn run(
         let left = (steps - step) as f64 / steps as f64;
         fit.set_learning_rate(learning_rate * (3.0 * left).min(1.0));
         let loss = fit.step(&mut loss)?;
-        tidy(fit);
+        tidy(fit)?;
         let number = fit.steps();
         if !loss.is_finite() {
             return Err(FitError::NotFinite(number));

@@ -3,13 +3,14 @@
 //! `cargo bench -p relievo-mesh [-- WORD]` prints a table (only the rows whose name contains WORD): milliseconds, the
 //! median of the repetitions that fit into about a second. The teapot of the reference tensors (2,464 faces, both sides),
 //! from elevation 30, azimuth 30, 256x256 pixels of 2x2 samples. *fit*: the gradient of a squared distance to the view
-//! from azimuth 0; *dense*: random numbers. Then spheres of more and more faces, and larger images.
+//! from azimuth 0; *dense*: random numbers. Then spheres of more and more faces, larger images, and the other gradients.
 
 use std::time::{Duration, Instant};
 
 use relievo_check::golden::golden_sets;
 use relievo_mesh::{
-    Appearance, Camera, Faces, Object, Outputs, Rendered, Renderer, Scene, points_from_angles, shapes,
+    Appearance, Camera, Faces, Gradient, Object, Outputs, Rendered, Renderer, Scene, points_from_angles,
+    shapes,
 };
 use relievo_tensor::testing::random_tensor;
 use relievo_tensor::{Result, Tape, Tensor};
@@ -111,10 +112,28 @@ fn run() -> std::result::Result<(), Failure> {
         let name = format!("sphere of {} faces, silhouette, dense", sphere.faces.len());
         tasks.push(task(&name, sphere, Outputs::SILHOUETTE, &dense));
     }
-    for side in [64, 512, 1024, 2048] {
+    for side in [64, 512, 1024, 2048, 4096] {
         let name = format!("teapot, {side}x{side}, silhouette, dense");
         let renderer = Renderer::new(side, side);
         tasks.push(Task { renderer, ..task(&name, &teapot, Outputs::SILHOUETTE, &dense) });
+    }
+    for (gradient, what) in [
+        (Gradient::EDGES, "edges"),
+        (Gradient::Antialias, "antialias"),
+        (Gradient::Soft { sigma: 1.0 }, "soft"),
+    ] {
+        for (object, of, outputs) in [
+            (&teapot, "teapot".to_owned(), Outputs::SILHOUETTE),
+            (&teapot, "teapot".to_owned(), Outputs::COLOUR),
+            (&spheres[2], format!("sphere of {} faces", spheres[2].faces.len()), Outputs::SILHOUETTE),
+            (&spheres[3], format!("sphere of {} faces", spheres[3].faces.len()), Outputs::SILHOUETTE),
+            (&spheres[4], format!("sphere of {} faces", spheres[4].faces.len()), Outputs::SILHOUETTE),
+        ] {
+            let image = if outputs.colour { "colour" } else { "silhouette" };
+            let name = format!("{of}, {image}, {what}");
+            let renderer = Renderer { gradient, ..renderer.clone() };
+            tasks.push(Task { renderer, ..task(&name, object, outputs, &dense) });
+        }
     }
     println!("{} threads; ms (fastest), forward / backward / both\n", rayon::current_num_threads());
     for task in tasks.iter().filter(|task| task.name.contains(&word)) {

@@ -4,6 +4,20 @@
 //! It implements Kato, Ushiku and Harada, *Neural 3D Mesh Renderer* (CVPR 2018), with the published code's results as
 //! its reference.
 //!
+//! | to | there is |
+//! |---|---|
+//! | read and write mesh files | [`Mesh`], [`Mesh::open`], [`Mesh::write`] |
+//! | show a mesh as viewers do, without gradients | [`stage`] |
+//! | render scenes on a tape: silhouettes, colour, depth, normals, faces | [`Renderer`], [`Scene`], [`Object`], [`Outputs`] |
+//! | say what a mesh looks like | [`Appearance`], [`Lights`]; [`Object::of_mesh`] from a file |
+//! | place a camera | [`Camera`], which explains the axes; [`points_from_angles`] |
+//! | choose how vertices learn of what edges uncover | [`Gradient`]; [`check_gradient`] compares it with differences |
+//! | have a mesh to try things with | [`shapes`] |
+//!
+//! Whatever is on a GPU is rendered there: move vertices and colours with `Tensor::to_device`.
+//!
+//! A triangle, and what its silhouette asks of it:
+//!
 //! ```rust
 //! use relievo_mesh::{Appearance, Camera, Faces, Object, Outputs, Renderer, Scene};
 //! use relievo_tensor::{Tape, Tensor};

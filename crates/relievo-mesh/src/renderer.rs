@@ -338,17 +338,16 @@ impl Renderer {
         per_pixel: usize,
     ) -> Result<[Option<Tensor>; 3]> {
         let mut wanted = Wanted { alpha: outputs.alpha, colour: outputs.colour, depth: outputs.depth };
-        let hard = |surfaces: Option<&[Surface]>| -> Result<Option<Tensor>> {
-            let Some(surfaces) = surfaces else { return Ok(None) };
-            let background = on_device(&self.background, coverage.numbers.device())?;
-            shade(coverage.clone(), surfaces, &background).map(Some)
+        let background = on_device(&self.background, coverage.numbers.device())?;
+        let hard = |surfaces: Option<&[Surface]>| {
+            surfaces.map(|surfaces| shade(coverage.clone(), surfaces, &background)).transpose()
         };
         // Images that change with the gradient are made apart; of theirs, only depth is that of samples.
         let (mut colours, mut apart) = (None, [None, None]);
         match self.gradient {
             Gradient::Soft { sigma } => {
                 let softness = Softness { sigma, near_far: [self.near, self.far], per_pixel };
-                let surfaces = surfaces.map(|surfaces| (surfaces, &self.background));
+                let surfaces = surfaces.map(|surfaces| (surfaces, &background));
                 apart = soften(&coverage, screens, outputs.alpha, surfaces, softness)?;
             }
             Gradient::Antialias => {
@@ -373,7 +372,7 @@ impl Renderer {
             gradient: self.gradient,
         };
         let between_samples = match (surfaces, self.gradient.places()) {
-            (Some(surfaces), Some(_)) => Some(Surfaces::new(surfaces, &self.background)?),
+            (Some(surfaces), Some(_)) => Some(Surfaces::new(surfaces, &background)?),
             _ => None,
         };
         let [alpha, colour, depth] = resolve(coverage, settings, screens, colours.as_ref(), between_samples)?;

@@ -5,7 +5,9 @@ mod search;
 use std::ops::ControlFlow;
 
 use relievo_mesh::{Appearance, Camera, Faces, Gradient, Lens, Object, Outputs, Renderer, Scene, View};
-use relievo_tensor::{Result, Tensor};
+use relievo_tensor::{Device, Result, Tensor};
+
+use crate::losses::squared_errors;
 
 pub use search::starts_around;
 
@@ -57,7 +59,8 @@ pub struct FittedCamera {
     pub iou: f64,
 }
 
-/// Finds the place from which the mesh has the silhouette `wanted` `[H, W]`, by [`silhouette_error`]. The camera is one of
+/// Finds the place from which the mesh has the silhouette `wanted` `[H, W]`, by [`silhouette_error`]; on a GPU if its vertices
+/// are there, the camera's numbers on the CPU. The camera is one of
 /// [`View::LookAt`], in its left-handed axes: for a right-handed mesh that is to be seen as viewers show it, turn the sign
 /// of z of the vertices, and of the result.
 ///
@@ -91,6 +94,7 @@ pub fn fit_camera(
     let best = follow(&object, wanted, vec![start], settings, way, &mut observe)?;
     let found = best[0].0;
     let seen = silhouettes(&object, size_of(wanted)?, &[found.parameters()], settings, gradient)?;
+    let seen = seen.to_device(Device::Cpu)?;
     Ok(FittedCamera { eye: found.eye, target: found.at, iou: iou(seen.data(), wanted.data()) })
 }
 
@@ -137,6 +141,7 @@ fn follow(
 ) -> std::result::Result<Vec<(Sight, f32)>, FitError> {
     let ([height, width], count) = (size_of(wanted)?, sights.len());
     let batch = Tensor::new(&wanted.data().repeat(count), [count, height, width])?;
+    let batch = batch.to_device(object.vertices.device())?;
     let per_sight = if settings.free_target { 2 } else { 1 };
     let parameters = sights.iter().flat_map(|sight| sight.parameters().into_iter().take(per_sight));
     let rate = FitSettings { learning_rate: settings.fit.learning_rate / way.slower, ..settings.fit };
@@ -149,10 +154,7 @@ fn follow(
         let pairs: Vec<[Tensor; 2]> =
             own.map(|(own, at)| [own[0].clone(), own.get(1).unwrap_or(at).clone()]).collect();
         let seen = silhouettes(object, [height, width], &pairs, settings, way.gradient)?;
-        let images = seen.data().chunks((height * width).max(1));
-        errors.borrow_mut().iter_mut().zip(images).for_each(|(error, image)| {
-            *error = image.iter().zip(wanted.data()).map(|(a, b)| (a - b) * (a - b)).sum();
-        });
+        *errors.borrow_mut() = squared_errors(&seen, &batch)?;
         silhouette_error(&seen, &batch)
     };
     let mut observer = |step: &Step<'_>| {
@@ -168,7 +170,7 @@ fn follow(
         let flow = observe(step);
         if step.loss < way.enough { ControlFlow::Break(()) } else { flow }
     };
-    run(&mut fit, way.steps, error, |_| {}, &mut observer)?;
+    run(&mut fit, way.steps, error, |_| Ok(()), &mut observer)?;
     Ok(best)
 }
 

@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 
 use relievo_mesh::vector::{add, cross, dot, length, scale, sub};
 use relievo_mesh::{Gradient, Object};
-use relievo_tensor::{Result, Tensor};
+use relievo_tensor::{Device, Result, Tensor};
 
 use super::{CameraSettings, Sight, Way, follow, silhouettes, size_of};
 use crate::{FitError, iou};
@@ -96,7 +96,7 @@ fn framed_together(
     let mut sights: Vec<Sight> = starts.iter().map(|eye| Sight { eye: *eye, at: [0.0; 3] }).collect();
     let see = |sights: &[Sight]| {
         let parameters: Vec<[Tensor; 2]> = sights.iter().map(Sight::parameters).collect();
-        silhouettes(object, size, &parameters, settings, Gradient::EDGES)
+        silhouettes(object, size, &parameters, settings, Gradient::EDGES)?.to_device(Device::Cpu)
     };
     for _ in 0..3 {
         if sights.is_empty() {

@@ -7,7 +7,10 @@
 //! The host waits for the GPU twice for each object of a forward pass: for whether a vertex is behind the camera, which is rare and handled
 //! by the host, and for the total length of the lists of bins, by which their memory is sized.
 
+pub(crate) mod antialias;
 pub(crate) mod attributes;
+pub(crate) mod average;
+pub(crate) mod boundary;
 pub(crate) mod camera;
 pub(crate) mod clip;
 pub(crate) mod faces;
@@ -15,7 +18,9 @@ pub(crate) mod raster;
 pub(crate) mod resolve;
 mod scan;
 pub(crate) mod shade;
+pub(crate) mod soft;
 mod tables;
+mod topology;
 mod transfer;
 
 pub(crate) use tables::{FaceTables, Table, TextureTable, Words, pieces};
@@ -44,14 +49,19 @@ pub(crate) use kernels;
 /// All files of kernels of this crate: for a test that compiles them.
 pub(crate) fn files() -> Vec<&'static Kernels> {
     vec![
+        &antialias::KERNELS,
         &attributes::KERNELS,
+        &average::KERNELS,
+        &boundary::KERNELS,
         &camera::KERNELS,
         &clip::KERNELS,
         &faces::KERNELS,
         &raster::KERNELS,
         &resolve::KERNELS,
         &shade::KERNELS,
+        &soft::KERNELS,
         &tables::KERNELS,
+        &topology::KERNELS,
     ]
 }
 

@@ -3,14 +3,8 @@
 // writes it to its bins' lists, which are as long as they must be, so no face is ever dropped; `draw` has a block for each
 // bin and a thread for each of its samples.
 //
-// The order within a list does not matter: a sample goes to the nearest face, and of equally near ones to the lowest number.
-
-struct Part {
-    const float* screen;
-    const int* indices;
-    int first;  // among the faces of all images
-    int image;
-};
+// The order within a list does not matter here: a sample goes to the nearest face, and of equally near ones to the lowest
+// number. Where it does, `sort_lists` puts lists in order.
 
 #define LEAST_DEPTH 1e-6f
 #define GREATEST_DEPTH 1e15f
@@ -28,8 +22,22 @@ __device__ __forceinline__ bool range_of(const float (&p)[3], int count, unsigne
     return first <= last;
 }
 
-// Whether a face with these corners is drawn, in this order.
-__device__ __forceinline__ bool is_drawn(const float3 (&c)[3], const Raster& raster, unsigned& columns, unsigned& rows) {
+// First and last of the cells of samples, each of which is as large as the distance between two, within `reach` of a face with
+// these coordinates on the screen; false if it does not come so near to the image.
+__device__ __forceinline__ bool cells_of(float a, float b, float c, int count, float reach, unsigned& range) {
+    double low = ((double)fminf(fminf(a, b), c) + 1.0) * 0.5 * count - reach;
+    double high = ((double)fmaxf(fmaxf(a, b), c) + 1.0) * 0.5 * count + reach;
+    if (!(low <= (double)count && high >= 0.0)) return false;
+    // A little more, for points next to a cell and for rounding.
+    int first = (int)fmin(fmax(low - 0.01, 0.0), count - 1.0), last = (int)fmin(high + 0.01, count - 1.0);
+    range = (unsigned)first | (unsigned)last << 16;
+    return true;
+}
+
+// Whether a face with these corners is drawn, in this order: whether it can cover a sample or, if `reach` is not negative,
+// whether it comes as near to the image.
+__device__ __forceinline__ bool is_drawn(const float3 (&c)[3], const Raster& raster, float reach, unsigned& columns,
+                                         unsigned& rows) {
     float left = times(minus(c[2].y, c[0].y), minus(c[1].x, c[0].x));
     float right = times(minus(c[1].y, c[0].y), minus(c[2].x, c[0].x));
     if (!(left > right)) return false;
@@ -40,7 +48,10 @@ __device__ __forceinline__ bool is_drawn(const float3 (&c)[3], const Raster& ras
     bool sound = true;
     for (int k = 0; k < 3; k++) sound = sound && fabsf(t.px[k]) <= FURTHEST && fabsf(t.py[k]) <= FURTHEST;
     for (int k = 0; k < 4; k++) sound = sound && fabsf(t.slopes[k / 2][k % 2]) <= STEEPEST;
-    return sound && range_of(t.px, raster.columns, columns) && range_of(t.py, raster.rows, rows);
+    if (!sound) return false;
+    if (reach < 0.0f) return range_of(t.px, raster.columns, columns) && range_of(t.py, raster.rows, rows);
+    return cells_of(c[0].x, c[1].x, c[2].x, raster.columns, reach, columns) &&
+           cells_of(c[0].y, c[1].y, c[2].y, raster.rows, reach, rows);
 }
 
 struct Bins {
@@ -81,7 +92,7 @@ __device__ __forceinline__ void visit_bins(const Raster& raster, bool is_there, 
 }
 
 extern "C" __global__ void set_up(float4* faces, int* counts, const Part* parts, const Image* images, Raster raster,
-                                  int part_count, int face_count) {
+                                  float reach, int part_count, int face_count) {
     int i = thread_number(), image = 0;
     bool seen = false;
     unsigned columns = 0, rows = 0;
@@ -92,13 +103,13 @@ extern "C" __global__ void set_up(float4* faces, int* counts, const Part* parts,
         for (int k = 0; k < 3; k++) corners[k] = load3(part.screen, indices[k]);
         image = part.image;
         int number = i - images[image].first;
-        seen = is_drawn(corners, raster, columns, rows);
+        seen = is_drawn(corners, raster, reach, columns, rows);
         if (!seen && raster.backs) {
             float3 first = corners[0];
             corners[0] = corners[2];
             corners[2] = first;
             number += images[image].count;
-            seen = is_drawn(corners, raster, columns, rows);
+            seen = is_drawn(corners, raster, reach, columns, rows);
         }
         float3 a = corners[0], b = corners[1], c = corners[2];
         faces[3ll * i] = make_float4(a.x, a.y, a.z, __int_as_float(seen ? number + 1 : 0));
@@ -204,6 +215,31 @@ extern "C" __global__ void draw(float* numbers, float* depth, const float4* face
             long long sample = ((long long)image * raster.rows + row) * raster.columns + column;
             numbers[sample] = (float)shown;
             if (depth) depth[sample] = best;
+        }
+    }
+}
+
+// Puts the lists of bins in order, each entry replaced by the number of its face. A block for each bin, and a sorting network
+// for lists of any length: what is missing at the end of one counts as larger than all.
+extern "C" __global__ void sort_lists(int* list, const int* starts, const float4* faces) {
+    int* own = list + starts[blockIdx.x];
+    int count = starts[blockIdx.x + 1] - starts[blockIdx.x], whole = 1;
+    while (whole < count) whole *= 2;
+    for (int i = threadIdx.x; i < count; i += blockDim.x) own[i] = load_face(faces, own[i]).number;
+    auto exchange = [&](int i, int j) {
+        if (j <= i || j >= count) return;
+        int a = own[i], b = own[j];
+        if (a > b) {
+            own[i] = b;
+            own[j] = a;
+        }
+    };
+    for (int size = 2; size <= whole; size *= 2) {
+        __syncthreads();
+        for (int i = threadIdx.x; i < count; i += blockDim.x) exchange(i, i ^ (size - 1));
+        for (int apart = size / 4; apart > 0; apart /= 2) {
+            __syncthreads();
+            for (int i = threadIdx.x; i < count; i += blockDim.x) exchange(i, i ^ apart);
         }
     }
 }

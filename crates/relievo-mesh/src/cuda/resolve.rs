@@ -3,6 +3,7 @@
 use relievo_tensor::cuda::{DevicePointer, Kernels};
 use relievo_tensor::{Device, Result, Tensor};
 
+use super::boundary::{self, Boundary};
 use super::raster::Drawn;
 use super::{FaceTables, THREADS, Words, blocks, empty, kernels, launch, room, scan, zeros};
 use crate::raster::{Geometry, Samples};
@@ -11,7 +12,7 @@ use crate::raster::{Geometry, Samples};
 pub(crate) static KERNELS: Kernels = kernels!("resolve", "scan.cuh");
 
 /// Warps that go through the lines of faces, at most: many times those that a GPU has at work.
-const MOST_WARPS: usize = 1 << 17;
+pub(super) const MOST_WARPS: usize = 1 << 17;
 
 /// As `resolve.cu` has them.
 #[derive(Clone, Copy)]
@@ -212,10 +213,15 @@ fn sum_depth(batch: &Batch<'_>, ddepth: &Tensor) -> Result<Summed> {
     Ok(Summed { sums, largest, room })
 }
 
-/// The gradients of the vertices of all parts on the screen, by edges as Kato et al. have them and by depth.
-pub(crate) fn screen_gradients(batch: &Batch<'_>, upstream: &Upstream<'_>) -> Result<Vec<Tensor>> {
+/// The gradients of the vertices of all parts on the screen, by edges and by depth: by edges as Kato et al. have them, or as
+/// the boundary integral has them if there is one.
+pub(crate) fn screen_gradients(
+    batch: &Batch<'_>,
+    upstream: &Upstream<'_>,
+    boundary: Option<&Boundary<'_>>,
+) -> Result<Vec<Tensor>> {
     let (device, drawn) = (batch.device(), batch.drawn);
-    let by_edges = upstream.alpha.is_some() || upstream.colour.is_some();
+    let by_edges = boundary.is_none() && (upstream.alpha.is_some() || upstream.colour.is_some());
     let swept = by_edges.then(|| sweep(batch, upstream)).transpose()?;
     let summed = upstream.depth.map(|ddepth| sum_depth(batch, ddepth)).transpose()?;
     let mut corners = empty(device, [drawn.count, 9])?;
@@ -232,9 +238,18 @@ pub(crate) fn screen_gradients(batch: &Batch<'_>, upstream: &Upstream<'_>) -> Re
         .int(batch.images())
         .int(drawn.count)
         .elements(drawn.count)?;
+    if let Some(boundary) = boundary {
+        boundary::add_to_corners(batch, upstream, boundary, &mut corners)?;
+    }
+    gather(batch.geometries, &corners)
+}
+
+/// The gradients of the vertices of all parts, from what the corners of all faces get, `[F, 9]`.
+pub(super) fn gather(geometries: &[Geometry], corners: &Tensor) -> Result<Vec<Tensor>> {
+    let device = corners.device();
     let (mut gradients, mut parts) = (Vec::new(), Words::default());
     let (mut first, mut face) = (0, 0);
-    for part in batch.geometries.iter().flat_map(Geometry::parts) {
+    for part in geometries.iter().flat_map(Geometry::parts) {
         let tables = FaceTables::of(&part.faces, device)?;
         let gradient = empty(device, [part.vertices, 3])?;
         parts.pointer(Some(&gradient));
@@ -250,7 +265,7 @@ pub(crate) fn screen_gradients(batch: &Batch<'_>, upstream: &Upstream<'_>) -> Re
     let parts = parts.send(device)?;
     parts
         .input(launch(device, &KERNELS, "gather")?)
-        .input(&corners)
+        .input(corners)
         .int(gradients.len())
         .int(first)
         .elements(first)?;

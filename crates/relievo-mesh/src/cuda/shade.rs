@@ -8,9 +8,9 @@ use super::{THREADS, Table, Words, blocks, empty, kernels, launch, room, zeros};
 use crate::raster::Samples;
 
 /// `shade.cu`, compiled.
-pub(crate) static KERNELS: Kernels = kernels!("shade");
+pub(crate) static KERNELS: Kernels = kernels!("shade", "paint.cuh");
 
-/// Kinds of surfaces, as in `shade.cu`.
+/// Kinds of surfaces, as in `paint.cuh`.
 #[derive(Clone, Copy)]
 pub(crate) enum Kind {
     White,
@@ -35,10 +35,10 @@ pub(crate) struct Painted<'a> {
 pub(crate) type OfParts = Vec<[Option<Tensor>; 2]>;
 
 /// Where the sums of gradients begin, of each part that of light and that of colours.
-type Sums = Vec<[Option<usize>; 2]>;
+pub(super) type Sums = Vec<[Option<usize>; 2]>;
 
-/// The parts as `shade.cu` has them.
-fn describe(parts: &[Painted<'_>], sums: Option<&Sums>, device: Device) -> Result<Table> {
+/// The parts as `paint.cuh` has them.
+pub(super) fn describe(parts: &[Painted<'_>], sums: Option<&Sums>, device: Device) -> Result<Table> {
     let (mut words, mut first) = (Words::default(), 0);
     for (index, part) in parts.iter().enumerate() {
         let (kind, [width, height], wrap) = match part.kind {
@@ -106,20 +106,7 @@ pub(crate) fn backward(
 ) -> Result<(Option<Tensor>, OfParts)> {
     let (device, images) = (numbers.device(), numbers.shape()[0]);
     let mut outputs = Outputs::default();
-    let mut gradients = Vec::with_capacity(parts.len());
-    let mut sums: Sums = Vec::with_capacity(parts.len());
-    for (part, wanted) in parts.iter().zip(wanted) {
-        let like = |tensor: Option<&Tensor>, wanted| {
-            tensor.filter(|_| wanted).map(|tensor| tensor.empty_like(tensor.shape())).transpose()
-        };
-        let own = [like(Some(part.light), wanted[0])?, like(part.colours, wanted[1])?];
-        let mut begin = [None; 2];
-        for (slot, gradient) in own.iter().enumerate() {
-            begin[slot] = gradient.as_ref().map(|gradient| outputs.add(gradient, slot)).transpose()?;
-        }
-        sums.push(begin);
-        gradients.push(own);
-    }
+    let (gradients, sums) = outputs.of_parts(parts, wanted)?;
     let dbackground = background.map(|tensor| tensor.empty_like(tensor.shape())).transpose()?;
     let background_sums = dbackground.as_ref().map(|gradient| outputs.add(gradient, 2)).transpose()?;
     let table = describe(parts, Some(&sums), device)?;
@@ -163,6 +150,25 @@ pub(crate) struct Outputs {
 }
 
 impl Outputs {
+    /// Adds gradients of light and colours of each part, as far as wanted, to be written later.
+    pub fn of_parts(&mut self, parts: &[Painted<'_>], wanted: &[[bool; 2]]) -> Result<(OfParts, Sums)> {
+        let mut gradients = Vec::with_capacity(parts.len());
+        let mut sums: Sums = Vec::with_capacity(parts.len());
+        for (part, wanted) in parts.iter().zip(wanted) {
+            let like = |tensor: Option<&Tensor>, wanted| {
+                tensor.filter(|_| wanted).map(|tensor| tensor.empty_like(tensor.shape())).transpose()
+            };
+            let own = [like(Some(part.light), wanted[0])?, like(part.colours, wanted[1])?];
+            let mut begin = [None; 2];
+            for (slot, gradient) in own.iter().enumerate() {
+                begin[slot] = gradient.as_ref().map(|gradient| self.add(gradient, slot)).transpose()?;
+            }
+            sums.push(begin);
+            gradients.push(own);
+        }
+        Ok((gradients, sums))
+    }
+
     /// Adds a tensor, whose terms are at most the largest number `slot`. Returns where its sums begin.
     pub fn add(&mut self, tensor: &Tensor, slot: usize) -> Result<usize> {
         let first = self.count;

@@ -83,6 +83,7 @@ pub(super) fn send_small(tensor: &Tensor, device: Device) -> Result<Tensor> {
 }
 
 /// A table on a GPU.
+#[derive(Clone)]
 pub(crate) struct Table {
     words: Tensor,
     tensors: Vec<Tensor>,

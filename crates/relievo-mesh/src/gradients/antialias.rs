@@ -17,10 +17,9 @@ use relievo_tensor::{Backward, Context, Device, Operation, Result, Tensor, apply
 
 use super::average::average;
 use super::drawn::Drawn;
-use super::on_host;
 use crate::check::as_vectors;
-use crate::cuda::on_device;
-use crate::raster::{Coverage, Covered};
+use crate::cuda::antialias::Silhouettes;
+use crate::raster::{Coverage, Covered, Geometry};
 
 /// How far beyond a pair of samples a crossing may lie, by rounding.
 const BEYOND: f64 = 1.0 / 16.0;
@@ -36,14 +35,15 @@ pub(crate) fn antialias(
     colours: Option<&Tensor>,
     per_pixel: usize,
 ) -> Result<[Option<Tensor>; 2]> {
-    let device = coverage.numbers.device();
-    let (coverage, screens) = on_host(coverage, screens)?;
-    let colours = colours.map(|colours| on_device(colours, Device::Cpu)).transpose()?;
-    let blends: Vec<Vec<Blend>> = coverage.images().map(|image| blends(&image)).collect();
-    let operation = Antialias { coverage, blends: blends.into(), alpha };
-    let inputs: Vec<&Tensor> = screens.iter().chain(&colours).collect();
+    let blends: Vec<Vec<Blend>> = match coverage.numbers.device() {
+        Device::Cpu => coverage.images().map(|image| blends(&image)).collect(),
+        // Kernels find them.
+        Device::Cuda(_) => Vec::new(),
+    };
+    let operation = Antialias { coverage: coverage.clone(), blends: blends.into(), alpha };
+    let inputs: Vec<&Tensor> = screens.iter().chain(colours).collect();
     let outputs = apply(operation, &inputs)?;
-    let mut images = outputs.iter().map(|samples| on_device(&average(samples, per_pixel)?, device));
+    let mut images = outputs.iter().map(|samples| average(samples, per_pixel));
     let alpha = if alpha { images.next().transpose()? } else { None };
     Ok([alpha, images.next().transpose()?])
 }
@@ -65,7 +65,7 @@ struct Blend {
 /// For each face, by number, a bit for each corner: whether the side from it to the next is a silhouette.
 fn silhouettes(image: &Covered<'_>) -> Vec<u8> {
     let samples = [image.samples.columns, image.samples.rows];
-    let drawn = Drawn::new(image, samples, 0.0);
+    let drawn = Drawn::new(image, samples);
     let mut bits = vec![0u8; image.geometry.numbers()];
     for edge in (0..drawn.edges()).filter(|edge| drawn.is_silhouette(*edge)) {
         for side in drawn.sides(edge) {
@@ -155,7 +155,7 @@ fn blend(image: &Covered<'_>, silhouettes: &[u8], pair: [usize; 2], axis: usize)
 /// is wanted, then their colours.
 struct Antialias {
     coverage: Coverage,
-    /// Of each image.
+    /// Of each image on the CPU.
     blends: Arc<[Vec<Blend>]>,
     alpha: bool,
 }
@@ -284,6 +284,27 @@ impl Operation for Antialias {
                 }
                 None => None,
             });
+        }
+        Ok(gradients)
+    }
+
+    fn forward_cuda(&self, inputs: &[&Tensor], context: &mut Context) -> Result<Vec<Tensor>> {
+        let parts = self.coverage.geometries.iter().flat_map(Geometry::parts).count();
+        let colours = inputs.get(parts).copied();
+        colours.into_iter().for_each(|colours| context.save(colours));
+        Silhouettes::new(self.coverage.drawn(), &self.coverage.numbers)?.mixed(self.alpha, colours)
+    }
+
+    fn backward_cuda(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
+        let of_alpha = if self.alpha { backward.gradients[0].as_ref() } else { None };
+        let of_colour = backward.gradients.get(usize::from(self.alpha)).and_then(Option::as_ref);
+        let colours = backward.saved.first();
+        let silhouettes = Silhouettes::new(self.coverage.drawn(), &self.coverage.numbers)?;
+        let colour = of_colour.zip(colours).map(|(gradient, colours)| [gradient, colours]);
+        let found = silhouettes.vertices(&self.coverage.geometries, of_alpha, colour)?;
+        let mut gradients: Vec<Option<Tensor>> = found.into_iter().map(Some).collect();
+        if colours.is_some() {
+            gradients.push(of_colour.map(|gradient| silhouettes.mixed_back(gradient)).transpose()?);
         }
         Ok(gradients)
     }

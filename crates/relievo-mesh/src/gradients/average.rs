@@ -3,6 +3,8 @@
 use rayon::prelude::*;
 use relievo_tensor::{Backward, Context, Error, Operation, Result, Tensor, apply_one};
 
+use crate::cuda::average as gpu;
+
 /// The mean over `per_pixel`^2 samples of each pixel, and the rows reversed: of `[B, rows, columns]` or
 /// `[B, rows, columns, C]`, row 0 the bottom, the image `[B, H, W]` or `[B, H, W, C]`, row 0 the top. Gradient: exact.
 pub(super) fn average(samples: &Tensor, per_pixel: usize) -> Result<Tensor> {
@@ -22,6 +24,11 @@ fn extents(shape: &[usize], per_pixel: usize) -> Result<[usize; 3]> {
     }
 }
 
+/// A shape with other rows and columns.
+fn sized(shape: &[usize], rows: usize, columns: usize) -> Vec<usize> {
+    [shape[0], rows, columns].into_iter().chain(shape[3..].iter().copied()).collect()
+}
+
 impl Operation for Average {
     fn name(&self) -> &'static str {
         "render"
@@ -30,13 +37,7 @@ impl Operation for Average {
     fn forward(&self, inputs: &[&Tensor], _: &mut Context) -> Result<Vec<Tensor>> {
         let shape = inputs[0].shape();
         let [height, width, channels] = extents(&shape, self.per_pixel)?;
-        let mut pixels = Tensor::empty(
-            [shape[0], height, width]
-                .into_iter()
-                .chain(shape[3..].iter().copied())
-                .collect::<Vec<_>>()
-                .as_slice(),
-        );
+        let mut pixels = Tensor::empty(&sized(&shape, height, width)[..]);
         let (side, row) = (self.per_pixel, width * self.per_pixel * channels);
         let share = 1.0 / (side * side) as f32;
         pixels.data_mut().par_chunks_mut(width * channels).enumerate().for_each(|(line, to)| {
@@ -57,13 +58,11 @@ impl Operation for Average {
         let pixels = backward.gradient();
         let [height, width, channels] = extents(&pixels.shape(), 1)?;
         let side = self.per_pixel;
-        let head = [pixels.shape()[0], height * side, width * side];
-        let mut samples = Tensor::empty(
-            head.into_iter().chain(pixels.shape()[3..].iter().copied()).collect::<Vec<_>>().as_slice(),
-        );
+        let columns = width * side;
+        let mut samples = Tensor::empty(&sized(&pixels.shape(), height * side, columns)[..]);
         let share = 1.0 / (side * side) as f32;
-        samples.data_mut().par_chunks_mut(head[2] * channels).enumerate().for_each(|(line, to)| {
-            let (image, y) = (line / head[1], height - 1 - line % head[1] / side);
+        samples.data_mut().par_chunks_mut(columns * channels).enumerate().for_each(|(line, to)| {
+            let (image, y) = (line / (height * side), height - 1 - line % (height * side) / side);
             let from = &pixels.data()[(image * height + y) * width * channels..][..width * channels];
             for (index, to) in to.iter_mut().enumerate() {
                 let (column, channel) = (index / channels, index % channels);
@@ -71,6 +70,20 @@ impl Operation for Average {
             }
         });
         Ok(vec![Some(samples)])
+    }
+
+    fn forward_cuda(&self, inputs: &[&Tensor], _: &mut Context) -> Result<Vec<Tensor>> {
+        let shape = inputs[0].shape();
+        let size = extents(&shape, self.per_pixel)?;
+        let pixels = inputs[0].empty_like(&sized(&shape, size[0], size[1])[..])?;
+        Ok(vec![gpu::average(inputs[0], pixels, size, self.per_pixel, true)?])
+    }
+
+    fn backward_cuda(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
+        let (pixels, side) = (backward.gradient(), self.per_pixel);
+        let size = extents(&pixels.shape(), 1)?;
+        let samples = pixels.empty_like(&sized(&pixels.shape(), size[0] * side, size[1] * side)[..])?;
+        Ok(vec![Some(gpu::average(pixels, samples, size, side, false)?)])
     }
 }
 

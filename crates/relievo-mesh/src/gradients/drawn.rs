@@ -68,6 +68,11 @@ pub(crate) struct Side {
 }
 
 impl Side {
+    /// The vertices at the ends of the edge, ascending, each the first of those at its position.
+    pub fn ends(&self) -> [u32; 2] {
+        self.ends
+    }
+
     /// The side goes from this corner of the face to the next.
     pub fn first_corner(&self) -> usize {
         self.corner as usize
@@ -95,26 +100,71 @@ pub(crate) struct Drawn {
 /// Faces that a thread prepares at a time.
 const CHUNK: usize = 2048;
 
+/// The faces that are drawn and come within `margin` pixels of the image of `size` pixels, width and height, in the order of
+/// their numbers.
+pub(crate) fn flats(image: &Covered<'_>, size: [usize; 2], margin: f64) -> Vec<Flat> {
+    let size = size.map(|side| side as f64);
+    let flat = |number: usize| {
+        let triangle = image.geometry.triangle(number, image.screen, image.samples)?;
+        let pixel = |coordinate: f32, side: f64| (f64::from(coordinate) + 1.0) / 2.0 * side;
+        let at = [0, 1, 2].map(|k| [pixel(triangle.x[k], size[0]), pixel(triangle.y[k], size[1])]);
+        let flat = Flat { number: number as u32, at, z: triangle.z };
+        let near = flat.bounds().iter().zip(size).all(|(b, side)| b[0] <= side + margin && b[1] >= -margin);
+        near.then_some(flat)
+    };
+    let all = image.geometry.numbers();
+    let chunks: Vec<Vec<Flat>> = (0..all.div_ceil(CHUNK))
+        .into_par_iter()
+        .map(|chunk| (chunk * CHUNK..((chunk + 1) * CHUNK).min(all)).filter_map(flat).collect())
+        .collect();
+    chunks.into_iter().flatten().collect()
+}
+
+/// From near to far, of equals the lower number first.
+fn by_depth(faces: &[Flat]) -> Vec<Flat> {
+    // Depths are above zero, so their bits are in their order; and faces are in that of their numbers.
+    let key = |(index, face): (usize, &Flat)| u64::from(face.nearest().to_bits()) << 32 | index as u64;
+    let mut keys: Vec<u64> = faces.par_iter().enumerate().map(key).collect();
+    keys.par_sort_unstable();
+    keys.par_iter().map(|key| faces[*key as u32 as usize]).collect()
+}
+
+/// Sorts sides by their ends, of `vertices` vertices, then by face and corner.
+fn sort_sides(sides: Vec<Side>, vertices: usize) -> Vec<Side> {
+    let mut starts = vec![0u32; vertices + 1];
+    sides.iter().for_each(|side| starts[side.ends[0] as usize + 1] += 1);
+    (0..vertices).for_each(|vertex| starts[vertex + 1] += starts[vertex]);
+    let mut sorted = sides.clone();
+    let mut next = starts.clone();
+    for side in sides {
+        let place = &mut next[side.ends[0] as usize];
+        sorted[*place as usize] = side;
+        *place += 1;
+    }
+    // The few of each vertex are sorted apart.
+    let (mut rest, mut blocks, mut first) = (&mut sorted[..], Vec::new(), 0);
+    for block in starts.chunks(CHUNK) {
+        let end = starts[(first + block.len()).min(vertices)] as usize;
+        let (own, others) = rest.split_at_mut(end - block[0] as usize);
+        rest = others;
+        blocks.push((own, block));
+        first += block.len();
+    }
+    blocks.into_par_iter().for_each(|(own, starts)| {
+        let ends = starts[1..].iter().map(|end| (end - starts[0]) as usize).chain([own.len()]);
+        let mut first = 0;
+        for end in ends {
+            own[first..end].sort_unstable();
+            first = end;
+        }
+    });
+    sorted
+}
+
 impl Drawn {
-    /// Of faces that come within `margin` pixels of the image of `size` pixels, width and height.
-    pub fn new(image: &Covered<'_>, size: [usize; 2], margin: f64) -> Self {
-        let size = size.map(|side| side as f64);
-        let flat = |number: usize| {
-            let triangle = image.geometry.triangle(number, image.screen, image.samples)?;
-            let pixel = |coordinate: f32, side: f64| (f64::from(coordinate) + 1.0) / 2.0 * side;
-            let at = [0, 1, 2].map(|k| [pixel(triangle.x[k], size[0]), pixel(triangle.y[k], size[1])]);
-            let flat = Flat { number: number as u32, at, z: triangle.z };
-            let near =
-                flat.bounds().iter().zip(size).all(|(b, side)| b[0] <= side + margin && b[1] >= -margin);
-            near.then_some(flat)
-        };
-        let all = image.geometry.numbers();
-        let chunks: Vec<Vec<Flat>> = (0..all.div_ceil(CHUNK))
-            .into_par_iter()
-            .map(|chunk| (chunk * CHUNK..((chunk + 1) * CHUNK).min(all)).filter_map(flat).collect())
-            .collect();
-        let mut faces: Vec<Flat> = chunks.into_iter().flatten().collect();
-        faces.par_sort_unstable_by(|a, b| a.nearest().total_cmp(&b.nearest()).then(a.number.cmp(&b.number)));
+    /// Of faces that touch the image of `size` pixels, width and height.
+    pub fn new(image: &Covered<'_>, size: [usize; 2]) -> Self {
+        let faces = by_depth(&flats(image, size, 0.0));
         let first = first_at_place(image.screen);
         let sides_of = |(index, face): (usize, &Flat)| {
             let corners = image.geometry.corners(face.number as usize).map(|vertex| first[vertex]);
@@ -124,9 +174,9 @@ impl Drawn {
                 Side { ends, face: index as u32, corner: corner as u8, forward: from < to }
             })
         };
-        let mut sides: Vec<Side> = faces.par_iter().enumerate().flat_map_iter(sides_of).collect();
-        sides.par_sort_unstable();
-        let mut starts: Vec<u32> = Vec::new();
+        let sides: Vec<[Side; 3]> = faces.par_iter().enumerate().map(sides_of).collect();
+        let sides = sort_sides(sides.into_flattened(), image.screen.len());
+        let mut starts: Vec<u32> = Vec::with_capacity(sides.len() / 2);
         for (index, side) in sides.iter().enumerate() {
             if index == 0 || sides[index - 1].ends != side.ends {
                 starts.push(index as u32);
@@ -161,18 +211,17 @@ impl Drawn {
 /// For each vertex the first one that is at the same position.
 fn first_at_place(screen: &[[f32; 3]]) -> Vec<u32> {
     // Adding 0 makes both zeros equal.
-    let place = |vertex: u32| screen[vertex as usize].map(|x| (x + 0.0).to_bits());
-    let mut order: Vec<u32> = (0..screen.len() as u32).collect();
-    order.par_sort_unstable_by_key(|vertex| (place(*vertex), *vertex));
+    let place = |(vertex, at): (usize, &[f32; 3])| (at.map(|x| (x + 0.0).to_bits()), vertex as u32);
+    let mut order: Vec<([u32; 3], u32)> = screen.par_iter().enumerate().map(place).collect();
+    order.par_sort_unstable();
     let mut first = vec![0; screen.len()];
-    let mut last: Option<(u32, [u32; 3])> = None;
-    for vertex in order {
-        let here = place(vertex);
+    let mut last: Option<([u32; 3], u32)> = None;
+    for (here, vertex) in order {
         let one = match last {
-            Some((one, there)) if there == here => one,
+            Some((there, one)) if there == here => one,
             _ => vertex,
         };
-        last = Some((one, here));
+        last = Some((here, one));
         first[vertex as usize] = one;
     }
     first
@@ -186,6 +235,21 @@ mod tests {
     fn vertices_at_one_place_are_one() {
         let places = [[0.0, 1.0, 2.0], [1.0, 1.0, 2.0], [-0.0, 1.0, 2.0], [1.0, 1.0, 2.0], [f32::NAN; 3]];
         assert_eq!(first_at_place(&places), [0, 1, 0, 1, 4]);
+    }
+
+    #[test]
+    fn sides_are_sorted_whatever_their_order() {
+        // Vertices of more than one block, some without sides.
+        let vertices = 3 * CHUNK + 5;
+        let side = |i: usize| {
+            let low = (i * 7919 % vertices) as u32 & !1;
+            Side { ends: [low, low + 1 + i as u32 % 3], face: i as u32, corner: 0, forward: i % 2 == 0 }
+        };
+        let sides: Vec<Side> = (0..20_000).map(side).collect();
+        let mut right = sides.clone();
+        right.sort_unstable();
+        assert!(sort_sides(sides, vertices) == right);
+        assert!(sort_sides(Vec::new(), 0).is_empty());
     }
 
     #[test]

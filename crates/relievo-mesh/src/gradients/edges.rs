@@ -14,10 +14,12 @@
 //! Where two faces cut through each other there is no edge of the mesh, and nothing is heard.
 
 use rayon::prelude::*;
-use relievo_tensor::Random;
+use relievo_tensor::cuda::kernel_int;
+use relievo_tensor::{Random, Result};
 
 use super::drawn::{Drawn, Side};
 use super::points::{Hit, Points};
+use crate::cuda::boundary as gpu;
 use crate::raster::Covered;
 use crate::shade::Painted;
 
@@ -31,6 +33,17 @@ pub(crate) enum Places {
     PerPixel(usize),
     /// So many per edge, at random.
     Random { per_edge: usize, seed: u64 },
+}
+
+impl Places {
+    /// As kernels have it.
+    pub fn on_gpu(self) -> Result<gpu::Places> {
+        let int = |value| kernel_int(value, "render");
+        Ok(match self {
+            Self::PerPixel(count) => gpu::Places { per_pixel: int(count)?, per_edge: 0, seed: 0 },
+            Self::Random { per_edge, seed } => gpu::Places { per_pixel: 0, per_edge: int(per_edge)?, seed },
+        })
+    }
 }
 
 /// Gradients of an image, in its pixels, row 0 at the top; and what it takes to know what is seen.
@@ -70,19 +83,18 @@ struct Piece {
 
 /// Adds the gradients in the screen coordinates of all vertices of the image.
 pub(crate) fn add_boundary_gradients(boundary: &Boundary<'_>, places: Places, gradients: &mut [[f32; 3]]) {
-    let drawn = Drawn::new(boundary.image, boundary.size, 0.0);
+    let drawn = Drawn::new(boundary.image, boundary.size);
     let looked =
         Looked { boundary, drawn: &drawn, points: Points::new(&drawn, boundary.size, boundary.near_far) };
-    let found: Vec<[[f64; 2]; 2]> = (0..drawn.edges())
-        .into_par_iter()
-        .with_min_len(16)
-        .map(|edge| looked.of_edge(edge, places))
-        .collect();
+    // Most edges hear nothing; the others stay in their order.
+    let of_edge = |edge: usize| {
+        let of_ends = looked.of_edge(edge, places);
+        (of_ends != [[0.0; 2]; 2]).then_some((edge, of_ends))
+    };
+    let found: Vec<(usize, [[f64; 2]; 2])> =
+        (0..drawn.edges()).into_par_iter().with_min_len(16).filter_map(of_edge).collect();
     let halves = boundary.size.map(|side| side as f64 / 2.0);
-    for (edge, of_ends) in found.iter().enumerate() {
-        if *of_ends == [[0.0; 2]; 2] {
-            continue;
-        }
+    for (edge, of_ends) in found {
         let sides = drawn.sides(edge);
         for side in sides {
             let vertices = boundary.image.geometry.corners(drawn.faces[side.face as usize].number as usize);
@@ -131,7 +143,9 @@ impl Looked<'_> {
                 }
             }),
             Places::Random { per_edge, seed } => {
-                let random = Random::new(seed, edge as u64);
+                // By the vertices, which are the same in whatever order edges come.
+                let [low, high] = sides[0].ends().map(u64::from);
+                let random = Random::new(seed, low << 32 | high);
                 let step = (last - first) / per_edge as f64;
                 for index in 0..per_edge {
                     let from = first + index as f64 * step;

@@ -13,20 +13,7 @@ pub(crate) use antialias::antialias;
 pub(crate) use edges::{Boundary, DepthOfPixels, PaintedImage, Places, add_boundary_gradients};
 pub(crate) use soft::{Softness, soften};
 
-use relievo_tensor::{Device, Error, Result, Tensor};
-
-use crate::cuda::on_device;
-use crate::raster::Coverage;
-
-/// What is seen where, and the vertices on the screen, on the CPU; on the tape of the originals.
-fn on_host(coverage: &Coverage, screens: &[Tensor]) -> Result<(Coverage, Vec<Tensor>)> {
-    let screens = screens.iter().map(|screen| on_device(screen, Device::Cpu)).collect::<Result<Vec<_>>>()?;
-    let coverage = match coverage.numbers.device() {
-        Device::Cpu => coverage.clone(),
-        _ => coverage.on_host(&screens)?,
-    };
-    Ok((coverage, screens))
-}
+use relievo_tensor::{Error, Result};
 
 /// How vertices learn what would change if they moved.
 ///
@@ -39,7 +26,7 @@ fn on_host(coverage: &Coverage, screens: &[Tensor]) -> Result<(Coverage, Vec<Ten
 /// | [`Gradient::Soft`] | its own, blurred image | about 3 sigma, and hidden faces | from afar; where faces must come out from behind others |
 ///
 /// The gradient of depth within a face is exact with all of them. None moves a vertex because a texture would move with it.
-/// On GPUs there are kernels for Kato's; for the others what they need is copied to the CPU and back.
+/// All of them run on CPUs and GPUs.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub enum Gradient {

@@ -3,6 +3,8 @@
 //! Faces are sorted into square tiles that they touch, from near to far. A query tests the faces of its tile until the next
 //! one begins behind the best so far.
 
+use rayon::prelude::*;
+
 use super::drawn::{Drawn, Flat, on_surface, turn};
 use crate::raster::Bins;
 
@@ -52,7 +54,7 @@ impl<'a> Points<'a> {
         let entries = |side: usize| -> usize {
             let of_face =
                 |face| spans(face, side).iter().map(|[first, last]| last - first + 1).product::<usize>();
-            (0..faces.len()).map(of_face).sum()
+            (0..faces.len()).into_par_iter().with_min_len(4096).map(of_face).sum()
         };
         while entries(side) > FREELY_LISTED + LISTED * faces.len() {
             side *= 2;

@@ -33,6 +33,10 @@ struct Boxed {
     rows: [u16; 2],
 }
 
+/// Parts of items that threads sort into bins, at most, and items of each, at least.
+const BINNED_TOGETHER: usize = 8;
+const LEAST_BINNED: usize = 1 << 14;
+
 /// Lists of what falls into each of a number of bins, in one array.
 pub(crate) struct Bins {
     starts: Vec<u32>,
@@ -41,9 +45,52 @@ pub(crate) struct Bins {
 
 impl Bins {
     /// Sorts `items` into `bins` bins; `bins_of` has those of an item. The order is kept.
-    pub fn new<B: Iterator<Item = usize>>(items: usize, bins: usize, bins_of: impl Fn(usize) -> B) -> Self {
+    pub fn new<B: Iterator<Item = usize>>(
+        items: usize,
+        bins: usize,
+        bins_of: impl Fn(usize) -> B + Sync,
+    ) -> Self {
+        let each = items.div_ceil(BINNED_TOGETHER).max(LEAST_BINNED);
+        if items <= each {
+            return Self::of_items(0..items, bins, &bins_of);
+        }
+        // Threads sort parts of the items; then each bin takes its lists of all parts in turn.
+        let parts: Vec<Self> = (0..items.div_ceil(each))
+            .into_par_iter()
+            .map(|part| Self::of_items(part * each..((part + 1) * each).min(items), bins, &bins_of))
+            .collect();
         let mut starts = vec![0u32; bins + 1];
-        for item in 0..items {
+        for bin in 0..bins {
+            let own: usize = parts.iter().map(|part| part.of(bin).len()).sum();
+            starts[bin + 1] = starts[bin] + own as u32;
+        }
+        let mut sorted = vec![0; starts[bins] as usize];
+        let (mut rest, mut blocks) = (&mut sorted[..], Vec::new());
+        let together = bins.div_ceil(BINNED_TOGETHER).max(1);
+        for first in (0..bins).step_by(together) {
+            let end = (first + together).min(bins);
+            let (own, others) = rest.split_at_mut((starts[end] - starts[first]) as usize);
+            rest = others;
+            blocks.push((first..end, own));
+        }
+        blocks.into_par_iter().for_each(|(bins, mut to)| {
+            for list in bins.flat_map(|bin| parts.iter().map(move |part| part.of(bin))) {
+                let (own, others) = to.split_at_mut(list.len());
+                own.copy_from_slice(list);
+                to = others;
+            }
+        });
+        Self { starts, items: sorted }
+    }
+
+    /// The same for some of the items, by one thread.
+    fn of_items<B: Iterator<Item = usize>>(
+        items: std::ops::Range<usize>,
+        bins: usize,
+        bins_of: &impl Fn(usize) -> B,
+    ) -> Self {
+        let mut starts = vec![0u32; bins + 1];
+        for item in items.clone() {
             bins_of(item).for_each(|bin| starts[bin + 1] += 1);
         }
         for bin in 0..bins {
@@ -51,7 +98,7 @@ impl Bins {
         }
         let mut sorted = vec![0; starts[bins] as usize];
         let mut next = starts.clone();
-        for item in 0..items {
+        for item in items {
             for bin in bins_of(item) {
                 sorted[next[bin] as usize] = item as u32;
                 next[bin] += 1;
@@ -85,7 +132,7 @@ impl Tiles {
         };
         let entries = |coarse: u32| -> u64 {
             let of_face = |face| spans(face, coarse).map(|[first, last]| (last - first + 1) as u64);
-            faces.iter().map(of_face).map(|[down, across]| down * across).sum()
+            faces.par_iter().with_min_len(CHUNK).map(of_face).map(|[down, across]| down * across).sum()
         };
         let most = (FREELY_LISTED + LISTED * faces.len()) as u64;
         // 32,768 samples are 2^10 tiles: then there is one list.
@@ -402,6 +449,19 @@ mod tests {
             draw(&geometry, &screen, samples, [0.6, 3.4], numbers, Some(depth));
             let right = by_definition(&geometry, &screen, samples, [0.6, 3.4]);
             assert!(found == right, "{columns}x{rows}");
+        }
+    }
+
+    #[test]
+    fn bins_keep_the_order_however_many_items_there_are() {
+        for items in [0, 5, LEAST_BINNED + 1, 9 * LEAST_BINNED + 7] {
+            let bins_of = |item: usize| [item * 31 % 97, item * 7 % 97].into_iter().take(item % 3);
+            let bins = Bins::new(items, 97, bins_of);
+            for bin in 0..97 {
+                let right =
+                    (0..items).flat_map(|item| bins_of(item).filter(|b| *b == bin).map(move |_| item as u32));
+                assert!(right.eq(bins.of(bin).iter().copied()), "{items}, {bin}");
+            }
         }
     }
 

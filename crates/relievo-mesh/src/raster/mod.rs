@@ -13,7 +13,7 @@ pub(crate) use triangle::Triangle;
 use std::sync::{Arc, OnceLock};
 
 use rayon::prelude::*;
-use relievo_tensor::{Backward, Context, Device, Operation, Result, Tensor, apply};
+use relievo_tensor::{Backward, Context, Operation, Result, Tensor, apply};
 
 use crate::check::{as_vectors, shape};
 use crate::cuda::raster::{self as gpu, Drawn};
@@ -93,21 +93,6 @@ impl Coverage {
     /// What a GPU has drawn, if the images are there.
     pub fn drawn(&self) -> &Drawn {
         self.drawn.get().expect("the images are on a GPU")
-    }
-
-    /// The same on the CPU. `screens` has the vertices of all parts there.
-    pub fn on_host(&self, screens: &[Tensor]) -> Result<Self> {
-        let here = |tensor: &Tensor| tensor.to_device(Device::Cpu);
-        let places: Vec<&[f32]> = screens.iter().map(Tensor::data).collect();
-        let places = places.concat();
-        Ok(Self {
-            geometries: Arc::clone(&self.geometries),
-            samples: self.samples,
-            numbers: here(&self.numbers)?,
-            screen: Tensor::new(&places, [places.len() / 3, 3])?,
-            drawn: Arc::default(),
-            depth: self.depth.as_ref().map(here).transpose()?,
-        })
     }
 
     /// The images, which must be on the CPU.

@@ -1,32 +1,11 @@
 //! Images of samples on a GPU, and the gradient of what is seen where.
 
-use relievo_tensor::{Backward, Device, Result, Tensor};
+use relievo_tensor::{Backward, Result, Tensor};
 
-use super::{COLOUR_EPS, DepthMean, Resolve, ResolveSettings, SILHOUETTE_EPS, Wanted, resolve};
-use crate::cuda::on_device;
+use super::{COLOUR_EPS, DepthMean, Resolve, SILHOUETTE_EPS, Wanted};
+use crate::cuda::boundary::Boundary;
 use crate::cuda::resolve::{self as gpu, Batch, Settings, Upstream};
-use crate::raster::{Coverage, Geometry};
-use crate::shade::Surfaces;
-
-/// [`resolve`] of what is on a GPU, on the CPU: for gradients that have no kernels. The images go back to the GPU, and so do
-/// the gradients.
-pub(super) fn resolve_on_host(
-    coverage: &Coverage,
-    settings: ResolveSettings,
-    screens: &[Tensor],
-    colours: Option<&Tensor>,
-    surfaces: Option<Surfaces>,
-) -> Result<[Option<Tensor>; 3]> {
-    let device = coverage.numbers.device();
-    let here = |tensor: &Tensor| on_device(tensor, Device::Cpu);
-    let screens = screens.iter().map(here).collect::<Result<Vec<_>>>()?;
-    let colours = colours.map(here).transpose()?;
-    let surfaces = surfaces.map(Surfaces::on_host).transpose()?;
-    let coverage = coverage.on_host(&screens)?;
-    let [alpha, colour, depth] = resolve(coverage, settings, &screens, colours.as_ref(), surfaces)?;
-    let there = |image: Option<Tensor>| image.map(|image| on_device(&image, device)).transpose();
-    Ok([there(alpha)?, there(colour)?, there(depth)?])
-}
+use crate::raster::Geometry;
 
 impl Resolve {
     fn batch(&self) -> Batch<'_> {
@@ -65,7 +44,7 @@ impl Resolve {
         let mut gradients: Vec<Option<Tensor>> = vec![None; parts];
         if (0..parts).any(|part| backward.wants(part)) {
             let colour = dcolour.map(|dcolour| [dcolour, &backward.saved[0]]);
-            let found = gpu::screen_gradients(&batch, &Upstream { alpha, colour, depth })?;
+            let found = self.screen_gradients_on_gpu(&batch, &Upstream { alpha, colour, depth })?;
             gradients = found.into_iter().map(Some).collect();
         }
         if colour {
@@ -73,5 +52,28 @@ impl Resolve {
             gradients.push(wanted.map(|dcolour| gpu::spread(&batch, dcolour)).transpose()?);
         }
         Ok(gradients)
+    }
+
+    fn screen_gradients_on_gpu(&self, batch: &Batch<'_>, upstream: &Upstream<'_>) -> Result<Vec<Tensor>> {
+        let Some(places) = self.settings.gradient.places() else {
+            return gpu::screen_gradients(batch, upstream, None);
+        };
+        let depths = match (self.settings.depth_mean, upstream.depth, &self.coverage.depth) {
+            (DepthMean::Covered { .. }, Some(_), Some(depth)) => {
+                Some(gpu::forward(batch, [true, false, true], None, Some(depth))?)
+            }
+            _ => None,
+        };
+        let device = self.coverage.numbers.device();
+        let paint = match (&self.surfaces, upstream.colour) {
+            (Some(surfaces), Some(_)) => Some(surfaces.on_gpu(&self.coverage.geometries, device)?),
+            _ => None,
+        };
+        let boundary = Boundary {
+            places: places.on_gpu()?,
+            depths: depths.as_ref().map(|images| [&images[1], &images[0]]),
+            paint: paint.as_ref().map(|(painted, background)| (&painted[..], *background)),
+        };
+        gpu::screen_gradients(batch, upstream, Some(&boundary))
     }
 }

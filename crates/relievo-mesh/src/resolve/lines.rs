@@ -3,6 +3,7 @@
 //! Lines are columns or rows. A block of lines is brought together once, so that every sum runs over neighbouring numbers
 //! whichever way the lines go, and all edges that cross the block use it.
 
+use super::far::Far;
 use crate::lanes::{LANES, Lanes};
 use crate::raster::{Covered, Samples};
 
@@ -241,6 +242,8 @@ pub(super) struct SilhouetteLines {
     pulls: Vec<f32>,
     /// For each position of a line the number of pulls before it, and the number of all.
     before: Vec<u32>,
+    /// Far pulls together.
+    far: Far,
 }
 
 impl SilhouetteLines {
@@ -262,7 +265,8 @@ impl Lines for SilhouetteLines {
     fn new(length: usize) -> Self {
         let room = BLOCK * (length + LANES);
         let [shows, gradients, places, pulls] = [(); 4].map(|()| vec![0.0; room]);
-        Self { length, shows, gradients, places, pulls, before: vec![0; room] }
+        let far = Far::new(BLOCK, length);
+        Self { length, shows, gradients, places, pulls, before: vec![0; room], far }
     }
 
     #[inline(always)]
@@ -297,6 +301,7 @@ impl Lines for SilhouetteLines {
                 found += usize::from((*shows < 0.0) & (*g < 0.0));
             }
             before[self.length] = found as u32;
+            self.far.gather(line, &places[..found], &pulls[..found]);
         }
     }
 
@@ -316,7 +321,14 @@ impl Lines for SilhouetteLines {
         let all = line * self.stride()..(line + 1) * self.stride();
         let [places, pulls] = [&self.places[all.clone()], &self.pulls[all]];
         let [start, end] = self.beyond(line, inner, up);
-        sum(l, start, end, crossing, Listed { places, pulls })
+        let Some((blocks, border)) = self.far.beyond(inner, up) else {
+            return sum(l, start, end, crossing, Listed { places, pulls });
+        };
+        let border = self.before[line * self.stride() + border.min(self.length)] as usize;
+        let [start, end] = if up { [start, border] } else { [border, end] };
+        let near = sum(l, start, end, crossing, Listed { places, pulls });
+        let far = self.far.sum(l, line, blocks, up, crossing);
+        [near[0] + far[0], near[1] + far[1]]
     }
 
     #[inline(always)]

@@ -1,12 +1,13 @@
 //! From samples to images, and the gradient of what is seen where.
 
 mod depth;
+mod far;
 mod gpu;
 mod kato;
 mod lines;
 
 use rayon::prelude::*;
-use relievo_tensor::{Backward, Context, Device, Operation, Result, Tensor, apply};
+use relievo_tensor::{Backward, Context, Operation, Result, Tensor, apply};
 
 use crate::gradients::{Boundary, DepthOfPixels, Gradient, PaintedImage, add_boundary_gradients};
 use crate::raster::{Coverage, Covered};
@@ -56,11 +57,6 @@ pub(crate) fn resolve(
     colours: Option<&Tensor>,
     surfaces: Option<Surfaces>,
 ) -> Result<[Option<Tensor>; 3]> {
-    // Kernels have Kato's.
-    // Kernels have Kato's.
-    if coverage.numbers.device() != Device::Cpu && settings.gradient != Gradient::Kato {
-        return gpu::resolve_on_host(&coverage, settings, screens, colours, surfaces);
-    }
     let inputs: Vec<&Tensor> = screens.iter().chain(colours).collect();
     let mut outputs = apply(Resolve { coverage, settings, surfaces }, &inputs)?.into_iter();
     let Wanted { alpha, colour, depth } = settings.wanted;

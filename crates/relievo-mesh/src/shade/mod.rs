@@ -5,6 +5,7 @@ mod gpu;
 mod points;
 
 pub(crate) use by_face::SamplesByFace;
+pub(crate) use gpu::{in_order, wanted};
 pub(crate) use points::{FaceSums, Paints, Surfaces};
 
 use std::sync::Arc;

@@ -2,7 +2,8 @@
 
 use relievo_tensor::{Device, Result, Tensor};
 
-use super::{Kind, Painted, Surface, Vector, check, painted};
+use super::{Kind, Painted, Surface, Vector, check, gpu, painted};
+use crate::cuda::shade::Painted as OnGpu;
 use crate::raster::{Geometry, Place};
 use crate::vector::{add, scale};
 
@@ -36,6 +37,19 @@ impl Paints {
     pub fn painted<'a>(&'a self, inputs: &[&'a Tensor]) -> Vec<Painted<'a>> {
         painted(&self.kinds, inputs)
     }
+
+    /// The same on a GPU, and the index of each one's light among the inputs.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn on_gpu<'a>(
+        &self,
+        geometries: &[Geometry],
+        inputs: &[&'a Tensor],
+        device: Device,
+    ) -> Result<(Vec<OnGpu<'a>>, Vec<usize>)> {
+        gpu::painted(&self.kinds, geometries, inputs, device)
+    }
 }
 
 /// All surfaces of a batch, off the tape.
@@ -52,13 +66,13 @@ impl Surfaces {
         Ok(Self { paints: Paints::new(surfaces)?, inputs })
     }
 
-    /// The same on the CPU.
+    /// The surfaces on a GPU, and the background.
     ///
     /// # Errors
     /// If the device fails.
-    pub fn on_host(self) -> Result<Self> {
-        let inputs = self.inputs.iter().map(|tensor| tensor.to_device(Device::Cpu));
-        Ok(Self { inputs: inputs.collect::<Result<_>>()?, paints: self.paints })
+    pub fn on_gpu(&self, geometries: &[Geometry], device: Device) -> Result<(Vec<OnGpu<'_>>, &Tensor)> {
+        let inputs: Vec<&Tensor> = self.inputs.iter().collect();
+        Ok((self.paints.on_gpu(geometries, &inputs, device)?.0, &self.inputs[0]))
     }
 
     /// The surfaces of all parts of all images, in order.

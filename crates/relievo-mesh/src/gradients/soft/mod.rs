@@ -14,18 +14,18 @@
 //! All faces within reach are mixed, in the order of their numbers; there is no limit to their number. Threads take blocks of
 //! samples forwards, faces backwards.
 
+mod gpu;
 mod near;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use rayon::prelude::*;
 use relievo_tensor::{Backward, Context, Device, Operation, Result, Tensor, apply};
 
 use super::average::average;
-use super::drawn::{Drawn, Flat, on_surface};
-use super::on_host;
+use super::drawn::{Flat, flats, on_surface};
 use crate::check::as_vectors;
-use crate::cuda::on_device;
+use crate::cuda::raster::Sorted;
 use crate::raster::{Bins, Coverage, Covered, Geometry};
 use crate::shade::{FaceSums, Painted, Paints, Surface};
 use near::{CornerGradients, Near};
@@ -36,6 +36,9 @@ const GAMMA: f64 = 1e-4;
 const BACKGROUND: f64 = 1e-3;
 /// Faces with a lower probability are left out.
 const LEAST_PROBABILITY: f64 = 1e-4;
+/// A sample of which less than this is free is covered, as far as a number of 32 bits can tell: of silhouettes alone nothing
+/// more is added to it, and nothing moves it.
+const COVERED: f64 = 1e-20;
 /// Samples along a side of the blocks that threads take.
 const BLOCK: usize = 16;
 
@@ -82,30 +85,25 @@ pub(crate) fn soften(
     surfaces: Option<(&[Surface], &Tensor)>,
     softness: Softness,
 ) -> Result<[Option<Tensor>; 2]> {
-    let device = coverage.numbers.device();
-    let (coverage, mut inputs) = on_host(coverage, screens)?;
+    let mut inputs: Vec<&Tensor> = screens.iter().collect();
     let paints = match surfaces {
         Some((surfaces, background)) => {
-            for input in Paints::inputs(surfaces, background) {
-                inputs.push(on_device(input, Device::Cpu)?);
-            }
+            inputs.extend(Paints::inputs(surfaces, background));
             Some(Paints::new(surfaces)?)
         }
         None => None,
     };
     let size = [coverage.samples.columns, coverage.samples.rows].map(|side| side / softness.per_pixel);
     let margin = softness.reach().sqrt() + 1.0;
-    let faces: Vec<Vec<Flat>> = coverage
-        .images()
-        .map(|image| {
-            let mut faces = Drawn::new(&image, size, margin).faces;
-            faces.sort_unstable_by_key(|face| face.number);
-            faces
-        })
-        .collect();
-    let operation = Soften { coverage, faces: faces.into(), paints, alpha, softness };
-    let outputs = apply(operation, &inputs.iter().collect::<Vec<_>>())?;
-    let mut images = outputs.iter().map(|samples| on_device(&average(samples, softness.per_pixel)?, device));
+    let faces: Vec<Vec<Flat>> = match coverage.numbers.device() {
+        Device::Cpu => coverage.images().map(|image| flats(&image, size, margin)).collect(),
+        // Kernels find them.
+        Device::Cuda(_) => Vec::new(),
+    };
+    let (coverage, sorted) = (coverage.clone(), OnceLock::new());
+    let operation = Soften { coverage, faces: faces.into(), sorted, paints, alpha, softness };
+    let outputs = apply(operation, &inputs)?;
+    let mut images = outputs.iter().map(|samples| average(samples, softness.per_pixel));
     let alpha = if alpha { images.next().transpose()? } else { None };
     let colour = if surfaces.is_some() { images.next().transpose()? } else { None };
     Ok([alpha, colour])
@@ -115,8 +113,10 @@ pub(crate) fn soften(
 /// alpha of the samples if it is wanted, then their colours.
 struct Soften {
     coverage: Coverage,
-    /// Of each image, in the order of their numbers.
+    /// Of each image on the CPU, in the order of their numbers.
     faces: Arc<[Vec<Flat>]>,
+    /// Those on a GPU.
+    sorted: OnceLock<Sorted>,
     paints: Option<Paints>,
     alpha: bool,
     softness: Softness,
@@ -150,6 +150,16 @@ impl Mixture {
         let share = probability * ((nearness - self.most) / GAMMA).exp();
         self.total += share;
         (0..3).for_each(|k| self.colour[k] += share * f64::from(colour[k]));
+    }
+}
+
+impl Mixture {
+    /// What the way back needs: prod(1 - D), the greatest nearness, and the total for that nearness as it is kept. Rounded by
+    /// itself, the nearness would be off by some ten thousandths of gamma, and every share with it.
+    fn kept(&self) -> [f32; 3] {
+        let most = self.most as f32;
+        let total = self.total * ((self.most - f64::from(most)) / GAMMA).exp();
+        [self.free as f32, most, total as f32]
     }
 }
 
@@ -199,13 +209,16 @@ impl Scenery<'_> {
             let Some([xs, ys]) = self.range(face) else { continue };
             for y in ys[0].max(row)..=ys[1].min(last_row) {
                 for x in xs[0]..=xs[1] {
+                    let mixture = &mut mixtures[(y - row) * columns + x];
+                    if self.paint.is_none() && mixture.free < COVERED {
+                        continue;
+                    }
                     let Some(near) = Near::new(face, self.place([x, y]), self.softness.reach()) else {
                         continue;
                     };
                     if !self.softness.is_seen(near.depth) {
                         continue;
                     }
-                    let mixture = &mut mixtures[(y - row) * columns + x];
                     let exponent = near.signed_square / self.softness.square();
                     mixture.free *= sigmoid(-exponent);
                     if let Some((painted, _)) = self.paint {
@@ -251,7 +264,8 @@ impl Scenery<'_> {
                 let sample = y * self.image.samples.columns + x;
                 let of_alpha = upstream.alpha.map_or(0.0, |alpha| f64::from(alpha[sample]));
                 let of_colour = upstream.colour.map_or([0.0; 3], |colour| colour[sample]);
-                if of_alpha == 0.0 && of_colour == [0.0; 3] {
+                let [free, most, total] = upstream.kept[sample].map(f64::from);
+                if (of_alpha == 0.0 || free < COVERED) && of_colour == [0.0; 3] {
                     continue;
                 }
                 let Some(near) = Near::new(face, self.place([x, y]), self.softness.reach()) else { continue };
@@ -259,7 +273,6 @@ impl Scenery<'_> {
                     continue;
                 }
                 let exponent = near.signed_square / self.softness.square();
-                let [free, most, total] = upstream.kept[sample].map(f64::from);
                 let probability = sigmoid(exponent);
                 let (mut of_exponent, mut of_depth) = (of_alpha * free * probability, 0.0);
                 if let (Some((painted, _)), Some(sums)) = (paint, &mut found.sums) {
@@ -362,7 +375,7 @@ impl Operation for Soften {
                 .map(|tensor| &mut tensor.data_mut().as_chunks_mut::<3>().0[first..][..mixtures.len()]);
             for ((colour, kept), m) in colour.iter_mut().zip(kept).zip(&mixtures) {
                 *colour = m.colour.map(|c| (c / m.total) as f32);
-                *kept = [m.free, m.most, m.total].map(|x| x as f32);
+                *kept = m.kept();
             }
         }
         [&kept, &colour].into_iter().chain(own.iter().copied()).for_each(|tensor| context.save(tensor));
@@ -421,5 +434,13 @@ impl Operation for Soften {
         }
         gradients.extend(of_paints);
         Ok(gradients)
+    }
+
+    fn forward_cuda(&self, inputs: &[&Tensor], context: &mut Context) -> Result<Vec<Tensor>> {
+        self.forward_on_gpu(inputs, context)
+    }
+
+    fn backward_cuda(&self, backward: &Backward<'_>) -> Result<Vec<Option<Tensor>>> {
+        self.backward_on_gpu(backward)
     }
 }
