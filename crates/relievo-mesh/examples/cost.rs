@@ -75,6 +75,16 @@ fn cost(subdivisions: u32, side: usize, of: usize) -> Result<Cost, Box<dyn Error
     Ok(Cost { of: of as f64, forward, both })
 }
 
+/// A power of ten with commas between thousands.
+fn grouped(x: &f64) -> String {
+    let digits = format!("{}", x.round());
+    let comma = |(index, digit): (usize, char)| {
+        let left = digits.len() - index;
+        [(index > 0 && left.is_multiple_of(3)).then_some(','), Some(digit)].into_iter().flatten()
+    };
+    if *x < 1.0 { format!("{x}") } else { digits.chars().enumerate().flat_map(comma).collect() }
+}
+
 /// Both curves side by side, in logarithmic axes.
 fn draw(path: &str, by_faces: &[Cost], by_pixels: &[Cost]) -> Result<(), Box<dyn Error>> {
     let root = SVGBackend::new(path, (900, 340)).into_drawing_area();
@@ -97,8 +107,8 @@ fn draw(path: &str, by_faces: &[Cost], by_pixels: &[Cost]) -> Result<(), Box<dyn
             .x_desc(what)
             .y_desc("milliseconds")
             .label_style(("sans-serif", 13))
-            .x_label_formatter(&|x| format!("{x:.0}"))
-            .y_label_formatter(&|y| format!("{y}"))
+            .x_label_formatter(&grouped)
+            .y_label_formatter(&grouped)
             .draw()?;
         let curves =
             [("forward", RGBColor(0x1f, 0x77, 0xb4)), ("forward and backward", RGBColor(0xd6, 0x27, 0x28))];
