@@ -73,7 +73,8 @@ fn losses_and_energies() {
     let faces = Faces::new(faces.as_slice()[3..].to_vec());
     let edges = Edges::new(&faces);
     let there = |tensor: &Tensor, like: &Tensor| tensor.to_device(like.device());
-    let losses: [(&str, &Tensor, &dyn Fn(&Tensor) -> Result<Tensor>); 4] = [
+    type Loss<'a> = &'a dyn Fn(&Tensor) -> Result<Tensor>;
+    let losses: [(&str, &Tensor, Loss<'_>); 4] = [
         ("squares", &found, &|x| silhouette_error(x, &there(&wanted, x)?)),
         ("overlap", &found, &|x| iou_error(x, &there(&wanted, x)?)),
         ("laplacian", &vertices, &|x| laplacian_energy(x, &edges)),
