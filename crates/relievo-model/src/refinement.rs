@@ -22,21 +22,23 @@ use crate::prediction::{Prediction, Second};
 use crate::settings::{LightModel, Method};
 use crate::spline::{Spline, spline};
 
-/// How far the search goes. Depth moves by a field of so many rows and columns of cells.
-struct Reach {
+/// How freely depth moves: by a field of so many rows and columns of cells.
+#[derive(Clone, Copy)]
+struct Freedom {
     cells: usize,
     /// Adam's learning rate at the beginning; it falls along half a cosine.
     learning_rate: f64,
+    /// The least weight of the smoothness of depth; that of the training counts if it is larger.
+    smoothness_weight: f32,
 }
 
-impl Reach {
+impl Freedom {
     /// One image can be matched by painting it on any shape, and so can two or three, so their field is coarse. What more of
     /// them show from several sides and in several lights is shape (docs/notebook.md).
     fn of_images(count: usize) -> Self {
         match count {
-            0..4 => Self { cells: 7, learning_rate: 0.02 },
-            4..8 => Self { cells: 15, learning_rate: 0.06 },
-            _ => Self { cells: 31, learning_rate: 0.06 },
+            0..4 => Self { cells: 7, learning_rate: 0.02, smoothness_weight: 0.0 },
+            _ => Self { cells: 31, learning_rate: 0.06, smoothness_weight: 1.0 },
         }
     }
 }
@@ -98,7 +100,7 @@ impl Model {
         steps: usize,
     ) -> Result<Variables, Error> {
         let objective = Objective::new(self, images, beginning)?;
-        let points = objective.field.points();
+        let points = objective.field().points();
         let mut parameters = [
             Tensor::zeros([1, points, points]),
             before_tanh(&objective.beginning.albedo),
@@ -132,7 +134,7 @@ impl Model {
                 .collect();
             let share = 0.5 + 0.5 * (std::f64::consts::PI * step as f64 / steps as f64).cos();
             let rule = AdamStep {
-                learning_rate: share * objective.learning_rate,
+                learning_rate: share * objective.freedom.learning_rate,
                 step: step as u64 + 1,
                 ..AdamStep::default()
             };
@@ -155,10 +157,7 @@ struct Objective<'a> {
     everywhere: Tensor,
     /// The weight of the mirrored reconstruction of each image.
     flip_weight: f32,
-    /// The field by which depth moves.
-    field: Spline,
-    /// At the beginning.
-    learning_rate: f64,
+    freedom: Freedom,
 }
 
 /// The loss, and its gradients in some values of the tape, from which the rest of it is played backwards.
@@ -171,7 +170,6 @@ impl<'a> Objective<'a> {
     fn new(model: &'a Model, images: &Tensor, beginning: Variables) -> Result<Self, Error> {
         let [count, size, _, _] = images.dims("refinement")?;
         let prediction = model.compose(beginning.for_each(count)?.outputs(), Second::Nothing)?;
-        let Reach { cells, learning_rate } = Reach::of_images(count);
         Ok(Self {
             model,
             images: (0..count).map(|number| images.narrow(number, 1)).collect::<Result<_, _>>()?,
@@ -180,14 +178,18 @@ impl<'a> Objective<'a> {
             depth: prediction.smooth_depth.narrow(0, 1)?,
             everywhere: Tensor::full([1, size, size], 1.0),
             flip_weight: flip_weight(model.settings().method, count),
-            field: Spline { cells, size },
-            learning_rate,
+            freedom: Freedom::of_images(count),
         })
+    }
+
+    /// The field by which depth moves.
+    fn field(&self) -> Spline {
+        Spline { cells: self.freedom.cells, size: self.model.settings().image_size }
     }
 
     /// What the parameters stand for.
     fn variables(&self, [points, albedo, light, view]: &[Tensor; 4]) -> Result<Variables, Error> {
-        let field = spline(points, self.field)?;
+        let field = spline(points, self.field())?;
         Ok(Variables {
             depth: weighted_sum(&[(1.0, &self.beginning.depth), (1.0, &field)])?,
             albedo: activate(albedo, Activation::Tanh)?,
@@ -295,7 +297,8 @@ impl<'a> Objective<'a> {
         differentiate(&[depth], |[depth]| {
             let moved = squared_error(&as_image(depth)?, &as_image(&self.depth)?, &self.everywhere)?;
             let rough = smoothness(depth, range)?;
-            weighted_sum(&[(settings.smoothness_weight, &rough), (depth_weight / (range * range), &moved)])
+            let smoothness_weight = settings.smoothness_weight.max(self.freedom.smoothness_weight);
+            weighted_sum(&[(smoothness_weight, &rough), (depth_weight / (range * range), &moved)])
         })
     }
 }
