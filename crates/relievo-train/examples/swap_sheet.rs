@@ -3,7 +3,7 @@
 //!
 //!     cargo run --release -p relievo-train --example swap_sheet -- WEIGHTS.safetensors SHEET.png [ASYMMETRY]
 //!
-//! draws synthetic heads that no training with the usual seed has seen. The first row are images, two of each head. Each
+//! draws synthetic heads that no training with the usual seed has seen. The first row has the images, two of each head. Each
 //! further row has the depth and albedo of the first image of one head, under the light and the viewpoint of each column's
 //! image: where both show one head, the result should be the column's image, as far as expression and background allow.
 
@@ -27,7 +27,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (Some(weights), Some(path)) = (arguments.next(), arguments.next()) else {
         return Err("name a weights file and the sheet".into());
     };
-    let asymmetry = arguments.next().map_or(Ok(1.0), |text| text.parse())?;
+    let asymmetry = arguments.next().map_or(Ok(1.0), |text| text.parse::<f32>())?;
     let model = Model::from_safetensors(&std::fs::read(&weights)?, &weights)?;
     let size = model.settings().image_size;
 
