@@ -43,6 +43,7 @@
 mod error;
 mod features;
 mod heads;
+mod recipe;
 mod results;
 mod rows;
 mod run;

@@ -7,18 +7,18 @@ use std::sync::atomic::AtomicBool;
 
 use relievo_data::{CacheBudget, Cached, SYNTHETIC, Source, SourceSpec, Split, WithoutTruth};
 use relievo_files::{Unreadable, write_durable};
-use relievo_model::{Method, Model, ModelError};
+use relievo_model::{Model, ModelError};
 use relievo_tensor::safetensors::SafetensorsFile;
 use relievo_tensor::{Device, cuda};
 use relievo_train::{
-    DataSettings, EvaluationError, EvaluationOptions, FolderError, HeldOut, Outcome, RunFolder, Scores,
-    Settings, SettingsError, Trainer, baselines, evaluate, mean_depth,
+    EvaluationError, EvaluationOptions, FolderError, HeldOut, Outcome, RunFolder, Scores, Settings, Trainer,
+    baselines, evaluate, mean_depth,
 };
-use toml::{Table as Toml, Value};
 
 use crate::error::{RecipeError, ReproduceError};
 use crate::features::{self, FeatureSettings};
 use crate::heads::heads;
+use crate::recipe::{first_difference, is_of_single_images, table};
 use crate::results::{HeadCounts, Measured, Results, today};
 use crate::rows::Row;
 
@@ -371,14 +371,6 @@ impl Reproduction {
     }
 }
 
-/// Whether a recipe learns from single images of heads of the usual asymmetry; the rows of pairs change that.
-fn is_of_single_images(recipe: &Settings) -> bool {
-    let (data, usual) = (&recipe.data, DataSettings::default());
-    recipe.model.method == Method::Unsup3d
-        && (data.pairs, data.synthetic_images, data.asymmetry)
-            == (usual.pairs, usual.synthetic_images, usual.asymmetry)
-}
-
 /// The name of a device, for readers on another machine.
 fn name(device: Device) -> String {
     match device {
@@ -390,33 +382,10 @@ fn name(device: Device) -> String {
     }
 }
 
-/// The settings that affect a row's numbers.
-fn table(settings: &Settings) -> Result<Toml, ReproduceError> {
-    let text = settings.to_toml()?;
-    let all: Toml = text.parse().map_err(|error: toml::de::Error| SettingsError::Invalid {
-        place: String::new(),
-        reason: error.message().to_owned(),
-    })?;
-    let counts = |key: &String| Settings::is_compared(key);
-    let of_section = |value: Value| match value {
-        Value::Table(section) => Value::Table(section.into_iter().filter(|(key, _)| counts(key)).collect()),
-        value => value,
-    };
-    Ok(all.into_iter().filter(|(key, _)| counts(key)).map(|(key, value)| (key, of_section(value))).collect())
-}
-
-/// The first setting in which two tables differ, and its values in both.
-fn first_difference(a: &Toml, b: &Toml) -> Option<(String, [String; 2])> {
-    let text = |value: Option<&Value>| value.map_or_else(|| "nothing".to_owned(), ToString::to_string);
-    a.keys().chain(b.keys()).find_map(|key| match (a.get(key), b.get(key)) {
-        (Some(Value::Table(a)), Some(Value::Table(b))) => first_difference(a, b),
-        (a, b) if a != b => Some((key.clone(), [text(a), text(b)])),
-        _ => None,
-    })
-}
-
 #[cfg(test)]
 mod tests {
+    use relievo_model::Method;
+
     use super::*;
     use crate::rows::Table;
 
