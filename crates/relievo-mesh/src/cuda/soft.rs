@@ -100,7 +100,7 @@ pub(crate) struct Wanted {
     pub parts: Vec<[bool; 2]>,
 }
 
-/// The gradients.
+/// The gradients. In one function, because each launch fills or reads what those before it have made.
 pub(crate) fn backward(
     drawn: &Drawn,
     sorted: &Sorted,
