@@ -243,7 +243,12 @@ mod tests {
         let vertices = 3 * CHUNK + 5;
         let side = |i: usize| {
             let low = (i * 7919 % vertices) as u32 & !1;
-            Side { ends: [low, low + 1 + i as u32 % 3], face: i as u32, corner: 0, forward: i % 2 == 0 }
+            Side {
+                ends: [low, low + 1 + i as u32 % 3],
+                face: i as u32,
+                corner: 0,
+                forward: i.is_multiple_of(2),
+            }
         };
         let sides: Vec<Side> = (0..20_000).map(side).collect();
         let mut right = sides.clone();
