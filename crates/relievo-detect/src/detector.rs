@@ -46,7 +46,7 @@ const FINE: u32 = 2048;
 const PART_SIDES: [usize; 4] = [1152, 832, 576, 384];
 
 /// Memory of the network's tensors for each pixel that it sees, in bytes.
-const BYTES_PER_PIXEL: u64 = 448;
+const BYTES_PER_PIXEL: u64 = 136;
 
 /// By how much neighbouring parts overlap: by the largest face that is found in them only.
 const PART_OVERLAP: usize = 160;
