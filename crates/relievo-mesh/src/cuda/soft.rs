@@ -155,7 +155,8 @@ pub(crate) fn backward(
         let samples = dcolours.numel() / 3;
         let per_image = samples / drawn.image_count.max(1);
         // A sample is mixed of all faces at most.
-        let terms = samples.saturating_mul(drawn.count.max(1)).min(1 << 40);
+        let most = usize::try_from(1_u64 << 40).unwrap_or(usize::MAX / 2);
+        let terms = samples.saturating_mul(drawn.count.max(1)).min(most);
         let rooms = [terms, terms, samples].map(room);
         if behind.is_some() {
             launch(device, &KERNELS, "look_behind")?
