@@ -12,25 +12,16 @@ import argparse
 import importlib.util
 import json
 import pathlib
-import statistics
-import time
+import sys
 
 import numpy
 
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+
+from timing import measure  # noqa: E402
+
 SIZES = [(384, 256), (1280, 800), (1152, 1152), (2048, 1536)]
 ASSETS = pathlib.Path(__file__).parents[2] / "crates/relievo-detect/assets"
-
-
-def measure(work, seconds):
-    """Median of the repetitions in seconds, and their number."""
-    work()
-    times = []
-    end = time.perf_counter() + seconds
-    while len(times) < 3 or time.perf_counter() < end:
-        start = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times), len(times)
 
 
 def graphs():

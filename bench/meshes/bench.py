@@ -17,24 +17,16 @@ import argparse
 import json
 import math
 import os
-import statistics
-import time
+import pathlib
+import sys
 
 import numpy
 
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+
+from timing import measure  # noqa: E402
+
 SIZE = 256
-
-
-def measure(work, seconds):
-    """Median of the repetitions in seconds, and their number."""
-    work()
-    times = []
-    end = time.perf_counter() + seconds
-    while len(times) < 3 or time.perf_counter() < end:
-        start = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times), len(times)
 
 
 def teapot(path):
