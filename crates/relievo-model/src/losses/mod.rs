@@ -4,6 +4,7 @@
 //! [`Loss`] names the numbers, [`Losses`] holds their values.
 
 mod albedo;
+mod coverage;
 mod depth;
 mod light_prior;
 mod perceptual;
@@ -119,6 +120,10 @@ losses! {
     light_prior {
         /// How far mean and spread of the light's elevation are from those expected.
         LightPrior = "light-prior",
+    }
+    coverage {
+        /// How much of the image the viewpoint leaves without surface, beyond half of it along an axis.
+        Coverage = "coverage",
     }
 }
 
@@ -534,6 +539,27 @@ mod tests {
         let truth = truth.map(twice).unwrap();
         let objective = Objective::from(0.5).with_truth(Some(&truth));
         assert_slope(&mut model, &random_tensor(1, [4, 64, 64, 3]), objective, 0.03);
+    }
+
+    #[test]
+    fn what_the_viewpoint_leaves_uncovered_counts_with_its_weight() {
+        let (images, _) = example();
+        // The last layer of the network for the viewpoint ends in tanh: with large weights it turns by 60 degrees and moves by
+        // 0.1, one way or the other.
+        let losses = |coverage_weight, factor: f32| {
+            let settings = ModelSettings { coverage_weight, ..ModelSettings::tiny() };
+            let mut model = Model::new(settings, 3).unwrap();
+            let last =
+                model.parameter_infos().iter().rposition(|info| info.name.starts_with("view.")).unwrap();
+            model.parameters_mut()[last].data_mut().iter_mut().for_each(|weight| *weight *= factor);
+            model.losses(&images, 0.5).unwrap()
+        };
+        assert_eq!(losses(10.0, 1.0)[Loss::Coverage], 0.0);
+        let [found, without] = [10.0, 0.0].map(|weight| losses(weight, 1e6));
+        let span = 1.0 - (0.1 / 5f32.to_radians().tan() - 0.5);
+        assert!((found[Loss::Coverage] - 2.0 * (0.5 - span / 2.0)).abs() < 1e-4, "{found:?}");
+        assert_eq!(without[Loss::Coverage], 0.0);
+        assert!((found.total - without.total - 10.0 * found[Loss::Coverage]).abs() < 1e-4, "{found:?}");
     }
 
     #[test]
