@@ -93,7 +93,8 @@ pub struct Options {
     #[arg(long, value_enum, default_value_t)]
     texture: Texture,
     /// Fit depth, albedo, light and viewpoint to each image in so many steps, 0 for the networks'
-    /// own answer [default: 50; 0 for a model of depth alone]
+    /// own answer [default: 20; 50 for four and more images together; 0 for a model of depth
+    /// alone]
     #[arg(long, value_name = "STEPS")]
     refine: Option<u16>,
     /// Also draw sheet.png, a row for each image, the first 100

@@ -50,6 +50,7 @@ pub use networks::{NetworkKind, Outputs};
 pub use object::{FRAME, object_level};
 pub use prediction::Prediction;
 pub use predictor::{Predicted, Predictor};
+pub use refinement::refinement_steps;
 pub use settings::{LightModel, Method, ModelSettings, Preset, Supervision};
 pub use texture::{FineImage, ImageTexture, TextureParts, image_texture};
 pub use truth::{GroundTruth, Objective, Partners};

@@ -7,6 +7,8 @@
 //! cells, and is held where it was: an image can be matched exactly by painting it on any shape, and more freedom than
 //! this makes images match better and depth worse (docs/notebook.md). So is the viewpoint.
 
+use std::slice;
+
 use rayon::prelude::*;
 use relievo_render::{Traced, diffuse_shading, shade};
 use relievo_tensor::ops::{
@@ -26,7 +28,7 @@ use crate::spline::{Spline, spline};
 #[derive(Clone, Copy)]
 struct Freedom {
     cells: usize,
-    /// Adam's learning rate at the beginning; it falls along half a cosine.
+    /// Adam's learning rate of depth and viewpoint at the beginning; it falls along half a cosine, as the others do.
     learning_rate: f64,
     /// The least weight of the smoothness of depth; that of the training counts if it is larger.
     smoothness_weight: f32,
@@ -41,7 +43,28 @@ impl Freedom {
             _ => Self { cells: 31, learning_rate: 0.06, smoothness_weight: 1.0 },
         }
     }
+
+    /// Of depth, albedo, light and viewpoint.
+    fn learning_rates(self) -> [f64; 4] {
+        [self.learning_rate, ALBEDO_LEARNING_RATE, LIGHT_LEARNING_RATE, self.learning_rate]
+    }
 }
+
+/// The steps of refinement after which more bring hardly anything that a person sees, for so many images of one object: from
+/// four on, depth is found and not only albedo, which takes longer.
+pub fn refinement_steps(images: usize) -> u16 {
+    match images {
+        0..4 => 20,
+        _ => 50,
+    }
+}
+
+/// Adam's learning rates of albedo and light at the beginning. Albedo has most to explain and little that holds it.
+const ALBEDO_LEARNING_RATE: f64 = 0.08;
+const LIGHT_LEARNING_RATE: f64 = 0.04;
+/// Adam's decay rates: a few dozen steps are too few for its usual ones, which remember 10 and 1,000. With these and the
+/// rates above 20 steps reach what 50 of the usual ones at 0.02 did (docs/notebook.md).
+const BETAS: [f64; 2] = [0.7, 0.95];
 
 /// The weight of the photometric loss of the mirrored reconstruction. Smaller than in training: a single image is not
 /// symmetric, and here there is no confidence to say where. Over the number of images, since others may show the other side.
@@ -133,12 +156,17 @@ impl Model {
                 .map(|(gradient, parameter)| gradient.unwrap_or_else(|| Tensor::zeros(parameter.shape())))
                 .collect();
             let share = 0.5 + 0.5 * (std::f64::consts::PI * step as f64 / steps as f64).cos();
-            let rule = AdamStep {
-                learning_rate: share * objective.freedom.learning_rate,
-                step: step as u64 + 1,
-                ..AdamStep::default()
-            };
-            rule.apply(&mut parameters, &of_parameters, &mut first, &mut second)?;
+            for (at, learning_rate) in objective.freedom.learning_rates().into_iter().enumerate() {
+                let rule = AdamStep {
+                    learning_rate: share * learning_rate,
+                    betas: BETAS,
+                    step: step as u64 + 1,
+                    ..AdamStep::default()
+                };
+                let [parameter, first, second] =
+                    [&mut parameters, &mut first, &mut second].map(|all| slice::from_mut(&mut all[at]));
+                rule.apply(parameter, slice::from_ref(&of_parameters[at]), first, second)?;
+            }
         }
         Ok(best.1)
     }

@@ -6,6 +6,7 @@ use relievo_data::{Image, Reservation, SampleError, reserve_memory};
 use relievo_detect::{Detector, Face, FaceLocation, FaceSelection};
 use relievo_model::{
     ComputeSettings, DeviceChoice, Model, ModelSettings, Prediction, Predictor, Supervision, continued_depth,
+    refinement_steps,
 };
 use relievo_tensor::{Device, Tensor, pool_release};
 
@@ -17,9 +18,6 @@ use crate::{Error, Reconstruction, Result};
 
 /// Images that go through the networks together, if nothing else is said.
 const BATCH_SIZE: usize = 16;
-
-/// Steps of refinement if nothing is said: more bring hardly anything that a person sees.
-const REFINEMENT_STEPS: u16 = 50;
 
 /// How the object is found in an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -77,9 +75,9 @@ impl Builder {
         self
     }
 
-    /// Fits depth, albedo, light and viewpoint to each image in so many steps, about 2.5 ms each on two cores; 50 bring the
-    /// reconstruction much closer to the image and are the default, but for models of depth alone, which have nothing to
-    /// refine. 0 gives the networks' own answer.
+    /// Fits depth, albedo, light and viewpoint to each image in so many steps, about 2 ms each on two cores; 20 bring the
+    /// reconstruction much closer to the image and are the default ([`relievo_model::refinement_steps`]; 50 for four and more images of one
+    /// object), but for models of depth alone, which have nothing to refine. 0 gives the networks' own answer.
     pub fn refine(mut self, steps: u16) -> Self {
         self.refine = Some(steps);
         self
@@ -105,8 +103,8 @@ impl Builder {
         };
         self.compute.place(&mut model)?;
         let refine = match model.settings().supervision {
-            Supervision::Depth => 0,
-            _ => REFINEMENT_STEPS,
+            Supervision::Depth => self.refine.or(Some(0)),
+            _ => self.refine,
         };
         Ok(Reconstructor {
             settings: Arc::new(model.settings().clone()),
@@ -115,7 +113,7 @@ impl Builder {
             origin,
             detector: looks_for_faces.then(Detector::new).transpose()?,
             faces: self.faces.unwrap_or(FaceSelection::All),
-            refine: self.refine.unwrap_or(refine),
+            refine,
             batch_size: self.batch_size.unwrap_or(BATCH_SIZE).max(1),
         })
     }
@@ -131,7 +129,8 @@ pub struct Reconstructor {
     /// None if images are taken as they are.
     detector: Option<Detector>,
     faces: FaceSelection,
-    refine: u16,
+    /// Steps, if something is said.
+    refine: Option<u16>,
     batch_size: usize,
 }
 
@@ -275,20 +274,27 @@ impl Reconstructor {
         predictor: Option<&mut Predictor<'_>>,
     ) -> Result<Vec<Reconstruction>> {
         let Answer { images, prediction, qualities } = self.answer(crops, predictor)?;
-        let prediction = match self.refine {
+        let steps = self.steps(1);
+        let prediction = match steps {
             0 => prediction,
             steps => self.model.refine(&images, &prediction, steps.into())?,
         };
-        self.reconstructions(crops, qualities, prediction)
+        self.reconstructions(crops, qualities, prediction, steps)
     }
 
     /// What crops that show one object say together; the error of each, and that of each alone.
     pub(crate) fn fuse(&self, crops: &[Crop]) -> Result<(Vec<Reconstruction>, Vec<[f32; 2]>)> {
         let Answer { images, prediction, qualities } = self.answer(crops, None)?;
-        let found = self.model.refine_together(&images, &prediction, self.refine.into())?;
+        let steps = self.steps(crops.len());
+        let found = self.model.refine_together(&images, &prediction, steps.into())?;
         let errors = found.errors.into_iter().zip(found.single_errors).map(|(error, single)| [error, single]);
         let errors = errors.collect();
-        Ok((self.reconstructions(crops, qualities, found.prediction)?, errors))
+        Ok((self.reconstructions(crops, qualities, found.prediction, steps)?, errors))
+    }
+
+    /// Steps of refinement for so many images of one object.
+    fn steps(&self, images: usize) -> u16 {
+        self.refine.unwrap_or_else(|| refinement_steps(images))
     }
 
     /// What the networks say of crops.
@@ -324,6 +330,7 @@ impl Reconstructor {
         crops: &[Crop],
         qualities: Vec<Quality>,
         mut prediction: Prediction,
+        refined: u16,
     ) -> Result<Vec<Reconstruction>> {
         prediction.depth = continued_depth(&prediction.depth, &prediction.mask)?;
         let prediction = Arc::new(prediction);
@@ -334,7 +341,7 @@ impl Reconstructor {
             crop: Arc::new(crop.image.clone()),
             others: Arc::default(),
             location: crop.location,
-            refined: self.refine,
+            refined,
             quality,
         };
         let faces: Vec<Reconstruction> =

@@ -105,7 +105,7 @@ fn views_show_the_models_own_memory() {
 fn unless_asked_otherwise_the_answer_is_refined_and_the_mesh_wears_the_photograph() {
     let reconstructor = builder(&model()).framing(Framing::Whole).build().unwrap();
     let face = &reconstructor.reconstruct(&image(90)).unwrap()[0];
-    assert_eq!(face.refined(), 50);
+    assert_eq!(face.refined(), 20);
     let own = &framed().reconstruct(&image(90)).unwrap()[0];
     let error = |face: &Reconstruction| -> f32 {
         let seen = face.crop().square(64).signed().collect::<Vec<_>>();
