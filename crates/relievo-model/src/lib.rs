@@ -44,7 +44,7 @@ mod widening;
 pub use compute::{ComputeSettings, DeviceChoice, Precision};
 pub use fill::continued_depth;
 pub use fusion::Together;
-pub use losses::{Differentiated, Loss, LossGroup, LossTerms, Losses};
+pub use losses::{Differentiated, Loss, LossGroup, LossKind, LossList, LossTerms, LossWeight, Losses};
 pub use model::{Model, ModelError};
 pub use networks::{NetworkKind, Outputs};
 pub use object::{FRAME, object_level};

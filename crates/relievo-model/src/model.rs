@@ -9,7 +9,7 @@ use relievo_tensor::ops::cast;
 use relievo_tensor::{ConvPolicy, DataType, Device, Error, Tensor, cuda};
 
 use crate::networks::{Networks, Outputs, Purpose};
-use crate::settings::{ModelSettings, Supervision};
+use crate::settings::ModelSettings;
 
 /// A model that could not be made or run.
 #[derive(Debug, thiserror::Error)]
@@ -74,7 +74,7 @@ pub struct Model {
     precision: DataType,
     /// Tensors that are the same in every step, by name, number of images and device.
     constants: Mutex<HashMap<(&'static str, usize, Device), Tensor>>,
-    /// Only if the perceptual loss has a weight.
+    /// Only if a term compares its features.
     pub(crate) vgg: Option<Vgg>,
     /// See [`Model::has_seen_truth`].
     pub(crate) has_seen_truth: bool,
@@ -99,8 +99,7 @@ impl Model {
     pub(crate) fn without_parameters(settings: ModelSettings) -> Result<Self, ModelError> {
         settings.check()?;
         let (networks, infos) = Networks::new(&settings);
-        let reconstructs = settings.supervision == Supervision::None;
-        let vgg = if reconstructs && settings.perceptual_weight > 0.0 { Some(Vgg::new()?) } else { None };
+        let vgg = if settings.needs_vgg() { Some(Vgg::new()?) } else { None };
         Ok(Self {
             has_seen_truth: settings.uses_truth(),
             settings,

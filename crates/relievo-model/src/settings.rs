@@ -5,6 +5,8 @@
 use relievo_render::{Camera, DepthRange, LightRange};
 use relievo_settings::{Invalid, Kind, Value, choices, multiple_of, power_of_two, settings, with_unit};
 
+use crate::losses::{EachOnce, LossKind, LossList};
+
 settings! {
     /// The settings of the model. Defaults are those of the paper for faces.
     pub struct ModelSettings {
@@ -95,6 +97,10 @@ settings! {
         elevation_prior: f32 = 0.28, in 0.01..=1.0, kind(Objective);
         /// Mean of the sine of the light's elevation that the light prior expects; above 0 is light from above
         elevation_prior_mean: f32 = 0.17, in -1.0..=1.0, kind(Objective);
+        /// Terms of the loss that compare the reconstruction with the image, beside those that have options of their own:
+        /// `KIND=WEIGHT`, once for each; `photometric` has weight 1 if it is not among them. Given here, they replace all
+        /// that a file lists
+        loss: LossList = LossList::default(), in EachOnce, kind(Objective);
     }
 }
 
@@ -229,6 +235,13 @@ impl ModelSettings {
                 self.truth_weight
             ),
         )?;
+        rule(
+            self.supervision == Supervision::Depth || self.compares_without_vgg() || self.needs_vgg(),
+            "loss",
+            "loss has photometric at weight 0; then another term must compare the reconstruction with the image, so give one a \
+             weight"
+                .into(),
+        )?;
         let border = self.border_depth;
         rule(
             (near..=far).contains(&border),
@@ -254,6 +267,21 @@ impl ModelSettings {
     pub(crate) fn meaning_of_outputs(&self) -> impl Iterator<Item = (&'static str, Value)> {
         let settings = self.settings().filter(|(setting, _)| setting.kind == Kind::Meaning);
         settings.map(|(setting, value)| (setting.name, value))
+    }
+
+    /// The weight of the photometric loss.
+    pub(crate) fn photometric_weight(&self) -> f32 {
+        self.loss.weight(LossKind::Photometric).unwrap_or(1.0)
+    }
+
+    /// Whether a term compares the reconstruction with the image, other than by VGG16's features.
+    pub fn compares_without_vgg(&self) -> bool {
+        self.loss.iter().any(|term| term.weight > 0.0) || self.photometric_weight() > 0.0
+    }
+
+    /// Whether a term compares VGG16's features.
+    pub fn needs_vgg(&self) -> bool {
+        self.supervision == Supervision::None && self.perceptual_weight > 0.0
     }
 
     /// Whether the losses compare with the ground truth of images.

@@ -6,6 +6,7 @@ use relievo_nets::ParameterInfo;
 use relievo_tensor::safetensors::{Entry, ReadError, SafetensorsFile, quantise, serialize};
 use relievo_tensor::{Device, Tensor};
 
+use crate::losses::LossList;
 use crate::model::{Model, ModelError};
 use crate::settings::{ModelSettings, Preset, Supervision};
 use crate::widening::{another_shape, widen};
@@ -114,7 +115,7 @@ impl Model {
 
     /// A weights file to hand on: a quarter of the size, for inference. Weights are stored in 8 bits with a scale for each
     /// channel ([`quantise`](relievo_tensor::safetensors::quantise)), biases and norms in f16, and the confidence networks,
-    /// which inference does not use, are left out, and so is the perceptual loss, which means little without them.
+    /// which inference does not use, are left out, and so are the perceptual loss and the listed ones, which mean little without them.
     /// `notes` are as for [`Model::to_safetensors_with`].
     ///
     /// # Errors
@@ -123,7 +124,12 @@ impl Model {
         &self,
         notes: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Vec<u8>, ModelError> {
-        let settings = ModelSettings { confidence: false, perceptual_weight: 0.0, ..self.settings().clone() };
+        let settings = ModelSettings {
+            confidence: false,
+            perceptual_weight: 0.0,
+            loss: LossList::default(),
+            ..self.settings().clone()
+        };
         let packed = Self::without_parameters(settings)?;
         let kept: HashSet<&str> = packed.parameter_infos().iter().map(|info| &*info.name).collect();
         let parameters = self.parameter_infos().iter().zip(self.parameters());

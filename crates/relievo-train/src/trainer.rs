@@ -180,8 +180,7 @@ impl Trainer {
             return Err(TrainError::OtherImages { then: progress.images, now: found.0 });
         }
         if let Some(path) = settings.train.perceptual_features.as_deref()
-            && settings.model.perceptual_weight > 0.0
-            && settings.model.supervision == Supervision::None
+            && settings.model.needs_vgg()
         {
             model.set_vgg(read_features(path)?);
         }

@@ -219,6 +219,10 @@ impl Settings {
         self.train.check()?;
         let invalid = |setting, reason: String| Err(Invalid { setting, reason });
         let weight = self.model.truth_weight;
+        if self.train.perceptual_every > 1 && self.model.needs_vgg() && !self.model.compares_without_vgg() {
+            let reason = "perceptual-every must be 1 where only VGG16's features compare the reconstruction with the image";
+            return invalid("perceptual-every", reason.into());
+        }
         if self.model.supervision == Supervision::Depth && !self.data.is_generated() {
             let reason = "supervision is depth; it needs images whose depth is known: the source synthetic";
             return invalid("supervision", reason.into());
@@ -311,7 +315,10 @@ impl Settings {
         };
         let mut explained = String::new();
         for line in plain.lines() {
-            if let Some(help) = line.split_once(" = ").and_then(|(key, _)| help(key)) {
+            // A setting is a line, or a table for each element of a list: `[[model.loss]]`.
+            let of_list = line.strip_prefix("[[").and_then(|line| line.strip_suffix("]]")?.split_once('.'));
+            let key = line.split_once(" = ").or(of_list.map(|(section, key)| (key, section)));
+            if let Some(help) = key.and_then(|(key, _)| help(key)) {
                 let _ = writeln!(explained, "# {help}");
             }
             let _ = writeln!(explained, "{line}");

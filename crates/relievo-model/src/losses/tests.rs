@@ -1,0 +1,156 @@
+//! Tests of the losses as a whole.
+
+use relievo_tensor::testing::random_tensor;
+
+use super::*;
+use crate::{ModelSettings, Supervision};
+
+fn supervised() -> Model {
+    let settings = ModelSettings {
+        supervision: Supervision::Depth,
+        smoothness_weight: 0.1,
+        initial_depth_scale: 0.3,
+        dome: 0.4,
+        ..ModelSettings::tiny()
+    };
+    Model::new(settings, 3).unwrap()
+}
+
+/// Two images of noise; a slope, known in an oblong part of them.
+fn example() -> (Tensor, GroundTruth) {
+    let inside = |at: usize| (10..50).contains(&(at / 64 % 64)) && (20..40).contains(&(at % 64));
+    let depth: Vec<f32> = (0..2 * 64 * 64).map(|at| 0.93 + 0.002 * (at % 64) as f32).collect();
+    let mask: Vec<f32> = (0..2 * 64 * 64).map(|at| f32::from(u8::from(inside(at)))).collect();
+    let [depth, mask] = [depth, mask].map(|map| Tensor::new(&map, [2, 64, 64]).unwrap());
+    let truth = GroundTruth {
+        depth,
+        mask,
+        albedo: random_tensor(2, [2, 64, 64, 3]),
+        light: Tensor::new(&[0.3, 0.6, 0.0, 0.6, 0.8].repeat(2), [2, 5]).unwrap(),
+        view: Tensor::new(&[0.2, -0.3, 0.1, 0.02, -0.01, 0.03].repeat(2), [2, 6]).unwrap(),
+        known: Tensor::full([2], 1.0),
+    };
+    (random_tensor(1, [2, 64, 64, 3]), truth)
+}
+
+/// A model that learns from images and from truth.
+fn mixed(truth_weight: f32) -> Model {
+    let settings =
+        ModelSettings { truth_weight, initial_depth_scale: 0.02, dome: 0.5, ..ModelSettings::tiny() };
+    Model::new(settings, 3).unwrap()
+}
+
+const TRUTHS: [Loss; 5] =
+    [Loss::TruthDepth, Loss::TruthNormals, Loss::TruthAlbedo, Loss::TruthLight, Loss::TruthView];
+
+#[test]
+fn a_truth_without_a_weight_changes_no_bit() {
+    let (model, (images, truth)) = (mixed(0.0), example());
+    let (right, gradients) = model.loss_and_gradients(&images, 0.5).unwrap();
+    let objective = Objective::from(0.5).with_truth(Some(&truth));
+    let (found, found_gradients) = model.loss_and_gradients(&images, objective).unwrap();
+    assert_eq!(found, right);
+    assert!(found_gradients.iter().zip(&gradients).all(|(a, b)| a.data() == b.data()));
+    assert!(TRUTHS.iter().all(|loss| found[*loss] == 0.0));
+}
+
+#[test]
+fn photographs_among_images_with_a_truth_learn_as_without_it() {
+    let (model, (images, truth)) = (mixed(1.0), example());
+    let right = mixed(0.0).losses(&images, 0.5).unwrap();
+    let unknown = GroundTruth::unknown(Device::Cpu, 2, 64).unwrap();
+    let objective = |truth| Objective::from(0.5).with_truth(Some(truth));
+    let found = model.losses(&images, objective(&unknown)).unwrap();
+    assert_eq!(found, right);
+    // With one of both known, its error is what both have that are known alone.
+    let mut first = truth.clone();
+    let half = first.mask.numel() / 2;
+    first.mask.data_mut()[half..].fill(0.0);
+    first.known.data_mut()[1] = 0.0;
+    let both = model.losses(&images, objective(&truth)).unwrap();
+    let one = model.losses(&images, objective(&first)).unwrap();
+    let image = images.narrow(0, 1).unwrap();
+    let truth = truth.map(|tensor| tensor.narrow(0, 1)).unwrap();
+    let alone = model.losses(&image, objective(&truth)).unwrap();
+    for loss in TRUTHS {
+        assert!(both[loss] > 0.0 && both[loss] != one[loss], "{loss:?}");
+        assert!((one[loss] - alone[loss]).abs() < 1e-3 * alone[loss], "{loss:?}: {one:?}, {alone:?}");
+    }
+    let wrong = model.losses(&images, objective(&truth)).unwrap_err().to_string();
+    assert!(wrong.contains("a truth of shape [1, 64, 64] in place of [2, 64, 64]"), "{wrong}");
+}
+
+#[test]
+fn the_gradient_of_truths_and_priors_agrees_with_finite_differences() {
+    // The places at which albedo is sampled have no gradient, but they move.
+    let settings = ModelSettings {
+        truth_albedo_weight: 0.0,
+        view_prior_weight: 0.3,
+        light_prior_weight: 0.3,
+        ..mixed(10.0).settings().clone()
+    };
+    let (mut model, (_, mut truth)) = (Model::new(settings, 3).unwrap(), example());
+    truth.mask.data_mut()[..64 * 64].fill(0.0);
+    truth.known.data_mut()[0] = 0.0;
+    let twice = |x: &Tensor| Tensor::new(&x.data().repeat(2), [&[4], &x.shape()[1..]].concat().as_slice());
+    let truth = truth.map(twice).unwrap();
+    let objective = Objective::from(0.5).with_truth(Some(&truth));
+    assert_slope(&mut model, &random_tensor(1, [4, 64, 64, 3]), objective, 0.03);
+}
+
+#[test]
+fn the_depth_loss_is_the_mean_error_where_the_truth_is_known_in_ranges() {
+    let (model, (images, truth)) = (supervised(), example());
+    let losses = model.losses(&images, Objective::from(0.0).with_truth(Some(&truth))).unwrap();
+    let found = model.predict(&images).unwrap().depth;
+    let triples = || found.data().iter().zip(truth.depth.data()).zip(truth.mask.data());
+    let error: f64 = triples().map(|((found, depth), mask)| f64::from((found - depth).abs() * mask)).sum();
+    let expected = error / (2.0 * 40.0 * 20.0) / 0.2;
+    assert!((f64::from(losses[Loss::Depth]) - expected).abs() < 1e-5 * expected, "{losses:?}, {expected}");
+    assert_eq!((losses[Loss::Photometric], losses[Loss::Perceptual]), (0.0, 0.0));
+    assert!((losses.total - losses[Loss::Depth] - 0.1 * losses[Loss::Smoothness]).abs() < 1e-6);
+}
+
+#[test]
+fn the_gradient_of_the_depth_loss_agrees_with_finite_differences() {
+    let (mut model, (images, truth)) = (supervised(), example());
+    assert_slope(&mut model, &images, Objective::from(0.0).with_truth(Some(&truth)), 0.02);
+}
+
+/// Asserts that along the gradient of all parameters together, the loss rises by the gradient's norm: one difference
+/// over so many numbers is far above rounding.
+fn assert_slope(model: &mut Model, images: &Tensor, objective: Objective<'_>, tolerance: f64) {
+    let (_, gradients) = model.loss_and_gradients(images, objective).unwrap();
+    assert_eq!(gradients.len(), model.parameter_infos().len());
+    let square: f64 = gradients.iter().flat_map(|g| g.data()).map(|g| f64::from(*g).powi(2)).sum();
+    let norm = square.sqrt();
+    let mut loss_at = |distance: f64| {
+        let step = (distance / norm) as f32;
+        for (parameter, gradient) in model.parameters_mut().iter_mut().zip(&gradients) {
+            parameter.data_mut().iter_mut().zip(gradient.data()).for_each(|(p, g)| *p += step * g);
+        }
+        let loss = model.losses(images, objective).unwrap().total;
+        for (parameter, gradient) in model.parameters_mut().iter_mut().zip(&gradients) {
+            parameter.data_mut().iter_mut().zip(gradient.data()).for_each(|(p, g)| *p -= step * g);
+        }
+        f64::from(loss)
+    };
+    // Short, because the loss and the networks have kinks.
+    const STEP: f64 = 1e-4;
+    let slope = (loss_at(STEP) - loss_at(-STEP)) / (2.0 * STEP);
+    assert!((slope / norm - 1.0).abs() < tolerance, "slope {slope}, norm of the gradient {norm}");
+}
+
+#[test]
+fn a_model_that_learns_from_depth_has_one_network_and_survives_its_file() {
+    let model = supervised();
+    assert!(model.parameter_infos().iter().all(|info| info.name.starts_with("depth.")));
+    let (images, _) = example();
+    assert!(model.outputs(&images, model.parameters()).is_err());
+    let found = model.predict(&images).unwrap();
+    assert_eq!(found.image.data(), images.data());
+    assert!(found.mask.data().iter().all(|seen| *seen == 1.0));
+    assert!(found.depth.data().iter().all(|depth| (0.9..=1.1).contains(depth)));
+    let again = Model::from_safetensors(&model.to_safetensors().unwrap(), "memory").unwrap();
+    assert_eq!(again.predict(&images).unwrap().depth.data(), found.depth.data());
+}
