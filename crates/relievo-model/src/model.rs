@@ -5,9 +5,11 @@ use std::sync::{Mutex, PoisonError};
 
 use relievo_nets::{ParameterInfo, Vgg, VggError};
 use relievo_settings::Invalid;
-use relievo_tensor::ops::cast;
+use relievo_tensor::ops::{FilterBank, cast};
 use relievo_tensor::{ConvPolicy, DataType, Device, Error, Tensor, cuda};
 
+use crate::filters::Banks;
+use crate::losses::LossKind;
 use crate::networks::{Networks, Outputs, Purpose};
 use crate::settings::ModelSettings;
 
@@ -76,6 +78,8 @@ pub struct Model {
     constants: Mutex<HashMap<(&'static str, usize, Device), Tensor>>,
     /// Only if a term compares its features.
     pub(crate) vgg: Option<Vgg>,
+    /// Those that terms of the loss need.
+    pub(crate) banks: Banks,
     /// See [`Model::has_seen_truth`].
     pub(crate) has_seen_truth: bool,
 }
@@ -99,7 +103,11 @@ impl Model {
     pub(crate) fn without_parameters(settings: ModelSettings) -> Result<Self, ModelError> {
         settings.check()?;
         let (networks, infos) = Networks::new(&settings);
-        let vgg = if settings.needs_vgg() { Some(Vgg::new()?) } else { None };
+        let mut vgg = if settings.needs_vgg() { Some(Vgg::new()?) } else { None };
+        if let Some(vgg) = &mut vgg {
+            vgg.set_depths(&settings.feature_depths());
+        }
+        let banks = Banks::new(&settings)?;
         Ok(Self {
             has_seen_truth: settings.uses_truth(),
             settings,
@@ -110,6 +118,7 @@ impl Model {
             precision: DataType::F32,
             constants: Mutex::default(),
             vgg,
+            banks,
         })
     }
 
@@ -123,6 +132,7 @@ impl Model {
         let moved: Result<Vec<Tensor>, Error> =
             self.parameters.iter().map(|parameter| parameter.to_device(device)).collect();
         let vgg = self.vgg.as_ref().map(|vgg| vgg.to_device(device, precision)).transpose()?;
+        self.banks = self.banks.to_device(device)?;
         (self.parameters, self.vgg, self.device, self.precision) = (moved?, vgg, device, precision);
         self.constants = Mutex::default();
         Ok(())
@@ -231,7 +241,14 @@ impl Model {
     /// device.
     pub fn set_vgg(&mut self, mut vgg: Vgg) {
         vgg.set_conv_policy(self.networks.policy);
+        vgg.set_depths(&self.settings.feature_depths());
         self.vgg = Some(vgg);
+    }
+
+    /// Replaces the bank of the term [`LossKind::FilterBank`](crate::LossKind::FilterBank), if the loss has it; for
+    /// work on the CPU until the model is moved.
+    pub fn set_filters(&mut self, bank: FilterBank) {
+        self.banks.replace(LossKind::FilterBank, bank);
     }
 
     /// The networks' outputs for `images [B,S,S,3]`, from `parameters` in the order of [`Model::parameter_infos`]: the

@@ -2,6 +2,7 @@
 //!
 //! One declaration is the documentation, the section `[model]` of a run's TOML file and the command line.
 
+use relievo_nets::FeatureDepth;
 use relievo_render::{Camera, DepthRange, LightRange};
 use relievo_settings::{Invalid, Kind, Value, choices, multiple_of, power_of_two, settings, with_unit};
 
@@ -97,9 +98,9 @@ settings! {
         elevation_prior: f32 = 0.28, in 0.01..=1.0, kind(Objective);
         /// Mean of the sine of the light's elevation that the light prior expects; above 0 is light from above
         elevation_prior_mean: f32 = 0.17, in -1.0..=1.0, kind(Objective);
-        /// Terms of the loss that compare the reconstruction with the image, beside those that have options of their own:
-        /// `KIND=WEIGHT`, once for each; `photometric` has weight 1 if it is not among them. Given here, they replace all
-        /// that a file lists
+        /// A term of the loss that compares the reconstruction with the image, beside those that have options of their own;
+        /// once for each of photometric (1 if it is not given), filter-bank, laplacian-pyramid, gradient-difference, ssim,
+        /// ms-ssim, census, vgg-relu12, vgg-relu22. Those of the command line replace all of a file
         loss: LossList = LossList::default(), in EachOnce, kind(Objective);
     }
 }
@@ -276,12 +277,24 @@ impl ModelSettings {
 
     /// Whether a term compares the reconstruction with the image, other than by VGG16's features.
     pub fn compares_without_vgg(&self) -> bool {
-        self.loss.iter().any(|term| term.weight > 0.0) || self.photometric_weight() > 0.0
+        let listed = self.loss.iter().any(|term| term.weight > 0.0 && !term.kind.needs_vgg());
+        listed || self.photometric_weight() > 0.0
     }
 
     /// Whether a term compares VGG16's features.
     pub fn needs_vgg(&self) -> bool {
-        self.supervision == Supervision::None && self.perceptual_weight > 0.0
+        self.supervision == Supervision::None && !self.feature_depths().is_empty()
+    }
+
+    /// The depths of VGG16 at which terms compare features.
+    pub(crate) fn feature_depths(&self) -> Vec<FeatureDepth> {
+        let listed = |kind| self.loss.weight(kind).unwrap_or(0.0);
+        let weights = [
+            (FeatureDepth::Relu12, listed(LossKind::VggRelu12)),
+            (FeatureDepth::Relu22, listed(LossKind::VggRelu22)),
+            (FeatureDepth::Relu33, self.perceptual_weight),
+        ];
+        weights.into_iter().filter(|(_, weight)| *weight > 0.0).map(|(depth, _)| depth).collect()
     }
 
     /// Whether the losses compare with the ground truth of images.

@@ -21,6 +21,13 @@ use super::LossKind;
 /// The largest weight.
 const MOST: f32 = 1e6;
 
+impl LossKind {
+    /// Whether it compares VGG16's features.
+    pub fn needs_vgg(self) -> bool {
+        matches!(self, Self::VggRelu12 | Self::VggRelu22)
+    }
+}
+
 /// A term and its weight.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]

@@ -4,18 +4,29 @@
 //! [`Loss`] names the numbers, [`Losses`] holds their values.
 
 mod albedo;
+mod census;
 mod depth;
+mod errors;
+mod filter_bank;
+mod gradient_difference;
+mod laplacian_pyramid;
 mod light_prior;
 mod list;
+mod ms_ssim;
 mod perceptual;
 mod photometric;
 mod smoothness;
+mod ssim;
 mod truth_albedo;
 mod truth_light;
 mod truth_surface;
 mod truth_view;
 mod values;
+mod vgg_relu12;
+mod vgg_relu22;
 mod view_prior;
+
+use std::cell::OnceCell;
 
 use relievo_nets::Vgg;
 use relievo_settings::choices;
@@ -134,6 +145,70 @@ losses! {
         /// How far mean and spread of the light's elevation are from those expected.
         LightPrior = "light-prior",
     }
+    filter_bank("filters") =>
+    /// The responses of a bank of filters (`filters`) to the error
+    FilterBank {
+        /// Error as a bank of filters sees it, with confidence a negative log likelihood.
+        FilterBank = "filter-bank",
+        /// That of the second reconstruction.
+        FilterBankFlip = "filter-bank-flip",
+    }
+    laplacian_pyramid("pyramid") =>
+    /// The absolute error of each band of a Laplacian pyramid
+    LaplacianPyramid {
+        /// Error in the bands of a Laplacian pyramid, with confidence a negative log likelihood.
+        LaplacianPyramid = "laplacian-pyramid",
+        /// That of the second reconstruction.
+        LaplacianPyramidFlip = "laplacian-pyramid-flip",
+    }
+    gradient_difference("gradients") =>
+    /// The absolute error of the differences between neighbouring pixels
+    GradientDifference {
+        /// Error of the images' gradients, with confidence a negative log likelihood.
+        GradientDifference = "gradient-difference",
+        /// That of the second reconstruction.
+        GradientDifferenceFlip = "gradient-difference-flip",
+    }
+    ssim("SSIM") =>
+    /// One minus the structural similarity
+    Ssim {
+        /// One minus the structural similarity, with confidence a negative log likelihood.
+        Ssim = "ssim",
+        /// That of the second reconstruction.
+        SsimFlip = "ssim-flip",
+    }
+    ms_ssim("MS-SSIM") =>
+    /// One minus the structural similarity in windows of five sizes
+    MsSsim {
+        /// One minus the structural similarity in windows of several sizes, with confidence a negative log likelihood.
+        MsSsim = "ms-ssim",
+        /// That of the second reconstruction.
+        MsSsimFlip = "ms-ssim-flip",
+    }
+    census("census") =>
+    /// The soft census distance: how neighbours are ordered by brightness
+    Census {
+        /// Soft census distance, with confidence a negative log likelihood.
+        Census = "census",
+        /// That of the second reconstruction.
+        CensusFlip = "census-flip",
+    }
+    vgg_relu12("VGG 1") =>
+    /// VGG16's features after relu1_2, beside `perceptual-weight`, which is for those after relu3_3
+    VggRelu12 {
+        /// Error of VGG16's features after relu1_2, with confidence a negative log likelihood.
+        VggRelu12 = "vgg-relu12",
+        /// That of the second reconstruction.
+        VggRelu12Flip = "vgg-relu12-flip",
+    }
+    vgg_relu22("VGG 2") =>
+    /// VGG16's features after relu2_2
+    VggRelu22 {
+        /// Error of VGG16's features after relu2_2, with confidence a negative log likelihood.
+        VggRelu22 = "vgg-relu22",
+        /// That of the second reconstruction.
+        VggRelu22Flip = "vgg-relu22-flip",
+    }
 }
 
 /// Losses that are computed together.
@@ -149,8 +224,11 @@ pub struct LossGroup {
 /// The inputs of a term. Tensors are on the model's device.
 struct Compared<'a> {
     settings: &'a ModelSettings,
-    /// The features of the perceptual loss, if it has a weight.
+    /// The features of the perceptual losses, if one has a weight, and those of the reconstructions once a term needed
+    /// them.
     vgg: Option<&'a Vgg>,
+    features: OnceCell<Vec<Tensor>>,
+    model: &'a Model,
     /// `[B,S,S,3]` in [-1,1]; for pairs the first images of all, then the second ones.
     images: &'a Tensor,
     prediction: &'a Prediction,
@@ -186,7 +264,8 @@ impl<'a> Compared<'a> {
                 Ok(Visible { truth, mask: overlap(&truth.mask, &prediction.mask)? })
             });
         let visible = visible.transpose()?;
-        Ok(Self { settings, vgg: model.vgg.as_ref(), images, prediction, second, objective, visible })
+        let (vgg, features) = (model.vgg.as_ref(), OnceCell::new());
+        Ok(Self { settings, vgg, features, model, images, prediction, second, objective, visible })
     }
 
     /// Groups of images whose means are taken apart: the first and the second images of pairs.
@@ -424,7 +503,7 @@ impl Model {
         Ok(Differentiated { terms: terms.detach(), of_parameters, gradients })
     }
 
-    /// The features of the perceptual loss, if the objective computes it.
+    /// The features of the perceptual losses, if the objective computes them.
     fn features(&self, objective: Objective<'_>) -> Option<&Vgg> {
         self.vgg.as_ref().filter(|_| objective.perceptual_factor > 0.0)
     }

@@ -3,7 +3,7 @@
 use relievo_tensor::testing::random_tensor;
 
 use super::*;
-use crate::{ModelSettings, Supervision};
+use crate::{Method, ModelSettings, Supervision};
 
 fn supervised() -> Model {
     let settings = ModelSettings {
@@ -139,6 +139,67 @@ fn assert_slope(model: &mut Model, images: &Tensor, objective: Objective<'_>, to
     const STEP: f64 = 1e-4;
     let slope = (loss_at(STEP) - loss_at(-STEP)) / (2.0 * STEP);
     assert!((slope / norm - 1.0).abs() < tolerance, "slope {slope}, norm of the gradient {norm}");
+}
+
+/// A model with one term of the list, and with confidence.
+fn listed(terms: &[(LossKind, f32)]) -> Model {
+    let settings = ModelSettings {
+        loss: LossList::of(terms),
+        initial_depth_scale: 0.02,
+        dome: 0.5,
+        ..ModelSettings::tiny()
+    };
+    Model::new(settings, 3).unwrap()
+}
+
+#[test]
+fn a_term_of_the_list_is_added_to_the_loss_by_its_weight() {
+    let (images, _) = example();
+    let today = listed(&[]).losses(&images, 0.5).unwrap();
+    assert_eq!(listed(&[(LossKind::Photometric, 1.0)]).losses(&images, 0.5).unwrap(), today);
+    for kind in LossKind::ALL.iter().copied().filter(|kind| *kind != LossKind::Photometric) {
+        let found = listed(&[(kind, 0.25)]).losses(&images, 0.5).unwrap();
+        let [of_term, flipped] = [0, 1].map(|at| {
+            let name = [kind.name(), "-flip"][..=at].concat();
+            let loss = Loss::ALL.iter().find(|loss| loss.name() == name).unwrap();
+            found[*loss]
+        });
+        assert!(of_term != 0.0 && of_term != flipped, "{kind:?}");
+        assert_eq!(found[Loss::Photometric], today[Loss::Photometric]);
+        let total = today.total + 0.25 * (of_term + 0.5 * flipped);
+        assert!((found.total - total).abs() < 1e-5, "{kind:?}: {}, {total}", found.total);
+        // With weight 0 it is not computed, and today's loss stays to the bit.
+        assert_eq!(listed(&[(kind, 0.0)]).losses(&images, 0.5).unwrap(), today);
+    }
+}
+
+#[test]
+fn the_gradients_of_listed_terms_agree_with_finite_differences() {
+    for kind in LossKind::ALL.iter().copied().filter(|kind| !kind.needs_vgg()) {
+        let terms = [(kind, 1.0), (LossKind::Photometric, 0.0)];
+        let mut model = listed(if kind == LossKind::Photometric { &terms[..1] } else { &terms });
+        assert_slope(&mut model, &random_tensor(1, [2, 64, 64, 3]), Objective::from(0.5), 0.05);
+    }
+}
+
+#[test]
+fn terms_without_confidence_are_plain_errors_of_pairs_too() {
+    let (images, _) = example();
+    for method in [Method::Unsup3d, Method::Lemul] {
+        let settings = ModelSettings { method, confidence: false, ..ModelSettings::tiny() };
+        for kind in [LossKind::FilterBank, LossKind::MsSsim, LossKind::Census, LossKind::VggRelu22] {
+            let settings = ModelSettings { loss: LossList::of(&[(kind, 1.0)]), ..settings.clone() };
+            let losses = Model::new(settings, 3).unwrap().losses(&images, 0.5).unwrap();
+            let loss = Loss::ALL.iter().find(|loss| loss.name() == kind.name()).unwrap();
+            assert!(losses[*loss] > 0.0 && losses[*loss].is_finite(), "{kind:?}");
+        }
+    }
+}
+
+#[test]
+fn the_option_names_every_kind() {
+    let loss = ModelSettings::DECLARED.iter().find(|setting| setting.name == "loss").unwrap();
+    assert!(LossKind::ALL.iter().all(|kind| loss.help.contains(kind.name())), "{}", loss.help);
 }
 
 #[test]

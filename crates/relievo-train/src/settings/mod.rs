@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use relievo_data::SourceSpec;
 use relievo_files::Unreadable;
-use relievo_model::{ComputeSettings, Method, ModelSettings, Preset, Supervision};
+use relievo_model::{ComputeSettings, LossKind, Method, ModelSettings, Preset, Supervision};
 use relievo_settings::{Invalid, Kind, Setting, Value as Shown};
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
@@ -111,8 +111,8 @@ impl Settings {
                 *path = found.unwrap_or_else(|| path.clone());
             }
         }
-        let TrainSettings { initial_weights, teacher, perceptual_features, .. } = &mut self.train;
-        let files = [initial_weights, teacher, perceptual_features];
+        let TrainSettings { initial_weights, teacher, perceptual_features, filters, .. } = &mut self.train;
+        let files = [initial_weights, teacher, perceptual_features, filters];
         let known = self.embedded_weights;
         for file in files.into_iter().flatten().filter(|file| file.is_file() || known.find(file).is_none()) {
             *file = absolute(file).unwrap_or_else(|| file.clone());
@@ -222,6 +222,12 @@ impl Settings {
         if self.train.perceptual_every > 1 && self.model.needs_vgg() && !self.model.compares_without_vgg() {
             let reason = "perceptual-every must be 1 where only VGG16's features compare the reconstruction with the image";
             return invalid("perceptual-every", reason.into());
+        }
+        if self.train.filters.is_some()
+            && self.model.loss.weight(LossKind::FilterBank).is_none_or(|w| w == 0.0)
+        {
+            let reason = "filters are those of a term that this loss does not have; add --loss filter-bank=1";
+            return invalid("filters", reason.into());
         }
         if self.model.supervision == Supervision::Depth && !self.data.is_generated() {
             let reason = "supervision is depth; it needs images whose depth is known: the source synthetic";
@@ -446,6 +452,32 @@ mod tests {
     }
 
     #[test]
+    fn terms_of_the_loss_are_a_list() {
+        use relievo_model::LossList;
+
+        let file = "[model]\nwidth = 32\n[[model.loss]]\nkind = \"ssim\"\nweight = 0.5\n\n[[model.loss]]\nkind = \"census\"\nweight = 2\n";
+        let settings = layered(Some(file), &[]).unwrap();
+        let terms = [(LossKind::Ssim, 0.5), (LossKind::Census, 2.0)];
+        assert_eq!((settings.model.width, &settings.model.loss), (32, &LossList::of(&terms)));
+        let text = settings.to_toml().unwrap();
+        assert!(text.contains("# A term of the loss that compares"), "{text}");
+        assert_eq!(layered(Some(&text), &[]).unwrap(), settings);
+        let line = ["--loss", "photometric=0", "--loss", "filter-bank=1", "--filters", "bank.toml"];
+        let given = layered(Some(file), &line).unwrap();
+        let terms = [(LossKind::Photometric, 0.0), (LossKind::FilterBank, 1.0)];
+        assert_eq!(given.model.loss, LossList::of(&terms));
+        assert!(!Settings::default().to_toml().unwrap().contains("loss"));
+        let twice = refusal(Some(&file.replace("census", "ssim")), &[]);
+        assert!(twice.contains("run.toml, line 3: loss is ssim=0.5 ssim=2; it must"), "{twice}");
+        let alone = refusal(None, &line[4..]);
+        assert!(alone.starts_with("on the command line: filters are those of a term"), "{alone}");
+        let depths = ["--loss", "photometric=0", "--perceptual-every", "2"];
+        assert!(refusal(None, &depths).contains("perceptual-every must be 1"));
+        let forbidden = given.first_forbidden_change(&settings.to_toml().unwrap()).unwrap().unwrap();
+        assert_eq!(forbidden.key, "loss");
+    }
+
+    #[test]
     fn heads_may_stand_beside_images() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("a.png"), [1]).unwrap();
@@ -525,6 +557,7 @@ mod tests {
             "cache",
             "seed",
             "steps",
+            "filters",
             "epochs",
             "minutes",
             "log-steps",
