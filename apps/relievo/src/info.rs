@@ -57,6 +57,9 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
         "ground truth",
         &if model.has_seen_truth() { "learned from, of synthetic images" } else { "not used" },
     );
+    if model.has_seen_landmarks() {
+        row("landmarks", &"learned from, of a face detector: not unsupervised");
+    }
     let provenance = Provenance::read(&bytes);
     // Weights may be packed without what only training needs.
     let trained = provenance.as_ref().and_then(Provenance::model).unwrap_or_else(|| model.settings().clone());

@@ -82,6 +82,8 @@ pub struct Model {
     pub(crate) banks: Banks,
     /// See [`Model::has_seen_truth`].
     pub(crate) has_seen_truth: bool,
+    /// See [`Model::has_seen_landmarks`].
+    pub(crate) has_seen_landmarks: bool,
 }
 
 impl Model {
@@ -110,6 +112,7 @@ impl Model {
         let banks = Banks::new(&settings)?;
         Ok(Self {
             has_seen_truth: settings.uses_truth(),
+            has_seen_landmarks: settings.uses_landmarks(),
             settings,
             networks,
             infos,
@@ -209,6 +212,12 @@ impl Model {
     /// model is not unsupervised.
     pub fn has_seen_truth(&self) -> bool {
         self.has_seen_truth
+    }
+
+    /// Whether the parameters have learned from points that a face detector found, in this run or in one whose weights
+    /// it took over: such a model is not unsupervised.
+    pub fn has_seen_landmarks(&self) -> bool {
+        self.has_seen_landmarks
     }
 
     /// Says whether the parameters learn from ground truth, if that is not what the settings say: the answers of a

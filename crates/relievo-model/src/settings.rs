@@ -98,6 +98,9 @@ settings! {
         elevation_prior: f32 = 0.28, in 0.01..=1.0, kind(Objective);
         /// Mean of the sine of the light's elevation that the light prior expects; above 0 is light from above
         elevation_prior_mean: f32 = 0.17, in -1.0..=1.0, kind(Objective);
+        /// Weight of the geometry of faces: eyes and corners of the mouth, which a detector finds, at mirrored places of equal
+        /// depth, and the tip of the nose nearest; a run that has it is not unsupervised
+        landmark_weight: Option<f32> = None, in 0.0..=1e6, kind(Objective);
         /// A term of the loss that compares the reconstruction with the image, beside those that have options of their own;
         /// once for each of photometric (1 if it is not given), filter-bank, laplacian-pyramid, gradient-difference, ssim,
         /// ms-ssim, census, vgg-relu12, vgg-relu22. Those of the command line replace all of a file
@@ -243,6 +246,14 @@ impl ModelSettings {
              weight"
                 .into(),
         )?;
+        let mirrors = self.method == Method::Unsup3d && self.supervision == Supervision::None;
+        rule(
+            !self.uses_landmarks() || mirrors,
+            "landmark-weight",
+            "landmark-weight is above 0; it must be 0 with supervision depth and with method lemul, which do not expect \
+             symmetric objects"
+                .into(),
+        )?;
         let border = self.border_depth;
         rule(
             (near..=far).contains(&border),
@@ -300,6 +311,11 @@ impl ModelSettings {
     /// Whether the losses compare with the ground truth of images.
     pub fn uses_truth(&self) -> bool {
         self.supervision == Supervision::Depth || self.truth_weight > 0.0
+    }
+
+    /// Whether the losses compare with points of faces that a detector found.
+    pub fn uses_landmarks(&self) -> bool {
+        self.landmark_weight.is_some_and(|weight| weight > 0.0)
     }
 
     /// Width and code of the albedo network.

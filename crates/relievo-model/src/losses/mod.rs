@@ -9,6 +9,7 @@ mod depth;
 mod errors;
 mod filter_bank;
 mod gradient_difference;
+mod landmarks;
 mod laplacian_pyramid;
 mod light_prior;
 mod list;
@@ -209,6 +210,10 @@ losses! {
         /// That of the second reconstruction.
         VggRelu22Flip = "vgg-relu22-flip",
     }
+    landmarks("landmarks") {
+        /// How far the points of faces are from mirrored places of equal depth with the nose nearest.
+        Landmarks = "landmarks",
+    }
 }
 
 /// Losses that are computed together.
@@ -256,7 +261,7 @@ impl<'a> Compared<'a> {
         objective: Objective<'a>,
     ) -> Result<Self, Error> {
         let settings = model.settings();
-        if let Some(truth) = objective.truth.filter(|_| settings.uses_truth()) {
+        if let Some(truth) = objective.truth.filter(|_| settings.uses_truth() || settings.uses_landmarks()) {
             truth.check(images.shape()[0], settings.image_size)?;
         }
         let visible =

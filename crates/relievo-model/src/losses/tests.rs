@@ -29,8 +29,17 @@ fn example() -> (Tensor, GroundTruth) {
         light: Tensor::new(&[0.3, 0.6, 0.0, 0.6, 0.8].repeat(2), [2, 5]).unwrap(),
         view: Tensor::new(&[0.2, -0.3, 0.1, 0.02, -0.01, 0.03].repeat(2), [2, 6]).unwrap(),
         known: Tensor::full([2], 1.0),
+        points: face_points(),
+        faces: Tensor::full([2], 1.0),
     };
     (random_tensor(1, [2, 64, 64, 3]), truth)
+}
+
+/// A face in the first image, and one that leans in the second.
+fn face_points() -> Tensor {
+    let upright = [-0.3, -0.2, 0.35, -0.22, 0.03, 0.1, -0.22, 0.4, 0.2, 0.41];
+    let leaning = [-0.25, -0.3, 0.3, -0.1, 0.0, 0.1, -0.3, 0.3, 0.15, 0.45];
+    Tensor::new(&[upright, leaning].concat(), [2, 5, 2]).unwrap()
 }
 
 /// A model that learns from images and from truth.
@@ -177,7 +186,16 @@ fn a_term_of_the_list_is_added_to_the_loss_by_its_weight() {
 fn the_gradients_of_listed_terms_agree_with_finite_differences() {
     for kind in LossKind::ALL.iter().copied().filter(|kind| !kind.needs_vgg()) {
         let terms = [(kind, 1.0), (LossKind::Photometric, 0.0)];
-        let mut model = listed(if kind == LossKind::Photometric { &terms[..1] } else { &terms });
+        let loss = LossList::of(if kind == LossKind::Photometric { &terms[..1] } else { &terms });
+        // Seen from the front the same pixels are covered whatever the parameters are: masks have no gradient.
+        let settings = ModelSettings {
+            rotation_range: 0.0,
+            translation_range: 0.0,
+            loss,
+            ..listed(&[]).settings().clone()
+        };
+        let mut model = Model::new(settings, 3).unwrap();
+        println!("{kind:?}");
         assert_slope(&mut model, &random_tensor(1, [2, 64, 64, 3]), Objective::from(0.5), 0.05);
     }
 }
@@ -194,6 +212,33 @@ fn terms_without_confidence_are_plain_errors_of_pairs_too() {
             assert!(losses[*loss] > 0.0 && losses[*loss].is_finite(), "{kind:?}");
         }
     }
+}
+
+#[test]
+fn points_of_faces_move_depth_and_viewpoint() {
+    let (images, truth) = example();
+    let with = |landmark_weight| {
+        let settings = ModelSettings { landmark_weight, ..mixed(0.0).settings().clone() };
+        Model::new(settings, 3).unwrap()
+    };
+    let objective = Objective::from(0.5).with_truth(Some(&truth));
+    let today = with(None).losses(&images, objective).unwrap();
+    let mut model = with(Some(10.0));
+    let found = model.losses(&images, objective).unwrap();
+    assert!(found[Loss::Landmarks] > 0.01, "{found:?}");
+    assert!((found.total - today.total - 10.0 * found[Loss::Landmarks]).abs() < 1e-4);
+    assert_slope(&mut model, &images, objective, 0.05);
+    let mut unknown = truth.clone();
+    unknown.faces.data_mut().fill(0.0);
+    let objective = Objective::from(0.5).with_truth(Some(&unknown));
+    assert_eq!(model.losses(&images, objective).unwrap(), today);
+    let bytes = model.to_safetensors().unwrap();
+    assert!(Model::from_safetensors(&bytes, "memory").unwrap().has_seen_landmarks());
+    let mut other = with(None);
+    assert!(!other.has_seen_landmarks() && other.take_over(&bytes).is_ok() && other.has_seen_landmarks());
+    assert!(!other.has_seen_truth());
+    let pairs = ModelSettings { landmark_weight: Some(1.0), ..ModelSettings::tiny().with_lemul() };
+    assert!(pairs.check().unwrap_err().to_string().starts_with("landmark-weight is above 0"));
 }
 
 #[test]

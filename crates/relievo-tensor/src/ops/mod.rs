@@ -40,6 +40,7 @@ operations! {
     concat: ConcatAxis, concat, narrow_batch;
     concat_flipped: concat_flipped, concat_swapped;
     conv2d: Conv2dGeometry, ConvParams, conv_transpose2d, conv2d;
+    face_geometry: face_geometry;
     filter_errors: Filter, FilterBank, Separable, filter_errors;
     gaussian_mean: gaussian_mean;
     grid_sample: grid_sample;

@@ -8,9 +8,9 @@ mod runtime;
 use relievo_tensor::ops::{
     Activation, ColumnPrior, ConcatAxis, ConvParams, Filter, FilterBank, Separable, activate, albedo_loss,
     cast, census_errors, column_prior_error, concat, concat_flipped, concat_swapped, conv_transpose2d,
-    conv2d, filter_errors, gaussian_mean, grid_sample, group_norm, max_pool, mul_columns, narrow_batch,
-    overlap, perceptual_loss, photometric_loss, reshape, smoothness, structure_errors, upsample_conv2d,
-    weighted_elements_sum, weighted_sum,
+    conv2d, face_geometry, filter_errors, gaussian_mean, grid_sample, group_norm, max_pool, mul_columns,
+    narrow_batch, overlap, perceptual_loss, photometric_loss, reshape, smoothness, structure_errors,
+    upsample_conv2d, weighted_elements_sum, weighted_sum,
 };
 use relievo_tensor::testing::{
     assert_devices_agree, assert_lowerings_agree, distance, random_multiples, random_tensor,
@@ -459,6 +459,16 @@ fn errors_that_compare_images() {
         agree_in_f32(&faint, 1e-5, |x| {
             census_errors(&x[0], &there(&moved(&target, 0.02, 0.0), x)?, &there(&mask, x)?)
         });
+    }
+}
+
+#[test]
+fn geometry_of_faces() {
+    for faces in [1, 3, 300] {
+        let known: Vec<f32> = (0..faces).map(|face| f32::from(u8::from(face % 3 != 1))).collect();
+        let known = Tensor::new(&known, [faces]).unwrap();
+        let inputs = [random_tensor(1, [faces, 5, 2]), random_tensor(2, [faces, 5])];
+        agree_in_f32(&inputs, 2e-6, |x| face_geometry(&x[0], &x[1], &known.to_device(x[0].device())?, 0.5));
     }
 }
 

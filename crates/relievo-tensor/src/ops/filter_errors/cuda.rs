@@ -4,6 +4,7 @@
 use super::FilterBank;
 use crate::cuda::{self, Kernels};
 use crate::ops::compared::{Compared, Extents};
+use crate::ops::narrow_batch;
 use crate::{DataType, Result, Tensor};
 
 /// `kernel.cu`, compiled.
@@ -47,7 +48,7 @@ pub(super) fn errors(bank: &FilterBank, compared: Compared, inputs: [&Tensor; 3]
         .structure(bank.table_layout())
         .structure(Extents::from(compared))
         .elements(pixels)?;
-    let of_scale = |scale| Ok(all.narrow(scale, 1)?.with_shape([images, height, width, 1].into()));
+    let of_scale = |scale| Ok(narrow_batch(&all, scale, 1)?.with_shape([images, height, width, 1].into()));
     (0..bank.scale_count()).map(of_scale).collect()
 }
 
