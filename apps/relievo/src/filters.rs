@@ -46,8 +46,12 @@ fn sheet(filters: &[Filter], name: &str) -> Canvas {
     let side = filters.iter().map(side).max().unwrap_or(1);
     let mut sheet = Sheet::new(TILE).title(name);
     for row in filters.chunks(COLUMNS) {
-        let names: Vec<&str> = row.iter().map(|filter| filter.name.as_str()).collect();
-        sheet.row(names.join(", "), row.iter().map(|filter| picture(filter, side)));
+        let [first, .., last] = row else {
+            sheet.row(row[0].name.as_str(), [picture(&row[0], side)]);
+            continue;
+        };
+        let caption = format!("{} to {}", first.name, last.name);
+        sheet.row(caption, row.iter().map(|filter| picture(filter, side)));
     }
     sheet.draw()
 }
