@@ -91,6 +91,8 @@ settings! {
         pitch_prior: f32 = 8.9, in with_unit(0.1..=90.0, "degrees"), kind(Objective);
         /// Standard deviation of yaw that the viewpoint prior expects, in degrees
         yaw_prior: f32 = 17.2, in with_unit(0.1..=90.0, "degrees"), kind(Objective);
+        /// Weight of what the viewpoint leaves of the image without surface, beyond half of it along an axis; 0 leaves it out
+        coverage_weight: f32 = 0.0, in 0.0..=1e6, kind(Objective);
         /// Weight of the light prior: the sine of the light's elevation has the mean and the standard deviation over a batch
         /// that `elevation-prior-mean` and `elevation-prior` say; 0 leaves it out
         light_prior_weight: f32 = 0.0, in 0.0..=1e6, kind(Objective);

@@ -39,6 +39,7 @@
 //! the Wild* (2020), section 3; the rasteriser after Kato, Ushiku and Harada, *Neural 3D Mesh Renderer* (2018).
 
 mod camera;
+mod coverage;
 mod cuda;
 mod depth;
 mod grid;
@@ -52,6 +53,7 @@ mod surface_error;
 mod views;
 
 pub use camera::Camera;
+pub use coverage::uncovered;
 pub use depth::{DepthRange, DepthSettings, Doubling, canonical_depth};
 pub use grid::sampling_grid;
 pub use light::{LightRange, light_from_raw};
@@ -70,6 +72,7 @@ use relievo_tensor::{DataType, Error, Result, Tensor};
 #[doc(hidden)]
 pub fn kernels() -> Vec<&'static Kernels> {
     vec![
+        &coverage::KERNELS,
         &depth::KERNELS,
         &grid::KERNELS,
         &light::KERNELS,

@@ -4,6 +4,7 @@
 use relievo_render::{
     Camera, DepthRange, DepthSettings, Doubling, LightRange, RasterSettings, Scene, canonical_depth,
     diffuse_shading, light_from_raw, move_surface, rasterise_depth, sampling_grid, shade, surface_error,
+    uncovered,
 };
 use relievo_tensor::cuda::Graph;
 use relievo_tensor::ops::{concat_flipped, weighted_sum};
@@ -355,4 +356,11 @@ fn results_are_the_same_every_time_and_from_a_graph() {
         graph.replay().unwrap();
         assert!(first == bits(graph.outputs()));
     }
+}
+
+#[test]
+fn what_viewpoints_leave_uncovered() {
+    let mut moved = views(300, 90.0);
+    moved.data_mut().chunks_exact_mut(6).for_each(|view| view[3..].iter_mut().for_each(|x| *x *= 2.0));
+    agree(&[moved], |x| uncovered(&x[0], Camera::new(24)));
 }

@@ -5,6 +5,7 @@
 
 mod albedo;
 mod census;
+mod coverage;
 mod depth;
 mod errors;
 mod filter_bank;
@@ -145,6 +146,10 @@ losses! {
     light_prior {
         /// How far mean and spread of the light's elevation are from those expected.
         LightPrior = "light-prior",
+    }
+    coverage {
+        /// How much of the image the viewpoint leaves without surface, beyond half of it along an axis.
+        Coverage = "coverage",
     }
     filter_bank("filters") =>
     /// The responses of a bank of filters (`filters`) to the error

@@ -108,6 +108,26 @@ fn the_gradient_of_truths_and_priors_agrees_with_finite_differences() {
 }
 
 #[test]
+fn what_the_viewpoint_leaves_uncovered_counts_with_its_weight() {
+    let (images, _) = example();
+    // The last layer of the network for the viewpoint ends in tanh: with large weights it turns by 60 degrees and moves by
+    // 0.1, one way or the other.
+    let losses = |coverage_weight, factor: f32| {
+        let settings = ModelSettings { coverage_weight, ..ModelSettings::tiny() };
+        let mut model = Model::new(settings, 3).unwrap();
+        let last = model.parameter_infos().iter().rposition(|info| info.name.starts_with("view.")).unwrap();
+        model.parameters_mut()[last].data_mut().iter_mut().for_each(|weight| *weight *= factor);
+        model.losses(&images, 0.5).unwrap()
+    };
+    assert_eq!(losses(10.0, 1.0)[Loss::Coverage], 0.0);
+    let [found, without] = [10.0, 0.0].map(|weight| losses(weight, 1e6));
+    let span = 1.0 - (0.1 / 5f32.to_radians().tan() - 0.5);
+    assert!((found[Loss::Coverage] - 2.0 * (0.5 - span / 2.0)).abs() < 1e-4, "{found:?}");
+    assert_eq!(without[Loss::Coverage], 0.0);
+    assert!((found.total - without.total - 10.0 * found[Loss::Coverage]).abs() < 1e-4, "{found:?}");
+}
+
+#[test]
 fn the_depth_loss_is_the_mean_error_where_the_truth_is_known_in_ranges() {
     let (model, (images, truth)) = (supervised(), example());
     let losses = model.losses(&images, Objective::from(0.0).with_truth(Some(&truth))).unwrap();
