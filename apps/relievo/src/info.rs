@@ -10,11 +10,19 @@ use relievo_tensor::{SimdLevel, cuda};
 use relievo_train::Provenance;
 
 use crate::console::{Console, clock, counted};
-use crate::weights;
+use crate::{filters, weights};
 
 /// Print what the program runs on, and what a weights file holds
 #[derive(Args)]
 pub struct Options {
+    /// Draw the filters of the loss `filter-bank` instead: those of a TOML file,
+    /// or without one those of the program
+    #[arg(long, value_name = "FILE", num_args = 0..=1, conflicts_with = "model")]
+    filters: Option<Option<PathBuf>>,
+    /// Picture of the filters; with the ending .toml the bank itself, to be
+    /// changed and given to `train --filters`
+    #[arg(short, long, value_name = "FILE", default_value = "filters.png", requires = "filters")]
+    out: PathBuf,
     /// Weights file, checkpoint, folder of a training run, or weights in the
     /// program: faces, faces-synthetic, cats [default: faces]
     #[arg(value_name = "FILE")]
@@ -22,6 +30,9 @@ pub struct Options {
 }
 
 pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
+    if let Some(file) = &options.filters {
+        return filters::draw(file.as_deref(), &options.out, console);
+    }
     let row = |name: &str, value: &dyn std::fmt::Display| console.result(format_args!("{name:<20}{value}"));
     row("relievo", &env!("CARGO_PKG_VERSION"));
     row("device", &format_args!("CPU, {}", counted(rayon::current_num_threads() as u64, "thread")));
@@ -46,6 +57,9 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
         "ground truth",
         &if model.has_seen_truth() { "learned from, of synthetic images" } else { "not used" },
     );
+    if model.has_seen_landmarks() {
+        row("landmarks", &"learned from, of a face detector: not unsupervised");
+    }
     let provenance = Provenance::read(&bytes);
     // Weights may be packed without what only training needs.
     let trained = provenance.as_ref().and_then(Provenance::model).unwrap_or_else(|| model.settings().clone());

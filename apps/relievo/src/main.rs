@@ -10,6 +10,7 @@ mod crop;
 mod demo;
 mod depth;
 mod eval;
+mod filters;
 mod fit;
 mod hint;
 mod import;

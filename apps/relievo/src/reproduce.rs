@@ -6,13 +6,14 @@ use std::sync::atomic::Ordering;
 
 use anyhow::{Context, ensure};
 use clap::{ArgMatches, Args};
+use relievo_data::SourceSpec;
 use relievo_files::{FolderLock, write_atomic};
 use relievo_reproduce::{Event, RESULTS, Reproduction, Row, Table, Task};
-use relievo_train::{GivenSettings, Outcome, Settings};
+use relievo_train::{DataSettings, GivenSettings, Outcome, Settings};
 
 use crate::console::{Console, counted};
 use crate::synth::{MOST, MOST_HEADS};
-use crate::{Interrupted, tables, train};
+use crate::{Interrupted, sources, tables, train};
 
 /// The recipe without `--config`.
 const RECIPE: (&str, &str) =
@@ -46,7 +47,9 @@ const TABLES: &str = "results.md";
     mut_arg("method", |method| method.hide(true).conflicts_with("table")),
     mut_arg("pairs", |pairs| pairs.hide(true).conflicts_with("table")),
     mut_arg("synthetic_images", |images| images.hide(true).conflicts_with("table")),
-    mut_arg("asymmetry", |asymmetry| asymmetry.hide(true).conflicts_with("table"))
+    mut_arg("asymmetry", |asymmetry| asymmetry.hide(true).conflicts_with("table")),
+    mut_arg("loss", |loss| loss.hide(true).conflicts_with("table")),
+    mut_arg("landmark_weight", |weight| weight.hide(true).conflicts_with("table"))
 )]
 pub struct Options {
     /// The table
@@ -64,6 +67,11 @@ pub struct Options {
     /// Steps that self-supervised features take to learn
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=MOST))]
     feature_steps: u64,
+    /// Let rows of the table `losses` learn from these photographs; their shape
+    /// is still measured on heads, the reconstruction on photographs held out.
+    /// Give a folder of its own with -o, and the best rows with --row
+    #[arg(long, value_name = "FOLDER")]
+    photographs: Option<PathBuf>,
     /// Folder of the runs and the results
     #[arg(short, long, value_name = "FOLDER", default_value = "tables")]
     out: PathBuf,
@@ -76,7 +84,8 @@ pub struct Options {
 
 /// Runs the command; `matches` are those of this subcommand.
 pub fn run(options: &Options, matches: &ArgMatches, console: &Console) -> anyhow::Result<()> {
-    let Options { table, row, seeds, test_heads, feature_steps, out, config, settings } = options;
+    let Options { table, row, seeds, test_heads, feature_steps, photographs, out, config, settings } =
+        options;
     let rows: Vec<Row> =
         table.rows().iter().copied().filter(|of| row.is_empty() || row.contains(of)).collect();
     let strangers: Vec<&str> = row.iter().filter(|of| !rows.contains(of)).map(|of| of.name()).collect();
@@ -87,6 +96,10 @@ pub fn run(options: &Options, matches: &ArgMatches, console: &Console) -> anyhow
         table.name(),
         strangers.join(", "),
         names.join(", ")
+    );
+    ensure!(
+        photographs.is_none() || *table == Table::Losses,
+        "--photographs is for the table losses; the others need to know what they see"
     );
     let given = GivenSettings::from_matches(settings, matches)?;
     let recipe = match config {
@@ -100,11 +113,18 @@ pub fn run(options: &Options, matches: &ArgMatches, console: &Console) -> anyhow
     );
     fs::create_dir_all(out).with_context(|| format!("cannot make the folder {}", out.display()))?;
     let _lock = FolderLock::acquire(out)?;
+    let data = recipe.data.clone();
     let mut reproduction = Reproduction::open(out.clone(), recipe, *test_heads, *feature_steps)?;
+    if let Some(folder) = photographs {
+        let data = DataSettings { source: vec![SourceSpec::Path(folder.clone())], ..data };
+        let images = data.open(&sources::registry())?;
+        reproduction = reproduction.with_photographs(images, folder.clone())?;
+    }
     let heads = reproduction.heads();
     console.note(format_args!(
-        "{} heads to learn from, {} to validate on, {} to measure on; {} of each row",
+        "{} {} to learn from, {} to validate on, {} to measure on; {} of each row",
         heads.training,
+        if photographs.is_some() { "photographs" } else { "heads" },
         heads.validation,
         heads.test,
         counted(reproduction.steps(), "step")

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use relievo_data::{Registry, SYNTHETIC, Source};
+use relievo_detect::WithPoints;
 use relievo_reproduce::heads;
-use relievo_train::DataSettings;
+use relievo_train::{DataSettings, Settings};
 
 /// What may be named as a source besides folders and files.
 pub fn registry() -> Registry<DataSettings> {
@@ -17,11 +18,30 @@ pub fn registry() -> Registry<DataSettings> {
     Registry::default().register(SYNTHETIC, synthetic)
 }
 
+/// The images of a run; with the points of their faces if its loss needs them.
+pub fn open(settings: &Settings) -> anyhow::Result<Arc<dyn Source>> {
+    let source = settings.data.open(&registry())?;
+    if !settings.model.uses_landmarks() {
+        return Ok(source);
+    }
+    Ok(Arc::new(WithPoints::new(source)?))
+}
+
 #[cfg(test)]
 mod tests {
     use relievo_data::SourceSpec;
 
     use super::*;
+
+    #[test]
+    fn images_have_points_where_the_loss_needs_them() {
+        let mut settings = Settings::default();
+        settings.data.synthetic_count = 2;
+        assert_eq!(open(&settings).unwrap().sample(0, 64).unwrap().points, None);
+        settings.model.landmark_weight = Some(0.5);
+        let source = open(&settings).unwrap();
+        assert!((0..2).any(|index| source.sample(index, 64).unwrap().points.is_some()));
+    }
 
     #[test]
     fn heads_are_those_of_the_settings() {

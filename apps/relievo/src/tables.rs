@@ -46,12 +46,36 @@ pub fn plain(table: Table, results: &Results) -> String {
             hours(line)
         );
     }
+    if table == Table::Losses {
+        text.push_str(&costs(&lines));
+    }
     let _ = write!(
         text,
         "\nmeans over heads never seen, then over seeds, ± how far seeds are from each\n\
          other; above where the model sees the head too; paper: on its own data"
     );
     text
+}
+
+/// What the terms of a loss cost, and what they reach in the time of the quickest.
+fn costs(lines: &[Summary]) -> String {
+    let mut text = format!(
+        "\n{:<24} {:>14} {:>12} {:>14} {:>12}\n",
+        "cost", "reconstruction", "ms a step", "SIDE then x100", "MAD then"
+    );
+    for line in lines {
+        let [side, mad] = line.at_equal_time;
+        let columns = format!(
+            "{:<24} {:>14} {:>12} {:>14} {:>12}",
+            line.row.title(),
+            spread(line.reconstruction, 1.0, 4),
+            spread(line.milliseconds, 1.0, 0),
+            spread(side, 100.0, 3),
+            spread(mad, 1.0, 2)
+        );
+        let _ = writeln!(text, "{}", columns.trim_end());
+    }
+    text + "then: on heads validated on, after the time of all steps of the quickest run\n"
 }
 
 /// A table as Markdown; `None` if nothing of it has been measured.
@@ -86,6 +110,24 @@ pub fn markdown(table: Table, results: &Results) -> Option<String> {
             line.date
         );
     }
+    if table == Table::Losses {
+        text.push_str(
+            "\n| row | reconstruction | ms a step | SIDE x 100 at equal time | MAD, degrees, at equal time |\n\
+             |---|---|---|---|---|\n",
+        );
+        for line in &lines {
+            let [side, mad] = line.at_equal_time;
+            let _ = writeln!(
+                text,
+                "| {} | {} | {} | {} | {} |",
+                line.row.title(),
+                spread(line.reconstruction, 1.0, 4),
+                spread(line.milliseconds, 1.0, 0),
+                spread(side, 100.0, 3),
+                spread(mad, 1.0, 2)
+            );
+        }
+    }
     Some(text)
 }
 
@@ -108,7 +150,7 @@ fn hours(line: &Summary) -> String {
 
 #[cfg(test)]
 mod tests {
-    use relievo_reproduce::{HeadCounts, Measured, Row};
+    use relievo_reproduce::{HeadCounts, Measured, Row, Validated};
     use relievo_train::Scores;
     use relievo_train::metrics::Statistic;
 
@@ -132,6 +174,9 @@ mod tests {
             recipe: "a1b2c3d4".into(),
             visible: scores(1.0),
             whole: scores(1.25),
+            reconstruction: row.learns().then_some(0.1234),
+            milliseconds: row.learns().then_some(12_345.6),
+            validations: [1000, 75_000].map(|step| Validated { step, side: 0.0123, mad: 17.25 }).to_vec(),
         }
     }
 
@@ -150,7 +195,8 @@ mod tests {
             let text = plain(table, &results());
             let widest = text.lines().max_by_key(|line| line.chars().count()).unwrap();
             assert!(widest.chars().count() <= 80, "{widest}");
-            assert_eq!(text.lines().count(), 2 * (table.rows().len() + 1) + 4, "{text}");
+            let (blocks, notes) = if table == Table::Losses { (3, 6) } else { (2, 4) };
+            assert_eq!(text.lines().count(), blocks * (table.rows().len() + 1) + notes, "{text}");
         }
     }
 

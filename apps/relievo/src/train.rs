@@ -57,12 +57,12 @@ pub fn run(options: &Options, matches: &ArgMatches, console: &Console) -> anyhow
         Some(folder) => {
             let folder = RunFolder::open(folder)?;
             let settings = layered(Some(&folder.settings()))?;
-            let source = settings.data.open(&sources::registry())?;
+            let source = sources::open(&settings)?;
             Trainer::resume(settings, source, folder)?
         }
         None => {
             let settings = layered(config.as_deref())?;
-            let source = settings.data.open(&sources::registry())?;
+            let source = sources::open(&settings)?;
             Trainer::begin(settings, source, RunFolder::create(out, *overwrite)?)?
         }
     };

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use relievo_model::{
-    ComputeSettings, DeviceChoice, GroundTruth, Method, Model, ModelSettings, Objective, Partners, Precision,
-    Prediction, Predictor, Supervision,
+    ComputeSettings, DeviceChoice, GroundTruth, Loss, LossKind, LossList, Method, Model, ModelSettings,
+    Objective, Partners, Precision, Prediction, Predictor, Supervision,
 };
 use relievo_reproduce::{Reproduction, Row, Task};
 use relievo_synth::Heads;
@@ -100,6 +100,45 @@ fn losses_and_gradients_agree_with_the_cpu() {
             assert!(cosine > cosine_limit, "{precision:?}: gradient of {}: cosine {cosine}", info.name);
         }
     }
+}
+
+/// A model whose loss has every term of the list.
+fn with_all_terms() -> ModelSettings {
+    let terms: Vec<(LossKind, f32)> = LossKind::ALL.iter().map(|kind| (*kind, 0.3)).collect();
+    ModelSettings { loss: LossList::of(&terms), ..tiny() }
+}
+
+#[test]
+fn listed_terms_agree_with_the_cpu_and_are_captured() {
+    let Some(ordinal) = relievo_cuda_emulator::test_gpu() else { return };
+    let (images, device) = (heads(1, 2), Device::Cuda(ordinal));
+    let mut model = Model::new(with_all_terms(), 5).unwrap();
+    let (right, gradients) = model.loss_and_gradients(&images, 0.5).unwrap();
+    model.to_device(device, DataType::F32).unwrap();
+    let (found, found_gradients) = model.loss_and_gradients(&images, 0.5).unwrap();
+    for ((loss, found), (_, right)) in found.iter().zip(right.iter()) {
+        assert!((found - right).abs() < 1e-4 * (1.0 + right.abs()), "{loss:?}: {found} for {right}");
+    }
+    let off = distance(&found_gradients, &gradients);
+    println!("gradients off by {off:.1e}");
+    // Signs of responses that are nearly 0 differ.
+    assert!(off < 2e-2, "gradients off by {off}");
+
+    let mut model = Model::new(with_all_terms(), 5).unwrap();
+    model.to_device(device, DataType::Bf16).unwrap();
+    let mut moments = Moments::zeros(&model);
+    moments.to_device(device).unwrap();
+    let train = train_settings(2);
+    let mut captured = CapturedStep::new(model, moments, &train, 0, 2).unwrap();
+    for step in 1..=3 {
+        captured.queue(&images, 0.5, step, &train).unwrap();
+    }
+    let status = captured.look().unwrap().unwrap();
+    assert_eq!((status.step, &status.stopped), (3, &None));
+    assert!(LossKind::ALL.iter().all(|kind| {
+        let loss = Loss::ALL.iter().find(|loss| loss.name() == kind.name()).unwrap();
+        status.losses[*loss] != 0.0 && status.losses[*loss].is_finite()
+    }));
 }
 
 /// A normal is a small difference of depths, so of all that bf16 rounds this is what shows.

@@ -114,7 +114,7 @@ mod tests {
             self.0.fetch_add(1, Ordering::Relaxed);
             let pixels = vec![index as u8; (size * size * 3) as usize];
             let image = Image { width: size, height: size, pixels };
-            Ok(Sample { name: self.name(index), image, truth: None })
+            Ok(Sample { name: self.name(index), image, truth: None, points: None })
         }
     }
 

@@ -3,7 +3,7 @@
 use std::f64::consts::SQRT_2;
 
 use crate::resample::Rectangle;
-use crate::sample::{Image, Truth};
+use crate::sample::{FacePoints, Image, Truth};
 
 impl Image {
     /// The square of `side` pixels around a place, turned about it by `angle` radians from right to down, at `size` x
@@ -114,6 +114,16 @@ impl Crop {
         Truth { depth, normals, albedo, mask, view, ..*truth }
     }
 
+    /// Where points of an image of `size` x `size` pixels lie in the crop.
+    pub fn of_points(&self, FacePoints(points): FacePoints, size: usize) -> FacePoints {
+        let (sine, cosine) = self.angle.sin_cos();
+        let middle = ((size as f32 - 1.0) / 2.0).max(f32::MIN_POSITIVE);
+        FacePoints(points.map(|point| {
+            let [x, y] = [0, 1].map(|axis| point[axis] * middle - self.shift[axis] * size as f32);
+            [x * cosine + y * sine, y * cosine - x * sine].map(|place| place / (self.scale * middle))
+        }))
+    }
+
     /// Where the pixel at a row and a column of the crop lies in an image of `size` x `size` pixels: column and row
     /// there.
     fn places(&self, size: usize) -> impl Fn(usize, usize) -> [f32; 2] {
@@ -138,6 +148,21 @@ fn between(place: f32, size: usize) -> (usize, usize, f32) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn points_move_with_the_pixels_that_show_them() {
+        let crop = Crop { shift: [0.07, -0.04], scale: 0.8, angle: 0.3 };
+        let size = 21;
+        let place = crop.places(size);
+        let signed = |at: f32| at / 10.0 - 1.0;
+        let rows_and_columns = [(3, 5), (10, 10), (0, 20), (17, 2), (20, 20)];
+        let points = rows_and_columns.map(|(row, column)| place(row, column).map(signed));
+        let FacePoints(found) = crop.of_points(FacePoints(points), size);
+        for ([x, y], (row, column)) in found.into_iter().zip(rows_and_columns) {
+            let off = (x - signed(column as f32)).abs().max((y - signed(row as f32)).abs());
+            assert!(off < 1e-5, "{row}, {column}: {x}, {y}");
+        }
+    }
     use crate::flip::tests::moved;
     use crate::sample::Light;
 

@@ -1,10 +1,13 @@
 //! Mirroring a sample about its vertical middle line: the image and everything that is known about it.
 
-use crate::sample::{Image, Sample, Truth};
+use crate::sample::{FacePoints, Image, Sample, Truth};
 
 impl Sample {
-    /// Mirrors the image and its truth.
+    /// Mirrors the image, its truth and its points.
     pub(crate) fn flip(&mut self) {
+        if let Some(points) = &mut self.points {
+            points.flip();
+        }
         if let Some(truth) = &mut self.truth {
             truth.flip(self.image.width as usize);
         }
@@ -23,6 +26,15 @@ impl Image {
         let mut mirrored = self.clone();
         mirrored.flip();
         mirrored
+    }
+}
+
+impl FacePoints {
+    /// Mirrors the places; what was the right eye is the left one now.
+    fn flip(&mut self) {
+        let Self([right_eye, left_eye, nose, right_mouth, left_mouth]) = *self;
+        let swapped = [left_eye, right_eye, nose, left_mouth, right_mouth];
+        *self = Self(swapped.map(|[x, y]| [-x, y]));
     }
 }
 
@@ -57,6 +69,13 @@ pub(crate) mod tests {
     use super::*;
     use crate::sample::Light;
 
+    #[test]
+    fn the_right_eye_becomes_the_left_one() {
+        let mut points = FacePoints([[-0.4, 0.0], [0.3, 0.1], [0.1, 0.2], [-0.3, 0.5], [0.2, 0.6]]);
+        points.flip();
+        assert_eq!(points, FacePoints([[-0.3, 0.1], [0.4, 0.0], [-0.1, 0.2], [-0.2, 0.6], [0.3, 0.5]]));
+    }
+
     fn sample() -> Sample {
         let count = 3 * 3;
         Sample {
@@ -71,6 +90,7 @@ pub(crate) mod tests {
                 view: [0.1, 0.2, 0.3, 0.01, 0.02, 0.03],
                 field_of_view: 10.0,
             }),
+            points: None,
         }
     }
 

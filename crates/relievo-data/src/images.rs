@@ -313,7 +313,7 @@ impl Source for Images {
 
     fn sample(&self, index: u64, size: u32) -> Result<Sample, SampleError> {
         let image = self.image(index)?.square(size);
-        Ok(Sample { name: self.name(index), image, truth: None })
+        Ok(Sample { name: self.name(index), image, truth: None, points: None })
     }
 }
 

@@ -50,5 +50,5 @@ pub use memory::{Reservation, reserve_memory};
 pub use objects::Objects;
 pub use registry::{Registry, SYNTHETIC, SourceError, SourceSpec};
 pub use resample::Rectangle;
-pub use sample::{Image, Light, Sample, SampleError, Source, Truth, WithoutTruth};
+pub use sample::{FacePoints, Image, Light, Sample, SampleError, Source, Truth, WithoutTruth};
 pub use split::{Holdout, Split, SplitError, Subset};

@@ -23,7 +23,7 @@ use relievo_tensor::{Random, Tensor};
 
 use crate::jitter::Jitter;
 use crate::objects::Objects;
-use crate::sample::{Image, Sample, SampleError, Source, Truth};
+use crate::sample::{FacePoints, Image, Sample, SampleError, Source, Truth};
 
 /// The random streams of a training seed: the order of each epoch, which images are mirrored, how their crops are
 /// moved, which images of an object are a pair.
@@ -42,6 +42,8 @@ pub struct Batch {
     pub partners: Option<Tensor>,
     /// Ground truth of each image, mirrored and moved with it.
     pub truths: Vec<Option<Truth>>,
+    /// Points of the face in each image, mirrored and moved with it.
+    pub points: Vec<Option<FacePoints>>,
     /// The name of each image.
     pub names: Vec<String>,
     /// The number of each image in the source.
@@ -507,10 +509,11 @@ impl Shared {
             partner.iter_mut().for_each(Image::flip);
         }
         if jitter.is_on() {
-            let Sample { image, truth, .. } = sample;
+            let Sample { image, truth, points, .. } = sample;
             let crop = jitter.draw(&of_epoch(JITTER), task.at);
             *image = crop.of(image);
             *truth = truth.as_ref().map(|truth| crop.of_truth(truth, image.width as usize));
+            *points = points.map(|points| crop.of_points(points, image.width as usize));
             if let Some(partner) = partner {
                 *partner = jitter.draw(&of_epoch(JITTER_OF_PARTNERS), task.at).of(partner);
             }
@@ -589,9 +592,10 @@ impl Shared {
         });
         let images = tensor_of(&placed.iter().map(|placed| &placed.sample.image).collect::<Vec<_>>(), size);
         let indices = placed.iter().map(|placed| placed.index).collect();
+        let points = placed.iter().map(|placed| placed.sample.points).collect();
         let (names, truths) =
             placed.into_iter().map(|placed| (placed.sample.name, placed.sample.truth)).unzip();
-        Finished::Batch(Box::new(Batch { images, partners, truths, names, indices, position }))
+        Finished::Batch(Box::new(Batch { images, partners, truths, points, names, indices, position }))
     }
 
     fn all_bad(&self) -> bool {

@@ -17,6 +17,6 @@ impl Source for Plain {
     }
     fn sample(&self, index: u64, size: u32) -> Result<Sample, SampleError> {
         let image = Image { width: size, height: size, pixels: vec![self.1; (size * size * 3) as usize] };
-        Ok(Sample { name: self.name(index), image, truth: None })
+        Ok(Sample { name: self.name(index), image, truth: None, points: None })
     }
 }

@@ -19,7 +19,7 @@
 //!     }
 //!     fn sample(&self, index: u64, size: u32) -> Result<Sample, SampleError> {
 //!         let image = Image { width: size, height: size, pixels: vec![128; (size * size * 3) as usize] };
-//!         Ok(Sample { name: self.name(index), image, truth: None })
+//!         Ok(Sample { name: self.name(index), image, truth: None, points: None })
 //!     }
 //! }
 //!

@@ -63,6 +63,11 @@ pub struct Truth {
     pub field_of_view: f32,
 }
 
+/// Five points of a face in an image: right eye, left eye, tip of the nose, right and left corner of the mouth (right and
+/// left are the person's). x and y of each, from -1, the centre of the first column or row, to 1, that of the last.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct FacePoints(pub [[f32; 2]; 5]);
+
 /// One image of a source.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sample {
@@ -72,6 +77,8 @@ pub struct Sample {
     pub image: Image,
     /// Ground truth, which only synthetic images have.
     pub truth: Option<Truth>,
+    /// Points of the face in it, if somebody looked for them and found them.
+    pub points: Option<FacePoints>,
 }
 
 /// A source without its ground truth: enough for unsupervised training, and an eleventh of the memory with synthetic

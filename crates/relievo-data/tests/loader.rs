@@ -65,7 +65,7 @@ impl Source for Numbered {
             field_of_view: 10.0,
         };
         let image = Image { width: size, height: size, pixels };
-        Ok(Sample { name: self.name(index), image, truth: Some(truth) })
+        Ok(Sample { name: self.name(index), image, truth: Some(truth), points: None })
     }
 }
 

@@ -29,8 +29,10 @@ mod face;
 mod framing;
 mod location;
 mod network;
+mod with_points;
 
 pub use detector::{DetectError, Detector};
 pub use face::{Area, Face, Landmarks};
 pub use framing::{Frame, MOST_OUTSIDE};
 pub use location::{FaceLocation, FaceSelection};
+pub use with_points::WithPoints;

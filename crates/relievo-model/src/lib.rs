@@ -25,6 +25,7 @@
 mod albedo_prior;
 mod compute;
 mod fill;
+mod filters;
 mod fusion;
 mod losses;
 mod model;
@@ -43,8 +44,9 @@ mod widening;
 
 pub use compute::{ComputeSettings, DeviceChoice, Precision};
 pub use fill::continued_depth;
+pub use filters::{FiltersError, filters_from_toml, filters_to_toml, standard_filters};
 pub use fusion::Together;
-pub use losses::{Differentiated, Loss, LossGroup, LossTerms, Losses};
+pub use losses::{Differentiated, Loss, LossGroup, LossKind, LossList, LossTerms, LossWeight, Losses};
 pub use model::{Model, ModelError};
 pub use networks::{NetworkKind, Outputs};
 pub use object::{FRAME, object_level};

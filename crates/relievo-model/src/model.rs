@@ -5,11 +5,13 @@ use std::sync::{Mutex, PoisonError};
 
 use relievo_nets::{ParameterInfo, Vgg, VggError};
 use relievo_settings::Invalid;
-use relievo_tensor::ops::cast;
+use relievo_tensor::ops::{FilterBank, cast};
 use relievo_tensor::{ConvPolicy, DataType, Device, Error, Tensor, cuda};
 
+use crate::filters::Banks;
+use crate::losses::LossKind;
 use crate::networks::{Networks, Outputs, Purpose};
-use crate::settings::{ModelSettings, Supervision};
+use crate::settings::ModelSettings;
 
 /// A model that could not be made or run.
 #[derive(Debug, thiserror::Error)]
@@ -74,10 +76,14 @@ pub struct Model {
     precision: DataType,
     /// Tensors that are the same in every step, by name, number of images and device.
     constants: Mutex<HashMap<(&'static str, usize, Device), Tensor>>,
-    /// Only if the perceptual loss has a weight.
+    /// Only if a term compares its features.
     pub(crate) vgg: Option<Vgg>,
+    /// Those that terms of the loss need.
+    pub(crate) banks: Banks,
     /// See [`Model::has_seen_truth`].
     pub(crate) has_seen_truth: bool,
+    /// See [`Model::has_seen_landmarks`].
+    pub(crate) has_seen_landmarks: bool,
 }
 
 impl Model {
@@ -99,10 +105,14 @@ impl Model {
     pub(crate) fn without_parameters(settings: ModelSettings) -> Result<Self, ModelError> {
         settings.check()?;
         let (networks, infos) = Networks::new(&settings);
-        let reconstructs = settings.supervision == Supervision::None;
-        let vgg = if reconstructs && settings.perceptual_weight > 0.0 { Some(Vgg::new()?) } else { None };
+        let mut vgg = if settings.needs_vgg() { Some(Vgg::new()?) } else { None };
+        if let Some(vgg) = &mut vgg {
+            vgg.set_depths(&settings.feature_depths());
+        }
+        let banks = Banks::new(&settings)?;
         Ok(Self {
             has_seen_truth: settings.uses_truth(),
+            has_seen_landmarks: settings.uses_landmarks(),
             settings,
             networks,
             infos,
@@ -111,6 +121,7 @@ impl Model {
             precision: DataType::F32,
             constants: Mutex::default(),
             vgg,
+            banks,
         })
     }
 
@@ -124,6 +135,7 @@ impl Model {
         let moved: Result<Vec<Tensor>, Error> =
             self.parameters.iter().map(|parameter| parameter.to_device(device)).collect();
         let vgg = self.vgg.as_ref().map(|vgg| vgg.to_device(device, precision)).transpose()?;
+        self.banks = self.banks.to_device(device)?;
         (self.parameters, self.vgg, self.device, self.precision) = (moved?, vgg, device, precision);
         self.constants = Mutex::default();
         Ok(())
@@ -202,6 +214,12 @@ impl Model {
         self.has_seen_truth
     }
 
+    /// Whether the parameters have learned from points that a face detector found, in this run or in one whose weights
+    /// it took over: such a model is not unsupervised.
+    pub fn has_seen_landmarks(&self) -> bool {
+        self.has_seen_landmarks
+    }
+
     /// Says whether the parameters learn from ground truth, if that is not what the settings say: the answers of a
     /// teacher take the place of the truth and are none.
     pub fn set_seen_truth(&mut self, has_seen_truth: bool) {
@@ -232,7 +250,14 @@ impl Model {
     /// device.
     pub fn set_vgg(&mut self, mut vgg: Vgg) {
         vgg.set_conv_policy(self.networks.policy);
+        vgg.set_depths(&self.settings.feature_depths());
         self.vgg = Some(vgg);
+    }
+
+    /// Replaces the bank of the term [`LossKind::FilterBank`](crate::LossKind::FilterBank), if the loss has it; for
+    /// work on the CPU until the model is moved.
+    pub fn set_filters(&mut self, bank: FilterBank) {
+        self.banks.replace(LossKind::FilterBank, bank);
     }
 
     /// The networks' outputs for `images [B,S,S,3]`, from `parameters` in the order of [`Model::parameter_infos`]: the

@@ -196,8 +196,8 @@ impl Part {
 pub struct Outputs {
     /// In the order of [`NetworkKind::ALL`].
     of: Vec<(NetworkKind, Vec<Tensor>)>,
-    /// VGG16's features of the images, `[B,S/4,S/4,256]`, where they were asked for.
-    pub target: Option<Tensor>,
+    /// VGG16's features of the images at each depth that terms compare, where they were asked for.
+    pub target: Option<Vec<Tensor>>,
 }
 
 impl Outputs {
@@ -270,7 +270,7 @@ impl Networks {
         if self.parts.len() == 1 {
             return Err(Error::shape("model", "it has learned depth from true depth and knows nothing else"));
         }
-        let target = || vgg.map(|vgg| vgg.features(images)).transpose();
+        let target = || vgg.map(|vgg| vgg.all_features(images)).transpose();
         // Once for all networks.
         let images = &match parameters.first() {
             Some(weight) => cast(images, weight.data_type())?,

@@ -96,9 +96,9 @@ prediction! {
         /// `[B,S/4,S/4,2]`; channel 0 as seen, 1 for the second half. Only if the model has that network and it ran. Outside
         /// training, a model that learns from pairs has channel 0 alone.
         pub confidence: (Tensor, Tensor),
-        /// VGG16's features of the images, `[B,S/4,S/4,256]`, which the perceptual loss compares with; never doubled. In
-        /// training with that loss.
-        pub target: Tensor,
+        /// VGG16's features of the images, which the perceptual losses compare with, from shallow to deep (after relu3_3
+        /// `[B,S/4,S/4,256]`); never doubled. In training with such a loss.
+        pub target: Vec<Tensor>,
         /// The place in the canonical image of each pixel of the input view, `[2B,S,S,2]`, as
         /// [`relievo_render::sampling_grid`] has it. In training with mirrored halves.
         pub grid: Tensor,
@@ -126,6 +126,12 @@ impl Tensors for [Tensor; 2] {
 impl Tensors for (Tensor, Tensor) {
     fn map_tensors(&self, change: &mut impl FnMut(&Tensor) -> Result<Tensor, Error>) -> Result<Self, Error> {
         Ok((change(&self.0)?, change(&self.1)?))
+    }
+}
+
+impl Tensors for Vec<Tensor> {
+    fn map_tensors(&self, change: &mut impl FnMut(&Tensor) -> Result<Tensor, Error>) -> Result<Self, Error> {
+        self.iter().map(change).collect()
     }
 }
 

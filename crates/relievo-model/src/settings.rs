@@ -2,8 +2,11 @@
 //!
 //! One declaration is the documentation, the section `[model]` of a run's TOML file and the command line.
 
+use relievo_nets::FeatureDepth;
 use relievo_render::{Camera, DepthRange, LightRange};
 use relievo_settings::{Invalid, Kind, Value, choices, multiple_of, power_of_two, settings, with_unit};
+
+use crate::losses::{EachOnce, LossKind, LossList};
 
 settings! {
     /// The settings of the model. Defaults are those of the paper for faces.
@@ -97,6 +100,13 @@ settings! {
         elevation_prior: f32 = 0.28, in 0.01..=1.0, kind(Objective);
         /// Mean of the sine of the light's elevation that the light prior expects; above 0 is light from above
         elevation_prior_mean: f32 = 0.17, in -1.0..=1.0, kind(Objective);
+        /// Weight of the geometry of faces: eyes and corners of the mouth, which a detector finds, at mirrored places of equal
+        /// depth, and the tip of the nose nearest; a run that has it is not unsupervised
+        landmark_weight: Option<f32> = None, in 0.0..=1e6, kind(Objective);
+        /// A term of the loss that compares the reconstruction with the image, beside those that have options of their own;
+        /// once for each of photometric (1 if it is not given), filter-bank, laplacian-pyramid, gradient-difference, ssim,
+        /// ms-ssim, census, vgg-relu12, vgg-relu22. Those of the command line replace all of a file
+        loss: LossList = LossList::default(), in EachOnce, kind(Objective);
     }
 }
 
@@ -231,6 +241,21 @@ impl ModelSettings {
                 self.truth_weight
             ),
         )?;
+        rule(
+            self.supervision == Supervision::Depth || self.compares_without_vgg() || self.needs_vgg(),
+            "loss",
+            "loss has photometric at weight 0; then another term must compare the reconstruction with the image, so give one a \
+             weight"
+                .into(),
+        )?;
+        let mirrors = self.method == Method::Unsup3d && self.supervision == Supervision::None;
+        rule(
+            !self.uses_landmarks() || mirrors,
+            "landmark-weight",
+            "landmark-weight is above 0; it must be 0 with supervision depth and with method lemul, which do not expect \
+             symmetric objects"
+                .into(),
+        )?;
         let border = self.border_depth;
         rule(
             (near..=far).contains(&border),
@@ -258,9 +283,41 @@ impl ModelSettings {
         settings.map(|(setting, value)| (setting.name, value))
     }
 
+    /// The weight of the photometric loss.
+    pub(crate) fn photometric_weight(&self) -> f32 {
+        self.loss.weight(LossKind::Photometric).unwrap_or(1.0)
+    }
+
+    /// Whether a term compares the reconstruction with the image, other than by VGG16's features.
+    pub fn compares_without_vgg(&self) -> bool {
+        let listed = self.loss.iter().any(|term| term.weight > 0.0 && !term.kind.needs_vgg());
+        listed || self.photometric_weight() > 0.0
+    }
+
+    /// Whether a term compares VGG16's features.
+    pub fn needs_vgg(&self) -> bool {
+        self.supervision == Supervision::None && !self.feature_depths().is_empty()
+    }
+
+    /// The depths of VGG16 at which terms compare features.
+    pub(crate) fn feature_depths(&self) -> Vec<FeatureDepth> {
+        let listed = |kind| self.loss.weight(kind).unwrap_or(0.0);
+        let weights = [
+            (FeatureDepth::Relu12, listed(LossKind::VggRelu12)),
+            (FeatureDepth::Relu22, listed(LossKind::VggRelu22)),
+            (FeatureDepth::Relu33, self.perceptual_weight),
+        ];
+        weights.into_iter().filter(|(_, weight)| *weight > 0.0).map(|(depth, _)| depth).collect()
+    }
+
     /// Whether the losses compare with the ground truth of images.
     pub fn uses_truth(&self) -> bool {
         self.supervision == Supervision::Depth || self.truth_weight > 0.0
+    }
+
+    /// Whether the losses compare with points of faces that a detector found.
+    pub fn uses_landmarks(&self) -> bool {
+        self.landmark_weight.is_some_and(|weight| weight > 0.0)
     }
 
     /// Width and code of the albedo network.

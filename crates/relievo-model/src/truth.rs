@@ -2,8 +2,8 @@
 
 use relievo_tensor::{Device, Error, Tensor};
 
-/// The ground truth of B images of SxS pixels, in the view of the images. Images without a truth have zeros in `mask` and
-/// `known`, and any finite numbers in the others (depth above 0).
+/// The ground truth of B images of SxS pixels, in the view of the images. Images without a truth have zeros in `mask`,
+/// `known` and `faces`, and any finite numbers in the others (depth above 0).
 #[derive(Debug, Clone)]
 pub struct GroundTruth {
     /// `[B,S,S]`, above 0.
@@ -18,6 +18,11 @@ pub struct GroundTruth {
     pub view: Tensor,
     /// 1 for images with a truth, 0 for others, `[B]`.
     pub known: Tensor,
+    /// Points of the face that a detector found, `[B,5,2]`: x, y from -1 to 1 (the centres of the outermost pixels) of right
+    /// eye, left eye, tip of the nose, right and left corner of the mouth.
+    pub points: Tensor,
+    /// 1 for images with points, 0 for others, `[B]`.
+    pub faces: Tensor,
 }
 
 impl GroundTruth {
@@ -33,18 +38,21 @@ impl GroundTruth {
             light: Tensor::full_on(device, [batch, 5], 0.0)?,
             view: Tensor::full_on(device, [batch, 6], 0.0)?,
             known: Tensor::full_on(device, [batch], 0.0)?,
+            points: Tensor::full_on(device, [batch, 5, 2], 0.0)?,
+            faces: Tensor::full_on(device, [batch], 0.0)?,
         })
     }
 
     /// The tensors, in the order of the fields.
-    pub fn tensors(&self) -> [&Tensor; 6] {
-        [&self.depth, &self.mask, &self.albedo, &self.light, &self.view, &self.known]
+    pub fn tensors(&self) -> [&Tensor; 8] {
+        let Self { depth, mask, albedo, light, view, known, points, faces } = self;
+        [depth, mask, albedo, light, view, known, points, faces]
     }
 
     /// The tensors, to be written to, in the same order.
-    pub fn tensors_mut(&mut self) -> [&mut Tensor; 6] {
-        let Self { depth, mask, albedo, light, view, known } = self;
-        [depth, mask, albedo, light, view, known]
+    pub fn tensors_mut(&mut self) -> [&mut Tensor; 8] {
+        let Self { depth, mask, albedo, light, view, known, points, faces } = self;
+        [depth, mask, albedo, light, view, known, points, faces]
     }
 
     /// The truth with `change` applied to each tensor.
@@ -59,6 +67,8 @@ impl GroundTruth {
             light: change(&self.light)?,
             view: change(&self.view)?,
             known: change(&self.known)?,
+            points: change(&self.points)?,
+            faces: change(&self.faces)?,
         })
     }
 
@@ -69,12 +79,14 @@ impl GroundTruth {
 
     /// Refuses another number or size of images.
     pub(crate) fn check(&self, batch: usize, size: usize) -> Result<(), Error> {
-        let shapes: [&[usize]; 6] = [
+        let shapes: [&[usize]; 8] = [
             &[batch, size, size],
             &[batch, size, size],
             &[batch, size, size, 3],
             &[batch, 5],
             &[batch, 6],
+            &[batch],
+            &[batch, 5, 2],
             &[batch],
         ];
         match self.tensors().into_iter().zip(shapes).find(|(tensor, shape)| tensor.shape()[..] != **shape) {

@@ -6,6 +6,7 @@ use relievo_nets::ParameterInfo;
 use relievo_tensor::safetensors::{Entry, ReadError, SafetensorsFile, quantise, serialize};
 use relievo_tensor::{Device, Tensor};
 
+use crate::losses::LossList;
 use crate::model::{Model, ModelError};
 use crate::settings::{ModelSettings, Preset, Supervision};
 use crate::widening::{another_shape, widen};
@@ -21,6 +22,11 @@ const TRUTH_KEY: &str = "relievo.truth";
 
 /// What stands there.
 const SEEN: &str = "learned from the ground truth of synthetic images";
+
+/// The key that the files of models have which learned from points of faces ([`Model::has_seen_landmarks`]), and what
+/// stands there.
+const LANDMARKS_KEY: &str = "relievo.landmarks";
+const LANDMARKS: &str = "learned from points that a face detector found";
 
 /// Whether a file's parameters learned from ground truth. Settings alone do not tell: with a teacher the same losses
 /// compare with its answers.
@@ -114,7 +120,7 @@ impl Model {
 
     /// A weights file to hand on: a quarter of the size, for inference. Weights are stored in 8 bits with a scale for each
     /// channel ([`quantise`](relievo_tensor::safetensors::quantise)), biases and norms in f16, and the confidence networks,
-    /// which inference does not use, are left out, and so is the perceptual loss, which means little without them.
+    /// which inference does not use, are left out, and so are the perceptual loss and the listed ones, which mean little without them.
     /// `notes` are as for [`Model::to_safetensors_with`].
     ///
     /// # Errors
@@ -123,7 +129,12 @@ impl Model {
         &self,
         notes: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Vec<u8>, ModelError> {
-        let settings = ModelSettings { confidence: false, perceptual_weight: 0.0, ..self.settings().clone() };
+        let settings = ModelSettings {
+            confidence: false,
+            perceptual_weight: 0.0,
+            loss: LossList::default(),
+            ..self.settings().clone()
+        };
         let packed = Self::without_parameters(settings)?;
         let kept: HashSet<&str> = packed.parameter_infos().iter().map(|info| &*info.name).collect();
         let parameters = self.parameter_infos().iter().zip(self.parameters());
@@ -148,13 +159,14 @@ impl Model {
         let settings = serde_json::to_string(settings).expect("settings are plain numbers and names");
         let mut metadata: HashMap<String, String> = notes.into_iter().collect();
         metadata.insert(SETTINGS_KEY.to_owned(), settings);
-        metadata.extend(self.truth_note().map(|(key, note)| (key.to_owned(), note.to_owned())));
+        metadata.extend(self.supervision_notes().map(|(key, note)| (key.to_owned(), note.to_owned())));
         serialize(parameters, metadata).expect("parameters have distinct names and whole bytes")
     }
 
-    /// The entry of the metadata about ground truth, for a model that learned from it.
-    pub fn truth_note(&self) -> Option<(&'static str, &'static str)> {
-        self.has_seen_truth.then_some((TRUTH_KEY, SEEN))
+    /// The entries of the metadata about what a model that is not unsupervised learned from.
+    pub fn supervision_notes(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
+        let truth = self.has_seen_truth.then_some((TRUTH_KEY, SEEN));
+        truth.into_iter().chain(self.has_seen_landmarks.then_some((LANDMARKS_KEY, LANDMARKS)))
     }
 
     /// A model from what [`Model::to_safetensors`] wrote. `origin` (a path, say) begins every error message.
@@ -177,6 +189,7 @@ impl Model {
             })
         })?;
         model.has_seen_truth = has_seen_truth(&file, model.settings());
+        model.has_seen_landmarks = file.metadata(LANDMARKS_KEY).is_some();
         Ok(model)
     }
 
@@ -231,6 +244,7 @@ impl Model {
         }
         self.parameters = parameters;
         self.has_seen_truth |= file.metadata(TRUTH_KEY).is_some();
+        self.has_seen_landmarks |= file.metadata(LANDMARKS_KEY).is_some();
         let Ok(then) = settings_in(&file, "") else { return Ok(Vec::new()) };
         self.has_seen_truth |= has_seen_truth(&file, &then);
         let both = then.meaning_of_outputs().zip(self.settings().meaning_of_outputs());

@@ -27,4 +27,4 @@ pub fn kernels() -> Vec<&'static relievo_tensor::cuda::Kernels> {
 
 pub use architectures::{ConfidenceNetwork, autoencoder, encoder};
 pub use layers::{Initialisation, Layer, Network, ParameterInfo};
-pub use vgg::{VGG16_WEIGHTS, Vgg, VggError};
+pub use vgg::{FeatureDepth, VGG16_WEIGHTS, Vgg, VggError};

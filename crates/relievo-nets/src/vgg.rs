@@ -9,7 +9,7 @@ mod cuda;
 
 pub(crate) use cuda::KERNELS;
 
-use relievo_tensor::ops::{Activation, ConvParams, cast, conv2d, max_pool};
+use relievo_tensor::ops::{Activation, ConvParams, cast, conv2d, max_pool, weighted_sum};
 use relievo_tensor::safetensors::{Entry, SafetensorsFile, serialize};
 use relievo_tensor::{
     Backward, Context, ConvPolicy, DataType, Device, Error, Operation, Random, Result, Tensor, apply_one,
@@ -47,11 +47,44 @@ pub enum VggError {
     Damaged(String),
 }
 
+/// Where features are taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum FeatureDepth {
+    /// After relu1_2: edges and colours, at the images' size, 64 channels.
+    Relu12,
+    /// After relu2_2: textures, at half of their size, 128 channels.
+    Relu22,
+    /// After relu3_3: parts, at a quarter of their size, 256 channels.
+    Relu33,
+}
+
+impl FeatureDepth {
+    /// The convolution before it.
+    fn layer(self) -> &'static str {
+        match self {
+            Self::Relu12 => "conv1_2",
+            Self::Relu22 => "conv2_2",
+            Self::Relu33 => "conv3_3",
+        }
+    }
+
+    /// How many times smaller features are than the images.
+    pub fn reduction(self) -> usize {
+        match self {
+            Self::Relu12 => 1,
+            Self::Relu22 => 2,
+            Self::Relu33 => 4,
+        }
+    }
+}
+
 /// The feature network. Its weights are constants unless [`Vgg::from_parameters`] was given variables of a tape.
 pub struct Vgg {
     /// Weight `[out,3,3,in]` and bias `[out]` of each convolution in order.
     convolutions: Vec<(Tensor, Tensor)>,
     policy: ConvPolicy,
+    /// Ascending.
+    depths: Vec<FeatureDepth>,
 }
 
 impl Vgg {
@@ -95,7 +128,7 @@ impl Vgg {
     }
 
     fn from_convolutions(convolutions: Vec<(Tensor, Tensor)>) -> Self {
-        Self { convolutions, policy: ConvPolicy::default() }
+        Self { convolutions, policy: ConvPolicy::default(), depths: vec![FeatureDepth::Relu33] }
     }
 
     /// Sets how exactly a GPU computes the features.
@@ -189,7 +222,20 @@ impl Vgg {
         let moved = |(weight, bias): &(Tensor, Tensor)| {
             Ok((cast(&weight.to_device(device)?, data_type)?, cast(&bias.to_device(device)?, data_type)?))
         };
-        Ok(Self { convolutions: self.convolutions.iter().map(moved).collect::<Result<_>>()?, ..*self })
+        let convolutions = self.convolutions.iter().map(moved).collect::<Result<_>>()?;
+        Ok(Self { convolutions, depths: self.depths.clone(), ..*self })
+    }
+
+    /// Sets where [`Vgg::all_features`] takes features; relu3_3 alone if this is never called.
+    pub fn set_depths(&mut self, depths: &[FeatureDepth]) {
+        self.depths = depths.to_vec();
+        self.depths.sort_unstable();
+        self.depths.dedup();
+    }
+
+    /// Where [`Vgg::all_features`] takes features, ascending.
+    pub fn depths(&self) -> &[FeatureDepth] {
+        &self.depths
     }
 
     /// relu3_3 / 58.395 of `images [B,H,W,3]` (f32) in [-1,1], H and W divisible by 4: `[B,H/4,W/4,256]`, of the
@@ -198,10 +244,27 @@ impl Vgg {
     /// # Errors
     /// If the shape or type does not fit.
     pub fn features(&self, images: &Tensor) -> Result<Tensor> {
+        Ok(self.features_at(images, &[FeatureDepth::Relu33])?.remove(0))
+    }
+
+    /// The features of `images`, as in [`Vgg::features`], at the [depths](Vgg::set_depths) that are asked for, all divided
+    /// by 58.395. Layers behind the last depth are not computed.
+    ///
+    /// # Errors
+    /// If the shape or type does not fit.
+    pub fn all_features(&self, images: &Tensor) -> Result<Vec<Tensor>> {
+        self.features_at(images, &self.depths)
+    }
+
+    fn features_at(&self, images: &Tensor, depths: &[FeatureDepth]) -> Result<Vec<Tensor>> {
         let data_type = self.convolutions.first().map_or(DataType::F32, |(weight, _)| weight.data_type());
         let mut x = apply_one(CaffeInput { data_type }, &[images])?;
         let mut convolutions = self.convolutions.iter();
+        let mut found = Vec::with_capacity(depths.len());
         for layer in LAYERS {
+            if found.len() == depths.len() {
+                break;
+            }
             x = match (layer, layer.and_then(|_| convolutions.next())) {
                 (Some(_), Some((weight, bias))) => conv2d(
                     &x,
@@ -211,8 +274,14 @@ impl Vgg {
                 )?,
                 _ => max_pool(&x, 2)?,
             };
+            match depths.iter().find(|depth| Some(depth.layer()) == layer) {
+                // The divisor is in its weights.
+                Some(FeatureDepth::Relu33) => found.push(x.clone()),
+                Some(_) => found.push(weighted_sum(&[(FEATURE_SCALE.recip(), &x)])?),
+                None => {}
+            }
         }
-        Ok(x)
+        Ok(found)
     }
 }
 
@@ -293,6 +362,36 @@ mod tests {
         let square = plain.data().iter().map(|x| x * x).sum::<f32>() / plain.numel() as f32;
         assert!((0.01..10.0).contains(&square), "{square}");
         assert_eq!(SafetensorsFile::open(&bytes).unwrap().metadata("note"), Some("text"));
+    }
+
+    #[test]
+    fn features_of_several_depths_are_those_of_one_run() {
+        let mut vgg = Vgg::untrained(3);
+        let images = relievo_tensor::testing::random_tensor(1, [1, 16, 16, 3]);
+        let deepest = vgg.features(&images).unwrap();
+        vgg.set_depths(&[FeatureDepth::Relu33, FeatureDepth::Relu12, FeatureDepth::Relu22]);
+        let all = vgg.all_features(&images).unwrap();
+        let shapes: Vec<_> = all.iter().map(|features| features.shape().to_vec()).collect();
+        assert_eq!(shapes, [[1, 16, 16, 64], [1, 8, 8, 128], [1, 4, 4, 256]]);
+        for (depth, features) in vgg.depths().iter().zip(&all) {
+            assert_eq!(16 / depth.reduction(), features.shape()[1]);
+        }
+        assert_eq!(all[2].data(), deepest.data());
+        // Deeper layers have no part in it.
+        let mut shallow = vgg.parameters();
+        shallow[4..].iter_mut().for_each(|parameter| *parameter = Tensor::full(parameter.shape(), f32::NAN));
+        let mut shallow = Vgg::from_parameters(&shallow).unwrap();
+        shallow.set_depths(&[FeatureDepth::Relu12]);
+        let [features] = shallow.all_features(&images).unwrap().try_into().unwrap();
+        assert_eq!(features.data(), all[0].data());
+        // The first two layers by hand, at a place inside: the definition with the divisor.
+        let unscaled = Vgg::untrained(3).convolutions[..2].iter().fold(
+            apply_one(CaffeInput { data_type: DataType::F32 }, &[&images]).unwrap(),
+            |x, (weight, bias)| {
+                conv2d(&x, weight, Some(bias), ConvParams::new(1, 1, Activation::Relu)).unwrap()
+            },
+        );
+        assert!(unscaled.data().iter().zip(all[0].data()).all(|(a, b)| (a / 58.395 - b).abs() < 1e-6));
     }
 
     #[test]

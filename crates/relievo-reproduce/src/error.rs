@@ -29,7 +29,7 @@ pub enum RecipeError {
     #[error("held-out must be last, so that heads are split by their numbers")]
     HeldOut,
     /// Nothing is left of them.
-    #[error("validation leaves no heads to learn from")]
+    #[error("validation leaves no heads or photographs to learn from")]
     NoHeads,
     /// The clock would end rows at different steps.
     #[error("minutes must be 0: every row takes the same number of steps")]
@@ -37,6 +37,12 @@ pub enum RecipeError {
     /// Features of the recipe's own.
     #[error("perceptual-features must be left out: one row has features of its own")]
     Features,
+    /// Points of faces.
+    #[error("landmark-weight must be left out: tables compare what needs no labels")]
+    Landmarks,
+    /// Terms of the recipe's own.
+    #[error("loss must be left out: some rows have terms of their own")]
+    Loss,
     /// Weights to begin with.
     #[error("initial-weights must be left out: every row begins at random")]
     InitialWeights,

@@ -40,6 +40,7 @@
 //! ([`Row::published`]) cannot be reached with these heads; they stand beside ours because their order should be the
 //! same.
 
+mod course;
 mod error;
 mod features;
 mod heads;
@@ -50,6 +51,6 @@ mod run;
 
 pub use error::{FeatureError, RecipeError, ReproduceError};
 pub use heads::heads;
-pub use results::{HeadCounts, Measured, Results, Spread, Summary};
+pub use results::{HeadCounts, Measured, Results, Spread, Summary, Validated};
 pub use rows::{Published, Row, Table};
 pub use run::{Event, RESULTS, Reproduction, Task};

@@ -52,6 +52,51 @@ pub struct Measured {
     pub visible: Scores,
     /// Errors over the whole true foreground.
     pub whole: Scores,
+    /// Mean absolute error of the reconstruction within the predicted mask, over colours from -1 to 1; of a row that
+    /// reconstructs images.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reconstruction: Option<f64>,
+    /// Median milliseconds of a step; not of a baseline.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub milliseconds: Option<f64>,
+    /// Errors at each validation on the way.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub validations: Vec<Validated>,
+}
+
+/// Errors of a model on the way, on the heads that are validated on, by the paper's mask.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Validated {
+    /// Steps taken before.
+    pub step: u64,
+    /// Mean scale-invariant depth error.
+    pub side: f64,
+    /// Mean angle deviation in degrees.
+    pub mad: f64,
+}
+
+impl Measured {
+    /// Milliseconds of all steps, at the median's rate: what else the machine does has no part in it.
+    fn duration(&self) -> Option<f64> {
+        Some(self.milliseconds? * self.steps as f64)
+    }
+
+    /// SIDE and MAD after so many milliseconds of steps, between validations linear; `None` before the first one.
+    fn after(&self, milliseconds: f64) -> Option<[f64; 2]> {
+        let step = milliseconds / self.milliseconds?;
+        let next = self.validations.partition_point(|at| (at.step as f64) < step);
+        let of = |at: &Validated| [at.side, at.mad];
+        // The last step may lie a rounding before.
+        let (Some(before), Some(after)) = (next.checked_sub(1), self.validations.get(next)) else {
+            let last = self.validations.last().filter(|_| next > 0)?;
+            return Some(of(last));
+        };
+        let [before, after] = [&self.validations[before], after];
+        let share = (step - before.step as f64) / (after.step - before.step) as f64;
+        let [from, to] = [of(before), of(after)];
+        Some([0, 1].map(|at| from[at] + share * (to[at] - from[at])))
+    }
 }
 
 /// All measurements in a folder.
@@ -91,6 +136,8 @@ impl Results {
     /// The lines of a table: for each row the means over the seeds that share number of steps, recipe and split. A row
     /// that was not measured has no line.
     pub fn summaries(&self, table: Table) -> Vec<Summary> {
+        let of_table = self.results.iter().filter(|of| table.rows().contains(&of.row));
+        let shortest = of_table.filter_map(Measured::duration).min_by(f64::total_cmp);
         let mut summaries = Vec::new();
         for row in table.rows() {
             let mut rest: Vec<&Measured> = self.results.iter().filter(|of| of.row == *row).collect();
@@ -100,7 +147,7 @@ impl Results {
                 };
                 let (group, others) = rest.into_iter().partition(alike);
                 rest = others;
-                summaries.push(Summary::from_group(&group));
+                summaries.push(Summary::from_group(&group, shortest));
             }
         }
         summaries
@@ -151,17 +198,28 @@ pub struct Summary {
     pub whole_side: Option<Spread>,
     /// Mean angle deviation over the whole true foreground, in degrees.
     pub whole_mad: Option<Spread>,
+    /// Error of the reconstruction.
+    pub reconstruction: Option<Spread>,
+    /// Milliseconds of a step.
+    pub milliseconds: Option<Spread>,
+    /// SIDE and MAD on the heads that are validated on, when the row had learned as long as the quickest run of the table
+    /// takes for all of its steps.
+    pub at_equal_time: [Option<Spread>; 2],
 }
 
 impl Summary {
     /// The mean of the measurements of one row; `group` is not empty.
-    fn from_group(group: &[&Measured]) -> Self {
+    fn from_group(group: &[&Measured], shortest: Option<f64>) -> Self {
         let first = group[0];
         let spread = |number: &dyn Fn(&Measured) -> Option<Statistic>| {
             let means: Vec<f64> =
                 group.iter().filter_map(|of| number(of)).map(|number| number.mean).collect();
             Spread::from_numbers(&means)
         };
+        let plain = |number: &dyn Fn(&Measured) -> Option<f64>| {
+            Spread::from_numbers(&group.iter().filter_map(|of| number(of)).collect::<Vec<_>>())
+        };
+        let at_equal_time = [0, 1].map(|of| plain(&|measured| Some(measured.after(shortest?)?[of])));
         let mut devices: Vec<String> = group.iter().map(|of| of.device.clone()).collect();
         devices.sort();
         devices.dedup();
@@ -177,6 +235,9 @@ impl Summary {
             mad: spread(&|of| of.visible.normal_error),
             whole_side: spread(&|of| of.whole.depth_error),
             whole_mad: spread(&|of| of.whole.normal_error),
+            reconstruction: plain(&|of| of.reconstruction),
+            milliseconds: plain(&|of| of.milliseconds),
+            at_equal_time,
         }
     }
 }
@@ -248,6 +309,9 @@ mod tests {
             recipe: "a".into(),
             visible: scores(side),
             whole: scores(2.0 * side),
+            reconstruction: None,
+            milliseconds: None,
+            validations: Vec::new(),
         }
     }
 
@@ -276,6 +340,29 @@ mod tests {
             lines.iter().map(|line| (line.steps, line.seeds)).collect::<Vec<_>>(),
             [(100, 2), (200, 1)]
         );
+    }
+
+    #[test]
+    fn quality_is_compared_after_the_time_of_the_quickest() {
+        let mut results = Results::default();
+        let mut add = |row, milliseconds, validations: &[(u64, f64)]| {
+            let validations = validations.iter().map(|&(step, mad)| Validated { step, side: 0.1 * mad, mad });
+            let of = measured(row, 0, 100, 0.01);
+            let milliseconds = Some(milliseconds);
+            results.add(Measured { milliseconds, validations: validations.collect(), ..of });
+        };
+        add(Row::Ours, 400.0, &[(20, 40.0), (40, 30.0), (100, 20.0)]);
+        add(Row::NoPerceptualLoss, 100.0, &[(50, 35.0), (100, 32.0)]);
+        add(Row::FilterBank, 2000.0, &[(20, 40.0), (100, 10.0)]);
+        let lines = results.summaries(Table::Losses);
+        let at = |row: Row| {
+            let line = lines.iter().find(|line| line.row == row).unwrap();
+            line.at_equal_time.map(|of| of.map(|spread| (spread.mean * 1e3).round() / 1e3))
+        };
+        // 10 seconds are 25 steps of the first row, all of the second, 5 of the third: before its first validation.
+        assert_eq!(at(Row::Ours), [Some(3.75), Some(37.5)]);
+        assert_eq!(at(Row::NoPerceptualLoss), [Some(3.2), Some(32.0)]);
+        assert_eq!(at(Row::FilterBank), [None, None]);
     }
 
     #[test]

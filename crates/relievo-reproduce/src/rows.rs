@@ -1,6 +1,6 @@
 //! Tables and their rows: what each changes of the recipe, and the paper's figures for it.
 
-use relievo_model::{LightModel, Supervision};
+use relievo_model::{LightModel, LossKind, LossList, Supervision};
 use relievo_settings::choices;
 use relievo_train::{Pairs, Settings};
 
@@ -22,6 +22,8 @@ choices! {
         Perturbation,
         /// Learning from several images of one head (LeMul), on symmetric heads and on others
         Multi,
+        /// Terms that compare the reconstruction with the image, and what they cost
+        Losses,
     }
 }
 
@@ -51,6 +53,22 @@ impl Table {
                 Row::Together2,
                 Row::Together4,
                 Row::Together8,
+            ],
+            Self::Losses => &[
+                Row::Ours,
+                Row::NoPerceptualLoss,
+                Row::FilterBank,
+                Row::FilterBankPhotometric,
+                Row::LaplacianPyramid,
+                Row::LaplacianPyramidGradients,
+                Row::GradientsPhotometric,
+                Row::SsimPhotometric,
+                Row::MsSsimPhotometric,
+                Row::CensusPhotometric,
+                Row::FilterBankMsSsim,
+                Row::FilterBankCensus,
+                Row::Relu12Photometric,
+                Row::Relu22Photometric,
             ],
         }
     }
@@ -102,6 +120,30 @@ choices! {
         Together4,
         /// Eight images
         Together8,
+        /// The filter bank alone compares the reconstruction with the image
+        FilterBank,
+        /// The filter bank beside the photometric loss, without the perceptual one, as in the rows below
+        FilterBankPhotometric,
+        /// The bands of a Laplacian pyramid alone
+        LaplacianPyramid,
+        /// The bands of a Laplacian pyramid and differences of neighbours
+        LaplacianPyramidGradients,
+        /// Differences of neighbours and the photometric loss
+        GradientsPhotometric,
+        /// Structural similarity and the photometric loss
+        SsimPhotometric,
+        /// Structural similarity at several scales and the photometric loss
+        MsSsimPhotometric,
+        /// The census distance and the photometric loss
+        CensusPhotometric,
+        /// The filter bank and structural similarity at several scales
+        FilterBankMsSsim,
+        /// The filter bank and the census distance
+        FilterBankCensus,
+        /// VGG16's features after relu1_2 and the photometric loss
+        Relu12Photometric,
+        /// VGG16's features after relu2_2 and the photometric loss
+        Relu22Photometric,
     }
 }
 
@@ -139,6 +181,18 @@ impl Row {
             Self::Together2 => "ours, 2 images together",
             Self::Together4 => "ours, 4 images together",
             Self::Together8 => "ours, 8 images together",
+            Self::FilterBank => "filters",
+            Self::FilterBankPhotometric => "filters, photometric",
+            Self::LaplacianPyramid => "pyramid",
+            Self::LaplacianPyramidGradients => "pyramid, gradients",
+            Self::GradientsPhotometric => "gradients, photometric",
+            Self::SsimPhotometric => "SSIM, photometric",
+            Self::MsSsimPhotometric => "MS-SSIM, photometric",
+            Self::CensusPhotometric => "census, photometric",
+            Self::FilterBankMsSsim => "filters, MS-SSIM",
+            Self::FilterBankCensus => "filters, census",
+            Self::Relu12Photometric => "relu1_2, photometric",
+            Self::Relu22Photometric => "relu2_2, photometric",
         }
     }
 
@@ -150,6 +204,25 @@ impl Row {
     /// The row whose weights it has: another one's if it differs in how it is measured only.
     pub fn trained_as(self) -> Self {
         if self.together().is_some() { Self::Ours } else { self }
+    }
+
+    /// The terms that stand in the place of the perceptual loss, or of both losses; none in other rows.
+    fn terms(self) -> &'static [LossKind] {
+        match self {
+            Self::FilterBank => &[LossKind::FilterBank],
+            Self::FilterBankPhotometric => &[LossKind::FilterBank, LossKind::Photometric],
+            Self::LaplacianPyramid => &[LossKind::LaplacianPyramid],
+            Self::LaplacianPyramidGradients => &[LossKind::LaplacianPyramid, LossKind::GradientDifference],
+            Self::GradientsPhotometric => &[LossKind::GradientDifference, LossKind::Photometric],
+            Self::SsimPhotometric => &[LossKind::Ssim, LossKind::Photometric],
+            Self::MsSsimPhotometric => &[LossKind::MsSsim, LossKind::Photometric],
+            Self::CensusPhotometric => &[LossKind::Census, LossKind::Photometric],
+            Self::FilterBankMsSsim => &[LossKind::FilterBank, LossKind::MsSsim],
+            Self::FilterBankCensus => &[LossKind::FilterBank, LossKind::Census],
+            Self::Relu12Photometric => &[LossKind::VggRelu12, LossKind::Photometric],
+            Self::Relu22Photometric => &[LossKind::VggRelu22, LossKind::Photometric],
+            _ => &[],
+        }
     }
 
     /// Images of one head that are explained together before they are measured.
@@ -166,6 +239,9 @@ impl Row {
     /// Changes the setting of the recipe that makes the row. Self-supervised features are a file that
     /// [`Reproduction`](crate::Reproduction) makes and names.
     pub(crate) fn change(self, settings: &mut Settings) {
+        if !self.terms().is_empty() {
+            return compare_by(settings, self.terms());
+        }
         let Settings { model, data, .. } = settings;
         match self {
             Self::Ours
@@ -199,6 +275,8 @@ impl Row {
                 data.asymmetry = ASYMMETRY;
                 learn_from_pairs(settings, Pairs::Collection);
             }
+            // Those with terms, above.
+            _ => {}
         }
     }
 
@@ -213,6 +291,14 @@ impl Row {
         };
         Some(Published { side, mad })
     }
+}
+
+/// Replaces what compares the reconstruction with the image by some terms, each with weight 1.
+fn compare_by(settings: &mut Settings, terms: &[LossKind]) {
+    let listed = terms.iter().map(|kind| (*kind, 1.0));
+    let without = (!terms.contains(&LossKind::Photometric)).then_some((LossKind::Photometric, 0.0));
+    settings.model.perceptual_weight = 0.0;
+    settings.model.loss = LossList::of(&listed.chain(without).collect::<Vec<_>>());
 }
 
 /// Makes the method LeMul, with what belongs to it. A step sees as many images as the recipe's: a pair is two.

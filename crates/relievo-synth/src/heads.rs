@@ -199,7 +199,7 @@ impl Source for Heads {
             let [_, of_image] = self.streams(place);
             Patch::draw(&mut Draws::new(of_image.fork(6))).blend(&mut image);
         }
-        Ok(Sample { name: self.name(index), image, truth: Some(truth) })
+        Ok(Sample { name: self.name(index), image, truth: Some(truth), points: None })
     }
 }
 

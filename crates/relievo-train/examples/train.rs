@@ -37,7 +37,7 @@ impl Source for Balls {
             if z_squared > 0.0 { ball } else { [0.5; 3] }.map(|value| (255.0 * value) as u8)
         });
         let image = Image { width: size, height: size, pixels: colours.collect() };
-        Ok(Sample { name: self.name(index), image, truth: None })
+        Ok(Sample { name: self.name(index), image, truth: None, points: None })
     }
 }
 

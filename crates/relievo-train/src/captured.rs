@@ -113,7 +113,9 @@ impl State {
             Ok(Piece {
                 images: received()?,
                 partners: has_partners.then(received).transpose()?,
-                truth: model.settings().uses_truth().then(truth).transpose()?,
+                truth: (model.settings().uses_truth() || model.settings().uses_landmarks())
+                    .then(truth)
+                    .transpose()?,
             })
         };
         let pieces = parts.iter().map(piece).collect::<Result<_, Error>>()?;

@@ -127,7 +127,7 @@ pub(crate) fn write(
         PROGRESS_KEY: serde_json::to_string(progress)?,
         CHECKSUM_KEY: checksums(data, 0),
     });
-    if let Some((key, note)) = model.truth_note() {
+    for (key, note) in model.supervision_notes() {
         metadata[key] = note.into();
     }
     let mut header = Map::from_iter([("__metadata__".to_owned(), metadata)]);

@@ -119,7 +119,7 @@ impl RunFolder {
     }
 
     /// The log.
-    pub(crate) fn metrics(&self) -> PathBuf {
+    pub fn metrics(&self) -> PathBuf {
         self.path.join(METRICS)
     }
 

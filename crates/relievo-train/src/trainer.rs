@@ -15,8 +15,9 @@ use std::sync::atomic::AtomicBool;
 
 use relievo_data::{CacheBudget, Cached, LoadError, Objects, Source, Split, WithoutTruth};
 use relievo_files::{FolderLock, WriteError, write_durable};
-use relievo_model::{GroundTruth, Model, ModelError, Objective, Supervision};
+use relievo_model::{GroundTruth, Model, ModelError, Objective, Supervision, filters_from_toml};
 use relievo_nets::{Vgg, VggError};
+use relievo_tensor::ops::FilterBank;
 use relievo_tensor::{Device, Tensor};
 
 use crate::captured::CapturedStep;
@@ -180,10 +181,12 @@ impl Trainer {
             return Err(TrainError::OtherImages { then: progress.images, now: found.0 });
         }
         if let Some(path) = settings.train.perceptual_features.as_deref()
-            && settings.model.perceptual_weight > 0.0
-            && settings.model.supervision == Supervision::None
+            && settings.model.needs_vgg()
         {
             model.set_vgg(read_features(path)?);
+        }
+        if let Some(path) = settings.train.filters.as_deref() {
+            model.set_filters(read_filters(path)?);
         }
         moments.keep_ema(&model, settings.train.ema_decay > 0.0).map_err(ModelError::from)?;
         let device = settings.compute.place(&mut model)?;
@@ -319,6 +322,13 @@ fn read_features(path: &Path) -> Result<Vgg, TrainError> {
     let unusable = |reason: String| TrainError::Features { path: path.to_owned(), reason };
     let bytes = std::fs::read(path).map_err(|error| unusable(error.to_string()))?;
     Vgg::from_safetensors(&bytes).map_err(|VggError::Damaged(reason)| unusable(reason))
+}
+
+/// Reads a bank of filters from a file.
+fn read_filters(path: &Path) -> Result<FilterBank, TrainError> {
+    let unusable = |reason: String| TrainError::Filters { path: path.to_owned(), reason };
+    let text = std::fs::read_to_string(path).map_err(|error| unusable(error.to_string()))?;
+    filters_from_toml(&text).map_err(|error| unusable(error.to_string()))
 }
 
 /// Adds the micro-batch that would fit to an error about memory.

@@ -29,6 +29,6 @@ impl Source for Ellipses {
         };
         let pixels = (0..size * size).flat_map(pixel).collect();
         let image = Image::from_rgb(size, size, pixels)?;
-        Ok(Sample { name: self.name(index), image, truth: None })
+        Ok(Sample { name: self.name(index), image, truth: None, points: None })
     }
 }

@@ -67,6 +67,16 @@ fn the_demo_shows_what_the_weights_in_the_program_can_do() {
     assert!(succeed(&["info"]).out.contains("faces (in the program)"));
     assert!(succeed(&["info", "faces-synthetic"]).out.contains("faces-synthetic (in the program)"));
     assert!(succeed(&["info", "cats"]).out.contains("cats (in the program)"));
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (picture, bank) = (path("bank.png"), path("bank.toml"));
+    let out = succeed(&["info", "--filters", "-o", &bank]).out;
+    assert!(out.contains("27 filters of the program's filters"), "{out}");
+    assert!(succeed(&["info", "--filters", &bank, "-o", &picture]).out.contains("27 filters of"));
+    assert_eq!(image::open(&picture).unwrap().color().channel_count(), 3);
+    std::fs::write(&bank, "[[filter]]\nname = \"a\"\nscale = 0.0\nterms = []\n").unwrap();
+    let refusal = fail(&["info", "--filters", &bank]).err;
+    assert!(refusal.contains("bank.toml") && refusal.contains("`a` has no terms"), "{refusal}");
     let stranger = fail(&["info", "cars"]).err;
     assert!(
         stranger.contains("cars") && stranger.contains("one of faces, faces-synthetic, cats"),

@@ -4,20 +4,34 @@
 //! [`Loss`] names the numbers, [`Losses`] holds their values.
 
 mod albedo;
+mod census;
 mod coverage;
 mod depth;
+mod errors;
+mod filter_bank;
+mod gradient_difference;
+mod landmarks;
+mod laplacian_pyramid;
 mod light_prior;
+mod list;
+mod ms_ssim;
 mod perceptual;
 mod photometric;
 mod smoothness;
+mod ssim;
 mod truth_albedo;
 mod truth_light;
 mod truth_surface;
 mod truth_view;
 mod values;
+mod vgg_relu12;
+mod vgg_relu22;
 mod view_prior;
 
+use std::cell::OnceCell;
+
 use relievo_nets::Vgg;
+use relievo_settings::choices;
 use relievo_tensor::ops::{
     ConcatAxis, absolute_error, concat, concat_flipped, overlap, reshape, weighted_elements_sum, weighted_sum,
 };
@@ -29,18 +43,28 @@ use crate::prediction::{Prediction, Second};
 use crate::settings::{Method, ModelSettings, Supervision};
 use crate::truth::{GroundTruth, Objective, Partners};
 
+pub(crate) use list::EachOnce;
+pub use list::{LossList, LossWeight};
 pub use values::Losses;
 
 /// Declares the terms, in the order in which they are added up. Each is a module with a function `term`, a short label
-/// if a line of progress shows it, and the numbers it consists of with their names.
+/// if a line of progress shows it, its [`LossKind`] if the list `loss` of the settings may have it, and the numbers it
+/// consists of with their names.
 macro_rules! losses {
     (@label) => { None };
     (@label $label:literal) => { Some($label) };
     ($(
-        $module:ident $(($label:literal))? {
+        $module:ident $(($label:literal))? $(=> $(#[doc = $about_kind:literal])+ $kind:ident)? {
             $($(#[$about:meta])+ $loss:ident = $name:literal,)+
         }
     )+) => {
+        choices! {
+            /// A term that the list `loss` of the settings may have.
+            pub enum LossKind {
+                $($($(#[doc = $about_kind])+ $kind,)?)+
+            }
+        }
+
         /// A number that the loss consists of.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         #[non_exhaustive]
@@ -73,7 +97,9 @@ losses! {
         /// depth.
         Depth = "depth",
     }
-    photometric("photo") {
+    photometric("photo") =>
+    /// The absolute error of each pixel; 1 if the list does not have it
+    Photometric {
         /// Error of the reconstruction, with confidence a negative log likelihood.
         Photometric = "photometric",
         /// Error of the reconstruction from mirrored depth and albedo.
@@ -125,6 +151,74 @@ losses! {
         /// How much of the image the viewpoint leaves without surface, beyond half of it along an axis.
         Coverage = "coverage",
     }
+    filter_bank("filters") =>
+    /// The responses of a bank of filters (`filters`) to the error
+    FilterBank {
+        /// Error as a bank of filters sees it, with confidence a negative log likelihood.
+        FilterBank = "filter-bank",
+        /// That of the second reconstruction.
+        FilterBankFlip = "filter-bank-flip",
+    }
+    laplacian_pyramid("pyramid") =>
+    /// The absolute error of each band of a Laplacian pyramid
+    LaplacianPyramid {
+        /// Error in the bands of a Laplacian pyramid, with confidence a negative log likelihood.
+        LaplacianPyramid = "laplacian-pyramid",
+        /// That of the second reconstruction.
+        LaplacianPyramidFlip = "laplacian-pyramid-flip",
+    }
+    gradient_difference("gradients") =>
+    /// The absolute error of the differences between neighbouring pixels
+    GradientDifference {
+        /// Error of the images' gradients, with confidence a negative log likelihood.
+        GradientDifference = "gradient-difference",
+        /// That of the second reconstruction.
+        GradientDifferenceFlip = "gradient-difference-flip",
+    }
+    ssim("SSIM") =>
+    /// One minus the structural similarity
+    Ssim {
+        /// One minus the structural similarity, with confidence a negative log likelihood.
+        Ssim = "ssim",
+        /// That of the second reconstruction.
+        SsimFlip = "ssim-flip",
+    }
+    ms_ssim("MS-SSIM") =>
+    /// One minus the structural similarity in windows of five sizes
+    MsSsim {
+        /// One minus the structural similarity in windows of several sizes, with confidence a negative log likelihood.
+        MsSsim = "ms-ssim",
+        /// That of the second reconstruction.
+        MsSsimFlip = "ms-ssim-flip",
+    }
+    census("census") =>
+    /// The soft census distance: how neighbours are ordered by brightness
+    Census {
+        /// Soft census distance, with confidence a negative log likelihood.
+        Census = "census",
+        /// That of the second reconstruction.
+        CensusFlip = "census-flip",
+    }
+    vgg_relu12("VGG 1") =>
+    /// VGG16's features after relu1_2, beside `perceptual-weight`, which is for those after relu3_3
+    VggRelu12 {
+        /// Error of VGG16's features after relu1_2, with confidence a negative log likelihood.
+        VggRelu12 = "vgg-relu12",
+        /// That of the second reconstruction.
+        VggRelu12Flip = "vgg-relu12-flip",
+    }
+    vgg_relu22("VGG 2") =>
+    /// VGG16's features after relu2_2
+    VggRelu22 {
+        /// Error of VGG16's features after relu2_2, with confidence a negative log likelihood.
+        VggRelu22 = "vgg-relu22",
+        /// That of the second reconstruction.
+        VggRelu22Flip = "vgg-relu22-flip",
+    }
+    landmarks("landmarks") {
+        /// How far the points of faces are from mirrored places of equal depth with the nose nearest.
+        Landmarks = "landmarks",
+    }
 }
 
 /// Losses that are computed together.
@@ -140,8 +234,11 @@ pub struct LossGroup {
 /// The inputs of a term. Tensors are on the model's device.
 struct Compared<'a> {
     settings: &'a ModelSettings,
-    /// The features of the perceptual loss, if it has a weight.
+    /// The features of the perceptual losses, if one has a weight, and those of the reconstructions once a term needed
+    /// them.
     vgg: Option<&'a Vgg>,
+    features: OnceCell<Vec<Tensor>>,
+    model: &'a Model,
     /// `[B,S,S,3]` in [-1,1]; for pairs the first images of all, then the second ones.
     images: &'a Tensor,
     prediction: &'a Prediction,
@@ -169,7 +266,7 @@ impl<'a> Compared<'a> {
         objective: Objective<'a>,
     ) -> Result<Self, Error> {
         let settings = model.settings();
-        if let Some(truth) = objective.truth.filter(|_| settings.uses_truth()) {
+        if let Some(truth) = objective.truth.filter(|_| settings.uses_truth() || settings.uses_landmarks()) {
             truth.check(images.shape()[0], settings.image_size)?;
         }
         let visible =
@@ -177,7 +274,8 @@ impl<'a> Compared<'a> {
                 Ok(Visible { truth, mask: overlap(&truth.mask, &prediction.mask)? })
             });
         let visible = visible.transpose()?;
-        Ok(Self { settings, vgg: model.vgg.as_ref(), images, prediction, second, objective, visible })
+        let (vgg, features) = (model.vgg.as_ref(), OnceCell::new());
+        Ok(Self { settings, vgg, features, model, images, prediction, second, objective, visible })
     }
 
     /// Groups of images whose means are taken apart: the first and the second images of pairs.
@@ -415,7 +513,7 @@ impl Model {
         Ok(Differentiated { terms: terms.detach(), of_parameters, gradients })
     }
 
-    /// The features of the perceptual loss, if the objective computes it.
+    /// The features of the perceptual losses, if the objective computes them.
     fn features(&self, objective: Objective<'_>) -> Option<&Vgg> {
         self.vgg.as_ref().filter(|_| objective.perceptual_factor > 0.0)
     }
@@ -441,185 +539,4 @@ impl Model {
 }
 
 #[cfg(test)]
-mod tests {
-    use relievo_tensor::testing::random_tensor;
-
-    use super::*;
-    use crate::{ModelSettings, Supervision};
-
-    fn supervised() -> Model {
-        let settings = ModelSettings {
-            supervision: Supervision::Depth,
-            smoothness_weight: 0.1,
-            initial_depth_scale: 0.3,
-            dome: 0.4,
-            ..ModelSettings::tiny()
-        };
-        Model::new(settings, 3).unwrap()
-    }
-
-    /// Two images of noise; a slope, known in an oblong part of them.
-    fn example() -> (Tensor, GroundTruth) {
-        let inside = |at: usize| (10..50).contains(&(at / 64 % 64)) && (20..40).contains(&(at % 64));
-        let depth: Vec<f32> = (0..2 * 64 * 64).map(|at| 0.93 + 0.002 * (at % 64) as f32).collect();
-        let mask: Vec<f32> = (0..2 * 64 * 64).map(|at| f32::from(u8::from(inside(at)))).collect();
-        let [depth, mask] = [depth, mask].map(|map| Tensor::new(&map, [2, 64, 64]).unwrap());
-        let truth = GroundTruth {
-            depth,
-            mask,
-            albedo: random_tensor(2, [2, 64, 64, 3]),
-            light: Tensor::new(&[0.3, 0.6, 0.0, 0.6, 0.8].repeat(2), [2, 5]).unwrap(),
-            view: Tensor::new(&[0.2, -0.3, 0.1, 0.02, -0.01, 0.03].repeat(2), [2, 6]).unwrap(),
-            known: Tensor::full([2], 1.0),
-        };
-        (random_tensor(1, [2, 64, 64, 3]), truth)
-    }
-
-    /// A model that learns from images and from truth.
-    fn mixed(truth_weight: f32) -> Model {
-        let settings =
-            ModelSettings { truth_weight, initial_depth_scale: 0.02, dome: 0.5, ..ModelSettings::tiny() };
-        Model::new(settings, 3).unwrap()
-    }
-
-    const TRUTHS: [Loss; 5] =
-        [Loss::TruthDepth, Loss::TruthNormals, Loss::TruthAlbedo, Loss::TruthLight, Loss::TruthView];
-
-    #[test]
-    fn a_truth_without_a_weight_changes_no_bit() {
-        let (model, (images, truth)) = (mixed(0.0), example());
-        let (right, gradients) = model.loss_and_gradients(&images, 0.5).unwrap();
-        let objective = Objective::from(0.5).with_truth(Some(&truth));
-        let (found, found_gradients) = model.loss_and_gradients(&images, objective).unwrap();
-        assert_eq!(found, right);
-        assert!(found_gradients.iter().zip(&gradients).all(|(a, b)| a.data() == b.data()));
-        assert!(TRUTHS.iter().all(|loss| found[*loss] == 0.0));
-    }
-
-    #[test]
-    fn photographs_among_images_with_a_truth_learn_as_without_it() {
-        let (model, (images, truth)) = (mixed(1.0), example());
-        let right = mixed(0.0).losses(&images, 0.5).unwrap();
-        let unknown = GroundTruth::unknown(Device::Cpu, 2, 64).unwrap();
-        let objective = |truth| Objective::from(0.5).with_truth(Some(truth));
-        let found = model.losses(&images, objective(&unknown)).unwrap();
-        assert_eq!(found, right);
-        // With one of both known, its error is what both have that are known alone.
-        let mut first = truth.clone();
-        let half = first.mask.numel() / 2;
-        first.mask.data_mut()[half..].fill(0.0);
-        first.known.data_mut()[1] = 0.0;
-        let both = model.losses(&images, objective(&truth)).unwrap();
-        let one = model.losses(&images, objective(&first)).unwrap();
-        let image = images.narrow(0, 1).unwrap();
-        let truth = truth.map(|tensor| tensor.narrow(0, 1)).unwrap();
-        let alone = model.losses(&image, objective(&truth)).unwrap();
-        for loss in TRUTHS {
-            assert!(both[loss] > 0.0 && both[loss] != one[loss], "{loss:?}");
-            assert!((one[loss] - alone[loss]).abs() < 1e-3 * alone[loss], "{loss:?}: {one:?}, {alone:?}");
-        }
-        let wrong = model.losses(&images, objective(&truth)).unwrap_err().to_string();
-        assert!(wrong.contains("a truth of shape [1, 64, 64] in place of [2, 64, 64]"), "{wrong}");
-    }
-
-    #[test]
-    fn the_gradient_of_truths_and_priors_agrees_with_finite_differences() {
-        // The places at which albedo is sampled have no gradient, but they move.
-        let settings = ModelSettings {
-            truth_albedo_weight: 0.0,
-            view_prior_weight: 0.3,
-            light_prior_weight: 0.3,
-            ..mixed(10.0).settings().clone()
-        };
-        let (mut model, (_, mut truth)) = (Model::new(settings, 3).unwrap(), example());
-        truth.mask.data_mut()[..64 * 64].fill(0.0);
-        truth.known.data_mut()[0] = 0.0;
-        let twice =
-            |x: &Tensor| Tensor::new(&x.data().repeat(2), [&[4], &x.shape()[1..]].concat().as_slice());
-        let truth = truth.map(twice).unwrap();
-        let objective = Objective::from(0.5).with_truth(Some(&truth));
-        assert_slope(&mut model, &random_tensor(1, [4, 64, 64, 3]), objective, 0.03);
-    }
-
-    #[test]
-    fn what_the_viewpoint_leaves_uncovered_counts_with_its_weight() {
-        let (images, _) = example();
-        // The last layer of the network for the viewpoint ends in tanh: with large weights it turns by 60 degrees and moves by
-        // 0.1, one way or the other.
-        let losses = |coverage_weight, factor: f32| {
-            let settings = ModelSettings { coverage_weight, ..ModelSettings::tiny() };
-            let mut model = Model::new(settings, 3).unwrap();
-            let last =
-                model.parameter_infos().iter().rposition(|info| info.name.starts_with("view.")).unwrap();
-            model.parameters_mut()[last].data_mut().iter_mut().for_each(|weight| *weight *= factor);
-            model.losses(&images, 0.5).unwrap()
-        };
-        assert_eq!(losses(10.0, 1.0)[Loss::Coverage], 0.0);
-        let [found, without] = [10.0, 0.0].map(|weight| losses(weight, 1e6));
-        let span = 1.0 - (0.1 / 5f32.to_radians().tan() - 0.5);
-        assert!((found[Loss::Coverage] - 2.0 * (0.5 - span / 2.0)).abs() < 1e-4, "{found:?}");
-        assert_eq!(without[Loss::Coverage], 0.0);
-        assert!((found.total - without.total - 10.0 * found[Loss::Coverage]).abs() < 1e-4, "{found:?}");
-    }
-
-    #[test]
-    fn the_depth_loss_is_the_mean_error_where_the_truth_is_known_in_ranges() {
-        let (model, (images, truth)) = (supervised(), example());
-        let losses = model.losses(&images, Objective::from(0.0).with_truth(Some(&truth))).unwrap();
-        let found = model.predict(&images).unwrap().depth;
-        let triples = || found.data().iter().zip(truth.depth.data()).zip(truth.mask.data());
-        let error: f64 =
-            triples().map(|((found, depth), mask)| f64::from((found - depth).abs() * mask)).sum();
-        let expected = error / (2.0 * 40.0 * 20.0) / 0.2;
-        assert!(
-            (f64::from(losses[Loss::Depth]) - expected).abs() < 1e-5 * expected,
-            "{losses:?}, {expected}"
-        );
-        assert_eq!((losses[Loss::Photometric], losses[Loss::Perceptual]), (0.0, 0.0));
-        assert!((losses.total - losses[Loss::Depth] - 0.1 * losses[Loss::Smoothness]).abs() < 1e-6);
-    }
-
-    #[test]
-    fn the_gradient_of_the_depth_loss_agrees_with_finite_differences() {
-        let (mut model, (images, truth)) = (supervised(), example());
-        assert_slope(&mut model, &images, Objective::from(0.0).with_truth(Some(&truth)), 0.02);
-    }
-
-    /// Asserts that along the gradient of all parameters together, the loss rises by the gradient's norm: one difference
-    /// over so many numbers is far above rounding.
-    fn assert_slope(model: &mut Model, images: &Tensor, objective: Objective<'_>, tolerance: f64) {
-        let (_, gradients) = model.loss_and_gradients(images, objective).unwrap();
-        assert_eq!(gradients.len(), model.parameter_infos().len());
-        let square: f64 = gradients.iter().flat_map(|g| g.data()).map(|g| f64::from(*g).powi(2)).sum();
-        let norm = square.sqrt();
-        let mut loss_at = |distance: f64| {
-            let step = (distance / norm) as f32;
-            for (parameter, gradient) in model.parameters_mut().iter_mut().zip(&gradients) {
-                parameter.data_mut().iter_mut().zip(gradient.data()).for_each(|(p, g)| *p += step * g);
-            }
-            let loss = model.losses(images, objective).unwrap().total;
-            for (parameter, gradient) in model.parameters_mut().iter_mut().zip(&gradients) {
-                parameter.data_mut().iter_mut().zip(gradient.data()).for_each(|(p, g)| *p -= step * g);
-            }
-            f64::from(loss)
-        };
-        // Short, because the loss and the networks have kinks.
-        const STEP: f64 = 1e-4;
-        let slope = (loss_at(STEP) - loss_at(-STEP)) / (2.0 * STEP);
-        assert!((slope / norm - 1.0).abs() < tolerance, "slope {slope}, norm of the gradient {norm}");
-    }
-
-    #[test]
-    fn a_model_that_learns_from_depth_has_one_network_and_survives_its_file() {
-        let model = supervised();
-        assert!(model.parameter_infos().iter().all(|info| info.name.starts_with("depth.")));
-        let (images, _) = example();
-        assert!(model.outputs(&images, model.parameters()).is_err());
-        let found = model.predict(&images).unwrap();
-        assert_eq!(found.image.data(), images.data());
-        assert!(found.mask.data().iter().all(|seen| *seen == 1.0));
-        assert!(found.depth.data().iter().all(|depth| (0.9..=1.1).contains(depth)));
-        let again = Model::from_safetensors(&model.to_safetensors().unwrap(), "memory").unwrap();
-        assert_eq!(again.predict(&images).unwrap().depth.data(), found.depth.data());
-    }
-}
+mod tests;

@@ -10,11 +10,12 @@ use crate::settings::Supervision;
 /// from depth reconstructs nothing.
 pub(super) fn term(compared: &Compared<'_>) -> Result<Option<Term>, Error> {
     let Compared { settings, images, prediction, .. } = *compared;
-    if settings.supervision == Supervision::Depth {
+    let weight = settings.photometric_weight();
+    if settings.supervision == Supervision::Depth || weight == 0.0 {
         return Ok(None);
     }
     let confidence = prediction.confidence.as_ref().map(|(pixels, _)| pixels);
     let values =
         photometric_loss(&prediction.image, images, &prediction.mask, confidence, compared.groups())?;
-    Ok(Some(Term { values, shares: compared.shares(), weight: 1.0 }))
+    Ok(Some(Term { values, shares: compared.shares(), weight }))
 }

@@ -14,11 +14,18 @@ const TOTAL: &str = "total";
 
 /// The values of the losses of a batch. With confidence some are negative log likelihoods and may be below zero; losses
 /// that a model does not have are 0.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Losses {
     /// The sum that is minimised.
     pub total: f32,
     values: [f32; Loss::ALL.len()],
+}
+
+/// All 0. Not derived: arrays of more than 32 have no default.
+impl Default for Losses {
+    fn default() -> Self {
+        Self { total: 0.0, values: [0.0; Loss::ALL.len()] }
+    }
 }
 
 impl Index<Loss> for Losses {

@@ -1,6 +1,8 @@
 //! The operations, one folder each: `mod.rs` states the contract (shapes, gradient, source) and computes, or `cpu.rs`
 //! beside it does; `cuda.rs` launches the kernels of `kernel.cu`.
 
+mod compared;
+mod planes;
 mod reduce;
 mod vectorised;
 
@@ -33,10 +35,14 @@ operations! {
     albedo_loss: albedo_loss;
     average_pool: ;
     cast: cast;
+    census_errors: census_errors;
     column_prior: ColumnPrior, column_prior_error;
     concat: ConcatAxis, concat, narrow_batch;
     concat_flipped: concat_flipped, concat_swapped;
     conv2d: Conv2dGeometry, ConvParams, conv_transpose2d, conv2d;
+    face_geometry: face_geometry;
+    filter_errors: Filter, FilterBank, Separable, filter_errors;
+    gaussian_mean: gaussian_mean;
     grid_sample: grid_sample;
     group_norm: group_norm;
     inverted_residual (cpu only): InvertedResidual, InvertedResidualLayers;
@@ -46,6 +52,7 @@ operations! {
     overlap: overlap;
     reshape (cpu only): reshape;
     smoothness: smoothness;
+    structure_errors: structure_errors;
     sum: add_into, weighted_sum;
     upsample_conv2d: upsample_conv2d;
     weighted_elements_sum: weighted_elements_sum;

@@ -6,10 +6,11 @@ mod adam;
 mod runtime;
 
 use relievo_tensor::ops::{
-    Activation, ColumnPrior, ConcatAxis, ConvParams, activate, albedo_loss, cast, column_prior_error, concat,
-    concat_flipped, concat_swapped, conv_transpose2d, conv2d, grid_sample, group_norm, max_pool, mul_columns,
-    narrow_batch, overlap, perceptual_loss, photometric_loss, reshape, smoothness, upsample_conv2d,
-    weighted_elements_sum, weighted_sum,
+    Activation, ColumnPrior, ConcatAxis, ConvParams, Filter, FilterBank, Separable, activate, albedo_loss,
+    cast, census_errors, column_prior_error, concat, concat_flipped, concat_swapped, conv_transpose2d,
+    conv2d, face_geometry, filter_errors, gaussian_mean, grid_sample, group_norm, max_pool, mul_columns,
+    narrow_batch, overlap, perceptual_loss, photometric_loss, reshape, smoothness, structure_errors,
+    upsample_conv2d, weighted_elements_sum, weighted_sum,
 };
 use relievo_tensor::testing::{
     assert_devices_agree, assert_lowerings_agree, distance, random_multiples, random_tensor,
@@ -401,6 +402,74 @@ fn likelihood_losses() {
         let mask = Tensor::full_on(x[0].device(), [1, 4, 4], 0.0)?;
         photometric_loss(&x[0], &x[1].detach(), &mask, Some(&x[2]), 1)
     });
+}
+
+#[test]
+fn means_under_a_window() {
+    for (shape, deviation) in [([2, 5, 7, 2], 1.0), ([1, 20, 33, 1], 2.5), ([1, 3, 2, 4], 4.0)] {
+        agree_in_f32(&[random_tensor(1, shape)], 2e-6, |x| gaussian_mean(&x[0], deviation));
+    }
+}
+
+/// Runs the comparison for operations of geometry and colours, which are f32 whatever the networks are.
+fn agree_in_f32(inputs: &[Tensor], tolerance: f64, operation: impl Fn(&[Tensor]) -> Result<Tensor>) {
+    let Some(ordinal) = relievo_cuda_emulator::test_gpu() else { return };
+    let device = Device::Cuda(ordinal);
+    assert_devices_agree(device, DataType::F32, tolerance, inputs, |x, _| operation(x));
+}
+
+#[test]
+fn errors_that_compare_images() {
+    let taps = |seed, count| random_tensor(seed, [count]).data().to_vec();
+    let separable = |seed: u64, [down, along]: [usize; 2]| Separable {
+        factor: 0.5 + seed as f32,
+        down: taps(seed, down),
+        along: taps(seed + 1, along),
+    };
+    let filter = |scale: f32, terms: Vec<Separable>| Filter { name: "f".into(), scale, terms };
+    let bank = FilterBank::new(vec![
+        filter(0.0, vec![separable(1, [1, 1])]),
+        filter(2.0, vec![separable(3, [5, 3]), separable(5, [3, 7])]),
+        filter(1.0, vec![separable(7, [3, 3])]),
+        // Shares a product with the second.
+        filter(1.0, vec![separable(5, [3, 7])]),
+    ])
+    .unwrap();
+    for ([images, height, width, channels], targets, masks) in
+        [([4, 9, 11, 3], 2, 2), ([2, 12, 7, 3], 2, 2), ([4, 6, 5, 2], 2, 4)]
+    {
+        let noise = random_tensor(3, [masks, height, width]);
+        let mask: Vec<f32> = noise.data().iter().map(|x| f32::from(u8::from(*x > -0.5))).collect();
+        let mask = Tensor::new(&mask, [masks, height, width]).unwrap();
+        let target = random_tensor(2, [targets, height, width, channels]);
+        let inputs = [random_tensor(1, [images, height, width, channels])];
+        let there = |tensor: &Tensor, x: &[Tensor]| tensor.to_device(x[0].device());
+        for scale in 0..3 {
+            agree_in_f32(&inputs, 5e-6, |x| {
+                let bank = bank.to_device(x[0].device())?;
+                Ok(filter_errors(&x[0], &there(&target, x)?, &there(&mask, x)?, &bank)?.remove(scale))
+            });
+        }
+        for deviations in [&[1.5][..], &[0.5, 1.0, 2.0]] {
+            agree_in_f32(&inputs, 1e-4, |x| {
+                structure_errors(&x[0], &there(&target, x)?, &there(&mask, x)?, deviations)
+            });
+        }
+        let faint = [moved(&inputs[0], 0.02, 0.0)];
+        agree_in_f32(&faint, 1e-5, |x| {
+            census_errors(&x[0], &there(&moved(&target, 0.02, 0.0), x)?, &there(&mask, x)?)
+        });
+    }
+}
+
+#[test]
+fn geometry_of_faces() {
+    for faces in [1, 3, 300] {
+        let known: Vec<f32> = (0..faces).map(|face| f32::from(u8::from(face % 3 != 1))).collect();
+        let known = Tensor::new(&known, [faces]).unwrap();
+        let inputs = [random_tensor(1, [faces, 5, 2]), random_tensor(2, [faces, 5])];
+        agree_in_f32(&inputs, 2e-6, |x| face_geometry(&x[0], &x[1], &known.to_device(x[0].device())?, 0.5));
+    }
 }
 
 #[test]

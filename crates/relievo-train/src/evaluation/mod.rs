@@ -13,7 +13,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use relievo_data::{Batch, LoadError, Loader, LoaderOptions, Source};
+use relievo_data::{Batch, FacePoints, LoadError, Loader, LoaderOptions, Source};
 use relievo_files::{WriteError, write_atomic};
 use relievo_model::{
     GroundTruth, Losses, Model, ModelError, ModelSettings, Objective, Partners, Prediction, Predictor,
@@ -360,18 +360,24 @@ fn viewpoint(views: &[[[f32; 3]; 2]]) -> Option<Viewpoint> {
     Some(Viewpoint { pitch: errors(0)?, yaw: errors(1)?, roll: errors(2)? })
 }
 
-/// The ground truth of a batch, for a model that learns from it; of photographs nothing is known.
+/// The ground truth of a batch and the points of its faces, for a model that learns from them; of photographs no truth is
+/// known.
 ///
 /// # Errors
 /// If an image has no truth and the model learns from nothing else.
 pub fn ground_truth(batch: &Batch, settings: &ModelSettings) -> Result<Option<GroundTruth>, EvaluationError> {
-    if !settings.uses_truth() {
+    if !settings.uses_truth() && !settings.uses_landmarks() {
         return Ok(None);
     }
     let pixels = settings.image_size * settings.image_size;
     let mut all = GroundTruth::unknown(Device::Cpu, batch.truths.len(), settings.image_size)?;
+    for (image, points) in batch.points.iter().enumerate() {
+        let Some(FacePoints(points)) = points else { continue };
+        all.points.data_mut()[10 * image..][..10].copy_from_slice(points.as_flattened());
+        all.faces.data_mut()[image] = 1.0;
+    }
     for (image, (truth, name)) in batch.truths.iter().zip(&batch.names).enumerate() {
-        let Some(truth) = truth else {
+        let Some(truth) = truth.as_ref().filter(|_| settings.uses_truth()) else {
             if settings.supervision == Supervision::Depth {
                 return Err(EvaluationError::NoTruth(name.clone()));
             }

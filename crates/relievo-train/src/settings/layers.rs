@@ -110,10 +110,14 @@ impl FileLayer {
 
     /// File and line in which a key stands, for the beginning of a message.
     pub fn place(&self, key: &str) -> String {
-        let is_key = |line: &&str| {
-            line.trim_start().strip_prefix(key).is_some_and(|rest| rest.trim_start().starts_with('='))
+        let is_key = |line: &str| {
+            let is_value =
+                |line: &str| line.strip_prefix(key).is_some_and(|rest| rest.trim_start().starts_with('='));
+            // A list of tables.
+            let is_table = |line: &str| line.starts_with("[[") && line.contains(&format!(".{key}]]"));
+            is_value(line.trim_start()) || is_table(line.trim_start())
         };
-        match self.text.lines().position(|line| is_key(&line)) {
+        match self.text.lines().position(is_key) {
             Some(line) => format!("{}, line {}: ", self.path.display(), line + 1),
             None => String::new(),
         }

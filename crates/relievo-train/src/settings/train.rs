@@ -74,6 +74,8 @@ settings! {
         teacher: Option<PathBuf> = None, kind(Data);
         /// Weights for the features of the perceptual loss, in VGG16's layers [default: those of VGG16]
         perceptual_features: Option<PathBuf> = None, kind(File);
+        /// TOML file with the filters of the term `filter-bank` of `loss` [default: the program's bank]
+        filters: Option<PathBuf> = None, kind(File);
         /// Compute the perceptual loss, most of a step's time, at every so many steps only, with its weight times as much;
         /// log lines are written at such steps
         perceptual_every: u64 = 1, in 1..=1000, kind(Schedule);

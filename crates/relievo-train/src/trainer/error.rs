@@ -77,6 +77,14 @@ pub enum TrainError {
         /// The reason.
         reason: String,
     },
+    /// A bank of filters that cannot be used.
+    #[error("cannot use the filters in {}: {reason}", .path.display())]
+    Filters {
+        /// The file.
+        path: PathBuf,
+        /// The reason.
+        reason: String,
+    },
     /// None of the run's checkpoints can be read.
     #[error("no checkpoint in {} can be read, so the run cannot go on: {}", .folder.display(), .reasons.join("; "))]
     NoCheckpoint {

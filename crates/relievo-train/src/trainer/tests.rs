@@ -35,7 +35,7 @@ impl Source for Noise {
         let random = Random::new(index, 0);
         let pixels = (0..u64::from(size * size * 3)).map(|i| random.bits(i) as u8).collect();
         let image = Image { width: size, height: size, pixels };
-        Ok(Sample { name: self.name(index), image, truth: None })
+        Ok(Sample { name: self.name(index), image, truth: None, points: None })
     }
 }
 
