@@ -56,7 +56,9 @@ impl Operation for Modulate {
         let layout = self.layout(x, modulation)?;
         let mut y = Tensor::empty(x.shape());
         cpu::forward(layout, self.activation, [x.data(), modulation.data()], y.data_mut());
-        [x, modulation, &y].map(|tensor| context.save(tensor));
+        for tensor in [x, modulation, &y] {
+            context.save(tensor);
+        }
         Ok(vec![y])
     }
 
@@ -74,7 +76,9 @@ impl Operation for Modulate {
     fn forward_cuda(&self, inputs: &[&Tensor], context: &mut Context) -> Result<Vec<Tensor>> {
         let &[x, modulation] = inputs else { unreachable!("modulate passes two inputs") };
         let y = cuda::forward(self.layout(x, modulation)?, self.activation, x, modulation)?;
-        [x, modulation, &y].map(|tensor| context.save(tensor));
+        for tensor in [x, modulation, &y] {
+            context.save(tensor);
+        }
         Ok(vec![y])
     }
 
