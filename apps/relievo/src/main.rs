@@ -18,6 +18,7 @@ mod info;
 mod meshes;
 mod reconstruct;
 mod render;
+mod renderer;
 mod reproduce;
 mod sources;
 mod synth;
@@ -70,6 +71,7 @@ enum Command {
     Eval(eval::Options),
     Reproduce(Box<reproduce::Options>),
     Render(Box<render::Options>),
+    Renderer(renderer::Options),
     Depth(Box<depth::Options>),
     Fit(Box<fit::Options>),
     Bench(bench::Options),
@@ -117,6 +119,7 @@ fn run(line: Line, matches: &ArgMatches, console: &Console) -> anyhow::Result<()
         Command::Reconstruct(options) => reconstruct::run(&options, console),
         Command::Crop(options) => crop::run(&options, console),
         Command::Render(options) => render::run(&options, console),
+        Command::Renderer(options) => renderer::run(&options, console),
         Command::Depth(options) => depth::run(&options, console),
         Command::Fit(options) => fit::run(&options, console),
         Command::Synth(options) => synth::run(&options, console),

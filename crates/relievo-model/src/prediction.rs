@@ -2,7 +2,7 @@
 
 use relievo_nets::Vgg;
 use relievo_render::{
-    DepthSettings, Doubling, RasterSettings, Scene, canonical_depth, diffuse_shading, light_from_raw, shade,
+    DepthSettings, Doubling, Scene, canonical_depth, diffuse_shading, light_from_raw, shade,
 };
 use relievo_tensor::ops::{
     ConcatAxis, concat, concat_flipped, concat_swapped, grid_sample, mul_columns, reshape, weighted_sum,
@@ -330,12 +330,7 @@ impl Model {
 
     /// What the canonical surface is rendered by.
     pub(crate) fn scene(&self) -> Scene {
-        let settings = self.settings();
-        Scene {
-            camera: settings.camera(),
-            depth_range: settings.depth_range(),
-            raster: RasterSettings { pixel_centre: settings.pixel_centre, ..RasterSettings::default() },
-        }
+        self.settings().scene()
     }
 
     /// How the canonical depths are doubled.

@@ -3,7 +3,7 @@
 //! One declaration is the documentation, the section `[model]` of a run's TOML file and the command line.
 
 use relievo_nets::FeatureDepth;
-use relievo_render::{Camera, DepthRange, LightRange};
+use relievo_render::{Camera, DepthRange, LightRange, RasterSettings, Scene};
 use relievo_settings::{Invalid, Kind, Value, choices, multiple_of, power_of_two, settings, with_unit};
 
 use crate::losses::{EachOnce, LossKind, LossList};
@@ -344,6 +344,15 @@ impl ModelSettings {
         LightRange {
             ambient: [self.min_ambient, self.max_ambient],
             diffuse: [self.min_diffuse, self.max_diffuse],
+        }
+    }
+
+    /// What the canonical surface is rendered by.
+    pub(crate) fn scene(&self) -> Scene {
+        Scene {
+            camera: self.camera(),
+            depth_range: self.depth_range(),
+            raster: RasterSettings { pixel_centre: self.pixel_centre, ..RasterSettings::default() },
         }
     }
 

@@ -6,6 +6,7 @@ use relievo_nets::ParameterInfo;
 use relievo_tensor::safetensors::{Entry, ReadError, SafetensorsFile, quantise, serialize};
 use relievo_tensor::{Device, Tensor};
 
+use crate::learned_renderer::RENDERER_KEY;
 use crate::losses::LossList;
 use crate::model::{Model, ModelError};
 use crate::settings::{ModelSettings, Preset, Supervision};
@@ -66,6 +67,14 @@ pub enum WeightsError {
         "{origin}: holds no model settings (metadata `{SETTINGS_KEY}`), so it was not written by relievo"
     )]
     NoSettings {
+        /// Where the bytes came from.
+        origin: String,
+    },
+    /// A safetensors file without a learned renderer.
+    #[error(
+        "{origin}: holds no learned renderer (metadata `{RENDERER_KEY}`); `relievo renderer train` makes one"
+    )]
+    NoRenderer {
         /// Where the bytes came from.
         origin: String,
     },
@@ -263,7 +272,7 @@ fn settings_in(file: &SafetensorsFile<'_>, origin: &str) -> Result<ModelSettings
 }
 
 /// A parameter out of a file, of the shape that the settings ask for.
-fn read(file: &SafetensorsFile<'_>, info: &ParameterInfo) -> Result<Tensor, String> {
+pub(crate) fn read(file: &SafetensorsFile<'_>, info: &ParameterInfo) -> Result<Tensor, String> {
     let (numbers, shape) = read_any(file, info)?;
     if shape[..] != info.shape[..] {
         return Err(another_shape(info, &shape));

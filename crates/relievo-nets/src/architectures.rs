@@ -9,7 +9,7 @@ use relievo_tensor::{ConvPolicy, Result, Tensor};
 use crate::layers::{Layer, Network, ParameterInfo};
 
 /// Channels in a group of every group normalisation.
-const GROUP_CHANNELS: usize = 4;
+pub(crate) const GROUP_CHANNELS: usize = 4;
 
 /// Kernel, stride and padding of the convolutions that halve (or, transposed, double) the size.
 const HALVE: [usize; 3] = [4, 2, 1];

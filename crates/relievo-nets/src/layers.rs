@@ -6,7 +6,7 @@ use relievo_tensor::ops::{
 use relievo_tensor::{ConvPolicy, DataType, Error, Random, Result, Shape, Tensor};
 
 /// Added to the variance in group normalisation, as in PyTorch.
-const NORM_EPSILON: f32 = 1e-5;
+pub(crate) const NORM_EPSILON: f32 = 1e-5;
 
 /// One layer: a convolution with its normalisation and activation, or an upsampling.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -17,6 +17,7 @@
 
 mod architectures;
 mod layers;
+mod unet;
 mod vgg;
 
 /// All files of kernels of this crate: for a test that compiles them.
@@ -27,4 +28,5 @@ pub fn kernels() -> Vec<&'static relievo_tensor::cuda::Kernels> {
 
 pub use architectures::{ConfidenceNetwork, autoencoder, encoder};
 pub use layers::{Initialisation, Layer, Network, ParameterInfo};
+pub use unet::UNet;
 pub use vgg::{FeatureDepth, VGG16_WEIGHTS, Vgg, VggError};

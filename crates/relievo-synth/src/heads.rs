@@ -31,6 +31,7 @@ pub struct Heads {
     landmarks: Landmarks,
     variation: Variation,
     perturbed: bool,
+    frontal: bool,
 }
 
 impl Heads {
@@ -45,6 +46,7 @@ impl Heads {
             landmarks: Landmarks::find(head_model()),
             variation: Variation::default(),
             perturbed: false,
+            frontal: false,
         }
     }
 
@@ -78,6 +80,12 @@ impl Heads {
     /// with an opacity of 0.5 to 1. The truth is that of the head without it.
     pub fn perturbed(self) -> Self {
         Self { perturbed: true, ..self }
+    }
+
+    /// The same heads seen from the front: depth and albedo of the truth are the canonical ones. The light is the same; the
+    /// viewpoint is none.
+    pub fn frontal(self) -> Self {
+        Self { frontal: true, ..self }
     }
 
     /// The head of image `index` without its background, to be composed into other images: its frame at `size` pixels,
@@ -146,7 +154,11 @@ impl Heads {
             appearance.hair.grow(model, &mut points);
         }
         points.iter_mut().for_each(|point| *point = placement.of(*point));
-        let view = View::draw(&self.landmarks, &points, &self.variation, &mut of_image(3));
+        let view = if self.frontal {
+            View::new([0.0; 6])
+        } else {
+            View::draw(&self.landmarks, &points, &self.variation, &mut of_image(3))
+        };
         let light = light::draw(appearance.skin_brightness(), &self.variation, &mut of_image(4));
         let background = Background::draw(&mut of_image(5));
         Scene { model, points, appearance, background, light, view }
@@ -173,6 +185,9 @@ impl Source for Heads {
         }
         if self.perturbed {
             text.push_str(", perturbed");
+        }
+        if self.frontal {
+            text.push_str(", from the front");
         }
         text
     }
@@ -236,6 +251,23 @@ mod tests {
             assert!(images[..n].iter().all(|other| other != image), "head {n}");
         }
         assert_ne!(Heads::range(10, 0, 1).sample(0, 32).unwrap().image, images[0]);
+    }
+
+    #[test]
+    fn frontal_heads_are_the_same_heads_unturned() {
+        let [turned, frontal] = [Heads::range(9, 0, 12), Heads::range(9, 0, 12).frontal()];
+        assert_eq!(frontal.describe(), "synthetic heads 0 to 11 of seed 9, from the front");
+        let mut asymmetry = [0.0, 0.0];
+        for number in 0..12 {
+            let truths = [&turned, &frontal].map(|heads| truth(heads.sample(number, 32).unwrap()));
+            assert_eq!((truths[1].view, truths[1].light), ([0.0; 6], truths[0].light));
+            for (sum, truth) in asymmetry.iter_mut().zip(&truths) {
+                for row in truth.depth.chunks(32) {
+                    *sum += (0..16).map(|at| (row[at] - row[31 - at]).abs()).sum::<f32>();
+                }
+            }
+        }
+        assert!(asymmetry[1] < 0.5 * asymmetry[0], "{asymmetry:?}");
     }
 
     #[test]

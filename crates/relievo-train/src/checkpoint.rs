@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use relievo_files::Unreadable;
 use relievo_model::{Model, RUN_KEY, SETTINGS_KEY, WeightsError};
+use relievo_nets::ParameterInfo;
 use relievo_tensor::safetensors::SafetensorsFile;
 use relievo_tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
@@ -107,10 +108,28 @@ pub(crate) fn write(
     progress: &Progress,
     settings: &str,
 ) -> io::Result<()> {
-    let infos = model.parameter_infos();
+    let mut notes =
+        Map::from_iter([(SETTINGS_KEY.to_owned(), serde_json::to_string(model.settings())?.into())]);
+    for (key, note) in model.supervision_notes() {
+        notes.insert(key.to_owned(), note.into());
+    }
+    write_state(out, (model.parameter_infos(), model.parameters()), moments, progress, settings, notes)
+}
+
+/// Writes the state of anything that is learned by Adam: its parameters, and `notes` for the metadata.
+///
+/// # Errors
+/// Those of the writer.
+pub(crate) fn write_state(
+    out: &mut dyn Write,
+    (infos, parameters): (&[ParameterInfo], &[Tensor]),
+    moments: &Moments,
+    progress: &Progress,
+    settings: &str,
+    notes: Map<String, Value>,
+) -> io::Result<()> {
     let Moments { exp_avg, exp_avg_sq, ema } = moments;
-    let groups =
-        [("", model.parameters()), ("adam.mean.", exp_avg), ("adam.square.", exp_avg_sq), (EMA, ema)];
+    let groups = [("", parameters), ("adam.mean.", exp_avg), ("adam.square.", exp_avg_sq), (EMA, ema)];
     let tensors = || groups.iter().flat_map(|(_, tensors)| tensors.iter());
 
     let mut hasher = crc32fast::Hasher::new();
@@ -121,16 +140,11 @@ pub(crate) fn write(
         })?;
     }
     let data = hasher.finalize();
-    let mut metadata = json!({
-        SETTINGS_KEY: serde_json::to_string(model.settings())?,
-        RUN_KEY: settings,
-        PROGRESS_KEY: serde_json::to_string(progress)?,
-        CHECKSUM_KEY: checksums(data, 0),
-    });
-    for (key, note) in model.supervision_notes() {
-        metadata[key] = note.into();
-    }
-    let mut header = Map::from_iter([("__metadata__".to_owned(), metadata)]);
+    let mut metadata = notes;
+    metadata.insert(RUN_KEY.to_owned(), settings.into());
+    metadata.insert(PROGRESS_KEY.to_owned(), serde_json::to_string(progress)?.into());
+    metadata.insert(CHECKSUM_KEY.to_owned(), checksums(data, 0).into());
+    let mut header = Map::from_iter([("__metadata__".to_owned(), Value::Object(metadata))]);
     let mut begin = 0;
     for (prefix, tensors) in groups {
         for (info, tensor) in infos.iter().zip(tensors) {
@@ -194,8 +208,31 @@ impl Checkpoint {
     /// If the file cannot be read, is cut off or altered, or its parameters do not fit its settings.
     pub fn read(path: &Path) -> Result<Self, CheckpointError> {
         let bytes = relievo_files::read(path)?;
+        let model = |origin: &str| Model::from_safetensors(&bytes, origin);
+        let (model, State { moments, progress, settings }) =
+            State::read(&bytes, path, model, Model::parameter_infos)?;
+        Ok(Self { model, moments, progress, settings })
+    }
+}
+
+/// What a checkpoint has besides what was learned.
+pub(crate) struct State {
+    pub moments: Moments,
+    pub progress: Progress,
+    pub settings: String,
+}
+
+impl State {
+    /// Reads what was learned by `learned`, which gets the file's name for its messages, and the state around it from the
+    /// `bytes` of the checkpoint at `path`.
+    pub fn read<T>(
+        bytes: &[u8],
+        path: &Path,
+        learned: impl FnOnce(&str) -> Result<T, WeightsError>,
+        infos: impl FnOnce(&T) -> &[ParameterInfo],
+    ) -> Result<(T, Self), CheckpointError> {
         let damaged = |reason: String| CheckpointError::Damaged { path: path.to_owned(), reason };
-        let file = SafetensorsFile::open(&bytes).map_err(|error| damaged(error.to_string()))?;
+        let file = SafetensorsFile::open(bytes).map_err(|error| damaged(error.to_string()))?;
         let entry =
             |key: &str| file.metadata(key).ok_or_else(|| damaged(format!("its metadata has no `{key}`")));
         let stored = entry(CHECKSUM_KEY)?;
@@ -205,18 +242,19 @@ impl Checkpoint {
         let progress = serde_json::from_str(entry(PROGRESS_KEY)?)
             .map_err(|error| damaged(format!("its progress is unreadable: {error}")))?;
         let settings = entry(RUN_KEY)?.to_owned();
-        let model = Model::from_safetensors(&bytes, &path.display().to_string())?;
+        let learned = learned(&path.display().to_string())?;
+        let infos = infos(&learned);
         let group = |prefix: &str| -> Result<Vec<Tensor>, CheckpointError> {
-            let tensor = |info: &relievo_nets::ParameterInfo| {
+            let tensor = |info: &ParameterInfo| {
                 let name = format!("{prefix}{}", info.name);
                 file.tensor(&name, info.shape).map_err(|error| error.to_string())
             };
-            model.parameter_infos().iter().map(|info| tensor(info).map_err(damaged)).collect()
+            infos.iter().map(|info| tensor(info).map_err(damaged)).collect()
         };
         let has_ema = file.names().any(|name| name.starts_with(EMA));
         let ema = if has_ema { group(EMA)? } else { Vec::new() };
         let moments = Moments { exp_avg: group("adam.mean.")?, exp_avg_sq: group("adam.square.")?, ema };
-        Ok(Self { model, moments, progress, settings })
+        Ok((learned, Self { moments, progress, settings }))
     }
 }
 

@@ -38,6 +38,7 @@ mod optimiser;
 mod preview;
 mod profile;
 mod provenance;
+mod renderer;
 mod settings;
 mod step;
 mod teacher;
@@ -53,6 +54,10 @@ pub use folder::{FolderError, RunFolder};
 pub use optimiser::Moments;
 pub use profile::{Ceilings, OperationTime, profile_steps};
 pub use provenance::{HeldOutError, Provenance};
+pub use renderer::{
+    ExamplesError, RendererEvaluation, RendererRun, RendererScores, RendererStep, RendererTimes,
+    RendererTrainer, RendererTraining, evaluate_renderer, renderer_sheet,
+};
 pub use settings::{
     DataSettings, EmbeddedWeights, GivenSettings, HeldOut, Learn, Pairs, Settings, SettingsError,
     TrainSettings,

@@ -17,7 +17,12 @@ pub struct Moments {
 impl Moments {
     /// The state before the first step, on the CPU.
     pub fn zeros(model: &Model) -> Self {
-        let zeros = || model.parameters().iter().map(|parameter| Tensor::zeros(parameter.shape())).collect();
+        Self::zeros_for(model.parameters())
+    }
+
+    /// The state before the first step of what has these parameters, on the CPU.
+    pub(crate) fn zeros_for(parameters: &[Tensor]) -> Self {
+        let zeros = || parameters.iter().map(|parameter| Tensor::zeros(parameter.shape())).collect();
         Self { exp_avg: zeros(), exp_avg_sq: zeros(), ema: Vec::new() }
     }
 

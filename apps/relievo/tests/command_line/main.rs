@@ -130,7 +130,7 @@ fn json(path: &str) -> Value {
     serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
 }
 
-const COMMANDS: [&str; 17] = [
+const COMMANDS: [&str; 21] = [
     "demo",
     "train",
     "reconstruct",
@@ -139,6 +139,10 @@ const COMMANDS: [&str; 17] = [
     "reproduce",
     "synth",
     "render",
+    "renderer",
+    "renderer train",
+    "renderer resume",
+    "renderer eval",
     "depth",
     "fit",
     "fit vertices",
@@ -151,7 +155,7 @@ const COMMANDS: [&str; 17] = [
 ];
 
 /// The help pages are what `tests/help.txt` says (RELIEVO_UPDATE=1 rewrites it; read the difference), but for the
-/// settings of `train`, which are documented where they are defined; `reproduce` has them too.
+/// settings of `train` and `renderer train`, which are documented where they are defined; `reproduce` has them too.
 #[test]
 fn help_pages_are_as_agreed_and_fit_into_80_columns() {
     let mut pages = succeed(&["--help"]).out;
@@ -159,14 +163,15 @@ fn help_pages_are_as_agreed_and_fit_into_80_columns() {
         let words: Vec<&str> = command.split(' ').chain(["--help"]).collect();
         let page = succeed(&words).out;
         let settings = match command {
-            "train" => "Options:",
+            "train" | "renderer train" => "Options:",
             "reproduce" => "      --preset",
             _ => "there are none",
         };
         let page = page.split(settings).next().unwrap();
         pages = format!("{pages}\n==== relievo {command} --help\n\n{page}");
     }
-    let settings = ["train", "reproduce"].map(|command| succeed(&[command, "--help"]).out);
+    let settings = [&["train"][..], &["reproduce"], &["renderer", "train"]]
+        .map(|words| succeed(&[words, &["--help"]].concat()).out);
     for line in pages.lines().chain(settings.iter().flat_map(|page| page.lines())) {
         assert!(line.chars().count() <= 80, "longer than 80 columns: {line}");
     }

@@ -261,3 +261,31 @@ fn a_run_that_is_stopped_says_so_and_has_its_folder_for_itself() {
     assert!(out.starts_with("stopped after ") && out.contains("go on with --resume"), "{out}");
     succeed(&["train", "--resume", &run, "--steps=1"]);
 }
+
+#[test]
+fn a_renderer_is_trained_and_measured() {
+    let place = TestFolder::new();
+    let [run, sheet, numbers] = ["run", "sheet.png", "numbers.json"].map(|name| place.at(name));
+    let small = ["--width", "4", "--heads", "2", "--batch-size", "2", "--steps", "2"];
+    let ended = succeed(&[&["renderer", "train", "-o", &run][..], &small].concat());
+    assert_eq!(ended.out.trim(), format!("2 steps done: {run}/model.safetensors"));
+    // All steps are taken: nothing is left to do.
+    assert_eq!(succeed(&["renderer", "resume", &run]).out, ended.out);
+    let occupied = fail(&["renderer", "train", "-o", &run]);
+    assert!(occupied.err.contains("is not empty"), "{}", occupied.err);
+
+    let eval = ["renderer", "eval", &run, "--count", "6", "--sheet", &sheet, "--json", &numbers];
+    let ended = succeed(&eval);
+    assert!(ended.out.contains("PSNR, dB") && ended.out.contains("with gradients"), "{}", ended.out);
+    let psnr = json(&numbers)["within"]["psnr"].as_f64().unwrap();
+    assert!(psnr > 0.0 && psnr < 20.0, "{psnr}");
+    let drawn = image::open(&sheet).unwrap();
+    assert!(drawn.width() > 4 * 128 && drawn.height() > 6 * 128);
+
+    // A file of another kind, and none at all.
+    let other = place.at("model.safetensors");
+    fs::write(&other, Model::new(ModelSettings::default(), 0).unwrap().to_safetensors().unwrap()).unwrap();
+    let refused = fail(&["renderer", "eval", &other]);
+    assert!(refused.err.contains("holds no learned renderer"), "{}", refused.err);
+    assert!(fail(&["renderer", "eval", &place.at("nowhere")]).err.contains("nowhere"));
+}

@@ -48,6 +48,7 @@ operations! {
     inverted_residual (cpu only): InvertedResidual, InvertedResidualLayers;
     likelihood_loss: absolute_error, perceptual_loss, photometric_loss, squared_error;
     max_pool: max_pool;
+    modulate: modulate;
     mul_columns: mul_columns;
     overlap: overlap;
     reshape (cpu only): reshape;

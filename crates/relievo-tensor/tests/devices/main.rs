@@ -8,9 +8,9 @@ mod runtime;
 use relievo_tensor::ops::{
     Activation, ColumnPrior, ConcatAxis, ConvParams, Filter, FilterBank, Separable, activate, albedo_loss,
     cast, census_errors, column_prior_error, concat, concat_flipped, concat_swapped, conv_transpose2d,
-    conv2d, face_geometry, filter_errors, gaussian_mean, grid_sample, group_norm, max_pool, mul_columns,
-    narrow_batch, overlap, perceptual_loss, photometric_loss, reshape, smoothness, structure_errors,
-    upsample_conv2d, weighted_elements_sum, weighted_sum,
+    conv2d, face_geometry, filter_errors, gaussian_mean, grid_sample, group_norm, max_pool, modulate,
+    mul_columns, narrow_batch, overlap, perceptual_loss, photometric_loss, reshape, smoothness,
+    structure_errors, upsample_conv2d, weighted_elements_sum, weighted_sum,
 };
 use relievo_tensor::testing::{
     assert_devices_agree, assert_lowerings_agree, distance, random_multiples, random_tensor,
@@ -230,6 +230,21 @@ fn group_normalisations() {
     assert_devices_agree(Device::Cuda(ordinal), DataType::F32, 1e-5, &inputs, |x, _| {
         group_norm(&x[0], &x[1], &x[2], 3, 1e-5, Activation::Identity)
     });
+}
+
+#[test]
+fn modulations() {
+    // One pixel, channels that are no multiple of 32, more than one block of them. Elements are exact in bf16, so that
+    // kinks lie in the same places.
+    for shape in [[3, 1, 1, 8], [2, 5, 7, 6], [2, 9, 8, 33], [1, 16, 15, 80]] {
+        let [images, _, _, channels] = shape;
+        for activation in
+            [Activation::Identity, Activation::Relu, Activation::LeakyRelu, Activation::Softplus]
+        {
+            let inputs = [random_multiples(1, shape, 6), random_multiples(2, [images, 2 * channels], 2)];
+            agree(&inputs, |x, real| modulate(&cast(&x[0], real)?, &x[1], activation));
+        }
+    }
 }
 
 #[test]
@@ -523,5 +538,7 @@ fn types_that_kernels_do_not_take_are_refused() {
     let x = narrow([1, 2, 2, 2]);
     let parameter = reshape(&narrow([1, 1, 1, 2]), [2]).unwrap();
     assert!(grid_sample(&x, &x, None).is_err());
+    let modulation = reshape(&narrow([1, 1, 1, 4]), [1, 4]).unwrap();
+    assert!(modulate(&x, &modulation, Activation::Relu).is_err());
     assert!(group_norm(&x, &parameter, &parameter, 1, 1e-5, Activation::Relu).is_err());
 }

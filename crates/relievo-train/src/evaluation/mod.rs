@@ -160,6 +160,9 @@ pub enum EvaluationError {
     /// The model failed.
     #[error(transparent)]
     Model(#[from] ModelError),
+    /// Objects that a renderer cannot be measured on.
+    #[error(transparent)]
+    Renderer(crate::renderer::ExamplesError),
     /// An operation failed.
     #[error(transparent)]
     Engine(#[from] relievo_tensor::Error),

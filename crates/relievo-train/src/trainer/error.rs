@@ -10,6 +10,7 @@ use relievo_model::ModelError;
 
 use crate::evaluation::EvaluationError;
 use crate::folder::FolderError;
+use crate::renderer::ExamplesError;
 use crate::settings::SettingsError;
 
 /// The reason why a run cannot start or continue.
@@ -34,6 +35,9 @@ pub enum TrainError {
     /// The part held out.
     #[error(transparent)]
     Split(#[from] SplitError),
+    /// What a renderer is to learn from.
+    #[error(transparent)]
+    Examples(#[from] ExamplesError),
     /// Validating.
     #[error(transparent)]
     Evaluation(#[from] EvaluationError),
