@@ -68,8 +68,9 @@ fn refinement_begins_with_what_the_networks_say_on_the_gpu() {
     let from_right =
         |of: Prediction| distance(&[of.image, of.depth], &[right.image.clone(), right.depth.clone()]);
     let (off, moved) = (from_right(found), from_right(before));
-    // Adam's first steps go by the signs of gradients, those that are nearly zero, too.
-    assert!(off < 1e-2 && off < 0.1 * moved, "{off} of {moved}");
+    // Adam's first steps go by the signs of gradients, those that are nearly zero, too: what such a pixel is off by depends on
+    // how far steps go, as does what all are moved by.
+    assert!(off < 0.1 * moved, "{off} of {moved}");
 }
 
 #[test]
