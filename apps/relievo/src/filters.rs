@@ -89,6 +89,8 @@ mod tests {
             canvas.bytes()[3 * ((row * scale + scale / 2) * canvas.width() + column * scale + scale / 2)]
         };
         assert_eq!([at(4, 3), at(4, 4), at(4, 5), at(0, 0)], [0, 128, 255, 128]);
-        assert_eq!(sheet(&filters, "all").width(), sheet(&filters[..6], "all").width());
+        // Six in a row.
+        let [one, two, all] = [6, 12, filters.len()].map(|count| sheet(&filters[..count], "all").height());
+        assert_eq!(all - two, (filters.len().div_ceil(6) - 2) * (two - one));
     }
 }
