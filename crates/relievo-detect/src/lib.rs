@@ -29,6 +29,7 @@ mod face;
 mod framing;
 mod location;
 mod network;
+pub mod router;
 
 pub use detector::{DetectError, Detector};
 pub use face::{Area, Face, Landmarks};
