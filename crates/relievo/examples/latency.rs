@@ -13,14 +13,15 @@ const CALLS: usize = 15;
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let path = std::env::args().nth(1).ok_or("name a photograph")?;
     let bytes = std::fs::read(&path)?;
-    for steps in [0, 50] {
-        let reconstructor = Reconstructor::builder().refine(steps).build()?;
-        let (mut to_maps, mut to_glb) = (Vec::new(), Vec::new());
+    for builder in [Reconstructor::builder().refine(0), Reconstructor::builder()] {
+        let reconstructor = builder.build()?;
+        let (mut to_maps, mut to_glb, mut steps) = (Vec::new(), Vec::new(), 0);
         for _ in 0..CALLS {
             let start = Instant::now();
             let faces = reconstructor.reconstruct(&Image::decode(&bytes)?)?;
             to_maps.push(milliseconds(start));
             let face = faces.first().ok_or("no face was found")?;
+            steps = face.refined();
             face.mesh(Texture::Photograph)?.to_glb("face")?;
             to_glb.push(milliseconds(start));
         }
