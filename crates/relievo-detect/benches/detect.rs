@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use image::{ImageFormat, RgbImage};
 use relievo_data::{Image, Rectangle, Source};
 use relievo_detect::Detector;
+use relievo_detect::router::Router;
 use relievo_synth::Heads;
 use relievo_tensor::Random;
 
@@ -58,6 +59,14 @@ fn photograph(width: u32, height: u32) -> Image {
 fn main() {
     println!("{} threads", rayon::current_num_threads());
     let detector = Detector::new().expect("the embedded weights");
+    let router = Router::from_safetensors(&relievo_weights_research::ROUTER).expect("the embedded router");
+    let image = photograph(640, 480);
+    row("640x480: what the router sees", || {
+        black_box(router.look(&image)).expect("an image with pixels");
+    });
+    row("640x480: faces, shrinking included", || {
+        black_box(detector.faces(&image)).expect("an image with pixels");
+    });
     for (what, width, height) in
         [("12 megapixels", 4000, 3000), ("1 megapixel", 1152, 864), ("200x200", 200, 200)]
     {

@@ -3,7 +3,7 @@
 use relievo_data::{Image, Rectangle};
 use serde::{Deserialize, Serialize};
 
-use crate::face::{Face, Landmarks, middle};
+use crate::face::{Area, Face, Landmarks, middle};
 
 /// From the middle between the eyes to that between the corners of the mouth, in sides of the frame.
 const EYES_TO_MOUTH: f32 = 0.365;
@@ -78,6 +78,17 @@ impl Frame {
         Rectangle { left: x - side / 2.0, top: y - side / 2.0, width: side, height: side }
     }
 
+    /// Pixels that lie in both of two frames over pixels that lie in either, as if neither were turned.
+    pub fn overlap(&self, other: &Self) -> f32 {
+        self.area().overlap(&other.area())
+    }
+
+    /// The box of one that is not turned.
+    pub(crate) fn area(&self) -> Area {
+        let ([x, y], half) = (self.centre, self.side / 2.0);
+        Area { left: x - half, top: y - half, right: x + half, bottom: y + half }
+    }
+
     /// The share of the frame that lies outside an image of `width` x `height` pixels, in \[0,1\].
     pub fn outside(&self, width: u32, height: u32) -> f32 {
         if self.turned_degrees != 0.0 {
@@ -120,7 +131,6 @@ impl Frame {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::face::Area;
 
     /// A frontal face: eyes on row 40, mouth on row 40 + `down`, eyes `apart`.
     fn face(apart: f32, down: f32) -> Face {

@@ -29,6 +29,7 @@ mod face;
 mod framing;
 mod location;
 mod network;
+pub mod router;
 mod with_points;
 
 pub use detector::{DetectError, Detector};

@@ -14,3 +14,8 @@ pub static FACES: [u8; include_bytes!("../weights/faces.safetensors").len()] =
 /// A model of cats' faces, likewise.
 pub static CATS: [u8; include_bytes!("../weights/cats.safetensors").len()] =
     *include_bytes!("../weights/cats.safetensors");
+
+/// What tells human faces, cats' faces and other things apart, and finds cats' faces: a safetensors file that
+/// `relievo_detect::router::Router` reads.
+pub static ROUTER: [u8; include_bytes!("../weights/router.safetensors").len()] =
+    *include_bytes!("../weights/router.safetensors");
