@@ -22,6 +22,7 @@ pub fn hint(error: &anyhow::Error) -> Option<String> {
             .or_else(|| cause.downcast_ref::<HeldOutError>().map(held_out))
             .or_else(|| cause.downcast_ref::<relievo::Error>().map(reconstruction))
             .or_else(|| cause.downcast_ref::<relievo::FolderError>().map(results_folder))
+            .or_else(|| cause.downcast_ref::<relievo::CategoriesError>().map(categories))
             .or_else(|| cause.downcast_ref::<EvaluationError>().map(evaluation))
             .or_else(|| cause.downcast_ref::<WeightsError>().map(weights))
             .or_else(|| cause.downcast_ref::<CheckpointError>().map(import))
@@ -152,11 +153,9 @@ fn held_out(error: &HeldOutError) -> Option<String> {
 }
 
 pub fn reconstruction(error: &relievo::Error) -> Option<String> {
-    use relievo::{Error, Weights};
+    use relievo::Error;
     let advice = match error {
-        Error::NoFace if Weights::named("cats").is_some() => {
-            "for cats, name their model (-m cats); if the image is a crop of the object already, add --framed"
-        }
+        Error::NothingKnown { .. } => "--model names weights for it, with --framed if it is a crop already",
         Error::NoFace => "if the image is a crop of the object already, add --framed",
         Error::NoDetector { .. } => {
             "leave out --faces, and images are taken as they are; or name a model of faces with --model"
@@ -173,6 +172,17 @@ pub fn reconstruction(error: &relievo::Error) -> Option<String> {
             "a smaller --max-memory leaves more for it, and so do fewer threads"
         }
         error if error.is_out_of_memory() => "the memory is not enough for a single image: take --device cpu",
+        _ => return None,
+    };
+    Some(advice.into())
+}
+
+fn categories(error: &relievo::CategoriesError) -> Option<String> {
+    use relievo::CategoriesError;
+    let advice = match error {
+        CategoriesError::NoFolder => "name a file with --categories",
+        CategoriesError::OtherRouter(_) => "remove that file and add the categories again",
+        CategoriesError::Taken(_) => "take another name, or remove that category first",
         _ => return None,
     };
     Some(advice.into())
@@ -242,6 +252,7 @@ mod tests {
             (reproduce(&RecipeError::NoSteps.into()), &of_reproduce),
             (reproduce(&ReproduceError::OtherFeatures(folder())), &of_reproduce),
             (reconstruction(&relievo::Error::NoFace), &of_reconstruct),
+            (reconstruction(&relievo::Error::NothingKnown { nearest: None }), &of_reconstruct),
             (reconstruction(&relievo::Error::OutOfMemory { needed: 1 }), &of_reconstruct),
             (reconstruction(&no_detector), &of_reconstruct),
             (results_folder(&relievo::FolderError::HoldsInputs(folder())), &of_reconstruct),

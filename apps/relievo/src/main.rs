@@ -5,6 +5,7 @@
 //! done.
 
 mod bench;
+mod category;
 mod console;
 mod crop;
 mod demo;
@@ -65,6 +66,7 @@ struct Line {
 enum Command {
     Demo(demo::Options),
     Reconstruct(reconstruct::Options),
+    Category(category::Options),
     Crop(crop::Options),
     Synth(synth::Options),
     Train(Box<train::Options>),
@@ -117,6 +119,7 @@ fn run(line: Line, matches: &ArgMatches, console: &Console) -> anyhow::Result<()
     match line.command {
         Command::Demo(options) => demo::run(&options, console),
         Command::Reconstruct(options) => reconstruct::run(&options, console),
+        Command::Category(options) => category::run(&options, console),
         Command::Crop(options) => crop::run(&options, console),
         Command::Render(options) => render::run(&options, console),
         Command::Renderer(options) => renderer::run(&options, console),

@@ -11,12 +11,13 @@ use clap::builder::PossibleValuesParser;
 use rayon::prelude::*;
 use relievo::{
     Canvas, ComputeSettings, Error, FaceSelection, Framing, Image, ImageInput, OutputFormat, OutputOptions,
-    Reconstruction, Reconstructor, ResultNames, ResultsFolder, SampleError, Texture, contact_sheet,
+    Reconstruction, Reconstructor, ResultNames, ResultsFolder, Route, SampleError, Texture, contact_sheet,
     result_stem,
 };
 use relievo_data::{DecodeOptions, Decoded, Images, Note, Source};
 use relievo_model::Supervision;
 
+use crate::category::FileOptions;
 use crate::console::{Console, Progress, counted};
 use crate::hint;
 use crate::{Interrupted, train, weights};
@@ -26,7 +27,14 @@ use crate::{Interrupted, train, weights};
 /// Photographs are searched for faces, and each face is cropped as the images
 /// that models of faces learn from. If the images are cropped already, --framed
 /// takes them as they are, or the middle square of one that is not square. Models
-/// of cats and cars always take images as they are. JPEG, PNG, WebP, GIF, BMP and
+/// of cats and cars that are named always take images as they are.
+///
+/// Without --model, what an image shows decides: human faces go to the weights
+/// faces, cats' faces, which are found in photographs, to cats, and categories of
+/// your own (`relievo category`) to their models. An image of none of these is
+/// refused.
+///
+/// JPEG, PNG, WebP, GIF, BMP and
 /// TIFF files are read, also from folders, their sub-folders and tar and zip
 /// archives. What relievo made itself is left out.
 ///
@@ -65,9 +73,11 @@ pub struct Options {
     #[arg(short, long, value_name = "FOLDER")]
     out: Option<PathBuf>,
     /// Weights file, folder of a training run, or weights in the program: faces,
-    /// faces-synthetic, cats [default: faces]
+    /// faces-synthetic, cats [default: those for what the image shows]
     #[arg(short, long, value_name = "FILE")]
     model: Option<PathBuf>,
+    #[command(flatten)]
+    categories: FileOptions,
     /// Which faces of a photograph to reconstruct [default: largest]
     #[arg(long, value_enum)]
     faces: Option<FaceSelection>,
@@ -249,11 +259,16 @@ fn tasks<'a>(
 fn reconstructor(options: &Options, images: usize, console: &Console) -> anyhow::Result<Reconstructor> {
     let framing = match (options.framed, options.faces) {
         (true, _) => Framing::Whole,
-        (false, Some(_)) => Framing::Faces,
-        (false, None) => Framing::Automatic,
+        (false, Some(_)) if options.model.is_some() => Framing::Faces,
+        _ => Framing::Automatic,
     };
-    let mut builder = Reconstructor::builder()
-        .weights(weights::choose(options.model.as_deref())?)
+    let weights = weights::choose(options.model.as_deref())?;
+    let mut builder = match options.model {
+        Some(_) => Reconstructor::builder().weights(weights),
+        // What is seen in each image decides.
+        None => Reconstructor::builder().categories(options.categories.own(console)?),
+    };
+    builder = builder
         .compute(options.compute)
         .framing(framing)
         .faces(options.faces.unwrap_or(FaceSelection::Largest))
@@ -331,6 +346,13 @@ impl<'a> Results<'a> {
             }
             self.folder.remove_further_faces(&task.stem, faces.len(), &self.names);
             for (number, face) in faces.into_iter().enumerate() {
+                if let Some(route) = face.route() {
+                    let Route { category, certainty, weights, .. } = route;
+                    progress.note(format_args!(
+                        "{}: {category}, {certainty:.2}; reconstructed by {weights}",
+                        task.location()
+                    ));
+                }
                 for doubt in &face.quality().doubts {
                     let which = if number > 0 { format!(", face {}", number + 1) } else { String::new() };
                     progress.warning(format_args!("{}{which}: {doubt}", task.location()));
@@ -388,7 +410,11 @@ impl<'a> Results<'a> {
 /// Why an image was left out; an error if no image can be done.
 fn skipped(error: Error, task: &Task<'_>) -> anyhow::Result<String> {
     let concerns_all = match &error {
-        Error::Image(_) | Error::NoFace | Error::FaceCutOff { .. } => false,
+        Error::Image(_)
+        | Error::NoFace
+        | Error::NothingKnown { .. }
+        | Error::OtherCategory
+        | Error::FaceCutOff { .. } => false,
         other => !other.is_out_of_memory(),
     };
     let advice = hint::reconstruction(&error).map_or(String::new(), |advice| format!("; {advice}"));

@@ -65,8 +65,8 @@ impl<'a> From<&'a str> for ImageInput<'a> {
 pub struct Batch<'r, I> {
     reconstructor: &'r Reconstructor,
     inputs: I,
-    /// Made when it is needed first; anew if the batch shrinks.
-    predictor: Option<Predictor<'r>>,
+    /// Made when it is needed first, for the model of a category; anew for another, or if the batch shrinks.
+    predictor: Option<(Option<usize>, Predictor<'r>)>,
     /// Images that go through the networks together.
     batch_size: usize,
     done: u64,
@@ -151,11 +151,15 @@ where
                 }));
             }
         }
+        // Those of one model together; the sort is stable, so each image's stay in their order.
+        crops.sort_by_key(|(_, crop)| crop.category);
         let (owners, crops): (Vec<usize>, Vec<Crop>) = crops.into_iter().unzip();
         let mut owners = owners.into_iter();
         let mut next = 0;
         while next < crops.len() {
+            let is_other = |crop: &Crop| crop.category != crops[next].category;
             let end = crops.len().min(next + self.batch_size);
+            let end = crops[next..end].iter().position(is_other).map_or(end, |at| next + at);
             let found = self.reconstruct_crops(&crops[next..end]);
             for (face, owner) in found.into_iter().zip(owners.by_ref()) {
                 // The first of an image's errors stays.
@@ -174,7 +178,7 @@ where
     /// A result for each crop. What does not go together is tried by halves.
     fn reconstruct_crops(&mut self, crops: &[Crop]) -> Vec<Result<Reconstruction>> {
         let together = self
-            .predictor()
+            .predictor(crops)
             .and_then(|(reconstructor, predictor)| reconstructor.reconstruct_crops(crops, Some(predictor)));
         match together {
             Ok(faces) => faces.into_iter().map(Ok).collect(),
@@ -194,13 +198,16 @@ where
         }
     }
 
-    fn predictor(&mut self) -> Result<(&'r Reconstructor, &mut Predictor<'r>)> {
+    /// The predictor of the model that crops go to. Images of several categories in turn make it anew for each.
+    fn predictor(&mut self, crops: &[Crop]) -> Result<(&'r Reconstructor, &mut Predictor<'r>)> {
         let reconstructor = self.reconstructor;
+        let category = crops.first().and_then(|crop| crop.category);
         let predictor = match self.predictor.take() {
-            Some(predictor) => predictor,
-            None => Predictor::new(reconstructor.model(), self.batch_size)?,
+            Some((of, predictor)) if of == category => predictor,
+            _ => Predictor::new(&reconstructor.pathway_of(crops)?.model, self.batch_size)?,
         };
-        Ok((reconstructor, self.predictor.insert(predictor)))
+        let (_, predictor) = self.predictor.insert((category, predictor));
+        Ok((reconstructor, predictor))
     }
 }
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use relievo_data::SampleError;
 use relievo_detect::DetectError;
+use relievo_detect::router::RouterError;
 use relievo_files::WriteError;
 use relievo_model::{ModelError, WeightsError};
 
@@ -20,6 +21,18 @@ pub enum Error {
     /// The photograph shows no face that the detector finds.
     #[error("no face found")]
     NoFace,
+    /// The image shows nothing that the weights of this program, or the user's own, are of.
+    #[error("nothing that these weights know{}", nearest_text(.nearest.as_ref()))]
+    NothingKnown {
+        /// What it resembles most: a category, and how sure the router is, in \[0,1\].
+        nearest: Option<(String, f32)>,
+    },
+    /// Of several images of one object, one shows something of another category than the first.
+    #[error("it shows another category than the first image")]
+    OtherCategory,
+    /// The router is damaged, or a category does not fit it.
+    #[error(transparent)]
+    Router(#[from] RouterError),
     /// Too much of every face lies outside the photograph.
     #[error("{:.0} % of the face's crop lie outside the photograph", 100.0 * outside)]
     FaceCutOff {
@@ -74,6 +87,11 @@ pub enum Error {
     /// The depth makes no surface to cut a mesh out of.
     #[error("the depth makes no surface")]
     NoSurface,
+}
+
+/// What an image resembles most, as the end of a sentence.
+fn nearest_text(nearest: Option<&(String, f32)>) -> String {
+    nearest.map_or(String::new(), |(category, certainty)| format!("; nearest: {category}, {certainty:.2}"))
 }
 
 impl From<relievo_tensor::Error> for Error {

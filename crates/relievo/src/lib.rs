@@ -1,6 +1,6 @@
 //! 3D from single photographs: an image in, reconstructions out.
 //!
-//! A [`Reconstructor`] holds a model and a face detector. It finds the faces in an [`Image`] and gives a
+//! A [`Reconstructor`] holds models and a face detector. It finds the faces in an [`Image`] and gives a
 //! [`Reconstruction`] for each: depth, normals, albedo, light and viewpoint as views of the model's own memory, and from
 //! those a [`Mesh`], renderings from any side under any light, or files.
 //!
@@ -33,12 +33,19 @@
 //! that are for non-commercial research only, and so are they: the feature `weights-research` embeds them. Weights that
 //! you train yourself come by [`Weights::File`] or [`Weights::Bytes`].
 //!
+//! # Which weights
+//! Where no weights are named, what an image shows decides (feature `weights-research`, which embeds the router): human
+//! faces go to [`Weights::default`], cats' faces, wherever they are in a photograph, to [`Weights::Cats`], and images of
+//! [`Categories`] of the user's own to their models. What is none of these is refused with [`Error::NothingKnown`]. Without
+//! the feature human faces are all that is known.
+//!
 //! # Coordinates
 //! x right, y down, z away from the camera; the unit is the distance from the camera to the object. Meshes are the
 //! exception: y up and z towards the viewer, as their formats want it.
 
 mod batch;
 mod camera;
+mod categories;
 mod error;
 mod map;
 mod mesh;
@@ -50,11 +57,13 @@ mod reconstruction;
 mod reconstructor;
 mod record;
 mod results_folder;
+mod routing;
 mod together;
 mod weights;
 
 pub use batch::{Batch, ImageInput};
 pub use camera::Camera;
+pub use categories::{Categories, CategoriesError};
 pub use error::Error;
 pub use map::Map;
 pub use mesh::{Mesh, Texture};
@@ -72,6 +81,7 @@ pub use relievo_export::Canvas;
 pub use relievo_model::{ComputeSettings, DeviceChoice, Precision};
 pub use relievo_tensor::Device;
 pub use results_folder::{FolderError, ResultsFolder};
+pub use routing::Route;
 pub use together::{MOST_TOGETHER, Photograph, Together};
 pub use weights::{Category, EMBEDDED_WEIGHTS, LoadedWeights, Weights};
 

@@ -14,6 +14,7 @@ use crate::camera::Camera;
 use crate::map::Map;
 use crate::mesh::{LEAST_TEXTURE, Mesh, Texture};
 use crate::quality::Quality;
+use crate::routing::Route;
 
 /// The viewpoint of an image: how the object is turned and moved from the canonical view (that of the object seen from
 /// the front), P' = Rz Ry Rx (P - c) + c + t with c = (0, 0, 1).
@@ -43,6 +44,7 @@ pub struct Reconstruction {
     /// Other photographs of the object that its pixels come from: which of the batch, and the crop.
     pub(crate) others: Arc<[(usize, Arc<Image>)]>,
     pub(crate) location: Option<FaceLocation>,
+    pub(crate) route: Option<Route>,
     pub(crate) refined: u16,
     pub(crate) quality: Quality,
 }
@@ -115,6 +117,11 @@ impl Reconstruction {
     /// Where the crop lies in the photograph; `None` if the image was taken as it is.
     pub fn location(&self) -> Option<&FaceLocation> {
         self.location.as_ref()
+    }
+
+    /// How the object was found if it is no human face and what is seen decided; else `None`.
+    pub fn route(&self) -> Option<&Route> {
+        self.route.as_ref()
     }
 
     /// How far the result is to be trusted.

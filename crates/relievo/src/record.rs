@@ -8,6 +8,7 @@ use serde::{Serialize, Serializer};
 
 use crate::mesh::{Mesh, Texture};
 use crate::quality::Quality;
+use crate::routing::Route;
 use crate::{Photograph, Reconstruction, Viewpoint};
 
 /// Shading = ambient + diffuse * max(0, normal . direction), seen from the front: the light turns with the object.
@@ -75,6 +76,9 @@ pub(crate) struct Record {
     /// Where in it the face is that all maps show; none if it was taken as it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     place: Option<FaceLocation>,
+    /// What it shows and where, if that was found and it is no human face.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    route: Option<Route>,
     quality: Quality,
     /// Rows and columns of all maps.
     size: usize,
@@ -139,6 +143,7 @@ impl Record {
             relievo: env!("CARGO_PKG_VERSION"),
             image: image.to_owned(),
             place: face.location().copied(),
+            route: face.route().cloned(),
             quality: face.quality().clone(),
             size: face.size(),
             field_of_view_degrees: face.field_of_view(),

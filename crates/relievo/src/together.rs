@@ -77,6 +77,9 @@ impl Reconstructor {
                 .collect();
             for (number, image) in found {
                 match image.and_then(|image| self.crops(&image)) {
+                    Ok(found) if crops.first().is_some_and(|first| first.category != found[0].category) => {
+                        skipped.push((number, Error::OtherCategory));
+                    }
                     Ok(mut found) => {
                         numbers.push(number);
                         crops.push(found.swap_remove(0));

@@ -109,7 +109,7 @@ fn a_mesh_shows_the_albedo_with_or_without_light_or_the_image_itself() {
 }
 
 /// A photograph with synthetic heads in it: left, top and side of each.
-fn photograph(width: u32, height: u32, heads: &[[u32; 3]]) -> RgbImage {
+pub(super) fn photograph(width: u32, height: u32, heads: &[[u32; 3]]) -> RgbImage {
     let mut photograph = photo(width, height);
     for pixel in photograph.pixels_mut() {
         // Calmer than `photo`, whose pattern repeats.

@@ -1,5 +1,6 @@
 //! The program as a person meets it: run as a process, judged by its exit code, its words and its files.
 
+mod categories;
 #[cfg(target_os = "linux")]
 mod disks;
 mod images;
@@ -130,10 +131,14 @@ fn json(path: &str) -> Value {
     serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
 }
 
-const COMMANDS: [&str; 21] = [
+const COMMANDS: [&str; 25] = [
     "demo",
     "train",
     "reconstruct",
+    "category",
+    "category list",
+    "category add",
+    "category remove",
     "crop",
     "eval",
     "reproduce",
