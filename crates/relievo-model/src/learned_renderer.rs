@@ -129,6 +129,61 @@ impl RendererSettings {
     }
 }
 
+/// The network of a learned renderer, without parameters: of a [`LearnedRenderer`], or of a model that learns with one.
+pub(crate) struct RendererNetwork {
+    network: UNet,
+    width: usize,
+    image_size: usize,
+    /// Nearest and farthest canonical depth.
+    depths: [f32; 2],
+}
+
+impl RendererNetwork {
+    pub fn new(image_size: usize, width: usize, depths: [f32; 2]) -> Self {
+        let heads = vec![(3, Activation::Identity), (1, Activation::Tanh)];
+        Self { network: UNet::new("renderer", 4, 11, width, heads), width, image_size, depths }
+    }
+
+    /// Name, shape and beginning of its parameters.
+    pub fn parameters(&self) -> Vec<ParameterInfo> {
+        self.network.parameters()
+    }
+
+    /// Channels at its finest level.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// Image and mask. Gradients reach all inputs and parameters.
+    ///
+    /// # Errors
+    /// If the shapes do not fit each other or the image size, or there are too few or too many parameters.
+    pub fn render(
+        &self,
+        inputs: &RendererInputs,
+        parameters: &[Tensor],
+        policy: ConvPolicy,
+    ) -> Result<Rendered, Error> {
+        let RendererInputs { depth, albedo, light, view } = inputs;
+        let (size, [min_depth, max_depth]) = (self.image_size, self.depths);
+        let [batch, rows, columns] = depth.dims("learned renderer")?;
+        if [rows, columns] != [size, size] {
+            let detail = format!("needs depth [B, {size}, {size}], got {}", depth.shape());
+            return Err(Error::shape("learned renderer", detail));
+        }
+        let depth = reshape(depth, [batch, size, size, 1])?;
+        let ones = Tensor::full_on(depth.device(), depth.shape(), 1.0)?;
+        let scale = 2.0 * DEPTH_GAIN / (max_depth - min_depth);
+        let centred = weighted_sum(&[(scale, &depth), (-scale * (min_depth + max_depth) / 2.0, &ones)])?;
+        let maps = concat(&centred, albedo, ConcatAxis::Channels)?;
+        let condition = concat(light, &mul_columns(view, &VIEW_GAINS)?, ConcatAxis::Channels)?;
+        let heads = self.network.forward(&maps, &condition, parameters, policy)?;
+        let [image, mask] = &heads[..] else { unreachable!("the network has two heads") };
+        let mask = weighted_sum(&[(0.5, mask), (0.5, &ones)])?;
+        Ok(Rendered { image: image.clone(), mask: reshape(&mask, [batch, size, size])? })
+    }
+}
+
 /// R(depth, albedo, light, viewpoint): a U-Net on canonical depth and albedo that is told light and viewpoint by modulation
 /// at every level ([`UNet`]). There is no geometry in it.
 ///
@@ -149,7 +204,7 @@ impl RendererSettings {
 /// ```
 pub struct LearnedRenderer {
     settings: RendererSettings,
-    network: UNet,
+    network: RendererNetwork,
     infos: Vec<ParameterInfo>,
     parameters: Vec<Tensor>,
 }
@@ -167,8 +222,8 @@ impl LearnedRenderer {
 
     fn without_parameters(settings: RendererSettings) -> Result<Self, ModelError> {
         settings.check()?;
-        let heads = vec![(3, Activation::Identity), (1, Activation::Tanh)];
-        let network = UNet::new("renderer", 4, 11, settings.width, heads);
+        let RendererSettings { image_size, width, min_depth, max_depth, .. } = settings;
+        let network = RendererNetwork::new(image_size, width, [min_depth, max_depth]);
         let infos = network.parameters();
         Ok(Self { settings, network, infos, parameters: Vec::new() })
     }
@@ -195,7 +250,7 @@ impl LearnedRenderer {
 
     /// Multiplications of its convolutions for an image.
     pub fn multiplications(&self) -> u64 {
-        self.network.multiplications(self.settings.image_size)
+        self.network.network.multiplications(self.settings.image_size)
     }
 
     /// The image and the mask. Gradients reach all inputs.
@@ -211,23 +266,7 @@ impl LearnedRenderer {
     /// # Errors
     /// As [`LearnedRenderer::render`]; if there are too few or too many parameters.
     pub fn render_with(&self, inputs: &RendererInputs, parameters: &[Tensor]) -> Result<Rendered, Error> {
-        let RendererInputs { depth, albedo, light, view } = inputs;
-        let RendererSettings { image_size: size, min_depth, max_depth, .. } = self.settings;
-        let [batch, rows, columns] = depth.dims("learned renderer")?;
-        if [rows, columns] != [size, size] {
-            let detail = format!("needs depth [B, {size}, {size}], got {}", depth.shape());
-            return Err(Error::shape("learned renderer", detail));
-        }
-        let depth = reshape(depth, [batch, size, size, 1])?;
-        let ones = Tensor::full_on(depth.device(), depth.shape(), 1.0)?;
-        let scale = 2.0 * DEPTH_GAIN / (max_depth - min_depth);
-        let centred = weighted_sum(&[(scale, &depth), (-scale * (min_depth + max_depth) / 2.0, &ones)])?;
-        let maps = concat(&centred, albedo, ConcatAxis::Channels)?;
-        let condition = concat(light, &mul_columns(view, &VIEW_GAINS)?, ConcatAxis::Channels)?;
-        let heads = self.network.forward(&maps, &condition, parameters, ConvPolicy::default())?;
-        let [image, mask] = &heads[..] else { unreachable!("the network has two heads") };
-        let mask = weighted_sum(&[(0.5, mask), (0.5, &ones)])?;
-        Ok(Rendered { image: image.clone(), mask: reshape(&mask, [batch, size, size])? })
+        self.network.render(inputs, parameters, ConvPolicy::default())
     }
 
     /// All parameters as a safetensors file, with the settings in its metadata.

@@ -55,7 +55,7 @@ pub use object::{FRAME, object_level};
 pub use prediction::Prediction;
 pub use predictor::{Predicted, Predictor};
 pub use refinement::refinement_steps;
-pub use settings::{LightModel, Method, ModelSettings, Preset, Supervision};
+pub use settings::{LightModel, Method, ModelSettings, Preset, Renderer, Supervision};
 pub use texture::{FineImage, ImageTexture, TextureParts, image_texture};
 pub use truth::{GroundTruth, Objective, Partners};
 pub use weights::{RUN_KEY, SETTINGS_KEY, WeightsError};

@@ -177,14 +177,17 @@ impl Model {
 
     /// The working copies of the parameters that the networks take in another precision; `None` for the others. The
     /// last convolution of the depth network stays f32: the slope of a surface is a small difference of depths, and
-    /// depths rounded to bf16 turn normals by half a degree, from pixel to pixel.
+    /// depths rounded to bf16 turn normals by half a degree, from pixel to pixel. So does a learned renderer, which renders
+    /// in f32 as the exact one does.
     ///
     /// # Errors
     /// If the device fails.
     pub fn working_copies(&self) -> Result<Vec<Option<Tensor>>, ModelError> {
         let last_of_depth = self.networks.last_of_depth();
+        let of_renderer = self.networks.of_renderer();
         let copy = |(number, parameter): (usize, &Tensor)| {
-            let is_convolution = parameter.shape().len() == 4 && number != last_of_depth;
+            let stays = number == last_of_depth || of_renderer.contains(&number);
+            let is_convolution = parameter.shape().len() == 4 && !stays;
             let is_copied = is_convolution && parameter.data_type() != self.precision;
             is_copied.then(|| cast(parameter, self.precision)).transpose()
         };

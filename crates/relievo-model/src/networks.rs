@@ -8,6 +8,7 @@ use relievo_tensor::cuda::ForkedStreams;
 use relievo_tensor::ops::{Activation, ConcatAxis, cast, concat, narrow_batch};
 use relievo_tensor::{ConvPolicy, Device, Error, Tensor};
 
+use crate::learned_renderer::{Rendered, RendererInputs, RendererNetwork};
 use crate::settings::{LightModel, Method, ModelSettings, Supervision};
 
 /// A network that a model may have.
@@ -167,6 +168,8 @@ networks! {
 /// A model's networks, each with its range in the flat list of parameters.
 pub(crate) struct Networks {
     parts: Vec<Part>,
+    /// What renders the images that the losses compare, where that is not geometry alone; its parameters are the last.
+    renderer: Option<(RendererNetwork, Range<usize>)>,
     /// How exactly a GPU computes them.
     pub policy: ConvPolicy,
     /// Whether a GPU computes them side by side.
@@ -239,7 +242,30 @@ impl Networks {
                 parts.push(Part { kind, network, parameters: start..infos.len() });
             }
         }
-        (Self { parts, policy: ConvPolicy::default(), forks: true }, infos)
+        let renderer = settings.renderer_network().map(|network| {
+            let start = infos.len();
+            infos.extend(network.parameters());
+            (network, start..infos.len())
+        });
+        (Self { parts, renderer, policy: ConvPolicy::default(), forks: true }, infos)
+    }
+
+    /// The images of the learned renderer, if there is one.
+    ///
+    /// # Errors
+    /// If the inputs do not fit, or the device fails.
+    pub fn render(
+        &self,
+        parameters: &[Tensor],
+        inputs: impl FnOnce() -> Result<RendererInputs, Error>,
+    ) -> Result<Option<Rendered>, Error> {
+        let Some((network, range)) = &self.renderer else { return Ok(None) };
+        network.render(&inputs()?, &parameters[range.clone()], self.policy).map(Some)
+    }
+
+    /// The places of the learned renderer's parameters; of none if there is none.
+    pub fn of_renderer(&self) -> Range<usize> {
+        self.renderer.as_ref().map_or(0..0, |(_, range)| range.clone())
     }
 
     /// The depth network, which every model has.

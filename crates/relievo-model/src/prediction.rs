@@ -5,13 +5,15 @@ use relievo_render::{
     DepthSettings, Doubling, Scene, canonical_depth, diffuse_shading, light_from_raw, shade,
 };
 use relievo_tensor::ops::{
-    ConcatAxis, concat, concat_flipped, concat_swapped, grid_sample, mul_columns, reshape, weighted_sum,
+    ConcatAxis, concat, concat_flipped, concat_swapped, grid_sample, mul_columns, narrow_batch, overlap, reshape,
+    weighted_sum,
 };
 use relievo_tensor::{Device, Error, Tensor};
 
+use crate::learned_renderer::{Rendered, RendererInputs};
 use crate::model::{Model, ModelError};
 use crate::networks::{NetworkKind, Outputs, Purpose};
-use crate::settings::{LightModel, Supervision};
+use crate::settings::{LightModel, Renderer, Supervision};
 
 /// Declares [`Prediction`]: the fields that each has, and those, each an `Option`, that some have.
 macro_rules! prediction {
@@ -99,6 +101,8 @@ prediction! {
         /// VGG16's features of the images, which the perceptual losses compare with, from shallow to deep (after relu3_3
         /// `[B,S/4,S/4,256]`); never doubled. In training with such a loss.
         pub target: Vec<Tensor>,
+        /// The image of the learned renderer, `[2B,S,S,3]`, beside that of the exact one. In training with both.
+        pub(crate) learned_image: Tensor,
         /// The place in the canonical image of each pixel of the input view, `[2B,S,S,2]`, as
         /// [`relievo_render::sampling_grid`] has it. In training with mirrored halves.
         pub grid: Tensor,
@@ -211,7 +215,46 @@ impl Model {
             return self.depth_alone(images, parameters);
         }
         let purpose = if second == Second::Swapped { Purpose::Pairs } else { Purpose::Losses };
-        self.compose(self.networks.forward(images, parameters, purpose, vgg)?, second)
+        self.compose_for_losses(
+            self.networks.forward(images, parameters, purpose, vgg)?,
+            parameters,
+            second,
+        )
+    }
+
+    /// As [`Model::compose`], with the image (and mask) of the learned renderer where the settings say so.
+    pub(crate) fn compose_for_losses(
+        &self,
+        outputs: Outputs,
+        parameters: &[Tensor],
+        second: Second,
+    ) -> Result<Prediction, Error> {
+        let mut prediction = self.compose(outputs, second)?;
+        let Prediction { canonical_depth: depth, albedo, light, view, .. } = &prediction;
+        let images = view.shape()[0];
+        let is_doubled = depth.shape()[0] > images;
+        // Light and viewpoint are the image's own in both halves.
+        let both = |rows: &Tensor| match is_doubled {
+            true => concat(rows, rows, ConcatAxis::Batch),
+            false => Ok(rows.clone()),
+        };
+        let inputs = || {
+            let (depth, albedo) = (depth.clone(), albedo.clone());
+            Ok(RendererInputs { depth, albedo, light: both(light)?, view: both(view)? })
+        };
+        let Some(Rendered { image, mask }) = self.networks.render(parameters, inputs)? else {
+            return Ok(prediction);
+        };
+        if self.settings().renderer() == Renderer::Both {
+            prediction.learned_image = Some(image);
+            return Ok(prediction);
+        }
+        let mask = match second {
+            Second::Mirrored => overlap(&narrow_batch(&mask, 0, images)?, &narrow_batch(&mask, images, images)?),
+            Second::Nothing | Second::Swapped => overlap(&mask, &mask),
+        };
+        (prediction.image, prediction.mask) = (image, mask?);
+        Ok(prediction)
     }
 
     /// From the networks' outputs to the image that they describe.
@@ -293,6 +336,7 @@ impl Model {
             seen_albedo,
             confidence,
             target: outputs.target,
+            learned_image: None,
             grid: (second == Second::Mirrored).then_some(reconstruction.grid),
         })
     }

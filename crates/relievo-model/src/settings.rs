@@ -6,6 +6,7 @@ use relievo_nets::FeatureDepth;
 use relievo_render::{Camera, DepthRange, LightRange, RasterSettings, Scene};
 use relievo_settings::{Invalid, Kind, Value, choices, multiple_of, power_of_two, settings, with_unit};
 
+use crate::learned_renderer::{RendererNetwork, RendererSettings};
 use crate::losses::{EachOnce, LossKind, LossList};
 
 settings! {
@@ -103,6 +104,14 @@ settings! {
         /// Weight of the geometry of faces: eyes and corners of the mouth, which a detector finds, at mirrored places of equal
         /// depth, and the tip of the nose nearest; a run that has it is not unsupervised
         landmark_weight: Option<f32> = None, in 0.0..=1e6, kind(Objective);
+        /// What renders the images that the losses compare; exact if it is not given. `relievo renderer train` makes a learned
+        /// renderer, `renderer-weights` names it. Results always come from the exact one
+        renderer: Option<Renderer> = None, kind(Architecture);
+        /// Channels at the finest level of a learned renderer, a multiple of 4; 16 if not given
+        renderer_width: Option<usize> = None, in multiple_of(4, 4..=512), kind(Architecture);
+        /// Weight of the mean absolute difference between the images of the exact and of the learned renderer, for renderer
+        /// both; 1 if not given
+        renderer_weight: Option<f32> = None, in 0.0..=1e6, kind(Objective);
         /// A term of the loss that compares the reconstruction with the image, beside those that have options of their own;
         /// once for each of photometric (1 if it is not given), filter-bank, laplacian-pyramid, gradient-difference, ssim,
         /// ms-ssim, census, vgg-relu12, vgg-relu22. Those of the command line replace all of a file
@@ -129,6 +138,20 @@ choices! {
         Lambert,
         /// From a separate network, independent of depth (the ablation "without light")
         ShadingMap,
+    }
+}
+
+choices! {
+    /// What renders the images that the losses of a model compare.
+    #[derive(Default)]
+    pub enum Renderer {
+        /// Exact geometry
+        #[default]
+        Exact,
+        /// A network that has learned to render (`relievo renderer`), in place of geometry
+        Learned,
+        /// Exact geometry; a learned renderer runs along, and the difference of its images is a term of the loss
+        Both,
     }
 }
 
@@ -256,6 +279,16 @@ impl ModelSettings {
              symmetric objects"
                 .into(),
         )?;
+        rule(
+            self.renderer() == Renderer::Exact || self.supervision == Supervision::None,
+            "renderer",
+            format!("renderer is {}; it must be exact with supervision depth, which renders nothing", self.renderer().name()),
+        )?;
+        rule(
+            self.renderer() == Renderer::Exact || self.light == LightModel::Lambert,
+            "renderer",
+            format!("renderer is {}; it must be exact with light shading-map: no other knows such light", self.renderer().name()),
+        )?;
         let border = self.border_depth;
         rule(
             (near..=far).contains(&border),
@@ -318,6 +351,18 @@ impl ModelSettings {
     /// Whether the losses compare with points of faces that a detector found.
     pub fn uses_landmarks(&self) -> bool {
         self.landmark_weight.is_some_and(|weight| weight > 0.0)
+    }
+
+    /// What renders the images that the losses compare.
+    pub fn renderer(&self) -> Renderer {
+        self.renderer.unwrap_or_default()
+    }
+
+    /// The network of the learned renderer, if the losses need one.
+    pub(crate) fn renderer_network(&self) -> Option<RendererNetwork> {
+        let width = self.renderer_width.unwrap_or_else(|| RendererSettings::default().width);
+        let network = || RendererNetwork::new(self.image_size, width, [self.min_depth, self.max_depth]);
+        (self.renderer() != Renderer::Exact).then(network)
     }
 
     /// Width and code of the albedo network.

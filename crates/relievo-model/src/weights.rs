@@ -6,7 +6,7 @@ use relievo_nets::ParameterInfo;
 use relievo_tensor::safetensors::{Entry, ReadError, SafetensorsFile, quantise, serialize};
 use relievo_tensor::{Device, Tensor};
 
-use crate::learned_renderer::RENDERER_KEY;
+use crate::learned_renderer::{LearnedRenderer, RENDERER_KEY};
 use crate::losses::LossList;
 use crate::model::{Model, ModelError};
 use crate::settings::{ModelSettings, Preset, Supervision};
@@ -129,7 +129,7 @@ impl Model {
 
     /// A weights file to hand on: a quarter of the size, for inference. Weights are stored in 8 bits with a scale for each
     /// channel ([`quantise`](relievo_tensor::safetensors::quantise)), biases and norms in f16, and the confidence networks,
-    /// which inference does not use, are left out, and so are the perceptual loss and the listed ones, which mean little without them.
+    /// which inference does not use, are left out, and so are a learned renderer, the perceptual loss and the listed ones.
     /// `notes` are as for [`Model::to_safetensors_with`].
     ///
     /// # Errors
@@ -142,6 +142,9 @@ impl Model {
             confidence: false,
             perceptual_weight: 0.0,
             loss: LossList::default(),
+            renderer: None,
+            renderer_width: None,
+            renderer_weight: None,
             ..self.settings().clone()
         };
         let packed = Self::without_parameters(settings)?;
@@ -259,6 +262,40 @@ impl Model {
         let both = then.meaning_of_outputs().zip(self.settings().meaning_of_outputs());
         let differences = both.filter(|(then, now)| then != now);
         Ok(differences.map(|((name, then), (_, now))| format!("{name} {then} (here {now})")).collect())
+    }
+}
+
+impl Model {
+    /// Takes over the parameters of a learned renderer. Errors are sentences without the file's name.
+    ///
+    /// # Errors
+    /// If the settings ask for no learned renderer, or for one of other images, depths or width; then nothing has changed. For
+    /// models on the CPU.
+    pub fn set_renderer(&mut self, renderer: &LearnedRenderer) -> Result<(), String> {
+        let (then, now) = (renderer.settings(), self.settings());
+        let Some(width) = now.renderer_network().map(|network| network.width()) else {
+            return Err("the losses use the exact renderer alone".into());
+        };
+        if then.width != width {
+            return Err(format!(
+                "it has {} channels at its finest level, not {width}: say renderer-width {0}",
+                then.width
+            ));
+        }
+        let [known, wanted] = [
+            [then.min_depth, then.max_depth, then.field_of_view, then.pixel_centre],
+            [now.min_depth, now.max_depth, now.field_of_view, now.pixel_centre],
+        ];
+        if (then.image_size, known) != (now.image_size, wanted) {
+            let described = |size: usize, [near, far, angle, centre]: [f32; 4]| {
+                format!("{size}x{size} pixels, depths from {near} to {far}, {angle} degrees and pixel-centre {centre}")
+            };
+            let (then, now) = (described(then.image_size, known), described(now.image_size, wanted));
+            return Err(format!("it learned with {then}; the model has {now}"));
+        }
+        let range = self.networks.of_renderer();
+        self.parameters[range].clone_from_slice(renderer.parameters());
+        Ok(())
     }
 }
 

@@ -86,6 +86,7 @@ fn learning(model: &Model, learn: Learn) -> Vec<Range<usize>> {
         Learn::Texture => {
             !["depth.", "view.", "pair-confidence."].iter().any(|network| info.name.starts_with(network))
         }
+        Learn::Decomposition => !info.name.starts_with("renderer."),
     };
     let infos = model.parameter_infos();
     let mut ranges: Vec<Range<usize>> = Vec::new();

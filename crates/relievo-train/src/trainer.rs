@@ -15,7 +15,7 @@ use std::sync::atomic::AtomicBool;
 
 use relievo_data::{CacheBudget, Cached, LoadError, Objects, Source, Split, WithoutTruth};
 use relievo_files::{FolderLock, WriteError, write_durable};
-use relievo_model::{GroundTruth, Model, ModelError, Objective, Supervision, filters_from_toml};
+use relievo_model::{GroundTruth, LearnedRenderer, Model, ModelError, Objective, Supervision, filters_from_toml};
 use relievo_nets::{Vgg, VggError};
 use relievo_tensor::ops::FilterBank;
 use relievo_tensor::{Device, Tensor};
@@ -87,6 +87,14 @@ impl Trainer {
                 )),
                 Err(reason) => return Err(TrainError::InitialWeights { path, reason }),
             }
+        }
+        if let Some(path) = settings.train.renderer_weights.clone() {
+            let renderer = weights_at(&path, EmbeddedWeights::default()).and_then(|bytes| {
+                LearnedRenderer::from_safetensors(&bytes, "the file").map_err(|error| error.to_string())
+            });
+            renderer
+                .and_then(|renderer| model.set_renderer(&renderer))
+                .map_err(|reason| TrainError::RendererWeights { path, reason })?;
         }
         let moments = Moments::zeros(&model);
         let mut trainer = Self::assemble(settings, source, folder, model, moments, None)?;

@@ -17,6 +17,7 @@ mod list;
 mod ms_ssim;
 mod perceptual;
 mod photometric;
+mod renderer;
 mod smoothness;
 mod ssim;
 mod truth_albedo;
@@ -40,7 +41,7 @@ use relievo_tensor::{Device, Error, Gradients, Tape, Tensor};
 use crate::model::{Model, ModelError};
 use crate::networks::Purpose;
 use crate::prediction::{Prediction, Second};
-use crate::settings::{Method, ModelSettings, Supervision};
+use crate::settings::{Method, ModelSettings, Renderer, Supervision};
 use crate::truth::{GroundTruth, Objective, Partners};
 
 pub(crate) use list::EachOnce;
@@ -214,6 +215,10 @@ losses! {
         VggRelu22 = "vgg-relu22",
         /// That of the second reconstruction.
         VggRelu22Flip = "vgg-relu22-flip",
+    }
+    renderer("renderer") {
+        /// Mean absolute difference between the images of the exact and of the learned renderer.
+        Renderer = "renderer",
     }
     landmarks("landmarks") {
         /// How far the points of faces are from mirrored places of equal depth with the nose nearest.
@@ -446,18 +451,26 @@ impl Model {
         let (images, objective) = (&there.images, there.objective());
         let parameters = self.working_parameters()?;
         let (pairs, second) = self.pair(images, objective.partners)?;
-        let vgg = self.features(objective);
+        let (vgg, settings) = (self.features(objective), self.settings());
         let (compared, prediction) = if second == Second::Mirrored {
             let outputs = self.networks.forward(images, &parameters, Purpose::Losses, vgg)?;
-            (self.compose(outputs.clone(), second)?, self.compose(outputs, Second::Nothing)?)
+            (
+                self.compose_for_losses(outputs.clone(), &parameters, second)?,
+                self.compose(outputs, Second::Nothing)?,
+            )
         } else {
             let alone = self.run(images, &parameters, Second::Nothing, None)?;
-            let paired = second == Second::Swapped;
-            (if paired { self.run(&pairs, &parameters, second, vgg)? } else { alone.clone() }, alone)
+            let compared = match second {
+                Second::Swapped => self.run(&pairs, &parameters, second, vgg)?,
+                Second::Nothing | Second::Mirrored => alone.clone(),
+            };
+            // What is returned is always the image of the exact renderer.
+            let is_exact = settings.renderer() != Renderer::Learned;
+            (compared, if is_exact { alone } else { self.decompose(images, &parameters)? })
         };
         let compared = Compared::new(self, &pairs, &compared, second, objective)?;
         let losses = LossTerms::new(&compared, Vec::new())?.read()?;
-        Ok((losses, Prediction { confidence: None, target: None, grid: None, ..prediction }))
+        Ok((losses, Prediction { confidence: None, target: None, grid: None, learned_image: None, ..prediction }))
     }
 
     /// The losses of `images [B,S,S,3]` in [-1,1], and the gradient of their total with respect to each parameter, in the

@@ -3,7 +3,7 @@
 use relievo_tensor::testing::random_tensor;
 
 use super::*;
-use crate::{Method, ModelSettings, Supervision};
+use crate::{LearnedRenderer, Method, ModelSettings, Renderer, RendererSettings, Supervision};
 
 fn supervised() -> Model {
     let settings = ModelSettings {
@@ -279,4 +279,100 @@ fn a_model_that_learns_from_depth_has_one_network_and_survives_its_file() {
     assert!(found.depth.data().iter().all(|depth| (0.9..=1.1).contains(depth)));
     let again = Model::from_safetensors(&model.to_safetensors().unwrap(), "memory").unwrap();
     assert_eq!(again.predict(&images).unwrap().depth.data(), found.depth.data());
+}
+
+/// A model whose losses use a learned renderer, which has learned nothing but is not blank either.
+fn rendering(renderer: Renderer, method: Method) -> Model {
+    let settings = ModelSettings {
+        renderer: Some(renderer),
+        renderer_width: (renderer != Renderer::Exact).then_some(4),
+        method,
+        confidence: false,
+        pixel_centre: 0.0,
+        ..ModelSettings::tiny()
+    };
+    Model::new(settings, 3).unwrap()
+}
+
+/// The parameters that have a gradient, by the first part of their names.
+fn with_gradients(model: &Model, gradients: &[Tensor]) -> Vec<String> {
+    let infos = model.parameter_infos().iter().zip(gradients);
+    let moved = infos.filter(|(_, gradient)| gradient.data().iter().any(|g| *g != 0.0));
+    let mut names: Vec<String> =
+        moved.filter_map(|(info, _)| Some(info.name.split('.').next()?.to_owned())).collect();
+    names.dedup();
+    names
+}
+
+#[test]
+fn losses_of_a_learned_renderer_reach_all_networks_and_its_own_parameters() {
+    let (images, _) = example();
+    let all = ["depth", "albedo", "light", "view", "renderer"];
+    for method in [Method::Unsup3d, Method::Lemul] {
+        let objective = || Objective::from(0.5).with_partners(Partners::Mirrored);
+        for renderer in [Renderer::Learned, Renderer::Both] {
+            let model = rendering(renderer, method);
+            let (losses, gradients) = model.loss_and_gradients(&images, objective()).unwrap();
+            assert!(losses.total.is_finite() && losses[Loss::Photometric] > 0.0, "{losses:?}");
+            assert_eq!(losses[Loss::Renderer] > 0.0, renderer == Renderer::Both, "{losses:?}");
+            assert_eq!(with_gradients(&model, &gradients), all, "{renderer:?} {method:?}");
+        }
+    }
+}
+
+#[test]
+fn a_renderer_beside_the_exact_one_adds_its_term_and_changes_no_other() {
+    let (images, _) = example();
+    let [alone, both] = [Renderer::Exact, Renderer::Both]
+        .map(|renderer| rendering(renderer, Method::Unsup3d).losses(&images, 0.5).unwrap());
+    assert_eq!(alone[Loss::Photometric], both[Loss::Photometric]);
+    assert_eq!(alone[Loss::PhotometricFlip], both[Loss::PhotometricFlip]);
+    assert!((both.total - alone.total - both[Loss::Renderer]).abs() < 1e-5, "{alone:?} {both:?}");
+}
+
+#[test]
+fn results_come_from_the_exact_renderer() {
+    let (images, _) = example();
+    let exact = rendering(Renderer::Exact, Method::Unsup3d).predict(&images).unwrap();
+    for (renderer, method) in
+        [(Renderer::Learned, Method::Unsup3d), (Renderer::Both, Method::Unsup3d), (Renderer::Learned, Method::Lemul)]
+    {
+        let model = rendering(renderer, method);
+        let found = model.predict(&images).unwrap();
+        assert_eq!((found.image.data(), found.mask.data()), (exact.image.data(), exact.mask.data()));
+        let (_, found) = model.losses_and_prediction(&images, Objective::from(0.5)).unwrap();
+        assert_eq!((found.image.data(), found.mask.data()), (exact.image.data(), exact.mask.data()));
+        // And what is handed on has no renderer.
+        let packed = model.to_packed_safetensors([]).unwrap();
+        let packed = Model::from_safetensors(&packed, "packed").unwrap();
+        assert!(packed.parameter_infos().iter().all(|info| !info.name.starts_with("renderer.")));
+    }
+}
+
+#[test]
+fn a_renderer_is_taken_over_if_it_fits() {
+    let learned = |width, pixel_centre| {
+        let settings = RendererSettings { width, pixel_centre, ..RendererSettings::default() };
+        LearnedRenderer::new(settings, 9).unwrap()
+    };
+    let mut model = rendering(Renderer::Learned, Method::Unsup3d);
+    let right = learned(4, 0.0);
+    model.set_renderer(&right).unwrap();
+    let at = model.parameter_infos().iter().position(|info| info.name.starts_with("renderer.")).unwrap();
+    assert_eq!(model.parameters().len() - at, right.parameters().len());
+    for (found, right) in model.parameters()[at..].iter().zip(right.parameters()) {
+        assert_eq!(found.data(), right.data());
+    }
+    let refusal = model.set_renderer(&learned(8, 0.0)).unwrap_err();
+    assert_eq!(refusal, "it has 8 channels at its finest level, not 4: say renderer-width 8");
+    let refusal = model.set_renderer(&learned(4, 0.5)).unwrap_err();
+    assert!(refusal.starts_with("it learned with 64x64 pixels"), "{refusal}");
+    let refusal = rendering(Renderer::Exact, Method::Unsup3d).set_renderer(&right).unwrap_err();
+    assert_eq!(refusal, "the losses use the exact renderer alone");
+    let broken = |light, supervision| {
+        let renderer = Some(Renderer::Learned);
+        ModelSettings { renderer, light, supervision, ..ModelSettings::tiny() }.check().is_err()
+    };
+    assert!(broken(crate::LightModel::ShadingMap, Supervision::None));
+    assert!(broken(crate::LightModel::Lambert, Supervision::Depth));
 }

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use relievo_data::SourceSpec;
 use relievo_files::Unreadable;
-use relievo_model::{ComputeSettings, LossKind, Method, ModelSettings, Preset, Supervision};
+use relievo_model::{ComputeSettings, LossKind, Method, ModelSettings, Preset, Renderer, Supervision};
 use relievo_settings::{Invalid, Kind, Setting, Value as Shown};
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
@@ -111,8 +111,9 @@ impl Settings {
                 *path = found.unwrap_or_else(|| path.clone());
             }
         }
-        let TrainSettings { initial_weights, teacher, perceptual_features, filters, .. } = &mut self.train;
-        let files = [initial_weights, teacher, perceptual_features, filters];
+        let TrainSettings { initial_weights, teacher, renderer_weights, perceptual_features, filters, .. } =
+            &mut self.train;
+        let files = [initial_weights, teacher, renderer_weights, perceptual_features, filters];
         let known = self.embedded_weights;
         for file in files.into_iter().flatten().filter(|file| file.is_file() || known.find(file).is_none()) {
             *file = absolute(file).unwrap_or_else(|| file.clone());
@@ -244,6 +245,20 @@ impl Settings {
         if self.data.pairs == Pairs::Collection && self.model.method != Method::Lemul {
             let reason = "pairs is collection; unsup3d learns from single images: use --method lemul, or leave pairs out";
             return invalid("pairs", reason.into());
+        }
+        let renderer = self.model.renderer();
+        if self.train.renderer_weights.is_some() && renderer == Renderer::Exact {
+            let reason = "renderer-weights are those of a learned renderer, which these losses do not use; add --renderer learned";
+            return invalid("renderer-weights", reason.into());
+        }
+        let is_there = self.train.renderer_weights.is_some() || self.train.initial_weights.is_some();
+        if renderer == Renderer::Learned && !is_there {
+            let reason = "renderer is learned; one that has learned nothing shows nothing, so name one with --renderer-weights";
+            return invalid("renderer-weights", reason.into());
+        }
+        if self.train.learn == Learn::Decomposition && renderer == Renderer::Exact {
+            let reason = "learn is decomposition, all but a learned renderer; it needs renderer learned or both";
+            return invalid("learn", reason.into());
         }
         if self.train.learn == Learn::Texture && self.data.pairs == Pairs::Collection {
             let reason = "learn is texture; it learns from single images, so pairs must be mirror";

@@ -72,6 +72,8 @@ settings! {
         /// Learn the answers of another model (distillation) in place of ground truth, with the weights of `truth-weight`: a
         /// file, the folder of a run, or the name of weights in the program
         teacher: Option<PathBuf> = None, kind(Data);
+        /// Weights of the learned renderer, for `renderer` learned or both: a file or folder that `relievo renderer train` wrote
+        renderer_weights: Option<PathBuf> = None, kind(Data);
         /// Weights for the features of the perceptual loss, in VGG16's layers [default: those of VGG16]
         perceptual_features: Option<PathBuf> = None, kind(File);
         /// TOML file with the filters of the term `filter-bank` of `loss` [default: the program's bank]
@@ -106,6 +108,8 @@ choices! {
         /// Albedo, light and confidence, from single images, to sharpen the texture of a model that has learned shape (the
         /// fine-tuning of Ho et al. 2021): depth and viewpoint stay as in `initial-weights`
         Texture,
+        /// All but the learned renderer, which stays as in `renderer-weights`
+        Decomposition,
     }
 }
 

@@ -65,6 +65,14 @@ pub enum TrainError {
         /// The reason.
         reason: String,
     },
+    /// A learned renderer that cannot be used.
+    #[error("cannot render with {}: {reason}", .path.display())]
+    RendererWeights {
+        /// The file.
+        path: PathBuf,
+        /// The reason.
+        reason: String,
+    },
     /// A teacher that cannot be used.
     #[error("cannot learn from the teacher {}: {reason}", .path.display())]
     Teacher {

@@ -152,7 +152,7 @@ impl<'a> Session<'a> {
         let truth = ground_truth(&batch, &settings.model)?;
         let perceptual_factor = step::perceptual_factor(train, step);
         let partners = match train.learn {
-            Learn::All => Partners::of(batch.partners.as_ref()),
+            Learn::All | Learn::Decomposition => Partners::of(batch.partners.as_ref()),
             Learn::Texture => Partners::Nobody,
         };
         let objective = Objective { flip_weight, perceptual_factor, truth: truth.as_ref(), partners };

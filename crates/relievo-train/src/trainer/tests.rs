@@ -657,3 +657,54 @@ fn a_student_learns_its_teachers_answers_and_no_truth() {
     settings.model.truth_weight = 0.0;
     assert!(settings.check().unwrap_err().to_string().starts_with("truth-weight is 0; with a teacher"));
 }
+
+#[test]
+fn a_frozen_renderer_stays_and_another_learns_along() {
+    use relievo_model::{LearnedRenderer, Renderer, RendererSettings};
+
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("renderer.safetensors");
+    let with_renderer = |settings: &mut Settings, renderer, learn| {
+        settings.train.steps = 2;
+        settings.train.learn = learn;
+        settings.train.renderer_weights = Some(file.clone());
+        settings.model.pixel_centre = 0.0;
+        (settings.model.renderer, settings.model.renderer_width) = (Some(renderer), Some(4));
+    };
+    let learned = RendererSettings { width: 4, ..RendererSettings::default() };
+    let learned = LearnedRenderer::new(learned, 5).unwrap();
+    fs::write(&file, learned.to_safetensors().unwrap()).unwrap();
+    for (renderer, learn) in [
+        (Renderer::Learned, Learn::Decomposition),
+        (Renderer::Learned, Learn::All),
+        (Renderer::Both, Learn::All),
+    ] {
+        let run_of = Run::new(|settings| with_renderer(settings, renderer, learn));
+        let mut trainer = run_of.begin();
+        run(&mut trainer, u64::MAX).0.unwrap();
+        let model = trainer.model();
+        let at = model.parameter_infos().iter().position(|info| info.name.starts_with("renderer.")).unwrap();
+        let stays = model.parameters()[at..].iter().zip(learned.parameters()).all(|(a, b)| a.data() == b.data());
+        assert_eq!(stays, learn == Learn::Decomposition, "{renderer:?} {learn:?}");
+        assert!(model.parameters()[..at].iter().any(|parameter| parameter.data().iter().any(|p| *p != 0.0)));
+    }
+    let refusal = |change: &dyn Fn(&mut Settings)| {
+        let mut settings = settings();
+        with_renderer(&mut settings, Renderer::Learned, Learn::All);
+        change(&mut settings);
+        let run_of = Run { root: tempfile::tempdir().unwrap(), settings };
+        let folder = RunFolder::create(run_of.root.path(), false).unwrap();
+        Trainer::begin(run_of.settings, Arc::new(Noise(10, 3)), folder).err().unwrap().to_string()
+    };
+    let exact = refusal(&|settings| settings.model.renderer = None);
+    assert!(exact.starts_with("renderer-weights are those of a learned renderer"), "{exact}");
+    let nothing = refusal(&|settings| settings.train.renderer_weights = None);
+    assert!(nothing.starts_with("renderer is learned; one that has learned nothing"), "{nothing}");
+    let wide = refusal(&|settings| settings.model.renderer_width = Some(8));
+    assert!(wide.contains("it has 4 channels at its finest level, not 8: say renderer-width 4"), "{wide}");
+    let frozen = refusal(&|settings| {
+        (settings.model.renderer, settings.train.renderer_weights) = (None, None);
+        settings.train.learn = Learn::Decomposition;
+    });
+    assert!(frozen.starts_with("learn is decomposition"), "{frozen}");
+}
