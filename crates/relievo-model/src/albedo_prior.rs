@@ -10,7 +10,7 @@ use relievo_tensor::ops::absolute_error;
 use relievo_tensor::{Backward, Context, Error, Operation, Tensor, apply_one};
 
 use crate::prediction::Prediction;
-use crate::visibility::{sample, visibility};
+use crate::visibility::{Seen, Visibility, sample, visibility};
 
 /// Change of the image between neighbouring pixels, averaged over the channels (range 2), that is no longer taken for
 /// light: there the prior's weight has fallen to 1/e.
@@ -37,17 +37,18 @@ impl AlbedoPrior {
         let mut best = vec![[0.0_f32; 2]; (size - 1) * (size - 1)];
         let views = view.data().as_chunks::<6>().0;
         for (image, view) in images.data().chunks_exact(3 * size * size).zip(views) {
-            let seen = visibility(camera, depth, normals, *view, &places)?;
+            let Visibility { seen, .. } = visibility(camera, depth, normals, *view, &places)?;
+            let seen: &[Seen] = seen.data().as_chunks().0;
             let mut shown = Tensor::empty([1, size, size, 3]);
-            for (pixel, seen) in shown.data_mut().as_chunks_mut::<3>().0.iter_mut().zip(&seen) {
-                *pixel = sample(image.as_chunks::<3>().0, size, seen.at);
+            for (pixel, seen) in shown.data_mut().as_chunks_mut::<3>().0.iter_mut().zip(seen) {
+                *pixel = sample(image.as_chunks::<3>().0, size, [seen[0], seen[1]]);
             }
             let changes = differences(&shown)?;
             for ((place, change), [shows, shows_smooth]) in
                 changes.data().as_chunks::<6>().0.iter().enumerate().zip(&mut best)
             {
                 let corner = place / (size - 1) * size + place % (size - 1);
-                let trust = [corner, corner + 1, corner + size].map(|at| seen[at].weight);
+                let trust = [corner, corner + 1, corner + size].map(|at| seen[at][2]);
                 let trust = trust.into_iter().fold(1.0, f32::min);
                 let [right, below] =
                     [0, 3].map(|at| change[at..at + 3].iter().map(|x| x.abs()).sum::<f32>() / 3.0);

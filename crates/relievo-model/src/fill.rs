@@ -10,26 +10,29 @@ use crate::visibility::{Enlarged, sample};
 /// Rows and columns to which colours are averaged first: what is continued is smooth, so finer detail is not needed.
 const COARSE: usize = 64;
 
-/// Continues colours of a square grid of `side` rows as far as they are known: `row` writes those of a row, and from 0 to
-/// 1 how well each is known. Everywhere on the grid, then; zero if nothing is known.
-pub(crate) fn filled(side: usize, row: impl Fn(usize, &mut [[f32; 3]], &mut [f32]) + Sync) -> Enlarged<3> {
+/// Continues colours of a square grid of `side` rows as far as they are known: `row` writes those of a row, and as the fourth
+/// number, from 0 to 1, how well each is known. Everywhere on the grid, then; zero if nothing is known.
+pub(crate) fn filled(side: usize, row: impl Fn(usize, &mut [[f32; 4]]) + Sync) -> Enlarged<4> {
     let steps = side.div_ceil(COARSE).max(1);
     let coarse = side.div_ceil(steps);
     let mut sums = vec![[0.0; 4]; coarse * coarse];
     sums.par_chunks_mut(coarse.max(1)).enumerate().for_each(|(number, sums)| {
-        let (mut colours, mut weights) = (vec![[0.0; 3]; side], vec![0.0; side]);
+        let mut colours = vec![[0.0; 4]; side];
         for number in number * steps..side.min((number + 1) * steps) {
-            row(number, &mut colours, &mut weights);
-            let cells = colours.chunks(steps).zip(weights.chunks(steps)).zip(sums.iter_mut());
-            for ((colours, weights), sum) in cells {
-                let known = colours.iter().zip(weights).filter(|(_, weight)| **weight > 0.0);
-                known.for_each(|(colour, weight)| add(sum, *colour, *weight));
+            row(number, &mut colours);
+            for (colours, sum) in colours.chunks(steps).zip(sums.iter_mut()) {
+                for &[red, green, blue, weight] in colours.iter().filter(|colour| colour[3] > 0.0) {
+                    let weighed = [weight * red, weight * green, weight * blue, weight];
+                    sum.iter_mut().zip(weighed).for_each(|(sum, value)| *sum += value);
+                }
             }
         }
     });
     let grid = Sparse::from_sums(coarse, &sums, (steps * steps) as f32);
     let places: Vec<f32> = (0..side).map(|at| (at as f32 + 0.5) / steps as f32 - 0.5).collect();
-    Enlarged::new(&grid.pushed(), coarse, &places)
+    let pushed: Vec<[f32; 4]> =
+        grid.pushed().iter().map(|&[red, green, blue]| [red, green, blue, 0.0]).collect();
+    Enlarged::new(&pushed, coarse, &places)
 }
 
 /// Depth in the view of the image, continued smoothly to where no surface is seen: the same numbers where `mask` is set.
@@ -129,10 +132,10 @@ mod tests {
         side: usize,
         colour: impl Fn(usize) -> f32 + Sync,
         weight: impl Fn(usize) -> f32 + Sync,
-    ) -> Vec<Vec<[f32; 3]>> {
-        let filled = filled(side, |_, colours, weights| {
-            for (at, (colours, weights)) in colours.iter_mut().zip(weights).enumerate() {
-                (*colours, *weights) = ([colour(at); 3], weight(at));
+    ) -> Vec<Vec<[f32; 4]>> {
+        let filled = filled(side, |_, colours| {
+            for (at, here) in colours.iter_mut().enumerate() {
+                *here = [colour(at), colour(at), colour(at), weight(at)];
             }
         });
         (0..side).map(|row| filled.row(row)).collect()
@@ -177,6 +180,6 @@ mod tests {
 
     #[test]
     fn nothing_known_is_zero_everywhere() {
-        assert!(all(20, |_| 5.0, |_| 0.0).concat().iter().all(|colour| *colour == [0.0; 3]));
+        assert!(all(20, |_| 5.0, |_| 0.0).concat().iter().all(|colour| *colour == [0.0; 4]));
     }
 }

@@ -9,7 +9,7 @@ use relievo_tensor::{Error, Tensor};
 use crate::model::{Model, ModelError};
 use crate::prediction::{Prediction, Second};
 use crate::refinement::Variables;
-use crate::visibility::{Seen, visibility};
+use crate::visibility::{Seen, Visibility, visibility};
 
 /// The weight of what the networks say of a place that the image does not show, where one that is seen straight on has 1:
 /// it is guessed.
@@ -64,9 +64,9 @@ impl Model {
             let [shape, normals, view] =
                 [own(&prediction.canonical_depth)?, own(&prediction.normals)?, own(&prediction.view)?];
             let view = std::array::from_fn(|at| view.data()[at]);
-            let seen = visibility(camera, shape.data(), normals.data(), view, &places)?;
+            let Visibility { seen, .. } = visibility(camera, shape.data(), normals.data(), view, &places)?;
             let scales = prediction.confidence.as_ref().map(|(pixels, _)| own(pixels)).transpose()?;
-            let weights = seen.iter().map(|seen| weight(seen, scales.as_ref(), size));
+            let weights = seen.data().as_chunks().0.iter().map(|seen| weight(seen, scales.as_ref(), size));
             // The mean of the depth network's output is taken off before it means anything.
             let raw = own(&said.depth)?;
             let mean = raw.data().iter().sum::<f32>() / raw.numel() as f32;
@@ -93,10 +93,11 @@ impl Model {
 /// How much an image says about a place: the better seen and the straighter, and the smaller the scale of the error that
 /// the model expects there (`scales [1,S,S,..]`), the more. Above 0.
 fn weight(seen: &Seen, scales: Option<&Tensor>, size: usize) -> f32 {
-    let visible = GUESSED + (1.0 - GUESSED) * seen.weight;
+    let [column, row, trust] = *seen;
+    let visible = GUESSED + (1.0 - GUESSED) * trust;
     let Some(scales) = scales else { return visible };
     let channels = scales.numel() / (size * size);
-    let [column, row] = seen.at.map(|at| at.round().clamp(0.0, size as f32 - 1.0) as usize);
+    let [column, row] = [column, row].map(|at| at.round().clamp(0.0, size as f32 - 1.0) as usize);
     visible / scales.data()[(row * size + column) * channels].max(1e-3)
 }
 

@@ -5,8 +5,8 @@ use relievo_render::{
     DepthSettings, Doubling, Scene, canonical_depth, diffuse_shading, light_from_raw, shade,
 };
 use relievo_tensor::ops::{
-    ConcatAxis, concat, concat_flipped, concat_swapped, grid_sample, mul_columns, narrow_batch, overlap, reshape,
-    weighted_sum,
+    ConcatAxis, concat, concat_flipped, concat_swapped, grid_sample, mul_columns, narrow_batch, overlap,
+    reshape, weighted_sum,
 };
 use relievo_tensor::{Device, Error, Tensor};
 
@@ -215,11 +215,7 @@ impl Model {
             return self.depth_alone(images, parameters);
         }
         let purpose = if second == Second::Swapped { Purpose::Pairs } else { Purpose::Losses };
-        self.compose_for_losses(
-            self.networks.forward(images, parameters, purpose, vgg)?,
-            parameters,
-            second,
-        )
+        self.compose_for_losses(self.networks.forward(images, parameters, purpose, vgg)?, parameters, second)
     }
 
     /// As [`Model::compose`], with the image (and mask) of the learned renderer where the settings say so.
@@ -250,7 +246,9 @@ impl Model {
             return Ok(prediction);
         }
         let mask = match second {
-            Second::Mirrored => overlap(&narrow_batch(&mask, 0, images)?, &narrow_batch(&mask, images, images)?),
+            Second::Mirrored => {
+                overlap(&narrow_batch(&mask, 0, images)?, &narrow_batch(&mask, images, images)?)
+            }
             Second::Nothing | Second::Swapped => overlap(&mask, &mask),
         };
         (prediction.image, prediction.mask) = (image, mask?);

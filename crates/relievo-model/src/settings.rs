@@ -282,12 +282,18 @@ impl ModelSettings {
         rule(
             self.renderer() == Renderer::Exact || self.supervision == Supervision::None,
             "renderer",
-            format!("renderer is {}; it must be exact with supervision depth, which renders nothing", self.renderer().name()),
+            format!(
+                "renderer is {}; it must be exact with supervision depth, which renders nothing",
+                self.renderer().name()
+            ),
         )?;
         rule(
             self.renderer() == Renderer::Exact || self.light == LightModel::Lambert,
             "renderer",
-            format!("renderer is {}; it must be exact with light shading-map: no other knows such light", self.renderer().name()),
+            format!(
+                "renderer is {}; it must be exact with light shading-map: no other knows such light",
+                self.renderer().name()
+            ),
         )?;
         let border = self.border_depth;
         rule(

@@ -8,11 +8,11 @@
 //! than one shows a place, the straightest view of it counts most.
 
 use rayon::prelude::*;
-use relievo_tensor::Error;
+use relievo_tensor::{Error, Tensor};
 
 use crate::fill::filled;
 use crate::settings::ModelSettings;
-use crate::visibility::{Enlarged, Seen, sample, smooth_step, visibility};
+use crate::visibility::{Enlarged, Seen, Visibility, sample, smooth_step, visibility};
 
 /// The least light that is taken out, as a share of the mean: below it a pixel is brightened no further, since shading
 /// is least certain where it is smallest.
@@ -63,9 +63,9 @@ pub struct FineImage<'a> {
 #[derive(Debug, Clone)]
 pub struct ImageTexture {
     /// In \[0,1\] and beyond, in even light.
-    colours: Vec<[f32; 3]>,
+    texels: Tensor,
     /// The image's light on each place, over its mean.
-    light: Vec<f32>,
+    light: Tensor,
     /// The mean of the image's light on what it shows: ambient and diffuse.
     mean_light: f32,
     places: Vec<f32>,
@@ -80,7 +80,8 @@ impl ImageTexture {
 
     /// In the image's light, as [`ImageTexture::even`]: where the image shows the surface, its own pixels.
     pub fn lit(&self) -> Vec<f32> {
-        self.map(|place, colour| colour.map(|value| signed(value * self.light[place])))
+        let light = self.light.data();
+        self.map(|place, colour| colour.map(|value| signed(value * light[place])))
     }
 
     /// In another light, given as ambient, diffuse and `max(0, normal . direction)` for each of `size` rows and columns
@@ -101,9 +102,12 @@ impl ImageTexture {
 
     /// `change` of the number and the colour of each place.
     fn map(&self, change: impl Fn(usize, [f32; 3]) -> [f32; 3] + Sync) -> Vec<f32> {
-        let mut values = vec![0.0; 3 * self.colours.len()];
-        let places = values.as_chunks_mut::<3>().0.par_iter_mut().zip(&self.colours).enumerate();
-        places.with_min_len(LEAST_TASK).for_each(|(place, (value, colour))| *value = change(place, *colour));
+        let texels = texels(&self.texels);
+        let mut values = vec![0.0; 3 * texels.len()];
+        let places = values.as_chunks_mut::<3>().0.par_iter_mut().zip(texels).enumerate();
+        places.with_min_len(LEAST_TASK).for_each(|(place, (value, [red, green, blue, _]))| {
+            *value = change(place, [*red, *green, *blue]);
+        });
         values
     }
 }
@@ -130,34 +134,47 @@ pub fn image_texture(
 ) -> Result<ImageTexture, Error> {
     let (size, count) = (settings.image_size, places.len());
     let parts = &images[0].0;
-    let Unlit { colours: mut own, mut trust, mut facing, light, mean } =
+    let Unlit { texels: mut own, mut facing, light, mean } =
         Unlit::new(settings, parts, images[0].1, places)?;
     for (parts, image) in &images[1..] {
         let mut other = Unlit::new(settings, parts, *image, places)?;
-        other.match_colours(&own, &trust);
-        add_view(&mut own, &mut trust, &mut facing, &other);
+        other.match_colours(&own);
+        add_view(own.data_mut().as_chunks_mut().0, facing.data_mut(), &other);
     }
-    let albedo = Enlarged::new(parts.albedo.as_chunks::<3>().0, size, places);
-    let albedo = rows_of(count, |row, colours: &mut [[f32; 3]]| {
-        for (colour, albedo) in colours.iter_mut().zip(albedo.row(row)) {
-            *colour = albedo.map(|value| (value / 2.0 + 0.5) * mean);
-        }
-    });
-    let own = Layer { colours: &own, trust: &trust, side: count, mirrored: false };
-    let mirrored = joined(&albedo, &Layer { mirrored: true, ..own });
-    let colours = joined(&mirrored, &own);
-    Ok(ImageTexture { colours, light, mean_light: mean, places: places.to_vec() })
+    let albedo: Vec<Texel> =
+        padded(parts.albedo).map(|albedo| albedo.map(|value| (value / 2.0 + 0.5) * mean)).collect();
+    let albedo = Enlarged::new(&albedo, size, places);
+    let albedo = |row: usize, texels: &mut [Texel]| albedo.write_row(row, texels);
+    let own = Layer { texels: texels(&own), side: count, mirrored: false };
+    // Rows are made as they are needed, some of them twice: that takes less time than to write them to memory.
+    let mirrored = joined(albedo, Layer { mirrored: true, ..own });
+    let all = joined(mirrored, own);
+    let texels = rows_of(count, all);
+    Ok(ImageTexture { texels, light, mean_light: mean, places: places.to_vec() })
+}
+
+/// A colour, and how much it is to be trusted: four numbers fill a vector register, and three do not.
+type Texel = [f32; 4];
+
+/// The texels of a tensor `[n,n,4]`. What is as large as a texture is a tensor, because those reuse their memory: to touch
+/// memory that is new to the process takes as long as the work on it.
+fn texels(tensor: &Tensor) -> &[Texel] {
+    tensor.data().as_chunks().0
+}
+
+/// Colours as texels that are not trusted.
+fn padded(values: &[f32]) -> impl Iterator<Item = Texel> {
+    values.as_chunks::<3>().0.iter().map(|&[red, green, blue]| [red, green, blue, 0.0])
 }
 
 /// An image on the surface, its light taken out.
 struct Unlit {
-    colours: Vec<[f32; 3]>,
-    /// How much the image is to be trusted to show each place.
-    trust: Vec<f32>,
+    /// Trusted as far as the image is to be trusted to show each place.
+    texels: Tensor,
     /// How straight on it sees each place.
-    facing: Vec<f32>,
+    facing: Tensor,
     /// The image's light on each place, over its mean.
-    light: Vec<f32>,
+    light: Tensor,
     /// The mean of the image's light on what it shows.
     mean: f32,
 }
@@ -174,38 +191,42 @@ impl Unlit {
             [parts.canonical_depth, parts.diffuse_shading].iter().all(|map| map.len() == size * size),
             "maps of {size} rows and columns"
         );
-        let seen = visibility(settings.camera(), parts.canonical_depth, parts.normals, parts.view, places)?;
+        let Visibility { seen, facing } =
+            visibility(settings.camera(), parts.canonical_depth, parts.normals, parts.view, places)?;
         let shading = Enlarged::new(smooth_shading(parts, size).as_chunks::<1>().0, size, places);
-        let mut light = rows_of(count, |row, light| {
-            light.copy_from_slice(shading.row(row).as_flattened());
-        });
-        let mean = mean_light(&light, &seen);
+        let mut light = rows_of(count, |row, light: &mut [[f32; 1]]| shading.write_row(row, light));
+        let mean = mean_light(light.data(), seen.data().as_chunks().0);
         light
+            .data_mut()
             .par_iter_mut()
             .with_min_len(LEAST_TASK)
             .for_each(|light| *light = (*light / mean).max(LEAST_LIGHT));
 
         let scale = image.side as f32 / size as f32;
-        let pixels = image.values.as_chunks::<3>().0;
-        let colours = rows_of(count, |row, own: &mut [[f32; 3]]| {
+        let pixels = rows_of(image.side, |row, pixels: &mut [Texel]| {
+            let values = &image.values[3 * row * image.side..][..3 * image.side];
+            pixels.iter_mut().zip(padded(values)).for_each(|(pixel, colour)| *pixel = colour);
+        });
+        let (pixels, seen): (_, &[Seen]) = (texels(&pixels), seen.data().as_chunks().0);
+        let texels = rows_of(count, |row, own: &mut [Texel]| {
             let here = row * count..(row + 1) * count;
-            for (own, (seen, light)) in own.iter_mut().zip(seen[here.clone()].iter().zip(&light[here])) {
-                let pixel = seen.at.map(|place| (place + 0.5) * scale - 0.5);
+            let here = seen[here.clone()].iter().zip(&light.data()[here]);
+            for (own, ([column, row, weight], light)) in own.iter_mut().zip(here) {
+                let pixel = [column, row].map(|place| (place + 0.5) * scale - 0.5);
                 *own = sample(pixels, image.side, pixel).map(|value| (value / 2.0 + 0.5) / light);
+                own[3] = *weight;
             }
         });
-        let trust = seen.iter().map(|seen| seen.weight).collect();
-        let facing = seen.iter().map(|seen| seen.facing.max(0.0)).collect();
-        Ok(Self { colours, trust, facing, light, mean })
+        Ok(Self { texels, facing, light, mean })
     }
 
     /// Brings the colours to those of a texture that is trusted so far: by a factor, then by a shift, continued smoothly to
     /// what only this image shows.
-    fn match_colours(&mut self, texture: &[[f32; 3]], trust: &[f32]) {
-        let both = |place: usize| self.trust[place].min(trust[place]);
+    fn match_colours(&mut self, texture: &Tensor) {
+        let texture = texels(texture);
         let mut sums = [[0.0_f64; 3]; 2];
-        for (place, (known, own)) in texture.iter().zip(&self.colours).enumerate() {
-            let weight = f64::from(both(place));
+        for (known, own) in texture.iter().zip(texels(&self.texels)) {
+            let weight = f64::from(known[3].min(own[3]));
             for i in 0..3 {
                 sums[0][i] += weight * f64::from(known[i]);
                 sums[1][i] += weight * f64::from(own[i]);
@@ -215,37 +236,36 @@ impl Unlit {
             0.0 => 1.0,
             own => ((sums[0][i] / own) as f32).clamp(1.0 / MOST_GAIN, MOST_GAIN),
         });
-        let side = self.trust.len().isqrt();
-        let shift = filled(side, |row, differences, weights| {
-            for (column, (difference, weight)) in differences.iter_mut().zip(weights).enumerate() {
-                let place = row * side + column;
-                let own = self.colours[place];
-                *difference = std::array::from_fn(|i| texture[place][i] - gain[i] * own[i]);
-                *weight = both(place);
+        let side = texture.len().isqrt();
+        let shift = filled(side, |row, differences| {
+            let pairs = texture[row * side..].iter().zip(&texels(&self.texels)[row * side..]);
+            for (difference, (known, own)) in differences.iter_mut().zip(pairs) {
+                let [red, green, blue] = [0, 1, 2].map(|i| known[i] - gain[i] * own[i]);
+                *difference = [red, green, blue, known[3].min(own[3])];
             }
         });
-        let rows = self.colours.par_chunks_mut(side.max(1)).enumerate();
-        rows.for_each(|(row, colours)| {
-            for (colour, shift) in colours.iter_mut().zip(shift.row(row)) {
-                *colour = std::array::from_fn(|i| gain[i] * colour[i] + shift[i]);
+        let own: &mut [Texel] = self.texels.data_mut().as_chunks_mut().0;
+        let rows = own.par_chunks_mut(side.max(1)).enumerate();
+        rows.for_each(|(row, texels)| {
+            for (texel, shift) in texels.iter_mut().zip(shift.row(row)) {
+                (0..3).for_each(|i| texel[i] = gain[i] * texel[i] + shift[i]);
             }
         });
     }
 }
 
 /// Adds another view to a texture: where both know a place, the one that sees it straighter counts most.
-fn add_view(colours: &mut [[f32; 3]], trust: &mut [f32], facing: &mut [f32], other: &Unlit) {
-    let own = colours.iter_mut().zip(trust.iter_mut().zip(facing.iter_mut()));
-    let others = other.colours.iter().zip(other.trust.iter().zip(&other.facing));
-    for ((colour, (trust, facing)), (added, (other_trust, other_facing))) in own.zip(others) {
+fn add_view(own: &mut [Texel], facing: &mut [f32], other: &Unlit) {
+    let others = texels(&other.texels).iter().zip(other.facing.data());
+    for ((texel, facing), (added, other_facing)) in own.iter_mut().zip(facing).zip(others) {
         // Over the larger of the cosines: powers of small ones are too small for numbers.
         let most = facing.max(*other_facing).max(f32::MIN_POSITIVE);
         let share = |trust: f32, facing: f32| trust * (facing / most).powi(STRAIGHTEST);
-        let (before, new) = (share(*trust, *facing), share(*other_trust, *other_facing));
+        let (before, new) = (share(texel[3], *facing), share(added[3], *other_facing));
         if new > 0.0 {
             let share = new / (before + new);
-            *colour = std::array::from_fn(|i| (1.0 - share) * colour[i] + share * added[i]);
-            *trust = trust.max(*other_trust);
+            let [red, green, blue] = [0, 1, 2].map(|i| (1.0 - share) * texel[i] + share * added[i]);
+            *texel = [red, green, blue, texel[3].max(added[3])];
             *facing = (1.0 - share) * *facing + share * other_facing;
         }
     }
@@ -254,53 +274,59 @@ fn add_view(colours: &mut [[f32; 3]], trust: &mut [f32], facing: &mut [f32], oth
 /// Least places that a thread takes at a time.
 const LEAST_TASK: usize = 4096;
 
-/// `side` rows of as many values, each row written by `write`.
-fn rows_of<T: Copy + Default + Send>(side: usize, write: impl Fn(usize, &mut [T]) + Sync) -> Vec<T> {
-    let mut rows = vec![T::default(); side * side];
+/// `side` rows of as many texels or other chunks of `C` numbers, each row written by `write`: `[side,side,C]`.
+fn rows_of<const C: usize>(side: usize, write: impl Fn(usize, &mut [[f32; C]]) + Sync) -> Tensor {
+    let mut rows = Tensor::empty([side, side, C]);
     let least = LEAST_TASK.div_ceil(side.max(1));
-    let lines = rows.par_chunks_mut(side.max(1)).enumerate().with_min_len(least);
-    lines.for_each(|(number, row)| write(number, row));
+    let lines = rows.data_mut().as_chunks_mut().0.par_chunks_mut(side.max(1)).enumerate();
+    lines.with_min_len(least).for_each(|(number, row)| write(number, row));
     rows
 }
 
-/// Colours that are trusted as far as they are seen.
+/// Rows of texels, which may run from right to left.
 #[derive(Clone, Copy)]
 struct Layer<'a> {
-    colours: &'a [[f32; 3]],
-    trust: &'a [f32],
+    texels: &'a [Texel],
     side: usize,
-    /// Whether rows run from right to left.
     mirrored: bool,
 }
 
 impl Layer<'_> {
-    /// The colour at a place, and how much it is to be trusted.
-    fn at(&self, row: usize, column: usize) -> ([f32; 3], f32) {
-        let column = if self.mirrored { self.side - 1 - column } else { column };
-        let place = row * self.side + column;
-        (self.colours[place], self.trust[place])
+    /// `change(a place of a row of this size, the texel there)`, for a whole row.
+    #[inline(always)]
+    fn each(&self, row: usize, changed: &mut [Texel], change: impl Fn(&mut Texel, Texel)) {
+        let texels = self.texels[row * self.side..][..self.side].iter();
+        if self.mirrored {
+            changed.iter_mut().zip(texels.rev()).for_each(|(changed, texel)| change(changed, *texel));
+        } else {
+            changed.iter_mut().zip(texels).for_each(|(changed, texel)| change(changed, *texel));
+        }
     }
 }
 
-/// `better` where it is to be trusted, `base` elsewhere, shifted by their difference where both are known.
-fn joined(base: &[[f32; 3]], better: &Layer<'_>) -> Vec<[f32; 3]> {
-    let side = better.side;
-    let shift = filled(side, |row, differences, weights| {
-        let base = &base[row * side..][..side];
-        for (column, (difference, weight)) in differences.iter_mut().zip(weights).enumerate() {
-            let (colour, trust) = better.at(row, column);
-            *difference = std::array::from_fn(|i| colour[i] - base[column][i]);
-            *weight = trust;
-        }
+/// Writes the rows of a texture that is `better` where that is to be trusted and `base` elsewhere, shifted by their
+/// difference where both are known. The fourth numbers have no meaning.
+fn joined<'a>(
+    base: impl Fn(usize, &mut [Texel]) + Sync + 'a,
+    better: Layer<'a>,
+) -> impl Fn(usize, &mut [Texel]) + Sync + 'a {
+    let shift = filled(better.side, |row, differences| {
+        base(row, differences);
+        better.each(row, differences, |difference, texel| {
+            *difference = std::array::from_fn(|i| texel[i] - difference[i]);
+            difference[3] = texel[3];
+        });
     });
-    rows_of(side, |row, joined: &mut [[f32; 3]]| {
-        let base = base[row * side..][..side].iter().zip(shift.row(row));
-        for (column, (joined, (base, shift))) in joined.iter_mut().zip(base).enumerate() {
-            let (colour, trust) = better.at(row, column);
-            let share = smooth_step(trust, MIXED);
-            *joined = std::array::from_fn(|i| share * colour[i] + (1.0 - share) * (base[i] + shift[i]));
+    move |row, joined| {
+        base(row, joined);
+        for (joined, shift) in joined.iter_mut().zip(shift.row(row)) {
+            *joined = std::array::from_fn(|i| joined[i] + shift[i]);
         }
-    })
+        better.each(row, joined, |joined, texel| {
+            let share = smooth_step(texel[3], MIXED);
+            *joined = std::array::from_fn(|i| share * texel[i] + (1.0 - share) * joined[i]);
+        });
+    }
 }
 
 /// Ambient and diffuse light on every pixel, smoothed.
@@ -323,12 +349,12 @@ fn smooth_shading(parts: &TextureParts<'_>, size: usize) -> Vec<f32> {
 
 /// The mean of the light on what is seen; of all if nothing is. Above zero.
 fn mean_light(light: &[f32], seen: &[Seen]) -> f32 {
-    let total: f64 = seen.iter().map(|seen| f64::from(seen.weight)).sum();
+    let total: f64 = seen.iter().map(|[.., weight]| f64::from(*weight)).sum();
     let mean = match total {
         0.0 => light.iter().map(|light| f64::from(*light)).sum::<f64>() / light.len().max(1) as f64,
         total => {
             let weighted =
-                light.iter().zip(seen).map(|(light, seen)| f64::from(*light) * f64::from(seen.weight));
+                light.iter().zip(seen).map(|(light, [.., weight])| f64::from(*light) * f64::from(*weight));
             weighted.sum::<f64>() / total
         }
     };

@@ -7,7 +7,7 @@
 
 use rayon::prelude::*;
 use relievo_render::{Camera, Motion, RasterSettings, ViewSettings, render_views};
-use relievo_tensor::{Result, Tensor};
+use relievo_tensor::{Result, Tensor, vectorised};
 
 /// Samples of the map of what is seen for each pixel of the model, along each axis.
 const FINE: usize = 4;
@@ -23,15 +23,20 @@ const MARGIN: [f32; 2] = [0.5, 2.5];
 /// Pixels of the canonical view between what neighbouring samples see, above which the surface is torn there.
 const TORN: f32 = 1.5;
 
-/// A place of the canonical view in the image.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Seen {
-    /// Column and row, in pixels of the model.
-    pub at: [f32; 2],
-    /// How much the pixel there is to be trusted to show the place: 0 to 1.
-    pub weight: f32,
-    /// The cosine between the normal and the line of sight: 1 if the surface is seen straight on.
-    pub facing: f32,
+/// Least rows of a map that a thread takes at a time.
+const LEAST_ROWS: usize = 16;
+
+/// A place of the canonical view in the image: column and row in pixels of the model, and how much the pixel there is to be
+/// trusted to show the place, 0 to 1.
+pub(crate) type Seen = [f32; 3];
+
+/// Places of the canonical view in the image, row by row. Tensors, because those reuse their memory.
+pub(crate) struct Visibility {
+    /// [`Seen`] for each place.
+    pub seen: Tensor,
+    /// The cosines between normals and lines of sight: 1 where the surface is seen straight on; 0 outside the image and behind
+    /// the surface.
+    pub facing: Tensor,
 }
 
 /// Where the image shows the places `[u, v]` of the canonical view, u and v among `places` (0 to S-1), row by row.
@@ -45,35 +50,90 @@ pub(crate) fn visibility(
     normals: &[f32],
     view: [f32; 6],
     places: &[f32],
-) -> Result<Vec<Seen>> {
+) -> Result<Visibility> {
     let size = camera.size;
     let last = size as f32 - 1.0;
     let map = SeenMap::new(camera, depth, view)?;
     let motion = Motion::new(view);
-    let (focal, centre) = (camera.focal(), camera.centre());
-    let slopes: Vec<f32> = places.iter().map(|place| (place - centre) / focal).collect();
+    let slopes: Vec<f32> = places.iter().map(|place| (place - camera.centre()) / camera.focal()).collect();
     let depth = Enlarged::new(depth.as_chunks::<1>().0, size, places);
-    let normals = Enlarged::new(normals.as_chunks::<3>().0, size, places);
-    let seen = |point: [f32; 3], normal: [f32; 3], place: [f32; 2]| {
-        let point = motion.apply(point);
-        let at = [0, 1].map(|axis| focal * point[axis] / point[2] + centre);
-        if at.iter().any(|place| !(0.0..=last).contains(place)) {
-            return Seen { at, weight: 0.0, facing: 0.0 };
-        }
-        let turned = motion.rotation.map(|row| dot(row, normal));
-        let facing = dot(turned, point) / dot(point, point).sqrt();
-        Seen { at, weight: map.trust(at, place) * smooth_step(facing, GRAZING), facing }
-    };
-    let mut all = vec![Seen { at: [0.0; 2], weight: 0.0, facing: 0.0 }; places.len().pow(2)];
-    all.par_chunks_mut(places.len().max(1)).enumerate().for_each(|(row, all)| {
-        let (depths, normals) = (depth.row(row), normals.row(row));
-        for (column, all) in all.iter_mut().enumerate() {
-            let [depth] = depths[column];
-            let point = [depth * slopes[column], depth * slopes[row], depth];
-            *all = seen(point, normals[column], [places[column], places[row]]);
-        }
+    let normals = [0, 1, 2].map(|axis| {
+        let along: Vec<[f32; 1]> = normals.as_chunks::<3>().0.iter().map(|normal| [normal[axis]]).collect();
+        Enlarged::new(&along, size, places)
     });
-    Ok(all)
+    let count = places.len();
+    let mut visibility =
+        Visibility { seen: Tensor::empty([count, count, 3]), facing: Tensor::empty([count, count]) };
+    let seen: &mut [Seen] = visibility.seen.data_mut().as_chunks_mut().0;
+    let facing = visibility.facing.data_mut().par_chunks_mut(count.max(1));
+    let rows = seen.par_chunks_mut(count.max(1)).zip(facing);
+    rows.enumerate().for_each_init(
+        || Located::of(places.len()),
+        |located, (row, (all, all_facing))| {
+            let depth = depth.row(row);
+            let normals = normals.each_ref().map(|normals| normals.row(row));
+            let normals = normals.each_ref().map(|normals| normals.as_flattened());
+            locate(&motion, camera, &slopes, slopes[row], depth.as_flattened(), normals, located);
+            let Located { columns, rows, facing, straight } = located;
+            for (column, seen) in all.iter_mut().enumerate() {
+                let at = [columns[column], rows[column]];
+                let is_inside = at.iter().all(|place| (0.0..=last).contains(place));
+                let trust = if is_inside { map.trust(at, [places[column], places[row]]) } else { 0.0 };
+                *seen = [at[0], at[1], trust * straight[column]];
+                all_facing[column] = if is_inside { facing[column].max(0.0) } else { 0.0 };
+            }
+        },
+    );
+    Ok(visibility)
+}
+
+/// Where a row of places of the canonical view lies in the image.
+struct Located {
+    /// In pixels of the model.
+    columns: Vec<f32>,
+    rows: Vec<f32>,
+    /// As in [`Visibility`].
+    facing: Vec<f32>,
+    /// How much that is to be trusted.
+    straight: Vec<f32>,
+}
+
+impl Located {
+    fn of(count: usize) -> Self {
+        let [columns, rows, facing, straight] = [0; 4].map(|_| vec![0.0; count]);
+        Self { columns, rows, facing, straight }
+    }
+}
+
+vectorised! {
+    /// Locates a row of places with these slopes of their lines of sight, depths and normals (x, y, z).
+    fn locate(
+        motion: &Motion,
+        camera: Camera,
+        slopes: &[f32],
+        slope: f32,
+        depth: &[f32],
+        normals: [&[f32]; 3],
+        located: &mut Located,
+    ) {
+        let (focal, centre, count) = (camera.focal(), camera.centre(), slopes.len());
+        let (depth, [nx, ny, nz]) = (&depth[..count], normals.map(|normals| &normals[..count]));
+        let Located { columns, rows, facing, straight } = located;
+        let (columns, rows) = (&mut columns[..count], &mut rows[..count]);
+        let (facing, straight) = (&mut facing[..count], &mut straight[..count]);
+        let Motion { rotation: [a, b, c], translation: [tx, ty, tz] } = *motion;
+        for at in 0..count {
+            // `Motion::apply`, by hand: only what is inlined is compiled along with this.
+            let q = [depth[at] * slopes[at], depth[at] * slope, depth[at] - 1.0];
+            let point = [dot(a, q) + tx, dot(b, q) + ty, dot(c, q) + 1.0 + tz];
+            columns[at] = focal * point[0] / point[2] + centre;
+            rows[at] = focal * point[1] / point[2] + centre;
+            let normal = [nx[at], ny[at], nz[at]];
+            let turned = [dot(a, normal), dot(b, normal), dot(c, normal)];
+            facing[at] = dot(turned, point) / dot(point, point).sqrt();
+            straight[at] = smooth_step(facing[at], GRAZING);
+        }
+    }
 }
 
 /// What the image shows where: a finer z-buffer.
@@ -83,8 +143,8 @@ struct SeenMap {
     scale: f32,
     /// The place of the canonical view that is seen; not a number where none is.
     places: Vec<[f32; 2]>,
-    /// Pixels of the model to the nearest edge.
-    margin: Vec<f32>,
+    /// How much what lies so far from the nearest edge is to be trusted.
+    clear: Vec<f32>,
 }
 
 impl SeenMap {
@@ -123,8 +183,8 @@ impl SeenMap {
         let mut margin: Vec<f32> =
             (0..side * side).map(|at| if edge(at) { 0.0 } else { f32::INFINITY }).collect();
         spread_distances(&mut margin, side);
-        margin.iter_mut().for_each(|distance| *distance /= scale);
-        Ok(Self { side, scale, places, margin })
+        let clear = margin.iter().map(|distance| smooth_step(distance / scale, MARGIN)).collect();
+        Ok(Self { side, scale, places, clear })
     }
 
     /// How much the pixel at `at` shows the place of the canonical view.
@@ -133,7 +193,7 @@ impl SeenMap {
         let sample = row * self.side + column;
         let [u, v] = self.places[sample];
         let off = (u - place[0]).abs().max((v - place[1]).abs());
-        if off < TORN { smooth_step(self.margin[sample], MARGIN) } else { 0.0 }
+        if off < TORN { self.clear[sample] } else { 0.0 }
     }
 }
 
@@ -168,11 +228,13 @@ fn spread_distances(distances: &mut [f32], side: usize) {
     distances.chunks_exact_mut(side).rev().for_each(|row| pass(&mut before, row, true));
 }
 
+#[inline(always)]
 fn dot(a: [f32; 3], b: [f32; 3]) -> f32 {
     a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
 }
 
 /// 0 below the first edge, 1 above the second, smooth between.
+#[inline(always)]
 pub(crate) fn smooth_step(x: f32, [low, high]: [f32; 2]) -> f32 {
     let t = ((x - low) / (high - low)).clamp(0.0, 1.0);
     t * t * (3.0 - 2.0 * t)
@@ -188,6 +250,7 @@ struct Between {
 }
 
 impl Between {
+    #[inline(always)]
     fn new(place: f32, size: usize) -> Self {
         let place = place.clamp(0.0, size as f32 - 1.0);
         // By way of i32, for which the processor has an instruction.
@@ -195,6 +258,7 @@ impl Between {
         Self { low, high: (low + 1).min(size - 1), share: place - low as i32 as f32 }
     }
 
+    #[inline(always)]
     fn mix<const C: usize>(&self, [low, high]: [[f32; C]; 2]) -> [f32; C] {
         std::array::from_fn(|i| (1.0 - self.share) * low[i] + self.share * high[i])
     }
@@ -217,24 +281,32 @@ pub(crate) struct Enlarged<const C: usize> {
 impl<const C: usize> Enlarged<C> {
     pub fn new(map: &[[f32; C]], size: usize, places: &[f32]) -> Self {
         let places: Vec<Between> = places.iter().map(|place| Between::new(*place, size)).collect();
-        let mut lines = Vec::with_capacity(size * places.len());
-        for row in map.chunks_exact(size) {
-            lines.extend(places.iter().map(|place| place.mix([row[place.low], row[place.high]])));
-        }
+        let mut lines = vec![[0.0; C]; size * places.len()];
+        let rows = lines.par_chunks_mut(places.len().max(1)).zip(map.par_chunks_exact(size));
+        rows.with_min_len(LEAST_ROWS).for_each(|(line, row)| {
+            for (mixed, place) in line.iter_mut().zip(&places) {
+                *mixed = place.mix([row[place.low], row[place.high]]);
+            }
+        });
         Self { rows: places, lines }
     }
 
     /// The row at the place of this number.
     pub fn row(&self, number: usize) -> Vec<[f32; C]> {
+        let mut mixed = vec![[0.0; C]; self.rows.len()];
+        self.write_row(number, &mut mixed);
+        mixed
+    }
+
+    /// Writes the row at the place of this number.
+    pub fn write_row(&self, number: usize, mixed: &mut [[f32; C]]) {
         let columns = self.rows.len();
         let row = self.rows[number];
         let [low, high] = [row.low, row.high].map(|line| &self.lines[line * columns..][..columns]);
-        let mut mixed = vec![[0.0; C]; columns];
         let pairs = low.as_flattened().iter().zip(high.as_flattened());
         for (mixed, (low, high)) in mixed.as_flattened_mut().iter_mut().zip(pairs) {
             *mixed = (1.0 - row.share) * low + row.share * high;
         }
-        mixed
     }
 }
 
@@ -248,7 +320,13 @@ mod tests {
     fn seen(depth: &[f32], view: [f32; 6]) -> Vec<Seen> {
         let normals = [0.0, 0.0, 1.0].repeat(SIZE * SIZE);
         let places: Vec<f32> = (0..SIZE).map(|at| at as f32).collect();
-        visibility(ModelSettings::default().camera(), depth, &normals, view, &places).unwrap()
+        visibility(ModelSettings::default().camera(), depth, &normals, view, &places)
+            .unwrap()
+            .seen
+            .data()
+            .as_chunks()
+            .0
+            .to_vec()
     }
 
     #[test]
@@ -256,9 +334,9 @@ mod tests {
         let all = seen(&[1.0; SIZE * SIZE], [0.0; 6]);
         for row in 1..SIZE - 1 {
             for column in 1..SIZE - 1 {
-                let Seen { at, weight, .. } = all[row * SIZE + column];
-                let off = (at[0] - column as f32).abs().max((at[1] - row as f32).abs());
-                assert!(off < 1e-3 && weight == 1.0, "{row} {column}: {at:?} {weight}");
+                let [x, y, weight] = all[row * SIZE + column];
+                let off = (x - column as f32).abs().max((y - row as f32).abs());
+                assert!(off < 1e-3 && weight == 1.0, "{row} {column}: {x} {y} {weight}");
             }
         }
     }
@@ -268,7 +346,7 @@ mod tests {
         // The left half stands out and is turned before the right one.
         let depth: Vec<f32> = (0..SIZE * SIZE).map(|at| if at % SIZE < 32 { 0.9 } else { 1.0 }).collect();
         let all = seen(&depth, [0.0, -0.4, 0.0, 0.0, 0.0, 0.0]);
-        let weight = |column: usize| all[31 * SIZE + column].weight;
+        let weight = |column: usize| all[31 * SIZE + column][2];
         assert!([34, 38, 42].map(weight).iter().all(|weight| *weight == 0.0), "hidden");
         assert!(weight(31) < 0.1, "at the edge: {}", weight(31));
         assert!(weight(12) == 1.0 && weight(57) == 1.0, "{} {}", weight(12), weight(57));

@@ -288,7 +288,9 @@ impl Model {
         ];
         if (then.image_size, known) != (now.image_size, wanted) {
             let described = |size: usize, [near, far, angle, centre]: [f32; 4]| {
-                format!("{size}x{size} pixels, depths from {near} to {far}, {angle} degrees and pixel-centre {centre}")
+                format!(
+                    "{size}x{size} pixels, depths from {near} to {far}, {angle} degrees and pixel-centre {centre}"
+                )
             };
             let (then, now) = (described(then.image_size, known), described(now.image_size, wanted));
             return Err(format!("it learned with {then}; the model has {now}"));

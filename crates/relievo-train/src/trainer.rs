@@ -15,7 +15,9 @@ use std::sync::atomic::AtomicBool;
 
 use relievo_data::{CacheBudget, Cached, LoadError, Objects, Source, Split, WithoutTruth};
 use relievo_files::{FolderLock, WriteError, write_durable};
-use relievo_model::{GroundTruth, LearnedRenderer, Model, ModelError, Objective, Supervision, filters_from_toml};
+use relievo_model::{
+    GroundTruth, LearnedRenderer, Model, ModelError, Objective, Supervision, filters_from_toml,
+};
 use relievo_nets::{Vgg, VggError};
 use relievo_tensor::ops::FilterBank;
 use relievo_tensor::{Device, Tensor};

@@ -470,7 +470,10 @@ impl Model {
         };
         let compared = Compared::new(self, &pairs, &compared, second, objective)?;
         let losses = LossTerms::new(&compared, Vec::new())?.read()?;
-        Ok((losses, Prediction { confidence: None, target: None, grid: None, learned_image: None, ..prediction }))
+        Ok((
+            losses,
+            Prediction { confidence: None, target: None, grid: None, learned_image: None, ..prediction },
+        ))
     }
 
     /// The losses of `images [B,S,S,3]` in [-1,1], and the gradient of their total with respect to each parameter, in the

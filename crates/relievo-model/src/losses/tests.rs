@@ -334,9 +334,11 @@ fn a_renderer_beside_the_exact_one_adds_its_term_and_changes_no_other() {
 fn results_come_from_the_exact_renderer() {
     let (images, _) = example();
     let exact = rendering(Renderer::Exact, Method::Unsup3d).predict(&images).unwrap();
-    for (renderer, method) in
-        [(Renderer::Learned, Method::Unsup3d), (Renderer::Both, Method::Unsup3d), (Renderer::Learned, Method::Lemul)]
-    {
+    for (renderer, method) in [
+        (Renderer::Learned, Method::Unsup3d),
+        (Renderer::Both, Method::Unsup3d),
+        (Renderer::Learned, Method::Lemul),
+    ] {
         let model = rendering(renderer, method);
         let found = model.predict(&images).unwrap();
         assert_eq!((found.image.data(), found.mask.data()), (exact.image.data(), exact.mask.data()));

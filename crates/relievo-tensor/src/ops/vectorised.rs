@@ -5,6 +5,8 @@
 
 /// Defines functions whose bodies are compiled for AVX-512, for AVX2 and for the baseline. What a body calls must
 /// be `#[inline(always)]` to be compiled along with it.
+#[doc(hidden)]
+#[macro_export]
 macro_rules! vectorised {
     ($($(#[$meta:meta])* $vis:vis fn $name:ident $(<$generic:ident: $bound:path>)? (
         $($argument:ident: $type:ty),* $(,)?

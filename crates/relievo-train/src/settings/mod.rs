@@ -111,8 +111,9 @@ impl Settings {
                 *path = found.unwrap_or_else(|| path.clone());
             }
         }
-        let TrainSettings { initial_weights, teacher, renderer_weights, perceptual_features, filters, .. } =
-            &mut self.train;
+        let TrainSettings {
+            initial_weights, teacher, renderer_weights, perceptual_features, filters, ..
+        } = &mut self.train;
         let files = [initial_weights, teacher, renderer_weights, perceptual_features, filters];
         let known = self.embedded_weights;
         for file in files.into_iter().flatten().filter(|file| file.is_file() || known.find(file).is_none()) {
@@ -257,7 +258,8 @@ impl Settings {
             return invalid("renderer-weights", reason.into());
         }
         if self.train.learn == Learn::Decomposition && renderer == Renderer::Exact {
-            let reason = "learn is decomposition, all but a learned renderer; it needs renderer learned or both";
+            let reason =
+                "learn is decomposition, all but a learned renderer; it needs renderer learned or both";
             return invalid("learn", reason.into());
         }
         if self.train.learn == Learn::Texture && self.data.pairs == Pairs::Collection {

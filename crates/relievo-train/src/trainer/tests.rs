@@ -684,7 +684,8 @@ fn a_frozen_renderer_stays_and_another_learns_along() {
         run(&mut trainer, u64::MAX).0.unwrap();
         let model = trainer.model();
         let at = model.parameter_infos().iter().position(|info| info.name.starts_with("renderer.")).unwrap();
-        let stays = model.parameters()[at..].iter().zip(learned.parameters()).all(|(a, b)| a.data() == b.data());
+        let stays =
+            model.parameters()[at..].iter().zip(learned.parameters()).all(|(a, b)| a.data() == b.data());
         assert_eq!(stays, learn == Learn::Decomposition, "{renderer:?} {learn:?}");
         assert!(model.parameters()[..at].iter().any(|parameter| parameter.data().iter().any(|p| *p != 0.0)));
     }
