@@ -22,8 +22,6 @@ pub struct Together {
     pub prediction: Prediction,
     /// The mean absolute error of the reconstruction of each image, where the object is, of colours in [-1,1].
     pub errors: Vec<f32>,
-    /// The same if each image is refined alone. Together they are matched less well: a little, if they show one object.
-    pub single_errors: Vec<f32>,
 }
 
 impl Model {
@@ -40,15 +38,28 @@ impl Model {
         steps: usize,
     ) -> Result<Together, ModelError> {
         let count = self.check_images(images)?;
-        let alone = self.refine(images, prediction, steps)?;
-        let single_errors = errors(images, &alone)?;
         if count == 1 {
-            return Ok(Together { prediction: alone, errors: single_errors.clone(), single_errors });
+            let prediction = self.refine(images, prediction, steps)?;
+            return Ok(Together { errors: errors(images, &prediction)?, prediction });
         }
         let beginning = self.fused(prediction, Variables::from_prediction(prediction, count)?)?;
         let found = self.fit(images, beginning, steps)?.for_each(count)?;
         let prediction = self.compose(found.outputs(), Second::Nothing)?;
-        Ok(Together { errors: errors(images, &prediction)?, prediction, single_errors })
+        Ok(Together { errors: errors(images, &prediction)?, prediction })
+    }
+
+    /// As [`Together::errors`], if each image is refined alone. Together images are matched less well: a little, if they show
+    /// one object.
+    ///
+    /// # Errors
+    /// As for [`Model::refine`].
+    pub fn errors_alone(
+        &self,
+        images: &Tensor,
+        prediction: &Prediction,
+        steps: usize,
+    ) -> Result<Vec<f32>, ModelError> {
+        Ok(errors(images, &self.refine(images, prediction, steps)?)?)
     }
 
     /// One depth and albedo for all images: weighted means of what the networks say of each, `said`.
@@ -145,7 +156,7 @@ mod tests {
         let found = together(&model, &image, 4);
         assert_eq!(found.prediction.depth.data(), alone.depth.data());
         assert_eq!(found.prediction.image.data(), alone.image.data());
-        assert_eq!(found.errors, found.single_errors);
+        assert_eq!(found.errors, model.errors_alone(&image, &prediction, 4).unwrap());
         // Nor does the mean of one change its colours.
         let mean = model.fused(&prediction, said).unwrap();
         let off = mean.albedo.data().iter().zip(prediction.albedo.data()).map(|(a, b)| (a - b).abs());
@@ -175,5 +186,26 @@ mod tests {
         let prediction = model.predict(&images.narrow(0, 2).unwrap()).unwrap();
         let error = model.refine_together(&images, &prediction, 1).err().unwrap().to_string();
         assert!(error.contains("3 images"), "{error}");
+    }
+
+    #[test]
+    fn where_the_model_is_less_sure_an_image_counts_less() {
+        let (model, images) = example();
+        let sure = model.predict_with_confidence(&images).unwrap();
+        let fused = |prediction: &Prediction| {
+            model.fused(prediction, Variables::from_prediction(prediction, 3).unwrap()).unwrap()
+        };
+        // The first image is said to be explained ten times as badly as the others.
+        let mut unsure = sure.clone();
+        let (pixels, _) = unsure.confidence.as_mut().unwrap();
+        let of_image = pixels.numel() / 3;
+        pixels.data_mut()[..of_image].iter_mut().for_each(|scale| *scale *= 10.0);
+        let colours = |of: &Prediction, image: usize| of.albedo.narrow(image, 1).unwrap();
+        let distance = |a: &Tensor, b: &Tensor| -> f32 {
+            a.data().iter().zip(b.data()).map(|(a, b)| (a - b).abs()).sum()
+        };
+        let first = colours(&sure, 0);
+        let [near, far] = [&sure, &unsure].map(|prediction| distance(&fused(prediction).albedo, &first));
+        assert!(far > 1.2 * near, "{near} {far}");
     }
 }

@@ -6,8 +6,8 @@ use relievo_data::{Image, Reservation, SampleError, reserve_memory};
 use relievo_detect::router::{RouterCategory, Sighting, View};
 use relievo_detect::{Detector, Face, FaceLocation, FaceSelection, MOST_OUTSIDE};
 use relievo_model::{
-    ComputeSettings, DeviceChoice, Model, ModelSettings, Prediction, Predictor, Supervision, continued_depth,
-    refinement_steps,
+    ComputeSettings, DeviceChoice, Model, ModelError, ModelSettings, Prediction, Predictor, Supervision,
+    continued_depth, refinement_steps,
 };
 use relievo_tensor::{Device, Tensor, pool_release};
 
@@ -404,7 +404,10 @@ impl Reconstructor {
         predictor: Option<&mut Predictor<'_>>,
     ) -> Result<Vec<Reconstruction>> {
         let pathway = self.pathway_of(crops)?;
-        let Answer { images, prediction, qualities } = pathway.answer(crops, predictor)?;
+        let Answer { images, prediction, qualities } = pathway.answer(crops, |images| match predictor {
+            Some(predictor) => Ok(predictor.predict(images)?.fetch_all()?),
+            None => pathway.model.predict(images),
+        })?;
         let steps = pathway.steps(1);
         let prediction = match steps {
             0 => prediction,
@@ -416,27 +419,32 @@ impl Reconstructor {
     /// What crops that show one object, and so go to one model, say together; the error of each, and that of each alone.
     pub(crate) fn fuse(&self, crops: &[Crop]) -> Result<(Vec<Reconstruction>, Vec<[f32; 2]>)> {
         let pathway = self.pathway_of(crops)?;
-        let Answer { images, prediction, qualities } = pathway.answer(crops, None)?;
+        let Answer { images, prediction, qualities } =
+            pathway.answer(crops, |images| pathway.model.predict_with_confidence(images))?;
         let steps = pathway.steps(crops.len());
         let found = pathway.model.refine_together(&images, &prediction, steps.into())?;
-        let errors = found.errors.into_iter().zip(found.single_errors).map(|(error, single)| [error, single]);
-        let errors = errors.collect();
+        let alone = match crops.len() {
+            1 => found.errors.clone(),
+            _ => pathway.model.errors_alone(&images, &prediction, steps.into())?,
+        };
+        let errors = found.errors.into_iter().zip(alone).map(|(error, alone)| [error, alone]).collect();
         Ok((pathway.reconstructions(crops, qualities, found.prediction, steps)?, errors))
     }
 }
 
 impl Pathway {
-    /// What the networks say of crops.
-    fn answer(&self, crops: &[Crop], predictor: Option<&mut Predictor<'_>>) -> Result<Answer> {
+    /// What the networks say of crops, asked by `predict`.
+    fn answer(
+        &self,
+        crops: &[Crop],
+        predict: impl FnOnce(&Tensor) -> std::result::Result<Prediction, ModelError>,
+    ) -> Result<Answer> {
         let _memory = self.memory_for(crops.len())?;
         let size = self.settings.image_size;
         let seen: Vec<Image> = crops.iter().map(|crop| crop.image.square(size as u32)).collect();
         let values: Vec<f32> = seen.iter().flat_map(Image::signed).collect();
         let images = Tensor::new(&values, [crops.len(), size, size, 3])?;
-        let prediction = match predictor {
-            Some(predictor) => predictor.predict(&images)?.fetch_all()?,
-            None => self.model.predict(&images)?,
-        };
+        let prediction = predict(&images)?;
         let quality = |number: usize| {
             let share = |tensor: &Tensor| {
                 let elements = tensor.numel() / crops.len();

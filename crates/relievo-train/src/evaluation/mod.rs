@@ -240,7 +240,8 @@ fn together(
     let mut objects = Vec::new();
     for start in (0..count).step_by(step) {
         let images = images.narrow(start, step.min(count - start))?;
-        let found = model.refine_together(&images, &model.predict(&images)?, options.refine)?;
+        let found =
+            model.refine_together(&images, &model.predict_with_confidence(&images)?, options.refine)?;
         objects.push(pick(&found.prediction));
     }
     let joined = |map: usize| {
