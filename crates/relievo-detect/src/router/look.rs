@@ -1,5 +1,6 @@
 //! A router looks at an image: a pyramid of it goes through the network, and places become frames.
 
+use rayon::prelude::*;
 use relievo_data::{Image, Rectangle};
 use relievo_tensor::{Result, Tensor};
 
@@ -69,8 +70,12 @@ fn tensor(images: &[Image]) -> Result<Tensor> {
 
 /// Calls `found` with the features and the frame of each place of an image, in its pixels.
 pub(super) fn places(network: &Network, image: &Image, mut found: impl FnMut(&[f32], Frame)) -> Result<()> {
-    for (level, [across, down]) in pyramid(image) {
-        let Output { features, frames } = Network::forward(&network.parameters, &tensor(&[level])?)?;
+    // Side by side: the small levels are too small to be shared out among cores.
+    let outputs = pyramid(image)
+        .into_par_iter()
+        .with_max_len(1)
+        .map(|(level, scale)| Ok((Network::forward(&network.parameters, &tensor(&[level])?)?, scale)));
+    for (Output { features, frames }, [across, down]) in outputs.collect::<Result<Vec<_>>>()? {
         let columns = features.shape()[2];
         let places = features.data().chunks_exact(FEATURES).zip(frames.data().as_chunks::<FRAME>().0);
         for (at, (features, [x, y, size])) in places.enumerate() {
