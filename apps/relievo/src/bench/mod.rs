@@ -169,7 +169,8 @@ impl Clock<'_> {
         let mut adam = AdamStep { learning_rate: 1e-4, weight_decay: 5e-4, step: 0, ..AdamStep::default() };
         let count = if settings.confidence { 5 } else { 4 };
         self.measure(NETWORKS, format!("{STEP} images: {count} networks, step"), STEP as u64, || {
-            let gradients = network_gradients(&model, &images)?;
+            // On a thread of the pool, as in training.
+            let gradients = rayon::scope(|_| network_gradients(&model, &images))?;
             adam.step += 1;
             adam.apply(model.parameters_mut(), &gradients, &mut first, &mut second)?;
             Ok(())

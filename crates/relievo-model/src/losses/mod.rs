@@ -488,10 +488,17 @@ impl Model {
     ) -> Result<(Losses, Vec<Tensor>), ModelError> {
         let there = OnDevice::of(images, objective.into(), self.device())?;
         let (images, objective) = (&there.images, there.objective());
-        let none = |_: &Prediction, _: &Tape| Ok(Vec::new());
-        let parameters = self.working_parameters()?;
-        let found = self.differentiate(&parameters, images, objective, none)?;
-        Ok((found.terms.read()?, found.of_parameters))
+        let found = || {
+            let none = |_: &Prediction, _: &Tape| Ok(Vec::new());
+            let found = self.differentiate(&self.working_parameters()?, images, objective, none)?;
+            Ok((found.terms.read()?, found.of_parameters))
+        };
+        match self.device() {
+            // On a thread of the pool: from any other each of several hundred operations would have to wake the pool and
+            // be woken by it, which for narrow networks takes a tenth of the time (docs/performance.md).
+            Device::Cpu => rayon::scope(|_| found()),
+            Device::Cuda(_) => found(),
+        }
     }
 
     /// As [`Model::loss_and_gradients`], for images and truth on the model's device, without waiting for the losses'
