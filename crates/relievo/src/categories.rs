@@ -44,7 +44,10 @@ pub enum CategoriesError {
         reason: String,
     },
     /// Categories made with another router.
-    #[error("the categories in {} were made with another version of the router", .0.display())]
+    #[error(
+        "the categories in {} were made with another version of the router; delete that file and add them again",
+        .0.display()
+    )]
     OtherRouter(
         /// The file.
         PathBuf,
