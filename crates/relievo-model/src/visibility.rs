@@ -78,9 +78,14 @@ pub(crate) fn visibility(
             for (column, seen) in all.iter_mut().enumerate() {
                 let at = [columns[column], rows[column]];
                 let is_inside = at.iter().all(|place| (0.0..=last).contains(place));
-                let trust = if is_inside { map.trust(at, [places[column], places[row]]) } else { 0.0 };
-                *seen = [at[0], at[1], trust * straight[column]];
-                all_facing[column] = if is_inside { facing[column].max(0.0) } else { 0.0 };
+                let (weight, facing) = match is_inside {
+                    true => {
+                        let trust = map.trust(at, [places[column], places[row]]);
+                        (trust * straight[column], facing[column].max(0.0))
+                    }
+                    false => (0.0, 0.0),
+                };
+                (*seen, all_facing[column]) = ([at[0], at[1], weight], facing);
             }
         },
     );
