@@ -289,9 +289,21 @@ impl Reconstructor {
     pub(crate) fn crops(&self, image: &Image) -> Result<Vec<Crop>> {
         let Some(detector) = &self.detector else { return Ok(vec![self.whole(image)?]) };
         check(image)?;
-        let mut places = detector.places(image, self.faces, Face::level_frame)?;
-        let Some(routing) = &self.routing else { return self.face_crops(image, places) };
-        let sightings = routing.look(image)?;
+        let find = || detector.places(image, self.faces, Face::level_frame);
+        let Some(routing) = &self.routing else { return self.face_crops(image, find()?) };
+        let (mut places, sightings) = if self.faces == FaceSelection::Largest {
+            // A face that nothing could put in doubt is all that is wanted: then the router need not look.
+            let places = find()?;
+            let is_enough = |place: &FaceLocation| place.refusal().is_none() && !routing.doubts(place);
+            if !places.is_empty() && places.iter().all(is_enough) {
+                return self.face_crops(image, places);
+            }
+            (places, routing.look(image)?)
+        } else {
+            // Side by side: neither keeps all cores busy.
+            let (places, sightings) = rayon::join(find, || routing.look(image));
+            (places?, sightings?)
+        };
         if places.iter().any(|place| routing.denies(place, &sightings)) {
             places = detector.places(image, FaceSelection::All, Face::level_frame)?;
             places.retain(|place| !routing.denies(place, &sightings));

@@ -91,6 +91,11 @@ impl Routing {
         self.category(sighting.category).name == HUMAN_FACE
     }
 
+    /// Whether what the detector took for a human face might be something else, because it is hardly sure itself.
+    pub fn doubts(&self, place: &FaceLocation) -> bool {
+        place.face.score < DOUBTFUL_FACE
+    }
+
     /// Whether what the detector took for a human face is surely something else: it is hardly sure itself, and at that place
     /// the router is sure of another category.
     pub fn denies(&self, place: &FaceLocation, sightings: &[Sighting]) -> bool {
@@ -100,8 +105,7 @@ impl Routing {
                 && self.category(sighting.category).view == View::Places
                 && self.router.is_sure(sighting)
         };
-        place.face.score < DOUBTFUL_FACE
-            && sightings.iter().any(|sighting| is_other(sighting) && overlaps(sighting))
+        self.doubts(place) && sightings.iter().any(|sighting| is_other(sighting) && overlaps(sighting))
     }
 
     /// The sightings of other categories than human faces that are sure, the largest first; those of whole images only where
