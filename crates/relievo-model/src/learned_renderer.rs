@@ -149,6 +149,11 @@ impl RendererNetwork {
         self.network.parameters()
     }
 
+    /// Multiplications of its convolutions for an image.
+    pub fn multiplications(&self) -> u64 {
+        self.network.multiplications(self.image_size)
+    }
+
     /// Channels at its finest level.
     pub fn width(&self) -> usize {
         self.width
@@ -250,7 +255,7 @@ impl LearnedRenderer {
 
     /// Multiplications of its convolutions for an image.
     pub fn multiplications(&self) -> u64 {
-        self.network.network.multiplications(self.settings.image_size)
+        self.network.multiplications()
     }
 
     /// The image and the mask. Gradients reach all inputs.
