@@ -124,9 +124,9 @@ impl Detector {
         self.search(photograph, |_| false)
     }
 
-    /// The faces of a photograph; or, if the first look shows sharply one that `is_enough` and that is too large for the
-    /// other, those of the first look that are not much smaller. The other look has nothing to add then: it finds smaller
-    /// faces, and suspects this one, which is known. So the largest that is enough is the same as without this.
+    /// The faces of a photograph; or, if the first look shows one that `is_enough` and that is too large for the other,
+    /// those of the first look that are not much smaller. The other look has nothing to add then: it finds smaller faces,
+    /// and suspects this one, which is known. So the largest that is enough is the same as without this.
     pub(crate) fn search(
         &self,
         photograph: &Image,
@@ -140,37 +140,37 @@ impl Detector {
             pool_release();
         }
         let long = width.max(height);
-        let fine = (long > LARGE).then(|| whole(photograph, long.min(FINE)));
-        let coarse = whole(fine.as_ref().unwrap_or(photograph), if long > SMALL { COARSE } else { TINY });
+        let fine = (long > LARGE).then_some(long.min(FINE));
         // Pixels of the fine look to one of the photograph.
-        let finest = fine.as_ref().map_or(1.0, |fine| fine.height as f32 / height as f32);
-        let is_too_large = |face: &&Face| face.area.height() * finest > *SHARP.end();
+        let finest = fine.map_or(1.0, |fine| fine as f32 / long as f32);
+        let is_too_large = |face: &Face| face.area.height() * finest > *SHARP.end();
+        let (together, memory) = windows_together()?;
+        let look_closely = |suspects: &[Face], faces: &mut Vec<Face>| {
+            suspects.chunks(together).try_for_each(|group| {
+                faces.extend(self.look_closely(photograph, group)?);
+                Ok::<_, DetectError>(())
+            })
+        };
         let (mut faces, mut suspects) = (Vec::new(), Vec::new());
-        for seen in [Some(coarse), fine].into_iter().flatten() {
-            let scale = [width as f32 / seen.width as f32, height as f32 / seen.height as f32];
-            for face in self.look(&seen)? {
-                let sharp = SHARP.contains(&face.area.height());
-                let face = face.moved([0.0; 2], scale);
-                if !sharp {
-                    suspects.push(face);
-                } else if face.score >= CERTAIN {
-                    faces.push(face);
-                }
-            }
-            let enough = faces.iter().filter(is_too_large).filter(|face| is_enough(face));
-            if let Some(largest) = enough.map(|face| face.area.pixels()).max_by(f32::total_cmp) {
-                // The close look may find them larger than they seem.
-                suspects.retain(|suspect| suspect.area.pixels() > largest / 2.0);
-                break;
-            }
+        self.look_whole(photograph, if long > SMALL { COARSE } else { TINY }, &mut faces, &mut suspects)?;
+        if fine.is_some() {
+            // Those of a portrait are too large for both looks; the other has nothing to say of them.
+            let is_portrait = |face: &mut Face| is_too_large(face) && face.score >= CERTAIN;
+            let mut portraits: Vec<Face> = suspects.extract_if(.., is_portrait).collect();
+            suppress(&mut portraits, SAME, PART);
+            look_closely(&portraits, &mut faces)?;
+        }
+        let enough = faces.iter().filter(|face| is_too_large(face) && is_enough(face));
+        if let Some(largest) = enough.map(|face| face.area.pixels()).max_by(f32::total_cmp) {
+            // The close look may find them larger than they seem.
+            suspects.retain(|suspect| suspect.area.pixels() > largest / 2.0);
+        } else if let Some(fine) = fine {
+            self.look_whole(photograph, fine, &mut faces, &mut suspects)?;
         }
         suppress(&mut suspects, SAME, PART);
         suspects.retain(|suspect| faces.iter().all(|face| face.area.overlap(&suspect.area) <= SAME));
         suspects.truncate(MOST_WINDOWS);
-        let (together, memory) = windows_together()?;
-        for group in suspects.chunks(together) {
-            faces.extend(self.look_closely(photograph, group)?);
-        }
+        look_closely(&suspects, &mut faces)?;
         suppress(&mut faces, SAME, PART);
         faces.sort_by(|a, b| b.area.pixels().total_cmp(&a.area.pixels()));
         let leaning: Vec<usize> = (0..faces.len()).filter(|at| faces[*at].leans()).collect();
@@ -190,6 +190,29 @@ impl Detector {
     /// If the images have another shape.
     pub fn network_output(&self, images: &Tensor) -> Result<Tensor, DetectError> {
         Ok(self.network.forward(images)?)
+    }
+
+    /// Adds what the whole photograph, its long side of `long` pixels, shows sharply to `faces`, and the rest to `suspects`.
+    fn look_whole(
+        &self,
+        photograph: &Image,
+        long: u32,
+        faces: &mut Vec<Face>,
+        suspects: &mut Vec<Face>,
+    ) -> Result<(), DetectError> {
+        let seen = whole(photograph, long);
+        let scale =
+            [photograph.width as f32 / seen.width as f32, photograph.height as f32 / seen.height as f32];
+        for face in self.look(&seen)? {
+            let sharp = SHARP.contains(&face.area.height());
+            let face = face.moved([0.0; 2], scale);
+            if !sharp {
+                suspects.push(face);
+            } else if face.score >= CERTAIN {
+                faces.push(face);
+            }
+        }
+        Ok(())
     }
 
     /// Candidates in an image, in its pixels.

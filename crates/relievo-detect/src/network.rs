@@ -73,7 +73,8 @@ impl Layer {
     }
 }
 
-/// Block `number`, with its weights in the order in which they are read.
+/// Block `number`, with its weights in the order in which they are read. The first one, which does not expand, takes the
+/// stem in: the stem's result, the largest of all, is never written.
 fn block(
     file: &SafetensorsFile<'_>,
     number: usize,
@@ -81,13 +82,15 @@ fn block(
 ) -> std::result::Result<InvertedResidual, ReadError> {
     let hidden = inputs * expansion;
     let name = |part: &str| format!("block.{number}.{part}");
-    let expand = (expansion > 1)
-        .then(|| Layer::read(file, &name("expand"), [hidden, 1, 1, inputs], hidden))
-        .transpose()?;
+    let expand = if number == 0 {
+        Layer::read(file, "stem", [hidden, 3, 3, 3], hidden)?
+    } else {
+        Layer::read(file, &name("expand"), [hidden, 1, 1, inputs], hidden)?
+    };
     let depthwise = Layer::read(file, &name("depthwise"), [3, 3, hidden], hidden)?;
     let project = Layer::read(file, &name("project"), [outputs, 1, 1, hidden], outputs)?;
     let layers = InvertedResidualLayers {
-        expand: expand.as_ref().map(Layer::both),
+        expand: Some(expand.both()),
         depthwise: depthwise.both(),
         project: project.both(),
     };
@@ -100,7 +103,6 @@ fn add(a: &Tensor, b: &Tensor) -> Result<Tensor> {
 
 /// The network with its weights.
 pub(crate) struct CenterFace {
-    stem: Layer,
     blocks: Vec<InvertedResidual>,
     top: Layer,
     /// For each of [`LATERALS`]: what doubles the coarser features, and what makes the block's output fit them.
@@ -124,7 +126,6 @@ impl CenterFace {
             ])
         };
         Ok(Self {
-            stem: Layer::read(file, "stem", [32, 3, 3, 3], 32)?,
             blocks: (BLOCKS.iter().enumerate())
                 .map(|(number, extents)| block(file, number, *extents))
                 .collect::<std::result::Result<_, ReadError>>()?,
@@ -137,7 +138,7 @@ impl CenterFace {
 
     /// The output `[B, H/4, W/4, 15]` for images `[B,H,W,3]`, RGB in 0..255, H and W multiples of 32.
     pub fn forward(&self, images: &Tensor) -> Result<Tensor> {
-        let mut x = self.stem.convolve(images, 2, 1, Activation::Relu)?;
+        let mut x = images.clone();
         let mut kept = Vec::with_capacity(LATERALS.len());
         for (number, block) in self.blocks.iter().enumerate() {
             x = block.forward(&x)?;

@@ -2,18 +2,25 @@
 //!
 //!     cargo run --release -p relievo --example latency -- photo.jpg
 //!
-//! prints medians of 15 calls, as the networks answer and with the default refinement.
+//! prints medians of 15 calls: all faces and the largest one as the networks answer, and the largest one with the default
+//! refinement.
 
 use std::time::Instant;
 
-use relievo::{Image, Reconstructor, Texture};
+use relievo::{FaceSelection, Image, Reconstructor, Texture};
 
 const CALLS: usize = 15;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let path = std::env::args().nth(1).ok_or("name a photograph")?;
     let bytes = std::fs::read(&path)?;
-    for builder in [Reconstructor::builder().refine(0), Reconstructor::builder()] {
+    let largest = || Reconstructor::builder().faces(FaceSelection::Largest);
+    let choices = [
+        ("all faces", Reconstructor::builder().refine(0)),
+        ("one face", largest().refine(0)),
+        ("one face", largest()),
+    ];
+    for (which, builder) in choices {
         let reconstructor = builder.build()?;
         let (mut to_maps, mut to_glb, mut steps) = (Vec::new(), Vec::new(), 0);
         for _ in 0..CALLS {
@@ -26,7 +33,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             to_glb.push(milliseconds(start));
         }
         let [maps, glb] = [to_maps, to_glb].map(median);
-        println!("{steps} steps of refinement: {maps:.0} ms to maps, {glb:.0} ms to a GLB");
+        println!("{which}, {steps} steps of refinement: {maps:.0} ms to maps, {glb:.0} ms to a GLB");
     }
     Ok(())
 }

@@ -14,7 +14,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::InvertedResidualLayers;
-use super::kernels::{Filter, KERNEL, Kernels, Product, TAPS};
+use super::kernels::{Filter, KERNEL, Kernels, MOST_RUNS, Product, TAPS};
 use crate::ops::conv2d::Conv2dGeometry;
 use crate::ops::conv2d::cpu::Shared;
 use crate::{Buffer, SimdLevel};
@@ -37,7 +37,7 @@ pub struct Packed {
     outputs: usize,
     /// Vectors of output channels.
     output_vectors: usize,
-    expand: Option<Buffer>,
+    expand: Option<Expansion>,
     blocks: Vec<Block>,
     expand_bias: Buffer,
     /// For each vector of hidden channels, the taps.
@@ -45,6 +45,13 @@ pub struct Packed {
     depthwise_bias: Buffer,
     project: Buffer,
     project_bias: Buffer,
+}
+
+/// The convolution that makes the hidden channels.
+struct Expansion {
+    weights: Buffer,
+    /// Rows and columns of its kernel: 1, or 3 with a stride of 2 and padding of 1.
+    kernel: usize,
 }
 
 /// A block of hidden channels.
@@ -93,18 +100,22 @@ impl Packed {
             })
             .collect();
         let expand = layers.expand.map(|[weight, _]| {
-            let mut packed = Vec::with_capacity(vectors * lanes * inputs);
+            let depth = weight.numel() / hidden;
+            let mut packed = Vec::with_capacity(vectors * lanes * depth);
             for block in &blocks {
                 for (first, count) in panels(block.vectors) {
-                    for c in 0..inputs {
+                    for c in 0..depth {
                         let channels = (block.first + first) * lanes..(block.first + first + count) * lanes;
                         packed.extend(
-                            channels.map(|h| if h < hidden { weight.data()[h * inputs + c] } else { 0.0 }),
+                            channels.map(|h| if h < hidden { weight.data()[h * depth + c] } else { 0.0 }),
                         );
                     }
                 }
             }
-            padded(&packed, packed.len())
+            Expansion {
+                weights: padded(&packed, packed.len()),
+                kernel: if depth == inputs { 1 } else { KERNEL },
+            }
         });
         let mut depthwise = Vec::with_capacity(vectors * lanes * TAPS);
         for vector in 0..vectors {
@@ -142,19 +153,43 @@ impl Packed {
     }
 }
 
+impl Packed {
+    /// Whether the hidden channels come from more than a pixel each.
+    fn convolves(&self) -> bool {
+        self.expand.as_ref().is_some_and(|expand| expand.kernel > 1)
+    }
+
+    /// Pixels of x from one expanded pixel to the next.
+    pub fn expansion_stride(&self) -> usize {
+        if self.convolves() { 2 } else { 1 }
+    }
+
+    /// Numbers of x that an expanded one comes from.
+    fn expansion_depth(&self) -> usize {
+        let kernel = self.expand.as_ref().map_or(1, |expand| expand.kernel);
+        kernel * kernel * self.inputs
+    }
+}
+
 /// The ranges into which `extent` is divided if each has at most `most`.
 fn divided(extent: usize, most: usize) -> impl Iterator<Item = Range<usize>> + Clone {
     let count = extent.div_ceil(most);
     (0..count).map(move |i| i * extent / count..(i + 1) * extent / count)
 }
 
-/// The block's result y for images x; `g` is the geometry of the depthwise convolution.
-pub fn forward(packed: &Packed, g: &Conv2dGeometry, x: &[f32], y: &mut [f32]) {
-    let [input, output] = [g.in_h() * g.in_w() * packed.inputs, g.out_h() * g.out_w() * packed.outputs];
+/// The block's result y for images x of so many rows and columns; `g` is the geometry of the depthwise convolution.
+pub fn forward(packed: &Packed, g: &Conv2dGeometry, x: &[f32], extents: [usize; 2], y: &mut [f32]) {
+    let [input, output] =
+        [extents[0] * extents[1] * packed.inputs, g.out_h() * g.out_w() * packed.outputs];
     assert_eq!([x.len(), y.len()], [g.batch() * input, g.batch() * output], "{g:?}");
-    let strip = g.out_w().div_ceil(g.out_w().div_ceil(STRIP));
-    let rows = SUMS / (strip * packed.output_vectors * packed.kernels.lanes);
-    let bands = divided(g.out_h(), rows.clamp(FEWEST_ROWS, MOST_ROWS));
+    let strips = g.out_w().div_ceil(STRIP);
+    let rows = SUMS / (g.out_w().div_ceil(strips) * packed.output_vectors * packed.kernels.lanes);
+    // Small images too are work for all threads.
+    let a_share = (g.out_h() * g.batch() * strips).div_ceil(rayon::current_num_threads());
+    let rows = rows.clamp(FEWEST_ROWS, MOST_ROWS).min(a_share.max(FEWEST_ROWS / 2));
+    let bands = divided(g.out_h(), rows);
+    let zeros = Buffer::zeros(if packed.convolves() { extents[1] * packed.inputs } else { 0 });
+    let zeros = &zeros[..];
     let shared = Shared(y.as_mut_ptr());
     let jobs: Vec<_> = (0..g.batch())
         .flat_map(|image| bands.clone().map(move |rows| (image, rows)))
@@ -163,7 +198,7 @@ pub fn forward(packed: &Packed, g: &Conv2dGeometry, x: &[f32], y: &mut [f32]) {
         })
         .collect();
     jobs.into_par_iter().for_each(|(image, rows, columns)| {
-        let job = Job { packed, g, x: &x[image * input..][..input], rows, columns };
+        let job = Job { packed, g, x: &x[image * input..][..input], extents, zeros, rows, columns };
         let sums = job.sums();
         // SAFETY: the image's part of y, of which this job alone writes its rectangle.
         unsafe { job.write(&sums, shared.add(image * output)) }
@@ -175,6 +210,10 @@ struct Job<'a> {
     packed: &'a Packed,
     g: &'a Conv2dGeometry,
     x: &'a [f32],
+    /// Rows and columns of x.
+    extents: [usize; 2],
+    /// A row of x outside the image, if the expansion is a convolution that needs it.
+    zeros: &'a [f32],
     rows: Range<usize>,
     columns: Range<usize>,
 }
@@ -225,7 +264,7 @@ impl Job<'_> {
                 }
                 self.project(block, project_at, filtered, sums);
             }
-            expand_at += self.packed.inputs * channels;
+            expand_at += self.packed.expansion_depth() * channels;
             project_at += channels * self.packed.output_vectors * lanes;
         }
         sums
@@ -246,8 +285,8 @@ impl Job<'_> {
         let (inner, right) = inner.split_at_mut(inside.len() * channels);
         left.fill(0.0);
         right.fill(0.0);
-        let x = &self.x[((row - 1) * g.in_w() + inside.start - 1) * inputs..][..inside.len() * inputs];
-        let Some(weights) = &self.packed.expand else {
+        let Some(Expansion { weights, kernel }) = &self.packed.expand else {
+            let x = &self.x[((row - 1) * g.in_w() + inside.start - 1) * inputs..][..inside.len() * inputs];
             let from = block.first * lanes;
             let count = channels.min(inputs - from);
             for (inner, x) in inner.chunks_exact_mut(channels).zip(x.chunks_exact(inputs)) {
@@ -256,22 +295,56 @@ impl Job<'_> {
             }
             return;
         };
-        let weights = &weights[at..][..inputs * channels];
+        let [height, width] = self.extents;
+        let (kernel, stride, padding) = (*kernel, self.packed.expansion_stride(), kernel / 2);
+        let depth = kernel * inputs;
+        let weights = &weights[at..][..kernel * depth * channels];
         let bias = &self.packed.expand_bias[block.first * lanes..][..channels];
-        for (panel, count) in panels(block.vectors) {
-            // SAFETY: x and `inner` have the pixels; the weights of a panel follow those of the panels before it.
-            unsafe {
-                (kernels.product)(&Product {
-                    pixels: inside.len(),
-                    depth: inputs,
-                    a: (x.as_ptr(), inputs),
-                    b: weights[panel * lanes * inputs..].as_ptr(),
-                    vectors: count,
-                    start: bias[panel * lanes..].as_ptr(),
-                    relu: true,
-                    y: (inner[panel * lanes..].as_mut_ptr(), channels),
-                });
+        // Rows of x under the kernel's; those that the kernel does not have are not read.
+        let under: [&[f32]; MOST_RUNS] = std::array::from_fn(|tap| {
+            let row = ((row - 1) * stride + tap).checked_sub(padding).filter(|row| *row < height);
+            row.filter(|_| tap < kernel).map_or(self.zeros, |row| &self.x[row * width * inputs..][..width * inputs])
+        });
+        // Columns, without that of the padding, and those whose kernels lie inside x.
+        let columns = inside.start - 1..inside.end - 1;
+        let whole = padding.div_ceil(stride)..(width + stride).saturating_sub(1 + padding) / stride;
+        let whole = whole.start.max(columns.start)..whole.end.min(columns.end);
+        let whole = whole.start..whole.end.max(whole.start);
+        let mut expand = |runs: [&[f32]; MOST_RUNS], first: usize, pixels: usize| {
+            let inner = &mut inner[(first - columns.start) * channels..][..pixels * channels];
+            for (panel, count) in panels(block.vectors) {
+                // SAFETY: the runs have a kernel's row for each of the pixels, and `inner` has the pixels; the weights of a
+                // panel follow those of the panels before it.
+                unsafe {
+                    (kernels.product)(&Product {
+                        pixels,
+                        runs: kernel,
+                        depth,
+                        a: (runs.map(<[f32]>::as_ptr), stride * inputs),
+                        b: weights[panel * lanes * kernel * depth..].as_ptr(),
+                        vectors: count,
+                        start: bias[panel * lanes..].as_ptr(),
+                        relu: true,
+                        y: (inner[panel * lanes..].as_mut_ptr(), channels),
+                    });
+                }
             }
+        };
+        if !whole.is_empty() {
+            let from = (whole.start * stride - padding) * inputs;
+            expand(under.map(|x| x.get(from..).unwrap_or_default()), whole.start, whole.len());
+        }
+        for column in (columns.start..whole.start).chain(whole.end..columns.end) {
+            let mut edge = vec![0.0; MOST_RUNS * depth];
+            for (edge, x) in edge.chunks_exact_mut(depth).zip(under) {
+                for (tap, edge) in edge.chunks_exact_mut(inputs).enumerate() {
+                    let column = (column * stride + tap).checked_sub(padding).filter(|column| *column < width);
+                    if let Some(column) = column {
+                        edge.copy_from_slice(&x[column * inputs..][..inputs]);
+                    }
+                }
+            }
+            expand([0, 1, 2].map(|run| &edge[run * depth..][..depth]), column, 1);
         }
     }
 
@@ -287,8 +360,9 @@ impl Job<'_> {
             unsafe {
                 (kernels.product)(&Product {
                     pixels: self.columns.len(),
+                    runs: 1,
                     depth: channels,
-                    a: (filtered.as_ptr(), channels),
+                    a: ([filtered.as_ptr(); MOST_RUNS], channels),
                     b: weights[panel * lanes * channels..].as_ptr(),
                     vectors: count,
                     start: if block.first == 0 { bias.as_ptr() } else { std::ptr::null() },
@@ -305,7 +379,7 @@ impl Job<'_> {
     /// `y` must be the image's whole result, and nobody else may read or write the rectangle.
     unsafe fn write(&self, sums: &[f32], y: *mut f32) {
         let Packed { kernels, inputs, outputs, output_vectors, .. } = *self.packed;
-        let residual = self.g.stride() == 1 && inputs == outputs;
+        let residual = self.g.stride() == 1 && !self.packed.convolves() && inputs == outputs;
         let pixels = sums.chunks_exact(output_vectors * kernels.lanes);
         let places = self.rows.clone().flat_map(|row| self.columns.clone().map(move |column| (row, column)));
         for (sums, (row, column)) in pixels.zip(places) {

@@ -15,16 +15,22 @@ pub const MOST_VECTORS: usize = 3;
 /// Pixels that the depthwise filter takes together: neighbours share what they read.
 const TOGETHER: usize = 4;
 
-/// `y[i][j] = start[i][j] + sum over c of a[i][c] * b[c][j]`, for some pixels i and the columns j of a panel.
+/// The most runs of a [`Product`].
+pub const MOST_RUNS: usize = KERNEL;
+
+/// `y[i][j] = start[i][j] + sum over c of a[i][c] * b[c][j]`, for some pixels i and the columns j of a panel. The numbers c
+/// lie in runs: one for the channels of a pixel, several for the rows of a convolution.
 #[derive(Clone, Copy)]
 pub struct Product {
     /// Pixels i.
     pub pixels: usize,
-    /// Channels c.
+    /// Runs, 1 to [`MOST_RUNS`].
+    pub runs: usize,
+    /// Numbers c in each run.
     pub depth: usize,
-    /// The first pixel, and the elements from one to the next.
-    pub a: (*const f32, usize),
-    /// `depth` rows of `vectors` vectors.
+    /// The runs of the first pixel, and the elements from one pixel to the next.
+    pub a: ([*const f32; MOST_RUNS], usize),
+    /// `runs * depth` rows of `vectors` vectors.
     pub b: *const f32,
     /// Vectors of the panel, 1 to [`MOST_VECTORS`].
     pub vectors: usize,
@@ -174,7 +180,7 @@ unsafe fn product<S: Simd>(p: &Product) {
 unsafe fn product_tile<S: Simd, const R: usize, const V: usize>(p: &Product, from: usize) {
     // SAFETY: the caller's pointers are good for the pixels, channels and vectors.
     unsafe {
-        let (a, a_stride) = (p.a.0.add(from * p.a.1), p.a.1);
+        let a_stride = p.a.1;
         let (y, y_stride) = (p.y.0.add(from * p.y.1), p.y.1);
         let mut sums = [[S::splat(0.0); V]; R];
         for (i, sums) in sums.iter_mut().enumerate() {
@@ -184,18 +190,21 @@ unsafe fn product_tile<S: Simd, const R: usize, const V: usize>(p: &Product, fro
             }
         }
         let mut b = p.b;
-        for c in 0..p.depth {
-            let mut row = [S::splat(0.0); V];
-            for (v, row) in row.iter_mut().enumerate() {
-                *row = S::load(b.add(v * S::LANES));
-            }
-            for (i, sums) in sums.iter_mut().enumerate() {
-                let broadcast = S::splat(*a.add(i * a_stride + c));
-                for (sum, row) in sums.iter_mut().zip(row) {
-                    *sum = S::fma(broadcast, row, *sum);
+        for a in &p.a.0[..p.runs] {
+            let a = a.add(from * a_stride);
+            for c in 0..p.depth {
+                let mut row = [S::splat(0.0); V];
+                for (v, row) in row.iter_mut().enumerate() {
+                    *row = S::load(b.add(v * S::LANES));
                 }
+                for (i, sums) in sums.iter_mut().enumerate() {
+                    let broadcast = S::splat(*a.add(i * a_stride + c));
+                    for (sum, row) in sums.iter_mut().zip(row) {
+                        *sum = S::fma(broadcast, row, *sum);
+                    }
+                }
+                b = b.add(V * S::LANES);
             }
-            b = b.add(V * S::LANES);
         }
         for (i, sums) in sums.iter().enumerate() {
             for (v, sum) in sums.iter().enumerate() {

@@ -16,7 +16,8 @@ const NAME: &str = "inverted residual";
 /// The weights and biases of a block.
 #[derive(Clone, Copy)]
 pub struct InvertedResidualLayers<'a> {
-    /// `[hidden,1,1,inputs]` and `[hidden]`; none in a block that does not expand, whose hidden channels are its inputs.
+    /// `[hidden,1,1,inputs]` and `[hidden]`; `[hidden,3,3,inputs]` for the convolution before a network's first block, with a
+    /// stride of 2 and padding of 1; none in a block that does not expand, whose hidden channels are its inputs.
     pub expand: Option<[&'a Tensor; 2]>,
     /// `[3,3,hidden]` and `[hidden]`.
     pub depthwise: [&'a Tensor; 2],
@@ -26,8 +27,8 @@ pub struct InvertedResidualLayers<'a> {
 
 /// A block with its weights packed for the instruction set of this machine.
 ///
-/// A convolution of 1x1 with ReLU, a depthwise convolution of 3x3 with padding 1 and ReLU, a convolution of 1x1, and the
-/// input added where it has the shape of the result. Source: Sandler et al. 2018, *MobileNetV2*, section 3.3, with ReLU in
+/// A convolution of 1x1 (or that of 3x3 before the first block) with ReLU, a depthwise convolution of 3x3 with padding 1 and ReLU, a convolution of 1x1, and the
+/// input added to the result of a stride of 1 that has as many channels. Source: Sandler et al. 2018, *MobileNetV2*, section 3.3, with ReLU in
 /// place of ReLU6. Without gradient and on the CPU: it is for networks that learn no more, the face detector's.
 pub struct InvertedResidual {
     packed: Packed,
@@ -60,7 +61,8 @@ impl InvertedResidual {
         let outputs = project[0].dims::<4>(NAME)?[0];
         let fits = [rows, columns] == [kernels::KERNEL; 2]
             && expand.is_none_or(|[weight, bias]| {
-                *weight.shape() == [hidden, 1, 1, inputs] && *bias.shape() == [hidden]
+                let is_of = |kernel: usize| *weight.shape() == [hidden, kernel, kernel, inputs];
+                (is_of(1) || is_of(kernels::KERNEL)) && *bias.shape() == [hidden]
             })
             && *depthwise[1].shape() == [hidden]
             && *project[0].shape() == [outputs, 1, 1, hidden]
@@ -75,7 +77,8 @@ impl InvertedResidual {
         Ok(Self { packed, inputs, hidden, outputs, stride })
     }
 
-    /// The result `[B, ceil(H / stride), ceil(W / stride), outputs]` for `x [B,H,W,inputs]`.
+    /// The result `[B, ceil(H / stride), ceil(W / stride), outputs]` for `x [B,H,W,inputs]`; H and W count half if the block
+    /// begins with a convolution of 3x3.
     ///
     /// # Errors
     /// If x has other channels, no pixels, or is not on the CPU.
@@ -89,9 +92,10 @@ impl InvertedResidual {
             return Err(Error::shape(NAME, detail));
         }
         let kernel = [self.hidden, kernels::KERNEL, kernels::KERNEL, self.hidden];
-        let g = Conv2dGeometry::new([batch, rows, columns, self.hidden], kernel, self.stride, 1)?;
+        let expanded = [rows, columns].map(|extent| extent.div_ceil(self.packed.expansion_stride()));
+        let g = Conv2dGeometry::new([batch, expanded[0], expanded[1], self.hidden], kernel, self.stride, 1)?;
         let mut y = Tensor::empty([batch, g.out_h(), g.out_w(), self.outputs]);
-        cpu::forward(&self.packed, &g, x.data(), y.data_mut());
+        cpu::forward(&self.packed, &g, x.data(), [rows, columns], y.data_mut());
         Ok(y)
     }
 }
@@ -109,10 +113,10 @@ mod tests {
     }
 
     impl Weights {
-        fn random([inputs, hidden, outputs]: [usize; 3]) -> Self {
+        fn random(kernel: usize, [inputs, hidden, outputs]: [usize; 3]) -> Self {
             Self {
                 expand: (inputs != hidden)
-                    .then(|| [random_tensor(1, [hidden, 1, 1, inputs]), random_tensor(2, [hidden])]),
+                    .then(|| [random_tensor(1, [hidden, kernel, kernel, inputs]), random_tensor(2, [hidden])]),
                 depthwise: [random_tensor(3, [3, 3, hidden]), random_tensor(4, [hidden])],
                 project: [random_tensor(5, [outputs, 1, 1, hidden]), random_tensor(6, [outputs])],
             }
@@ -130,7 +134,10 @@ mod tests {
         fn forward(&self, x: &Tensor, stride: usize) -> Tensor {
             let params = |stride, padding, activation| ConvParams::new(stride, padding, activation);
             let expanded = match &self.expand {
-                Some([w, bias]) => conv2d(x, w, Some(bias), params(1, 0, Activation::Relu)).unwrap(),
+                Some([w, bias]) => {
+                    let (stride, padding) = if w.shape()[1] == 1 { (1, 0) } else { (2, 1) };
+                    conv2d(x, w, Some(bias), params(stride, padding, Activation::Relu)).unwrap()
+                }
                 None => x.clone(),
             };
             let [w, bias] = &self.depthwise;
@@ -161,10 +168,21 @@ mod tests {
         ([2, 2, 2], [11, 11, 11], 1),
     ];
 
+    /// Blocks after a convolution of 3x3: single pixels, odd and even extents, several strips.
+    const CONVOLVED: [([usize; 3], [usize; 3], usize); 6] = [
+        ([1, 1, 1], [3, 7, 2], 1),
+        ([1, 2, 3], [3, 32, 16], 1),
+        ([2, 13, 12], [3, 32, 16], 1),
+        ([1, 12, 13], [2, 60, 16], 2),
+        ([1, 31, 150], [3, 32, 16], 1),
+        ([1, 64, 96], [3, 32, 16], 1),
+    ];
+
     #[test]
     fn is_what_its_layers_are_one_after_the_other() {
-        for ([batch, rows, columns], channels, stride) in CASES {
-            let weights = Weights::random(channels);
+        let cases = CASES.map(|case| (1, case)).into_iter().chain(CONVOLVED.map(|case| (3, case)));
+        for (kernel, ([batch, rows, columns], channels, stride)) in cases {
+            let weights = Weights::random(kernel, channels);
             let x = random_tensor(7, [batch, rows, columns, channels[0]]);
             let right = weights.forward(&x, stride);
             let exact: Vec<f64> = right.data().iter().map(|y| f64::from(*y)).collect();
@@ -181,7 +199,7 @@ mod tests {
 
     #[test]
     fn numbers_that_are_none_are_not_lost() {
-        let weights = Weights::random([8, 48, 8]);
+        let weights = Weights::random(1, [8, 48, 8]);
         let mut x = random_tensor(7, [1, 8, 8, 8]);
         x.data_mut()[(3 * 8 + 4) * 8] = f32::NAN;
         for level in SimdLevel::available() {
@@ -193,7 +211,7 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_refused() {
-        let weights = Weights::random([3, 7, 2]);
+        let weights = Weights::random(1, [3, 7, 2]);
         let message = |layers, stride| InvertedResidual::new(layers, stride).err().unwrap().to_string();
         let layers = weights.layers();
         assert!(message(layers, 3).contains("with stride 3 do not fit"));
