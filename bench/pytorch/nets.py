@@ -15,6 +15,11 @@ def deconv(inputs, outputs, kernel, stride, padding):
     return nn.ConvTranspose2d(inputs, outputs, kernel, stride, padding, bias=False)
 
 
+def norm(channels):
+    """Groups of four channels."""
+    return nn.GroupNorm(channels // 4, channels)
+
+
 def relu():
     return nn.ReLU(inplace=True)
 
@@ -26,9 +31,9 @@ def leaky():
 def encoder(nf, z):
     """Down to one pixel of `z` channels: the first half of the depth, albedo and confidence networks."""
     return [
-        conv(3, nf, 4, 2, 1), nn.GroupNorm(16, nf), leaky(),
-        conv(nf, 2 * nf, 4, 2, 1), nn.GroupNorm(32, 2 * nf), leaky(),
-        conv(2 * nf, 4 * nf, 4, 2, 1), nn.GroupNorm(64, 4 * nf), leaky(),
+        conv(3, nf, 4, 2, 1), norm(nf), leaky(),
+        conv(nf, 2 * nf, 4, 2, 1), norm(2 * nf), leaky(),
+        conv(2 * nf, 4 * nf, 4, 2, 1), norm(4 * nf), leaky(),
         conv(4 * nf, 8 * nf, 4, 2, 1), leaky(),
         conv(8 * nf, z, 4, 1, 0), relu(),
         deconv(z, 8 * nf, 4, 1, 0), relu(),
@@ -39,15 +44,15 @@ def image_network(outputs, end, nf=64, z=256):
     """[B,3,64,64] to [B,outputs,64,64]: the depth and the albedo network."""
     layers = encoder(nf, z) + [
         conv(8 * nf, 8 * nf, 3, 1, 1), relu(),
-        deconv(8 * nf, 4 * nf, 4, 2, 1), nn.GroupNorm(64, 4 * nf), relu(),
-        conv(4 * nf, 4 * nf, 3, 1, 1), nn.GroupNorm(64, 4 * nf), relu(),
-        deconv(4 * nf, 2 * nf, 4, 2, 1), nn.GroupNorm(32, 2 * nf), relu(),
-        conv(2 * nf, 2 * nf, 3, 1, 1), nn.GroupNorm(32, 2 * nf), relu(),
-        deconv(2 * nf, nf, 4, 2, 1), nn.GroupNorm(16, nf), relu(),
-        conv(nf, nf, 3, 1, 1), nn.GroupNorm(16, nf), relu(),
+        deconv(8 * nf, 4 * nf, 4, 2, 1), norm(4 * nf), relu(),
+        conv(4 * nf, 4 * nf, 3, 1, 1), norm(4 * nf), relu(),
+        deconv(4 * nf, 2 * nf, 4, 2, 1), norm(2 * nf), relu(),
+        conv(2 * nf, 2 * nf, 3, 1, 1), norm(2 * nf), relu(),
+        deconv(2 * nf, nf, 4, 2, 1), norm(nf), relu(),
+        conv(nf, nf, 3, 1, 1), norm(nf), relu(),
         nn.Upsample(scale_factor=2, mode="nearest"),
-        conv(nf, nf, 3, 1, 1), nn.GroupNorm(16, nf), relu(),
-        conv(nf, nf, 5, 1, 2), nn.GroupNorm(16, nf), relu(),
+        conv(nf, nf, 3, 1, 1), norm(nf), relu(),
+        conv(nf, nf, 5, 1, 2), norm(nf), relu(),
         conv(nf, outputs, 5, 1, 2),
     ]  # fmt: skip
     return nn.Sequential(*layers, *end)
@@ -72,12 +77,12 @@ class ConfidenceNetwork(nn.Module):
         super().__init__()
         self.trunk = nn.Sequential(
             *encoder(nf, z),
-            deconv(8 * nf, 4 * nf, 4, 2, 1), nn.GroupNorm(64, 4 * nf), relu(),
-            deconv(4 * nf, 2 * nf, 4, 2, 1), nn.GroupNorm(32, 2 * nf), relu(),
+            deconv(8 * nf, 4 * nf, 4, 2, 1), norm(4 * nf), relu(),
+            deconv(4 * nf, 2 * nf, 4, 2, 1), norm(2 * nf), relu(),
         )  # fmt: skip
         self.image_head = nn.Sequential(
-            deconv(2 * nf, nf, 4, 2, 1), nn.GroupNorm(16, nf), relu(),
-            deconv(nf, nf, 4, 2, 1), nn.GroupNorm(16, nf), relu(),
+            deconv(2 * nf, nf, 4, 2, 1), norm(nf), relu(),
+            deconv(nf, nf, 4, 2, 1), norm(nf), relu(),
             conv(nf, 2, 5, 1, 2), nn.Softplus(),
         )  # fmt: skip
         self.feature_head = nn.Sequential(conv(2 * nf, 2, 3, 1, 1), nn.Softplus())
@@ -90,12 +95,12 @@ class ConfidenceNetwork(nn.Module):
 class Networks(nn.Module):
     """All five, in the order in which parameters are counted: depth, albedo, light, view, confidence."""
 
-    def __init__(self, confidence=True):
+    def __init__(self, confidence=True, nf=64, z=256, encoder=32):
         super().__init__()
-        self.depth = image_network(1, [])
-        self.albedo = image_network(3, [nn.Tanh()])
-        self.light = number_network(4)
-        self.view = number_network(6)
+        self.depth = image_network(1, [], nf, z)
+        self.albedo = image_network(3, [nn.Tanh()], nf, z)
+        self.light = number_network(4, encoder)
+        self.view = number_network(6, encoder)
         self.confidence = ConfidenceNetwork() if confidence else None
         for module in self.modules():
             if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):

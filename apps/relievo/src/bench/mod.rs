@@ -68,7 +68,9 @@ pub struct Options {
 /// Measurements that belong together.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Part {
-    /// Inference and training steps
+    /// The networks of inference, on one image and on 16
+    Inference,
+    /// The networks on one image, and training steps
     Networks,
     /// The search for faces
     Faces,
@@ -80,7 +82,6 @@ enum Part {
     Data,
 }
 
-const FORWARD: &str = "forward-1";
 const NETWORKS: &str = "step-16";
 
 pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
@@ -100,8 +101,14 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
     let model = Model::new(settings.clone(), 0)?;
     let wanted = |part| options.only.is_empty() || options.only.contains(&part);
     let mut rows = Vec::new();
+    if wanted(Part::Inference) || wanted(Part::Networks) {
+        rows.push(clock.forward("forward-1", 1, &settings)?);
+    }
+    if wanted(Part::Inference) {
+        rows.push(clock.forward("forward-16", STEP, &settings)?);
+    }
     if wanted(Part::Networks) {
-        rows.extend([clock.forward(&settings)?, clock.networks(&settings)?]);
+        rows.push(clock.networks(&settings)?);
         rows.extend(clock.full_steps(&settings)?);
     }
     // Nothing after this needs as much.
@@ -149,14 +156,15 @@ fn print(report: &Report, json: bool, console: &Console) -> anyhow::Result<()> {
 }
 
 impl Clock<'_> {
-    /// One image through the networks that inference needs.
-    fn forward(&self, settings: &ModelSettings) -> anyhow::Result<Row> {
+    /// Images through the networks that inference needs.
+    fn forward(&self, key: &'static str, count: usize, settings: &ModelSettings) -> anyhow::Result<Row> {
         // Without the perceptual loss no features are loaded; without confidence that network is not run.
         let settings = ModelSettings { confidence: false, perceptual_weight: 0.0, ..settings.clone() };
         let model = Model::new(settings, 0)?;
-        let image = noise(1, model.settings().image_size)?;
-        self.measure(FORWARD, "1 image: depth, albedo, light, view".into(), 1, || {
-            model.outputs(&image, model.parameters())?;
+        let images = noise(count, model.settings().image_size)?;
+        let name = format!("{}: depth, albedo, light, view", counted(count as u64, "image"));
+        self.measure(key, name, count as u64, || {
+            model.outputs(&images, model.parameters())?;
             Ok(())
         })
     }
