@@ -85,7 +85,6 @@ enum Weights<'a> {
 }
 
 /// The table of a range of pixels.
-#[derive(Default)]
 struct Table {
     blocks: Vec<Block>,
     a: Vec<*const f32>,
@@ -173,6 +172,9 @@ impl Table {
     }
 }
 
+/// The most pixels of a block.
+const MOST_ROWS: usize = 16;
+
 impl Correlation<'_> {
     fn pixels(&self) -> usize {
         self.batch * self.rows * self.columns
@@ -190,24 +192,46 @@ impl Correlation<'_> {
     ) {
         let mut block =
             Block { rows: to - from, taps: 0, a: table.a.len(), b: table.b.len(), y: table.y.len() };
-        let mut places = [(0, 0, 0); 16];
-        for (place, pixel) in places.iter_mut().zip(from..to) {
-            let grid = self.rows * self.columns;
+        let grid = self.rows * self.columns;
+        let mut places = [(0, 0, 0); MOST_ROWS];
+        let places = &mut places[..block.rows];
+        // Where the pixels lie in the source without a tap, and the rows and columns that they lie between.
+        let mut starts = [0isize; MOST_ROWS];
+        let starts = &mut starts[..block.rows];
+        let (mut rows, mut columns) = ([isize::MAX, 0], [isize::MAX, 0]);
+        for ((place, start), pixel) in places.iter_mut().zip(starts.iter_mut()).zip(from..to) {
             let (image, at) = if batch_first {
                 (pixel % self.batch, pixel / self.batch)
             } else {
                 (pixel / grid, pixel % grid)
             };
             let (row, column) = (at / self.columns, at % self.columns);
-            *place = (image * self.source_h, (row * self.step) as isize, (column * self.step) as isize);
             let out = image * self.out_strides[0] + row * self.out_strides[1] + column * self.out_strides[2];
             // SAFETY: the strides and extents of the output keep every pixel of the grid inside y.
             table.y.push(unsafe { y.add(self.out_start + out) });
+            let (row, column) = ((row * self.step) as isize, (column * self.step) as isize);
+            rows = [rows[0].min(row), rows[1].max(row)];
+            columns = [columns[0].min(column), columns[1].max(column)];
+            let image = image * self.source_h;
+            *start = ((image as isize + row) * self.source_w as isize + column) * self.source_c as isize;
+            *place = (image, row, column);
         }
         for tap in &self.taps {
+            let all_inside = rows[0] + tap.row >= 0
+                && columns[0] + tap.column >= 0
+                && rows[1] + tap.row < self.source_h as isize
+                && columns[1] + tap.column < self.source_w as isize;
+            if all_inside {
+                let shift = (tap.row * self.source_w as isize + tap.column) * self.source_c as isize;
+                // SAFETY: all of them lie in the source.
+                table.a.extend(starts.iter().map(|start| unsafe { self.source.as_ptr().offset(start + shift) }));
+                table.b.push(w[tap.weight..].as_ptr());
+                block.taps += 1;
+                continue;
+            }
             let start = table.a.len();
             let mut any = false;
-            for &(image, row, column) in &places[..block.rows] {
+            for &(image, row, column) in &*places {
                 let (row, column) = (row + tap.row, column + tap.column);
                 let inside = row >= 0
                     && column >= 0
@@ -311,7 +335,13 @@ fn correlate(
     let y = Shared(y.as_mut_ptr());
     let plans: Vec<_> = correlations.iter().map(|c| Plan::new(c, most_rows)).collect();
     divide(&plans, channels, channels.div_ceil(width)).into_par_iter().for_each(|job| {
-        let mut table = Table::default();
+        let (count, taps) = (job.blocks.len(), job.correlation.taps.len());
+        let mut table = Table {
+            blocks: Vec::with_capacity(count),
+            a: Vec::with_capacity(count * taps * most_rows),
+            b: Vec::with_capacity(count * taps),
+            y: Vec::with_capacity(count * most_rows),
+        };
         for &block in job.blocks {
             job.correlation.add_block(&mut table, block, job.batch_first, b, &zeros, y);
         }
