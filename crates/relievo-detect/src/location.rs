@@ -93,20 +93,36 @@ impl Detector {
         which: FaceSelection,
         frame: impl Fn(&Face) -> Frame,
     ) -> Result<Vec<FaceLocation>, DetectError> {
-        let size = [photograph.width, photograph.height];
-        let place = |face: Face| FaceLocation::new(size, face, frame(&face));
-        let is_usable = |place: &FaceLocation| place.refusal().is_none();
-        if which == FaceSelection::Largest {
-            let faces = self.search(photograph, |face| is_usable(&place(*face)))?;
-            let mut places: Vec<FaceLocation> = faces.into_iter().map(place).collect();
-            if let Some(usable) = places.iter().position(is_usable) {
-                places.truncate(usable + 1);
-                return Ok(places);
+        match which {
+            FaceSelection::All => Ok(placed(photograph, self.faces(photograph)?, frame)),
+            FaceSelection::Largest => {
+                self.places_down_to(photograph, frame, |place| place.refusal().is_none())
             }
-            // What was usable at first sight may not be, once it was looked at with the head turned upright.
         }
-        Ok(self.faces(photograph)?.into_iter().map(place).collect())
     }
+
+    /// The faces of a photograph, the largest first, down to the first that `is_wanted`; all if none is.
+    pub(crate) fn places_down_to(
+        &self,
+        photograph: &Image,
+        frame: impl Fn(&Face) -> Frame,
+        is_wanted: impl Fn(&FaceLocation) -> bool,
+    ) -> Result<Vec<FaceLocation>, DetectError> {
+        let size = [photograph.width, photograph.height];
+        let is_enough = |face: &Face| is_wanted(&FaceLocation::new(size, *face, frame(face)));
+        let mut places = placed(photograph, self.search(photograph, is_enough)?, &frame);
+        if let Some(wanted) = places.iter().position(&is_wanted) {
+            places.truncate(wanted + 1);
+            return Ok(places);
+        }
+        // What was wanted at first sight may not be, once it was looked at with the head turned upright.
+        Ok(placed(photograph, self.faces(photograph)?, frame))
+    }
+}
+
+fn placed(photograph: &Image, faces: Vec<Face>, frame: impl Fn(&Face) -> Frame) -> Vec<FaceLocation> {
+    let size = [photograph.width, photograph.height];
+    faces.into_iter().map(|face| FaceLocation::new(size, face, frame(&face))).collect()
 }
 
 #[cfg(test)]

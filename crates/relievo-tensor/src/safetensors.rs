@@ -18,6 +18,7 @@ pub use ::safetensors::Dtype;
 use ::safetensors::SafeTensors;
 use ::safetensors::tensor::TensorView;
 use half::f16;
+use half::slice::HalfFloatSliceExt as _;
 
 use crate::{Shape, Tensor};
 
@@ -144,7 +145,9 @@ impl<'a> SafetensorsFile<'a> {
         let view = self.view(name)?;
         let numbers = match view.dtype() {
             Dtype::F16 => {
-                view.data().as_chunks::<2>().0.iter().map(|b| f16::from_le_bytes(*b).to_f32()).collect()
+                let halves = view.data().as_chunks::<2>().0.iter().map(|b| f16::from_le_bytes(*b));
+                // All at once: by instructions of the processor that convert eight.
+                halves.collect::<Vec<f16>>().to_f32_vec()
             }
             Dtype::F32 => view.data().as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
             Dtype::I8 => self.scaled(name, &view)?,
@@ -167,12 +170,12 @@ impl<'a> SafetensorsFile<'a> {
         }
         let scales = scales.data().as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes));
         let of_channel = (view.data().len() / channels.max(1)).max(1);
-        let channels = view.data().chunks(of_channel).zip(scales);
-        Ok(channels
-            .flat_map(|(bytes, scale)| {
-                bytes.iter().map(move |byte| f32::from(i8::from_le_bytes([*byte])) * scale)
-            })
-            .collect())
+        let mut numbers = Vec::with_capacity(view.data().len());
+        // A loop for each channel, of a length that is known, which compilers vectorise.
+        for (bytes, scale) in view.data().chunks(of_channel).zip(scales) {
+            numbers.extend(bytes.iter().map(|byte| f32::from(i8::from_le_bytes([*byte])) * scale));
+        }
+        Ok(numbers)
     }
 
     /// The bytes and the shape of a tensor of the given type.

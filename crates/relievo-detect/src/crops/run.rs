@@ -340,11 +340,13 @@ impl CropRun {
 
     /// The faces that count: all, or those down to the largest one that lies within the photograph.
     fn faces(&self, photograph: &relievo_data::Image) -> Result<Vec<FaceLocation>, DetectError> {
-        let mut faces = self.detector.places(photograph, FaceSelection::All, Face::frame)?;
-        if self.settings.faces == FaceSelection::Largest {
-            let whole = faces.iter().position(|face| face.is_whole());
-            // Without one, the largest tells why there is no crop.
-            faces.truncate(whole.unwrap_or(0) + 1);
+        if self.settings.faces == FaceSelection::All {
+            return self.detector.places(photograph, FaceSelection::All, Face::frame);
+        }
+        let mut faces = self.detector.places_down_to(photograph, Face::frame, FaceLocation::is_whole)?;
+        if !faces.last().is_some_and(FaceLocation::is_whole) {
+            // The largest tells why there is no crop.
+            faces.truncate(1);
         }
         Ok(faces)
     }
