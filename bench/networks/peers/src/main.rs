@@ -80,13 +80,17 @@ fn main() -> Result<()> {
     // SAFETY: nothing else runs yet. rten reads it when it first computes.
     unsafe { std::env::set_var("RTEN_NUM_THREADS", threads) };
     let workers: usize = threads.parse()?;
-    tract_linalg::multithread::set_default_executor(tract_linalg::multithread::Executor::multithread(workers));
+    tract_linalg::multithread::set_default_executor(tract_linalg::multithread::Executor::multithread(
+        workers,
+    ));
     let bytes = std::fs::read(values).with_context(|| values.clone())?;
     let (values, _) = bytes.as_chunks::<4>();
     let values: Vec<f32> = values.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
     let shape = [count.parse()?, 3, 64, 64];
     let (image, right) = values.split_at(shape.iter().product());
-    let told = |result: Result<f64>| result.map_or_else(|error| format!("{error:#}").into(), serde_json::Value::from);
+    let told = |result: Result<f64>| {
+        result.map_or_else(|error| format!("{error:#}").into(), serde_json::Value::from)
+    };
     let result = serde_json::json!({
         "rten": told(rten(graph, shape, image, right, seconds)),
         "tract": told(tract(graph, shape, image, right, seconds)),

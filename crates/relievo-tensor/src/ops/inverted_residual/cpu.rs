@@ -179,8 +179,7 @@ fn divided(extent: usize, most: usize) -> impl Iterator<Item = Range<usize>> + C
 
 /// The block's result y for images x of so many rows and columns; `g` is the geometry of the depthwise convolution.
 pub fn forward(packed: &Packed, g: &Conv2dGeometry, x: &[f32], extents: [usize; 2], y: &mut [f32]) {
-    let [input, output] =
-        [extents[0] * extents[1] * packed.inputs, g.out_h() * g.out_w() * packed.outputs];
+    let [input, output] = [extents[0] * extents[1] * packed.inputs, g.out_h() * g.out_w() * packed.outputs];
     assert_eq!([x.len(), y.len()], [g.batch() * input, g.batch() * output], "{g:?}");
     let strips = g.out_w().div_ceil(STRIP);
     let rows = SUMS / (g.out_w().div_ceil(strips) * packed.output_vectors * packed.kernels.lanes);
@@ -303,7 +302,8 @@ impl Job<'_> {
         // Rows of x under the kernel's; those that the kernel does not have are not read.
         let under: [&[f32]; MOST_RUNS] = std::array::from_fn(|tap| {
             let row = ((row - 1) * stride + tap).checked_sub(padding).filter(|row| *row < height);
-            row.filter(|_| tap < kernel).map_or(self.zeros, |row| &self.x[row * width * inputs..][..width * inputs])
+            row.filter(|_| tap < kernel)
+                .map_or(self.zeros, |row| &self.x[row * width * inputs..][..width * inputs])
         });
         // Columns, without that of the padding, and those whose kernels lie inside x.
         let columns = inside.start - 1..inside.end - 1;
@@ -338,7 +338,8 @@ impl Job<'_> {
             let mut edge = vec![0.0; MOST_RUNS * depth];
             for (edge, x) in edge.chunks_exact_mut(depth).zip(under) {
                 for (tap, edge) in edge.chunks_exact_mut(inputs).enumerate() {
-                    let column = (column * stride + tap).checked_sub(padding).filter(|column| *column < width);
+                    let column =
+                        (column * stride + tap).checked_sub(padding).filter(|column| *column < width);
                     if let Some(column) = column {
                         edge.copy_from_slice(&x[column * inputs..][..inputs]);
                     }

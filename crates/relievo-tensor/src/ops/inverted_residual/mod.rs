@@ -115,8 +115,9 @@ mod tests {
     impl Weights {
         fn random(kernel: usize, [inputs, hidden, outputs]: [usize; 3]) -> Self {
             Self {
-                expand: (inputs != hidden)
-                    .then(|| [random_tensor(1, [hidden, kernel, kernel, inputs]), random_tensor(2, [hidden])]),
+                expand: (inputs != hidden).then(|| {
+                    [random_tensor(1, [hidden, kernel, kernel, inputs]), random_tensor(2, [hidden])]
+                }),
                 depthwise: [random_tensor(3, [3, 3, hidden]), random_tensor(4, [hidden])],
                 project: [random_tensor(5, [outputs, 1, 1, hidden]), random_tensor(6, [outputs])],
             }

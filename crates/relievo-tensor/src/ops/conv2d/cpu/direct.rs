@@ -224,7 +224,9 @@ impl Correlation<'_> {
             if all_inside {
                 let shift = (tap.row * self.source_w as isize + tap.column) * self.source_c as isize;
                 // SAFETY: all of them lie in the source.
-                table.a.extend(starts.iter().map(|start| unsafe { self.source.as_ptr().offset(start + shift) }));
+                table
+                    .a
+                    .extend(starts.iter().map(|start| unsafe { self.source.as_ptr().offset(start + shift) }));
                 table.b.push(w[tap.weight..].as_ptr());
                 block.taps += 1;
                 continue;
