@@ -223,7 +223,7 @@ impl Correlation<'_> {
                 && columns[1] + tap.column < self.source_w as isize;
             if all_inside {
                 let shift = (tap.row * self.source_w as isize + tap.column) * self.source_c as isize;
-                // SAFETY: all of them lie in the source.
+                // SAFETY: under this tap all pixels lie within the rows and columns of the source, of one of its images.
                 table
                     .a
                     .extend(starts.iter().map(|start| unsafe { self.source.as_ptr().offset(start + shift) }));
