@@ -24,11 +24,17 @@ SIZES = [(384, 256), (1280, 800), (1152, 1152), (2048, 1536)]
 ASSETS = pathlib.Path(__file__).parents[2] / "crates/relievo-detect/assets"
 
 
-def graphs():
-    """Width, height and the serialised graph for each size."""
+def reference_module():
+    """assets/reference.py, which is no part of a package."""
     spec = importlib.util.spec_from_file_location("reference", ASSETS / "reference.py")
     reference = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(reference)
+    return reference
+
+
+def graphs():
+    """Width, height and the serialised graph for each size."""
+    reference = reference_module()
     weights = reference.read(ASSETS / "centerface-f16.safetensors")
     for width, height in SIZES:
         yield width, height, reference.model(weights, height, width).SerializeToString()
