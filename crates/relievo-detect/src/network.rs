@@ -90,7 +90,7 @@ fn block(
     let depthwise = Layer::read(file, &name("depthwise"), [3, 3, hidden], hidden)?;
     let project = Layer::read(file, &name("project"), [outputs, 1, 1, hidden], outputs)?;
     let layers = InvertedResidualLayers {
-        expand: Some(expand.both()),
+        expand: expand.both(),
         depthwise: depthwise.both(),
         project: project.both(),
     };

@@ -78,9 +78,9 @@ fn main() -> Result<()> {
         let depthwise = [random_tensor(4, [3, 3, hidden]), random_tensor(5, [hidden])];
         let project = [random_tensor(6, [outputs, 1, 1, hidden]), random_tensor(7, [outputs])];
         let layers = InvertedResidualLayers {
-            expand: Some([&expand[0], &expand[1]]),
-            depthwise: [&depthwise[0], &depthwise[1]],
-            project: [&project[0], &project[1]],
+            expand: expand.each_ref(),
+            depthwise: depthwise.each_ref(),
+            project: project.each_ref(),
         };
         let block = InvertedResidual::new(layers, stride)?;
         let seconds = fastest(|| {

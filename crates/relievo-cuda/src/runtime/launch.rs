@@ -1,10 +1,11 @@
 //! Launches of kernels, checked against what the kernel declares (`signature.rs`).
 
 use std::ffi::c_void;
+use std::sync::Arc;
 
 use cudarc::driver::{result, sys};
 
-use super::memory::Memory;
+use super::memory::{Block, Memory};
 use super::signature::Parameter;
 use super::{Gpu, graph};
 use crate::{DataType, DevicePointer, Error, Kernels, Result, kernel_int};
@@ -24,8 +25,8 @@ pub(super) struct Function {
 /// [`Launch::blocks`].
 ///
 /// Launching is safe: number, sizes and kinds of the arguments are checked against the kernel's declaration, pointers are
-/// to memory of the kernel's GPU, and a graph that is being captured keeps that memory. What the kernel does within the
-/// GPU's memory is its source's business (see [`Kernels`]).
+/// to memory of the kernel's GPU, the launch owns that memory with others until it is queued, and a graph that is being
+/// captured keeps it. What the kernel does within the GPU's memory is its source's business (see [`Kernels`]).
 #[must_use]
 pub struct Launch {
     gpu: &'static Gpu,
@@ -37,6 +38,9 @@ pub struct Launch {
     bytes: Vec<[u64; 2]>,
     /// Where each begins.
     starts: Vec<usize>,
+    /// What the pointers point to. An array that was dropped before the launch is queued would go back to the pool, and
+    /// another thread might write to it first.
+    blocks: Vec<Arc<Block>>,
     /// The first thing that is wrong with the arguments.
     refused: Option<Error>,
 }
@@ -84,7 +88,16 @@ impl Launch {
     ) -> Result<Self> {
         let gpu = Gpu::get(ordinal)?;
         let function = gpu.function(kernels, name, real)?;
-        Ok(Self { gpu, name, real, function, bytes: Vec::new(), starts: Vec::new(), refused: None })
+        Ok(Self {
+            gpu,
+            name,
+            real,
+            function,
+            bytes: Vec::new(),
+            starts: Vec::new(),
+            blocks: Vec::new(),
+            refused: None,
+        })
     }
 
     fn refuse(&mut self, detail: impl FnOnce() -> String) {
@@ -113,7 +126,7 @@ impl Launch {
         self
     }
 
-    /// Where a block begins, if it may be used here; a graph that is being captured keeps it.
+    /// Where a block begins, if it may be used here; the launch owns it, and a graph that is being captured keeps it.
     fn address(&mut self, memory: Option<&Memory>, describe: impl Fn() -> String) -> u64 {
         let Some(memory) = memory.filter(|memory| memory.gpu().ordinal() == self.gpu.ordinal()) else {
             let place =
@@ -125,6 +138,7 @@ impl Launch {
             self.refuse(|| format!("{} was made on another forked stream", describe()));
         }
         graph::keep(memory);
+        self.blocks.push(Arc::clone(memory.block()));
         memory.pointer()
     }
 
@@ -225,8 +239,8 @@ impl Launch {
             .collect();
         let _queue = self.gpu.enter();
         let grid = (x as u32, y as u32, z as u32);
-        // SAFETY: there are as many arguments as the kernel has parameters, each of the parameter's size. Their memory
-        // lives until it is dropped, and memory of dropped arrays is only used by what is queued later.
+        // SAFETY: there are as many arguments as the kernel has parameters, each of the parameter's size. `self.blocks` owns
+        // their memory until this is queued, and memory of dropped arrays is only used by what is queued later.
         unsafe {
             result::launch_kernel(
                 self.function.handle,

@@ -228,6 +228,27 @@ fn files_of_kernels_of_one_name_are_two_files() {
     }
 }
 
+/// Dropped memory goes to whoever asks next, in any thread; not before a launch that reads it is queued.
+#[test]
+fn what_is_dropped_before_its_launch_is_still_there() {
+    let Some(ordinal) = relievo_cuda_emulator::test_gpu() else { return };
+    let device = Device::Cuda(ordinal);
+    let a = random_tensor(1, [300]);
+    let mut y = Tensor::empty_on(device, DataType::F32, [300]).unwrap();
+    let begun = cuda::launch(device, &SUMS, "add", DataType::F32).unwrap().output(&mut y);
+    let begun = {
+        let dropped = a.to_device(device).unwrap();
+        begun.input(&dropped).input(&dropped)
+    };
+    let others: Vec<Tensor> =
+        (0..8).map(|seed| random_tensor(2 + seed, [300]).to_device(device).unwrap()).collect();
+    begun.float(2.0).int(300).elements(300).unwrap();
+    drop(others);
+    for (y, a) in y.to_device(Device::Cpu).unwrap().data().iter().zip(a.data()) {
+        assert_eq!(*y, a + 2.0 * a);
+    }
+}
+
 /// With too few arguments the driver would read past ours, in main memory.
 #[test]
 fn a_launch_with_other_arguments_than_the_kernels_is_refused() {

@@ -37,9 +37,8 @@ pub struct Packed {
     outputs: usize,
     /// Vectors of output channels.
     output_vectors: usize,
-    expand: Option<Expansion>,
+    expand: Expansion,
     blocks: Vec<Block>,
-    expand_bias: Buffer,
     /// For each vector of hidden channels, the taps.
     depthwise: Buffer,
     depthwise_bias: Buffer,
@@ -50,6 +49,7 @@ pub struct Packed {
 /// The convolution that makes the hidden channels.
 struct Expansion {
     weights: Buffer,
+    bias: Buffer,
     /// Rows and columns of its kernel: 1, or 3 with a stride of 2 and padding of 1.
     kernel: usize,
 }
@@ -99,24 +99,23 @@ impl Packed {
                 Block { first, vectors: end - first }
             })
             .collect();
-        let expand = layers.expand.map(|[weight, _]| {
-            let depth = weight.numel() / hidden;
-            let mut packed = Vec::with_capacity(vectors * lanes * depth);
-            for block in &blocks {
-                for (first, count) in panels(block.vectors) {
-                    for c in 0..depth {
-                        let channels = (block.first + first) * lanes..(block.first + first + count) * lanes;
-                        packed.extend(
-                            channels.map(|h| if h < hidden { weight.data()[h * depth + c] } else { 0.0 }),
-                        );
-                    }
+        let [weight, bias] = layers.expand;
+        let depth = weight.numel() / hidden;
+        let mut expand = Vec::with_capacity(vectors * lanes * depth);
+        for block in &blocks {
+            for (first, count) in panels(block.vectors) {
+                for c in 0..depth {
+                    let channels = (block.first + first) * lanes..(block.first + first + count) * lanes;
+                    let of = |h| if h < hidden { weight.data()[h * depth + c] } else { 0.0 };
+                    expand.extend(channels.map(of));
                 }
             }
-            Expansion {
-                weights: padded(&packed, packed.len()),
-                kernel: if depth == inputs { 1 } else { KERNEL },
-            }
-        });
+        }
+        let expand = Expansion {
+            weights: padded(&expand, expand.len()),
+            bias: padded(bias.data(), vectors * lanes),
+            kernel: weight.shape()[1],
+        };
         let mut depthwise = Vec::with_capacity(vectors * lanes * TAPS);
         for vector in 0..vectors {
             for tap in 0..TAPS {
@@ -143,7 +142,6 @@ impl Packed {
             outputs,
             output_vectors,
             expand,
-            expand_bias: padded(layers.expand.map_or(&[], |[_, bias]| bias.data()), vectors * lanes),
             depthwise: padded(&depthwise, depthwise.len()),
             depthwise_bias: padded(layers.depthwise[1].data(), vectors * lanes),
             project: padded(&project, project.len()),
@@ -156,7 +154,7 @@ impl Packed {
 impl Packed {
     /// Whether the hidden channels come from more than a pixel each.
     fn convolves(&self) -> bool {
-        self.expand.as_ref().is_some_and(|expand| expand.kernel > 1)
+        self.expand.kernel > 1
     }
 
     /// Pixels of x from one expanded pixel to the next.
@@ -166,8 +164,7 @@ impl Packed {
 
     /// Numbers of x that an expanded one comes from.
     fn expansion_depth(&self) -> usize {
-        let kernel = self.expand.as_ref().map_or(1, |expand| expand.kernel);
-        kernel * kernel * self.inputs
+        self.expand.kernel * self.expand.kernel * self.inputs
     }
 }
 
@@ -284,21 +281,12 @@ impl Job<'_> {
         let (inner, right) = inner.split_at_mut(inside.len() * channels);
         left.fill(0.0);
         right.fill(0.0);
-        let Some(Expansion { weights, kernel }) = &self.packed.expand else {
-            let x = &self.x[((row - 1) * g.in_w() + inside.start - 1) * inputs..][..inside.len() * inputs];
-            let from = block.first * lanes;
-            let count = channels.min(inputs - from);
-            for (inner, x) in inner.chunks_exact_mut(channels).zip(x.chunks_exact(inputs)) {
-                inner[..count].copy_from_slice(&x[from..][..count]);
-                inner[count..].fill(0.0);
-            }
-            return;
-        };
+        let Expansion { weights, bias, kernel } = &self.packed.expand;
         let [height, width] = self.extents;
         let (kernel, stride, padding) = (*kernel, self.packed.expansion_stride(), kernel / 2);
         let depth = kernel * inputs;
         let weights = &weights[at..][..kernel * depth * channels];
-        let bias = &self.packed.expand_bias[block.first * lanes..][..channels];
+        let bias = &bias[block.first * lanes..][..channels];
         // Rows of x under the kernel's; those that the kernel does not have are not read.
         let under: [&[f32]; MOST_RUNS] = std::array::from_fn(|tap| {
             let row = ((row - 1) * stride + tap).checked_sub(padding).filter(|row| *row < height);

@@ -17,8 +17,8 @@ const NAME: &str = "inverted residual";
 #[derive(Clone, Copy)]
 pub struct InvertedResidualLayers<'a> {
     /// `[hidden,1,1,inputs]` and `[hidden]`; `[hidden,3,3,inputs]` for the convolution before a network's first block, with a
-    /// stride of 2 and padding of 1; none in a block that does not expand, whose hidden channels are its inputs.
-    pub expand: Option<[&'a Tensor; 2]>,
+    /// stride of 2 and padding of 1.
+    pub expand: [&'a Tensor; 2],
     /// `[3,3,hidden]` and `[hidden]`.
     pub depthwise: [&'a Tensor; 2],
     /// `[outputs,1,1,hidden]` and `[outputs]`.
@@ -27,9 +27,10 @@ pub struct InvertedResidualLayers<'a> {
 
 /// A block with its weights packed for the instruction set of this machine.
 ///
-/// A convolution of 1x1 (or that of 3x3 before the first block) with ReLU, a depthwise convolution of 3x3 with padding 1 and ReLU, a convolution of 1x1, and the
-/// input added to the result of a stride of 1 that has as many channels. Source: Sandler et al. 2018, *MobileNetV2*, section 3.3, with ReLU in
-/// place of ReLU6. Without gradient and on the CPU: it is for networks that learn no more, the face detector's.
+/// A convolution of 1x1 (or that of 3x3 before the first block) with ReLU, a depthwise convolution of 3x3 with padding 1
+/// and ReLU, a convolution of 1x1, and the input added to the result of a stride of 1 that has as many channels. Source:
+/// Sandler et al. 2018, *MobileNetV2*, section 3.3, with ReLU in place of ReLU6. Without gradient and on the CPU: it is for
+/// networks that learn no more, the face detector's.
 pub struct InvertedResidual {
     packed: Packed,
     inputs: usize,
@@ -49,28 +50,21 @@ impl InvertedResidual {
 
     fn at(level: SimdLevel, layers: InvertedResidualLayers<'_>, stride: usize) -> Result<Self> {
         let InvertedResidualLayers { expand, depthwise, project } = layers;
-        let all = expand.into_iter().flatten().chain(depthwise).chain(project);
-        if all.into_iter().any(|tensor| tensor.device() != Device::Cpu) {
+        let all = [expand, depthwise, project].into_iter().flatten();
+        if all.clone().any(|tensor| tensor.device() != Device::Cpu) {
             return Err(Error::shape(NAME, "a tensor that is not on the CPU"));
         }
         let [rows, columns, hidden] = depthwise[0].dims(NAME)?;
-        let inputs = match expand {
-            Some([weight, _]) => weight.dims::<4>(NAME)?[3],
-            None => hidden,
-        };
+        let inputs = expand[0].dims::<4>(NAME)?[3];
         let outputs = project[0].dims::<4>(NAME)?[0];
         let fits = [rows, columns] == [kernels::KERNEL; 2]
-            && expand.is_none_or(|[weight, bias]| {
-                let is_of = |kernel: usize| *weight.shape() == [hidden, kernel, kernel, inputs];
-                (is_of(1) || is_of(kernels::KERNEL)) && *bias.shape() == [hidden]
-            })
+            && [1, kernels::KERNEL].iter().any(|k| *expand[0].shape() == [hidden, *k, *k, inputs])
+            && *expand[1].shape() == [hidden]
             && *depthwise[1].shape() == [hidden]
             && *project[0].shape() == [outputs, 1, 1, hidden]
             && *project[1].shape() == [outputs];
         if !fits || !(1..=2).contains(&stride) || [inputs, hidden, outputs].contains(&0) {
-            let shapes: Vec<String> = (expand.into_iter().flatten().chain(depthwise).chain(project))
-                .map(|tensor| tensor.shape().to_string())
-                .collect();
+            let shapes: Vec<String> = all.map(|tensor| tensor.shape().to_string()).collect();
             return Err(Error::shape(NAME, format!("{} with stride {stride} do not fit", shapes.join(", "))));
         }
         let packed = Packed::new(level, layers, [inputs, hidden, outputs]);
@@ -107,7 +101,7 @@ mod tests {
     use crate::testing::{assert_independent_of_threads, distance, random_tensor};
 
     struct Weights {
-        expand: Option<[Tensor; 2]>,
+        expand: [Tensor; 2],
         depthwise: [Tensor; 2],
         project: [Tensor; 2],
     }
@@ -115,9 +109,7 @@ mod tests {
     impl Weights {
         fn random(kernel: usize, [inputs, hidden, outputs]: [usize; 3]) -> Self {
             Self {
-                expand: (inputs != hidden).then(|| {
-                    [random_tensor(1, [hidden, kernel, kernel, inputs]), random_tensor(2, [hidden])]
-                }),
+                expand: [random_tensor(1, [hidden, kernel, kernel, inputs]), random_tensor(2, [hidden])],
                 depthwise: [random_tensor(3, [3, 3, hidden]), random_tensor(4, [hidden])],
                 project: [random_tensor(5, [outputs, 1, 1, hidden]), random_tensor(6, [outputs])],
             }
@@ -125,7 +117,7 @@ mod tests {
 
         fn layers(&self) -> InvertedResidualLayers<'_> {
             InvertedResidualLayers {
-                expand: self.expand.as_ref().map(|layer| layer.each_ref()),
+                expand: self.expand.each_ref(),
                 depthwise: self.depthwise.each_ref(),
                 project: self.project.each_ref(),
             }
@@ -134,13 +126,9 @@ mod tests {
         /// Layer by layer.
         fn forward(&self, x: &Tensor, stride: usize) -> Tensor {
             let params = |stride, padding, activation| ConvParams::new(stride, padding, activation);
-            let expanded = match &self.expand {
-                Some([w, bias]) => {
-                    let (stride, padding) = if w.shape()[1] == 1 { (1, 0) } else { (2, 1) };
-                    conv2d(x, w, Some(bias), params(stride, padding, Activation::Relu)).unwrap()
-                }
-                None => x.clone(),
-            };
+            let [w, bias] = &self.expand;
+            let (before, padding) = if w.shape()[1] == 1 { (1, 0) } else { (2, 1) };
+            let expanded = conv2d(x, w, Some(bias), params(before, padding, Activation::Relu)).unwrap();
             let [w, bias] = &self.depthwise;
             let hidden = bias.numel();
             // The depthwise filter as one that sees all channels, with zeros between different ones.
@@ -216,8 +204,8 @@ mod tests {
         let message = |layers, stride| InvertedResidual::new(layers, stride).err().unwrap().to_string();
         let layers = weights.layers();
         assert!(message(layers, 3).contains("with stride 3 do not fit"));
-        let expand = None;
-        assert!(InvertedResidual::new(InvertedResidualLayers { expand, ..layers }, 1).is_ok());
+        let expand = [layers.project[0], layers.expand[1]];
+        assert!(message(InvertedResidualLayers { expand, ..layers }, 1).contains("do not fit"));
         let depthwise = [layers.depthwise[0], layers.project[1]];
         assert!(message(InvertedResidualLayers { depthwise, ..layers }, 1).contains("do not fit"));
         let block = InvertedResidual::new(layers, 1).unwrap();
