@@ -169,9 +169,9 @@ pub struct Kernels {
     /// [`transforms::transform_gradient`].
     pub transform_gradient: unsafe fn(&Points, *const *const f32, usize, *mut f32, usize),
     /// [`transforms::transform_filter`].
-    pub transform_filter: unsafe fn(&Points, *const f32, usize, usize, bool, *mut f32, usize),
+    pub transform_filter: unsafe fn(&Points, *const f32, [isize; 2], usize, *mut f32, usize),
     /// [`transforms::transform_filter_gradient`].
-    pub transform_filter_gradient: unsafe fn(&Points, *const f32, usize, usize, *mut f32),
+    pub transform_filter_gradient: unsafe fn(&Points, *const f32, usize, usize, *mut f32, [usize; 2]),
 }
 
 impl Kernels {
@@ -189,7 +189,7 @@ impl Kernels {
     }
 }
 
-/// A function with an instruction set switched on. One of the `transforms` is compiled for both sets of points.
+/// A function with an instruction set switched on. One of the `transforms` is compiled for each number of points.
 macro_rules! entry {
     ($($feature:literal)?; $simd:ty; by_points transforms::$name:ident($p:ident: &Points $(, $arg:ident: $type:ty)*)) => {
         $(#[target_feature(enable = $feature)])?
@@ -197,6 +197,7 @@ macro_rules! entry {
             // SAFETY: the caller's, who also saw to it that the instruction set is there.
             unsafe {
                 match $p.n {
+                    5 => transforms::$name::<$simd, 5>($p $(, $arg)*),
                     6 => transforms::$name::<$simd, 6>($p $(, $arg)*),
                     _ => transforms::$name::<$simd, 8>($p $(, $arg)*),
                 }
@@ -243,9 +244,9 @@ macro_rules! kernels {
             entry!($($feature)?; $simd; by_points transforms::transform_gradient(
                 p: &Points, y: *const *const f32, c: usize, m: *mut f32, s: usize));
             entry!($($feature)?; $simd; by_points transforms::transform_filter(
-                p: &Points, w: *const f32, t: usize, l: usize, turn: bool, u: *mut f32, s: usize));
+                p: &Points, w: *const f32, t: [isize; 2], l: usize, u: *mut f32, s: usize));
             entry!($($feature)?; $simd; transforms::transform_filter_gradient(
-                p: &Points, u: *const f32, s: usize, c: usize, w: *mut f32));
+                p: &Points, u: *const f32, s: usize, c: usize, w: *mut f32, t: [usize; 2]));
         }
     };
 }

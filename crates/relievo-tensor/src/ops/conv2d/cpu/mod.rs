@@ -2,9 +2,9 @@
 //!
 //! `simd.rs` has the instruction sets, `kernels.rs` the inner loops on registers, `direct.rs` forward and input
 //! gradient of any convolution, with `few_outputs.rs` and `few_pixels.rs` for two kinds of extents, `weights.rs` the
-//! weight gradient, `winograd.rs` and `transforms.rs` all three for 3x3 and 5x5. Unsafe code is in the inner loops, which take pointers, and at their call sites. The functions here check the
-//! lengths of all slices (`check`, `check_bias`); everything else that the loops rely on follows from [`Conv2dGeometry`],
-//! whose fields are private.
+//! weight gradient, `winograd.rs` and `transforms.rs` all three for 3x3 and 5x5, and for 4x4 with a stride of 2. Unsafe code
+//! is in the inner loops, which take pointers, and at their call sites. The functions here check the lengths of all slices
+//! (`check`, `check_bias`); everything else that the loops rely on follows from [`Conv2dGeometry`], whose fields are private.
 
 mod direct;
 mod few_outputs;
@@ -51,7 +51,7 @@ fn forward_at(
     check(g, x, w, y);
     check_bias(epilogue, g.out_c());
     if winograd::suits(g) {
-        winograd::forward(Kernels::for_level(level), g, x, (w, false), y, epilogue);
+        winograd::forward(Kernels::for_level(level), g, x, w, y, epilogue);
     } else {
         direct::forward(Kernels::for_level(level), g, x, w, y, epilogue);
     }
@@ -74,8 +74,8 @@ fn input_gradient_at(
         epilogue.apply(dx, g.in_c());
         return;
     }
-    if let Some(flipped) = g.flipped().filter(winograd::suits) {
-        winograd::forward(Kernels::for_level(level), &flipped, dy, (w, true), dx, epilogue);
+    if winograd::suits_input_gradient(g) {
+        winograd::input_gradient(Kernels::for_level(level), g, dy, w, dx, epilogue);
     } else {
         direct::input_gradient(Kernels::for_level(level), g, dy, w, dx, epilogue);
     }
@@ -92,7 +92,7 @@ fn finish(epilogue: Epilogue<'_>, y: &mut [f32]) {
 fn weight_gradient_at(level: SimdLevel, g: &Conv2dGeometry, x: &[f32], dy: &[f32], dw: &mut [f32]) {
     let g = &g.as_single_pixels().unwrap_or(*g);
     check(g, x, dw, dy);
-    if winograd::suits(g) {
+    if winograd::suits_weight_gradient(g) {
         winograd::weight_gradient(Kernels::for_level(level), g, x, dy, dw);
     } else {
         weights::weight_gradient(Kernels::for_level(level), g, x, dy, dw);

@@ -90,10 +90,21 @@ proptest! {
 
 #[test]
 fn winograd_agrees_at_every_level_where_tiles_hang_over() {
-    for (kernel, h, w, channels) in [(3, 15, 17, [33, 70]), (5, 18, 13, [20, 37]), (3, 9, 30, [140, 150])] {
-        let g = Conv2dGeometry::new([3, h, w, channels[0]], [channels[1], kernel, kernel, channels[0]], 1, 1)
-            .unwrap();
-        assert!(winograd::suits(&g));
+    let cases = [
+        ([15, 17], [33, 70], 3, 1, 1),
+        ([18, 13], [20, 37], 5, 1, 1),
+        ([9, 30], [140, 150], 3, 1, 1),
+        ([14, 15], [20, 37], 2, 1, 1),
+        ([26, 31], [33, 70], 4, 2, 1),
+        ([29, 24], [20, 37], 4, 2, 0),
+        ([25, 30], [90, 100], 4, 2, 3),
+        ([30, 27], [18, 40], 6, 2, 2),
+        ([43, 40], [11, 20], 6, 3, 1),
+    ];
+    for ([h, w], [in_c, out_c], kernel, stride, padding) in cases {
+        let g = Conv2dGeometry::new([3, h, w, in_c], [out_c, kernel, kernel, in_c], stride, padding).unwrap();
+        let ways = [winograd::suits, winograd::suits_input_gradient, winograd::suits_weight_gradient];
+        assert!(ways.iter().all(|suits| suits(&g)), "{g:?}");
         agrees_with_plain(SimdLevel::available(), &g);
     }
 }
@@ -154,12 +165,13 @@ fn forward_and_input_gradient_are_linear_and_adjoint() {
 
 #[test]
 fn every_way_ends_in_bias_and_activation() {
-    // Winograd by tiles and by panels, packed, by pixels, dot products, by contributions, and the whole image as one
-    // pixel.
+    // Winograd by tiles, by panels, and with a stride; packed, by pixels, dot products, by contributions, and the whole
+    // image as one pixel.
     let ways = [
         ([2, 16, 16, 24], [40, 3, 3, 24], 1, 1),
         ([2, 16, 16, 150], [160, 3, 3, 150], 1, 1),
-        ([2, 16, 16, 24], [40, 4, 4, 24], 2, 1),
+        ([4, 16, 16, 24], [40, 4, 4, 24], 2, 1),
+        ([2, 16, 16, 24], [40, 3, 3, 24], 2, 1),
         ([1, 8, 8, 24], [70, 4, 4, 24], 2, 1),
         ([1, 4, 4, 24], [40, 4, 4, 24], 2, 1),
         ([2, 18, 7, 40], [3, 5, 5, 40], 1, 2),

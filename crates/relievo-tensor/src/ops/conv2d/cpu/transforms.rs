@@ -2,10 +2,11 @@
 //! of inputs, filters and outputs, and their transposes.
 //!
 //! Along one axis, four outputs of a correlation of `r` taps are `A^T ((G g) * (B^T d))` with `n = r + 3` products
-//! (`*` element by element). The points are 0, pairs +-p and infinity, so that half of each transform is shared between a
-//! point and its opposite: with `Q_j(x) = prod over i != j of (x^2 - p_i^2)`, the row of B^T at +-p_j holds the
-//! coefficients of `x^2 Q_j(x) +- p_j x Q_j(x)`. The pairs were chosen by measured error: 3/4 and 3/2 for n = 6
-//! (5e-7 relative, half that of 1 and 2), 1/2, 1 and 2 for n = 8 (2e-6).
+//! (`*` element by element). The points are 0, pairs +-p and, where n is even, infinity, so that half of each transform is
+//! shared between a point and its opposite: with `Q_j(x) = prod over i != j of (x^2 - p_i^2)`, the row of B^T at +-p_j holds
+//! the coefficients of `x^2 Q_j(x) +- p_j x Q_j(x)`. The pairs were chosen by measured error: 3/4 and 2 for n = 5 (3e-7
+//! relative, as much as that of sums in order; 5e-7 with 0, +-1, 2 and infinity), 3/4 and 3/2 for n = 6 (5e-7, half that of
+//! 1 and 2), 1/2, 1 and 2 for n = 8 (2e-6).
 
 use super::kernels::RawEpilogue;
 use super::simd::Simd;
@@ -20,9 +21,9 @@ const MOST_TAPS: usize = 5;
 /// The points and what follows from them.
 #[derive(Debug, Clone, Copy)]
 pub struct Points {
-    /// Products along one axis: 6 or 8.
+    /// Products along one axis: 5, 6 or 8.
     pub n: usize,
-    /// Taps along one axis: 3 or 5.
+    /// Taps along one axis: 2, 3 or 5.
     pub taps: usize,
     /// The positive one of each pair.
     pairs: [f32; 3],
@@ -35,9 +36,10 @@ pub struct Points {
 }
 
 impl Points {
-    /// The points for a square kernel of 3x3 or 5x5 taps.
+    /// The points for a square kernel of 2x2, 3x3 or 5x5 taps.
     pub fn for_taps(taps: usize) -> Option<Self> {
         let pairs: &[f64] = match taps {
+            2 => &[0.75, 2.0],
             3 => &[0.75, 1.5],
             5 => &[0.5, 1.0, 2.0],
             _ => return None,
@@ -71,7 +73,9 @@ impl Points {
                 *g = (p.powi(k as i32) / others) as f32;
             }
         }
-        points.g[points.n - 1][taps - 1] = 1.0;
+        if all.len() < points.n {
+            points.g[points.n - 1][taps - 1] = 1.0;
+        }
         Some(points)
     }
 }
@@ -81,16 +85,16 @@ impl Points {
 unsafe fn input_transform<S: Simd, const N: usize>(points: &Points, d: &[S::V; N]) -> [S::V; N] {
     // SAFETY: the caller runs with the instruction set on.
     unsafe {
-        let pairs = (N - 2) / 2;
+        let pairs = (N - 1) / 2;
         let mut out = [S::splat(0.0); N];
-        let (mut zero, mut infinity) = (d[2 * pairs], d[2 * pairs + 1]);
+        out[0] = d[2 * pairs];
+        // Without a point at infinity this is that of the last pair, which is overwritten below.
+        out[N - 1] = d[N - 1];
         for i in 0..pairs {
             let c = S::splat(points.full[i]);
-            zero = S::fma(c, d[2 * i], zero);
-            infinity = S::fma(c, d[2 * i + 1], infinity);
+            out[0] = S::fma(c, d[2 * i], out[0]);
+            out[N - 1] = S::fma(c, d[2 * i + 1], out[N - 1]);
         }
-        out[0] = zero;
-        out[N - 1] = infinity;
         for j in 0..pairs {
             let (mut even, mut odd) = (d[2 * pairs], d[2 * pairs - 1]);
             for i in 0..pairs - 1 {
@@ -111,8 +115,8 @@ unsafe fn output_transform<S: Simd, const N: usize>(points: &Points, m: &[S::V; 
     // SAFETY: the caller runs with the instruction set on.
     unsafe {
         let zero = S::splat(0.0);
-        let mut y = [m[0], zero, zero, m[N - 1]];
-        for j in 0..(N - 2) / 2 {
+        let mut y = [m[0], zero, zero, if N.is_multiple_of(2) { m[N - 1] } else { zero }];
+        for j in 0..(N - 1) / 2 {
             let p = points.pairs[j];
             let (even, odd) = (S::add(m[1 + 2 * j], m[2 + 2 * j]), S::sub(m[1 + 2 * j], m[2 + 2 * j]));
             y[0] = S::add(y[0], even);
@@ -133,8 +137,9 @@ unsafe fn output_transform_transposed<S: Simd, const N: usize>(
     // SAFETY: the caller runs with the instruction set on.
     unsafe {
         let mut m = [y[0]; N];
+        // Where there is no point at infinity, this is that of the last pair.
         m[N - 1] = y[3];
-        for j in 0..(N - 2) / 2 {
+        for j in 0..(N - 1) / 2 {
             let p = points.pairs[j];
             let even = S::fma(S::splat(p * p), y[2], y[0]);
             let odd = S::fma(S::splat(p * p), y[3], y[1]);
@@ -289,16 +294,15 @@ pub unsafe fn transform_gradient<S: Simd, const N: usize>(
     });
 }
 
-/// `G w G^T` for `lanes` neighbouring output channels: `w` points to the first of them at the first tap, and from tap
-/// to tap it is `tap` elements; product `(i, j)` goes to `u + (i*n + j)*matrix`. With `rotated_180`, the kernel is
-/// rotated by 180 degrees first.
+/// `G w G^T` for `lanes` neighbouring output channels: `w` points to the first of them at the first tap; from one row of
+/// taps to the next it is `row` elements, and from tap to tap in a row `column`. Product `(i, j)` goes to
+/// `u + (i*n + j)*matrix`.
 #[inline(always)]
 pub unsafe fn transform_filter<S: Simd, const N: usize>(
     points: &Points,
     w: *const f32,
-    tap: usize,
+    [row, column]: [isize; 2],
     lanes: usize,
-    rotated_180: bool,
     u: *mut f32,
     matrix: usize,
 ) {
@@ -309,9 +313,7 @@ pub unsafe fn transform_filter<S: Simd, const N: usize>(
         let mut half = [[S::splat(0.0); N]; MOST_TAPS];
         for s in 0..taps {
             for k in 0..taps {
-                let at = k * taps + s;
-                let at = if rotated_180 { taps * taps - 1 - at } else { at };
-                let w = load::<S>(w.add(at * tap), lanes);
+                let w = load::<S>(w.offset(k as isize * row + s as isize * column), lanes);
                 for i in 0..N {
                     half[s][i] = S::fma(S::splat(points.g[i][k]), w, half[s][i]);
                 }
@@ -329,8 +331,8 @@ pub unsafe fn transform_filter<S: Simd, const N: usize>(
     }
 }
 
-/// `G^T u G` for one output channel: product `(i, j)` is at `u + (i*n + j)*matrix`; `w` gets `taps*taps` rows of
-/// `channels` input channels.
+/// `G^T u G` for one output channel: product `(i, j)` is at `u + (i*n + j)*matrix`; `w` gets `channels` input channels
+/// for each tap, `row` elements from one row of taps to the next and `column` from tap to tap in a row.
 #[inline(always)]
 pub unsafe fn transform_filter_gradient<S: Simd>(
     points: &Points,
@@ -338,6 +340,7 @@ pub unsafe fn transform_filter_gradient<S: Simd>(
     matrix: usize,
     channels: usize,
     w: *mut f32,
+    [row, column]: [usize; 2],
 ) {
     each_vector::<S>(channels, |c, lanes| {
         // SAFETY: the caller's.
@@ -358,7 +361,7 @@ pub unsafe fn transform_filter_gradient<S: Simd>(
                     for i in 0..n {
                         sum = S::fma(S::splat(points.g[i][k]), half[s][i], sum);
                     }
-                    store::<S>(w.add((k * r + s) * channels + c), sum, lanes);
+                    store::<S>(w.add(k * row + s * column + c), sum, lanes);
                 }
             }
         }
