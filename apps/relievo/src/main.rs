@@ -4,6 +4,7 @@
 //! done, 1 failed (in whole or in part), 2 the command line makes no sense, 130 stopped by a signal before all was
 //! done.
 
+mod animations;
 mod bench;
 mod category;
 mod console;
@@ -11,6 +12,7 @@ mod crop;
 mod demo;
 mod depth;
 mod eval;
+mod faces;
 mod filters;
 mod fit;
 mod hint;
@@ -18,6 +20,7 @@ mod import;
 mod info;
 mod meshes;
 mod reconstruct;
+mod relight;
 mod render;
 mod renderer;
 mod reproduce;
@@ -25,6 +28,7 @@ mod sources;
 mod synth;
 mod tables;
 mod train;
+mod turn;
 mod weights;
 
 use std::process::ExitCode;
@@ -66,6 +70,8 @@ struct Line {
 enum Command {
     Demo(demo::Options),
     Reconstruct(reconstruct::Options),
+    Turn(turn::Options),
+    Relight(relight::Options),
     Category(category::Options),
     Crop(crop::Options),
     Synth(synth::Options),
@@ -119,6 +125,8 @@ fn run(line: Line, matches: &ArgMatches, console: &Console) -> anyhow::Result<()
     match line.command {
         Command::Demo(options) => demo::run(&options, console),
         Command::Reconstruct(options) => reconstruct::run(&options, console),
+        Command::Turn(options) => turn::run(&options, console),
+        Command::Relight(options) => relight::run(&options, console),
         Command::Category(options) => category::run(&options, console),
         Command::Crop(options) => crop::run(&options, console),
         Command::Render(options) => render::run(&options, console),

@@ -61,6 +61,12 @@ pub fn colour(text: &str) -> Result<[f32; 3], String> {
     Ok(bytes.map(|byte| f32::from(byte) / 255.0))
 }
 
+/// An angle in degrees, at most once around.
+pub fn angle(text: &str) -> Result<f32, String> {
+    let angle = text.parse().ok().filter(|angle| (-360.0..=360.0).contains(angle));
+    angle.ok_or_else(|| "an angle is a number of degrees from -360 to 360".into())
+}
+
 /// A point from `X,Y,Z`.
 pub fn point(text: &str) -> Result<[f64; 3], String> {
     let numbers: Option<Vec<f64>> = text.split(',').map(|number| number.trim().parse().ok()).collect();

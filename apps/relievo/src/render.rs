@@ -12,6 +12,7 @@ use relievo_files::write_atomic;
 use relievo_mesh::stage::{CalibratedCamera, Orbit, Shot, Shown, Stage, Wanted};
 use serde_json::{Value, json};
 
+use crate::animations::Format;
 use crate::console::{Console, counted};
 use crate::meshes::{self, LookOptions};
 
@@ -39,7 +40,7 @@ pub struct Options {
     /// Mesh file, or teapot
     #[arg(value_name = "MESH")]
     mesh: PathBuf,
-    /// Folder to write to, or the file (.png, .gif, .webp) of a single output [default: NAME.relievo
+    /// Folder to write to, or the file (.png, .gif, .webp, .apng) of a single output [default: NAME.relievo
     /// beside the mesh]
     #[arg(short, long, value_name = "PATH")]
     out: Option<PathBuf>,
@@ -119,16 +120,6 @@ enum Output {
     FaceIndex,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
-    /// Animated GIF, of 256 colours
-    Gif,
-    /// Animated WebP, without loss
-    Webp,
-    /// A PNG file for each frame
-    Frames,
-}
-
 impl Output {
     fn name(self) -> String {
         self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
@@ -188,6 +179,7 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
             match format {
                 Format::Gif => animation.write_gif(files.animation(*output, "gif"))?,
                 Format::Webp => animation.write_webp(files.animation(*output, "webp"))?,
+                Format::Apng => animation.write_apng(files.animation(*output, "apng"))?,
                 Format::Frames => {}
             }
         }
@@ -381,6 +373,7 @@ impl Files {
             Some("png") => Some(Format::Frames),
             Some("gif") => Some(Format::Gif),
             Some("webp") => Some(Format::Webp),
+            Some("apng") => Some(Format::Apng),
             _ => None,
         };
         let formats = match (options.turntable, &options.format[..]) {
@@ -400,13 +393,13 @@ impl Files {
                 );
                 ensure!(
                     formats[0] == of_name,
-                    "{shown} cannot hold that; turntables are .gif or .webp files, stills .png files"
+                    "{shown} cannot hold that; turntables are .gif, .webp or .apng files, stills .png files"
                 );
                 Place::File(file.clone())
             }
         };
         if let Place::Folder(folder) = &place {
-            folder.spare([options.mesh.as_path()].into_iter(), &[])?;
+            folder.spare([options.mesh.as_path()].into_iter(), &[], &[])?;
         }
         Ok(Self { place, stem, digits, formats })
     }

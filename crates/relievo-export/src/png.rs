@@ -1,8 +1,9 @@
-//! PNG files: canvases, and depth in 16 bits.
+//! PNG files: canvases, and depth in 16 bits; canvases as JPEG too.
 
 use std::io;
 use std::path::Path;
 
+use image::codecs::jpeg::JpegEncoder;
 use image::codecs::png::PngEncoder;
 use image::{ExtendedColorType, ImageEncoder};
 use relievo_files::mark::mark_png;
@@ -34,6 +35,18 @@ impl Canvas {
     /// If the canvas has no pixels.
     pub fn png(&self) -> io::Result<Vec<u8>> {
         encode(self.bytes(), self.width(), self.height(), ExtendedColorType::Rgb8)
+    }
+
+    /// A JPEG file in memory, of a quality from 1 to 100.
+    ///
+    /// # Errors
+    /// If the canvas has no pixels, or more than 65,535 rows or columns.
+    pub fn jpeg(&self, quality: u8) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        JpegEncoder::new_with_quality(&mut bytes, quality)
+            .write_image(self.bytes(), self.width() as u32, self.height() as u32, ExtendedColorType::Rgb8)
+            .map_err(io::Error::other)?;
+        Ok(bytes)
     }
 }
 

@@ -356,6 +356,12 @@ pub(crate) fn smooth_normals(vertices: &[Vector], faces: &[[u32; 3]]) -> Vec<Vec
     ObjectNormals { faces: Faces::new(faces), kind: Normals::Smooth, side: -1.0 }.of(vertices)
 }
 
+/// The normals of faces, on the side from which they run counter-clockwise; 0 for one without area.
+#[cfg(feature = "files")]
+pub(crate) fn face_normals(vertices: &[Vector], faces: &[[u32; 3]]) -> Vec<Vector> {
+    ObjectNormals { faces: Faces::new(faces), kind: Normals::Faces, side: -1.0 }.of(vertices)
+}
+
 impl ObjectNormals {
     /// Of faces or vertices.
     fn of(&self, vertices: &[Vector]) -> Vec<Vector> {

@@ -155,7 +155,8 @@ fn what_cannot_be_written_leaves_nothing() {
         (&broken, "a.glb", "face 3 names vertex 8"),
         (&infinite, "a.glb", "vertex 2 is not finite"),
         (&Mesh::default(), "a.glb", "without faces"),
-        (&infinite, "a.stl", ".obj, .glb or .ply"),
+        (&broken, "a.stl", "face 3 names vertex 8"),
+        (&infinite, "a.off", ".obj, .glb, .ply or .stl"),
     ];
     for (mesh, name, expected) in cases {
         let error = mesh.write(folder.path().join(name)).unwrap_err().to_string();

@@ -72,6 +72,11 @@ pub struct ImageTexture {
 }
 
 impl ImageTexture {
+    /// The mean of the image's light on what it shows: [`ImageTexture::even`] shows colours under it.
+    pub fn mean_light(&self) -> f32 {
+        self.mean_light
+    }
+
     /// In light that is the same everywhere, as strong as the image's on average, for viewers that light the surface:
     /// three numbers in \[-1,1\] for each place, row by row.
     pub fn even(&self) -> Vec<f32> {
@@ -84,19 +89,21 @@ impl ImageTexture {
         self.map(|place, colour| colour.map(|value| signed(value * light[place])))
     }
 
-    /// In another light, given as ambient, diffuse and `max(0, normal . direction)` for each of `size` rows and columns
-    /// of the canonical view; otherwise as [`ImageTexture::even`].
+    /// In another light, given as a factor for red, green and blue at each of `size` rows and columns of the canonical view
+    /// (ambient + diffuse * max(0, normal . direction), say); otherwise as [`ImageTexture::even`].
     ///
     /// # Panics
-    /// If the shading has another size.
-    pub fn relit(&self, [ambient, diffuse]: [f32; 2], shading: &[f32], size: usize) -> Vec<f32> {
-        assert_eq!(shading.len(), size * size, "a shading of {size} rows and columns");
+    /// If the light has another size.
+    pub fn relit(&self, light: &[[f32; 3]], size: usize) -> Vec<f32> {
+        assert_eq!(light.len(), size * size, "light for {size} rows and columns");
         let count = self.places.len();
         self.map(|place, colour| {
             let at = [self.places[place % count], self.places[place / count]];
-            let [shading] = sample(shading.as_chunks::<1>().0, size, at);
-            let light = (ambient + diffuse * shading) / self.mean_light;
-            colour.map(|value| ((signed(value) + 1.0) * light - 1.0).clamp(-1.0, 1.0))
+            let light = sample(light, size, at);
+            std::array::from_fn(|channel| {
+                let light = light[channel] / self.mean_light;
+                ((signed(colour[channel]) + 1.0) * light - 1.0).clamp(-1.0, 1.0)
+            })
         })
     }
 
@@ -420,7 +427,7 @@ mod tests {
         let values = slope();
         let texture = Flat::new([0.0; 6], |_| 1.0).texture(FineImage { values: &values, side: 128 });
         assert_eq!(texture.even(), texture.lit());
-        let half = texture.relit([0.5, 0.0], &[0.3; SIZE * SIZE], SIZE);
+        let half = texture.relit(&[[0.5; 3]; SIZE * SIZE], SIZE);
         assert!((red(&half, 9, 9) - ((red(&texture.even(), 9, 9) + 1.0) / 2.0 - 1.0)).abs() < 1e-5);
         for row in 1..SIZE - 1 {
             for column in 1..SIZE - 1 {

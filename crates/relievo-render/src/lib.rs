@@ -63,7 +63,7 @@ pub use rasterise::{RasterSettings, rasterise_depth};
 pub use reconstruction::{Reconstruction, Scene, Traced};
 pub use shading::{diffuse_shading, shade};
 pub use surface_error::surface_error;
-pub use views::{Texture, ViewSettings, Views, render_views};
+pub use views::{Texture, ViewSettings, Views, render_cut_views, render_views};
 
 use relievo_tensor::cuda::Kernels;
 use relievo_tensor::{DataType, Error, Result, Tensor};

@@ -94,11 +94,41 @@ pub fn render_views(
     views: &[[f32; 6]],
     settings: &ViewSettings,
 ) -> Result<Views> {
+    render(images, (depth, None), views, settings)
+}
+
+/// As [`render_views`], of the part of the surface in which `level` `[B, S, S]` is above 0; it is interpolated between the
+/// points, so the cut is as smooth as it is.
+///
+/// # Errors
+/// As [`render_views`], and if the level does not have the size of the depth.
+pub fn render_cut_views(
+    images: &[&Tensor],
+    depth: &Tensor,
+    level: &Tensor,
+    views: &[[f32; 6]],
+    settings: &ViewSettings,
+) -> Result<Views> {
+    render(images, (depth, Some(level)), views, settings)
+}
+
+fn render(
+    images: &[&Tensor],
+    (depth, level): (&Tensor, Option<&Tensor>),
+    views: &[[f32; 6]],
+    settings: &ViewSettings,
+) -> Result<Views> {
     const NAME: &str = "render_views";
     let (from, to) = (settings.camera.size, settings.size);
     let per_pixel = settings.raster.supersampling;
     let batch = settings.camera.images(NAME, depth)?;
-    if let Some(there) = images.iter().chain([&depth]).find(|tensor| tensor.device() != Device::Cpu) {
+    if let Some(level) = level.filter(|level| level.shape() != depth.shape()) {
+        let detail = format!("levels {} and depths {} do not fit", level.shape(), depth.shape());
+        return Err(Error::shape(NAME, detail));
+    }
+    if let Some(there) =
+        images.iter().copied().chain([depth]).chain(level).find(|tensor| tensor.device() != Device::Cpu)
+    {
         return Err(Error::Device {
             device: there.device(),
             detail: "views are drawn by the CPU".to_owned(),
@@ -130,7 +160,9 @@ pub fn render_views(
     let images: Vec<Vec<Padded>> = images.iter().map(|image| padded(image)).collect();
     parts.into_par_iter().enumerate().for_each(|(number, (layers, coverage))| {
         let (surface_number, view) = (number / views.len(), number % views.len());
-        let depth = &depth.data()[surface_number * from * from..][..from * from];
+        let of_surface = surface_number * from * from..(surface_number + 1) * from * from;
+        let level = level.map(|level| &level.data()[of_surface.clone()]);
+        let depth = &depth.data()[of_surface];
         let colours: Vec<&[Padded]> = images
             .iter()
             .map(|image| {
@@ -149,7 +181,7 @@ pub fn render_views(
             .collect();
         bands.into_par_iter().enumerate().for_each(|(band, (layers, coverage))| {
             let first = band * BAND;
-            let hits = nearest(&surface, settings, first..first + coverage.len() / to);
+            let hits = nearest(&surface, level, settings, first..first + coverage.len() / to);
             for (layer, colours) in layers.into_iter().zip(&colours) {
                 paint(&hits, colours, settings, layer.as_chunks_mut().0);
             }
@@ -196,8 +228,25 @@ impl Hit {
     }
 }
 
-/// The hits of the samples of the rows of pixels `rows`, row by row.
-fn nearest(surface: &Surface<'_>, settings: &ViewSettings, rows: Range<usize>) -> Vec<Hit> {
+impl Hit {
+    /// The level of the place, of those of all points.
+    fn level(&self, level: &[f32], size: usize) -> f32 {
+        let ([right, down], [row, column]) = (self.place_in_cell(), self.cell.map(|at| at as usize));
+        let at = |row: usize| {
+            let [left, right_one] = [level[row * size + column], level[row * size + column + 1]];
+            left + right * (right_one - left)
+        };
+        at(row) + down * (at(row + 1) - at(row))
+    }
+}
+
+/// The hits of the samples of the rows of pixels `rows`, row by row, where `level` is above 0.
+fn nearest(
+    surface: &Surface<'_>,
+    level: Option<&[f32]>,
+    settings: &ViewSettings,
+    rows: Range<usize>,
+) -> Vec<Hit> {
     let per_pixel = settings.raster.supersampling;
     let raster = settings.raster.raster(settings.size);
     let rows = rows.start * per_pixel..rows.end * per_pixel;
@@ -206,9 +255,12 @@ fn nearest(surface: &Surface<'_>, settings: &ViewSettings, rows: Range<usize>) -
     surface.visit_band(&raster, &rows, |number, cell, corners, sample| {
         let place = (sample.row - rows.start) * raster.columns + sample.column;
         if sample.depth > settings.raster.near && sample.depth < depths[place] {
-            depths[place] = sample.depth;
             let weights = sample.surface_weights(corners.map(|corner| corner[2]));
-            hits[place] = Hit { cell: cell.map(|at| at as u32), second: number % 2 == 1, weights };
+            let hit = Hit { cell: cell.map(|at| at as u32), second: number % 2 == 1, weights };
+            if level.is_none_or(|level| hit.level(level, surface.size) > 0.0) {
+                depths[place] = sample.depth;
+                hits[place] = hit;
+            }
         }
     });
     hits
@@ -412,6 +464,28 @@ mod tests {
             })
             .collect();
         assert!(places[0] > places[1] + 1.0 && places[1] > places[2] + 1.0, "{places:?}");
+    }
+
+    #[test]
+    fn a_surface_is_cut_where_its_level_is_zero() {
+        let (image, depth) = (ramps(2), Tensor::full([2, SIZE, SIZE], 1.0));
+        // Above 0 in the left third of the first surface, and everywhere on the second.
+        let edge = SIZE as f32 / 3.0;
+        let level = (0..2 * SIZE * SIZE)
+            .map(|at| if at < SIZE * SIZE { edge - (at % SIZE) as f32 } else { 1.0 })
+            .collect::<Vec<_>>();
+        let level = Tensor::new(&level, [2, SIZE, SIZE]).unwrap();
+        let settings = settings();
+        let whole = render_views(&[&image], &depth, &[[0.0; 6]], &settings).unwrap();
+        let cut = render_cut_views(&[&image], &depth, &level, &[[0.0; 6]], &settings).unwrap();
+        let (first, second) = cut.coverage.data().split_at(SIZE * SIZE);
+        assert_eq!(second, &whole.coverage.data()[SIZE * SIZE..]);
+        for row in first.chunks(SIZE).skip(1).take(SIZE - 2) {
+            let covered: f32 = row[1..].iter().sum();
+            assert!((covered - (edge - 0.5)).abs() < 0.3, "{covered} of {edge}");
+        }
+        let error = render_cut_views(&[&image], &depth, &Tensor::zeros([2, 3, 3]), &[], &settings);
+        assert!(error.unwrap_err().to_string().contains("do not fit"));
     }
 
     #[test]

@@ -21,7 +21,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let turn = std::f32::consts::TAU * frame as f32 / FRAMES as f32;
         let camera = Camera::yaw(35.0 * turn.sin()).on([32, 32, 36]);
         let light = Light::from_angles(60.0 * turn.cos(), 20.0);
-        let image = faces[0].render(&camera, &light, SIZE)?;
+        let image = faces[0].render(&camera, light, SIZE)?;
         Canvas::from_rgb8(&image.pixels, SIZE).write_png(format!("frame-{frame:02}.png"))?;
     }
     println!("{FRAMES} frames, frame-00.png to frame-{:02}.png", FRAMES - 1);

@@ -9,7 +9,7 @@ use relievo_export::DepthScale;
 use relievo_files::mark::JSON_KEY;
 use relievo_files::write_atomic;
 
-use crate::mesh::{Mesh, Texture};
+use crate::mesh::{Mesh, MeshOptions};
 use crate::record::{Depth, Record};
 use crate::{Error, Reconstruction, Result, Together};
 
@@ -55,6 +55,13 @@ macro_rules! formats {
 }
 
 formats! {
+    /// A page for a browser: the object in 3D to turn, to light and to download, and all maps.
+    Html = "html", ["html"], |result, record| {
+        let Some(mesh) = result.mesh()? else { return Ok(false) };
+        result.face.write_page(mesh, result.name, result.path("html"))?;
+        record.page = Some(result.file("html"));
+        Ok(true)
+    };
     /// Everything at a glance, and views from the side: a PNG to look at.
     Panel = "panel", ["panel.png"], |result, record| {
         let panel = match result.together {
@@ -74,6 +81,14 @@ formats! {
     /// The textured mesh as Wavefront OBJ, in three files.
     Obj = "obj", ["obj", "mtl", "texture.png"], |result, record| {
         result.write_mesh(record, "obj", "obj", |mesh, path| mesh.write_obj(path))
+    };
+    /// The mesh as PLY, with the colours of its texture at its vertices.
+    Ply = "ply", ["ply"], |result, record| {
+        result.write_mesh(record, "ply", "ply", |mesh, path| mesh.write_ply(path))
+    };
+    /// The mesh as STL, without colours, in millimetres.
+    Stl = "stl", ["stl"], |result, record| {
+        result.write_mesh(record, "stl", "stl", |mesh, path| mesh.write_stl(path))
     };
     /// Light, viewpoint, camera, ranges of the depths, the place of the face, the quality, and the names of the other
     /// files.
@@ -117,15 +132,15 @@ impl FromStr for OutputFormat {
 pub struct OutputOptions {
     /// The kinds of files.
     pub formats: Vec<OutputFormat>,
-    /// What is seen on meshes.
-    pub texture: Texture,
+    /// How meshes are made.
+    pub mesh: MeshOptions,
 }
 
 impl Default for OutputOptions {
-    /// Something to look at, something for a viewer, and the numbers: three files.
+    /// Something to turn, something to look at, something for a viewer, and the numbers: four files.
     fn default() -> Self {
-        let formats = vec![OutputFormat::Panel, OutputFormat::Glb, OutputFormat::Json];
-        Self { formats, texture: Texture::default() }
+        let formats = vec![OutputFormat::Html, OutputFormat::Panel, OutputFormat::Glb, OutputFormat::Json];
+        Self { formats, mesh: MeshOptions::default() }
     }
 }
 
@@ -136,7 +151,9 @@ struct Written<'a> {
     together: Option<&'a Together>,
     folder: &'a Path,
     stem: &'a str,
-    texture: Texture,
+    /// What the image is called.
+    name: &'a str,
+    options: MeshOptions,
     /// Made for the first format that needs it; `None` if the depth makes no surface.
     mesh: OnceCell<Option<Mesh>>,
 }
@@ -155,7 +172,7 @@ impl Written<'_> {
         if let Some(mesh) = self.mesh.get() {
             return Ok(mesh.as_ref());
         }
-        let mesh = match self.face.mesh(self.texture) {
+        let mesh = match self.face.mesh(self.options) {
             Ok(mesh) => Some(mesh),
             Err(Error::NoSurface) => None,
             Err(error) => return Err(error),
@@ -173,7 +190,7 @@ impl Written<'_> {
     ) -> Result<bool> {
         let Some(mesh) = self.mesh()? else { return Ok(false) };
         write(mesh, self.path(ending))?;
-        record.add_mesh(mesh, self.texture, key, self.file(ending));
+        record.add_mesh(mesh, self.options.texture, key, self.file(ending));
         Ok(true)
     }
 }
@@ -205,10 +222,10 @@ impl Reconstruction {
         options: &OutputOptions,
         together: Option<(&Together, &[String])>,
     ) -> Result<Option<PathBuf>> {
-        let OutputOptions { formats, texture } = options;
-        let mesh = OnceCell::new();
+        let OutputOptions { formats, mesh: options } = options;
+        let (options, mesh) = (*options, OnceCell::new());
         let photographs = together.map(|(together, _)| together);
-        let result = Written { face: self, together: photographs, folder, stem, texture: *texture, mesh };
+        let result = Written { face: self, together: photographs, folder, stem, name, options, mesh };
         let mut record = Record::new(self, name);
         if let Some((together, names)) = together {
             record.add_photographs(&together.photographs, names);

@@ -2,7 +2,7 @@
 
 use relievo_export::{Canvas, Range, Sheet, depth_grey, normals_rgb, shading_grey};
 use relievo_model::FRAME;
-use relievo_render::{ViewSettings, render_views};
+use relievo_render::ViewSettings;
 use relievo_tensor::Tensor;
 
 use crate::{Reconstruction, Result};
@@ -49,7 +49,8 @@ impl Reconstruction {
         depth_grey(depth, size, None, Range::robust(depth, Some(&inside)))
     }
 
-    fn draw_shading(&self) -> Canvas {
+    /// The photograph's light on the object without its colours, seen from the front.
+    pub fn draw_shading(&self) -> Canvas {
         let [ambient, diffuse, ..] = self.light_numbers();
         shading_grey(self.diffuse_shading().values(), [ambient, diffuse], self.size())
     }
@@ -66,7 +67,6 @@ impl Reconstruction {
     /// degrees.
     fn turned<const N: usize>(&self, images: [&[f32]; N], yaws: &[f32]) -> Result<[Vec<Canvas>; N]> {
         let camera = self.settings.camera();
-        let depth = Tensor::new(self.canonical_depth().values(), [1, camera.size, camera.size])?;
         let as_tensor = |image: &[f32]| {
             let side = (image.len() / 3).isqrt();
             Tensor::new(image, [1, side, side, 3])
@@ -76,7 +76,7 @@ impl Reconstruction {
         let views: Vec<[f32; 6]> =
             yaws.iter().map(|yaw| [0.0, yaw.to_radians(), 0.0, 0.0, 0.0, 0.0]).collect();
         let view = ViewSettings { size: TILE, crop: FRAME, ..ViewSettings::with_room(camera) };
-        let rendered = render_views(&images.iter().collect::<Vec<_>>(), &depth, &views, &view)?;
+        let rendered = self.views(&images, &views, &view)?;
         let tiles = |layer: &Tensor| {
             let tiles = layer.data().chunks_exact(TILE * TILE * 3);
             tiles.map(|tile| Canvas::from_signed(tile, TILE)).collect()

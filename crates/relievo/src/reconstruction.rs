@@ -5,14 +5,17 @@ use std::sync::Arc;
 use relievo_data::{Image, Light};
 use relievo_detect::FaceLocation;
 use relievo_export::Canvas;
-use relievo_model::{FRAME, FineImage, ImageTexture, ModelSettings, Prediction, TextureParts, image_texture};
-use relievo_render::{ViewSettings, diffuse_shading, render_views};
+use relievo_model::{
+    FRAME, FineImage, ImageTexture, ModelSettings, Prediction, TextureParts, image_texture, object_level,
+};
+use relievo_render::{ViewSettings, Views, render_cut_views};
 use relievo_tensor::Tensor;
 
 use crate::Result;
 use crate::camera::Camera;
+use crate::lighting::Lighting;
 use crate::map::Map;
-use crate::mesh::{LEAST_TEXTURE, Mesh, Texture};
+use crate::mesh::{LEAST_TEXTURE, Mesh, MeshOptions};
 use crate::quality::Quality;
 use crate::routing::Route;
 
@@ -139,36 +142,91 @@ impl Reconstruction {
         self.settings.field_of_view
     }
 
-    /// The visible part of the object as a textured mesh.
+    /// The visible part of the object as a textured mesh; a [`Texture`](crate::Texture) alone will do for the options.
     ///
     /// # Errors
     /// [`NoSurface`](crate::Error::NoSurface) if the depth makes none.
-    pub fn mesh(&self, texture: Texture) -> Result<Mesh> {
-        Mesh::new(self, texture)
+    pub fn mesh(&self, options: impl Into<MeshOptions>) -> Result<Mesh> {
+        Mesh::new(self, options.into())
     }
 
     /// The object from a camera, under a light, in the photograph's own colours, as an RGB image of `size` x `size` pixels.
     ///
     /// # Errors
-    /// If `size` is 0.
-    pub fn render(&self, camera: &Camera, light: &Light, size: usize) -> Result<Image> {
+    /// If `size` is 0 or there is no memory for such an image.
+    pub fn render(&self, camera: &Camera, lighting: impl Into<Lighting>, size: usize) -> Result<Image> {
+        let canvas = self.render_frames(&[(*camera, lighting.into())], size)?.swap_remove(0);
+        let side = size as u32;
+        Ok(Image { width: side, height: side, pixels: canvas.bytes().to_vec() })
+    }
+
+    /// The object from several cameras under a light each, as [`Reconstruction::render`]: quicker than one by one.
+    ///
+    /// # Errors
+    /// As [`Reconstruction::render`].
+    pub fn render_frames(&self, frames: &[(Camera, Lighting)], size: usize) -> Result<Vec<Canvas>> {
+        /// Larger ones are slips.
+        const LONGEST: usize = 16_384;
+        /// Rendered together: enough for all cores.
+        const TOGETHER: usize = 16;
+        if size > LONGEST {
+            let detail = format!("images have at most {LONGEST} rows, not {size}");
+            return Err(relievo_tensor::Error::shape("render", detail).into());
+        }
         let own = self.settings.camera();
-        let depth = self.tensor(&self.prediction.canonical_depth)?;
-        let Light { ambient, diffuse, direction: [x, y, z] } = *light;
-        let light = Tensor::new(&[ambient, diffuse, x, y, z], [1, 5])?;
-        let [_, shading] = diffuse_shading(&depth, &light, own)?;
         let side = size.clamp(self.size(), LEAST_TEXTURE.max(self.size()));
         let colours = self.photograph_on_grid(side)?;
-        let lit = colours.relit([ambient, diffuse], shading.data(), self.size());
-        let lit = Tensor::new(&lit, [1, side, side, 3])?;
-        let background = camera.background.map(|value| f32::from(value) / 127.5 - 1.0);
-        let view = ViewSettings { size, crop: FRAME, background, ..ViewSettings::with_room(own) };
-        let views = render_views(&[&lit], &depth, &[camera.view()], &view)?;
-        let side = u32::try_from(size).map_err(|_| {
-            relievo_tensor::Error::shape("render", format!("an image of {size} rows is too large"))
-        })?;
-        let canvas = Canvas::from_signed(views.images[0].data(), size);
-        Ok(Image { width: side, height: side, pixels: canvas.bytes().to_vec() })
+        let mut canvases = Vec::with_capacity(frames.len());
+        for frames in frames.chunks(TOGETHER) {
+            // Frames under one light are views of one image; those of one camera are images in one view.
+            let same = |of: fn(&(Camera, Lighting), &(Camera, Lighting)) -> bool| {
+                frames.iter().all(|frame| of(frame, &frames[0]))
+            };
+            let groups: Vec<&[(Camera, Lighting)]> = match () {
+                () if same(|a, b| a.0.background == b.0.background && a.1 == b.1) => vec![frames],
+                () if same(|a, b| a.0 == b.0) => vec![frames],
+                () => frames.chunks(1).collect(),
+            };
+            for group in groups {
+                let is_one_light = group.iter().all(|frame| frame.1 == group[0].1);
+                let (lights, cameras) =
+                    if is_one_light { (&group[..1], group) } else { (group, &group[..1]) };
+                let images = lights
+                    .iter()
+                    .map(|(_, lighting)| {
+                        let light: Vec<_> =
+                            self.normals().values().iter().map(|normal| lighting.on(*normal)).collect();
+                        Tensor::new(&colours.relit(&light, self.size()), [1, side, side, 3])
+                    })
+                    .collect::<relievo_tensor::Result<Vec<_>>>()?;
+                let views: Vec<[f32; 6]> = cameras.iter().map(|(camera, _)| camera.view()).collect();
+                let background = group[0].0.background.map(|value| f32::from(value) / 127.5 - 1.0);
+                let view = ViewSettings { size, crop: FRAME, background, ..ViewSettings::with_room(own) };
+                let shown = self.views(&images, &views, &view)?;
+                let frame = |pixels: &[f32]| Canvas::from_signed(pixels, size);
+                canvases.extend(
+                    shown
+                        .images
+                        .iter()
+                        .flat_map(|layer| layer.data().chunks_exact(3 * size * size).map(frame)),
+                );
+            }
+        }
+        Ok(canvases)
+    }
+
+    /// The object with each of some images on it, `[1,T,T,3]`, from some viewpoints, without what lies behind it.
+    pub(crate) fn views(
+        &self,
+        images: &[Tensor],
+        views: &[[f32; 6]],
+        settings: &ViewSettings,
+    ) -> Result<Views> {
+        let depth = self.tensor(&self.prediction.canonical_depth)?;
+        let level = object_level(self.canonical_depth().values(), &self.settings);
+        let level = Tensor::new(&level, depth.shape())?;
+        let images: Vec<&Tensor> = images.iter().collect();
+        Ok(render_cut_views(&images, &depth, &level, views, settings)?)
     }
 
     /// Ambient, diffuse, then the direction (x, y, z).
@@ -193,8 +251,8 @@ impl Reconstruction {
         self.crop.square(side.max(self.size() as u32))
     }
 
-    /// The surface seen from the front in the pixels of the photograph, and of others of the object if there are some, at pairs of `places` (0 to the map's last
-    /// column).
+    /// The surface seen from the front in the pixels of the photograph, and of others of the object if there are some, at
+    /// pairs of `places` (0 to the map's last column).
     pub(crate) fn photograph_texture(&self, places: &[f32]) -> Result<ImageTexture> {
         let of_others = self.others.iter().map(|(number, crop)| Self {
             number: *number,

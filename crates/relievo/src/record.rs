@@ -99,6 +99,8 @@ pub(crate) struct Record {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub panel: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub page: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     mesh: Option<MeshRecord>,
     /// All photographs, if several were explained together.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -155,6 +157,7 @@ impl Record {
             normals: None,
             albedo: None,
             panel: None,
+            page: None,
             mesh: None,
             together: Vec::new(),
         }

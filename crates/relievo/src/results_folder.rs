@@ -8,7 +8,7 @@ use relievo_files::mark::FOLDER_FILE;
 use relievo_files::{Unreadable, WriteError, write_atomic};
 
 use crate::naming::{ResultNames, face_stem};
-use crate::output::{OutputFormat, remove_results};
+use crate::output::remove_results;
 
 /// How the line of the mark begins that names what the results are of.
 const OF: &str = "of: ";
@@ -124,25 +124,25 @@ impl ResultsFolder {
         })
     }
 
-    /// Refuses to write over what is to be read: files that lie in the folder and have names of results, or one of
-    /// `names`.
+    /// Refuses to write over what is to be read: files that lie in the folder and whose names end as those of results do,
+    /// in a dot and one of `endings`, or are among `names`.
     ///
     /// # Errors
     /// If there is such a file, the folder is itself a file, or it cannot be read.
     pub fn spare<'f>(
         &self,
         files: impl Iterator<Item = &'f Path>,
+        endings: &[&str],
         names: &[&str],
     ) -> Result<(), FolderError> {
         if let Some(file) = self.path.ancestors().find(|path| path.is_file()) {
             return Err(FolderError::IsFile(file.to_owned()));
         }
         let folder = naming::real_path(&self.path)?;
-        let endings = || OutputFormat::ALL.iter().flat_map(|format| format.endings());
         for file in files {
             let name = file.file_name().unwrap_or_default().to_string_lossy();
             let is_result =
-                names.contains(&&*name) || endings().any(|ending| name.ends_with(&format!(".{ending}")));
+                names.contains(&&*name) || endings.iter().any(|ending| name.ends_with(&format!(".{ending}")));
             let is_inside = || file.canonicalize().is_ok_and(|file| file.parent() == Some(&folder));
             if is_result && is_inside() {
                 return Err(FolderError::OverInput(file.to_owned()));
@@ -212,7 +212,7 @@ mod tests {
         let photo = root.path().join("photo.jpg");
         fs::write(&photo, "").unwrap();
         for path in [photo.clone(), photo.join("below")] {
-            let error = ResultsFolder::new(path).spare([&*photo].into_iter(), &[]).unwrap_err();
+            let error = ResultsFolder::new(path).spare([&*photo].into_iter(), &[], &[]).unwrap_err();
             assert_eq!(error.to_string(), format!("{} is a file, not a folder", photo.display()));
         }
         let made = ResultsFolder::new(root.path().join("results"));

@@ -120,6 +120,121 @@ fn unless_asked_otherwise_the_answer_is_refined_and_the_mesh_wears_the_photograp
 }
 
 #[test]
+fn a_mesh_has_about_as_many_triangles_as_asked_for_on_the_same_surface() {
+    let face = &framed().reconstruct(&image(90)).unwrap()[0];
+    let plain = face.mesh(Texture::Albedo).unwrap();
+    let extent = |mesh: &Mesh, axis: usize| {
+        let values = || mesh.positions().iter().map(move |position| position[axis]);
+        [values().fold(f32::MAX, f32::min), values().fold(f32::MIN, f32::max)]
+    };
+    for wanted in [600, 40_000] {
+        let options = MeshOptions { texture: Texture::Albedo, triangles: Some(wanted) };
+        let mesh = face.mesh(options).unwrap();
+        let share = mesh.triangles().len() as f32 / wanted as f32;
+        assert!((share - 1.0).abs() < 0.15, "{} of {wanted}", mesh.triangles().len());
+        assert_eq!(mesh.texture_coordinates().count(), mesh.positions().len());
+        for axis in 0..3 {
+            let ends = extent(&mesh, axis).into_iter().zip(extent(&plain, axis));
+            assert!(
+                ends.clone().all(|(a, b)| (a - b).abs() < 0.005),
+                "{axis}: {:?}",
+                ends.collect::<Vec<_>>()
+            );
+        }
+        // A vertex shows the texel behind it: places are linear in the slopes of the rays.
+        let of_slope = |mesh: &Mesh| {
+            let pairs = mesh.positions().iter().zip(mesh.texture_coordinates());
+            pairs
+                .flat_map(|([x, y, z], [u, v])| {
+                    [x / (1.0 - z) - SLOPE * (u - 0.5), y / (1.0 - z) + SLOPE * (v - 0.5)]
+                })
+                .fold(0.0, |most: f32, off| most.max(off.abs()))
+        };
+        // The tangent of half the field of view, between pixel centres, on a texture of 64 pixels.
+        const SLOPE: f32 = 2.0 * 0.087_489 * 64.0 / 63.0;
+        assert!(
+            of_slope(&plain) < 1e-4 && of_slope(&mesh) < 1e-4,
+            "{} {}",
+            of_slope(&plain),
+            of_slope(&mesh)
+        );
+    }
+}
+
+#[test]
+fn meshes_for_other_programs_have_colours_and_millimetres() {
+    let root = tempfile::tempdir().unwrap();
+    let face = &framed().reconstruct(&image(90)).unwrap()[0];
+    let mesh = face.mesh(Texture::Albedo).unwrap();
+    mesh.write_ply(root.path().join("a.ply")).unwrap();
+    mesh.write_stl(root.path().join("a.stl")).unwrap();
+    let ply = relievo_mesh::Mesh::open(root.path().join("a.ply")).unwrap();
+    assert_eq!((&*ply.vertices, &*ply.faces), (mesh.positions(), mesh.triangles()));
+    // Vertices of this mesh that lie on pixels of the map have its colours.
+    let (albedo, size) = (face.albedo(), face.size() as f32);
+    let mut compared = 0;
+    for (colour, [u, v]) in ply.vertex_colours.unwrap().iter().zip(mesh.texture_coordinates()) {
+        let [x, y] = [u * size - 0.5, v * size - 0.5];
+        if [x, y].iter().all(|place| (place - place.round()).abs() < 1e-3) {
+            let right = albedo.values()[y.round() as usize * face.size() + x.round() as usize];
+            let off = colour.iter().zip(right).map(|(a, b)| (a - (b + 1.0) / 2.0).abs()).fold(0.0, f32::max);
+            assert!(off < 0.03, "{colour:?} {right:?}");
+            compared += 1;
+        }
+    }
+    assert!(compared > 1000, "{compared}");
+    let stl = relievo_mesh::Mesh::open(root.path().join("a.stl")).unwrap();
+    let height = |mesh: &[[f32; 3]]| {
+        let values = || mesh.iter().map(|position| position[1]);
+        values().fold(f32::MIN, f32::max) - values().fold(f32::MAX, f32::min)
+    };
+    assert!((height(&stl.vertices) - 1e3 * height(mesh.positions())).abs() < 0.01);
+    assert_eq!(stl.faces.len(), mesh.triangles().len());
+}
+
+#[test]
+fn a_page_is_one_small_file_that_no_name_breaks() {
+    let face = &framed().reconstruct(&image(90)).unwrap()[0];
+    let mesh = face.mesh(Texture::Photograph).unwrap();
+    let name = "</script><b>&__RELIEVO_DATA__.jpg";
+    let page = face.page(&mesh, name, "a").unwrap();
+    assert!(page.len() < 1_000_000, "{}", page.len());
+    assert!(page.contains("<title>&lt;/script>&lt;b>&amp;__RELIEVO_DATA__.jpg"));
+    let data = page.split_once(r#"id="data">"#).unwrap().1.split_once("</script>").unwrap().0;
+    let data: serde_json::Value = serde_json::from_str(data).unwrap();
+    assert_eq!((&data["name"], &data["stem"]), (&name.into(), &"a".into()));
+    let bytes = |key: &str| {
+        use base64::Engine;
+        base64::prelude::BASE64_STANDARD.decode(data[key].as_str().unwrap()).unwrap()
+    };
+    let vertices = mesh.positions().len();
+    assert_eq!((bytes("positions").len(), bytes("coordinates").len()), (12 * vertices, 8 * vertices));
+    assert_eq!(bytes("indices").len(), 12 * mesh.triangles().len());
+    assert_eq!(data["maps"].as_array().unwrap().len(), 6);
+    // A light twice as strong on a texture that has it would be too bright.
+    let shaded = face.page(&face.mesh(Texture::Shaded).unwrap(), "a.jpg", "a").unwrap();
+    assert!(shaded.contains(r#""light":{"ambient":1.0,"diffuse":0.0"#));
+}
+
+#[test]
+fn frames_together_are_those_one_by_one() {
+    let face = &framed().reconstruct(&image(90)).unwrap()[0];
+    let light = |azimuth: f32| Lighting::from(Light::from_angles(azimuth, 10.0));
+    let cameras: Vec<_> =
+        CameraPath::FigureEight.cameras(40.0, 5).map(|camera| (camera, light(20.0))).collect();
+    let lights: Vec<_> = [-40.0, 0.0, 40.0].map(|azimuth| (Camera::yaw(20.0), light(azimuth))).to_vec();
+    let both: Vec<_> = cameras.iter().zip(&lights).map(|(a, b)| (a.0.on([0, 0, 9]), b.1.clone())).collect();
+    for frames in [cameras, lights, both] {
+        let together = face.render_frames(&frames, 48).unwrap();
+        assert_eq!(together.len(), frames.len());
+        for (frame, (camera, lighting)) in together.iter().zip(frames) {
+            assert!(frame.bytes() == face.render(&camera, lighting, 48).unwrap().pixels);
+        }
+    }
+    assert!(face.render_frames(&[], 48).unwrap().is_empty());
+}
+
+#[test]
 fn light_from_the_right_brightens_what_faces_right() {
     let heads = Heads::range(5, 0, 1);
     let head = heads.sample(0, 128).unwrap().image;
@@ -128,7 +243,7 @@ fn light_from_the_right_brightens_what_faces_right() {
     let face = &reconstructor.reconstruct(&head).unwrap()[0];
     let size = 96;
     let share_right = |azimuth: f32| {
-        let shown = face.render(&Camera::front(), &Light::from_angles(azimuth, 0.0), size).unwrap();
+        let shown = face.render(&Camera::front(), Light::from_angles(azimuth, 0.0), size).unwrap();
         let brightness = |columns: std::ops::Range<usize>| -> f64 {
             let at = |row: usize, column: usize| f64::from(shown.pixels[3 * (row * size + column)]);
             (30..70)
@@ -140,9 +255,9 @@ fn light_from_the_right_brightens_what_faces_right() {
     };
     assert!(share_right(60.0) > 1.1 * share_right(0.0) && share_right(-60.0) < 0.9 * share_right(0.0));
     let background = [0, 255, 0];
-    let side = face.render(&Camera::yaw(-40.0).on(background), &Light::from_angles(0.0, 0.0), size).unwrap();
+    let side = face.render(&Camera::yaw(-40.0).on(background), Light::from_angles(0.0, 0.0), size).unwrap();
     assert_eq!(&side.pixels[..3], &background);
-    assert!(face.render(&Camera::front(), &face.light(), 0).is_err());
+    assert!(face.render(&Camera::front(), face.light(), 0).is_err());
 }
 
 #[test]
@@ -150,7 +265,7 @@ fn all_formats_write_their_files_and_a_record_that_names_them() {
     let root = tempfile::tempdir().unwrap();
     let face = &framed().reconstruct(&image(90)).unwrap()[0];
     let first = face.write(root.path(), "b", "b.png", &all()).unwrap().unwrap();
-    assert_eq!(first, root.path().join("b.panel.png"));
+    assert_eq!(first, root.path().join("b.html"));
     let mut expected: Vec<String> = OutputFormat::ALL
         .iter()
         .flat_map(|format| format.endings())
@@ -165,8 +280,8 @@ fn all_formats_write_their_files_and_a_record_that_names_them() {
     fs::write(root.path().join("b.txt"), "").unwrap();
     let lean = OutputOptions::default();
     let first = face.write(root.path(), "b", "b.png", &lean).unwrap().unwrap();
-    assert_eq!(first, root.path().join("b.panel.png"));
-    assert_eq!(names(root.path()), ["b.glb", "b.json", "b.panel.png", "b.txt"]);
+    assert_eq!(first, root.path().join("b.html"));
+    assert_eq!(names(root.path()), ["b.glb", "b.html", "b.json", "b.panel.png", "b.txt"]);
     // Without a record nothing is ours.
     fs::write(root.path().join("c.obj"), "somebody's").unwrap();
     face.write(root.path(), "c", "c.png", &lean).unwrap();
@@ -222,7 +337,7 @@ fn results_of_faces_that_are_gone_are_removed() {
     ResultsFolder::new(root.path()).remove_further_faces("a", 1, &given);
     let left = names(root.path());
     let of = |stem: &str| left.iter().filter(|name| name.starts_with(&format!("{stem}."))).count();
-    assert_eq!([of("a.face-2"), of("a.face-3"), of("a.face-4"), of("a.face-5")], [0, 3, 0, 1], "{left:?}");
+    assert_eq!([of("a.face-2"), of("a.face-3"), of("a.face-4"), of("a.face-5")], [0, 4, 0, 1], "{left:?}");
     assert!(left.contains(&"a.glb".to_owned()));
 }
 

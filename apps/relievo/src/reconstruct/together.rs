@@ -1,82 +1,72 @@
 //! `relievo reconstruct --together`: one object out of all images.
 
+use std::path::PathBuf;
+
 use anyhow::{Context, bail};
-use relievo::{
-    Doubt, ImageInput, MOST_TOGETHER, OutputOptions, Reconstructor, ResultsFolder, Together, result_stem,
-};
+use relievo::{Doubt, ImageInput, MOST_TOGETHER, OutputOptions, Reconstructor, Together, result_stem};
 use relievo_data::DecodeOptions;
 
-use super::{Options, skipped};
 use crate::console::{Console, counted};
+use crate::faces::{Job, Task, skipped};
 
 /// The name of results of several inputs.
 const NAME: &str = "together";
 
-/// What is to be done.
-pub(super) struct Task<'a> {
-    pub folder: &'a ResultsFolder,
-    pub tasks: &'a [super::Task<'a>],
-    /// Inputs that could not be opened; they are named already.
-    pub skipped: usize,
-    pub output: &'a OutputOptions,
+/// Writes one object out of all images of the job; `paths` are those that were given.
+pub(super) fn run(
+    job: &Job<'_>,
+    paths: &[PathBuf],
+    output: &OutputOptions,
+    console: &Console,
+) -> anyhow::Result<()> {
+    let (found, names, failed) = match &job.tasks[..] {
+        [task] => animation(task, &job.reconstructor, console)?,
+        tasks => images(tasks, &job.reconstructor, console)?,
+    };
+    warn(&found, &names, job.tasks.len() > 1, console);
+    let stem = match (paths, &job.tasks[..]) {
+        ([path], tasks) if tasks.len() > 1 => path.canonicalize().ok().and_then(|path| {
+            let name = if path.is_dir() { path.file_name() } else { path.file_stem() };
+            Some(result_stem(&name?.to_string_lossy()))
+        }),
+        ([_], [task]) => Some(task.stem.clone()),
+        _ => None,
+    };
+    let stem = stem.unwrap_or_else(|| NAME.to_owned());
+    let first = found.write(job.folder.path(), &stem, &names, output)?;
+    job.folder.mark()?;
+    let used = found.photographs.len() as u64;
+    let left = job.skipped + failed;
+    let left = if left > 0 { format!(", {left} left out (named above)") } else { String::new() };
+    let folder = job.folder.path().display();
+    console.note(format_args!("one object from {} in {folder}{left}", counted(used, "image")));
+    if let Some(first) = first {
+        console.result(format_args!("open {}", first.display()));
+    }
+    Ok(())
 }
 
-impl Task<'_> {
-    pub fn run(
-        &self,
-        reconstructor: &Reconstructor,
-        options: &Options,
-        console: &Console,
-    ) -> anyhow::Result<()> {
-        let (found, names, failed) = match self.tasks {
-            [task] => animation(task, reconstructor, console)?,
-            tasks => images(tasks, reconstructor, console)?,
-        };
-        self.warn(&found, &names, console);
-        let stem = match (&options.images[..], self.tasks) {
-            ([path], tasks) if tasks.len() > 1 => path.canonicalize().ok().and_then(|path| {
-                let name = if path.is_dir() { path.file_name() } else { path.file_stem() };
-                Some(result_stem(&name?.to_string_lossy()))
-            }),
-            ([_], [task]) => Some(task.stem.clone()),
-            _ => None,
-        };
-        let stem = stem.unwrap_or_else(|| NAME.to_owned());
-        let first = found.write(self.folder.path(), &stem, &names, self.output)?;
-        self.folder.mark()?;
-        let used = found.photographs.len() as u64;
-        let left = self.skipped + failed;
-        let left = if left > 0 { format!(", {left} left out (named above)") } else { String::new() };
-        let folder = self.folder.path().display();
-        console.note(format_args!("one object from {} in {folder}{left}", counted(used, "image")));
-        if let Some(first) = first {
-            console.result(format_args!("open {}", first.display()));
-        }
-        Ok(())
+/// Says what speaks against the result.
+fn warn(found: &Together, names: &[String], several: bool, console: &Console) {
+    let photographs = &found.photographs;
+    if let ([only], true) = (&photographs[..], several) {
+        let name = &names[only.number];
+        console.warning(format_args!("only {name} can be used: this is what it shows alone"));
     }
-
-    /// Says what speaks against the result.
-    fn warn(&self, found: &Together, names: &[String], console: &Console) {
-        let photographs = &found.photographs;
-        if let ([only], true) = (&photographs[..], self.tasks.len() > 1) {
-            let name = &names[only.number];
-            console.warning(format_args!("only {name} can be used: this is what it shows alone"));
-        }
-        let does_not_fit = |photograph: &&relievo::Photograph| {
-            photograph.reconstruction.quality().doubts.contains(&Doubt::AnotherObject)
-        };
-        let strange = photographs.iter().filter(does_not_fit).count();
-        if 2 * strange >= photographs.len() && strange > 0 {
-            console.warning(format_args!(
-                "the images do not fit each other: {strange} of {} are explained much worse together than alone; do \
-                 they show one object?",
-                photographs.len()
-            ));
-        }
-        for photograph in photographs {
-            for doubt in &photograph.reconstruction.quality().doubts {
-                console.warning(format_args!("{}: {doubt}", names[photograph.number]));
-            }
+    let does_not_fit = |photograph: &&relievo::Photograph| {
+        photograph.reconstruction.quality().doubts.contains(&Doubt::AnotherObject)
+    };
+    let strange = photographs.iter().filter(does_not_fit).count();
+    if 2 * strange >= photographs.len() && strange > 0 {
+        console.warning(format_args!(
+            "the images do not fit each other: {strange} of {} are explained much worse together than alone; do they \
+             show one object?",
+            photographs.len()
+        ));
+    }
+    for photograph in photographs {
+        for doubt in &photograph.reconstruction.quality().doubts {
+            console.warning(format_args!("{}: {doubt}", names[photograph.number]));
         }
     }
 }
@@ -85,12 +75,8 @@ impl Task<'_> {
 type Found = (Together, Vec<String>, usize);
 
 /// The object that many images show.
-fn images(
-    tasks: &[super::Task<'_>],
-    reconstructor: &Reconstructor,
-    console: &Console,
-) -> anyhow::Result<Found> {
-    let chosen: Vec<&super::Task<'_>> = spread(tasks.len()).map(|number| &tasks[number]).collect();
+fn images(tasks: &[Task<'_>], reconstructor: &Reconstructor, console: &Console) -> anyhow::Result<Found> {
+    let chosen: Vec<&Task<'_>> = spread(tasks.len()).map(|number| &tasks[number]).collect();
     let all = counted(tasks.len() as u64, "image");
     if chosen.len() < tasks.len() {
         console.note(format_args!("{} of {all} are used, spread evenly: no more go together", chosen.len()));
@@ -117,11 +103,7 @@ fn images(
 }
 
 /// The object that the frames of an animation show, or a single image.
-fn animation(
-    task: &super::Task<'_>,
-    reconstructor: &Reconstructor,
-    console: &Console,
-) -> anyhow::Result<Found> {
+fn animation(task: &Task<'_>, reconstructor: &Reconstructor, console: &Console) -> anyhow::Result<Found> {
     let options = DecodeOptions::lenient().within(task.max_memory);
     let (frames, count) = task.images.frames(task.index, MOST_TOGETHER, &options)?;
     let used = frames.len();

@@ -1,5 +1,8 @@
 //! What is made of images: reconstructions, meshes, faces found in photographs, crops.
 
+use image::AnimationDecoder;
+use image::codecs::gif::GifDecoder;
+
 use super::*;
 
 #[test]
@@ -38,11 +41,14 @@ fn images_of_every_kind_are_reconstructed() {
             "canonical-depth.png",
             "depth.png",
             "glb",
+            "html",
             "json",
             "mtl",
             "normals.png",
             "obj",
             "panel.png",
+            "ply",
+            "stl",
             "texture.png",
         ];
         let expected: Vec<String> =
@@ -79,6 +85,66 @@ fn images_of_every_kind_are_reconstructed() {
     assert_eq!(mesh["triangles"], lines("f "));
     let texture = image::open(format!("{out}/photo.texture.png")).unwrap();
     assert_eq!((texture.width(), texture.height()), (512, 512));
+}
+
+#[test]
+fn faces_are_turned_and_relit_as_animations() {
+    let place = TestFolder::new();
+    let (model, image) = (place.model(), place.write("a.b.png", &encode(photo(80, 80), ImageFormat::Png)));
+    let run = |command: &str, more: &[&str]| {
+        let out = place.at(&more.join(""));
+        let line =
+            [command, &image, "--framed", "-m", &model, "--frames=6", "--size=48", "--refine=0", "-o", &out];
+        let ended = succeed(&[&line[..], more].concat());
+        (out, ended.out)
+    };
+    let (out, said) = run("turn", &["--format=gif,webp,apng,frames", "--seconds=0.6"]);
+    let frames = (0..6).map(|number| format!("a.b.turn-{number}.png"));
+    let mut expected: Vec<_> = ["apng", "gif", "webp"].map(|ending| format!("a.b.turn.{ending}")).into();
+    expected.splice(0..0, frames);
+    assert_eq!(files(&out), expected);
+    assert_eq!(said.trim_end(), format!("open {out}/a.b.turn.gif"));
+    let gif = GifDecoder::new(Cursor::new(fs::read(format!("{out}/a.b.turn.gif")).unwrap())).unwrap();
+    let gif = gif.into_frames().collect_frames().unwrap();
+    assert_eq!((gif.len(), gif[0].delay().numer_denom_ms()), (6, (100, 1)));
+    let frame = |out: &str, name: &str| image::open(format!("{out}/{name}")).unwrap().into_rgb8();
+    let [first, second, fourth] = [0, 1, 3].map(|number| frame(&out, &format!("a.b.turn-{number}.png")));
+    assert!(first.dimensions() == (48, 48) && first != second);
+    // Half a turn on it passes the front again.
+    assert!(first.pixels().zip(fourth.pixels()).all(|(a, b)| (0..3).all(|i| a.0[i].abs_diff(b.0[i]) < 3)));
+
+    let (out, said) = run("relight", &["--format=webp"]);
+    assert_eq!(
+        (files(&out), said.trim_end()),
+        (vec!["a.b.relit.webp".to_owned()], &*format!("open {out}/a.b.relit.webp"))
+    );
+    // A head, by weights that know heads.
+    let shades = ["--light-azimuth=60", "--light-azimuth=-60"].map(|azimuth| {
+        let head = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/000007.png");
+        let out = place.at(azimuth);
+        let line = ["relight", head, "--framed", "-m", "faces-synthetic", "--size=48", "-o", &out];
+        succeed(&[&line[..], &[azimuth, "--light-elevation=5"]].concat());
+        let still = frame(&out, "000007.relit.png");
+        let half = |right: bool| -> u64 {
+            let pixels = still.enumerate_pixels().filter(|(x, ..)| (*x >= 24) == right);
+            pixels.map(|(.., pixel)| u64::from(pixel.0[1])).sum()
+        };
+        half(true) as f64 / half(false) as f64
+    });
+    assert!(shades[0] > 1.02 * shades[1], "{shades:?}");
+    // A panorama that is bright above the horizon, in red.
+    let sky = RgbImage::from_fn(64, 32, |_, y| if y < 16 { Rgb([255, 120, 120]) } else { Rgb([0; 3]) });
+    let sky = place.write("sky.png", &encode(sky, ImageFormat::Png));
+    let (out, _) = run("relight", &["--environment", &sky, "--environment-angle=30"]);
+    assert_eq!(files(&out), ["a.b.relit.png"]);
+    let none = relievo(&["relight", &image, "--environment", &place.at("none.hdr"), "-o", &place.at("x")]);
+    assert!(
+        none.code == 1 && none.err.contains("cannot read") && none.err.contains("none.hdr"),
+        "{}",
+        none.err
+    );
+    let none = relievo(&["turn", &image, "--seconds=0", "-o", &place.at("x")]);
+    assert!(none.code == 1 && none.err.contains("0.02 to 3600 seconds"), "{}", none.err);
 }
 
 #[test]
@@ -173,8 +239,8 @@ fn without_a_folder_results_lie_beside_the_image_and_the_last_line_says_what_to_
     for _ in 0..2 {
         let ended = reconstruct(&[&image], &[]);
         assert_eq!(ended.code, 0, "{}", ended.err);
-        assert_eq!(ended.out.lines().last().unwrap(), format!("open {folder}/photo.panel.png"));
-        let expected = [".relievo-results", "photo.glb", "photo.json", "photo.panel.png"];
+        assert_eq!(ended.out.lines().last().unwrap(), format!("open {folder}/photo.html"));
+        let expected = [".relievo-results", "photo.glb", "photo.html", "photo.json", "photo.panel.png"];
         assert_eq!(files(&folder), expected, "the second run takes the place of the first");
     }
     // Another image of that name, and a folder.
@@ -423,7 +489,7 @@ fn bad_images_are_named_and_the_good_ones_done() {
     }
     assert!(ended.err.contains("5 of the inputs could not be used"), "{}", ended.err);
     assert!(ended.err.contains("1 image reconstructed"), "{}", ended.err);
-    assert_eq!(files(&out), ["good.glb", "good.json", "good.panel.png"]);
+    assert_eq!(files(&out), ["good.glb", "good.html", "good.json", "good.panel.png"]);
     let same = fail(&["reconstruct", &place.at("in"), "-o", &place.at("in"), "-m", &model]);
     assert!(same.err.contains("is the folder of the images"), "{}", same.err);
 }

@@ -131,10 +131,12 @@ fn json(path: &str) -> Value {
     serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
 }
 
-const COMMANDS: [&str; 25] = [
+const COMMANDS: [&str; 27] = [
     "demo",
     "train",
     "reconstruct",
+    "turn",
+    "relight",
     "category",
     "category list",
     "category add",
@@ -164,6 +166,11 @@ const COMMANDS: [&str; 25] = [
 #[test]
 fn help_pages_are_as_agreed_and_fit_into_80_columns() {
     let mut pages = succeed(&["--help"]).out;
+    let listed = pages.lines().skip_while(|line| *line != "Commands:").skip(1);
+    for line in listed.take_while(|line| !line.is_empty()).filter(|line| !line.starts_with("   ")) {
+        let name = line.split_whitespace().next().unwrap();
+        assert!(name == "help" || COMMANDS.contains(&name), "{name} has no page here");
+    }
     for command in COMMANDS {
         let words: Vec<&str> = command.split(' ').chain(["--help"]).collect();
         let page = succeed(&words).out;

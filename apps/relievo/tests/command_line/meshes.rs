@@ -91,7 +91,7 @@ fn turntables_are_gif_webp_or_frames() {
     assert!(fs::read(&single).unwrap().windows(4).filter(|chunk| chunk == b"ANMF").count() == 5);
     let message = |out: &str, more: &[&str]| fail(&[&["render", "teapot", "-o", out], more].concat()).err;
     assert!(message(&place.at("a.png"), &small).contains("give a folder for several"));
-    assert!(message(&place.at("a.gif"), &[]).contains("turntables are .gif or .webp files"));
+    assert!(message(&place.at("a.gif"), &[]).contains("turntables are .gif, .webp or .apng files"));
     assert!(
         message(&place.at("a.gif"), &[&small[..], &["--output=rgba"]].concat()).contains("not transparent")
     );

@@ -1,4 +1,4 @@
-//! Mesh files: OBJ with MTL and images, glTF, PLY and STL in; OBJ, GLB and PLY out.
+//! Mesh files: OBJ with MTL and images, glTF, PLY and STL in; OBJ, GLB, PLY and STL out.
 //!
 //! [`Mesh::open`] reads a file and those that it names, [`Mesh::write`] writes one. Files are not trusted: damaged or
 //! hostile ones are errors that say where and what, and memory stays within a small multiple of what was read
@@ -9,7 +9,7 @@
 //! | OBJ | `v` with colours, `vt`, `f` (polygons as fans, negative indices), `usemtl`, `mtllib`; MTL: `Kd`, `map_Kd` with its options | all but wraps other than repeat and clamp |
 //! | glTF, GLB | all scenes' triangles with node transforms, texture coordinates, vertex colours, base colours and their images, both sides or one, `KHR_materials_unlit`; sparse and quantised accessors, `KHR_texture_transform`, `KHR_materials_pbrSpecularGlossiness`, `EXT_texture_webp` | GLB, all |
 //! | PLY | text and binary, vertex colours, texture coordinates of vertices or of corners, the image of a `comment TextureFile` | binary; no images |
-//! | STL | text and binary | |
+//! | STL | text and binary | binary |
 //!
 //! Normals are written to OBJ and GLB but not read: the renderer computes them. Skins and morph targets of glTF are not applied.
 //!
@@ -264,7 +264,7 @@ impl Mesh {
     }
 
     /// Writes a mesh file, whole or not at all, in the format that the extension of its name says: `.obj`
-    /// ([`Mesh::write_obj`]), `.glb` ([`Mesh::write_glb`]) or `.ply` ([`Mesh::write_ply`]).
+    /// ([`Mesh::write_obj`]), `.glb` ([`Mesh::write_glb`]), `.ply` ([`Mesh::write_ply`]) or `.stl` ([`Mesh::write_stl`]).
     ///
     /// # Errors
     /// If the extension is another one, the mesh is not sound ([`Mesh::check`]), or the file cannot be written.
@@ -274,9 +274,10 @@ impl Mesh {
             Some(MeshFormat::Obj) => self.write_obj(path),
             Some(MeshFormat::Glb) => self.write_glb(path),
             Some(MeshFormat::Ply) => self.write_ply(path),
+            Some(MeshFormat::Stl) => self.write_stl(path),
             _ => {
                 let reason =
-                    "meshes are written as .obj, .glb or .ply; choose one of these extensions".into();
+                    "meshes are written as .obj, .glb, .ply or .stl; choose one of these extensions".into();
                 Err(WriteError { path: path.to_owned(), reason })
             }
         }

@@ -1,6 +1,12 @@
 //! STL: triangles without shared vertices, in text or binary. Equal positions become one vertex.
 
-use super::{Fault, Place, ReadError};
+use std::io;
+use std::path::Path;
+
+use relievo_files::{WriteError, write_atomic};
+
+use super::{Fault, Place, ReadError, checked};
+use crate::attributes::face_normals;
 use crate::mesh::Mesh;
 
 /// The header of binary files, and the number of triangles behind it.
@@ -84,6 +90,48 @@ fn soup(vertices: impl Iterator<Item = [f32; 3]>) -> Mesh {
     Mesh::new(vertices, faces)
 }
 
+impl Mesh {
+    /// Writes a binary STL file, whole or not at all: triangles with their normals and nothing else. STL knows no unit;
+    /// programs that print or mill take it for millimetres.
+    ///
+    /// # Errors
+    /// If the mesh is not sound ([`Mesh::check`]), it has more than 4,294,967,295 faces, or the file cannot be written.
+    pub fn write_stl(&self, path: impl AsRef<Path>) -> Result<(), WriteError> {
+        write_atomic(path, |file| self.write_stl_to(file))
+    }
+
+    /// The file of [`Mesh::write_stl`] in memory.
+    ///
+    /// # Errors
+    /// As [`Mesh::write_stl`].
+    pub fn to_stl(&self) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::with_capacity(HEADER + TRIANGLE * self.faces.len());
+        self.write_stl_to(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    fn write_stl_to(&self, file: &mut dyn io::Write) -> io::Result<()> {
+        checked(self)?;
+        let count = u32::try_from(self.faces.len())
+            .map_err(|_| io::Error::other("an STL file has at most 4,294,967,295 triangles"))?;
+        // The header must not begin with "solid": programs would take the file for text.
+        let mut header = [b' '; HEADER];
+        header[..7].copy_from_slice(b"relievo");
+        header[HEADER - 4..].copy_from_slice(&count.to_le_bytes());
+        file.write_all(&header)?;
+        for (face, normal) in self.faces.iter().zip(face_normals(&self.vertices, &self.faces)) {
+            let corners = face.map(|corner| self.vertices[corner as usize]);
+            let mut triangle = [0; TRIANGLE];
+            let numbers = std::iter::once(normal).chain(corners).flatten();
+            for (bytes, number) in triangle.as_chunks_mut::<4>().0.iter_mut().zip(numbers) {
+                *bytes = number.to_le_bytes();
+            }
+            file.write_all(&triangle)?;
+        }
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -103,15 +151,11 @@ vertex -0 1e0 0\r\nendloop\r\nendfacet\nendsolid a square\n";
         assert_eq!((text.name.as_str(), text.vertices.len()), ("a square", 4));
         assert_eq!(text.faces, [[0, 1, 2], [0, 2, 3]]);
         // The header may say solid.
-        let mut binary = b"solid".to_vec();
-        binary.resize(80, b' ');
-        binary.extend(2_u32.to_le_bytes());
-        for face in &text.faces {
-            binary.extend([0; 12]);
-            let corners = face.iter().flat_map(|&corner| text.vertices[corner as usize]);
-            binary.extend(corners.flat_map(f32::to_le_bytes));
-            binary.extend([0; 2]);
-        }
+        let mut binary = text.to_stl().unwrap();
+        assert_eq!(binary.len(), HEADER + 2 * TRIANGLE);
+        let normal = binary[HEADER..][..12].as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes));
+        assert_eq!(normal.collect::<Vec<_>>(), [0.0, 0.0, 1.0]);
+        binary[..5].copy_from_slice(b"solid");
         let read = open(&binary).unwrap();
         assert_eq!((read.vertices, read.faces), (text.vertices, text.faces));
         binary[0] = b'x';
