@@ -6,8 +6,8 @@
 #
 # PART        what                                        beside                                      needs
 # networks    all networks, a step; one image             PyTorch                                     bench/pytorch/requirements.txt
-# inference   one image and 16, full width and shipped    PyTorch, ONNX Runtime, OpenVINO, MNN,       bench/networks/requirements.txt
-#                                                         ncnn, rten, tract
+# inference   one image and 16, full width and shipped;   PyTorch, ONNX Runtime, OpenVINO, MNN,       bench/networks/requirements.txt
+#             first result and memory of a process        ncnn, rten, tract
 # detector    the face detector's network                 ONNX Runtime, OpenVINO                      bench/detector/requirements.txt
 # meshes      the mesh renderer                           Mitsuba 3, Open3D                           bench/meshes/README.md
 set -euo pipefail
@@ -59,6 +59,10 @@ for round in $(seq "$rounds"); do
   esac
 done
 case $parts in *networks*) "$python" bench/pytorch/table.py "$folder" ;; esac
-case $parts in *inference*) "$python" bench/networks/table.py "$folder" ;; esac
+case $parts in *inference*)
+  "$python" bench/networks/table.py "$folder"
+  # A crop of a synthetic head, as a file.
+  "$python" -W ignore bench/networks/first.py "$target/relievo" apps/relievo/assets/000007.png --threads "$threads" ;;
+esac
 case $parts in *meshes*) "$python" bench/meshes/table.py "$folder" ;; esac
 case $parts in *detector*) "$python" bench/detector/table.py "$folder" ;; esac

@@ -15,7 +15,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 
 import bench
 
@@ -26,8 +25,11 @@ PROGRAMS = {
 import sys, torch
 sys.path[:0] = PATHS
 torch.set_num_threads(THREADS)
-module = torch.load(path + ".whole", weights_only=False)
-with torch.no_grad(): module(torch.zeros(1, 3, 64, 64))
+import nets
+networks = nets.Networks(confidence=False, **SIZE)
+networks.load_state_dict(torch.load(path + ".weights"))
+x = torch.zeros(1, 3, 64, 64)
+with torch.no_grad(): networks.depth(x), networks.albedo(x), networks.light(x), networks.view(x)
 """,
     "ONNX Runtime": """
 import numpy, onnxruntime
@@ -52,14 +54,23 @@ for y in module.forward([MNN.expr.const(numpy.zeros((1, 3, 64, 64), "f"), [1, 3,
 }
 
 
+# Measures a process and prints its seconds, its largest resident memory in KiB and its exit status. It is small, for a
+# process begins with the size of the one that starts it.
+MEASURE = """
+import os, sys, time
+nothing = os.open(os.devnull, os.O_WRONLY)
+start = time.perf_counter()
+quiet = [(os.POSIX_SPAWN_DUP2, nothing, 1), (os.POSIX_SPAWN_DUP2, nothing, 2)]
+_, status, usage = os.wait4(os.posix_spawnp(sys.argv[1], sys.argv[1:], os.environ, file_actions=quiet), 0)
+print(time.perf_counter() - start, usage.ru_maxrss, os.waitstatus_to_exitcode(status))
+"""
+
+
 def run(command):
-    """Wall time in seconds and largest resident memory in bytes of a process."""
-    start = time.perf_counter()
-    child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    _, status, usage = os.wait4(child.pid, 0)
-    seconds = time.perf_counter() - start
-    child.returncode = os.waitstatus_to_exitcode(status)
-    return (seconds, usage.ru_maxrss * 1024) if child.returncode == 0 else None
+    """Wall time in seconds and largest resident memory in bytes of a process; None if it failed."""
+    measure = [sys.executable, "-I", "-S", "-c", MEASURE, *command]
+    seconds, memory, code = subprocess.run(measure, check=True, capture_output=True, text=True).stdout.split()
+    return (float(seconds), int(memory) * 1024) if code == "0" else None
 
 
 def main():
@@ -73,12 +84,13 @@ def main():
         folder = pathlib.Path(folder)
         case = bench.Case("shipped", 1, folder)
         path = case.path.with_suffix("")
-        bench.torch.save(case.module, path.with_suffix(".whole"))
+        bench.torch.save(case.module.networks.state_dict(), path.with_suffix(".weights"))
         try:
             bench.mnn(case, options.threads)
         except Exception as error:  # as in bench.py
             print(f"MNN is left out: {error!r}".splitlines()[0][:200])
-        head = f"THREADS, path, PATHS = {options.threads}, {str(path)!r}, {sys.path[:3]!r}\n"
+        values = options.threads, str(path), [str(bench.BENCH / "pytorch")], bench.SIZES["shipped"]
+        head = f"THREADS, path, PATHS, SIZE = {values!r}\n"
         output = ["-o", str(folder / "results")]
         arguments = ["--framed", "--refine", "0", "--format", "json", "-m", "faces", options.image]
         commands = {"relievo": [options.relievo, "reconstruct", *arguments, *output]}
