@@ -4,7 +4,7 @@ mod together;
 
 use clap::Args;
 use clap::builder::PossibleValuesParser;
-use relievo::{MeshOptions, OutputFormat, OutputOptions, ResultNames, Texture, contact_sheet};
+use relievo::{MeshOptions, OutputFormat, OutputOptions, ReliefOptions, ResultNames, Texture, contact_sheet};
 
 use crate::console::Console;
 use crate::faces::{ComputingOptions, Face, FaceOptions};
@@ -39,6 +39,9 @@ use crate::faces::{ComputingOptions, Face, FaceOptions};
 ///   obj    NAME.obj, NAME.mtl, NAME.texture.png   the mesh in three files
 ///   ply    NAME.ply                  the mesh with colours at its vertices
 ///   stl    NAME.stl                  the mesh in millimetres, without colours
+///   relief NAME.relief.stl           a plate with the face raised on it, to print
+///                                    or to mill
+///          NAME.relief.png           its heights in millimetres, 16 bits
 /// In 16 bits, 0 is no surface, and V from 1 to 65535 is the depth
 /// min + (V - 1) / 65534 * (max - min), with min and max from NAME.json, in
 /// distances from the camera to the object. The crop of a head that leans by more
@@ -80,7 +83,41 @@ pub struct Options {
     #[arg(long)]
     sheet: bool,
     #[command(flatten)]
+    relief: ReliefArguments,
+    #[command(flatten)]
     computing: ComputingOptions,
+}
+
+/// How the plate of `--format relief` is made.
+#[derive(Args)]
+struct ReliefArguments {
+    /// Width of the plate
+    #[arg(long, value_name = "MM", default_value_t = ReliefOptions::default().width, help_heading = "Relief")]
+    relief_width: f32,
+    /// How far the face rises above the plate
+    #[arg(long, value_name = "MM", default_value_t = ReliefOptions::default().depth, help_heading = "Relief")]
+    relief_depth: f32,
+    /// Thickness of the plate
+    #[arg(long, value_name = "MM", default_value_t = ReliefOptions::default().base, help_heading = "Relief")]
+    relief_base: f32,
+    /// How much more steep slopes are flattened than gentle ones, 0 for all alike
+    #[arg(long, value_name = "C", default_value_t = ReliefOptions::default().compression, help_heading = "Relief")]
+    relief_compression: f32,
+    /// From one point of the surface to the next
+    #[arg(long, value_name = "MM", default_value_t = ReliefOptions::default().resolution, help_heading = "Relief")]
+    relief_resolution: f32,
+}
+
+impl ReliefArguments {
+    fn options(&self) -> ReliefOptions {
+        ReliefOptions {
+            width: self.relief_width,
+            depth: self.relief_depth,
+            base: self.relief_base,
+            compression: self.relief_compression,
+            resolution: self.relief_resolution,
+        }
+    }
 }
 
 /// Stands for every format.
@@ -98,7 +135,7 @@ const MOST_ROWS: usize = 100;
 
 pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
     let mesh = MeshOptions { texture: options.texture, triangles: options.triangles };
-    let output = OutputOptions { formats: formats(&options.format), mesh };
+    let output = OutputOptions { formats: formats(&options.format), mesh, relief: options.relief.options() };
     let endings: Vec<_> = OutputFormat::ALL.iter().flat_map(|format| format.endings()).copied().collect();
     options.faces.with_job(&options.computing, &endings, &[SHEET], console, |job| {
         if options.together {

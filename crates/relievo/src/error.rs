@@ -9,6 +9,7 @@ use relievo_detect::router::RouterError;
 use relievo_files::WriteError;
 use relievo_model::{ModelError, WeightsError};
 
+use crate::relief::ReliefOptions;
 use crate::weights::Category;
 
 /// Why there is no reconstruction, or why it could not be written.
@@ -84,6 +85,13 @@ pub enum Error {
     /// The networks gave numbers that are not finite: the weights are damaged, or their training diverged.
     #[error("the model's output is not finite; its weights are damaged, or its training went wrong")]
     NotFinite,
+    /// Measures that no relief can have.
+    #[error(
+        "a relief of width {}, depth {}, base {} and resolution {} mm with a compression of {} is impossible: lengths are \
+         0.01 to 10,000 mm, and the compression is 0 to 1,000",
+        .0.width, .0.depth, .0.base, .0.resolution, .0.compression
+    )]
+    Relief(ReliefOptions),
     /// The depth makes no surface to cut a mesh out of.
     #[error("the depth makes no surface")]
     NoSurface,

@@ -116,7 +116,7 @@ const LEAST_CELLS: usize = 4;
 const MOST_CELLS: usize = 2048;
 
 /// A value of a map of `size` rows and columns at a row and a column: interpolated linearly.
-fn linear(values: &[f32], size: usize, place: [f32; 2]) -> f32 {
+pub(crate) fn linear(values: &[f32], size: usize, place: [f32; 2]) -> f32 {
     let split = |place: f32| {
         let low = (place as usize).min(size - 2);
         (low, place - low as f32)
@@ -130,7 +130,7 @@ fn linear(values: &[f32], size: usize, place: [f32; 2]) -> f32 {
 
 /// A point of a grid of `size` rows and columns at a row and a column: by Catmull and Rom's cubic curves, which pass
 /// through the points of the grid and have no edges there. Beyond the grid its outermost points continue.
-fn cubic(points: &[[f32; 3]], size: usize, place: [f32; 2]) -> [f32; 3] {
+pub(crate) fn cubic(points: &[[f32; 3]], size: usize, place: [f32; 2]) -> [f32; 3] {
     let split = |place: f32| {
         let low = (place as usize).min(size - 2);
         let t = place - low as f32;

@@ -11,6 +11,7 @@ use relievo_files::write_atomic;
 
 use crate::mesh::{Mesh, MeshOptions};
 use crate::record::{Depth, Record};
+use crate::relief::ReliefOptions;
 use crate::{Error, Reconstruction, Result, Together};
 
 /// Declares the formats: the one to open first in front, and last the record, which names the files of the others. Each has
@@ -90,6 +91,18 @@ formats! {
     Stl = "stl", ["stl"], |result, record| {
         result.write_mesh(record, "stl", "stl", |mesh, path| mesh.write_stl(path))
     };
+    /// The object as a plate with a raised image, for printing and milling: a closed STL, and the heights as 16-bit PNG.
+    Relief = "relief", ["relief.stl", "relief.png"], |result, record| {
+        let relief = match result.face.relief(&result.relief) {
+            Ok(relief) => relief,
+            Err(Error::NoSurface) => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        relief.write_stl(result.path("relief.stl"))?;
+        let scale = relief.write_height_map(result.path("relief.png"))?;
+        record.add_relief(&relief, result.file("relief.stl"), Depth::new(result.file("relief.png"), scale));
+        Ok(true)
+    };
     /// Light, viewpoint, camera, ranges of the depths, the place of the face, the quality, and the names of the other
     /// files.
     Json = "json", ["json"], |result, record| {
@@ -134,13 +147,15 @@ pub struct OutputOptions {
     pub formats: Vec<OutputFormat>,
     /// How meshes are made.
     pub mesh: MeshOptions,
+    /// How reliefs are made.
+    pub relief: ReliefOptions,
 }
 
 impl Default for OutputOptions {
     /// Something to turn, something to look at, something for a viewer, and the numbers: four files.
     fn default() -> Self {
         let formats = vec![OutputFormat::Html, OutputFormat::Panel, OutputFormat::Glb, OutputFormat::Json];
-        Self { formats, mesh: MeshOptions::default() }
+        Self { formats, mesh: MeshOptions::default(), relief: ReliefOptions::default() }
     }
 }
 
@@ -154,6 +169,7 @@ struct Written<'a> {
     /// What the image is called.
     name: &'a str,
     options: MeshOptions,
+    relief: ReliefOptions,
     /// Made for the first format that needs it; `None` if the depth makes no surface.
     mesh: OnceCell<Option<Mesh>>,
 }
@@ -222,10 +238,10 @@ impl Reconstruction {
         options: &OutputOptions,
         together: Option<(&Together, &[String])>,
     ) -> Result<Option<PathBuf>> {
-        let OutputOptions { formats, mesh: options } = options;
-        let (options, mesh) = (*options, OnceCell::new());
+        let OutputOptions { formats, mesh: options, relief } = options;
+        let (options, relief, mesh) = (*options, *relief, OnceCell::new());
         let photographs = together.map(|(together, _)| together);
-        let result = Written { face: self, together: photographs, folder, stem, name, options, mesh };
+        let result = Written { face: self, together: photographs, folder, stem, name, options, relief, mesh };
         let mut record = Record::new(self, name);
         if let Some((together, names)) = together {
             record.add_photographs(&together.photographs, names);

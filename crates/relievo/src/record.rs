@@ -9,7 +9,7 @@ use serde::{Serialize, Serializer};
 use crate::mesh::{Mesh, Texture};
 use crate::quality::Quality;
 use crate::routing::Route;
-use crate::{Photograph, Reconstruction, Viewpoint};
+use crate::{Photograph, Reconstruction, Relief, Viewpoint};
 
 /// Shading = ambient + diffuse * max(0, normal . direction), seen from the front: the light turns with the object.
 #[derive(Debug, Serialize)]
@@ -102,6 +102,8 @@ pub(crate) struct Record {
     pub page: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     mesh: Option<MeshRecord>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    relief: Option<ReliefRecord>,
     /// All photographs, if several were explained together.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     together: Vec<PhotographRecord>,
@@ -121,6 +123,17 @@ struct PhotographRecord {
     error: f32,
     /// The same if it is reconstructed alone.
     single_error: f32,
+}
+
+/// The files of a relief; heights of the height map are millimetres above the underside of the plate.
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct ReliefRecord {
+    stl: String,
+    height_map: Depth,
+    /// Of the plate.
+    width_millimetres: f32,
+    height_millimetres: f32,
 }
 
 /// The files of a mesh by format, relative to the file this stands in, and what is in them.
@@ -159,6 +172,7 @@ impl Record {
             panel: None,
             page: None,
             mesh: None,
+            relief: None,
             together: Vec::new(),
         }
     }
@@ -178,6 +192,14 @@ impl Record {
             }
         };
         self.together = photographs.iter().map(record).collect();
+    }
+
+    /// Notes the files of the relief.
+    pub fn add_relief(&mut self, relief: &Relief, stl: String, height_map: Depth) {
+        let [width, height] =
+            [relief.columns(), relief.rows()].map(|count| (count - 1) as f32 * relief.pitch());
+        self.relief =
+            Some(ReliefRecord { stl, height_map, width_millimetres: width, height_millimetres: height });
     }
 
     /// Notes a file of the mesh.

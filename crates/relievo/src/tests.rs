@@ -193,6 +193,34 @@ fn meshes_for_other_programs_have_colours_and_millimetres() {
 }
 
 #[test]
+fn a_relief_has_the_measures_that_were_asked_for() {
+    let root = tempfile::tempdir().unwrap();
+    let face = &framed().reconstruct(&image(90)).unwrap()[0];
+    let options =
+        ReliefOptions { width: 60.0, depth: 3.0, base: 1.5, resolution: 0.5, ..ReliefOptions::default() };
+    let relief = face.relief(&options).unwrap();
+    assert!(((relief.columns() - 1) as f32 * relief.pitch() - 60.0).abs() < 1e-3);
+    let most = relief.heights().iter().copied().fold(0.0, f32::max);
+    assert!((most - 4.5).abs() < 1e-3, "{most}");
+    assert!(relief.heights().iter().all(|height| *height >= 0.75));
+    assert_eq!(relief.heights()[0], 1.5, "the plate around the object is flat");
+    relief.write_stl(root.path().join("a.stl")).unwrap();
+    let stl = relievo_mesh::Mesh::open(root.path().join("a.stl")).unwrap();
+    let [low, high] = stl.bounds().unwrap();
+    assert!(low == [0.0; 3] && (high[0] - 60.0).abs() < 1e-3 && (high[2] - 4.5).abs() < 1e-3, "{high:?}");
+    let scale = relief.write_height_map(root.path().join("a.png")).unwrap();
+    assert!(scale.max == most && scale.min <= 1.5, "{scale:?}");
+    for wrong in [
+        ReliefOptions { width: 0.0, ..options },
+        ReliefOptions { depth: f32::NAN, ..options },
+        ReliefOptions { compression: -1.0, ..options },
+    ] {
+        let error = face.relief(&wrong).unwrap_err().to_string();
+        assert!(error.contains("is impossible"), "{error}");
+    }
+}
+
+#[test]
 fn a_page_is_one_small_file_that_no_name_breaks() {
     let face = &framed().reconstruct(&image(90)).unwrap()[0];
     let mesh = face.mesh(Texture::Photograph).unwrap();

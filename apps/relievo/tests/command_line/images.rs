@@ -48,6 +48,8 @@ fn images_of_every_kind_are_reconstructed() {
             "obj",
             "panel.png",
             "ply",
+            "relief.png",
+            "relief.stl",
             "stl",
             "texture.png",
         ];
