@@ -8,7 +8,7 @@
 # networks    all networks, a step; one image             PyTorch                                     bench/pytorch/requirements.txt
 # inference   one image and 16, full width and shipped;   PyTorch, ONNX Runtime, OpenVINO, MNN,       bench/networks/requirements.txt
 #             first result and memory of a process        ncnn, rten, tract
-# detector    the face detector's network                 ONNX Runtime, OpenVINO                      bench/detector/requirements.txt
+# detector    the face detector's network                 ONNX Runtime, OpenVINO, MNN                 bench/detector/requirements.txt
 # meshes      the mesh renderer                           Mitsuba 3, Open3D                           bench/meshes/README.md
 set -euo pipefail
 cd "$(dirname "$0")/.."

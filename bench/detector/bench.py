@@ -1,20 +1,23 @@
-"""Times CenterFace in ONNX Runtime and OpenVINO on a CPU: what the rows `detector-*` of `relievo bench` are compared with.
+"""Times CenterFace in ONNX Runtime, OpenVINO and MNN on a CPU: what the rows `detector-*` of `relievo bench` are compared with.
 
     python bench.py [--threads 2] [--seconds 8] [--json FILE]
 
 The graph is built by crates/relievo-detect/assets/reference.py from the weights in the program, in f32, for one image of each
 size. A program that is not installed is left out, with a line that says so. Medians of the repetitions that fit into the
 seconds given, at least three, after one that does not count. OpenVINO computes in f32 and, where the processor has more
-(bf16), by its default as well: `INFERENCE_PRECISION_HINT`.
+(bf16), by its default as well: `INFERENCE_PRECISION_HINT`. MNN reads what its own converter makes of the graph.
 """
 
 import argparse
 import importlib.util
 import json
 import pathlib
+import subprocess
 import sys
+import tempfile
 
 import numpy
+import onnx
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
@@ -66,6 +69,33 @@ def openvino(graph, image, threads):
     return works
 
 
+def mnn(graph, image, threads):
+    import MNN
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "graph.mnn"
+        path.with_suffix(".onnx").write_bytes(graph)
+        # The converter itself: MNN's own script around it installs a package and sends statistics.
+        convert = [sys.executable, "-c", "import MNN, _tools, sys; _tools.mnnconvert(sys.argv)"]
+        files = ["--modelFile", str(path.with_suffix(".onnx")), "--MNNModel", str(path)]
+        subprocess.run([*convert, "-f", "ONNX", *files, "--bizCode", "MNN"], check=True, capture_output=True)
+        manager = MNN.nn.create_runtime_manager(({"backend": 0, "numThread": threads, "precision": "high"},))
+        outputs = [output.name for output in onnx.load_from_string(graph).graph.output]
+        module = MNN.nn.load_module_from_file(str(path), ["x"], outputs, runtime_manager=manager)
+
+    def work():
+        x = MNN.expr.const(image, list(image.shape), MNN.expr.NCHW)
+        return [numpy.array(MNN.expr.convert(y, MNN.expr.NCHW).read()) for y in module.forward([x])]
+
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+    for ours, right in zip(work(), session.run(None, {"x": image}), strict=True):
+        if numpy.abs(ours.reshape(right.shape) - right).max() > 1e-2:
+            raise OSError("results of MNN are not those of ONNX Runtime")
+    return {f"MNN {MNN.version()}": work}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=2, help="default 2")
@@ -75,7 +105,7 @@ def main():
     result, missing = {}, set()
     for width, height, graph in graphs():
         image = numpy.random.default_rng(1).uniform(0, 255, (1, 3, height, width)).astype(numpy.float32)
-        for program, prepare in [("ONNX Runtime", onnx_runtime), ("OpenVINO", openvino)]:
+        for program, prepare in [("ONNX Runtime", onnx_runtime), ("OpenVINO", openvino), ("MNN", mnn)]:
             if program in missing:
                 continue
             try:
