@@ -82,7 +82,7 @@ fn share(text: &str) -> Result<f32, String> {
 pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
     let Options { animation, .. } = options;
     animation.check()?;
-    let lights = lights(options)?;
+    let lights = lights(options, console)?;
     let camera = Camera::yaw(options.yaw).with_pitch(options.pitch).on(animation.background());
     let frames: Vec<_> = lights.into_iter().map(|light| (camera, light)).collect();
     options.faces.with_job(&options.computing, &AnimationOptions::endings(NAME), &[], console, |job| {
@@ -98,11 +98,18 @@ pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
 }
 
 /// The light of each frame.
-fn lights(options: &Options) -> anyhow::Result<Vec<Lighting>> {
+fn lights(options: &Options, console: &Console) -> anyhow::Result<Vec<Lighting>> {
     let count = usize::from(options.animation.frames);
     if let Some(path) = &options.environment {
         let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
         let image = Image::decode(&bytes).map_err(|reason| anyhow!("{}: {reason}", path.display()))?;
+        let (width, height) = (image.width, image.height);
+        if width.abs_diff(2 * height) > height / 50 {
+            console.warning(format_args!(
+                "{}: {width}x{height} pixels, and a panorama is twice as wide as high; it is stretched to 360 by 180 degrees",
+                path.display()
+            ));
+        }
         let environment = Environment::from_panorama(&image);
         let turned = |degrees: f32| Lighting::from(environment.clone().turned(degrees));
         return Ok(match options.environment_angle {

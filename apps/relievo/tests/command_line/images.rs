@@ -139,6 +139,10 @@ fn faces_are_turned_and_relit_as_animations() {
     let sky = place.write("sky.png", &encode(sky, ImageFormat::Png));
     let (out, _) = run("relight", &["--environment", &sky, "--environment-angle=30"]);
     assert_eq!(files(&out), ["a.b.relit.png"]);
+    let square =
+        ["relight", &image, "--framed", "-m", &model, "--environment", &image, "--environment-angle=0", "-o"];
+    let ended = succeed(&[&square[..], &[&place.at("square")]].concat());
+    assert!(ended.err.contains("80x80 pixels, and a panorama is twice as wide as high"), "{}", ended.err);
     let none = relievo(&["relight", &image, "--environment", &place.at("none.hdr"), "-o", &place.at("x")]);
     assert!(
         none.code == 1 && none.err.contains("cannot read") && none.err.contains("none.hdr"),
