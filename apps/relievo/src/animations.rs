@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use clap::{Args, ValueEnum};
 use relievo::{Animation, Canvas};
+use relievo_data::{Reservation, reserve_memory};
 
 use crate::meshes;
 
@@ -105,14 +106,22 @@ impl AnimationOptions {
         Ok(files.collect::<relievo::Result<Vec<_>>>()?.into_iter().next())
     }
 
-    /// Refuses times that no animation takes.
-    pub fn check(&self) -> anyhow::Result<()> {
+    /// Refuses times that no animation takes, and `count` frames of each face that there is no memory for: an allocation
+    /// that fails ends the program.
+    pub fn check(&self, count: usize) -> anyhow::Result<Reservation> {
         ensure!(
             (0.02..=3600.0).contains(&self.seconds),
             "--seconds {}: an animation takes 0.02 to 3600 seconds",
             self.seconds
         );
-        Ok(())
+        // Frames and what they are encoded as, of one face on each thread.
+        let needed = 6 * u64::from(self.size).pow(2) * (count * rayon::current_num_threads()) as u64;
+        reserve_memory(needed, 0).with_context(|| {
+            format!(
+                "there is not enough memory for these images, about {} MiB; take a smaller --size or fewer --frames",
+                needed >> 20
+            )
+        })
     }
 
     /// The endings of the files that are written, behind a name such as `turn`.

@@ -81,8 +81,8 @@ fn share(text: &str) -> Result<f32, String> {
 
 pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
     let Options { animation, .. } = options;
-    animation.check()?;
     let lights = lights(options, console)?;
+    let _memory = animation.check(lights.len())?;
     let camera = Camera::yaw(options.yaw).with_pitch(options.pitch).on(animation.background());
     let frames: Vec<_> = lights.into_iter().map(|light| (camera, light)).collect();
     options.faces.with_job(&options.computing, &AnimationOptions::endings(NAME), &[], console, |job| {

@@ -36,7 +36,7 @@ const NAME: &str = "turn";
 
 pub fn run(options: &Options, console: &Console) -> anyhow::Result<()> {
     let Options { animation, .. } = options;
-    animation.check()?;
+    let _memory = animation.check(usize::from(animation.frames))?;
     options.faces.with_job(&options.computing, &AnimationOptions::endings(NAME), &[], console, |job| {
         let write = |face: &Face| {
             let lighting = Lighting::from(face.reconstruction.light());
